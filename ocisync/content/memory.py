@@ -1,0 +1,87 @@
+"""A whole repository in memory: the smallest store that keeps the seam's promises, for tests and for reading the seam."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from ocisync.content.protocols import ByteStream, Opener, Stored
+from ocisync.content.verify import checked_bytes, verified
+from ocisync.errors import NotFound
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, is_digest
+
+_CHUNK = 64 * 1024  # bytes
+
+
+class MemoryRepository:
+    """A Source, Target and Inventory."""
+
+    def __init__(self) -> None:
+        self.content: dict[Digest, tuple[Descriptor, bytes]] = {}
+        self.tagged: dict[str, Descriptor] = {}
+
+    async def tags(self) -> Sequence[str]:
+        """Every tag in lexical order."""
+        return sorted(self.tagged)
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor of a tag or digest."""
+        if is_digest(reference) and (found := self.content.get(Digest(reference))):
+            return found[0]
+        if reference in self.tagged:
+            return self.tagged[reference]
+        raise NotFound(f"{reference}: no such tag or digest")
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream content by its digest."""
+        if desc.digest not in self.content:
+            raise NotFound(f"{desc.digest}: no such content")
+        yield _chunks(self.content[desc.digest][1])
+
+    async def exists(self, desc: Descriptor) -> bool:
+        """Whether content of this digest and size is here."""
+        held = self.content.get(desc.digest)
+        return held is not None and len(held[1]) == desc.size
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Store verified content."""
+        if desc.data is not None:
+            data = checked_bytes(desc.data, desc)
+        else:
+            async with opener() as stream:
+                data = b"".join([chunk async for chunk in verified(stream, desc)])
+        self.content[desc.digest] = (Descriptor(desc.media_type, desc.digest, desc.size), data)
+
+    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
+        """Point tags at manifests."""
+        for tag, desc in tags.items():
+            if desc.data is not None:
+                self.content[desc.digest] = (desc, checked_bytes(desc.data, desc))
+            self.tagged[tag] = self.content[desc.digest][0]
+
+    async def stored(self) -> Stored:
+        """Everything held."""
+        tags = {tag: desc.digest for tag, desc in self.tagged.items()}
+        return Stored(tags, {digest: len(data) for digest, (_, data) in self.content.items()})
+
+    async def delete(self, digests: Sequence[Digest]) -> None:
+        """Forget content."""
+        for digest in digests:
+            self.content.pop(digest, None)
+
+
+async def _chunks(data: bytes) -> AsyncIterator[bytes]:
+    for start in range(0, len(data), _CHUNK):
+        yield data[start : start + _CHUNK]
+
+
+def bytes_opener(data: bytes) -> Opener:
+    """An opener of bytes at hand."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[ByteStream]:
+        yield _chunks(data)
+
+    return opened

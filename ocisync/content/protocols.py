@@ -1,0 +1,225 @@
+"""The seam: what a source and a target must be able to do.
+
+Everything is a copy from a `Source` to a `Target`, each of them *one repository*. Powers that only some stores have are
+protocols of their own, found at run time with isinstance.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+
+ByteStream = AsyncIterator[bytes]
+"""Chunks of at most a few MiB, in order. The consumer closes the context manager it came from, also half-way."""
+
+Opener = Callable[[], AbstractAsyncContextManager[ByteStream]]
+"""Opens the same bytes from the start, as often as a retry needs them."""
+
+
+@runtime_checkable
+class Fetcher(Protocol):
+    """Where content can be read from."""
+
+    def open(self, desc: Descriptor) -> AbstractAsyncContextManager[ByteStream]:
+        """Open content (manifest or blob) by its digest, from its first byte; a broken transfer is resumed inside.
+
+        The stream is as the store has it: whoever makes it visible verifies it (`content.verify`).
+
+        Raises:
+            NotFound: the store does not have it.
+        """
+        ...
+
+
+@runtime_checkable
+class Resolver(Protocol):
+    """Where a tag or digest can be looked up."""
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor of a tag's or digest's manifest, without its body where the store can.
+
+        Raises:
+            NotFound: no such tag or digest.
+        """
+        ...
+
+
+@runtime_checkable
+class Source(Fetcher, Resolver, Protocol):
+    """One repository to copy from."""
+
+    async def tags(self) -> Sequence[str]:
+        """Every tag, each once, in lexical order; empty when the repository is empty.
+
+        Raises:
+            NotFound: there is no such repository.
+        """
+        ...
+
+
+@runtime_checkable
+class BlobStore(Protocol):
+    """Where content can be put under its digest."""
+
+    async def exists(self, desc: Descriptor) -> bool:
+        """Whether content of this digest *and size* is there (a probe: absent is False, not an error)."""
+        ...
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Store content under its digest, verified; nothing is visible before it is whole. Stored twice is harmless.
+
+        `desc.is_manifest` tells manifests from blobs. `desc.data`, when given, are the bytes.
+
+        Raises:
+            DigestMismatch, SizeMismatch: the bytes are not desc; nothing became visible.
+        """
+        ...
+
+
+@runtime_checkable
+class Target(BlobStore, Resolver, Protocol):
+    """One repository to copy to."""
+
+    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
+        """Point tags at manifests whose whole graph below them is stored; then bring the list of tags up to date.
+
+        Each descriptor carries its bytes in `data`. The manifest itself is stored first where it is not yet.
+        """
+        ...
+
+
+@runtime_checkable
+class Mounter(Protocol):
+    """A target that can take a blob from another repository of its own without the bytes being sent again."""
+
+    async def mount(self, desc: Descriptor, from_repository: str) -> bool:
+        """Whether the blob is now here; False means: push it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a listing of a repository shows."""
+
+    tags: Mapping[str, Digest | None]  # None: the tag is there, what it points at is not known from a listing
+    sizes: Mapping[Digest, int] = field(default_factory=dict)  # bytes; every manifest and blob that the listing shows
+
+
+@runtime_checkable
+class Inventory(Protocol):
+    """A target that can tell everything a repository holds at the cost of a listing."""
+
+    async def stored(self) -> Stored:
+        """Tags with what they point at, and every digest with its size; empty for an absent repository."""
+        ...
+
+    async def delete(self, digests: Sequence[Digest]) -> None:
+        """Remove content; absent content is no error."""
+        ...
+
+
+class LayerSink(Protocol):
+    """Takes the layers of an image that is being converted, as they become known."""
+
+    async def known(self, diff_id: Digest) -> Descriptor | None:
+        """A layer already in the target that holds this uncompressed content."""
+        ...
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Store one finished layer."""
+        ...
+
+    async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+        """Remember which layer holds this uncompressed content; called once it is in the target."""
+        ...
+
+
+@runtime_checkable
+class Converter(Protocol):
+    """A source whose digests are known only once its content has been converted (a docker-archive's layers)."""
+
+    async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
+        """Convert an image, handing over each layer as soon as it is whole, and return the image's descriptor.
+
+        Afterwards `open` knows the image's manifest and configuration, and its layers too (converted again if need be).
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One stored object."""
+
+    key: str
+    size: int  # bytes
+    etag: str = ""  # as the store gives it, quotes included
+    modified: float = 0.0  # seconds since the epoch
+    content_type: str = ""  # empty when the store did not say (listings do not)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHeaders:
+    """What is kept beside an object's bytes."""
+
+    content_type: str
+    cache_control: str = ""
+
+
+class ObjectStore(Protocol):
+    """Named bytes: what a static registry needs of S3 or of a directory. Keys have no leading slash."""
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """What is stored under a key, or None."""
+        ...
+
+    def open(
+        self, key: str, *, start: int = 0, length: int | None = None
+    ) -> AbstractAsyncContextManager[tuple[ObjectInfo, ByteStream]]:
+        """Read an object, or `length` bytes of it from `start` on.
+
+        Raises:
+            NotFound: no such key.
+        """
+        ...
+
+    async def put(
+        self,
+        key: str,
+        opener: Opener,
+        headers: ObjectHeaders,
+        *,
+        size: int,
+        digest: Digest | None = None,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        """Write an object whole or not at all, verified against its size and, when given, its digest.
+
+        `if_match`: an ETag, or "" for "only when absent"; None overwrites.
+
+        Raises:
+            DigestMismatch, SizeMismatch: other bytes came; nothing became visible.
+            PreconditionFailed: `if_match` did not hold.
+        """
+        ...
+
+    def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """Objects below a prefix, sorted by key (as bytes)."""
+        ...
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects; absent keys are no error."""
+        ...
+
+
+@runtime_checkable
+class ServerSideCopy(Protocol):
+    """An object store that can copy or link an object without the bytes passing through here."""
+
+    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
+        """Whether `to_key` now holds the bytes of `from_key`; False when there is nothing to copy."""
+        ...

@@ -1,0 +1,119 @@
+"""Verification of every byte while it streams, and reading small content whole.
+
+Spec: image-spec v1.1, descriptor.md, "Verification": size first, then digest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+from anyio import CapacityLimiter, to_thread
+
+from ocisync.content.protocols import ByteStream, Fetcher
+from ocisync.errors import DigestMismatch, LimitExceeded, SizeMismatch
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, algorithm, digest_of, hasher_for
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE
+
+CHUNK = 1024 * 1024  # bytes; large enough that a thread hop costs little
+_THREAD_WORTHY = 128 * 1024  # bytes; hashing less inline is faster than a hop
+_hashers = CapacityLimiter(4)
+
+
+class Verifier:
+    """Counts and hashes content; plain code, to be used inline or in a thread."""
+
+    def __init__(self, digest: Digest, size: int | None = None) -> None:
+        self.digest = digest
+        self.size = size
+        self.seen = 0  # bytes
+        self._hasher = hasher_for(digest)
+
+    def update(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            SizeMismatch: more bytes than announced; what came is not to be used.
+        """
+        self.seen += len(chunk)
+        if self.size is not None and self.seen > self.size:
+            raise SizeMismatch(f"{self.digest}: more than its {self.size} bytes arrived")
+        self._hasher.update(chunk)
+
+    def finish(self) -> None:
+        """Check the whole.
+
+        Raises:
+            SizeMismatch, DigestMismatch: the content is not what its descriptor says.
+        """
+        if self.size is not None and self.seen != self.size:
+            raise SizeMismatch(f"{self.digest}: {self.seen} bytes arrived instead of {self.size}")
+        actual = f"{algorithm(self.digest)}:{self._hasher.hexdigest()}"
+        if actual != self.digest:
+            raise DigestMismatch(f"{self.digest}: the content hashes to {actual}", actual=actual)
+
+
+async def verified(stream: ByteStream, desc: Descriptor) -> AsyncIterator[bytes]:
+    """The same chunks; the end of the stream is reached only when all of them are what desc says.
+
+    Raises:
+        SizeMismatch, DigestMismatch: at the first surplus byte or at the end.
+    """
+    check = Verifier(desc.digest, desc.size)
+    async for chunk in stream:
+        await update(check, chunk)
+        yield chunk
+    check.finish()
+
+
+async def update(check: Verifier, chunk: bytes) -> None:
+    """Hash a chunk, in a thread when it is large."""
+    if len(chunk) < _THREAD_WORTHY:
+        check.update(chunk)
+    else:
+        await to_thread.run_sync(check.update, chunk, limiter=_hashers)
+
+
+async def rechunked(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[bytes]:
+    """The same bytes in chunks of exactly `size`, but for the last."""
+    pending: list[bytes] = []
+    held = 0
+    async for chunk in stream:
+        pending.append(chunk)
+        held += len(chunk)
+        if held < size:
+            continue
+        joined = memoryview(b"".join(pending))
+        whole = held - held % size
+        for start in range(0, whole, size):
+            yield bytes(joined[start : start + size])
+        pending = [bytes(joined[whole:])]
+        held -= whole
+    if held:
+        yield b"".join(pending)
+
+
+async def read_manifest(source: Fetcher, desc: Descriptor) -> bytes:
+    """The verified bytes of a manifest or other small content, kept as they were received.
+
+    Raises:
+        LimitExceeded: it claims more than 4 MiB; nothing is read.
+        SizeMismatch, DigestMismatch: the bytes are not desc.
+    """
+    if desc.size > MAX_MANIFEST_SIZE:
+        raise LimitExceeded(
+            f"{desc.digest}: a manifest of {desc.size} bytes; at most {MAX_MANIFEST_SIZE} are accepted", code="limit.manifest"
+        )
+    if desc.data is not None:
+        return checked_bytes(desc.data, desc)
+    async with source.open(desc) as stream:
+        return b"".join([chunk async for chunk in verified(stream, desc)])
+
+
+def checked_bytes(data: bytes, desc: Descriptor) -> bytes:
+    """The same small data, once it is shown to be desc; raises as `verified` does."""
+    if len(data) != desc.size:
+        raise SizeMismatch(f"{desc.digest}: {len(data)} bytes instead of {desc.size}")
+    if digest_of(data, desc.digest) != desc.digest:
+        raise DigestMismatch(f"{desc.digest}: the content is other than its digest says")
+    return data

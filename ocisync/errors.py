@@ -1,0 +1,237 @@
+"""Every error that ocisync raises on purpose.
+
+    OcisyncError
+    ├── ConfigError              the configuration or the command line is wrong          config.invalid
+    ├── InvalidName              a reference, name, tag or digest breaks its grammar     name.invalid
+    ├── NotFound                 a tag, manifest or blob is not there                    source.missing
+    ├── ManifestError            a manifest cannot be used                               manifest.invalid
+    │   ├── AmbiguousManifest    its type and its body disagree                          manifest.ambiguous
+    │   └── UnsupportedManifest  schema 1, or a type the target cannot hold              manifest.unsupported
+    ├── LimitExceeded            a cap on size, count or ratio was reached               limit.exceeded
+    ├── VerificationError        bytes are not what they claim to be
+    │   ├── DigestMismatch                                                               verify.digest
+    │   ├── SizeMismatch                                                                 verify.size
+    │   └── DiffIdMismatch       an uncompressed layer is not its diff ID                verify.diffid
+    ├── NetworkError             the connection failed                                   net.unreachable
+    │   ├── Truncated            the body ended too early                                net.truncated
+    │   ├── Stalled              no progress within the idle time-out                    net.stalled
+    │   └── TlsError             the certificate was refused                             tls.verify
+    ├── RegistryError            a registry answered with an error                       registry.error
+    │   ├── AuthError            credentials missing, refused or not to be sent          auth.denied
+    │   ├── RateLimited          429 or 503: the whole host pauses                       limit.rate
+    │   └── RedirectRefused                                                              redirect.refused
+    ├── StoreError               a target's storage refused                              store.error
+    │   ├── S3ConfigError        bucket, region or credentials are wrong                 s3.config
+    │   ├── PreconditionFailed   a conditional write lost its race                       store.conflict
+    │   └── DiskError            full, read-only, or an I/O error                        disk
+    ├── ArchiveError             an archive is corrupt or not an image                   archive.invalid
+    └── InputError               a dropped input cannot be published                     input.invalid
+        └── InputChanged         it was replaced or cut while it was read                input.changed
+
+`code` is stable: logs, metrics and reports carry it. `handling` says what a job's edge does with the error (FAULTS: retry,
+quarantine, fail, exit).
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Handling(enum.Enum):
+    """What the edge of a job does with an error."""
+
+    RETRY = "retry"  # back off and try again, across restarts
+    QUARANTINE = "quarantine"  # leave it until the input changes
+    FAIL = "fail"  # report now, the next cycle tries again
+    EXIT = "exit"  # refuse to start
+
+
+class OcisyncError(Exception):
+    """The root: a message for people, a stable `code`, and facts for logs."""
+
+    code: str = "error"
+    handling: Handling = Handling.FAIL
+
+    def __init__(
+        self, message: str, *, code: str | None = None, handling: Handling | None = None, **facts: object
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.facts = facts
+        self.code = code or type(self).code
+        self.handling = handling or type(self).handling
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed in a moment."""
+        return self.handling is Handling.RETRY
+
+
+class ConfigError(OcisyncError):
+    """The configuration or the command line is wrong."""
+
+    code = "config.invalid"
+    handling = Handling.EXIT
+
+
+class InvalidName(OcisyncError):
+    """A reference, name, tag or digest breaks its grammar."""
+
+    code = "name.invalid"
+    handling = Handling.QUARANTINE
+
+
+class NotFound(OcisyncError):
+    """A tag, manifest or blob is not there."""
+
+    code = "source.missing"
+
+
+class ManifestError(OcisyncError):
+    """A manifest cannot be used."""
+
+    code = "manifest.invalid"
+    handling = Handling.QUARANTINE
+
+
+class AmbiguousManifest(ManifestError):
+    """A manifest's type and its body disagree."""
+
+    code = "manifest.ambiguous"
+
+
+class UnsupportedManifest(ManifestError):
+    """A manifest of a kind that cannot be copied, such as docker's schema 1."""
+
+    code = "manifest.unsupported"
+
+
+class LimitExceeded(OcisyncError):
+    """A cap on size, count, depth or ratio was reached."""
+
+    code = "limit.exceeded"
+    handling = Handling.QUARANTINE
+
+
+class VerificationError(OcisyncError):
+    """Bytes are not what they claim to be."""
+
+    code = "verify.failed"
+    handling = Handling.QUARANTINE
+
+
+class DigestMismatch(VerificationError):
+    """Content hashed to another digest than its descriptor's."""
+
+    code = "verify.digest"
+
+
+class SizeMismatch(VerificationError):
+    """Content is longer or shorter than its descriptor says."""
+
+    code = "verify.size"
+
+
+class DiffIdMismatch(VerificationError):
+    """An uncompressed layer is not the diff ID its configuration names."""
+
+    code = "verify.diffid"
+
+
+class NetworkError(OcisyncError):
+    """The connection could not be made or broke."""
+
+    code = "net.unreachable"
+    handling = Handling.RETRY
+
+
+class Truncated(NetworkError):
+    """The body ended before its announced length."""
+
+    code = "net.truncated"
+
+
+class Stalled(NetworkError):
+    """No progress within the idle time-out."""
+
+    code = "net.stalled"
+
+
+class TlsError(NetworkError):
+    """The server's certificate was refused."""
+
+    code = "tls.verify"
+    handling = Handling.FAIL
+
+
+class RegistryError(OcisyncError):
+    """A registry answered with an error status."""
+
+    code = "registry.error"
+
+
+class AuthError(RegistryError):
+    """Credentials are missing or refused, or must not be sent there."""
+
+    code = "auth.denied"
+
+
+class RateLimited(RegistryError):
+    """The host asked for a pause (429 or 503)."""
+
+    code = "limit.rate"
+    handling = Handling.RETRY
+
+
+class RedirectRefused(RegistryError):
+    """A redirect that must not be followed."""
+
+    code = "redirect.refused"
+
+
+class StoreError(OcisyncError):
+    """A target's storage refused an operation."""
+
+    code = "store.error"
+    handling = Handling.RETRY
+
+
+class S3ConfigError(StoreError):
+    """The bucket, region or credentials are wrong."""
+
+    code = "s3.config"
+    handling = Handling.FAIL
+
+
+class PreconditionFailed(StoreError):
+    """A conditional write lost its race; look again."""
+
+    code = "store.conflict"
+
+
+class DiskError(StoreError):
+    """The disk is full or read-only, or reported an I/O error."""
+
+    code = "disk"
+    handling = Handling.FAIL
+
+
+class ArchiveError(OcisyncError):
+    """An archive is corrupt, or is not an image."""
+
+    code = "archive.invalid"
+    handling = Handling.QUARANTINE
+
+
+class InputError(OcisyncError):
+    """A dropped input cannot be published as it is."""
+
+    code = "input.invalid"
+    handling = Handling.QUARANTINE
+
+
+class InputChanged(InputError):
+    """An input was replaced or cut while it was read."""
+
+    code = "input.changed"
+    handling = Handling.RETRY
