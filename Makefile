@@ -1,0 +1,53 @@
+# Everything sets itself up: a plain `make demo` or `make test` on a fresh checkout is enough.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	--group pyproject.toml:build pyproject.toml
+
+.PHONY: help demo run check test prove lock schema clean runtime dev debian
+
+help:
+	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
+	@echo "make run [ARGS=…]        the daemon: ocisync run"
+	@echo "make test [ARGS=…]       check, then every test (ARGS go to pytest)"
+	@echo "make check               ruff, mypy --strict, import-linter"
+	@echo "make prove [ARGS=…]      the long proofs"
+	@echo "make lock [ARGS=…]       lock the dependencies (ARGS=--upgrade: their newest versions)"
+	@echo "make schema              write config/ocisync.schema.json"
+	@echo "make clean               remove the virtual environment and caches"
+
+demo: runtime
+	@$(BIN)/ocisync demo $(ARGS)
+
+run: runtime
+	@$(BIN)/ocisync run $(ARGS)
+
+check: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: check debian
+	$(BIN)/pytest $(ARGS)
+	@$(BIN)/python tools/faults.py
+
+prove: dev debian
+	$(BIN)/pytest -m prove --timeout 0 $(ARGS)
+
+lock:
+	@PYTHON="$(PYTHON)" tools/setup lock-tool
+	$(BIN)/uv pip compile $(LOCK) $(ARGS) -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
+
+schema: runtime
+	$(BIN)/ocisync config schema > config/ocisync.schema.json.new
+	@mv config/ocisync.schema.json.new config/ocisync.schema.json
+
+runtime dev debian:
+	@PYTHON="$(PYTHON)" tools/setup $@
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
