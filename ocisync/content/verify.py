@@ -102,7 +102,8 @@ async def read_manifest(source: Fetcher, desc: Descriptor) -> bytes:
     """
     if desc.size > MAX_MANIFEST_SIZE:
         raise LimitExceeded(
-            f"{desc.digest}: a manifest of {desc.size} bytes; at most {MAX_MANIFEST_SIZE} are accepted", code="limit.manifest"
+            f"{desc.digest}: a manifest of {desc.size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
+            code="limit.manifest",
         )
     if desc.data is not None:
         return checked_bytes(desc.data, desc)

@@ -118,5 +118,3 @@ def parse_tag_or_digest(text: str) -> str:
         InvalidName: neither a tag nor a digest.
     """
     return parse_digest(text) if ":" in text else parse_tag(text)
-
-

@@ -1,0 +1,26 @@
+"""A job: plain data that says what to bring from where to where. It can run on any machine that has the configuration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ocisync.spec.locator import Locator, TargetLocator
+from ocisync.sync.select import TagSelection
+
+DAY = 24 * 3600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One source repository (or archive, or set) and one target repository."""
+
+    rule: str
+    source: Locator
+    target: TargetLocator
+    tags: TagSelection = field(default_factory=TagSelection)
+    recheck: float = DAY  # seconds after which a tag that the ledger calls verified is looked at again in full
+
+    @property
+    def lock_name(self) -> str:
+        """Jobs that share this never run at the same time."""
+        return self.target.lock_name

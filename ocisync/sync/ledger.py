@@ -1,0 +1,94 @@
+"""What a pass may remember. The target is the truth; losing all of this costs time and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A tag whose whole graph was verified at a target."""
+
+    digest: Digest
+    verified_at: float  # seconds since the epoch
+
+
+class Ledger(Protocol):
+    """Verified tags per target repository, where blobs lie at a target, and which layer holds which diff ID.
+
+    `target` and `repository` are a `TargetLocator`'s. Nothing here waits for a network.
+    """
+
+    async def published(self, target: str, repository: str) -> Mapping[str, Published]:
+        """Tag -> what was published under it, by this or an earlier run."""
+        ...
+
+    async def record(
+        self, target: str, repository: str, tags: Mapping[str, Published], blobs: Mapping[Digest, int]
+    ) -> None:
+        """Remember verified tags, and the digests (with sizes, bytes) that lie in the repository."""
+        ...
+
+    async def locate(self, target: str, digests: list[Digest]) -> Mapping[Digest, str]:
+        """For each blob that is known at the target: one repository that has it."""
+        ...
+
+    async def layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
+        """The layer in the repository that holds this uncompressed content, made with this conversion."""
+        ...
+
+    async def record_layer(self, target: str, repository: str, diff_id: Digest, variant: str, desc: Descriptor) -> None:
+        """Remember which layer holds an uncompressed content."""
+        ...
+
+    async def forget(self, target: str, repository: str) -> None:
+        """Drop what is remembered of a repository, because the target turned out to be otherwise."""
+        ...
+
+
+@dataclass
+class MemoryLedger:
+    """A ledger for one run."""
+
+    tags: dict[tuple[str, str], dict[str, Published]] = field(default_factory=dict)
+    blobs: dict[str, dict[Digest, str]] = field(default_factory=dict)
+    layers: dict[tuple[str, str, Digest, str], Descriptor] = field(default_factory=dict)
+
+    async def published(self, target: str, repository: str) -> Mapping[str, Published]:
+        """What this run published."""
+        return self.tags.get((target, repository), {})
+
+    async def record(
+        self, target: str, repository: str, tags: Mapping[str, Published], blobs: Mapping[Digest, int]
+    ) -> None:
+        """Remember until the process ends."""
+        self.tags.setdefault((target, repository), {}).update(tags)
+        known = self.blobs.setdefault(target, {})
+        known.update((digest, repository) for digest in blobs if digest not in known)
+
+    async def locate(self, target: str, digests: list[Digest]) -> Mapping[Digest, str]:
+        """Where this run saw blobs."""
+        known = self.blobs.get(target, {})
+        return {digest: known[digest] for digest in digests if digest in known}
+
+    async def layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
+        """What this run converted."""
+        return self.layers.get((target, repository, diff_id, variant))
+
+    async def record_layer(self, target: str, repository: str, diff_id: Digest, variant: str, desc: Descriptor) -> None:
+        """Remember until the process ends."""
+        self.layers[target, repository, diff_id, variant] = desc
+
+    async def forget(self, target: str, repository: str) -> None:
+        """Drop one repository."""
+        self.tags.pop((target, repository), None)
+        for key in [key for key in self.layers if key[:2] == (target, repository)]:
+            del self.layers[key]
+        known = self.blobs.get(target, {})
+        for digest in [digest for digest, where in known.items() if where == repository]:
+            del known[digest]

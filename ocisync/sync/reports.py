@@ -1,0 +1,76 @@
+"""What a job did, as values: for logs, `once --json`, metrics and the ledger."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from ocisync.spec.digest import Digest
+
+
+class Verdict(enum.Enum):
+    """What happened to one tag."""
+
+    COPIED = "copied"
+    UNCHANGED = "unchanged"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why something failed: the error's stable code, its message, and how it is handled (`errors.Handling`)."""
+
+    code: str
+    message: str
+    handling: str
+
+
+@dataclass(frozen=True, slots=True)
+class TagReport:
+    """One tag of a pass."""
+
+    tag: str
+    verdict: Verdict
+    reason: str
+    digest: Digest | None = None
+    failure: Failure | None = None
+
+
+@dataclass(slots=True)
+class Traffic:
+    """What travelled to a target, counted while it happens."""
+
+    blobs: int = 0
+    manifests: int = 0
+    mounted: int = 0
+    skipped: int = 0
+    bytes: int = 0
+
+
+@dataclass(slots=True)
+class JobReport:
+    """One run of one job."""
+
+    rule: str
+    source: str
+    target: str
+    tags: list[TagReport] = field(default_factory=list)
+    traffic: Traffic = field(default_factory=Traffic)
+    seconds: float = 0.0
+    failure: Failure | None = None  # the job as a whole; single tags carry their own
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def failed(self) -> list[TagReport]:
+        """The tags that were not published."""
+        return [tag for tag in self.tags if tag.verdict is Verdict.FAILED]
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as the rule wants it."""
+        return self.failure is None and not self.failed
+
+    def worst(self) -> Failure | None:
+        """The failure that decides when to try again: the job's own, else one that can be retried, else any."""
+        failures = [self.failure] if self.failure else [tag.failure for tag in self.failed if tag.failure]
+        return min(failures, key=lambda failure: failure.handling != "retry", default=None)
