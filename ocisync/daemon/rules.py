@@ -1,0 +1,46 @@
+"""What the daemon remembers of each rule: how its last runs went, and when the next is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """How a rule fares. Times are seconds since the epoch; None means never."""
+
+    last_started: float | None = None
+    last_success: float | None = None
+    last_failure: float | None = None
+    code: str = ""  # of the last run's failure; empty after a success
+    message: str = ""
+    failures: int = 0  # in a row
+    next_due: float | None = None
+
+
+class RuleRecords(Protocol):
+    """Where the status of rules outlives the process. Losing it costs one early run of each rule."""
+
+    async def rule_status(self, rule: str) -> RuleStatus | None:
+        """What is remembered of a rule, or None."""
+        ...
+
+    async def save_rule_status(self, rule: str, status: RuleStatus) -> None:
+        """Remember a rule's status in place of the one before."""
+        ...
+
+
+class MemoryRecords:
+    """Records for one run."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, RuleStatus] = {}
+
+    async def rule_status(self, rule: str) -> RuleStatus | None:
+        """What this run saw."""
+        return self.statuses.get(rule)
+
+    async def save_rule_status(self, rule: str, status: RuleStatus) -> None:
+        """Remember until the process ends."""
+        self.statuses[rule] = status
