@@ -143,6 +143,11 @@ class LayerSink(Protocol):
 class Converter(Protocol):
     """A source whose digests are known only once its content has been converted (a docker-archive's layers)."""
 
+    @property
+    def variant(self) -> str:
+        """Which conversion it is (format, compressor and level): layers are reused only among equal ones."""
+        ...
+
     async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
         """Convert an image, handing over each layer as soon as it is whole, and return the image's descriptor.
 

@@ -1,8 +1,8 @@
 """Locators: where an image is or goes, as the command line and jobs write it.
 
-The transports are those of containers-transports(5) (`docker://`, `oci:`, `oci-archive:`, `docker-archive:`), and ours:
-`static:DIR//name[:tag]`, `s3://bucket/name[:tag]?endpoint=URL&region=R&s3ForcePathStyle=true`, and for configured targets
-`target:NAME/repository`.
+The transports are those of containers-transports(5) (`docker://`, `oci:`, `oci-archive:`, `docker-archive:`), and
+ours: `static:DIR//name[:tag]`, `s3://bucket/name[:tag]?endpoint=URL&region=R&s3ForcePathStyle=true`, and for
+configured targets `target:NAME/repository`.
 """
 
 from __future__ import annotations
@@ -155,9 +155,16 @@ class SetLocator:
 
 
 Locator = (
-    RegistryLocator | LayoutLocator | OciArchiveLocator | DockerArchiveLocator | ArchiveLocator | StaticLocator | S3Locator
-    | TargetLocator | SetLocator
-)  # fmt: skip
+    RegistryLocator
+    | LayoutLocator
+    | OciArchiveLocator
+    | DockerArchiveLocator
+    | ArchiveLocator
+    | StaticLocator
+    | S3Locator
+    | TargetLocator
+    | SetLocator
+)
 
 
 def parse_locator(text: str) -> Locator:
@@ -218,8 +225,8 @@ def _s3(rest: str) -> Locator:
     unknown = sorted(set(query) - {"endpoint", "region", "s3forcepathstyle"})
     if unknown:
         raise InvalidName(
-            f"s3://{parts.netloc}{parts.path}: unknown option {', '.join(unknown)[:80]!r}; known are endpoint, region and "
-            "s3ForcePathStyle (credentials come from the environment, as the AWS tools read them)"
+            f"s3://{parts.netloc}{parts.path}: unknown option {', '.join(unknown)[:80]!r}; known are endpoint, region "
+            "and s3ForcePathStyle (credentials come from the environment, as the AWS tools read them)"
         )
     name, reference = _name_and_reference(parts.path.strip("/"))
     path_style = query.get("s3forcepathstyle", "").lower() in ("true", "1", "yes")

@@ -13,8 +13,14 @@ from ocisync.errors import InvalidName
 
 _PART = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z", re.ASCII)
 _ARCHITECTURES = {
-    "x86_64": "amd64", "x86-64": "amd64", "aarch64": "arm64", "armhf": "arm", "armel": "arm", "i386": "386", "i686": "386",
-}  # fmt: skip
+    "x86_64": "amd64",
+    "x86-64": "amd64",
+    "aarch64": "arm64",
+    "armhf": "arm",
+    "armel": "arm",
+    "i386": "386",
+    "i686": "386",
+}
 _DEFAULT_VARIANTS = {"arm64": "v8", "arm": "v7", "amd64": "v1"}
 
 

@@ -1,1 +1,1 @@
-"""One job, from facts to published tags. Read in this order: survey, select, plan, copy, publish, job."""
+"""One job, from facts to published tags. Read in this order: job, survey, select, plan, copy, publish, run."""

@@ -1,4 +1,4 @@
-"""A job: plain data that says what to bring from where to where. It can run on any machine that has the configuration."""
+"""A job: plain data that says what to bring from where to where; any machine with the configuration can run it."""
 
 from __future__ import annotations
 

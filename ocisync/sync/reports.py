@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from ocisync.errors import OcisyncError
 from ocisync.spec.digest import Digest
 
 
@@ -23,6 +24,11 @@ class Failure:
     code: str
     message: str
     handling: str
+
+
+def failure_of(error: OcisyncError) -> Failure:
+    """An error as a report keeps it."""
+    return Failure(error.code, error.message, error.handling.value)
 
 
 @dataclass(frozen=True, slots=True)

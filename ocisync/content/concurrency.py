@@ -1,0 +1,86 @@
+"""Bounded concurrency over many items, and each piece of work once."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
+from typing import Generic, TypeVar
+
+import anyio
+
+T = TypeVar("T")
+Key = TypeVar("Key", bound=Hashable)
+
+
+async def for_each(items: Collection[T], act: Callable[[T], Awaitable[None]], workers: int) -> None:
+    """Act on every item, on at most `workers` at a time; the first error cancels the rest and is raised as it is."""
+    if len(items) == 1:
+        await act(next(iter(items)))
+        return
+    pending = iter(items)
+    failures: list[Exception] = []
+    async with anyio.create_task_group() as group:
+        for _ in range(min(workers, len(items))):
+            group.start_soon(_work, pending, act, failures, group.cancel_scope)
+    if failures:
+        raise failures[0]
+
+
+async def _work(
+    pending: Iterator[T], act: Callable[[T], Awaitable[None]], failures: list[Exception], scope: anyio.CancelScope
+) -> None:
+    for item in pending:
+        try:
+            await act(item)
+        except Exception as exc:  # noqa: BLE001 (raised again, outside the group that it ends)
+            failures.append(exc)
+            scope.cancel()
+            return
+
+
+class _Slot(Generic[T]):
+    __slots__ = ("done", "error", "result")
+
+    def __init__(self) -> None:
+        self.done: anyio.Event | None = anyio.Event()
+        self.error: Exception | None = None
+        self.result: T | None = None
+
+
+class Once(Generic[Key, T]):
+    """Work that is done once per key however many ask for it; a failure is everybody's, a cancellation is not."""
+
+    def __init__(self) -> None:
+        self._slots: dict[Key, _Slot[T]] = {}
+
+    async def __call__(self, key: Key, work: Callable[[], Awaitable[T]]) -> T:
+        """The result of the first who came with this key."""
+        while (slot := self._slots.get(key)) is not None:
+            if slot.done is not None:
+                await slot.done.wait()
+            if self._slots.get(key) is not slot:
+                continue  # whoever did the work was cancelled
+            if slot.error is not None:
+                raise slot.error
+            return slot.result  # type: ignore[return-value]
+        return await self._first(key, work)
+
+    async def _first(self, key: Key, work: Callable[[], Awaitable[T]]) -> T:
+        slot = self._slots[key] = _Slot[T]()
+        finished = slot.done
+        try:
+            slot.result = await work()
+        except Exception as exc:
+            slot.error = exc
+            raise
+        except BaseException:
+            del self._slots[key]
+            raise
+        finally:
+            slot.done = None
+            if finished is not None:
+                finished.set()
+        return slot.result
+
+    def forget(self, key: Key) -> None:
+        """Let the next who comes do the work again."""
+        self._slots.pop(key, None)

@@ -1,0 +1,205 @@
+"""Copy a graph: children before parents, each digest once per run, many blobs at a time.
+
+A `Copier` serves one target repository during one job. What it copies becomes visible only through `publish`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import anyio
+import structlog
+
+from ocisync.content.concurrency import Once, for_each
+from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ByteStream, Fetcher, Mounter, Opener, Target
+from ocisync.content.verify import read_manifest
+from ocisync.errors import LimitExceeded, ManifestError, NotFound
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+from ocisync.spec.locator import TargetLocator
+from ocisync.spec.manifest import Manifest, parse_manifest
+from ocisync.sync.reports import Traffic
+from ocisync.sync.stores import Tools
+
+log = structlog.get_logger()
+
+Graph = Mapping[Digest, int]  # every digest at or below a root that the target holds, with its size in bytes
+
+
+@dataclass
+class Copier:
+    """Brings graphs from one source to one target repository."""
+
+    source: Fetcher
+    target: Target
+    where: TargetLocator
+    tools: Tools
+    traffic: Traffic
+    validates: bool = False  # the target refuses a manifest whose children it lacks
+    held: dict[Digest, int] | None = None  # what the target's listing shows; None: it offers none
+    is_empty: bool = False  # the target repository holds nothing: nothing needs to be asked for
+    placed: set[Digest] = field(default_factory=set)  # what this job brought
+    _once: Once[Digest, Graph] = field(default_factory=Once)
+    _slots: anyio.CapacityLimiter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._slots = anyio.CapacityLimiter(self.tools.limits.blobs)
+
+    async def graph(self, root: Descriptor) -> tuple[Descriptor, Graph]:
+        """Bring everything below a root; the root comes back with its bytes, for `publish` to store last."""
+        raw, manifest = await self._read(root)
+        below = await self._children(root, manifest, depth=1)
+        whole = replace(root, media_type=manifest.media_type, size=len(raw), data=raw)
+        return whole, {**below, root.digest: len(raw)}
+
+    async def blob(self, desc: Descriptor, opener: Opener) -> None:
+        """Bring one blob whose bytes are at hand (a converted layer)."""
+        await self._once(desc.digest, functools.partial(self._bring_blob, desc, opener))
+
+    def forget(self, missing: Iterable[Digest]) -> None:
+        """Look again at what turned out to be missing at the target; nothing remembered is trusted any more."""
+        for digest in missing:
+            self.tools.whereabouts.forget(self.where.target, digest)
+        self._once = Once()
+        self.held = None
+        self.is_empty = False
+
+    async def _node(self, desc: Descriptor, depth: int) -> Graph:
+        work = self._bring_manifest if desc.is_manifest else self._bring_from_source
+        return await self._once(desc.digest, functools.partial(work, desc, depth))
+
+    async def _children(self, parent: Descriptor, manifest: Manifest, depth: int) -> Graph:
+        if manifest.is_index and depth > self.tools.limits.max_index_depth:
+            raise LimitExceeded(f"{parent.digest}: indexes nested more than {self.tools.limits.max_index_depth} deep")
+        found: dict[Digest, int] = {}
+
+        async def bring(child: Descriptor) -> None:
+            found.update(await self._node(child, depth + 1))
+            if len(found) > self.tools.limits.max_graph:
+                raise LimitExceeded(f"{parent.digest}: more than {self.tools.limits.max_graph} descriptors below it")
+
+        await self._locate(manifest)
+        wanted = {child.digest: child for child in manifest.children if not _stays_away(child)}
+        await for_each(list(wanted.values()), bring, self.tools.limits.blobs)
+        return found
+
+    async def _bring_manifest(self, desc: Descriptor, depth: int) -> Graph:
+        if self.validates and not self.is_empty and await self.target.exists(desc):
+            self.traffic.skipped += 1
+            return {desc.digest: desc.size}
+        raw, manifest = await self._read(desc)
+        below = await self._children(desc, manifest, depth)
+        if not self._is_held(desc):
+            await self.target.push(desc.with_data(raw), bytes_opener(raw))
+            self.placed.add(desc.digest)
+            self.traffic.manifests += 1
+            self.traffic.bytes += len(raw)
+        return {**below, desc.digest: desc.size}
+
+    async def _read(self, desc: Descriptor) -> tuple[bytes, Manifest]:
+        """A manifest from wherever it is cheapest; its digest makes both the same."""
+        raw = None
+        if self._is_held(desc) and isinstance(self.target, Fetcher):
+            raw = await _read_own(self.target, desc)
+        raw = raw if raw is not None else await read_manifest(self.source, desc)
+        try:
+            return raw, parse_manifest(raw, desc.media_type)
+        except ManifestError as exc:
+            raise type(exc)(f"{desc.digest}: {exc.message}", code=exc.code) from exc
+
+    async def _bring_from_source(self, desc: Descriptor, depth: int) -> Graph:
+        del depth
+        opener = bytes_opener(desc.data) if desc.data is not None else functools.partial(self.source.open, desc)
+        return await self._bring_blob(desc, opener)
+
+    async def _bring_blob(self, desc: Descriptor, opener: Opener) -> Graph:
+        if await self._is_there(desc):
+            self.traffic.skipped += 1
+        else:
+            async with self.tools.whereabouts.uploading(self.where.target, desc.digest):
+                if not await self._mounted(desc):
+                    await self._send(desc, opener)
+            self.placed.add(desc.digest)
+        self.tools.whereabouts.seen(self.where.target, desc.digest, self.where.repository)
+        return {desc.digest: desc.size}
+
+    async def _is_there(self, desc: Descriptor) -> bool:
+        if self.held is not None:
+            return self._is_held(desc)
+        if self.is_empty:
+            return False
+        async with self._slots:
+            return await self.target.exists(desc)
+
+    def _is_held(self, desc: Descriptor) -> bool:
+        return self.held is not None and self.held.get(desc.digest) == desc.size
+
+    async def _locate(self, manifest: Manifest) -> None:
+        """Ask the ledger, once per manifest, where its blobs lie at this target."""
+        if not isinstance(self.target, Mounter) or manifest.is_index:
+            return
+        unknown = [child.digest for child in manifest.children if not self._is_held(child)]
+        if unknown:
+            for digest, repository in (await self.tools.ledger.locate(self.where.target, unknown)).items():
+                self.tools.whereabouts.seen(self.where.target, digest, repository)
+
+    async def _mounted(self, desc: Descriptor) -> bool:
+        home = self.tools.whereabouts.home(self.where.target, desc.digest)
+        if home is None or home == self.where.repository or not isinstance(self.target, Mounter):
+            return False
+        async with self._slots:
+            done = await self.target.mount(desc, home)
+        if done:
+            self.traffic.mounted += 1
+            log.debug("blob.mounted", digest=desc.digest, size=desc.size, origin=home)
+        else:
+            self.tools.whereabouts.forget(self.where.target, desc.digest)
+        return done
+
+    async def _send(self, desc: Descriptor, opener: Opener) -> None:
+        self.tools.progress.blob_started(desc)
+        try:
+            async with self._slots:
+                await self.target.push(desc, functools.partial(self._watched, desc, opener))
+        finally:
+            self.tools.progress.blob_finished(desc)
+        self.traffic.blobs += 1
+        self.traffic.bytes += desc.size
+        log.debug("blob.copied", digest=desc.digest, size=desc.size)
+
+    @asynccontextmanager
+    async def _watched(self, desc: Descriptor, opener: Opener) -> AsyncIterator[ByteStream]:
+        """The same stream, counted for the progress display."""
+        moved = 0
+
+        async def counted(stream: ByteStream) -> AsyncIterator[bytes]:
+            nonlocal moved
+            async for chunk in stream:
+                moved += len(chunk)
+                self.tools.progress.blob_moved(desc, len(chunk))
+                yield chunk
+
+        try:
+            async with opener() as stream:
+                yield counted(stream)
+        except BaseException:
+            self.tools.progress.blob_moved(desc, -moved)
+            raise
+
+
+def _stays_away(desc: Descriptor) -> bool:
+    """A foreign layer is fetched by pullers from its own URLs and is not copied."""
+    return media_types.is_foreign(desc.media_type) and bool(desc.urls)
+
+
+async def _read_own(target: Fetcher, desc: Descriptor) -> bytes | None:
+    """The target's copy of a manifest, or None when it is not what it should be."""
+    try:
+        return await read_manifest(target, desc)
+    except (NotFound, ManifestError):
+        return None

@@ -1,0 +1,90 @@
+"""Plan: decide per tag, with reasons. Pure: facts in, actions out."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+from ocisync.sync.ledger import Published
+from ocisync.sync.reports import Failure
+
+
+class Action(enum.Enum):
+    """What to do about a tag."""
+
+    COPY = "copy"  # bring its graph and point the tag at it
+    CHECK = "check"  # the tag is right, but what lies below it is not known to be whole here
+    SKIP = "skip"
+    FAIL = "fail"  # the source could not say what it is
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedTag:
+    """One decision."""
+
+    tag: str
+    reference: str  # at the source
+    action: Action
+    reason: str
+    root: Descriptor | None = None
+    failure: Failure | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What decisions depend on besides facts."""
+
+    now: float  # seconds since the epoch
+    recheck: float  # seconds
+    validates: bool  # the target refuses a manifest whose children it lacks
+
+
+@dataclass(frozen=True, slots=True)
+class TagFacts:
+    """What is known of one tag."""
+
+    tag: str
+    reference: str
+    root: Descriptor | None
+    failure: Failure | None
+    is_present: bool
+    present: Digest | None
+    published: Published | None
+
+
+def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
+    """The decision for one tag. A manifest's presence does not prove its blobs, so it alone never means SKIP."""
+
+    def planned(action: Action, reason: str) -> PlannedTag:
+        return PlannedTag(facts.tag, facts.reference, action, reason, facts.root, facts.failure)
+
+    if facts.failure is not None:
+        return planned(Action.FAIL, f"the source could not be asked: {facts.failure.message}")
+    if facts.root is None:
+        return planned(Action.COPY, "its digest is known only after its conversion")
+    if not facts.is_present:
+        return planned(Action.COPY, "new")
+    verified = facts.published is not None and facts.published.digest == facts.root.digest
+    if facts.present != facts.root.digest and not (facts.present is None and verified):
+        return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
+    if verified and not is_due(facts.published, policy):
+        return planned(Action.SKIP, "unchanged")
+    if policy.validates and facts.present is not None:
+        return planned(Action.SKIP, "unchanged; the registry keeps what its manifests need")
+    return planned(Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here")
+
+
+def is_due(published: Published | None, policy: Policy) -> bool:
+    """Whether a verified tag is to be looked at again; a clock that jumped back makes it due."""
+    if published is None:
+        return True
+    age = policy.now - published.verified_at
+    return not 0 <= age < policy.recheck
+
+
+def make_plan(facts: Iterable[TagFacts], policy: Policy) -> list[PlannedTag]:
+    """Decide for every tag, in order."""
+    return [decide(of_tag, policy) for of_tag in facts]

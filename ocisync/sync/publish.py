@@ -1,0 +1,137 @@
+"""Publish: point tags at whole graphs, in batches that grow while the target is busy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import structlog
+from anyio import WouldBlock
+from anyio.streams.memory import MemoryObjectReceiveStream
+
+from ocisync.content.protocols import Inventory
+from ocisync.errors import OcisyncError, StoreError
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+from ocisync.sync.copy import Copier, Graph
+from ocisync.sync.ledger import Published
+from ocisync.sync.plan import Action, PlannedTag
+from ocisync.sync.reports import TagReport, Verdict, failure_of
+
+log = structlog.get_logger()
+
+MAX_BATCH = 500  # tags
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A tag whose graph below the root is at the target."""
+
+    planned: PlannedTag
+    root: Descriptor  # with its bytes
+    graph: Graph
+    mended: bool  # whether anything below the root had to be sent or mounted
+
+
+async def publish_ready(
+    queue: MemoryObjectReceiveStream[Ready], copier: Copier, report: Callable[[TagReport], None]
+) -> None:
+    """Publish tags as they come, until the queue is closed; one bad tag does not stop the others."""
+    async with queue:
+        async for first in queue:
+            batch = [first, *_waiting(queue)]
+            try:
+                await _publish(batch, copier)
+            except OcisyncError as exc:
+                await _one_by_one(batch, copier, report, exc)
+            else:
+                _report_all(batch, report)
+
+
+def _waiting(queue: MemoryObjectReceiveStream[Ready]) -> list[Ready]:
+    found: list[Ready] = []
+    try:
+        while len(found) < MAX_BATCH - 1:
+            found.append(queue.receive_nowait())
+    except WouldBlock:
+        pass
+    return found
+
+
+async def _one_by_one(
+    batch: list[Ready], copier: Copier, report: Callable[[TagReport], None], error: OcisyncError
+) -> None:
+    for ready in batch:
+        try:
+            if len(batch) == 1:
+                raise error
+            await _publish([ready], copier)
+        except OcisyncError as exc:
+            report(failed(ready.planned, exc))
+        else:
+            _report_all([ready], report)
+
+
+async def _publish(batch: list[Ready], copier: Copier) -> None:
+    held = await _look_again(batch, copier)
+    changed = {ready.planned.tag: ready.root for ready in batch if _is_to_publish(ready, held)}
+    if changed:
+        await copier.target.publish(changed)
+        copier.traffic.manifests += len({root.digest for root in changed.values()})
+    published = {ready.planned.tag: Published(ready.root.digest, time.time()) for ready in batch}
+    blobs = {digest: size for ready in batch for digest, size in ready.graph.items()}
+    await copier.tools.ledger.record(copier.where.target, copier.where.repository, published, blobs)
+
+
+def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:
+    if ready.planned.action is Action.COPY:
+        return True
+    return held is not None and ready.root.digest not in held  # the tag is there, its digest key is not
+
+
+async def _look_again(batch: list[Ready], copier: Copier) -> Mapping[Digest, int] | None:
+    """Where a listing can tell, see that nothing vanished since it was copied, and bring it again if it did.
+
+    Raises:
+        StoreError: it is missing even after it was brought again.
+    """
+    if not any(ready.planned.action is Action.COPY for ready in batch):
+        return copier.held
+    missing, held = await _missing(batch, copier)
+    if missing:
+        log.warning("blob.vanished", target=str(copier.where), digests=sorted(missing)[:10])
+        copier.forget(missing)
+        for ready in batch:
+            await copier.graph(ready.root)
+        missing, held = await _missing(batch, copier)
+    if missing:
+        raise StoreError(
+            f"{next(iter(missing))}: vanished from {copier.where} again right after it was copied: "
+            "find out what deletes there"
+        )
+    return held
+
+
+async def _missing(batch: list[Ready], copier: Copier) -> tuple[set[Digest], Mapping[Digest, int] | None]:
+    """What the batch needs and the target lacks, and what it holds; nothing is known of a target without a listing."""
+    if not isinstance(copier.target, Inventory):
+        return set(), None
+    held = (await copier.target.stored()).sizes
+    roots = {ready.root.digest for ready in batch}
+    needed = {digest: size for ready in batch for digest, size in ready.graph.items() if digest not in roots}
+    return {digest for digest, size in needed.items() if held.get(digest) != size}, held
+
+
+def _report_all(batch: list[Ready], report: Callable[[TagReport], None]) -> None:
+    for ready in batch:
+        copied = ready.planned.action is Action.COPY or ready.mended
+        reason = "mended" if ready.mended and ready.planned.action is Action.CHECK else ready.planned.reason
+        verdict = Verdict.COPIED if copied else Verdict.UNCHANGED
+        report(TagReport(ready.planned.tag, verdict, reason, ready.root.digest))
+
+
+def failed(planned: PlannedTag, error: OcisyncError) -> TagReport:
+    """A tag that could not be published."""
+    digest = planned.root.digest if planned.root else None
+    return TagReport(planned.tag, Verdict.FAILED, planned.reason, digest, failure_of(error))

@@ -1,0 +1,160 @@
+"""Run a job: survey, plan, copy, publish. The one place where a job's errors become a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import anyio
+import structlog
+from anyio.streams.memory import MemoryObjectSendStream
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.protocols import Converter, Source, Target
+from ocisync.errors import OcisyncError
+from ocisync.spec.descriptor import Descriptor
+from ocisync.sync.convert import convert
+from ocisync.sync.copy import Copier
+from ocisync.sync.job import Job
+from ocisync.sync.ledger import Published
+from ocisync.sync.plan import Action, PlannedTag, Policy, is_due, make_plan
+from ocisync.sync.publish import Ready, failed, publish_ready
+from ocisync.sync.reports import JobReport, TagReport, Verdict, failure_of
+from ocisync.sync.stores import Tools
+from ocisync.sync.survey import Facts, survey
+
+log = structlog.get_logger()
+
+
+async def run_job(job: Job, tools: Tools) -> JobReport:
+    """Bring one job's target up to date; every OcisyncError ends up in the report."""
+    report = JobReport(job.rule, str(job.source), str(job.target))
+    started = time.monotonic()
+    with structlog.contextvars.bound_contextvars(rule=job.rule, source=report.source, target=report.target):
+        try:
+            async with _opened(job, tools) as (source, target):
+                await _Run(job, source, target, tools, report).go()
+        except OcisyncError as exc:
+            report.failure = failure_of(exc)
+        report.seconds = time.monotonic() - started
+        _log_finished(report)
+    return report
+
+
+async def plan_job(job: Job, tools: Tools) -> tuple[Facts, list[PlannedTag]]:
+    """What `run_job` would do now, changing nothing.
+
+    Raises:
+        OcisyncError: the source or target cannot be looked at.
+    """
+    async with _opened(job, tools) as (source, target):
+        policy = _policy(job, target)
+        facts = await survey(job, source, target, tools.ledger, policy, tools.limits.images)
+        return facts, make_plan(map(facts.of, facts.references), policy)
+
+
+@asynccontextmanager
+async def _opened(job: Job, tools: Tools) -> AsyncIterator[tuple[Source, Target]]:
+    async with tools.stores.source(job.source) as source, tools.stores.target(job.target) as target:
+        yield source, target
+
+
+def _policy(job: Job, target: Target) -> Policy:
+    return Policy(time.time(), job.recheck, getattr(target, "validates", False))
+
+
+@dataclass
+class _Run:
+    job: Job
+    source: Source
+    target: Target
+    tools: Tools
+    report: JobReport
+
+    async def go(self) -> None:
+        policy = _policy(self.job, self.target)
+        facts = await survey(self.job, self.source, self.target, self.tools.ledger, policy, self.tools.limits.images)
+        self.report.warnings.extend(facts.warnings)
+        plan = make_plan(map(facts.of, facts.references), policy)
+        await self._remember_skipped(facts, plan, policy)
+        await self._execute(self._settle(plan), self._copier(facts, policy))
+
+    async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
+        """What the registry itself vouches for need not be asked again until the next full look."""
+        vouched = {
+            planned.tag: Published(planned.root.digest, policy.now)
+            for planned in plan
+            if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), policy)
+        }
+        if vouched:
+            await self.tools.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})
+
+    def _copier(self, facts: Facts, policy: Policy) -> Copier:
+        stored = facts.stored
+        return Copier(
+            self.source,
+            self.target,
+            self.job.target,
+            self.tools,
+            self.report.traffic,
+            validates=policy.validates,
+            held=dict(stored.sizes) if stored else None,
+            is_empty=not facts.present and stored is None,
+        )
+
+    def _settle(self, plan: Iterable[PlannedTag]) -> list[PlannedTag]:
+        """Report what needs no work; the rest comes back."""
+        work = []
+        for planned in plan:
+            digest = planned.root.digest if planned.root else None
+            if planned.action is Action.SKIP:
+                self._done(TagReport(planned.tag, Verdict.UNCHANGED, planned.reason, digest))
+            elif planned.action is Action.FAIL:
+                self._done(TagReport(planned.tag, Verdict.FAILED, planned.reason, None, planned.failure))
+            else:
+                work.append(planned)
+        return work
+
+    async def _execute(self, work: list[PlannedTag], copier: Copier) -> None:
+        if not work:
+            return
+        send, receive = anyio.create_memory_object_stream[Ready](self.tools.limits.images * 4)
+        async with anyio.create_task_group() as group:
+            group.start_soon(publish_ready, receive, copier, self._done)
+            async with send:
+                await for_each(work, lambda planned: self._bring(planned, copier, send), self.tools.limits.images)
+
+    async def _bring(self, planned: PlannedTag, copier: Copier, ready: MemoryObjectSendStream[Ready]) -> None:
+        self.tools.progress.tag_started(self.report.target, planned.tag)
+        try:
+            root = planned.root or await self._root(planned, copier)
+            whole, graph = await copier.graph(root)
+        except OcisyncError as exc:
+            self._done(failed(planned, exc))
+            return
+        below = graph.keys() - {whole.digest}
+        await ready.send(Ready(planned, whole, graph, mended=not below.isdisjoint(copier.placed)))
+
+    async def _root(self, planned: PlannedTag, copier: Copier) -> Descriptor:
+        if isinstance(self.source, Converter):
+            return await convert(self.source, planned.reference, copier)
+        return await self.source.resolve(planned.reference)
+
+    def _done(self, tag: TagReport) -> None:
+        self.report.tags.append(tag)
+        self.tools.progress.tag_finished(self.report.target, tag.tag, tag.verdict.value)
+        if tag.failure is not None:
+            log.warning("tag.failed", tag=tag.tag, code=tag.failure.code, error=tag.failure.message)
+
+
+def _log_finished(report: JobReport) -> None:
+    counts = {verdict.value: sum(tag.verdict is verdict for tag in report.tags) for verdict in Verdict}
+    facts: dict[str, object] = {**counts, "bytes": report.traffic.bytes, "seconds": round(report.seconds, 3)}
+    for warning in report.warnings:
+        log.warning("job.warned", warning=warning)
+    if report.failure is None:
+        log.info("job.finished", **facts)
+    else:
+        log.error("job.failed", code=report.failure.code, error=report.failure.message, **facts)

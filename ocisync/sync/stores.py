@@ -1,0 +1,65 @@
+"""How a job reaches what its locators name, and what it tells while it runs. `wiring` makes both real."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ocisync.content.protocols import Source, Target
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.locator import Locator
+from ocisync.sync.ledger import Ledger, MemoryLedger
+from ocisync.sync.whereabouts import Whereabouts
+
+
+class Stores(Protocol):
+    """Opens sources and targets; connections are shared, what an archive needs is released at the end."""
+
+    def source(self, locator: Locator) -> AbstractAsyncContextManager[Source]:
+        """The repository, archive or set that a locator names."""
+        ...
+
+    def target(self, locator: Locator) -> AbstractAsyncContextManager[Target]:
+        """The repository or archive that a locator names; an archive appears when the context ends well."""
+        ...
+
+
+class Progress:
+    """Told of every step; the base class keeps silent. Calls return at once."""
+
+    def tag_started(self, target: str, tag: str) -> None:
+        """A tag is being copied."""
+
+    def tag_finished(self, target: str, tag: str, verdict: str) -> None:
+        """A tag was published, found unchanged, or failed."""
+
+    def blob_started(self, desc: Descriptor) -> None:
+        """A blob begins to travel."""
+
+    def blob_moved(self, desc: Descriptor, count: int) -> None:
+        """`count` more bytes of a blob have travelled; negative when a retry starts it again."""
+
+    def blob_finished(self, desc: Descriptor) -> None:
+        """A blob has arrived, or its transfer ended with an error."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much a job does at a time."""
+
+    images: int = 8
+    blobs: int = 8
+    max_index_depth: int = 8
+    max_graph: int = 100_000  # descriptors below one root
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What jobs share: stores, memory and limits."""
+
+    stores: Stores
+    ledger: Ledger = field(default_factory=MemoryLedger)
+    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    progress: Progress = field(default_factory=Progress)
+    limits: Limits = field(default_factory=Limits)
