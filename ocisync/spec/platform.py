@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from ocisync.errors import InvalidName
 
-_PART = re.compile(r"[A-Za-z0-9_.-]{1,64}\Z", re.ASCII)
+_PART = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z", re.ASCII)
 _ARCHITECTURES = {
     "x86_64": "amd64",
     "x86-64": "amd64",

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from anyio import WouldBlock
+from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.protocols import Inventory
@@ -51,11 +52,9 @@ async def publish_ready(
 
 def _waiting(queue: MemoryObjectReceiveStream[Ready]) -> list[Ready]:
     found: list[Ready] = []
-    try:
+    with suppress(WouldBlock, EndOfStream):
         while len(found) < MAX_BATCH - 1:
             found.append(queue.receive_nowait())
-    except WouldBlock:
-        pass
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ocisync.content.protocols import Source, Target
 from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.locator import Locator
+from ocisync.spec.locator import Locator, TargetLocator
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.sync.whereabouts import Whereabouts
 
@@ -20,8 +20,8 @@ class Stores(Protocol):
         """The repository, archive or set that a locator names."""
         ...
 
-    def target(self, locator: Locator) -> AbstractAsyncContextManager[Target]:
-        """The repository or archive that a locator names; an archive appears when the context ends well."""
+    def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
+        """A repository of a target, or an archive to be written; an archive appears when the context ends well."""
         ...
 
 

@@ -1,0 +1,98 @@
+"""Bounded work, once per key, with failures and cancellations that behave."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from ocisync.content.concurrency import Once, for_each
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_for_each_holds_its_bound_and_reaches_every_item() -> None:
+    now = most = 0
+    seen: list[int] = []
+
+    async def act(item: int) -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        await anyio.lowlevel.checkpoint()
+        now -= 1
+        seen.append(item)
+
+    await for_each(range(50), act, workers=4)
+    assert sorted(seen) == list(range(50))
+    assert most == 4
+
+
+async def test_the_first_error_is_raised_as_it_is_and_stops_the_rest() -> None:
+    seen: list[int] = []
+
+    async def act(item: int) -> None:
+        seen.append(item)
+        await anyio.lowlevel.checkpoint()
+        if item == 3:
+            raise ValueError(item)
+
+    with pytest.raises(ValueError, match="3"):
+        await for_each(range(1000), act, workers=2)
+    assert len(seen) < 1000
+
+
+async def test_once_shares_a_result_and_a_failure() -> None:
+    once: Once[str, int] = Once()
+    runs = 0
+    go = anyio.Event()
+
+    async def work() -> int:
+        nonlocal runs
+        runs += 1
+        await go.wait()
+        return 7
+
+    async def fail() -> int:
+        raise ValueError("broken")
+
+    results: list[int] = []
+
+    async def ask() -> None:
+        results.append(await once("key", work))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(5):
+            group.start_soon(ask)
+        await anyio.lowlevel.checkpoint()
+        go.set()
+    assert (runs, results) == (1, [7] * 5)
+    for _ in range(2):
+        with pytest.raises(ValueError, match="broken"):
+            await once("bad", fail)
+
+
+async def test_whoever_waits_takes_over_when_the_first_is_cancelled() -> None:
+    once: Once[str, str] = Once()
+    started = anyio.Event()
+
+    async def never() -> str:
+        started.set()
+        await anyio.sleep_forever()
+        return "first"
+
+    async def quick() -> str:
+        return "second"
+
+    results: list[str] = []
+
+    async def waiter() -> None:
+        results.append(await once("key", quick))
+
+    async with anyio.create_task_group() as group:
+        async with anyio.create_task_group() as doomed:
+            doomed.start_soon(once, "key", never)
+            await started.wait()
+            group.start_soon(waiter)
+            await anyio.lowlevel.checkpoint()
+            doomed.cancel_scope.cancel()
+    assert results == ["second"]

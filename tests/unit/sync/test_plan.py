@@ -1,0 +1,60 @@
+"""The decision table: facts in, action and reason out."""
+
+from __future__ import annotations
+
+import pytest
+
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, sha256
+from ocisync.sync.ledger import Published
+from ocisync.sync.plan import Action, Policy, TagFacts, decide
+from ocisync.sync.reports import Failure
+
+NOW = 1_000_000.0
+ROOT = Descriptor(media_types.OCI_MANIFEST, sha256(b"root"), 4)
+OTHER = sha256(b"other")
+FRESH = Published(ROOT.digest, NOW - 10)
+STALE = Published(ROOT.digest, NOW - 10_000)
+FUTURE = Published(ROOT.digest, NOW + 10)
+OF_OTHER = Published(OTHER, NOW - 10)
+
+
+@pytest.mark.parametrize(
+    ("is_present", "present", "published", "validates", "action"),
+    [
+        (False, None, None, False, Action.COPY),
+        (False, None, FRESH, False, Action.COPY),  # the target is the truth, not the ledger
+        (True, OTHER, FRESH, False, Action.COPY),  # somebody else moved the tag
+        (True, OTHER, None, True, Action.COPY),
+        (True, ROOT.digest, FRESH, False, Action.SKIP),
+        (True, None, FRESH, True, Action.SKIP),  # a tag list and the ledger suffice between full looks
+        (True, None, FRESH, False, Action.SKIP),
+        (True, ROOT.digest, None, False, Action.CHECK),  # a manifest's presence does not prove its blobs
+        (True, ROOT.digest, STALE, False, Action.CHECK),
+        (True, ROOT.digest, FUTURE, False, Action.CHECK),  # the clock went back
+        (True, ROOT.digest, OF_OTHER, False, Action.CHECK),
+        (True, ROOT.digest, None, True, Action.SKIP),  # unless the target validates manifests
+        (True, ROOT.digest, STALE, True, Action.SKIP),
+        (True, None, STALE, True, Action.CHECK),
+        (True, None, OF_OTHER, True, Action.COPY),
+        (True, None, None, True, Action.COPY),
+    ],
+)
+def test_decisions(
+    is_present: bool, present: Digest | None, published: Published | None, validates: bool, action: Action
+) -> None:
+    facts = TagFacts("1", "1", ROOT, None, is_present, present, published)
+    assert decide(facts, Policy(NOW, 3600.0, validates)).action is action
+
+
+def test_a_tag_that_the_source_cannot_resolve_fails_with_its_failure() -> None:
+    failure = Failure("net.unreachable", "no route", "retry")
+    planned = decide(TagFacts("1", "1", None, failure, True, ROOT.digest, FRESH), Policy(NOW, 3600.0, False))
+    assert (planned.action, planned.failure) == (Action.FAIL, failure)
+    assert "no route" in planned.reason
+
+
+def test_an_image_to_be_converted_is_copied() -> None:
+    planned = decide(TagFacts("1", "", None, None, True, ROOT.digest, FRESH), Policy(NOW, 3600.0, False))
+    assert planned.action is Action.COPY
