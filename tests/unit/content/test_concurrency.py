@@ -88,11 +88,10 @@ async def test_whoever_waits_takes_over_when_the_first_is_cancelled() -> None:
     async def waiter() -> None:
         results.append(await once("key", quick))
 
-    async with anyio.create_task_group() as group:
-        async with anyio.create_task_group() as doomed:
-            doomed.start_soon(once, "key", never)
-            await started.wait()
-            group.start_soon(waiter)
-            await anyio.lowlevel.checkpoint()
-            doomed.cancel_scope.cancel()
+    async with anyio.create_task_group() as group, anyio.create_task_group() as doomed:
+        doomed.start_soon(once, "key", never)
+        await started.wait()
+        group.start_soon(waiter)
+        await anyio.lowlevel.checkpoint()
+        doomed.cancel_scope.cancel()
     assert results == ["second"]
