@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 from ocisync.spec.descriptor import Descriptor
@@ -227,4 +228,13 @@ class ServerSideCopy(Protocol):
 
     async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
         """Whether `to_key` now holds the bytes of `from_key`; False when there is nothing to copy."""
+        ...
+
+
+@runtime_checkable
+class LocalFiles(Protocol):
+    """An object store whose objects are files that a server may send without copying them through its memory."""
+
+    def local_path(self, key: str) -> Path | None:
+        """The file of an object, whether or not it exists; None when it is no plain file of the store's own."""
         ...

@@ -1,0 +1,169 @@
+"""The registry as an aiohttp application, and a server for it.
+
+Spec: distribution v1.1.1, the workflow categories "Pull" and "Content Discovery"; every other method is answered 405.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import anyio
+import structlog
+from aiohttp import web
+
+from ocisync.content.protocols import ObjectStore
+from ocisync.errors import ConfigError, OcisyncError
+from ocisync.serve.blobs import blob_response
+from ocisync.serve.errors import ErrorCode, Interrupted, Refusal, error_response
+from ocisync.serve.headers import COMMON, etag_of, is_match
+from ocisync.serve.lists import catalog_response, json_response, referrers_response, tags_response
+from ocisync.serve.manifests import ManifestFacts, ManifestReader
+from ocisync.serve.paths import Endpoint, Kind, parse_path
+from ocisync.stores.static import layout
+
+_METHODS = ("GET", "HEAD")
+_CLEAN_UP = 10.0  # seconds for open answers when the server stops
+
+log = structlog.get_logger(__name__)
+
+Answer = Callable[[web.Request, ObjectStore, Endpoint], Awaitable[web.StreamResponse]]
+
+
+def registry_app(store: ObjectStore) -> web.Application:
+    """An application that serves one static registry, read-only, at /v2/."""
+    app = web.Application()
+    app.add_routes(registry_routes(store))
+    return app
+
+
+def registry_routes(store: ObjectStore) -> list[web.RouteDef]:
+    """The same as routes, for an application that serves more."""
+    registry = _Registry(store)
+    return [web.route("*", "/v2", registry.answer), web.route("*", "/v2/{rest:.*}", registry.answer)]
+
+
+@asynccontextmanager
+async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
+    """Listen while the context lasts; yields the URL, with the port that the system picked when `port` is 0.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLEAN_UP)
+    await runner.setup()
+    try:
+        await _listen(runner, host, port)
+        yield _url(runner)
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2 * _CLEAN_UP):
+            await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
+    try:
+        await web.TCPSite(runner, host, port).start()
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {reason}; choose another address, or stop what listens there",
+            code="listen.failed",
+        ) from exc
+
+
+def _url(runner: web.AppRunner) -> str:
+    host, port = runner.addresses[0][:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _Registry:
+    """Answers for one store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._manifests = ManifestReader(store)
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        """Answer one request, errors included, and leave a line in the log at debug."""
+        started = time.monotonic()
+        response = await self._guarded(request)
+        log.debug(
+            "request.served",
+            method=request.method,
+            path=request.rel_url.raw_path[:300],
+            status=response.status,
+            size=response.content_length,
+            seconds=round(time.monotonic() - started, 4),
+        )
+        return response
+
+    async def _guarded(self, request: web.Request) -> web.StreamResponse:
+        try:
+            return await self._answer(request)
+        except Refusal as refusal:
+            return error_response(refusal)
+        except Interrupted as exc:
+            log.warning("answer.interrupted", path=request.rel_url.raw_path[:300], error=str(exc))
+            return _cut(request)
+        except ConnectionError as exc:
+            log.debug("client.left", path=request.rel_url.raw_path[:300], error=str(exc))
+            return _cut(request)
+        except (OcisyncError, OSError) as exc:
+            code = exc.code if isinstance(exc, OcisyncError) else "disk"
+            log.warning("request.failed", path=request.rel_url.raw_path[:300], code=code, error=str(exc))
+            return _failed()
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        if request.method not in _METHODS:
+            message = f"{request.method} is not served: this registry is read-only, images come to it through ocisync"
+            raise Refusal(405, ErrorCode.UNSUPPORTED, message, {"Allow": ", ".join(_METHODS)})
+        endpoint = parse_path(request.rel_url.raw_path)
+        if endpoint.kind is Kind.BASE:
+            return json_response(request, {})
+        if endpoint.kind is Kind.MANIFEST:
+            return await self._manifest(request, endpoint)
+        return await _ANSWERS[endpoint.kind](request, self._store, endpoint)
+
+    async def _manifest(self, request: web.Request, endpoint: Endpoint) -> web.Response:
+        condition = request.headers.get("If-None-Match")
+        if request.method == "GET" and condition is None:
+            facts, raw = await self._manifests.read(endpoint)
+            return web.Response(body=raw, headers=_manifest_headers(endpoint, facts))
+        facts = await self._manifests.facts(endpoint)
+        headers = _manifest_headers(endpoint, facts)
+        if is_match(condition, headers["ETag"]):
+            return web.Response(status=304, headers=headers)
+        if request.method == "HEAD":
+            return web.Response(headers=headers | {"Content-Length": str(facts.size)})
+        facts, raw = await self._manifests.read(endpoint)
+        return web.Response(body=raw, headers=_manifest_headers(endpoint, facts))
+
+
+_ANSWERS: dict[Kind, Answer] = {
+    Kind.BLOB: blob_response,
+    Kind.TAGS: tags_response,
+    Kind.CATALOG: catalog_response,
+    Kind.REFERRERS: referrers_response,
+}
+
+
+def _manifest_headers(endpoint: Endpoint, facts: ManifestFacts) -> dict[str, str]:
+    return COMMON | {
+        "Content-Type": facts.media_type,
+        "Docker-Content-Digest": facts.digest,
+        "ETag": etag_of(facts.digest),
+        "Cache-Control": layout.IMMUTABLE if endpoint.is_immutable else layout.NO_CACHE,
+    }
+
+
+def _failed() -> web.Response:
+    message = "the storage behind this registry does not answer; try again in a moment"
+    return error_response(Refusal(503, ErrorCode.UNAVAILABLE, message, {"Retry-After": "5"}))
+
+
+def _cut(request: web.Request) -> web.Response:
+    """Break the connection, so that nobody takes half a blob for a whole one."""
+    if request.transport is not None:
+        request.transport.abort()
+    return web.Response(status=499)

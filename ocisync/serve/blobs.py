@@ -1,0 +1,168 @@
+"""Blobs: whole or in part, by the kernel's sendfile where the store has files, else streamed in bounded memory.
+
+Spec: distribution v1.1.1, "Pulling blobs"; RFC 9110, section 14.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+import anyio
+from aiohttp import web
+from anyio import to_thread
+
+from ocisync.content.protocols import ByteStream, LocalFiles, ObjectInfo, ObjectStore
+from ocisync.errors import NotFound, OcisyncError, Truncated
+from ocisync.serve.errors import ErrorCode, Interrupted, Refusal
+from ocisync.serve.headers import COMMON, ByteRange, Unsatisfiable, etag_of, is_match, wanted_range
+from ocisync.serve.paths import Endpoint
+from ocisync.spec import media_types
+from ocisync.stores.static import layout
+
+IDLE = 60.0  # seconds that a client may take no bytes before it is given up
+_SLICE = 1024 * 1024  # bytes that have to move within IDLE
+
+
+async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.StreamResponse:
+    """Answer HEAD or GET for one blob; the bytes are on their way when this returns."""
+    headers = _headers(endpoint)
+    if request.method == "HEAD":
+        info = await _present(store, endpoint)
+        return web.Response(headers=headers | {"Content-Length": str(info.size)})
+    if is_match(request.headers.get("If-None-Match"), headers["ETag"]):
+        await _present(store, endpoint)
+        return web.Response(status=304, headers=headers)
+    path = store.local_path(endpoint.key) if isinstance(store, LocalFiles) else None
+    if path is not None:
+        return await _from_file(request, endpoint, path)
+    return await _from_store(request, store, endpoint)
+
+
+def _headers(endpoint: Endpoint) -> dict[str, str]:
+    return COMMON | {
+        "Content-Type": media_types.OCTET_STREAM,
+        "Docker-Content-Digest": endpoint.reference,
+        "ETag": etag_of(endpoint.reference),
+        "Cache-Control": layout.IMMUTABLE,
+        "Accept-Ranges": "bytes",
+    }
+
+
+async def _present(store: ObjectStore, endpoint: Endpoint) -> ObjectInfo:
+    info = await store.head(endpoint.key)
+    if info is None:
+        raise _unknown(endpoint)
+    return info
+
+
+async def _from_store(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.StreamResponse:
+    size = (await _present(store, endpoint)).size if "Range" in request.headers else None
+    window = None if size is None else _window(request, endpoint, size)
+    start, length = (window.start, window.length) if window else (0, None)
+    try:
+        async with store.open(endpoint.key, start=start, length=length) as (info, stream):
+            response = _begun(endpoint, info.size if size is None else size, window)
+            await response.prepare(request)
+            with _under_way(endpoint):
+                await _send_stream(response, stream)
+            return response
+    except NotFound as exc:
+        raise _unknown(endpoint) from exc
+
+
+async def _send_stream(response: web.StreamResponse, stream: ByteStream) -> None:
+    sent = 0
+    async for chunk in stream:
+        sent += len(chunk)
+        with anyio.fail_after(IDLE):
+            await response.write(chunk)
+    if sent != response.content_length:
+        raise Truncated(f"the store gave {sent} bytes instead of {response.content_length}")
+
+
+async def _from_file(request: web.Request, endpoint: Endpoint, path: Path) -> web.StreamResponse:
+    try:
+        file, size = await to_thread.run_sync(_open, path)
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as exc:
+        raise _unknown(endpoint) from exc
+    try:
+        window = _window(request, endpoint, size)
+        response = _begun(endpoint, size, window)
+        await response.prepare(request)
+        with _under_way(endpoint):
+            await _send_file(request, response, file, window or ByteRange(0, size))
+        return response
+    finally:
+        file.close()
+
+
+def _open(path: Path) -> tuple[BinaryIO, int]:
+    file = path.open("rb")
+    return file, file.seek(0, 2)
+
+
+async def _send_file(request: web.Request, response: web.StreamResponse, file: BinaryIO, window: ByteRange) -> None:
+    end = window.start + window.length
+    for start in range(window.start, end, _SLICE):
+        count = min(_SLICE, end - start)
+        with anyio.fail_after(IDLE):
+            sent = await _send_by_kernel(request, file, start, count)
+            if sent is None:
+                chunk = await to_thread.run_sync(_read, file, start, count)
+                await response.write(chunk)
+                sent = len(chunk)
+        if sent != count:
+            raise Truncated(f"the file of a blob became shorter while it was sent: {sent} of {count} bytes at {start}")
+
+
+async def _send_by_kernel(request: web.Request, file: BinaryIO, start: int, count: int) -> int | None:
+    """The bytes sent, or None where the event loop cannot: uvloop. asyncio's is the only sendfile, anyio has none."""
+    if request.transport is None or request.transport.is_closing():
+        raise ConnectionResetError("the client went away")
+    try:
+        return await asyncio.get_running_loop().sendfile(request.transport, file, start, count)
+    except NotImplementedError:
+        return None
+
+
+def _read(file: BinaryIO, start: int, count: int) -> bytes:
+    file.seek(start)
+    return file.read(count)
+
+
+def _window(request: web.Request, endpoint: Endpoint, size: int) -> ByteRange | None:
+    asked, condition = request.headers.get("Range"), request.headers.get("If-Range")
+    try:
+        return wanted_range(asked, condition, etag_of(endpoint.reference), size)
+    except Unsatisfiable as exc:
+        headers = {"Content-Range": f"bytes */{size}"}
+        raise Refusal(416, ErrorCode.RANGE_INVALID, f"the blob has {size} bytes", headers) from exc
+
+
+@contextmanager
+def _under_way(endpoint: Endpoint) -> Iterator[None]:
+    """Once the headers are out, no error can be answered with a status any more."""
+    try:
+        yield
+    except ConnectionError:
+        raise
+    except TimeoutError as exc:
+        raise Interrupted(f"{endpoint.key}: the client took nothing for {IDLE:.0f} s") from exc
+    except (OcisyncError, OSError) as exc:
+        raise Interrupted(f"{endpoint.key}: {exc}") from exc
+
+
+def _begun(endpoint: Endpoint, size: int, window: ByteRange | None) -> web.StreamResponse:
+    headers = _headers(endpoint)
+    if window is None:
+        return web.StreamResponse(headers=headers | {"Content-Length": str(size)})
+    headers |= {"Content-Length": str(window.length), "Content-Range": window.content_range(size)}
+    return web.StreamResponse(status=206, headers=headers)
+
+
+def _unknown(endpoint: Endpoint) -> Refusal:
+    return Refusal(404, ErrorCode.BLOB_UNKNOWN, f"{endpoint.name}: no blob {endpoint.reference}")

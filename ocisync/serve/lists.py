@@ -1,0 +1,109 @@
+"""Lists: tags, repositories and referrers.
+
+Spec: distribution v1.1.1, "Listing Tags" and "Listing Referrers".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+
+from aiohttp import web
+
+from ocisync.content.protocols import ObjectStore
+from ocisync.errors import NotFound
+from ocisync.serve.errors import ErrorCode, Refusal
+from ocisync.serve.headers import COMMON, etag_of, is_match
+from ocisync.serve.pages import page_of
+from ocisync.serve.paths import Endpoint
+from ocisync.serve.small import read_small
+from ocisync.spec import media_types
+from ocisync.spec.digest import sha256
+from ocisync.spec.reference import is_tag
+from ocisync.stores.static import layout
+
+_MAX_LIST = 32 * 1024 * 1024  # bytes; some 600,000 tags
+_EMPTY_INDEX: Mapping[str, object] = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []}
+
+
+async def tags_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.Response:
+    """The list of tags in lexical order, however it is stored; derived from the tags' keys when it is not."""
+    stored = await _stored_list(store, endpoint.key, "tags")
+    tags = await _derived_tags(store, endpoint.name) if stored is None else [tag for tag in stored if is_tag(tag)]
+    page = page_of(sorted(set(tags)), request.query, f"/{endpoint.key}")
+    return json_response(request, {"name": endpoint.name, "tags": list(page.entries)}, link=page.link)
+
+
+async def catalog_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.Response:
+    """The list of repositories, when the registry keeps one."""
+    repositories = await _stored_list(store, endpoint.key, "repositories")
+    if repositories is None:
+        raise Refusal(404, ErrorCode.UNSUPPORTED, "this registry keeps no list of its repositories")
+    page = page_of(sorted(set(repositories)), request.query, f"/{endpoint.key}")
+    return json_response(request, {"repositories": list(page.entries)}, link=page.link)
+
+
+async def referrers_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.Response:
+    """The referrers of a manifest, where they are kept; 404 tells clients to use the fallback tag instead."""
+    index = await _referrers(store, endpoint)
+    wanted = request.query.get("artifactType")
+    if not wanted:
+        return json_response(request, index, media_type=media_types.OCI_INDEX)
+    found = index.get("manifests")
+    matching = [item for item in found if _has_type(item, wanted)] if isinstance(found, list) else []
+    response = json_response(request, {**index, "manifests": matching}, media_type=media_types.OCI_INDEX)
+    response.headers["OCI-Filters-Applied"] = "artifactType"
+    return response
+
+
+def json_response(
+    request: web.Request, document: Mapping[str, object], *, media_type: str = layout.JSON, link: str | None = None
+) -> web.Response:
+    """A document that clients may keep but must ask about again."""
+    body = json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+    etag = etag_of(sha256(body))
+    headers = COMMON | {"Content-Type": media_type, "Cache-Control": layout.NO_CACHE, "ETag": etag}
+    headers |= {"Link": link} if link else {}
+    if is_match(request.headers.get("If-None-Match"), etag):
+        return web.Response(status=304, headers=headers)
+    return web.Response(body=body, headers=headers)
+
+
+async def _stored_list(store: ObjectStore, key: str, member: str) -> Sequence[str] | None:
+    document = await _document(store, key)
+    entries = None if document is None else document.get(member)
+    if entries is None:
+        return None if document is None or member not in document else []
+    if not isinstance(entries, list):
+        return None
+    return [entry for entry in entries if isinstance(entry, str)]
+
+
+async def _document(store: ObjectStore, key: str) -> dict[str, object] | None:
+    try:
+        _, raw = await read_small(store, key, _MAX_LIST)
+        document = json.loads(raw)
+    except (NotFound, ValueError, RecursionError):
+        return None
+    return document if isinstance(document, dict) else None
+
+
+async def _derived_tags(store: ObjectStore, name: str) -> Sequence[str]:
+    prefix = f"{layout.repository_prefix(name)}{layout.MANIFESTS}/"
+    names = [info.key.removeprefix(prefix) async for info in store.list(prefix)]
+    if not names:
+        raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{name}: no such repository")
+    return [text for text in names if is_tag(text)]
+
+
+async def _referrers(store: ObjectStore, endpoint: Endpoint) -> Mapping[str, object]:
+    document = await _document(store, endpoint.key)
+    if document is not None:
+        return document
+    async for _ in store.list(f"{layout.repository_prefix(endpoint.name)}{layout.REFERRERS}/"):
+        return _EMPTY_INDEX
+    raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{endpoint.name}: this registry keeps no referrers of it")
+
+
+def _has_type(item: object, wanted: str) -> bool:
+    return isinstance(item, dict) and item.get("artifactType") == wanted

@@ -1,0 +1,95 @@
+"""Manifests: their bytes as stored, and what is remembered of them so that a repeated HEAD is cheap."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+from anyio import to_thread
+
+from ocisync.content.protocols import ObjectInfo, ObjectStore
+from ocisync.errors import LimitExceeded, ManifestError, NotFound
+from ocisync.serve.errors import ErrorCode, Refusal
+from ocisync.serve.paths import Endpoint
+from ocisync.serve.small import read_small
+from ocisync.spec.digest import Digest, digest_of, sha256
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
+
+_THREAD_WORTHY = 128 * 1024  # bytes; less is hashed and parsed faster than a thread is reached
+_REMEMBERED = 4096  # manifests; some 400 bytes each
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestFacts:
+    """What the headers of an answer need."""
+
+    digest: Digest
+    media_type: str
+    size: int  # bytes
+
+
+class ManifestReader:
+    """Reads manifests of one store."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self._known: OrderedDict[tuple[str, str], ManifestFacts] = OrderedDict()
+
+    async def facts(self, endpoint: Endpoint) -> ManifestFacts:
+        """The facts; read from the store only when its ETag is not the one remembered.
+
+        Raises:
+            Refusal: 404, or 500 for bytes that are not what the digest says.
+        """
+        info = await self._store.head(endpoint.key)
+        if info is None:
+            raise _unknown(endpoint)
+        known = self._known.get((endpoint.key, info.etag)) if info.etag else None
+        if known is None:
+            return (await self.read(endpoint))[0]
+        self._known.move_to_end((endpoint.key, info.etag))
+        return known
+
+    async def read(self, endpoint: Endpoint) -> tuple[ManifestFacts, bytes]:
+        """The facts and the bytes; raises as `facts` does."""
+        try:
+            info, raw = await read_small(self._store, endpoint.key, MAX_MANIFEST_SIZE)
+        except NotFound as exc:
+            raise _unknown(endpoint) from exc
+        except LimitExceeded as exc:
+            raise Refusal(500, ErrorCode.MANIFEST_INVALID, exc.message) from exc
+        facts = await _examined(raw, endpoint, info)
+        self._remember(endpoint.key, info.etag, facts)
+        return facts, raw
+
+    def _remember(self, key: str, etag: str, facts: ManifestFacts) -> None:
+        if etag:
+            self._known[key, etag] = facts
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+
+
+async def _examined(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
+    if len(raw) < _THREAD_WORTHY:
+        return _examine(raw, endpoint, info.content_type)
+    return await to_thread.run_sync(_examine, raw, endpoint, info.content_type)
+
+
+def _examine(raw: bytes, endpoint: Endpoint, stored_type: str) -> ManifestFacts:
+    digest = digest_of(raw, Digest(endpoint.reference)) if endpoint.is_immutable else sha256(raw)
+    if endpoint.is_immutable and digest != endpoint.reference:
+        message = f"the stored manifest {endpoint.reference} is corrupt: its bytes hash to {digest}"
+        raise Refusal(500, ErrorCode.MANIFEST_INVALID, message)
+    return ManifestFacts(digest, _media_type(raw, stored_type.partition(";")[0].strip()), len(raw))
+
+
+def _media_type(raw: bytes, stored: str) -> str:
+    """What the body says rules, because other tools upload manifests with a wrong Content-Type."""
+    try:
+        return media_type_of(raw)
+    except (ManifestError, LimitExceeded):
+        return stored or "application/json"
+
+
+def _unknown(endpoint: Endpoint) -> Refusal:
+    return Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{endpoint.name}: no manifest {endpoint.reference}")
