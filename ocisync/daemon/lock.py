@@ -1,0 +1,57 @@
+"""One daemon per state folder."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from ocisync.errors import ConfigError, DiskError
+
+LOCK_NAME = "daemon.lock"
+
+
+@contextlib.contextmanager
+def hold_daemon_lock(folder: Path) -> Iterator[None]:
+    """Hold the state folder for one daemon; the kernel lets go of it however the process ends.
+
+    Raises:
+        ConfigError: `state.locked`: another daemon holds it.
+        DiskError: the folder cannot be used.
+    """
+    with _opened(folder / LOCK_NAME) as descriptor:
+        _take(descriptor, folder)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
+        yield
+        os.ftruncate(descriptor, 0)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[int]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as exc:
+        raise DiskError(f"{path}: the state folder cannot be used: {exc.strerror}") from exc
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int, folder: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as exc:
+        holder = os.pread(descriptor, 32, 0).decode(errors="replace").strip() or "unknown"
+        raise ConfigError(
+            f"{folder}: another ocisync daemon (pid {holder}) uses this state folder; stop it, or set daemon.state to "
+            "another folder",
+            code="state.locked",
+            pid=holder,
+        ) from exc
+    except OSError as exc:
+        raise DiskError(f"{folder}: the state folder cannot be locked: {exc.strerror}") from exc

@@ -1,0 +1,69 @@
+"""The ledger's schema, as the steps that lead from nothing to its present version.
+
+A step, once released, is never changed: a new one is added. `PRAGMA user_version` counts the steps a file has seen.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+
+APPLICATION_ID = 0x6F636973  # "ocis": tells our file from another program's database
+
+_FIRST = """
+CREATE TABLE repository (id INTEGER PRIMARY KEY, target TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (target, name));
+CREATE TABLE tag (
+    repository INTEGER NOT NULL REFERENCES repository (id),
+    name TEXT NOT NULL, digest TEXT NOT NULL, verified_at REAL NOT NULL,
+    PRIMARY KEY (repository, name)
+) WITHOUT ROWID;
+CREATE TABLE blob (
+    digest TEXT NOT NULL, repository INTEGER NOT NULL REFERENCES repository (id), size INTEGER NOT NULL,
+    PRIMARY KEY (digest, repository)
+) WITHOUT ROWID;
+CREATE INDEX blob_repository ON blob (repository);
+CREATE TABLE layer (
+    repository INTEGER NOT NULL REFERENCES repository (id),
+    diff_id TEXT NOT NULL, variant TEXT NOT NULL,
+    media_type TEXT NOT NULL, digest TEXT NOT NULL, size INTEGER NOT NULL,
+    PRIMARY KEY (repository, diff_id, variant)
+) WITHOUT ROWID;
+CREATE TABLE rule (
+    name TEXT PRIMARY KEY,
+    last_started REAL, last_success REAL, last_failure REAL,
+    code TEXT NOT NULL, message TEXT NOT NULL, failures INTEGER NOT NULL, next_due REAL
+) WITHOUT ROWID;
+CREATE TABLE input (
+    rule TEXT NOT NULL, key TEXT NOT NULL,
+    state TEXT NOT NULL, at REAL NOT NULL, purpose TEXT NOT NULL, identity TEXT NOT NULL,
+    members TEXT NOT NULL, published TEXT NOT NULL,
+    failures INTEGER NOT NULL, due REAL NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    PRIMARY KEY (rule, key)
+) WITHOUT ROWID;
+"""
+
+STEPS: tuple[str, ...] = (_FIRST,)
+
+
+class NewerSchema(Exception):
+    """The file was written by a newer ocisync."""
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """How many steps the file has seen."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> int:
+    """Bring the schema to the present version, one transaction per step; return the version it had.
+
+    Raises:
+        NewerSchema: the file has seen more steps than this program knows.
+    """
+    before = version_of(connection)
+    if before > len(steps):
+        raise NewerSchema(f"its schema is version {before}; this program knows {len(steps)}")
+    for number, step in enumerate(steps[before:], start=before + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT;")
+    return before

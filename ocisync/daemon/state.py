@@ -1,0 +1,43 @@
+"""The daemon's memory between runs: one SQLite file in the state folder. It is a cache; deleting it costs time only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from ocisync.daemon.database import Database
+from ocisync.daemon.input_records import InputRecords
+from ocisync.daemon.ledger_records import LedgerRecords
+from ocisync.daemon.rule_records import StoredRuleRecords
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is remembered: of targets (a sync.ledger.Ledger), of rules, and of drop folders' inputs."""
+
+    ledger: LedgerRecords
+    rules: StoredRuleRecords
+    inputs: InputRecords
+
+
+@asynccontextmanager
+async def open_state(folder: Path, *, read_only: bool = False) -> AsyncIterator[State]:
+    """Open the state; several processes may at a time. `read_only` works where there is none yet, and shows nothing.
+
+    A file of an older version is upgraded in place; a newer or damaged one is moved aside and begun
+    anew, with a warning.
+
+    Raises:
+        DiskError: the folder cannot be used.
+    """
+    database = Database(folder, read_only=read_only)
+    await database.open()
+    try:
+        yield State(LedgerRecords(database), StoredRuleRecords(database), InputRecords(database))
+    finally:
+        with anyio.CancelScope(shield=True):
+            await database.close()
