@@ -267,3 +267,21 @@ _PARSERS = {
     "s3": _s3,
     "target": _target,
 }
+
+
+def locate_in(root: str, name: str, tag: str) -> Locator:
+    """An image below the root of a registry: `s3://BUCKET?…`, `static:DIR`, `docker://HOST[/PATH]`.
+
+    Raises:
+        InvalidName: the root, name or tag breaks its form.
+    """
+    scheme, _, rest = root.partition(":")
+    image = f"{parse_name(name)}:{parse_tag(tag)}"
+    if scheme == "s3":
+        place, question, query = rest.partition("?")
+        return _s3(f"{place.rstrip('/')}/{image}{question}{query}")
+    if scheme == "static":
+        return _static(f"{rest.rstrip('/')}//{image}")
+    if scheme == "docker":
+        return _registry(f"{rest.rstrip('/')}/{image}")
+    raise InvalidName(f"{root[:200]!r} is not a registry: expected s3://BUCKET?endpoint=URL, static:DIR or docker://HOST")

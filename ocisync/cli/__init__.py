@@ -1,0 +1,29 @@
+"""The command line. `app` parses arguments, each command calls one function of `wiring`, the rest here is display.
+
+Exit status: 0 all good, 1 something failed, 2 bad usage or configuration, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+
+
+def main() -> None:
+    """Run the command line and exit."""
+    from ocisync.cli.app import app
+    from ocisync.errors import OcisyncError
+
+    try:
+        app(prog_name="ocisync")
+    except OcisyncError as exc:
+        sys.exit(_tell(exc))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _tell(error: OcisyncError) -> int:  # noqa: F821 (imported late: start-up time counts)
+    from ocisync.errors import ConfigError, InvalidName
+    from ocisync.logs import redact
+
+    print(f"ocisync: {redact(error.message)} [{error.code}]", file=sys.stderr)
+    return 2 if isinstance(error, ConfigError | InvalidName) else 1

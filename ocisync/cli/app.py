@@ -1,0 +1,250 @@
+"""The commands and their options. Imports inside commands keep `--help` fast."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import typer
+
+from ocisync import __version__
+from ocisync.errors import ConfigError
+
+app = typer.Typer(
+    help="Keep container-image mirrors fresh: from drop folders and registries to static registries and registries.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+config_app = typer.Typer(help="Check the configuration, or describe it to an editor.", no_args_is_help=True)
+app.add_typer(config_app, name="config")
+
+CONFIG_PLACES = (Path("ocisync.yaml"), Path("/etc/ocisync/ocisync.yaml"))
+
+ConfigFile = Annotated[
+    Optional[Path],  # noqa: UP045 (typer reads it at run time)
+    typer.Option("--config", "-c", help="The configuration; $OCISYNC_CONFIG, ./ocisync.yaml or /etc/ocisync/."),
+]
+Rules = Annotated[Optional[list[str]], typer.Argument(metavar="[RULE]...", help="Only these rules.")]  # noqa: UP045
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+OnePlatform = Annotated[str, typer.Option("--platform", help="One image of an index: os/architecture[/variant].")]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["console", "json"]
+LogLevelOption = Annotated[Optional[LogLevel], typer.Option("--log-level", help="The least level that is logged.")]  # noqa: UP045
+LogFormatOption = Annotated[Optional[LogFormat], typer.Option("--log-format", help="How log lines look.")]  # noqa: UP045
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"ocisync {__version__}")
+        raise typer.Exit
+    context.obj = (log_level, log_format)
+
+
+@app.command()
+def run(
+    context: typer.Context,
+    config: ConfigFile = None,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+) -> None:
+    """Run the daemon: watch drop folders, mirror on schedule, keep static registries up to date."""
+    from ocisync.wiring.commands import run_daemon
+
+    level, form = context.obj
+    raise typer.Exit(run_daemon(_config_file(config), log_level or level, log_format or form))
+
+
+@app.command()
+def once(context: typer.Context, rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Do one pass of every rule; exit 0 all good, 1 some failed."""
+    from ocisync.cli.passes import run_once
+
+    _logging(context, default="warning")
+    raise typer.Exit(run_once(_config_file(config), rules or [], as_json))
+
+
+@app.command()
+def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show what a pass would do and why, changing nothing."""
+    from ocisync.cli.passes import show_plan
+
+    _logging(context, default="warning")
+    raise typer.Exit(show_plan(_config_file(config), rules or [], as_json))
+
+
+@app.command()
+def status(context: typer.Context, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show each rule's last success, last failure and next run."""
+    from ocisync.cli.passes import show_status
+
+    _logging(context, default="warning")
+    raise typer.Exit(show_status(_config_file(config), as_json))
+
+
+@app.command()
+def copy(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="What to copy, such as docker://ghcr.io/org/app:1.0")],
+    destination: Annotated[str, typer.Argument(help="Where to, such as static:./registry//app:1.0")],
+    config: ConfigFile = None,
+) -> None:
+    """Copy one image with all its platforms, digests unchanged."""
+    from ocisync.cli.copying import copy_image
+
+    _logging(context, default="warning")
+    raise typer.Exit(copy_image(source, destination, _optional_config(config)))
+
+
+@app.command()
+def push(
+    context: typer.Context,
+    folder: Annotated[Path, typer.Argument(help="A folder of archives named OS.ARCH.tar.gz")],
+    destination: Annotated[str, typer.Argument(help="A registry: s3://BUCKET?endpoint=URL, static:DIR, docker://HOST")],
+    tag: Annotated[list[str], typer.Option("--tag", "-t", help="NAME:TAG to publish as; may be given again.")],
+    config: ConfigFile = None,
+) -> None:
+    """Publish a folder of archives, one per platform, as one multi-arch image."""
+    from ocisync.cli.copying import push_folder
+
+    _logging(context, default="warning")
+    raise typer.Exit(push_folder(folder, destination, tag, _optional_config(config)))
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    directory: Annotated[str, typer.Argument(help="A static registry: a directory, or s3://BUCKET?endpoint=URL")],
+    listen: Annotated[str, typer.Option(help="Address and port; port 0 lets the system pick.")] = "127.0.0.1:5000",
+) -> None:
+    """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane."""
+    from ocisync.wiring.commands import serve_registry
+
+    _logging(context, default="info")
+    serve_registry(directory, listen)
+
+
+@app.command()
+def inspect(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    platform: OnePlatform = "",
+    raw: Annotated[bool, typer.Option("--raw", help="Print the manifest's bytes as they are.")] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show an image: platforms, sizes, layers, configuration."""
+    from ocisync.cli.inspecting import show_image, show_raw
+
+    _logging(context, default="warning")
+    if raw:
+        show_raw(reference, platform, _optional_config(config))
+    else:
+        show_image(reference, platform, as_json, _optional_config(config))
+
+
+@app.command()
+def tags(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(help="A repository, such as docker://ghcr.io/org/app")],
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """List the tags of a repository or archive."""
+    from ocisync.cli.inspecting import show_tags
+
+    _logging(context, default="warning")
+    show_tags(reference, as_json, _optional_config(config))
+
+
+@app.command()
+def digest(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    platform: OnePlatform = "",
+    config: ConfigFile = None,
+) -> None:
+    """Print the digest of an image, without pulling it."""
+    from ocisync.cli.inspecting import show_digest
+
+    _logging(context, default="warning")
+    show_digest(reference, platform, _optional_config(config))
+
+
+@app.command()
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("ocisync.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented starting configuration."""
+    from ocisync.cli.configuring import write_starter
+
+    write_starter(file, force)
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    once: Annotated[bool, typer.Option("--once", help="End by itself after pulling everything back.")] = False,
+    folder: Annotated[Optional[Path], typer.Option(help="Where to work; a temporary folder otherwise.")] = None,  # noqa: UP045
+) -> None:
+    """Show the main job on this machine: archives dropped, published, served, mirrored, pulled back and checked."""
+    from ocisync.cli.demo import run_demo
+
+    _logging(context, default="warning")
+    raise typer.Exit(run_demo(once, folder))
+
+
+@config_app.command("check")
+def config_check(config: ConfigFile = None) -> None:
+    """Check a configuration; every error is listed with its file and line."""
+    from ocisync.cli.configuring import check
+
+    check(_config_file(config))
+
+
+@config_app.command("schema")
+def config_schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from ocisync.config.schema import schema_text
+
+    sys.stdout.write(schema_text())
+
+
+def _config_file(given: Path | None) -> Path:
+    """The configuration to use.
+
+    Raises:
+        ConfigError: none was named and none stands where one is looked for.
+    """
+    found = _optional_config(given)
+    if found is None:
+        places = " or ".join(str(place) for place in CONFIG_PLACES)
+        raise ConfigError(
+            f"no configuration: name one with --config FILE, or write one with `ocisync init` (looked for {places})"
+        )
+    return found
+
+
+def _optional_config(given: Path | None) -> Path | None:
+    if given is not None:
+        return given
+    if named := os.environ.get("OCISYNC_CONFIG"):
+        return Path(named)
+    return next((place for place in CONFIG_PLACES if place.is_file()), None)
+
+
+def _logging(context: typer.Context, default: LogLevel) -> None:
+    from ocisync.logs import configure_logging
+
+    level, form = context.obj
+    configure_logging(level or default, form or "console")

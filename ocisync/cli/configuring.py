@@ -1,0 +1,33 @@
+"""`ocisync init` and `ocisync config check`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ocisync.config.load import load_config
+from ocisync.config.starter import starter_text
+from ocisync.errors import ConfigError
+
+
+def write_starter(file: Path, force: bool) -> None:
+    """Write the commented starting configuration.
+
+    Raises:
+        ConfigError: the file exists, or cannot be written.
+    """
+    try:
+        with file.open("w" if force else "x", encoding="utf-8") as stream:
+            stream.write(starter_text())
+    except FileExistsError as exc:
+        raise ConfigError(f"{file} exists already; edit it, or replace it with --force") from exc
+    except OSError as exc:
+        raise ConfigError(f"{file} cannot be written: {exc.strerror}") from exc
+    print(f"wrote {file}. Check it with: ocisync config check -c {file}\nStart the daemon with: ocisync run -c {file}")
+
+
+def check(file: Path) -> None:
+    """Check a configuration and say what it holds; errors are raised by the loader, all at once."""
+    config = load_config(file)
+    for warning in config.warnings:
+        print(f"warning: {warning}")
+    print(f"{file}: valid; {len(config.targets)} targets, {len(config.drop)} drop rules, {len(config.sync)} sync rules")

@@ -1,0 +1,96 @@
+"""What an image is, for people: platforms, sizes, layers, configuration. Reads manifests and configurations only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ocisync.content.protocols import Source
+from ocisync.content.verify import read_manifest
+from ocisync.errors import ManifestError, NotFound
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
+from ocisync.spec.platform import Platform, parse_platform, platform_from_json, same_platform
+
+
+@dataclass(frozen=True, slots=True)
+class ImageView:
+    """One image manifest with its configuration."""
+
+    desc: Descriptor
+    manifest: Manifest
+    platform: Platform | None
+    config: Mapping[str, object]  # empty for artifacts, whose configuration is no image's
+
+    @property
+    def size(self) -> int:
+        """Bytes to pull: configuration and layers."""
+        return sum(child.size for child in self.manifest.children)
+
+
+@dataclass(frozen=True, slots=True)
+class RootView:
+    """What a reference leads to: an index with its images, or one image."""
+
+    root: Descriptor
+    manifest: Manifest
+    images: tuple[ImageView, ...]
+    missing: tuple[Descriptor, ...] = field(default=())  # listed by the index, not at the source
+
+
+async def view(source: Source, root: Descriptor) -> RootView:
+    """Read an image, or every image of an index.
+
+    Raises:
+        ManifestError: it is no manifest that can be read.
+        NotFound: the root itself is not there; absent children are listed as missing.
+    """
+    manifest = await manifest_of(source, root)
+    if not manifest.is_index:
+        return RootView(root, manifest, (await _image(source, root, manifest),))
+    images: list[ImageView] = []
+    missing: list[Descriptor] = []
+    for child in manifest.children:
+        try:
+            inner = await view(source, child) if child.is_manifest else None
+        except NotFound:
+            missing.append(child)
+        else:
+            images.extend(inner.images if inner else ())
+    return RootView(root, manifest, tuple(images), tuple(missing))
+
+
+async def pick(source: Source, root: Descriptor, platform: str) -> Descriptor:
+    """The image of an index for a platform, or the root itself when none is asked for.
+
+    Raises:
+        NotFound: the index has no image for it.
+        InvalidName: not a platform.
+    """
+    if not platform:
+        return root
+    wanted = parse_platform(platform)
+    manifest = await manifest_of(source, root)
+    if not manifest.is_index:
+        return root
+    found = [child for child in manifest.children if child.platform and same_platform(child.platform, wanted)]
+    if not found:
+        offered = ", ".join(str(child.platform) for child in manifest.children if child.platform) or "none named"
+        raise NotFound(f"{root.digest}: no image for {wanted}; the index offers {offered}", code="platform.missing")
+    return found[0]
+
+
+async def manifest_of(source: Source, desc: Descriptor) -> Manifest:
+    """A verified, parsed manifest."""
+    return parse_manifest(await read_manifest(source, desc), desc.media_type)
+
+
+async def _image(source: Source, desc: Descriptor, manifest: Manifest) -> ImageView:
+    config: Mapping[str, object] = {}
+    if manifest.config is not None and manifest.config.media_type in media_types.CONFIGS:
+        try:
+            config = parse_json_object(await read_manifest(source, manifest.config))
+        except ManifestError as exc:
+            raise ManifestError(f"{manifest.config.digest}: the configuration is {exc.message}") from exc
+    return ImageView(desc, manifest, desc.platform or platform_from_json(config), config)

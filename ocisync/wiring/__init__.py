@@ -1,0 +1,1 @@
+"""The composition root: the configuration becomes concrete stores, jobs, and a daemon."""
