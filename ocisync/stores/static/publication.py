@@ -1,0 +1,99 @@
+"""One publication: manifests under their digests, then under their tags."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
+
+from ocisync.content.checkpoints import reached
+from ocisync.content.concurrency import for_each
+from ocisync.content.protocols import ObjectInfo
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+from ocisync.stores.static import layout
+from ocisync.stores.static.shelf import Shelf
+
+_LIST_FROM = 8  # tags; from here on one listing is cheaper than a look at each
+_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?\Z')
+
+
+@runtime_checkable
+class Linker(Protocol):
+    """An object store that can show one file under two keys."""
+
+    async def link(self, from_key: str, to_key: str) -> bool:
+        """Whether `to_key` is now the same file; False when there is nothing to link."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Root:
+    """A manifest to be published, and its bytes."""
+
+    desc: Descriptor
+    data: bytes
+
+
+@dataclass(slots=True)
+class Publication:
+    """Tags to be pointed at manifests, and what is stored under both by now."""
+
+    shelf: Shelf
+    name: str
+    tags: Mapping[str, Digest]
+    roots: Mapping[Digest, Root]
+    here: dict[str, ObjectInfo] = field(default_factory=dict)  # by tag and by digest
+
+    async def write(self) -> None:
+        """Look at what is there, and write what differs: every digest before any tag."""
+        await self._look()
+        await for_each(list(self.roots), self._write_root, self.shelf.workers)
+        await for_each(list(self.tags), self._write_tag, self.shelf.workers)
+
+    async def _look(self) -> None:
+        if len(self.tags) >= _LIST_FROM:
+            self.here = await self.shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
+        else:
+            await for_each([*self.tags, *self.roots], self._look_at, self.shelf.workers)
+
+    async def _look_at(self, reference: str) -> None:
+        found = await self.shelf.store.head(layout.manifest_key(self.name, reference))
+        if found is not None:
+            self.here[reference] = found
+
+    async def _write_root(self, digest: Digest) -> None:
+        root = self.roots[digest]
+        if _may_hold(self.here.get(digest), root.data):
+            return
+        key, headers = layout.manifest_key(self.name, digest), layout.content_headers(root.desc)
+        await self.shelf.write(key, root.data, headers)
+        await self.shelf.check_type(key, headers.content_type)
+        reached("manifest.digest")
+
+    async def _write_tag(self, tag: str) -> None:
+        root = self.roots[self.tags[tag]]
+        if self._points_at(tag, root):
+            return
+        key, from_key = (layout.manifest_key(self.name, reference) for reference in (tag, root.desc.digest))
+        store = self.shelf.store
+        if not (isinstance(store, Linker) and await store.link(from_key, key)):
+            await self.shelf.write(key, root.data, layout.tag_headers(root.desc))
+        reached("tag")
+
+    def _points_at(self, tag: str, root: Root) -> bool:
+        """Whether the tag's object has the ETag and size of the manifest's, which was there before."""
+        held, current = self.here.get(root.desc.digest), self.here.get(tag)
+        if held is None or current is None or not _may_hold(held, root.data):
+            return False
+        return (held.etag, held.size) == (current.etag, current.size)
+
+
+def _may_hold(found: ObjectInfo | None, data: bytes) -> bool:
+    """Whether an object may be these bytes, by its size and, where it is an MD5, its ETag."""
+    if found is None or found.size != len(data):
+        return False
+    md5 = _MD5_ETAG.match(found.etag)
+    return md5 is None or md5[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()

@@ -1,0 +1,119 @@
+"""One repository of a static registry."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+from ocisync.content.checkpoints import reached
+from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ByteStream, Opener, ServerSideCopy, Stored
+from ocisync.content.verify import checked_bytes, read_manifest
+from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, digest_of, is_digest, sha256
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
+from ocisync.spec.reference import is_tag
+from ocisync.stores.static import layout
+from ocisync.stores.static.listing import closed_after
+from ocisync.stores.static.publication import Publication, Root
+from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.tags_list import converge, list_tags
+
+
+class StaticRepository:
+    """One repository: a Source, Target, Mounter and Inventory."""
+
+    def __init__(self, shelf: Shelf, name: str) -> None:
+        self._shelf = shelf
+        self.name = name
+        self._store = shelf.store
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self._store}"
+
+    async def tags(self) -> Sequence[str]:
+        """Every tag, in lexical order, from the tags themselves."""
+        tags = await list_tags(self._store, self.name)
+        if not tags and not await self._has_anything():
+            raise NotFound(f"{self}: there is no such repository")
+        return tags
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor of a tag or digest, with its bytes."""
+        async with self._store.open(layout.manifest_key(self.name, reference)) as (info, stream):
+            if info.size > MAX_MANIFEST_SIZE:
+                raise LimitExceeded(
+                    f"{info.key} at {self._store}: {info.size} bytes are no manifest", code="limit.manifest"
+                )
+            data = b"".join([chunk async for chunk in stream])
+        digest = digest_of(data, Digest(reference)) if is_digest(reference) else sha256(data)
+        if is_digest(reference) and digest != reference:
+            raise DigestMismatch(f"{info.key} at {self._store}: the content hashes to {digest}; push the image again")
+        announced = info.content_type.partition(";")[0].strip()
+        return Descriptor(media_type_of(data, announced), digest, len(data), data=data)
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream content by its digest."""
+        async with self._store.open(layout.content_key(self.name, desc)) as (_, stream):
+            yield stream
+
+    async def exists(self, desc: Descriptor) -> bool:
+        """Whether content of this digest and size is here."""
+        found = await self._store.head(layout.content_key(self.name, desc))
+        return found is not None and found.size == desc.size
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Store verified content."""
+        if desc.data is not None:
+            opener = bytes_opener(checked_bytes(desc.data, desc))
+        key, headers = layout.content_key(self.name, desc), layout.content_headers(desc)
+        await self._store.put(key, opener, headers, size=desc.size, digest=desc.digest)
+        if desc.is_manifest:
+            await self._shelf.check_type(key, headers.content_type)
+            reached("manifest.child")
+
+    async def mount(self, desc: Descriptor, from_repository: str) -> bool:
+        """Link or copy content from another repository of this registry, inside the store."""
+        if not isinstance(self._store, ServerSideCopy):
+            return False
+        from_key = layout.content_key(from_repository, desc)
+        found = await self._store.head(from_key)
+        if found is None or found.size != desc.size:
+            return False
+        return await self._store.copy(from_key, layout.content_key(self.name, desc), layout.content_headers(desc))
+
+    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
+        """Write the manifests under their digests, then under their tags, then the list of tags."""
+        await self._shelf.prepare()
+        roots = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in tags.values()}
+        pointers = {tag: desc.digest for tag, desc in tags.items()}
+        await Publication(self._shelf, self.name, pointers, roots).write()
+        await converge(self._store, self.name, self._shelf.rounds)
+
+    async def stored(self) -> Stored:
+        """Everything a listing of the repository shows; tags by the ETag that they share with their digest's object."""
+        prefix = layout.repository_prefix(self.name)
+        manifests = await self._shelf.listed(f"{prefix}{layout.MANIFESTS}/")
+        blobs = await self._shelf.listed(f"{prefix}{layout.BLOBS}/")
+        digests = {Digest(ref): info for ref, info in (blobs | manifests).items() if is_digest(ref)}
+        by_etag = {
+            (info.etag, info.size): Digest(ref) for ref, info in manifests.items() if is_digest(ref) and info.etag
+        }
+        tags = {ref: by_etag.get((info.etag, info.size)) for ref, info in manifests.items() if is_tag(ref)}
+        return Stored(tags, {digest: info.size for digest, info in digests.items()})
+
+    async def delete(self, digests: Sequence[Digest]) -> None:
+        """Remove content under its digest, be it manifest or blob."""
+        keys = [key(self.name, digest) for digest in digests for key in (layout.manifest_key, layout.blob_key)]
+        await self._store.delete(keys)
+
+    async def _has_anything(self) -> bool:
+        listing = self._store.list(layout.repository_prefix(self.name))
+        async with closed_after(listing):
+            async for info in listing:
+                found = layout.parse_key(info.key)
+                if found and found.name == self.name:
+                    return True
+        return False

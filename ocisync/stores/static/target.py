@@ -1,0 +1,29 @@
+"""A static registry on any object store."""
+
+from __future__ import annotations
+
+from ocisync.content.protocols import ObjectStore
+from ocisync.stores.static import layout
+from ocisync.stores.static.repository import StaticRepository
+from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.tags_list import Rounds
+
+
+class StaticRegistry:
+    """The repositories of one object store; `workers` bounds the requests of one publication."""
+
+    def __init__(self, store: ObjectStore, *, workers: int = 8, rounds: Rounds | None = None) -> None:
+        self.store = store
+        self._shelf = Shelf(store, workers, rounds or Rounds())
+
+    def repository(self, name: str) -> StaticRepository:
+        """One repository, which need not exist yet.
+
+        Raises:
+            InvalidName: not a name that a static registry can hold.
+        """
+        return StaticRepository(self._shelf, layout.check_name(name))
+
+    async def prepare(self) -> None:
+        """Write what clients ask for first, where it is not there; `publish` does so by itself."""
+        await self._shelf.prepare()

@@ -1,0 +1,114 @@
+"""Temporary files of a directory store: written on the registry's file system, and moved into place when whole.
+
+A writer holds a lock on its file while it writes, so whoever starts later can tell an abandoned file from one in use,
+in another container as well.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from ocisync.content.verify import Verifier
+from ocisync.errors import SizeMismatch
+from ocisync.spec.digest import Digest
+from ocisync.stores.static.folders import FILE_MODE
+
+_DAY = 24 * 3600.0  # seconds
+_LINK_GRACE = 60.0  # seconds; a link is moved into place at once
+_LINK = "link-"
+
+
+class Temporary:
+    """One file being written; plain code for a thread."""
+
+    def __init__(self, folder: Path, size: int, digest: Digest | None) -> None:
+        self._expected = size  # bytes
+        self._check = Verifier(digest, size) if digest else None
+        self._seen = 0
+        self.path, self._fd = _create(folder)
+
+    def write(self, chunk: bytes) -> None:
+        """Hash and write the next bytes."""
+        self._seen += len(chunk)
+        if self._check:
+            self._check.update(chunk)
+        elif self._seen > self._expected:
+            raise SizeMismatch(f"more than the announced {self._expected} bytes arrived")
+        view = memoryview(chunk)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+    def finish(self, *, fsync: bool) -> None:
+        """Check the whole, and make it last."""
+        if self._check:
+            self._check.finish()
+        elif self._seen != self._expected:
+            raise SizeMismatch(f"{self._seen} bytes arrived instead of {self._expected}")
+        os.fchmod(self._fd, FILE_MODE)
+        if fsync:
+            os.fsync(self._fd)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the file is still to be closed."""
+        return self._fd >= 0
+
+    def close(self) -> os.stat_result:
+        """Give up the lock of a file that was moved into place."""
+        found = os.fstat(self._fd)
+        os.close(self._fd)
+        self._fd = -1
+        return found
+
+    def discard(self) -> None:
+        """Remove the file and give up its lock."""
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+        self.close()
+
+
+def _create(folder: Path) -> tuple[Path, int]:
+    while True:
+        path = folder / secrets.token_hex(12)
+        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with suppress(OSError):  # a file system without locks: leftovers go by their age
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        if os.fstat(fd).st_nlink:
+            return path, fd
+        os.close(fd)  # a cleaner came between the two calls
+
+
+def link_name() -> str:
+    """A name for a link that will be moved over an existing file."""
+    return _LINK + secrets.token_hex(12)
+
+
+def remove_abandoned(folder: Path) -> int:
+    """Remove what writers left behind that are gone; the number of files."""
+    return sum(_remove_if_abandoned(path) for path in folder.iterdir())
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    with suppress(OSError):  # gone already, or another user's
+        age = time.time() - path.lstat().st_ctime
+        is_link = path.name.startswith(_LINK)
+        if age <= (_LINK_GRACE if is_link else _DAY):
+            return not is_link and _remove_unlocked(path)
+        path.unlink()
+        return True
+    return False
+
+
+def _remove_unlocked(path: Path) -> bool:
+    fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.unlink()  # while the lock is held: a writer that waits for it sees that its file is gone
+    finally:
+        os.close(fd)
+    return True
