@@ -1,0 +1,199 @@
+"""Local files read by position: the input as it was when it was opened, and spools that no crash can leave behind.
+
+Everything here blocks; call it in a thread (`content.threads`).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Protocol
+
+from ocisync.errors import DiskError, InputChanged, InputError
+
+READ = 1024 * 1024  # bytes per read
+
+
+class ReadAt(Protocol):
+    """Bytes that can be read from any position, by several threads at a time."""
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+        ...
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset` on.
+
+        Raises:
+            InputChanged: there are fewer than there were, or the file was written to.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of a file."""
+
+    file: ReadAt
+    offset: int  # bytes
+    size: int  # bytes
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes from `offset` within the stretch."""
+        return self.file.read_at(self.offset + offset, length)
+
+    def head(self, length: int) -> bytes:
+        """The first bytes, at most `length`."""
+        return self.read_at(0, min(length, self.size))
+
+
+class InputFile:
+    """A regular file that must stay as it was while it is read.
+
+    The descriptor is kept, so a file that is replaced under its name is still read whole; `check` then tells.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._fd = -1
+        self._fd = _open_regular(path)
+        self._was = os.fstat(self._fd)
+
+    @property
+    def size(self) -> int:
+        """The length in bytes, as it was when the file was opened."""
+        return self._was.st_size
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes.
+
+        Raises:
+            InputChanged: the file was cut or written to.
+        """
+        data = _pread(self._fd, offset, length)
+        if len(data) != length or _state(os.fstat(self._fd)) != _state(self._was):
+            raise self._changed("was cut or written to")
+        return data
+
+    def check(self) -> None:
+        """Look whether the name still leads to the same, unchanged file.
+
+        Raises:
+            InputChanged: it does not.
+        """
+        try:
+            now = self.path.stat()
+        except OSError as exc:
+            raise self._changed("was removed or renamed") from exc
+        if (now.st_dev, now.st_ino) != (self._was.st_dev, self._was.st_ino):
+            raise self._changed("was replaced by another file")
+        if _state(now) != _state(self._was):
+            raise self._changed("was cut or written to")
+
+    def close(self) -> None:
+        """Give the descriptor back."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def _changed(self, how: str) -> InputChanged:
+        return InputChanged(f"{self.path}: the file {how} while it was read; it is read again once it is stable")
+
+
+class Spool:
+    """A temporary file without a name: written once from the start, then read at any position.
+
+    Raises:
+        DiskError: the folder is missing, full or not writable.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.size = 0  # bytes
+        self._folder = folder
+        self._fd = -1
+        try:
+            self._fd = _open_unnamed(folder)
+        except OSError as exc:
+            raise _disk_error(folder, exc) from exc
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                done = os.pwrite(self._fd, rest, self.size)
+                rest = rest[done:]
+                self.size += done
+        except OSError as exc:
+            raise _disk_error(self._folder, exc) from exc
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes."""
+        data = _pread(self._fd, offset, length)
+        if len(data) != length:
+            raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
+        return data
+
+    def close(self) -> None:
+        """Give the disk space back."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _open_regular(path: Path) -> int:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # a FIFO must not block
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise InputError(f"{path}: not a regular file")
+    return fd
+
+
+def _open_unnamed(folder: Path) -> int:
+    tmpfile = getattr(os, "O_TMPFILE", None)
+    if tmpfile is not None:
+        try:
+            return os.open(folder, os.O_RDWR | os.O_CLOEXEC | tmpfile, 0o600)
+        except OSError as exc:
+            if exc.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # some file systems cannot
+                raise
+    fd, name = tempfile.mkstemp(dir=folder, prefix=".ocisync-spool-")
+    os.unlink(name)  # noqa: PTH108 (a path object adds nothing)
+    return fd
+
+
+def _pread(fd: int, offset: int, length: int) -> bytes:
+    parts: list[bytes] = []
+    missing = length
+    try:
+        while missing and (data := os.pread(fd, missing, offset + length - missing)):
+            parts.append(data)
+            missing -= len(data)
+    except OSError as exc:
+        raise DiskError(f"reading at byte {offset} failed: {exc.strerror}", errno=exc.errno) from exc
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _state(found: os.stat_result) -> tuple[int, int]:
+    return found.st_size, found.st_mtime_ns
+
+
+def _disk_error(folder: Path, exc: OSError) -> DiskError:
+    return DiskError(f"{folder}: no temporary file can be written there: {exc.strerror}", errno=exc.errno)

@@ -1,0 +1,75 @@
+"""Blocking work in threads: each kind with a limiter of its own, long work in steps so that it can be cancelled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from anyio import CapacityLimiter, to_thread
+
+from ocisync.content.files import READ, Region, Spool
+from ocisync.content.protocols import ByteStream, Opener
+
+T = TypeVar("T")
+
+CPUS = os.cpu_count() or 1
+cpu_limiter = CapacityLimiter(CPUS)  # compression, decompression, parsing
+file_limiter = CapacityLimiter(8)  # reading and writing local files
+
+
+async def run_file(act: Callable[[], T]) -> T:
+    """Do blocking file work in a thread; its result is awaited even when the task is cancelled."""
+    return await to_thread.run_sync(act, limiter=file_limiter)
+
+
+async def run_steps(steps: Generator[None, None, T]) -> T:
+    """Run a generator to its end, one step per hop to a thread; a cancelled task stops between two steps."""
+
+    def step() -> tuple[bool, T | None]:
+        try:
+            next(steps)
+        except StopIteration as done:
+            return True, done.value
+        return False, None
+
+    try:
+        while True:
+            finished, value = await to_thread.run_sync(step, limiter=cpu_limiter)
+            if finished:
+                return value  # type: ignore[return-value]
+    finally:
+        steps.close()
+
+
+async def stream_region(region: Region) -> AsyncGenerator[bytes, None]:
+    """The bytes of a stretch of a file, in order."""
+    for offset in range(0, region.size, READ):
+        yield await run_file(partial(region.read_at, offset, min(READ, region.size - offset)))
+
+
+def region_opener(region: Region) -> Opener:
+    """Opens a stretch of a file as often as wanted."""
+
+    @asynccontextmanager
+    async def opened() -> AsyncIterator[ByteStream]:
+        stream = stream_region(region)
+        try:
+            yield stream
+        finally:
+            await stream.aclose()
+
+    return opened
+
+
+@asynccontextmanager
+async def new_spool(folder: Path) -> AsyncIterator[Spool]:
+    """A temporary file for the time of the block."""
+    spool = await run_file(partial(Spool, folder))
+    try:
+        yield spool
+    finally:
+        spool.close()
