@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import BinaryIO, Protocol, runtime_checkable
 
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -235,6 +234,10 @@ class ServerSideCopy(Protocol):
 class LocalFiles(Protocol):
     """An object store whose objects are files that a server may send without copying them through its memory."""
 
-    def local_path(self, key: str) -> Path | None:
-        """The file of an object, whether or not it exists; None when it is no plain file of the store's own."""
+    def open_file(self, key: str) -> AbstractAsyncContextManager[tuple[ObjectInfo, BinaryIO]]:
+        """Open an object as an unbuffered file of the operating system, for sendfile.
+
+        Raises:
+            NotFound: no such key.
+        """
         ...

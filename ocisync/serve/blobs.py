@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import BinaryIO
 
 import anyio
@@ -36,10 +35,12 @@ async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endp
     if is_match(request.headers.get("If-None-Match"), headers["ETag"]):
         await _present(store, endpoint)
         return web.Response(status=304, headers=headers)
-    path = store.local_path(endpoint.key) if isinstance(store, LocalFiles) else None
-    if path is not None:
-        return await _from_file(request, endpoint, path)
-    return await _from_store(request, store, endpoint)
+    try:
+        if isinstance(store, LocalFiles):
+            return await _from_file(request, store, endpoint)
+        return await _from_store(request, store, endpoint)
+    except NotFound as exc:
+        raise _unknown(endpoint) from exc
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -63,15 +64,12 @@ async def _from_store(request: web.Request, store: ObjectStore, endpoint: Endpoi
     size = (await _present(store, endpoint)).size if "Range" in request.headers else None
     window = None if size is None else _window(request, endpoint, size)
     start, length = (window.start, window.length) if window else (0, None)
-    try:
-        async with store.open(endpoint.key, start=start, length=length) as (info, stream):
-            response = _begun(endpoint, info.size if size is None else size, window)
-            await response.prepare(request)
-            with _under_way(endpoint):
-                await _send_stream(response, stream)
-            return response
-    except NotFound as exc:
-        raise _unknown(endpoint) from exc
+    async with store.open(endpoint.key, start=start, length=length) as (info, stream):
+        response = _begun(endpoint, info.size if size is None else size, window)
+        await response.prepare(request)
+        with _under_way(endpoint):
+            await _send_stream(response, stream)
+        return response
 
 
 async def _send_stream(response: web.StreamResponse, stream: ByteStream) -> None:
@@ -84,25 +82,14 @@ async def _send_stream(response: web.StreamResponse, stream: ByteStream) -> None
         raise Truncated(f"the store gave {sent} bytes instead of {response.content_length}")
 
 
-async def _from_file(request: web.Request, endpoint: Endpoint, path: Path) -> web.StreamResponse:
-    try:
-        file, size = await to_thread.run_sync(_open, path)
-    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as exc:
-        raise _unknown(endpoint) from exc
-    try:
-        window = _window(request, endpoint, size)
-        response = _begun(endpoint, size, window)
+async def _from_file(request: web.Request, store: LocalFiles, endpoint: Endpoint) -> web.StreamResponse:
+    async with store.open_file(endpoint.key) as (info, file):
+        window = _window(request, endpoint, info.size)
+        response = _begun(endpoint, info.size, window)
         await response.prepare(request)
         with _under_way(endpoint):
-            await _send_file(request, response, file, window or ByteRange(0, size))
+            await _send_file(request, response, file, window or ByteRange(0, info.size))
         return response
-    finally:
-        file.close()
-
-
-def _open(path: Path) -> tuple[BinaryIO, int]:
-    file = path.open("rb")
-    return file, file.seek(0, 2)
 
 
 async def _send_file(request: web.Request, response: web.StreamResponse, file: BinaryIO, window: ByteRange) -> None:
