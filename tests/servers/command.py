@@ -1,0 +1,134 @@
+"""The command line as a user has it: a child process."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from time import monotonic
+
+import yaml
+
+from .client import Reply, fetch
+from .process import Child
+
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV")
+_NO_AWS = {
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "AWS_CONFIG_FILE": os.devnull,
+    "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+}
+_ROOT = Path(__file__).parents[2]
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A command that ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    def expect(self, code: int = 0) -> "Finished":
+        """Itself, when the exit status is this one; else an error with what it said."""
+        if self.code != code:
+            raise RuntimeError(f"exit {self.code}, not {code}:\n{self.stdout[-3000:]}\n{self.stderr[-3000:]}")
+        return self
+
+
+def run_ocisync(
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 60,
+    stdin: str = "",
+) -> Finished:
+    """Run `ocisync` to its end, without the user's docker credentials; blocking, `timeout` in seconds."""
+    with TemporaryDirectory() as folder:
+        began = monotonic()
+        done = subprocess.run(
+            _command(arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=_environment(env, folder),
+            cwd=cwd,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr, monotonic() - began)
+
+
+@dataclass(slots=True)
+class Daemon:
+    """A running `ocisync run`."""
+
+    child: Child
+    url: str
+
+    @property
+    def pid(self) -> int:
+        """For signals."""
+        return self.child.process.pid
+
+    @property
+    def log(self) -> str:
+        """Everything it wrote so far."""
+        return self.child.output
+
+    def get(self, path: str) -> Reply:
+        """GET from its own listener."""
+        return fetch("GET", self.url + path)
+
+    def ready(self) -> bool:
+        """Whether /readyz says so."""
+        with suppress(OSError):
+            return self.get("/readyz").status == 200
+        return False
+
+
+@contextmanager
+def daemon(
+    config: Path,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    ready: bool = True,
+    exit_code: int | None = 0,
+    timeout: float = 40,
+) -> Iterator[Daemon]:
+    """`ocisync run -c config`, ready, in the configuration's folder; SIGTERM at the block's end.
+
+    The configuration's `daemon.listen` names the port (see `process.free_port`). The exit status must then be
+    `exit_code` (None: any, as after a kill); `timeout` is for start and stop each, in seconds. With `ready=False`
+    nothing is waited for.
+    """
+    listen = yaml.safe_load(config.read_text())["daemon"]["listen"]
+    with TemporaryDirectory() as folder:
+        command = _command(("run", "-c", config.resolve(), *arguments))
+        child = Child(command, Path(folder), _environment(env, folder), config.resolve().parent)
+        started = Daemon(child, f"http://{listen}")
+        try:
+            if ready:
+                child.wait_until(started.ready, "the daemon to be ready", timeout)
+            yield started
+        except BaseException:
+            child.kill()
+            raise
+        code = child.stop(timeout)
+        if exit_code is not None and code != exit_code:
+            raise RuntimeError(f"the daemon ended with {code}, not {exit_code}: {child.output[-3000:]}")
+
+
+def _command(arguments: tuple[str | Path, ...]) -> list[str]:
+    return [sys.executable, "-m", "ocisync", *map(str, arguments)]
+
+
+def _environment(given: Mapping[str, str] | None, folder: str) -> dict[str, str]:
+    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
+    clean = {"DOCKER_CONFIG": folder, "PYTHONPATH": str(_ROOT), "PYTHONWARNINGS": "default", "NO_COLOR": "1"}
+    return kept | clean | _NO_AWS | dict(given or {})
