@@ -1,0 +1,192 @@
+"""Jobs that wait for a worker: bounded, coalescing, fair between rules, never two at once on one target repository."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+import structlog
+
+from ocisync.daemon.turns import Entry, Turns, key_of
+from ocisync.errors import OcisyncError
+from ocisync.sync.job import Job
+from ocisync.sync.reports import Failure, JobReport, failure_of
+
+STOPPED = "job.stopped"  # the code of a job that did not run, or not to its end, because the daemon stops
+_BUG = "this is a bug in ocisync, please report it with the traceback in the log"
+
+log = structlog.get_logger(__name__)
+
+Runner = Callable[[Job], Awaitable[JobReport]]
+
+
+class JobQueue:
+    """A queue for one event loop.
+
+    `capacity` bounds the jobs that wait. `observe` is told every report of a job that ran.
+    """
+
+    def __init__(self, capacity: int = 1000, observe: Callable[[JobReport], None] = lambda _: None) -> None:
+        self._capacity = capacity
+        self._observe = observe
+        self._waiting = Turns()
+        self._running: dict[str, Entry] = {}
+        self._workers = 1
+        self._drain = 0.0
+        self._closing = anyio.Event()
+        self._changed = anyio.Event()
+
+    @property
+    def depth(self) -> int:
+        """How many jobs wait."""
+        return self._waiting.count
+
+    @property
+    def running(self) -> tuple[Job, ...]:
+        """The jobs that run now."""
+        return tuple(entry.job for entry in self._running.values())
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether no new jobs start."""
+        return self._closing.is_set()
+
+    def waiting(self) -> dict[str, int]:
+        """How many jobs of each rule wait."""
+        return self._waiting.by_rule()
+
+    def submit(self, job: Job) -> bool:
+        """Whether the job will run: it waits now, or coalesced with an equal one; False when full or closed.
+
+        An equal job that already runs does not count: the new one is its one follow-up.
+        """
+        return self._enter(job) is not None
+
+    async def run_now(self, job: Job) -> JobReport:
+        """Submit a job and wait for room, its turn and its end; after `close` the report's code is `job.stopped`."""
+        while (entry := self._enter(job)) is None:
+            if self.is_closed:
+                return _stopped(job)
+            await self._changed.wait()
+        return await _result(entry)
+
+    async def await_report(self, job: Job) -> JobReport | None:
+        """The report of an equal job that waits or runs, when it comes; None when there is none."""
+        running = self._running.get(job.lock_name)
+        entry = self._waiting.find(job)
+        if entry is None and running is not None and key_of(running.job) == key_of(job):
+            entry = running
+        return None if entry is None else await _result(entry)
+
+    async def run(self, runner: Runner, workers: int) -> None:
+        """Run jobs until `close`; no rule gets all workers when there are several, so none can starve the others."""
+        self._workers = workers
+        try:
+            async with anyio.create_task_group() as tasks:
+                for _ in range(workers):
+                    tasks.start_soon(self._work, runner)
+                await self._closing.wait()
+                with anyio.move_on_after(self._drain):
+                    await self._emptied()
+                tasks.cancel_scope.cancel()
+        finally:
+            self._abandon()
+
+    def close(self, drain: float = 0.0) -> None:
+        """Start no more jobs; those that run may finish within `drain` seconds, then they are cancelled."""
+        self._drain = drain
+        self._closing.set()
+        self._abandon()
+
+    def _enter(self, job: Job) -> Entry | None:
+        entry = self._waiting.find(job)
+        if entry is not None:
+            entry.job = job
+            return entry
+        if self.is_closed or self.depth >= self._capacity:
+            return None
+        entry = Entry(job)
+        self._waiting.add(entry)
+        self._notify()
+        return entry
+
+    async def _work(self, runner: Runner) -> None:
+        while True:
+            entry = self._next()
+            if entry is None:
+                await self._changed.wait()
+            else:
+                await self._run_one(entry, runner)
+
+    def _next(self) -> Entry | None:
+        entry = None if self.is_closed else self._waiting.pop(self._may_run, self._is_free)
+        if entry is not None:
+            self._running[entry.job.lock_name] = entry
+            self._notify()
+        return entry
+
+    def _may_run(self, rule: str) -> bool:
+        busy = sum(entry.job.rule == rule for entry in self._running.values())
+        return busy < max(1, self._workers - 1)
+
+    def _is_free(self, lock: str) -> bool:
+        return lock not in self._running
+
+    async def _run_one(self, entry: Entry, runner: Runner) -> None:
+        try:
+            entry.report = await _report_of(entry.job, runner)
+            self._observe(entry.report)
+        finally:
+            del self._running[entry.job.lock_name]
+            entry.done.set()
+            self._notify()
+
+    async def _emptied(self) -> None:
+        while self._running:
+            await self._changed.wait()
+
+    def _abandon(self) -> None:
+        for entry in self._waiting.drain():
+            entry.done.set()
+        self._notify()
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+async def _result(entry: Entry) -> JobReport:
+    await entry.done.wait()
+    return entry.report or _stopped(entry.job)
+
+
+async def _report_of(job: Job, runner: Runner) -> JobReport:
+    """What the runner reports; an error becomes a report, because one job's failure must not end a worker."""
+    try:
+        return await runner(job)
+    except OcisyncError as exc:
+        return _report(job, failure_of(exc))
+    except Exception as exc:
+        known = _known(exc)
+        if known is not None:
+            return _report(job, failure_of(known))
+        log.exception("job.crashed", rule=job.rule, source=str(job.source), target=str(job.target))
+        return _report(job, Failure("internal", f"{type(exc).__name__}: {exc} ({_BUG})", "fail"))
+
+
+def _known(error: BaseException) -> OcisyncError | None:
+    """The first error of a group in which all are ours."""
+    if isinstance(error, OcisyncError):
+        return error
+    if not isinstance(error, ExceptionGroup):
+        return None
+    inner = [_known(part) for part in error.exceptions]
+    return inner[0] if all(inner) else None
+
+
+def _report(job: Job, failure: Failure) -> JobReport:
+    return JobReport(job.rule, str(job.source), str(job.target), failure=failure)
+
+
+def _stopped(job: Job) -> JobReport:
+    return _report(job, Failure(STOPPED, "ocisync stops; the job runs again after the next start", "retry"))

@@ -1,0 +1,74 @@
+"""Whose turn it is: waiting jobs, round robin by rule, then by target repository, each once. No tasks, no waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import anyio
+
+from ocisync.sync.job import Job
+from ocisync.sync.reports import JobReport
+
+Key = tuple[object, ...]
+
+
+@dataclass(slots=True)
+class Entry:
+    """A job on its way, and those who wait for its report."""
+
+    job: Job
+    report: JobReport | None = None  # None when done: it was stopped
+    done: anyio.Event = field(default_factory=anyio.Event)
+
+
+class Turns:
+    """Waiting jobs as rule -> lock -> key, each in the order of their turns."""
+
+    def __init__(self) -> None:
+        self._rules: dict[str, dict[str, dict[Key, Entry]]] = {}
+        self.count = 0
+
+    def find(self, job: Job) -> Entry | None:
+        """The entry of an equal job."""
+        return self._rules.get(job.rule, {}).get(job.lock_name, {}).get(key_of(job))
+
+    def add(self, entry: Entry) -> None:
+        """Put a job behind the others of its rule and lock."""
+        locks = self._rules.setdefault(entry.job.rule, {})
+        locks.setdefault(entry.job.lock_name, {})[key_of(entry.job)] = entry
+        self.count += 1
+
+    def pop(self, may_run: Callable[[str], bool], is_free: Callable[[str], bool]) -> Entry | None:
+        """The first job of the first rule that may run one now; the rule and the lock go behind all others."""
+        for rule, locks in self._rules.items():
+            lock = next(filter(is_free, locks), None) if may_run(rule) else None
+            if lock is not None:
+                return self._taken(rule, lock)
+        return None
+
+    def drain(self) -> Iterator[Entry]:
+        """Take out everything."""
+        rules, self._rules, self.count = self._rules, {}, 0
+        return (entry for locks in rules.values() for entries in locks.values() for entry in entries.values())
+
+    def by_rule(self) -> dict[str, int]:
+        """How many jobs of each rule wait."""
+        return {rule: sum(map(len, locks.values())) for rule, locks in self._rules.items()}
+
+    def _taken(self, rule: str, lock: str) -> Entry:
+        locks = self._rules.pop(rule)
+        entries = locks.pop(lock)
+        entry = entries.pop(next(iter(entries)))
+        self.count -= 1
+        if entries:
+            locks[lock] = entries
+        if locks:
+            self._rules[rule] = locks
+        return entry
+
+
+def key_of(job: Job) -> Key:
+    """Equal for jobs that would do the same; `recheck` does not count."""
+    literal = None if job.tags.literal is None else tuple(sorted(job.tags.literal.items()))
+    return str(job.source), str(job.target), literal, job.tags.allow, job.tags.deny
