@@ -1,0 +1,78 @@
+"""What the values of a configuration depend on: its folder, the environment, the targets it names; and its secrets."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+MAX_SECRET = 64 * 1024  # bytes of a secret's file
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What validators need to know of the surroundings; `secrets` collects what they resolved."""
+
+    folder: Path = field(default_factory=Path.cwd)  # relative paths start here
+    targets: Mapping[str, str] | None = None  # name -> type; None: not checked
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    secrets: list[str] = field(default_factory=list)
+
+    def resolve(self, path: str) -> Path:
+        """An absolute path without `.` and `..`; `~` is the home folder where the system knows one."""
+        return Path(os.path.normpath(self.folder.absolute() / os.path.expanduser(path)))  # noqa: PTH111
+
+
+def describe(value: object) -> str:
+    """What a YAML value is, in a word; the value itself is never shown."""
+    if value is None:
+        return "nothing"
+    if isinstance(value, bool):
+        return "true or false"
+    names = {str: "text", int: "a number", float: "a number", list: "a list", dict: "a mapping"}
+    return names.get(type(value), type(value).__name__)
+
+
+def resolve_secret(value: object, context: Context) -> str:
+    """The text behind `{env: …}`, `{file: …}` or plain text; remembered in the context."""
+    text = _resolve(value, context)
+    if not text:
+        raise ValueError("the secret is empty. Fill it in, or remove the key")
+    context.secrets.append(text)
+    return text
+
+
+def _resolve(value: object, context: Context) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and len(value) == 1:
+        ((kind, name),) = value.items()
+        if kind == "env" and isinstance(name, str):
+            return _from_environment(name, context)
+        if kind == "file" and isinstance(name, str):
+            return _from_file(name, context)
+    raise ValueError(
+        f"expected a secret, found {describe(value)}. Write {{env: VARIABLE}}, {{file: PATH}} or quoted text"
+    )
+
+
+def _from_environment(name: str, context: Context) -> str:
+    if name not in context.environ:
+        raise ValueError(f"the environment variable {name[:100]} is not set. Set it where ocisync is started")
+    return context.environ[name]
+
+
+def _from_file(name: str, context: Context) -> str:
+    path = context.resolve(name)
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_SECRET + 1)
+        text = content.decode("utf-8")
+    except OSError as exc:
+        raise ValueError(f"cannot read the secret's file {path}: {exc.strerror}. Correct the path") from exc
+    except UnicodeDecodeError as exc:
+        raise ValueError(f"the secret's file {path} is not UTF-8 text. Write it as text") from exc
+    if len(content) > MAX_SECRET:
+        raise ValueError(f"the secret's file {path} is larger than {MAX_SECRET} bytes. Is it the right one?")
+    return text.rstrip("\r\n")

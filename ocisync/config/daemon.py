@@ -1,0 +1,50 @@
+"""The section `daemon`: how the process itself runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ocisync.config.kinds import Duration, FolderPath, ListenAddress, Secret, Section, ServedTarget
+from ocisync.config.units import Address
+
+
+class Daemon(Section):
+    """How the process listens, keeps state, logs and stops."""
+
+    listen: ListenAddress = Field(
+        Address("127.0.0.1", 8080),
+        description="Where health, metrics, status and the served registry answer. Port 0: the system picks one.",
+        json_schema_extra={"default": "127.0.0.1:8080"},
+    )
+    serve: ServedTarget | None = Field(
+        None, description="The static or S3 target to serve to clients as a read-only registry at /v2/ on `listen`."
+    )
+    token: Secret | None = Field(
+        None, description="The bearer token for requests that change something. Not given: such requests are refused."
+    )
+    state: FolderPath = Field(
+        Path("state"),
+        validate_default=True,
+        description="The folder of the ledger and lock; losing it costs time only.",
+    )
+    temporary: FolderPath | None = Field(
+        None, description="The folder for unfinished work, on a disk with room. Not given: `tmp` inside `state`."
+    )
+    drain: Duration = Field(30.0, description="How long work under way may go on after SIGTERM before it is cut off.")
+    concurrent_rules: int = Field(4, ge=1, le=256, description="Most rules that run at one time.")
+    concurrent_images: int = Field(3, ge=1, le=256, description="Most images that one rule copies at one time.")
+    concurrent_blobs: int = Field(6, ge=1, le=256, description="Most blobs under way at one time, over all rules.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least important events to log; --log-level wins."
+    )
+    log_format: Literal["console", "json"] = Field(
+        "console", description="Lines for people, or one JSON object per line; --log-format wins."
+    )
+
+    @property
+    def temporary_path(self) -> Path:
+        """Where unfinished work goes."""
+        return self.temporary or self.state / "tmp"

@@ -1,0 +1,87 @@
+"""The grammar of texts in the configuration. Pure; every function raises ValueError or InvalidName with the remedy."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ocisync.config.problems import did_you_mean
+from ocisync.spec.reference import ImageName, parse_image_name
+
+LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+PLACEHOLDERS = ("name", "tag", "os", "arch", "variant")
+
+_OWN_HEADERS = {"authorization", "connection", "content-length", "host", "transfer-encoding", "user-agent"}
+
+
+def parse_pattern(text: str) -> str:
+    """Check that an expression compiles; it must match a whole tag later."""
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as exc:
+        raise ValueError(f"the expression {text[:100]!r} cannot be compiled: {exc}. Correct it") from exc
+    return text
+
+
+def parse_source(text: str) -> ImageName:
+    """An image's name in a registry, without a scheme or a digest."""
+    if "://" in text:
+        raise ValueError(f"a source has no scheme. Write {text.partition('://')[2][:200]!r}")
+    name = parse_image_name(text)
+    if name.digest:
+        raise ValueError("a rule follows tags, and a digest never moves. Remove @… here, or use `ocisync copy` once")
+    return name
+
+
+def parse_label(text: str) -> str:
+    """A name that is safe in logs, metrics and on command lines."""
+    if not re.match(LABEL_PATTERN.replace("$", r"\Z"), text, re.ASCII):
+        raise ValueError(f"{text[:80]!r} cannot be a name. Use letters, digits, . _ -, at most 64 characters")
+    return text
+
+
+def parse_url(text: str) -> str:
+    """A service's http or https URL without credentials, without its last slash."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise ValueError("not a URL. Write https://host or https://host:port") from exc
+    if parts.scheme not in ("http", "https") or not host or re.search(r"\s", text):
+        raise ValueError("not a URL of a service. Write https://host or http://host:port")
+    if "@" in parts.netloc:
+        raise ValueError("credentials do not belong in the URL. Put them into their own keys, as {env: VARIABLE}")
+    if parts.query or parts.fragment or port == 0:
+        raise ValueError("only a host, a port and a path belong here. Remove what follows ? or #, and a port 0")
+    return text.rstrip("/")
+
+
+def parse_prefix(text: str) -> str:
+    """A folder in a bucket, without slashes around it."""
+    folder = text.strip("/")
+    if any(part in ("", ".", "..") for part in folder.split("/")) and folder:
+        raise ValueError(f"{text[:100]!r} is not a folder in a bucket. Write words separated by single slashes")
+    return folder
+
+
+def parse_layout(text: str) -> str:
+    """How a set's files are named, as a template with placeholders."""
+    names = re.findall(r"\{([^{}]*)\}", text)
+    unknown = next((name for name in names if name not in PLACEHOLDERS), None)
+    if unknown is not None:
+        raise ValueError(f"unknown placeholder {{{unknown[:40]}}}{did_you_mean(unknown, PLACEHOLDERS)}")
+    if not {"name", "tag", "os", "arch"} <= set(names) or len(names) != len(set(names)):
+        raise ValueError("it needs {name}, {tag}, {os} and {arch}, each once. Write it as {name}/{tag}/{os}.{arch}")
+    rest = re.sub(r"\{[^{}]*\}", "x", text)
+    if "}{" in text or re.search(r"[{}]", rest) or any(part in ("", ".", "..") for part in rest.split("/")):
+        raise ValueError("it must be a relative path with something between two placeholders, and no other braces")
+    return text
+
+
+def parse_header_name(text: str) -> str:
+    """A header that ocisync does not set itself."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is not a header's name. Use letters, digits and hyphens")
+    if text.lower() in _OWN_HEADERS:
+        raise ValueError(f"ocisync sets {text} itself. Remove it; credentials go into `username` and `password`")
+    return text

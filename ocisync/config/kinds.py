@@ -1,0 +1,228 @@
+"""Field types of the models: text checked and turned into values, each with what the JSON Schema says of it.
+
+Validators raise ValueError with the remedy; `ocisync.config.explain` adds the file, line and key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TypeAlias, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, WithJsonSchema
+
+from ocisync.config.context import Context, describe, resolve_secret
+from ocisync.config.grammar import (
+    LABEL_PATTERN,
+    parse_header_name,
+    parse_label,
+    parse_layout,
+    parse_pattern,
+    parse_prefix,
+    parse_source,
+    parse_url,
+)
+from ocisync.config.problems import did_you_mean
+from ocisync.config.units import (
+    DURATION_PATTERN,
+    FOREVER,
+    SIZE_PATTERN,
+    Address,
+    parse_address,
+    parse_duration,
+    parse_retention,
+    parse_size,
+)
+from ocisync.errors import InvalidName
+from ocisync.spec.platform import Platform, parse_platform
+from ocisync.spec.reference import ImageName, parse_host, parse_name
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetReference:
+    """A target's name and a repository path there ("" when none was given)."""
+
+    target: str
+    repository: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.target}/{self.repository}" if self.repository else self.target
+
+
+class Section(BaseModel):
+    """A mapping of the file: strict, frozen, unknown keys refused."""
+
+    model_config = ConfigDict(
+        strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True
+    )
+
+
+def _text(kind: str, parse: Callable[[str], _T]) -> BeforeValidator:
+    """Run `parse` on text, let values of other types that are already parsed through, refuse numbers and lists."""
+
+    def check(value: object) -> object:
+        if isinstance(value, (bool, int, float, list, dict, type(None))):
+            raise ValueError(f"expected {kind}, found {describe(value)}")  # noqa: TRY004 -- pydantic wants ValueError
+        return _named(parse, value) if isinstance(value, str) else value
+
+    return BeforeValidator(check)
+
+
+def _named(parse: Callable[[str], _T], text: str) -> _T:
+    try:
+        return parse(text)
+    except InvalidName as exc:
+        raise ValueError(exc.message) from exc
+
+
+def _duration(parse: Callable[[str], float]) -> BeforeValidator:
+    def check(value: object) -> object:
+        if isinstance(value, str):
+            return parse(value)
+        if value == 0 and not isinstance(value, bool):
+            return 0.0
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            raise ValueError(f"{value} has no unit. Write {value}s for seconds or {value}m for minutes")  # noqa: TRY004
+        raise ValueError(f"expected a duration such as 10s or 60m, found {describe(value)}. Write one, with its unit")
+
+    return BeforeValidator(check)
+
+
+def _size(value: object) -> object:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected a size such as 16MiB, found {describe(value)}")  # noqa: TRY004
+    return parse_size(value)
+
+
+def _path(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, Path):
+        value = str(value)
+    if not isinstance(value, str) or not value or "\0" in value:
+        found = "an empty one" if value == "" else describe(value)
+        raise ValueError(f"expected a path, found {found}. Write a file or folder, in quotes if need be")
+    return context_of(info).resolve(value)
+
+
+def _file(value: object, info: ValidationInfo) -> object:
+    path = _path(value, info)
+    if isinstance(path, Path) and not path.is_file():
+        raise ValueError(f"there is no file {path}. Create it, or correct the path")
+    return path
+
+
+def _references(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, tuple):
+        return value
+    written = value if isinstance(value, list) else [value]
+    if not written:
+        raise ValueError("the list is empty. Name at least one target")
+    references = tuple(_reference(item, info) for item in written)
+    twice = next((one for one in references if references.count(one) > 1), None)
+    if twice:
+        raise ValueError(f"{str(twice)!r} stands twice. Remove one")
+    return references
+
+
+def _reference(value: object, info: ValidationInfo) -> TargetReference:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a target's name, found {describe(value)}. Write a name from `targets:`")  # noqa: TRY004
+    name, slash, repository = value.partition("/")
+    check_target(name, info)
+    if slash and ":" in repository:
+        raise ValueError(f"{value[:100]!r}: a target takes no tag or digest. Write target or target/repository")
+    return TargetReference(name, _named(parse_name, repository) if slash else "")
+
+
+def check_target(name: str, info: ValidationInfo) -> str:
+    """Check that `targets:` defines the name."""
+    targets = context_of(info).targets
+    if targets is not None and name not in targets:
+        known = did_you_mean(name, targets) or ". Define it under `targets:`"
+        raise ValueError(f'no target is named "{name[:80]}"{known}')
+    return name
+
+
+def _served(value: object, info: ValidationInfo) -> object:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a target's name, found {describe(value)}. Write a name from `targets:`")  # noqa: TRY004
+    kind = (context_of(info).targets or {}).get(check_target(value, info))
+    if kind == "registry":
+        raise ValueError(f'"{value}" is a registry, which serves itself. Name a target of type static or s3')
+    return value
+
+
+def _secret(value: object, info: ValidationInfo) -> object:
+    return value if isinstance(value, SecretStr) else SecretStr(resolve_secret(value, context_of(info)))
+
+
+def context_of(info: ValidationInfo) -> Context:
+    """The loader's context, or one of the current folder."""
+    return info.context if isinstance(info.context, Context) else Context()
+
+
+def _schema(kind: str, **more: Any) -> WithJsonSchema:
+    return WithJsonSchema({"type": kind, **more})
+
+
+_SECRET_SCHEMA = {
+    "anyOf": [
+        {"type": "string", "minLength": 1, "writeOnly": True},
+        *(
+            {
+                "type": "object",
+                "properties": {kind: {"type": "string", "minLength": 1, "description": what}},
+                "required": [kind],
+                "additionalProperties": False,
+            }
+            for kind, what in (("env", "An environment variable's name."), ("file", "A file that holds the secret."))
+        ),
+    ]
+}
+
+Duration = Annotated[float, _duration(parse_duration), _schema("string", pattern=DURATION_PATTERN)]
+Retention = Annotated[
+    float,
+    _duration(parse_retention),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": FOREVER}]}),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": SIZE_PATTERN}]}),
+]
+Pattern = Annotated[str, _text("an expression in quotes", parse_pattern), _schema("string", format="regex")]
+Source = Annotated[ImageName, _text("an image's name", parse_source), _schema("string", minLength=1)]
+Host = Annotated[str, _text("a registry's host", parse_host), _schema("string", minLength=1)]
+Label = Annotated[str, _text("a name", parse_label), _schema("string", pattern=LABEL_PATTERN)]
+PlatformName = Annotated[
+    Platform,
+    _text("a platform such as linux/amd64", parse_platform),
+    _schema("string", pattern="^[^/]+/[^/]+(/[^/]+)?$"),
+]
+ListenAddress = Annotated[Address, _text("an address such as 127.0.0.1:8080", parse_address), _schema("string")]
+FolderPath = Annotated[Path, BeforeValidator(_path), _schema("string", minLength=1)]
+FilePath = Annotated[Path, BeforeValidator(_file), _schema("string", minLength=1)]
+Targets = Annotated[
+    tuple[TargetReference, ...],
+    BeforeValidator(_references),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "string"}, "minItems": 1, "uniqueItems": True},
+            ]
+        }
+    ),
+]
+ServedTarget = Annotated[str, BeforeValidator(_served), _schema("string", minLength=1)]
+HttpUrl = Annotated[str, _text("a URL", parse_url), _schema("string", pattern="^https?://[^@?#]+$")]
+Prefix = Annotated[str, _text("a folder's name", parse_prefix), _schema("string")]
+Layout = Annotated[str, _text("a layout in quotes", parse_layout), _schema("string")]
+HeaderName = Annotated[str, _text("a header's name", parse_header_name), _schema("string")]
+Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema(_SECRET_SCHEMA)]
+Items: TypeAlias = Annotated[tuple[_T, ...], Field(strict=False)]

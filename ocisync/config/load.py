@@ -1,0 +1,119 @@
+"""Reading a configuration: text, values, models; every error at once, each with its file, line and key."""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from ocisync.config.checks import check_together, derive_names, entries, warn
+from ocisync.config.context import Context
+from ocisync.config.document import Document, SyntaxProblem, Value, parse_document
+from ocisync.config.explain import explain
+from ocisync.config.models import Config
+from ocisync.config.problems import Problem, config_error
+from ocisync.errors import ConfigError
+
+DEFAULT_FILE = "ocisync.yaml"
+MAX_FILE = 1 << 20  # bytes
+
+
+def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:
+    """Load a file; relative paths in it start at its folder.
+
+    Raises:
+        ConfigError: the file is missing, unreadable or wrong; the message has a line for every problem.
+    """
+    return parse_config(_decode(_read(path), path), folder=path.parent, file=str(path), environ=environ)
+
+
+def parse_config(
+    text: str, *, folder: Path, file: str = DEFAULT_FILE, environ: Mapping[str, str] | None = None
+) -> Config:
+    """Check a configuration's text; `file` is what errors call it.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        document = parse_document(text)
+    except SyntaxProblem as exc:
+        raise config_error(file, [exc.problem]) from exc
+    root = _root(document, file)
+    context = Context(folder.absolute(), _target_types(root))
+    if environ is not None:
+        context = Context(folder.absolute(), _target_types(root), environ)
+    config = _validate(root, document, context, file)
+    config._file = file
+    config._secrets = tuple(dict.fromkeys(context.secrets))
+    config._warnings = tuple(Problem(document.line_of(place), place, message) for place, message in warn(root))
+    return config
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_FILE + 1)
+    except FileNotFoundError as exc:
+        raise ConfigError(
+            f"{path}: there is no configuration. `ocisync init` writes one to start from; --config names another file",
+            code="config.missing",
+        ) from exc
+    except OSError as exc:
+        raise ConfigError(f"{path}: cannot be read: {exc.strerror}. Name a file that this user may read") from exc
+    if len(content) > MAX_FILE:
+        raise ConfigError(f"{path}: larger than {MAX_FILE} bytes. Is it the right file?")
+    return content
+
+
+def _decode(content: bytes, path: Path) -> str:
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{path}:1: the file is UTF-16. Save it as UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        line = content.count(b"\n", 0, exc.start) + 1
+        raise ConfigError(f"{path}:{line}: not UTF-8 text (byte {exc.start}). Save the file as UTF-8") from exc
+
+
+def _root(document: Document, file: str) -> dict[str, Value]:
+    root = document.value
+    if root is None:
+        message = "the configuration is empty. `ocisync init` writes one to start from"
+        raise config_error(file, [Problem(1, (), message)])
+    if not isinstance(root, dict):
+        message = "expected a mapping at the top. Begin with `version: 1`, and see `ocisync init`"
+        raise config_error(file, [Problem(document.line_of(()), (), message)])
+    empty = {key for key, value in root.items() if value is None and key in Config.model_fields}
+    return {key: value for key, value in root.items() if key not in empty and not key.startswith("x-")}
+
+
+def _target_types(root: dict[str, Value]) -> dict[str, str]:
+    found = root.get("targets")
+    names = found if isinstance(found, dict) else {}
+    return dict.fromkeys(names, "") | {str(path[1]): str(entry.get("type")) for path, entry in entries(root, "targets")}
+
+
+def _validate(root: dict[str, Value], document: Document, context: Context, file: str) -> Config:
+    problems = list(document.problems)
+    problems += [Problem(document.line_of(place), place, message) for place, message in check_together(root, context)]
+    try:
+        config = Config.model_validate(root, context=context)
+    except ValidationError as exc:
+        problems += explain(exc.errors(include_url=False), document)
+        raise config_error(file, problems) from None  # its cause would show the input, secrets among it
+    if problems:
+        raise config_error(file, problems)
+    return _with_names(config, derive_names(root))
+
+
+def _with_names(config: Config, names: Mapping[tuple[str | int, ...], str]) -> Config:
+    drop = (rule.model_copy(update=_name(names, "drop", at, rule.name)) for at, rule in enumerate(config.drop))
+    sync = (rule.model_copy(update=_name(names, "sync", at, rule.name)) for at, rule in enumerate(config.sync))
+    return config.model_copy(update={"drop": tuple(drop), "sync": tuple(sync)})
+
+
+def _name(names: Mapping[tuple[str | int, ...], str], section: str, at: int, own: str) -> dict[str, str]:
+    return {"name": names.get((section, at), own)}

@@ -1,0 +1,80 @@
+"""The configuration's models. Every value is checked, frozen and in its unit: seconds, bytes, absolute paths.
+
+`ocisync.config.load` is the way in: it names rules that have no name and checks what concerns several sections.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, PrivateAttr
+
+from ocisync.config.daemon import Daemon
+from ocisync.config.kinds import Host, Items, Section, TargetReference
+from ocisync.config.problems import Problem
+from ocisync.config.registries import Registry, RegistryDefaults
+from ocisync.config.rules import DropRule, SyncRule, TagRules
+from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
+
+__all__ = [
+    "Config",
+    "Daemon",
+    "DropRule",
+    "Registry",
+    "RegistryDefaults",
+    "RegistryTarget",
+    "S3Target",
+    "StaticTarget",
+    "SyncRule",
+    "TagRules",
+    "Target",
+    "TargetReference",
+]
+
+
+class Config(Section):
+    """The whole file. Keys at the top that begin with `x-` are free, for anchors."""
+
+    version: Literal[1] = Field(description="The version of this format: 1.")
+    registries: dict[Host, Registry] = Field(
+        default_factory=dict, description="Credentials, trust and limits, by host (`host` or `host:port`)."
+    )
+    defaults: RegistryDefaults = Field(
+        RegistryDefaults(), description="What holds for every registry that does not say otherwise."
+    )
+    targets: dict[TargetName, Target] = Field(default_factory=dict, description="Where images can go, by name.")
+    drop: Items[DropRule] = Field((), description="Folders to watch for image archives.")
+    sync: Items[SyncRule] = Field((), description="Repositories to mirror from registries.")
+    daemon: Daemon = Field(
+        default_factory=lambda: Daemon.model_validate({}), description="How the process itself runs."
+    )
+
+    _file: str = PrivateAttr("")
+    _warnings: tuple[Problem, ...] = PrivateAttr(())
+    _secrets: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def file(self) -> str:
+        """The file it was loaded from, as it was named."""
+        return self._file
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is allowed but unwise, each with its file, line and key; the loader's caller logs them."""
+        return tuple(warning.told(self._file) for warning in self._warnings)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every secret that was resolved, for the logs to mask."""
+        return self._secrets
+
+    @property
+    def rules(self) -> tuple[DropRule | SyncRule, ...]:
+        """All rules, drop folders first."""
+        return (*self.drop, *self.sync)
+
+    def registry(self, host: str) -> Registry:
+        """The settings of a host, completed from `defaults`."""
+        own = self.registries.get(host, Registry())
+        given = {name: getattr(self.defaults, name) for name in self.defaults.model_fields_set}
+        return own.model_copy(update={name: value for name, value in given.items() if name not in own.model_fields_set})

@@ -1,0 +1,70 @@
+"""What is wrong with a configuration, where, and how it is told."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from ocisync.errors import ConfigError
+
+KeyPath: TypeAlias = "tuple[str | int, ...]"
+MAX_SHOWN = 200  # problems listed in one error
+
+_SIMPLE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One mistake: its line (from 1), its place, and what to do about it."""
+
+    line: int
+    path: KeyPath
+    message: str
+
+    def told(self, file: str) -> str:
+        """`FILE:LINE: path.to.key: what is wrong. What to do`."""
+        place = f"{show_path(self.path)}: " if self.path else ""
+        return f"{file}:{self.line}: {place}{self.message}"
+
+
+def config_error(file: str, problems: Iterable[Problem]) -> ConfigError:
+    """One error that lists every problem, by line."""
+    ordered = sorted(set(problems), key=lambda problem: (problem.line, show_path(problem.path), problem.message))
+    told = [problem.told(file) for problem in ordered]
+    if len(told) > MAX_SHOWN:
+        told[MAX_SHOWN:] = [f"… and {len(told) - MAX_SHOWN} more"]
+    return ConfigError("\n".join(told), file=file, problems=len(ordered))
+
+
+def show_path(path: KeyPath) -> str:
+    """`sync[0].tags.allow`, and `registries[docker.io].password` where a key is not a plain word."""
+    shown = ""
+    for key in path:
+        if isinstance(key, str) and _SIMPLE_KEY.match(key):
+            shown += f".{key}" if shown else key
+        else:
+            shown += f"[{str(key)[:100]}]"
+    return shown
+
+
+def suggestion(word: str, known: Iterable[str]) -> str | None:
+    """The known word that was probably meant."""
+    by_folded = {_folded(name): name for name in known}
+    close = difflib.get_close_matches(_folded(word), by_folded, n=1, cutoff=0.6)
+    return by_folded[close[0]] if close else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`: did you mean "x"?`, else `. Known: a, b, c`."""
+    names = list(known)
+    guess = suggestion(word, names)
+    if guess:
+        return f': did you mean "{guess}"?'
+    return f". Known here: {', '.join(names)}" if names else ""
+
+
+def _folded(word: str) -> str:
+    return word.lower().replace("_", "").replace("-", "")

@@ -1,0 +1,121 @@
+"""The sections `drop` and `sync`: what is brought to which target, and when."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from ocisync.config.kinds import (
+    Duration,
+    FolderPath,
+    Items,
+    Label,
+    Layout,
+    Pattern,
+    PlatformName,
+    Retention,
+    Section,
+    Source,
+    TargetReference,
+    Targets,
+)
+from ocisync.config.units import SECONDS
+
+
+class DropRule(Section):
+    """A folder to watch: archives put there are published."""
+
+    name: Label = Field("", description="The rule's name in logs, metrics and commands. Not given: the folder's name.")
+    path: FolderPath = Field(description="The folder to watch; made when it is not there.")
+    target: Targets = Field(
+        description="Where to publish: a target's name or a list of them. A path after it goes before every repository."
+    )
+    enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
+    layout: Layout = Field(
+        "{name}/{tag}/{os}.{arch}",
+        description="How the files of a set are named, without .tar, .tar.gz or .tgz. `{name}` may span folders.",
+    )
+    platforms: Items[PlatformName] = Field(
+        (), description="The platforms a set must have before it is published. Not given: those there after `settle`."
+    )
+    settle: Duration = Field(
+        10.0, description="A set without declared `platforms` is published when no file joined it for this long."
+    )
+    stable: Duration = Field(
+        2.0, description="A file is taken when its size and time of change stayed the same for this long."
+    )
+    rescan: Duration = Field(
+        60.0, ge=0.1, description="How often the whole folder is read, whatever the system's notifications told."
+    )
+    done: Literal["keep", "move", "delete"] = Field(
+        "keep", description="What becomes of published files: left in place, moved to `done_folder`, or deleted."
+    )
+    done_folder: FolderPath | None = Field(
+        None, description="Where `done: move` puts published files. Not given: `done` inside `path`."
+    )
+    failed_folder: FolderPath | None = Field(
+        None, description="Where bad files are put, each with its reason beside it. Not given: `failed` inside `path`."
+    )
+    keep_done: Retention = Field(
+        7 * SECONDS["d"], description="How long files stay in the folder of published ones; or `forever`."
+    )
+    keep_failed: Retention = Field(
+        30 * SECONDS["d"], description="How long files stay in the folder of bad ones; or `forever`."
+    )
+    format: Literal["oci", "docker"] = Field("oci", description="The media types of images made from docker archives.")
+    compression: Literal["gzip", "zstd", "none"] = Field(
+        "gzip", description="How uncompressed layers of archives are compressed; `zstd` needs `format: oci`."
+    )
+    level: int | None = Field(
+        None, ge=0, le=22, description="How hard to compress: gzip 0 to 9, zstd 1 to 22. Not given: a fast one."
+    )
+
+    @property
+    def done_path(self) -> Path:
+        """Where `done: move` puts files."""
+        return self.done_folder or self.path / "done"
+
+    @property
+    def failed_path(self) -> Path:
+        """Where bad files go."""
+        return self.failed_folder or self.path / "failed"
+
+
+class TagRules(Section):
+    """Expressions that must match a whole tag; Python's syntax."""
+
+    allow: Items[Pattern] = Field((), description="Only tags that one of these expressions matches. Not given: all.")
+    deny: Items[Pattern] = Field((), description="Not those that one of these matches, whatever `allow` says.")
+
+
+class SyncRule(Section):
+    """A repository to mirror from a registry."""
+
+    name: Label = Field(
+        "", description="The rule's name in logs, metrics and commands. Not given: the last part of the source's name."
+    )
+    source: Source = Field(
+        description="The repository to copy from, as docker names it: `ghcr.io/org/app`. With a tag: only that one."
+    )
+    target: Targets = Field(
+        description="Where to copy to: a target's name or a list of them. A path after it is the repository there; "
+        "without one it is named as at the source."
+    )
+    tags: TagRules = Field(TagRules(), description="Which tags to copy. Not given: all.")
+    enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
+    interval: Duration = Field(3600.0, ge=0.1, description="How long to wait from one run's start to the next one's.")
+    jitter: float = Field(
+        0.1, ge=0, le=1, description="The share of `interval` by which a start is moved at random, so rules spread out."
+    )
+    recheck: Duration = Field(
+        86400.0,
+        description="How long a verified image is trusted to be whole before all of it is looked up again.",
+    )
+
+    @property
+    def places(self) -> tuple[TargetReference, ...]:
+        """The targets, each with the repository's name there."""
+        name = self.source.repository
+        return tuple(TargetReference(one.target, one.repository or name) for one in self.target)

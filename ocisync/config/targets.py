@@ -1,0 +1,70 @@
+"""The section `targets`: where images go."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, TypeAlias
+
+from pydantic import Field
+
+from ocisync.config.kinds import Duration, FilePath, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
+
+MIB = 1 << 20  # bytes
+GIB = 1 << 30  # bytes
+
+
+class StaticTarget(Section):
+    """A static registry in a folder, which `ocisync serve` or any web server can serve."""
+
+    type: Literal["static"] = Field(description="`static`: a static registry in a folder.")
+    path: FolderPath = Field(description="The folder of the registry; made when it is not there.")
+
+
+class S3Target(Section):
+    """A static registry in an S3 bucket."""
+
+    type: Literal["s3"] = Field(description="`s3`: a static registry in an S3 bucket.")
+    bucket: str = Field(min_length=1, max_length=255, pattern=r"^[A-Za-z0-9._-]+$", description="The bucket's name.")
+    prefix: Prefix = Field(
+        "",
+        description="A folder in the bucket. Clients need the registry at the root of a host.",
+    )
+    endpoint: HttpUrl | None = Field(None, description="The URL of the S3 service. Not given: AWS.")
+    region: str | None = Field(
+        None, min_length=1, description="The bucket's region. Not given: $AWS_REGION or the AWS profile's."
+    )
+    path_style: bool = Field(
+        False, description="Put the bucket into the path, not the host name; most services other than AWS want that."
+    )
+    profile: str | None = Field(None, min_length=1, description="The profile of the AWS configuration files to use.")
+    access_key_id: Secret | None = Field(
+        None,
+        description="The access key. Not given: looked for as the AWS tools do.",
+    )
+    secret_access_key: Secret | None = Field(None, description="The secret of `access_key_id`.")
+    session_token: Secret | None = Field(None, description="The session token of temporary keys.")
+    ca: FilePath | None = Field(
+        None, description="A PEM file of certificate authorities to trust beside the system's own."
+    )
+    part_size: Size = Field(
+        16 * MIB,
+        ge=5 * MIB,
+        le=5 * GIB,
+        description="Larger blobs are sent in parts of this size, or larger ones when 10,000 parts would not do.",
+    )
+    concurrency: int = Field(16, ge=1, le=256, description="Most requests to the service at one time.")
+    connect_timeout: Duration = Field(10.0, gt=0, description="Longest wait for a connection and its TLS handshake.")
+    idle_timeout: Duration = Field(60.0, gt=0, description="Longest wait without any progress.")
+    retries: int = Field(5, ge=0, le=100, description="How often a failed request is sent again, with growing pauses.")
+
+
+class RegistryTarget(Section):
+    """An ordinary registry; its credentials and limits stand under `registries`, by host."""
+
+    type: Literal["registry"] = Field(description="`registry`: an ordinary registry that takes pushes.")
+    url: HttpUrl = Field(
+        description="The registry's URL. A path goes before every repository's name; http: means no TLS."
+    )
+
+
+Target: TypeAlias = Annotated[StaticTarget | S3Target | RegistryTarget, Field(discriminator="type")]
+TargetName: TypeAlias = Label
