@@ -1,0 +1,173 @@
+"""Logging: structlog's key-value events for people or machines, with secrets masked and terminals kept safe.
+
+Modules write `log = structlog.get_logger()`; only the command line calls `configure_logging`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, MutableMapping
+from typing import Any, Literal, TextIO
+from urllib.parse import quote, quote_plus
+
+import structlog
+
+MASK = "***"
+LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+
+_MIN_SECRET = 4  # characters; shorter ones would mask half of every line
+_MAX_DEPTH = 6  # of nested values in an event
+_SECRET_KEY = re.compile(
+    r"(?:passw(?:or)?d|token|secret|authorization|signature|access_?key(?:_?id)?|api_?key|private_?key|credentials?"
+    r"|cookie|(?:^|_)auth)\Z"
+)
+_PARAMETERS = (
+    r"(?:X-(?:Amz|Goog)-(?:Signature|Credential|Security-Token)|AWSAccessKeyId|Signature|Credential|sig|"
+    r"(?:access_|refresh_|identity_|id_|session_)?token|password|client_secret|secret)"
+)
+_REDACTIONS = (
+    (
+        re.compile(r"(authorization[\"']?\s*[:=,]\s*)(?:b?\"[^\"]*\"|b?'[^']*'|[^\r\n\"']+)", re.IGNORECASE),
+        rf"\1{MASK}",
+    ),
+    (re.compile(r"\b(bearer|basic)\s+(?=[^\s\"',]*[0-9A-Z=])[A-Za-z0-9+/=._~-]{6,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"(://)[^/\s\"'<>?#]+@"), rf"\1{MASK}@"),
+    (re.compile(rf"(?<![A-Za-z0-9_-])({_PARAMETERS}=)[^&\s\"'<>#,;)]+", re.IGNORECASE), rf"\1{MASK}"),
+    (re.compile(rf"([\"']{_PARAMETERS}[\"']\s*:\s*)(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE), rf'\1"{MASK}"'),
+    (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), MASK),
+)
+# Control characters, and those that turn text around: what a remote server sent must not steer a terminal.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+class _Secrets:
+    """The literal secrets of this process, as one expression."""
+
+    def __init__(self) -> None:
+        self.spellings: set[str] = set()
+        self.expression: re.Pattern[str] | None = None
+
+    def add(self, value: str) -> None:
+        if len(value) < _MIN_SECRET:
+            return
+        spellings = {
+            value,
+            quote(value, safe=""),
+            quote(value),
+            quote_plus(value),
+            json.dumps(value)[1:-1],
+            repr(value)[1:-1],
+        }
+        if not spellings <= self.spellings:
+            self.spellings |= spellings
+            longest_first = sorted(self.spellings, key=len, reverse=True)
+            self.expression = re.compile("|".join(map(re.escape, longest_first)))
+
+
+_SECRETS = _Secrets()
+
+
+def register_secret(value: str) -> None:
+    """Mask this text wherever it appears from now on; below four characters it is left alone."""
+    _SECRETS.add(value)
+
+
+def register_secrets(values: Iterable[str]) -> None:
+    """Register each of several."""
+    for value in values:
+        register_secret(value)
+
+
+def redact(text: str) -> str:
+    """The text without registered secrets, credentials in headers and URLs, tokens and signatures."""
+    if _SECRETS.expression:
+        text = _SECRETS.expression.sub(MASK, text)
+    for expression, replacement in _REDACTIONS:
+        text = expression.sub(replacement, text)
+    return text
+
+
+def printable(text: str) -> str:
+    """The text with control characters spelled out; newlines and tabs stay."""
+    return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
+
+
+def configure_logging(
+    level: str = "info",
+    format: Literal["console", "json"] = "console",  # noqa: A002
+    stream: TextIO | None = None,
+) -> None:
+    """Send structlog's events at `level` and above, and the standard library's warnings, to a stream (stderr)."""
+    target = sys.stderr if stream is None else stream
+    renderer = _renderer(format, target)
+    structlog.configure(
+        processors=[structlog.contextvars.merge_contextvars, *_SHARED, _mask, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
+        logger_factory=structlog.WriteLoggerFactory(target),
+        cache_logger_on_first_use=False,
+    )
+    _configure_standard(target, renderer)
+
+
+def _configure_standard(stream: TextIO, renderer: structlog.typing.Processor) -> None:
+    """Other libraries' warnings, through the same masks."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *_SHARED],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, _mask, renderer],
+        )
+    )
+    root = logging.getLogger()
+    for old in [one for one in root.handlers if getattr(one, "is_ocisync", False)]:
+        root.removeHandler(old)
+    handler.is_ocisync = True  # type: ignore[attr-defined]
+    root.addHandler(handler)
+    root.setLevel(logging.WARNING)
+
+
+def _renderer(format: str, stream: TextIO) -> structlog.typing.Processor:  # noqa: A002
+    if format == "json":
+        return structlog.processors.JSONRenderer(ensure_ascii=False)
+    return structlog.dev.ConsoleRenderer(
+        colors=_has_colours(stream), exception_formatter=structlog.dev.plain_traceback, pad_event_to=24
+    )
+
+
+def _has_colours(stream: TextIO) -> bool:
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _mask(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Redact every value; objects become text here, so that no renderer can show what is in them."""
+    return {key: _safe(key, value, 0) for key, value in event.items()}
+
+
+def _safe(key: str, value: object, depth: int) -> Any:
+    if value is None or isinstance(value, bool):
+        return value
+    if _SECRET_KEY.search(key.lower().replace("-", "_")):
+        return MASK
+    if isinstance(value, (int, float)):
+        return value
+    if depth < _MAX_DEPTH and isinstance(value, Mapping):
+        return {clean(str(name)): _safe(str(name), inner, depth + 1) for name, inner in value.items()}
+    if depth < _MAX_DEPTH and isinstance(value, (list, tuple, set, frozenset)):
+        return [_safe("", inner, depth + 1) for inner in value]
+    return clean(value if isinstance(value, str) else str(value))
+
+
+def clean(text: str) -> str:
+    """Redacted and printable."""
+    return printable(redact(text))
+
+
+_SHARED: tuple[structlog.typing.Processor, ...] = (
+    structlog.processors.add_log_level,
+    structlog.processors.TimeStamper(fmt="iso", utc=True, key="timestamp"),
+    structlog.processors.format_exc_info,
+)
