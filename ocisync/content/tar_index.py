@@ -58,7 +58,7 @@ class TarIndex:
         yield from self._numbers
         yield from self._links
 
-    def __contains__(self, name: str) -> bool:
+    def __contains__(self, name: object) -> bool:
         return name in self._numbers or name in self._links
 
     def region(self, name: str) -> Region | None:

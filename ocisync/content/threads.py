@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from anyio import CapacityLimiter, to_thread
+from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.files import READ, Region, Spool
 from ocisync.content.protocols import ByteStream, Opener
@@ -72,4 +72,5 @@ async def new_spool(folder: Path) -> AsyncIterator[Spool]:
     try:
         yield spool
     finally:
-        spool.close()
+        with CancelScope(shield=True):
+            await run_file(spool.close)

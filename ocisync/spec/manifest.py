@@ -74,7 +74,15 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest:
 
 
 def parse_json_object(raw: bytes) -> dict[str, object]:
-    """Strict JSON: an object, UTF-8 without BOM, no duplicate key, no NaN, nothing after it.
+    """Strict JSON whose value is an object; raises as `parse_json` does."""
+    document = parse_json(raw)
+    if not isinstance(document, dict):
+        raise ManifestError(f"expected a JSON object, found {type(document).__name__}")
+    return document
+
+
+def parse_json(raw: bytes) -> object:
+    """Strict JSON: UTF-8 without BOM, no duplicate key, no NaN, nothing after it.
 
     Raises:
         LimitExceeded: over 4 MiB.
@@ -85,11 +93,9 @@ def parse_json_object(raw: bytes) -> dict[str, object]:
             f"the manifest has {len(raw)} bytes; at most {MAX_MANIFEST_SIZE} are accepted", code="limit.manifest"
         )
     try:
-        document = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        document: object = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as exc:
         raise ManifestError(f"not valid JSON: {exc}") from exc
-    if not isinstance(document, dict):
-        raise ManifestError(f"expected a JSON object, found {type(document).__name__}")
     _check_depth(document)
     return document
 

@@ -1,0 +1,120 @@
+"""What kind of archive a file is, told by its content and not by its name."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Collection, Container
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from ocisync.content.threads import run_file
+from ocisync.errors import ArchiveError
+from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, docker_source
+from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
+from ocisync.stores.archive.layout import (
+    INDEX_FILE,
+    LAYOUT_FILE,
+    VERSION,
+    LayoutSource,
+    layout_source,
+    layout_version,
+    open_oci_layout,
+    parse_index,
+)
+
+_ROOT_FOLDERS = frozenset(
+    (
+        "bin",
+        "boot",
+        "dev",
+        "etc",
+        "home",
+        "lib",
+        "mnt",
+        "opt",
+        "proc",
+        "root",
+        "run",
+        "sbin",
+        "srv",
+        "sys",
+        "usr",
+        "var",
+    )
+)
+_ENOUGH_ROOT_FOLDERS = 4
+
+ArchiveSource = DockerArchiveSource | LayoutSource
+
+
+class ArchiveKind(enum.Enum):
+    """What an archive holds."""
+
+    DOCKER = "docker-archive"
+    LAYOUT = "oci-archive"
+    HYBRID = "docker-archive with an OCI layout"  # docker 25 and later: the layout wins, digests are kept
+    ROOTFS = "root filesystem"
+    UNKNOWN = "unknown"
+
+
+def kind_of(names: Container[str], top_level: Collection[str]) -> ArchiveKind:
+    """Tell by the members' names."""
+    is_layout = INDEX_FILE in names and (LAYOUT_FILE in names or "manifest.json" not in names)
+    if "manifest.json" in names:
+        return ArchiveKind.HYBRID if is_layout else ArchiveKind.DOCKER
+    if is_layout:
+        return ArchiveKind.LAYOUT
+    enough = len(_ROOT_FOLDERS.intersection(top_level)) >= _ENOUGH_ROOT_FOLDERS
+    return ArchiveKind.ROOTFS if enough else ArchiveKind.UNKNOWN
+
+
+@asynccontextmanager
+async def open_any(
+    path: Path, *, scratch: Path, options: ConversionOptions | None = None
+) -> AsyncIterator[ArchiveSource]:
+    """Open a layout directory, or a docker-archive or oci-archive, plain or compressed.
+
+    Raises:
+        ArchiveError: it is none of them (a root filesystem is called one), or corrupt.
+        LimitExceeded: a decompression bomb, or too many members.
+        InputChanged: it was replaced or cut meanwhile.
+    """
+    options = options or ConversionOptions()
+    if await run_file(partial(Path.is_dir, path)):
+        async with open_oci_layout(path) as layout:
+            yield layout
+        return
+    async with open_archive_files(path, scratch, options.caps, options.limits) as files:
+        yield await _source(files, scratch, options)
+
+
+async def _source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> ArchiveSource:
+    kind = kind_of(files.index, files.index.top_level)
+    if kind is ArchiveKind.HYBRID and not await _layout_is_usable(files):
+        kind = ArchiveKind.DOCKER
+    if kind is ArchiveKind.DOCKER:
+        return await docker_source(files, scratch, options)
+    if kind in (ArchiveKind.LAYOUT, ArchiveKind.HYBRID):
+        return await layout_source(files)
+    raise ArchiveError(f"{files.where}: {_REFUSALS[kind]}")
+
+
+async def _layout_is_usable(files: ArchiveFiles) -> bool:
+    """Whether a hybrid's layout lists anything, in a version we know; else docker's own files are used."""
+    index = await read_small(files, INDEX_FILE)
+    try:
+        return index is not None and bool(parse_index(index)) and await layout_version(files) == VERSION
+    except ArchiveError:
+        return False
+
+
+_REFUSALS = {
+    ArchiveKind.ROOTFS: (
+        "this is a root filesystem (docker export), not an image: use `docker save`, or make an image of it first"
+    ),
+    ArchiveKind.UNKNOWN: (
+        "neither a docker-archive (no manifest.json) nor an oci-archive (no index.json): was it made by `docker save` "
+        "or `skopeo copy … oci-archive:…`?"
+    ),
+}

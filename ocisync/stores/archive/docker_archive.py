@@ -1,0 +1,261 @@
+"""A docker-archive (`docker save`) as a source: layers are compressed on their way, the configuration is kept as it is.
+
+The result is a function of the archive's content and the options alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Generator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from ocisync.content.checkpoints import reached
+from ocisync.content.compress import BLOCK, Compressed, Compression, compress
+from ocisync.content.concurrency import for_each
+from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
+from ocisync.content.files import Region
+from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ByteStream, LayerSink, Opener
+from ocisync.content.tar_index import TarLimits
+from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
+from ocisync.errors import ArchiveError, DiffIdMismatch, NotFound
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, is_digest
+from ocisync.stores.archive.docker_manifest import (
+    Format,
+    ImageConfig,
+    ImageEntry,
+    as_format,
+    build_manifest,
+    layer_type,
+    pair_layers,
+    parse_config,
+    parse_entries,
+    pick,
+)
+from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
+
+_LAYERS_AT_ONCE = 2
+_HASHED_PER_STEP = 64  # chunks of at most 1 MiB between two looks for cancellation
+
+
+@dataclass(frozen=True, slots=True)
+class ConversionOptions:
+    """What a docker-archive becomes, and how much it may hold."""
+
+    format: Format = "oci"
+    compression: Compression = field(default_factory=Compression)
+    caps: Caps = field(default_factory=Caps)
+    limits: TarLimits = field(default_factory=TarLimits)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layer:
+    """A layer in the archive."""
+
+    diff_id: Digest
+    region: Region
+    member: str
+
+
+class DockerArchiveSource:
+    """A Source and Converter. Its references are `name:tag`, `@N` for the N-th image, or empty for the only one."""
+
+    def __init__(
+        self, files: ArchiveFiles, entries: Sequence[ImageEntry], scratch: Path, options: ConversionOptions
+    ) -> None:
+        self._files = files
+        self._entries = tuple(entries)
+        self._scratch = scratch
+        self._options = options
+        self._small: dict[Digest, Descriptor] = {}  # manifests and configurations, with their bytes
+        self._again: dict[Digest, Opener] = {}  # layers, by the digest of what was made of them
+        self._tagged: dict[str, Descriptor] = {}
+
+    def references(self) -> tuple[tuple[str, ...], ...]:
+        """The names (`name:tag`) of each image, in the archive's order."""
+        return tuple(entry.tags for entry in self._entries)
+
+    async def tags(self) -> Sequence[str]:
+        """Every name, as `resolve` takes it."""
+        return sorted({tag for entry in self._entries for tag in entry.tags})
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor of an image's manifest; what was not converted yet is, to nowhere.
+
+        Raises:
+            InputError: no such image, or several and no name.
+            NotFound: a digest that no conversion has made.
+        """
+        if is_digest(reference):
+            return self._known_manifest(Digest(reference))
+        if reference in self._tagged:
+            return self._tagged[reference]
+        return await self.convert(reference, _Nowhere())
+
+    async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
+        """Convert an image; the descriptor carries the manifest's bytes and the configuration's platform.
+
+        Raises:
+            InputError: no such image, or several and no name.
+            DiffIdMismatch: a layer is not its diff ID, or the numbers of layers and diff IDs differ.
+            ArchiveError, LimitExceeded: a member is missing, corrupt or a bomb.
+            InputChanged: the archive was replaced, cut or written to meanwhile.
+        """
+        entry = pick(self._entries, reference)
+        config = await self._config(entry)
+        layers = self._find_layers(entry, config)
+        made: dict[Digest, Descriptor] = {}
+
+        async def one(layer: _Layer) -> None:
+            made[layer.diff_id] = await self._layer(layer, sink)
+
+        await for_each(layers, one, _LAYERS_AT_ONCE)
+        await self._files.check()
+        manifest, config_desc = build_manifest(
+            config, [made[diff_id] for diff_id in config.diff_ids], self._options.format
+        )
+        self._small.update({manifest.digest: manifest, config_desc.digest: config_desc})
+        self._tagged[reference] = manifest
+        return manifest
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream a manifest or configuration, or a layer, which is converted again."""
+        async with self._opener(desc.digest)() as stream:
+            yield stream
+
+    def _opener(self, digest: Digest) -> Opener:
+        small = self._small.get(digest)
+        if small is not None and small.data is not None:
+            return bytes_opener(small.data)
+        if digest not in self._again:
+            raise NotFound(f"{self._files.where}: {digest}: no conversion has made this")
+        return self._again[digest]
+
+    @asynccontextmanager
+    async def _open_compressed(self, layer: _Layer) -> AsyncIterator[ByteStream]:
+        async with self._compressed(layer) as (_, opener), opener() as stream:
+            yield stream
+
+    async def _config(self, entry: ImageEntry) -> ImageConfig:
+        raw = await read_small(self._files, entry.config)
+        if raw is None:
+            raise ArchiveError(f"{self._files.where}: manifest.json names {entry.config[:200]!r}, which is missing")
+        return parse_config(raw)
+
+    def _find_layers(self, entry: ImageEntry, config: ImageConfig) -> list[_Layer]:
+        layers = []
+        for diff_id, member in pair_layers(entry, config).items():
+            region = self._files.region(member)
+            if region is None:
+                raise ArchiveError(f"{self._files.where}: manifest.json names {member[:200]!r}, which is missing")
+            layers.append(_Layer(diff_id, region, member))
+        return layers
+
+    async def _layer(self, layer: _Layer, sink: LayerSink) -> Descriptor:
+        known = await sink.known(layer.diff_id)
+        if known is not None:
+            return as_format(known, self._options.format)
+        kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
+        is_kept = bool(kind) or self._options.compression.kind == "none"
+        async with self._kept(layer, kind) if is_kept else self._compressed(layer) as (desc, opener):
+            self._again[desc.digest] = opener if is_kept else partial(self._open_compressed, layer)
+            await sink.push(desc, opener)
+        await sink.learned(layer.diff_id, desc)
+        return desc
+
+    @asynccontextmanager
+    async def _kept(self, layer: _Layer, kind: str) -> AsyncIterator[tuple[Descriptor, Opener]]:
+        """A layer that is compressed already or stays plain: the archive's own bytes."""
+        yield self._describe(layer, await self._hash(layer, kind), kind or "none"), region_opener(layer.region)
+
+    @asynccontextmanager
+    async def _compressed(self, layer: _Layer) -> AsyncIterator[tuple[Descriptor, Opener]]:
+        """A plain layer, compressed to a spool: its digest must be known before it is sent."""
+        async with new_spool(self._scratch) as spool:
+            made = await compress(_blocks(layer.region), spool.write, self._options.compression)
+            reached("spool")
+            desc = self._describe(layer, made, self._options.compression.kind)
+            yield desc, region_opener(Region(spool, 0, spool.size))
+
+    async def _hash(self, layer: _Layer, kind: str) -> Compressed:
+        if kind not in ("", "gzip", "zstd"):
+            raise ArchiveError(f"{self._files.where}: {layer.member[:200]!r} is compressed by {kind}: no layer may be")
+        try:
+            return await run_steps(_hash_layer(layer.region, kind, self._options.caps))
+        except ArchiveError as exc:
+            raise ArchiveError(f"{self._files.where}: {layer.member[:200]!r}: {exc.message}") from exc
+
+    def _describe(self, layer: _Layer, made: Compressed, kind: str) -> Descriptor:
+        if made.diff_id != layer.diff_id:
+            raise DiffIdMismatch(
+                f"{self._files.where}: the layer {layer.member[:200]!r} is {made.diff_id}, but the configuration says "
+                f"{layer.diff_id}: the archive is damaged or was put together wrongly; save the image again"
+            )
+        return Descriptor(layer_type(self._options.format, kind), made.digest, made.size)
+
+    def _known_manifest(self, digest: Digest) -> Descriptor:
+        found = self._small.get(digest)
+        if found is None or not found.is_manifest:
+            raise NotFound(f"{self._files.where}: {digest}: no conversion has made this")
+        return found
+
+
+@asynccontextmanager
+async def open_docker_archive(
+    path: Path, *, scratch: Path, options: ConversionOptions | None = None
+) -> AsyncIterator[DockerArchiveSource]:
+    """Read a file that `docker save` made, also compressed as a whole; `scratch` holds temporary files.
+
+    Raises:
+        ArchiveError: it is no docker-archive, or corrupt.
+        InputError: it cannot be opened.
+    """
+    options = options or ConversionOptions()
+    async with open_archive_files(path, scratch, options.caps, options.limits) as files:
+        yield await docker_source(files, scratch, options)
+
+
+async def docker_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> DockerArchiveSource:
+    """The source of an archive that is open already; raises as `open_docker_archive` does."""
+    raw = await read_small(files, "manifest.json")
+    if raw is None:
+        raise ArchiveError(f"{files.where}: no manifest.json: this is not a docker-archive of docker 1.10 or later")
+    try:
+        return DockerArchiveSource(files, parse_entries(raw), scratch, options)
+    except ArchiveError as exc:
+        raise ArchiveError(f"{files.where}: {exc.message}") from exc
+
+
+class _Nowhere:
+    """A sink that keeps nothing, for whoever only wants to know the digests."""
+
+    async def known(self, diff_id: Digest) -> Descriptor | None:  # noqa: ARG002
+        return None
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Keep nothing."""
+
+    async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+        """Remember nothing."""
+
+
+def _blocks(region: Region) -> Iterator[bytes]:
+    yield region.head(BLOCK)
+    for offset in range(BLOCK, region.size, BLOCK):
+        yield region.read_at(offset, min(BLOCK, region.size - offset))
+
+
+def _hash_layer(region: Region, kind: str, caps: Caps) -> Generator[None, None, Compressed]:
+    outer, inner = hashlib.sha256(), hashlib.sha256()
+    chunks = decompressed(region, kind, caps, outer.update) if kind else _blocks(region)
+    for number, chunk in enumerate(chunks, 1):
+        inner.update(chunk)
+        if number % _HASHED_PER_STEP == 0:
+            yield
+    diff_id = Digest(f"sha256:{inner.hexdigest()}")
+    return Compressed(diff_id, Digest(f"sha256:{outer.hexdigest()}") if kind else diff_id, region.size)

@@ -1,0 +1,164 @@
+"""The values of a docker-archive: its manifest.json, configurations, and the manifest a conversion makes. No I/O.
+
+Spec: moby's image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset Format".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor, describe, descriptor_to_json
+from ocisync.spec.digest import Digest, parse_digest
+from ocisync.spec.manifest import parse_json, parse_json_object
+from ocisync.spec.platform import Platform, platform_from_json
+from ocisync.spec.reference import parse_image_name
+
+Format = Literal["oci", "docker"]
+
+_LAYER_TYPES: Mapping[tuple[Format, str], str] = {
+    ("oci", "none"): media_types.OCI_LAYER,
+    ("oci", "gzip"): media_types.OCI_LAYER_GZIP,
+    ("oci", "zstd"): media_types.OCI_LAYER_ZSTD,
+    ("docker", "none"): media_types.DOCKER_LAYER,
+    ("docker", "gzip"): media_types.DOCKER_LAYER_GZIP,
+    ("docker", "zstd"): media_types.DOCKER_LAYER_ZSTD,
+}
+_KINDS = {media_type: kind for (_, kind), media_type in _LAYER_TYPES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class ImageEntry:
+    """One image of manifest.json."""
+
+    config: str  # a member's name
+    tags: tuple[str, ...]  # name:tag
+    layers: tuple[str, ...]  # members' names, the base first
+
+
+@dataclass(frozen=True, slots=True)
+class ImageConfig:
+    """What a conversion needs of a configuration; its bytes are kept as they are."""
+
+    raw: bytes
+    diff_ids: tuple[Digest, ...]
+    platform: Platform | None
+
+
+def parse_entries(raw: bytes) -> tuple[ImageEntry, ...]:
+    """Read manifest.json.
+
+    Raises:
+        ArchiveError: not strict JSON, no image in it, or fields missing.
+    """
+    try:
+        document = parse_json(raw)
+    except ManifestError as exc:
+        raise ArchiveError(f"manifest.json: {exc.message}") from exc
+    if not isinstance(document, list) or not document:
+        raise ArchiveError("manifest.json names no image: expected a list with one entry per image")
+    return tuple(_entry(item) for item in document)
+
+
+def parse_config(raw: bytes) -> ImageConfig:
+    """Read an image's configuration.
+
+    Raises:
+        ManifestError: not strict JSON, or without a list of diff IDs.
+        InvalidName: a diff ID is no digest.
+    """
+    document = parse_json_object(raw)
+    rootfs = document.get("rootfs")
+    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, Mapping) else None
+    if diff_ids is None and isinstance(rootfs, Mapping):
+        diff_ids = []
+    if not isinstance(diff_ids, list):
+        raise ManifestError("the configuration has no rootfs.diff_ids: it is not an image's")
+    return ImageConfig(raw, tuple(parse_digest(item) for item in diff_ids), platform_from_json(document))
+
+
+def pick(entries: Sequence[ImageEntry], reference: str) -> ImageEntry:
+    """The image that a reference (`name:tag`, `@N` for the N-th, or empty for the only one) means.
+
+    Raises:
+        InputError: none or several fit; the message lists what there is (`name.missing`).
+    """
+    if not reference:
+        found = list(entries)
+    elif reference.startswith("@") and reference[1:].isdigit():
+        found = list(entries[int(reference[1:]) : int(reference[1:]) + 1])
+    else:
+        found = [entry for entry in entries if any(_same_name(tag, reference) for tag in entry.tags)]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(tag for entry in entries for tag in entry.tags)[:500] or "none has a name"
+    wanted = f"has no image {reference[:200]!r}" if reference and not found else f"holds {len(entries)} images"
+    raise InputError(f"the archive {wanted}; choose one of: {names}", code="name.missing")
+
+
+def pair_layers(entry: ImageEntry, config: ImageConfig) -> dict[Digest, str]:
+    """Which member holds which uncompressed content, each once.
+
+    Raises:
+        DiffIdMismatch: manifest.json and the configuration list different numbers of layers.
+    """
+    if len(entry.layers) != len(config.diff_ids):
+        raise DiffIdMismatch(
+            f"manifest.json lists {len(entry.layers)} layers, but the configuration {entry.config[:100]} has "
+            f"{len(config.diff_ids)} diff IDs: save the image again"
+        )
+    return dict(zip(config.diff_ids, entry.layers, strict=True))
+
+
+def layer_type(wanted: Format, kind: str) -> str:
+    """The media type of a layer compressed by `gzip`, `zstd` or `none`."""
+    return _LAYER_TYPES[wanted, kind]
+
+
+def as_format(layer: Descriptor, wanted: Format) -> Descriptor:
+    """The same layer with its media type in the wanted family."""
+    kind = _KINDS.get(layer.media_type)
+    return layer if kind is None else Descriptor(layer_type(wanted, kind), layer.digest, layer.size)
+
+
+def build_manifest(config: ImageConfig, layers: Sequence[Descriptor], wanted: Format) -> tuple[Descriptor, Descriptor]:
+    """The manifest's and the configuration's descriptors, each with its bytes; a pure function of its arguments."""
+    is_oci = wanted == "oci"
+    config_desc = describe(config.raw, media_types.OCI_CONFIG if is_oci else media_types.DOCKER_CONFIG)
+    media_type = media_types.OCI_MANIFEST if is_oci else media_types.DOCKER_MANIFEST
+    document = {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": descriptor_to_json(config_desc),
+        "layers": [descriptor_to_json(layer) for layer in layers],
+    }
+    raw = json.dumps(document, separators=(",", ":")).encode()
+    made = describe(raw, media_type)
+    return Descriptor(media_type, made.digest, made.size, platform=config.platform, data=raw), config_desc
+
+
+def _entry(item: object) -> ImageEntry:
+    if not isinstance(item, Mapping) or not isinstance(item.get("Config"), str) or not item["Config"]:
+        raise ArchiveError("manifest.json: an image without a Config")
+    return ImageEntry(item["Config"], _texts(item, "RepoTags"), _texts(item, "Layers"))
+
+
+def _texts(item: Mapping[object, object], key: str) -> tuple[str, ...]:
+    value = item.get(key) or []
+    if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
+        raise ArchiveError(f"manifest.json: {key} is not a list of names")
+    return tuple(value)
+
+
+def _same_name(tag: str, reference: str) -> bool:
+    if tag == reference:
+        return True
+    try:
+        one, other = parse_image_name(tag), parse_image_name(reference)
+    except InvalidName:
+        return False
+    return (one.host, one.repository, one.reference) == (other.host, other.repository, other.reference)

@@ -1,0 +1,108 @@
+"""A file that appears under its name only when it is whole and on the disk. Everything here blocks."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+from pathlib import Path
+
+from ocisync.errors import DiskError
+
+_MODE = 0o644
+_O_TMPFILE: int | None = getattr(os, "O_TMPFILE", None)
+
+
+class StagedFile:
+    """Written without a name where the file system can, so that a killed process leaves nothing behind.
+
+    Raises:
+        DiskError: the folder is missing, full or read-only.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.size = 0  # bytes
+        self._path = path
+        self._name: Path | None = None
+        self._fd = -1
+        try:
+            self._fd = self._open()
+        except OSError as exc:
+            raise self._error(exc) from exc
+
+    def write(self, data: bytes) -> None:
+        """Append."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                done = os.pwrite(self._fd, rest, self.size)
+                rest = rest[done:]
+                self.size += done
+        except OSError as exc:
+            raise self._error(exc) from exc
+
+    def cut(self, size: int) -> None:
+        """Forget what was written after the first `size` bytes."""
+        os.ftruncate(self._fd, size)
+        self.size = size
+
+    def commit(self) -> None:
+        """Make the file visible under its name, replacing what was there."""
+        try:
+            os.fchmod(self._fd, _MODE)
+            os.fsync(self._fd)
+            if self._name is None:
+                self._name = _free_name(self._path)
+                os.link(f"/proc/self/fd/{self._fd}", self._name, follow_symlinks=True)
+            self._name.replace(self._path)
+            self._name = None
+            sync_folder(self._path.parent)
+        except OSError as exc:
+            raise self._error(exc) from exc
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Drop what was not committed."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+        if self._name is not None:
+            self._name.unlink(missing_ok=True)
+
+    def _open(self) -> int:
+        if _O_TMPFILE is not None:
+            try:
+                return os.open(self._path.parent, os.O_RDWR | os.O_CLOEXEC | _O_TMPFILE, 0o600)
+            except OSError as exc:
+                if exc.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # some file systems cannot
+                    raise
+        fd, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name[:100]}.", suffix=".partial")
+        self._name = Path(name)
+        return fd
+
+    def _error(self, exc: OSError) -> DiskError:
+        return DiskError(f"{self._path}: cannot be written: {exc.strerror}", errno=exc.errno)
+
+
+def write_file(path: Path, data: bytes) -> None:
+    """Write a small file whole or not at all."""
+    staged = StagedFile(path)
+    try:
+        staged.write(data)
+        staged.commit()
+    finally:
+        staged.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a rename in a folder last."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _free_name(path: Path) -> Path:
+    return path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.partial")
