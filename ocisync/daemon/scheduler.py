@@ -1,0 +1,207 @@
+"""Runs each rule when it is due: at the start, then by its interval, sooner after failures and when triggered."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import anyio
+import structlog
+
+from ocisync.daemon.clock import Clock, SystemClock
+from ocisync.daemon.queue import STOPPED, JobQueue
+from ocisync.daemon.rules import RuleRecords, RuleStatus
+from ocisync.daemon.schedule import Schedule, next_due
+from ocisync.errors import OcisyncError
+from ocisync.sync.job import Job
+from ocisync.sync.reports import Failure, JobReport
+
+_LANES = 32  # jobs of one rule that wait or run at a time; the rest are not in memory twice
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(slots=True)
+class _Rule:
+    """A rule's schedule and where it stands; `due` is on the monotonic clock."""
+
+    schedule: Schedule
+    status: RuleStatus | None = None  # None: not looked up yet
+    due: float = 0.0
+    is_running: bool = False
+    is_wanted: bool = False  # triggered since its last start
+
+
+@dataclass(slots=True)
+class _Outcome:
+    """What the jobs of one run came to."""
+
+    worst: Failure | None = None
+    is_stopped: bool = False
+
+    def add(self, report: JobReport) -> None:
+        failure = report.worst()
+        if failure is None:
+            return
+        self.is_stopped |= failure.code == STOPPED
+        if self.worst is None or (failure.handling == "retry" and self.worst.handling != "retry"):
+            self.worst = failure
+
+
+class Scheduler:
+    """Schedules by rule. A rule's jobs pass through the queue; a rule never overlaps itself."""
+
+    def __init__(
+        self,
+        queue: JobQueue,
+        records: RuleRecords,
+        clock: Clock | None = None,
+        rng: random.Random | None = None,
+    ) -> None:
+        self._queue = queue
+        self._records = records
+        self._clock = clock or SystemClock()
+        self._rng = rng or random.Random()
+        self._rules: dict[str, _Rule] = {}
+        self._changed = anyio.Event()
+
+    def replace(self, schedules: Iterable[Schedule]) -> None:
+        """Take these schedules in place of those before: a changed one is due now, a removed one finishes its run."""
+        wanted = {schedule.rule: schedule for schedule in schedules}
+        for name in self._rules.keys() - wanted.keys():
+            del self._rules[name]
+        for name, schedule in wanted.items():
+            known = self._rules.get(name)
+            if known is None:
+                self._rules[name] = _Rule(schedule)
+            elif known.schedule != schedule:
+                known.schedule = schedule
+                if schedule.enabled:
+                    self._want(known)
+        self._notify()
+
+    def trigger(self, rule: str) -> bool:
+        """Make a rule due now, enabled or not; False when there is none of that name."""
+        known = self._rules.get(rule)
+        if known is None:
+            return False
+        self._want(known)
+        self._notify()
+        return True
+
+    def statuses(self) -> Mapping[str, RuleStatus]:
+        """How every rule fares, by name."""
+        return {name: rule.status or RuleStatus() for name, rule in self._rules.items()}
+
+    async def run(self) -> None:
+        """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                changed = self._changed
+                await self._look_up()
+                for rule in self._due():
+                    rule.is_running = True
+                    rule.is_wanted = False
+                    tasks.start_soon(self._run_rule, rule)
+                await self._wait(changed)
+
+    async def _look_up(self) -> None:
+        for name, rule in list(self._rules.items()):
+            if rule.status is None:
+                rule.status = await self._recorded(name)
+                rule.due = rule.due if rule.is_wanted else self._first_due(rule.schedule, rule.status)
+
+    async def _recorded(self, name: str) -> RuleStatus:
+        try:
+            return await self._records.rule_status(name) or RuleStatus()
+        except OcisyncError as exc:
+            log.warning("rule.record_unreadable", rule=name, code=exc.code, error=exc.message)
+            return RuleStatus()
+
+    def _first_due(self, schedule: Schedule, status: RuleStatus) -> float:
+        """What was recorded holds, but never longer than an interval: the wall clock may have been set since."""
+        wait = 0.0 if status.next_due is None else status.next_due - self._clock.wall()
+        return self._clock.monotonic() + min(max(0.0, wait), schedule.interval * (1 + schedule.jitter))
+
+    def _due(self) -> Iterator[_Rule]:
+        now = self._clock.monotonic()
+        return (rule for rule in self._startable() if rule.due <= now)
+
+    def _startable(self) -> list[_Rule]:
+        rules = () if self._queue.is_closed else self._rules.values()
+        return [rule for rule in rules if not rule.is_running and (rule.schedule.enabled or rule.is_wanted)]
+
+    async def _wait(self, changed: anyio.Event) -> None:
+        first = min((rule.due for rule in self._startable()), default=None)
+        if first is None:
+            await changed.wait()
+            return
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self._sleep_until, first, tasks.cancel_scope)
+            await changed.wait()
+            tasks.cancel_scope.cancel()
+
+    async def _sleep_until(self, due: float, scope: anyio.CancelScope) -> None:
+        await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
+        scope.cancel()
+
+    async def _run_rule(self, rule: _Rule) -> None:
+        name = rule.schedule.rule
+        before = rule.status or RuleStatus()
+        try:
+            rule.status = replace(before, last_started=self._clock.wall())
+            await self._save(name, rule.status)
+            outcome = await self._run_jobs(rule.schedule.jobs)
+            if not outcome.is_stopped:
+                await self._finish(rule, outcome)
+        finally:
+            rule.is_running = False
+            self._notify()
+
+    async def _run_jobs(self, jobs: tuple[Job, ...]) -> _Outcome:
+        outcome = _Outcome()
+        waiting = iter(jobs)
+
+        async def lane() -> None:
+            for job in waiting:
+                outcome.add(await self._queue.run_now(job))
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(min(_LANES, len(jobs))):
+                tasks.start_soon(lane)
+        return outcome
+
+    async def _finish(self, rule: _Rule, outcome: _Outcome) -> None:
+        status = _after(rule.status or RuleStatus(), outcome, self._clock.wall())
+        wait = self._next_wait(rule.schedule, status, outcome)
+        if not rule.is_wanted:
+            rule.due = self._clock.monotonic() + wait
+        rule.status = replace(status, next_due=self._clock.wall() + wait)
+        await self._save(rule.schedule.rule, rule.status)
+
+    def _next_wait(self, schedule: Schedule, status: RuleStatus, outcome: _Outcome) -> float:
+        is_retried = outcome.worst is not None and outcome.worst.handling == "retry"
+        failures = status.failures if is_retried else 0
+        return next_due(0.0, 0.0, failures, schedule.interval, self._rng, jitter=schedule.jitter)
+
+    async def _save(self, name: str, status: RuleStatus) -> None:
+        try:
+            await self._records.save_rule_status(name, status)
+        except OcisyncError as exc:
+            log.warning("rule.record_unwritable", rule=name, code=exc.code, error=exc.message)
+
+    def _want(self, rule: _Rule) -> None:
+        rule.due = self._clock.monotonic()
+        rule.is_wanted = True
+
+    def _notify(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+def _after(status: RuleStatus, outcome: _Outcome, now: float) -> RuleStatus:
+    if outcome.worst is None:
+        return replace(status, last_success=now, code="", message="", failures=0)
+    code, message = outcome.worst.code, outcome.worst.message
+    return replace(status, last_failure=now, code=code, message=message, failures=status.failures + 1)

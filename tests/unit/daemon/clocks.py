@@ -1,0 +1,51 @@
+"""A clock that the test sets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio
+from anyio.lowlevel import checkpoint
+
+
+class TestClock:
+    """A Clock that stands still until it is advanced."""
+
+    __test__ = False
+
+    def __init__(self, wall: float = 1_700_000_000.0) -> None:
+        self.now = 1000.0
+        self.wall_offset = wall - self.now
+        self.sleeping: list[float] = []
+        self._moved = anyio.Event()
+
+    def monotonic(self) -> float:
+        """The time that the test set."""
+        return self.now
+
+    def wall(self) -> float:
+        """The same, from another start."""
+        return self.now + self.wall_offset
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait until the clock has been advanced so far."""
+        until = self.now + seconds
+        self.sleeping.append(until)
+        try:
+            while self.now < until:
+                await self._moved.wait()
+        finally:
+            self.sleeping.remove(until)
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
+        self._moved.set()
+        self._moved = anyio.Event()
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let other tasks run until something holds; ten seconds at most."""
+    with anyio.fail_after(10):
+        while not holds():
+            await checkpoint()
