@@ -8,8 +8,10 @@ from urllib.parse import urlsplit
 import botocore.session
 import pytest
 
+import ocisync
 from tests.servers import faults, images
 from tests.servers.client import RegistryClient, Reply, fetch
+from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import DockerRegistry, docker_registry
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.process import free_port, listening
@@ -272,6 +274,11 @@ def test_a_call_may_act_before_the_request_goes_on(registry: DockerRegistry, pro
     proxy.on("GET", "/manifests/late", faults.Call(lambda _: images.push(registry.client, "one", "late", image)))
     reply = fetch("GET", f"{proxy.url}/v2/one/manifests/late", headers={"Accept": images.OCI_MANIFEST})
     assert reply.body == image.manifest
+
+
+def test_the_command_line_runs() -> None:
+    assert ocisync.__version__ in run_ocisync("--version").expect(0).stdout
+    assert run_ocisync("no-such-command").code == 2
 
 
 def test_a_free_port_is_free() -> None:
