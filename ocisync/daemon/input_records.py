@@ -65,6 +65,15 @@ class InputRecords:
             }
         )
 
+    async def one(self, rule: str, key: str) -> InputRecord | None:
+        """What is known of one input."""
+
+        def look(rows: sqlite3.Connection) -> InputRecord | None:
+            row = rows.execute(f"SELECT {_COLUMNS} FROM input WHERE rule = ? AND key = ?", (rule, key)).fetchone()
+            return _record(row) if row else None
+
+        return await self._database.read(look)
+
     async def save(self, rule: str, record: InputRecord) -> None:
         """Remember an input in place of what was known of it."""
         marks = ", ".join("?" * 12)
