@@ -1,0 +1,112 @@
+"""Metrics in Prometheus' format; docs/metrics.md explains each.
+
+Labels are rules, targets and error codes: names from the configuration, never a reference, URL or message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+
+from ocisync import __version__
+from ocisync.daemon.rules import RuleStatus
+from ocisync.sync.reports import JobReport
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
+
+
+class Metrics:
+    """One set of metrics, in a registry of its own so that tests and reloads never share one."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        Info("ocisync_build", "The running version.", registry=self.registry).info({"version": __version__})
+        self.jobs = self._counter("jobs", "Jobs that ended.", "rule", "outcome")
+        self.job_seconds = Histogram(
+            "ocisync_job_duration_seconds",
+            "How long jobs took.",
+            ("rule",),
+            registry=self.registry,
+            buckets=_SECONDS,
+        )
+        self.tags = self._counter("tags", "Tags looked at, by what happened to them.", "rule", "verdict")
+        self.errors = self._counter("errors", "Failures of jobs and tags, by the error's code.", "rule", "code")
+        self.bytes = self._counter("copied_bytes", "Bytes sent to a target.", "target")
+        self.blobs = self._counter("copied_blobs", "Blobs sent to a target.", "target")
+        self.manifests = self._counter("copied_manifests", "Manifests sent to a target.", "target")
+        self.mounted = self._counter("mounted_blobs", "Blobs linked or copied inside a target.", "target")
+        self.skipped = self._counter("skipped_blobs", "Blobs a target had already.", "target")
+        self.inputs = self._counter("drop_inputs", "Dropped inputs taken: done, failed or retry.", "rule", "outcome")
+        self.reloads = self._counter("config_reloads", "Reloads of the configuration: ok or failed.", "outcome")
+        for outcome in ("ok", "failed"):
+            self.reloads.labels(outcome)  # there from the start, so that an alert can see the first one
+        self.last_success = self._gauge("rule_last_success_timestamp_seconds", "When a rule last did all.", "rule")
+        self.next_run = self._gauge("rule_next_run_timestamp_seconds", "When a rule runs next.", "rule")
+        self.failures = self._gauge("rule_consecutive_failures", "How often in a row a rule has failed.", "rule")
+        self.depth = self._gauge("queue_depth", "Jobs that wait.")
+        self.running = self._gauge("running_jobs", "Jobs that run.")
+
+    def watch_queue(self, depth: Callable[[], float], running: Callable[[], float]) -> None:
+        """Read the queue's state at each scrape."""
+        self.depth.set_function(depth)
+        self.running.set_function(running)
+
+    def observe_job(self, report: JobReport) -> None:
+        """Count what one run of a job did."""
+        self.jobs.labels(report.rule, "ok" if report.ok else "failed").inc()
+        self.job_seconds.labels(report.rule).observe(report.seconds)
+        for tag in report.tags:
+            self.tags.labels(report.rule, tag.verdict.value).inc()
+        for failure in (report.failure, *(tag.failure for tag in report.failed)):
+            if failure is not None:
+                self.errors.labels(report.rule, failure.code).inc()
+        self._observe_traffic(report)
+
+    def observe_rule(self, rule: str, status: RuleStatus) -> None:
+        """Show how a rule fares."""
+        self.failures.labels(rule).set(status.failures)
+        for gauge, moment in ((self.last_success, status.last_success), (self.next_run, status.next_due)):
+            if moment is not None:
+                gauge.labels(rule).set(moment)
+
+    def forget_rule(self, rule: str) -> None:
+        """Show a rule no more that a reload removed."""
+        for gauge in (self.last_success, self.next_run, self.failures):
+            with suppress(KeyError):
+                gauge.remove(rule)
+
+    def observe_input(self, rule: str, outcome: str) -> None:
+        """Count a dropped input: `done`, `failed` (quarantined) or `retry`."""
+        self.inputs.labels(rule, outcome).inc()
+
+    def observe_reload(self, *, ok: bool) -> None:
+        """Count a reload of the configuration."""
+        self.reloads.labels("ok" if ok else "failed").inc()
+
+    def render(self) -> bytes:
+        """The page for a scrape, of CONTENT_TYPE."""
+        return generate_latest(self.registry)
+
+    def _observe_traffic(self, report: JobReport) -> None:
+        target = target_label(report.target)
+        moved = report.traffic
+        self.bytes.labels(target).inc(moved.bytes)
+        self.blobs.labels(target).inc(moved.blobs)
+        self.manifests.labels(target).inc(moved.manifests)
+        self.mounted.labels(target).inc(moved.mounted)
+        self.skipped.labels(target).inc(moved.skipped)
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"ocisync_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"ocisync_{name}", text, labels, registry=self.registry)
+
+
+def target_label(target: str) -> str:
+    """The configured name of a target, without the repository; for other locators only their transport."""
+    transport, _, rest = target.partition(":")
+    return rest.partition("/")[0] if transport == "target" else transport

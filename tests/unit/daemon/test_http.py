@@ -1,0 +1,142 @@
+"""The daemon's pages, over a real connection."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from aiohttp import ClientSession, web
+
+from ocisync.daemon.http import daemon_app
+from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
+from ocisync.serve.app import serve
+
+TOKEN = "a long secret"
+
+
+@dataclass
+class Daemon:
+    """What the pages show."""
+
+    reasons: list[str] = field(default_factory=list)
+    triggered: list[str] = field(default_factory=list)
+
+    def not_ready(self) -> Sequence[str]:
+        return self.reasons
+
+    def status(self) -> Mapping[str, object]:
+        return {"rules": {"library/alpine": {"failures": 0}}, "queue": {"waiting": 0}}
+
+    def trigger(self, rule: str) -> bool:
+        if rule != "library/alpine":
+            return False
+        self.triggered.append(rule)
+        return True
+
+
+@dataclass
+class Client:
+    """Asks one daemon."""
+
+    url: str
+    session: ClientSession
+
+    async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Mapping[str, str], str]:
+        async with self.session.request(method, self.url + path, headers=headers) as reply:
+            return reply.status, dict(reply.headers), await reply.text()
+
+
+@asynccontextmanager
+async def running(daemon: Daemon, token: str | None = None, *routes: web.RouteDef) -> AsyncIterator[Client]:
+    app = daemon_app(daemon, Metrics(), routes, token=token)
+    async with serve(app, "127.0.0.1", 0) as url, ClientSession() as session:
+        yield Client(url, session)
+
+
+async def test_healthz_is_200_also_while_not_ready() -> None:
+    async with running(Daemon(["draining"])) as client:
+        status, headers, text = await client.ask("/healthz")
+    assert (status, text) == (200, "ok\n")
+    assert headers["Cache-Control"] == "no-store"
+
+
+async def test_readyz_names_the_reasons() -> None:
+    daemon = Daemon(["starting: the state is being opened"])
+    async with running(daemon) as client:
+        before = await client.ask("/readyz")
+        daemon.reasons.clear()
+        after = await client.ask("/readyz")
+    assert (before[0], json.loads(before[2])) == (
+        503,
+        {"ready": False, "reasons": ["starting: the state is being opened"]},
+    )
+    assert (after[0], json.loads(after[2])) == (200, {"ready": True, "reasons": []})
+
+
+async def test_metrics_are_prometheus_text() -> None:
+    async with running(Daemon()) as client:
+        status, headers, text = await client.ask("/metrics")
+    assert (status, headers["Content-Type"]) == (200, CONTENT_TYPE)
+    assert "ocisync_build_info{" in text
+
+
+async def test_status_is_json() -> None:
+    async with running(Daemon()) as client:
+        status, _, text = await client.ask("/v1/status")
+    assert (status, json.loads(text)) == (200, Daemon().status())
+
+
+async def test_the_token_lets_a_rule_run() -> None:
+    daemon = Daemon()
+    async with running(daemon, TOKEN) as client:
+        right = await client.ask("/v1/sync/library/alpine", "POST", Authorization=f"Bearer {TOKEN}")
+        unknown = await client.ask("/v1/sync/other", "POST", Authorization=f"bearer {TOKEN}")
+    assert (right[0], json.loads(right[2])) == (202, {"rule": "library/alpine", "triggered": True})
+    assert unknown[0] == 404
+    assert "'other'" in unknown[2]
+    assert daemon.triggered == ["library/alpine"]
+
+
+@pytest.mark.parametrize(
+    "authorization",
+    [None, "", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, "Bearer \xff\xfe"],
+)
+async def test_without_the_right_token_nothing_changes(authorization: str | None) -> None:
+    daemon = Daemon()
+    headers = {} if authorization is None else {"Authorization": authorization}
+    async with running(daemon, TOKEN) as client:
+        status, found, text = await client.ask("/v1/sync/library/alpine", "POST", **headers)
+    assert (status, found["WWW-Authenticate"], daemon.triggered) == (401, "Bearer", [])
+    assert TOKEN not in text
+
+
+@pytest.mark.parametrize("token", [None, ""])
+async def test_without_a_configured_token_it_says_how_to_set_one(token: str | None) -> None:
+    daemon = Daemon()
+    async with running(daemon, token) as client:
+        status, _, text = await client.ask("/v1/sync/library/alpine", "POST", Authorization="Bearer ")
+    assert (status, daemon.triggered) == (403, [])
+    assert "daemon.token" in text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/nothing", 404), ("POST", "/healthz", 405), ("GET", "/v1/sync/x", 405), ("DELETE", "/v1/status", 405)],
+)
+async def test_error_pages_are_plain(method: str, path: str, status: int) -> None:
+    async with running(Daemon(), TOKEN) as client:
+        found, headers, text = await client.ask(path, method)
+    assert (found, headers["Content-Type"]) == (status, "text/plain; charset=utf-8")
+    assert text.startswith(f"{status} ")
+    assert ("Allow" in headers) is (status == 405)
+
+
+async def test_other_routes_are_served_beside() -> None:
+    async def extra(_: web.Request) -> web.Response:
+        return web.Response(text="extra")
+
+    async with running(Daemon(), None, web.get("/v2/", extra)) as client:
+        assert (await client.ask("/v2/"))[2] == "extra"

@@ -1,0 +1,137 @@
+"""Metrics, as a scrape shows them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from ocisync import __version__
+from ocisync.daemon.metrics import Metrics, target_label
+from ocisync.daemon.rules import RuleStatus
+from ocisync.sync.reports import Failure, JobReport, TagReport, Traffic, Verdict
+
+DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
+_ROW = re.compile(r"^\| `(ocisync_\w+)` \| (\w+) \| (.*?) \|", re.MULTILINE)
+
+
+def samples(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """Every sample by its name and its labels' values in the order of the labels' names."""
+    families = text_string_to_metric_families(metrics.render().decode())
+    return {(sample.name, *sample.labels.values()): sample.value for family in families for sample in family.samples}
+
+
+def a_report() -> JobReport:
+    lost = Failure("source.missing", "b: no such tag", "fail")
+    return JobReport(
+        "alpine",
+        "docker://docker.io/library/alpine:latest",
+        "target:mirror/library/alpine",
+        tags=[
+            TagReport("a", Verdict.COPIED, "new"),
+            TagReport("b", Verdict.FAILED, "gone", failure=lost),
+            TagReport("c", Verdict.UNCHANGED, "same digest"),
+        ],
+        traffic=Traffic(blobs=3, manifests=2, mounted=1, skipped=4, bytes=1000),
+        seconds=2.5,
+    )
+
+
+def test_a_job_is_counted() -> None:
+    metrics = Metrics()
+    metrics.observe_job(a_report())
+    found = samples(metrics)
+    expected = {
+        ("ocisync_jobs_total", "failed", "alpine"): 1,
+        ("ocisync_job_duration_seconds_sum", "alpine"): 2.5,
+        ("ocisync_tags_total", "alpine", "copied"): 1,
+        ("ocisync_tags_total", "alpine", "failed"): 1,
+        ("ocisync_tags_total", "alpine", "unchanged"): 1,
+        ("ocisync_errors_total", "source.missing", "alpine"): 1,
+        ("ocisync_copied_bytes_total", "mirror"): 1000,
+        ("ocisync_copied_blobs_total", "mirror"): 3,
+        ("ocisync_copied_manifests_total", "mirror"): 2,
+        ("ocisync_mounted_blobs_total", "mirror"): 1,
+        ("ocisync_skipped_blobs_total", "mirror"): 4,
+    }
+    assert {key: found.get(key) for key in expected} == expected
+
+
+def test_a_job_that_failed_as_a_whole_is_counted_by_its_code() -> None:
+    metrics = Metrics()
+    metrics.observe_job(JobReport("alpine", "", "target:x/y", failure=Failure("auth.denied", "401", "fail")))
+    metrics.observe_job(JobReport("alpine", "", "target:x/z"))
+    found = samples(metrics)
+    assert found["ocisync_errors_total", "auth.denied", "alpine"] == 1
+    assert found["ocisync_jobs_total", "failed", "alpine"] == found["ocisync_jobs_total", "ok", "alpine"] == 1
+
+
+def test_a_rule_is_shown_until_it_is_removed() -> None:
+    metrics = Metrics()
+    metrics.observe_rule("new", RuleStatus())
+    metrics.observe_rule("alpine", RuleStatus(last_success=100.0, next_due=200.0, failures=2))
+    found = samples(metrics)
+    assert found["ocisync_rule_last_success_timestamp_seconds", "alpine"] == 100
+    assert found["ocisync_rule_next_run_timestamp_seconds", "alpine"] == 200
+    assert found["ocisync_rule_consecutive_failures", "alpine"] == 2
+    assert ("ocisync_rule_last_success_timestamp_seconds", "new") not in found
+    for rule in ("alpine", "new", "unknown"):
+        metrics.forget_rule(rule)
+    assert not [key for key in samples(metrics) if "alpine" in key or "new" in key]
+
+
+def test_the_queue_is_read_at_each_scrape() -> None:
+    metrics, waiting = Metrics(), [1, 2, 3]
+    metrics.watch_queue(lambda: len(waiting), lambda: 7)
+    assert samples(metrics)["ocisync_queue_depth",] == 3
+    waiting.clear()
+    found = samples(metrics)
+    assert (found["ocisync_queue_depth",], found["ocisync_running_jobs",]) == (0, 7)
+
+
+def test_inputs_and_reloads_are_counted() -> None:
+    metrics = Metrics()
+    assert samples(metrics)["ocisync_config_reloads_total", "failed"] == 0
+    metrics.observe_input("builds", "retry")
+    metrics.observe_reload(ok=False)
+    metrics.observe_reload(ok=True)
+    found = samples(metrics)
+    assert found["ocisync_drop_inputs_total", "retry", "builds"] == 1
+    assert found["ocisync_config_reloads_total", "failed"] == found["ocisync_config_reloads_total", "ok"] == 1
+
+
+def test_the_build_is_named() -> None:
+    assert samples(Metrics())["ocisync_build_info", __version__] == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "label"),
+    [
+        ("target:mirror/library/alpine", "mirror"),
+        ("target:mirror/a:tag", "mirror"),
+        ("docker://user.example/x:1", "docker"),
+        ("static:/home/me//name:1", "static"),
+        ("s3://bucket/name?endpoint=http://x", "s3"),
+    ],
+)
+def test_a_target_is_labelled_by_name_only(target: str, label: str) -> None:
+    assert target_label(target) == label
+
+
+def test_every_metric_is_documented_with_its_type_and_labels() -> None:
+    metrics = Metrics()
+    metrics.observe_job(a_report())
+    metrics.observe_rule("alpine", RuleStatus(last_success=1.0, next_due=2.0))
+    metrics.observe_input("builds", "done")
+    documented = {
+        name: (kind.replace("info", "gauge"), set(re.findall(r"`(\w+)`", labels)))
+        for name, kind, labels in _ROW.findall(DOCUMENT.read_text())
+    }
+    offered = {}
+    for family in text_string_to_metric_families(metrics.render().decode()):
+        if not family.name.endswith("_created"):
+            name = family.name + ("_total" if family.type == "counter" else "")
+            offered[name] = (family.type, set(family.samples[0].labels) - {"le"})
+    assert documented == offered
