@@ -37,16 +37,22 @@ LogLevelOption = Annotated[Optional[LogLevel], typer.Option("--log-level", help=
 LogFormatOption = Annotated[Optional[LogFormat], typer.Option("--log-format", help="How log lines look.")]  # noqa: UP045
 
 
+def _show_version(wanted: bool) -> None:
+    """Answer while the options are parsed: afterwards, a missing command is an error."""
+    if wanted:
+        print(f"ocisync {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
     context: typer.Context,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
-    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
+    ] = False,  # noqa: ARG001 (its callback answers)
 ) -> None:
-    if version:
-        print(f"ocisync {__version__}")
-        raise typer.Exit
     context.obj = (log_level, log_format)
 
 
