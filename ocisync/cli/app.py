@@ -49,9 +49,9 @@ def _options(
     context: typer.Context,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 (its callback answers)
         bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_show_version)
-    ] = False,  # noqa: ARG001 (its callback answers)
+    ] = False,
 ) -> None:
     context.obj = (log_level, log_format)
 
