@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar, cast
 
 import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
@@ -31,7 +31,7 @@ _LISTED = 500  # entries per thread hop
 
 
 class DirectoryStore:
-    """An ObjectStore with ServerSideCopy (hard links) below one folder; several processes may share it."""
+    """An ObjectStore, ServerSideCopy (hard links) and LocalFiles below one folder; several processes may share it."""
 
     def __init__(self, path: Path, *, fsync: bool = True) -> None:
         self.root = path.absolute()
@@ -71,6 +71,16 @@ class DirectoryStore:
             yield info, self._read(fd, key, start, end)
         finally:
             os.close(fd)
+
+    @asynccontextmanager
+    async def open_file(self, key: str) -> AsyncIterator[tuple[ObjectInfo, BinaryIO]]:
+        """Open a file for sendfile, found as `open` finds it."""
+        try:
+            info, fd = await self._run(key, self._files.open, key)
+        except FileNotFoundError:
+            raise NotFound(f"{self.root}/{key}: no such file") from None
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            yield info, cast(BinaryIO, file)
 
     async def put(
         self,
