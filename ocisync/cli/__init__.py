@@ -1,4 +1,4 @@
-"""The command line. `app` parses arguments, each command calls one function of `wiring`, the rest here is display.
+"""The command line. `app` parses arguments, each command calls one function, the rest here is display.
 
 Exit status: 0 all good, 1 something failed, 2 bad usage or configuration, 130 interrupted.
 """
@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import sys
 
+from ocisync.errors import ConfigError, InvalidName, OcisyncError
+
 
 def main() -> None:
     """Run the command line and exit."""
     from ocisync.cli.app import app
-    from ocisync.errors import OcisyncError
 
     try:
         app(prog_name="ocisync")
@@ -21,8 +22,7 @@ def main() -> None:
         sys.exit(130)
 
 
-def _tell(error: OcisyncError) -> int:  # noqa: F821 (imported late: start-up time counts)
-    from ocisync.errors import ConfigError, InvalidName
+def _tell(error: OcisyncError) -> int:
     from ocisync.logs import redact
 
     print(f"ocisync: {redact(error.message)} [{error.code}]", file=sys.stderr)

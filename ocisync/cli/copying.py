@@ -11,8 +11,7 @@ from ocisync.errors import ConfigError
 from ocisync.spec.locator import Locator, locate_in, parse_locator
 from ocisync.spec.reference import split_tag
 from ocisync.sync.reports import JobReport
-from ocisync.wiring.copying import copy_to
-from ocisync.wiring.folder import set_in_folder
+from ocisync.wiring.copying import copy_to, set_in_folder
 from ocisync.wiring.session import optional_session, run_async
 
 

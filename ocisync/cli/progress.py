@@ -8,6 +8,10 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import Progress as Bars
+
 from ocisync.spec.descriptor import Descriptor
 from ocisync.sync.stores import Progress
 
@@ -26,10 +30,6 @@ class TerminalProgress(Progress):
     """A bar for all bytes and one per large blob under way."""
 
     def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, TextColumn, TransferSpeedColumn
-        from rich.progress import Progress as Bars
-
         columns = (
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
@@ -40,7 +40,7 @@ class TerminalProgress(Progress):
         self._bars = Bars(*columns, console=self.console, transient=True)
         self._total = self._bars.add_task("copied", total=None)
         self._known = 0
-        self._blobs: dict[str, int] = {}
+        self._blobs: dict[str, TaskID] = {}
         self._seen: set[str] = set()
 
     def __enter__(self) -> Self:

@@ -1,0 +1,168 @@
+"""`ocisync once`, `plan` and `status`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from ocisync.cli.progress import progress
+from ocisync.cli.text import printable, size_text, table, time_text
+from ocisync.config.load import load_config
+from ocisync.daemon.drop import InputReport, InputVerdict
+from ocisync.daemon.passes import PassReport
+from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
+from ocisync.wiring.passes import PlannedPass, plan_once, rule_statuses, run_once_with
+from ocisync.wiring.session import run_async
+
+
+def run_once(file: Path, rules: list[str], as_json: bool) -> int:
+    """One pass; the exit status."""
+    config = load_config(file)
+    with progress() as shown:
+        report = run_async(run_once_with, config, rules, shown)
+    print(json.dumps(_pass_json(report), indent=2)) if as_json else _tell_pass(report)
+    return 0 if report.ok else 1
+
+
+def show_plan(file: Path, rules: list[str], as_json: bool) -> int:
+    """What a pass would do; the exit status is 1 when something could not be looked at."""
+    plan = run_async(plan_once, load_config(file), rules)
+    print(json.dumps(_plan_json(plan), indent=2) if as_json else _plan_text(plan))
+    return 1 if plan.failures else 0
+
+
+def show_status(file: Path, as_json: bool) -> int:
+    """Each rule's last runs."""
+    statuses = run_async(rule_statuses, load_config(file))
+    if as_json:
+        print(json.dumps({rule: asdict(status) for rule, status in statuses.items()}, indent=2))
+        return 0
+    rows = [("RULE", "LAST SUCCESS", "NEXT RUN", "FAILURES", "LAST ERROR")]
+    rows += [
+        (
+            rule,
+            time_text(status.last_success),
+            time_text(status.next_due),
+            str(status.failures),
+            printable(status.message),
+        )
+        for rule, status in statuses.items()
+    ]
+    print(table(rows))
+    return 0
+
+
+def _tell_pass(report: PassReport) -> None:
+    for job in report.jobs:
+        for warning in job.warnings:
+            print(f"{job.rule}: warning: {printable(warning)}", file=sys.stderr)
+        for tag in job.failed:
+            _complain(f"{job.target.removeprefix('target:')}:{tag.tag}", tag.failure)
+        if job.failure:
+            _complain(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)
+    for one in report.inputs:
+        if one.failure and not one.jobs:
+            _complain(f"{one.rule}: {printable(one.key)}", one.failure)
+        if one.verdict is InputVerdict.WAITING:
+            print(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}", file=sys.stderr)
+    for rule, failure in report.failures.items():
+        _complain(rule, failure)
+    print(_summary(report))
+
+
+def _complain(what: str, failure: Failure | None) -> None:
+    if failure is not None:
+        print(f"{what}: {printable(failure.message)} [{failure.code}]", file=sys.stderr)
+
+
+def _summary(report: PassReport) -> str:
+    tags = [tag for job in report.jobs for tag in job.tags]
+    counts = ", ".join(f"{sum(tag.verdict is verdict for tag in tags)} {verdict.value}" for verdict in Verdict)
+    traffic = [job.traffic for job in report.jobs]
+    sent = sum(one.bytes for one in traffic)
+    blobs = sum(one.blobs for one in traffic)
+    failed = len(report.failures) + sum(job.failure is not None for job in report.jobs)
+    failed += sum(not one.ok and not one.jobs for one in report.inputs)
+    rest = f"; {failed} rules or files failed" if failed else ""
+    return f"{len(tags)} tags: {counts}; {blobs} blobs, {size_text(sent)} sent{rest}"
+
+
+def _pass_json(report: PassReport) -> dict[str, object]:
+    return {
+        "ok": report.ok,
+        "jobs": [_job_json(job) for job in report.jobs],
+        "inputs": [_input_json(one) for one in report.inputs],
+        "failures": {rule: asdict(failure) for rule, failure in report.failures.items()},
+    }
+
+
+def _job_json(job: JobReport) -> dict[str, object]:
+    return {
+        "rule": job.rule,
+        "source": job.source,
+        "target": job.target,
+        "ok": job.ok,
+        "seconds": round(job.seconds, 3),
+        "traffic": asdict(job.traffic),
+        "tags": [_tag_json(tag) for tag in job.tags],
+        "warnings": job.warnings,
+        "failure": asdict(job.failure) if job.failure else None,
+    }
+
+
+def _tag_json(tag: TagReport) -> dict[str, object]:
+    failure = asdict(tag.failure) if tag.failure else None
+    return {
+        "tag": tag.tag,
+        "verdict": tag.verdict.value,
+        "reason": tag.reason,
+        "digest": tag.digest,
+        "failure": failure,
+    }
+
+
+def _input_json(one: InputReport) -> dict[str, object]:
+    return {
+        "rule": one.rule,
+        "input": one.key,
+        "paths": list(one.paths),
+        "verdict": one.verdict.value,
+        "reason": one.reason,
+        "published": list(one.published),
+        "aftermath": one.aftermath,
+        "failure": asdict(one.failure) if one.failure else None,
+    }
+
+
+def _plan_json(plan: PlannedPass) -> dict[str, object]:
+    return {
+        "tags": [
+            {
+                "rule": one.rule,
+                "target": one.target,
+                "tag": one.planned.tag,
+                "action": one.planned.action.value,
+                "reason": one.planned.reason,
+                "digest": one.planned.root.digest if one.planned.root else None,
+            }
+            for one in plan.tags
+        ],
+        "inputs": [{"rule": rule, "input": key, "reason": reason} for rule, key, reason in plan.inputs],
+        "warnings": plan.warnings,
+        "failures": {rule: asdict(failure) for rule, failure in plan.failures.items()},
+    }
+
+
+def _plan_text(plan: PlannedPass) -> str:
+    rows = [("ACTION", "TARGET", "REASON")]
+    rows += [
+        (one.planned.action.value, f"{one.target}:{one.planned.tag}", printable(one.planned.reason))
+        for one in plan.tags
+    ]
+    rows += [("take", f"{rule}: {printable(key)}", printable(reason)) for rule, key, reason in plan.inputs]
+    lines = [table(rows) if len(rows) > 1 else "nothing to do"]
+    lines += [f"warning: {printable(warning)}" for warning in plan.warnings]
+    lines += [f"{what}: {printable(failure.message)} [{failure.code}]" for what, failure in plan.failures.items()]
+    return "\n".join(lines)

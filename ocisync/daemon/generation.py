@@ -1,0 +1,83 @@
+"""The rules of one configuration at work: schedules, drop folders and the queue that their jobs pass through.
+
+A reload drains one generation and starts the next; what runs is never torn by a new configuration.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from ocisync.daemon.drop import DropRule, InputReport
+from ocisync.daemon.drop_jobs import Names
+from ocisync.daemon.intake import Intake, IntakeTools
+from ocisync.daemon.queue import JobQueue, Runner
+from ocisync.daemon.schedule import Schedule
+from ocisync.daemon.scheduler import Scheduler
+from ocisync.daemon.state import State
+from ocisync.daemon.wakeup import Wakeup
+from ocisync.daemon.watch import watch_folder
+from ocisync.sync.reports import JobReport
+
+_RECORD_TIME = 10.0  # seconds after the last job in which intakes may record what became of their inputs
+
+
+@dataclass(frozen=True, slots=True)
+class RuleSet:
+    """What a configuration asks for, and how its jobs are run."""
+
+    schedules: tuple[Schedule, ...]
+    drops: tuple[DropRule, ...]
+    run: Runner
+    names: Names
+    workers: int  # jobs at a time
+
+
+@dataclass(frozen=True, slots=True)
+class Observers:
+    """Who is told what was done."""
+
+    job: Callable[[JobReport], None] = field(default=lambda _: None)
+    input: Callable[[InputReport], None] = field(default=lambda _: None)
+
+
+class Generation:
+    """One set of rules, from its start until it has drained."""
+
+    def __init__(self, rules: RuleSet, state: State, observers: Observers) -> None:
+        self.rules = rules
+        self.queue = JobQueue(observe=observers.job)
+        self.scheduler = Scheduler(self.queue, state.rules)
+        self.scheduler.replace(rules.schedules)
+        tools = IntakeTools(state.inputs, rules.names, self.queue.run_now, observers.input)
+        self._intakes = [Intake(rule, tools) for rule in rules.drops]
+
+    def stop(self, drain: float) -> None:
+        """Begin nothing new; what runs may end within `drain` seconds."""
+        for intake in self._intakes:
+            intake.stop()
+        self.queue.close(drain)
+
+    async def run(self) -> None:
+        """Work until `stop`, then until drained."""
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(self.scheduler.run)
+            tasks.start_soon(self._work, tasks.cancel_scope)
+
+    async def _work(self, everything: anyio.CancelScope) -> None:
+        async with anyio.create_task_group() as intakes:
+            for intake in self._intakes:
+                intakes.start_soon(_serve, intake)
+            await self.queue.run(self.rules.run, self.rules.workers)
+            intakes.cancel_scope.deadline = anyio.current_time() + _RECORD_TIME
+        everything.cancel()
+
+
+async def _serve(intake: Intake) -> None:
+    wakeup = Wakeup()
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch_folder, intake.rule.path, wakeup)
+        await intake.serve(wakeup)
+        group.cancel_scope.cancel()

@@ -1,0 +1,80 @@
+"""One pass: every rule once, now, beside a running daemon or without one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+
+from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
+from ocisync.daemon.generation import RuleSet
+from ocisync.daemon.intake import IntakeTools, one_pass
+from ocisync.daemon.queue import JobQueue
+from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.state import State
+from ocisync.errors import OcisyncError
+from ocisync.sync.job import Job
+from ocisync.sync.reports import Failure, JobReport, failure_of
+
+
+@dataclass(slots=True)
+class PassReport:
+    """What a pass did."""
+
+    jobs: list[JobReport] = field(default_factory=list)
+    inputs: list[InputReport] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)  # rules that failed as a whole
+
+    @property
+    def ok(self) -> bool:
+        """Whether everything is as the rules want it."""
+        inputs_ok = all(report.verdict is not InputVerdict.FAILED for report in self.inputs)
+        return not self.failures and inputs_ok and all(report.ok for report in self.jobs)
+
+
+async def run_pass(rules: RuleSet, state: State) -> PassReport:
+    """Run every schedule and drop folder of a rule set once; failures end up in the report."""
+    report = PassReport()
+    queue = JobQueue(observe=report.jobs.append)
+    async with anyio.create_task_group() as workers:
+        workers.start_soon(queue.run, rules.run, rules.workers)
+        async with anyio.create_task_group() as all_rules:
+            for schedule in rules.schedules:
+                all_rules.start_soon(_sync, schedule.rule, schedule.jobs, queue, state)
+            tools = IntakeTools(state.inputs, rules.names, queue.run_now, report.inputs.append)
+            for drop in rules.drops:
+                all_rules.start_soon(_drop, drop, tools, report)
+        queue.close()
+    return report
+
+
+async def _sync(rule: str, jobs: Sequence[Job], queue: JobQueue, state: State) -> None:
+    started = time.time()
+    reports: list[JobReport] = []
+
+    async def run(job: Job) -> None:
+        reports.append(await queue.run_now(job))
+
+    async with anyio.create_task_group() as group:
+        for job in jobs:
+            group.start_soon(run, job)
+    before = await state.rules.rule_status(rule) or RuleStatus()
+    await state.rules.save_rule_status(rule, _status(before, reports, started))
+
+
+def _status(before: RuleStatus, reports: Sequence[JobReport], started: float) -> RuleStatus:
+    failure = next((worst for report in reports if (worst := report.worst())), None)
+    if failure is None:
+        return replace(before, last_started=started, last_success=time.time(), code="", message="", failures=0)
+    return replace(before, last_started=started, last_failure=time.time(), code=failure.code, message=failure.message)
+
+
+async def _drop(rule: DropRule, tools: IntakeTools, report: PassReport) -> None:
+    try:
+        waiting = await one_pass(rule, tools)
+    except OcisyncError as exc:
+        report.failures[rule.name] = failure_of(exc)
+        return
+    report.inputs.extend(one for one in waiting if one.verdict is InputVerdict.WAITING)

@@ -1,0 +1,190 @@
+"""The daemon, assembled: state, rules, pages, metrics, signals."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+
+import anyio
+import structlog
+from aiohttp import web
+
+from ocisync.config.load import load_config
+from ocisync.config.models import Config
+from ocisync.daemon.drop import InputReport, InputVerdict
+from ocisync.daemon.generation import Observers
+from ocisync.daemon.http import daemon_app
+from ocisync.daemon.lock import hold_daemon_lock
+from ocisync.daemon.metrics import Metrics
+from ocisync.daemon.notify import Notifier
+from ocisync.daemon.service import Service, obey_signals
+from ocisync.daemon.state import State, open_state
+from ocisync.errors import OcisyncError
+from ocisync.logs import register_secrets
+from ocisync.serve.app import registry_routes, serve
+from ocisync.sync.stores import Progress
+from ocisync.wiring.rules import open_rules
+from ocisync.wiring.session import open_session
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A running daemon."""
+
+    file: Path
+    service: Service[Config]
+    metrics: Metrics
+    notifier: Notifier
+
+    async def reload(self) -> bool:
+        """Read the configuration again; whether it is valid and now used. An invalid one changes nothing."""
+        self.notifier.reloading()
+        try:
+            config = await anyio.to_thread.run_sync(_load, self.file)
+        except OcisyncError as exc:
+            kept = "the running configuration"
+            log.error("config.refused", file=str(self.file), kept=kept, error=exc.message)  # noqa: TRY400 (says it all)
+            self.metrics.observe_reload(ok=False)
+            self.notifier.ready("the new configuration is invalid; the old one is kept")
+            return False
+        self._warn_of_fixed(config)
+        self.service.replace(config)
+        self.metrics.observe_reload(ok=True)
+        log.info("config.reloaded", file=str(self.file))
+        return True
+
+    async def obey_signals(self) -> None:
+        """SIGTERM and SIGINT stop, SIGHUP reloads; returns when cancelled."""
+        await obey_signals(self.service.stop, self.reload)
+
+    def _warn_of_fixed(self, config: Config) -> None:
+        """Some settings hold until the process ends."""
+        old, new = self.service.config.daemon, config.daemon
+        changed = [name for name in ("listen", "serve", "state", "token") if getattr(old, name) != getattr(new, name)]
+        if changed:
+            log.warning("config.needs_restart", settings=[f"daemon.{name}" for name in changed])
+
+
+@dataclass(frozen=True, slots=True)
+class _Health:
+    """What the pages show (daemon.http.HealthView)."""
+
+    service: Service[Config]
+
+    def not_ready(self) -> Sequence[str]:
+        """Why the daemon cannot be relied on now."""
+        if self.service.is_stopping:
+            return ("it is stopping",)
+        return () if self.service.generation else ("it is starting",)
+
+    def status(self) -> Mapping[str, object]:
+        """Rules and queue."""
+        generation = self.service.generation
+        if generation is None:
+            return {"rules": {}, "queue": {"waiting": 0, "running": []}}
+        statuses = generation.scheduler.statuses()
+        return {
+            "rules": {rule: asdict(status) for rule, status in statuses.items()},
+            "drops": [rule.name for rule in generation.rules.drops],
+            "queue": {
+                "waiting": generation.queue.depth,
+                "running": [f"{job.rule}: {job.lock_name}" for job in generation.queue.running],
+            },
+        }
+
+    def trigger(self, rule: str) -> bool:
+        """Make a sync rule run now."""
+        return self.service.generation is not None and self.service.generation.scheduler.trigger(rule)
+
+
+@asynccontextmanager
+async def running_daemon(
+    file: Path, progress: Progress | None = None, *, config: Config | None = None
+) -> AsyncIterator[Daemon]:
+    """A daemon at work; it is stopped and drained when the context ends, and ends the context when it stops by itself.
+
+    Raises:
+        ConfigError: the configuration is invalid, another daemon holds the state, or the address is taken.
+    """
+    if config is None:
+        config = await anyio.to_thread.run_sync(_load, file)
+    _warn(config)
+    with hold_daemon_lock(config.daemon.state):
+        async with open_state(config.daemon.state) as state:
+            daemon = _assembled(file, config, state, progress)
+            async with _pages(config, daemon), anyio.create_task_group() as tasks:
+                tasks.start_soon(daemon.notifier.keep_alive)
+                tasks.start_soon(_run, daemon.service, tasks.cancel_scope)
+                await daemon.service.started()
+                yield daemon
+                await _finish(daemon.service)
+
+
+def _assembled(file: Path, config: Config, state: State, progress: Progress | None) -> Daemon:
+    metrics, notifier = Metrics(), Notifier.from_environment()
+    observers = Observers(metrics.observe_job, partial(_observe_input, metrics))
+    service = Service(config, state, partial(open_rules, state=state, progress=progress), observers, notifier)
+    _watch(metrics, service)
+    return Daemon(file, service, metrics, notifier)
+
+
+async def _run(service: Service[Config], everything: anyio.CancelScope) -> None:
+    await service.run()
+    log.info("daemon.stopped")
+    everything.cancel()
+
+
+async def _finish(service: Service[Config]) -> None:
+    if not service.is_stopping:
+        service.stop()
+    await anyio.sleep_forever()  # until the service has drained, which cancels this
+
+
+@asynccontextmanager
+async def _pages(config: Config, daemon: Daemon) -> AsyncIterator[None]:
+    """Health, metrics, and the served registry."""
+    listen = config.daemon.listen
+    token = config.daemon.token.get_secret_value() if config.daemon.token else None
+    async with open_session(config) as session:
+        routes: list[web.RouteDef] = []
+        if config.daemon.serve:
+            routes = registry_routes(await session.stores.object_store(config.daemon.serve))
+        app = daemon_app(_Health(daemon.service), daemon.metrics, routes, token=token)
+        async with serve(app, listen.host, listen.port) as url:
+            log.info("daemon.listening", url=url, serves=config.daemon.serve)
+            yield
+
+
+def _watch(metrics: Metrics, service: Service[Config]) -> None:
+    def depth() -> float:
+        return service.generation.queue.depth if service.generation else 0
+
+    def running() -> float:
+        return len(service.generation.queue.running) if service.generation else 0
+
+    metrics.watch_queue(depth, running)
+
+
+def _observe_input(metrics: Metrics, report: InputReport) -> None:
+    if report.verdict is InputVerdict.FAILED:
+        retried = report.failure is not None and report.failure.handling != "quarantine"
+        metrics.observe_input(report.rule, "retry" if retried else "failed")
+    elif report.verdict is InputVerdict.PUBLISHED:
+        metrics.observe_input(report.rule, "done")
+
+
+def _load(file: Path) -> Config:
+    config = load_config(file)
+    register_secrets(config.secrets)
+    return config
+
+
+def _warn(config: Config) -> None:
+    register_secrets(config.secrets)
+    for warning in config.warnings:
+        log.warning("config.warned", warning=warning)

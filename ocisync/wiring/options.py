@@ -1,0 +1,88 @@
+"""The configuration's sections as the stores' options: the stores know nothing of the configuration's format."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import SecretStr
+
+from ocisync.config.models import DropRule as DropSettings
+from ocisync.config.models import Registry, S3Target
+from ocisync.daemon.drop import DropRule, DropTarget
+from ocisync.spec.locator import S3Locator
+from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.static.s3_options import S3Options
+
+
+def registry_options(settings: Registry) -> RegistryOptions:
+    """One host's section."""
+    return RegistryOptions(
+        username=settings.username or "",
+        password=_revealed(settings.password),
+        identity_token=_revealed(settings.identity_token),
+        credential_helper=settings.credential_helper or "",
+        docker_config=settings.docker_config,
+        ca_file=settings.ca,
+        insecure_tls=settings.insecure_skip_verify,
+        plain_http=settings.plain_http,
+        realm_hosts=settings.realms,
+        headers={name: value.get_secret_value() for name, value in settings.headers.items()},
+        concurrency=settings.concurrency,
+        requests_per_second=settings.requests_per_second or 0.0,
+        connect_timeout=settings.connect_timeout,
+        idle_timeout=settings.idle_timeout,
+        retries=settings.retries,
+    )
+
+
+def _revealed(secret: SecretStr | None) -> str:
+    return secret.get_secret_value() if secret else ""
+
+
+def s3_options(settings: S3Target) -> S3Options:
+    """An S3 target's section."""
+    return S3Options(
+        bucket=settings.bucket,
+        prefix=settings.prefix,
+        endpoint=settings.endpoint or "",
+        region=settings.region or "",
+        path_style=settings.path_style,
+        access_key=_revealed(settings.access_key_id),
+        secret_key=_revealed(settings.secret_access_key),
+        session_token=_revealed(settings.session_token),
+        ca=settings.ca,
+        part_size=settings.part_size,
+        concurrency=settings.concurrency,
+        attempts=settings.retries + 1,
+        connect_timeout=settings.connect_timeout,
+        idle_timeout=settings.idle_timeout,
+    )
+
+
+def s3_options_of(place: S3Locator) -> S3Options:
+    """A bucket named on the command line; its credentials are found as the AWS tools find them."""
+    return S3Options(place.bucket, endpoint=place.endpoint, region=place.region, path_style=place.path_style)
+
+
+def drop_rule(settings: DropSettings) -> DropRule:
+    """A drop rule's section, as the daemon's intake takes it."""
+    return DropRule(
+        name=settings.name,
+        path=settings.path,
+        targets=tuple(DropTarget(place.target, place.repository) for place in settings.target),
+        layout=settings.layout,
+        platforms=settings.platforms,
+        settle=settings.settle,
+        stable=settings.stable,
+        rescan=settings.rescan,
+        done=settings.done,
+        done_folder=settings.done_folder,
+        failed_folder=settings.failed_folder,
+        keep_done=_bounded(settings.keep_done),
+        keep_failed=_bounded(settings.keep_failed),
+        conversion=f"{settings.format}+{settings.compression}+{settings.level}",
+    )
+
+
+def _bounded(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None

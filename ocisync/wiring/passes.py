@@ -1,0 +1,89 @@
+"""`once`, `plan` and `status`: they use the daemon's state and work beside a running daemon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from ocisync.config.models import Config
+from ocisync.daemon.drop_look import Lookout
+from ocisync.daemon.generation import RuleSet
+from ocisync.daemon.passes import PassReport, run_pass
+from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.state import State, open_state
+from ocisync.errors import OcisyncError
+from ocisync.sync.job import Job
+from ocisync.sync.plan import PlannedTag
+from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.run import plan_job
+from ocisync.sync.stores import Progress, Tools
+from ocisync.wiring.rules import rule_set
+from ocisync.wiring.session import open_session
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedFor:
+    """A planned tag, and where it belongs."""
+
+    rule: str
+    target: str
+    planned: PlannedTag
+
+
+@dataclass(slots=True)
+class PlannedPass:
+    """What a pass would do."""
+
+    tags: list[PlannedFor] = field(default_factory=list)
+    inputs: list[tuple[str, str, str]] = field(default_factory=list)  # rule, input, reason
+    warnings: list[str] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)
+
+
+async def run_once_with(config: Config, only: Sequence[str], progress: Progress) -> PassReport:
+    """One pass of the rules."""
+    async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
+        return await run_pass(rule_set(session, only), state)
+
+
+async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
+    """What a pass would do now, changing nothing."""
+    plan = PlannedPass()
+    async with (
+        open_state(config.daemon.state, read_only=True) as state,
+        open_session(config, state.ledger) as session,
+    ):
+        rules = rule_set(session, only)
+        for schedule in rules.schedules:
+            for job in schedule.jobs:
+                await _plan_job(job, session.tools, plan)
+        await _plan_drops(rules, state, plan)
+    return plan
+
+
+async def rule_statuses(config: Config) -> dict[str, RuleStatus]:
+    """What the state remembers of each rule."""
+    async with open_state(config.daemon.state, read_only=True) as state:
+        return {rule.name: await state.rules.rule_status(rule.name) or RuleStatus() for rule in config.sync}
+
+
+async def _plan_job(job: Job, tools: Tools, plan: PlannedPass) -> None:
+    try:
+        facts, planned = await plan_job(job, tools)
+    except OcisyncError as exc:
+        plan.failures[f"{job.rule}: {job.source} -> {job.lock_name}"] = failure_of(exc)
+        return
+    plan.warnings.extend(facts.warnings)
+    plan.tags.extend(PlannedFor(job.rule, job.lock_name, one) for one in planned)
+
+
+async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:
+    for rule in rules.drops:
+        try:
+            look = await Lookout(rule, state.inputs, time.time, time.monotonic).look(use_back_off=False)
+        except OcisyncError as exc:
+            plan.failures[rule.name] = failure_of(exc)
+            continue
+        plan.inputs.extend((rule.name, found.key, "new or changed") for found in look.ready)
+        plan.inputs.extend((rule.name, found.key, f"later: {later.reason}") for found, later in look.waiting)

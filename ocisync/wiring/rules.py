@@ -1,0 +1,54 @@
+"""A configuration's rules, ready to run."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from ocisync.config.models import Config
+from ocisync.daemon.generation import RuleSet
+from ocisync.daemon.schedule import Schedule
+from ocisync.daemon.state import State
+from ocisync.errors import ConfigError
+from ocisync.sync.run import run_job
+from ocisync.sync.stores import Progress
+from ocisync.wiring.jobs import sync_jobs
+from ocisync.wiring.options import drop_rule
+from ocisync.wiring.session import Session, open_session
+
+
+@asynccontextmanager
+async def open_rules(config: Config, state: State, progress: Progress | None = None) -> AsyncIterator[RuleSet]:
+    """The rules of a configuration over open stores."""
+    async with open_session(config, state.ledger, progress) as session:
+        yield rule_set(session)
+
+
+def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
+    """The enabled rules of a session, or the named ones, enabled or not.
+
+    Raises:
+        ConfigError: a name is no rule's.
+    """
+    config = session.config
+    _check_names(config, only)
+    wanted = {rule.name for rule in config.rules if (rule.name in only if only else rule.enabled)}
+    return RuleSet(
+        schedules=tuple(
+            Schedule(rule.name, tuple(sync_jobs(rule)), rule.interval, rule.jitter)
+            for rule in config.sync
+            if rule.name in wanted
+        ),
+        drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
+        run=partial(run_job, tools=session.tools),
+        names=session.stores.archives.names,
+        workers=config.daemon.concurrent_rules,
+    )
+
+
+def _check_names(config: Config, only: Sequence[str]) -> None:
+    known = {rule.name for rule in config.rules}
+    unknown = [name for name in only if name not in known]
+    if unknown:
+        raise ConfigError(f"no rule is named {', '.join(unknown)}; known are {', '.join(sorted(known)) or 'none'}")

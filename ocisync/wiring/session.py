@@ -1,0 +1,59 @@
+"""A session: everything one command, or one generation of the daemon's rules, works with."""
+
+from __future__ import annotations
+
+import functools
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+
+from ocisync.config.load import load_config
+from ocisync.config.models import Config
+from ocisync.sync.ledger import Ledger, MemoryLedger
+from ocisync.sync.stores import Limits, Progress, Tools
+from ocisync.wiring.archives import Archives
+from ocisync.wiring.stores import OpenStores
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Open stores, and the tools that jobs share."""
+
+    config: Config
+    stores: OpenStores
+    tools: Tools
+
+
+@asynccontextmanager
+async def open_session(
+    config: Config, ledger: Ledger | None = None, progress: Progress | None = None, scratch: Path | None = None
+) -> AsyncIterator[Session]:
+    """Open what a configuration names; stores connect on first use and are closed at the end."""
+    async with AsyncExitStack() as stack:
+        stores = OpenStores(config, Archives(config, scratch or config.daemon.temporary_path), stack)
+        limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
+        tools = Tools(stores, ledger or MemoryLedger(), progress=progress or Progress(), limits=limits)
+        yield Session(config, stores, tools)
+
+
+@asynccontextmanager
+async def optional_session(file: Path | None, progress: Progress | None = None) -> AsyncIterator[Session]:
+    """A session for a single command: the configuration gives credentials and limits where there is one."""
+    config = load_config(file) if file else Config(version=1)
+    with tempfile.TemporaryDirectory(prefix="ocisync-") as scratch:
+        async with open_session(config, progress=progress, scratch=Path(scratch)) as session:
+            yield session
+
+
+def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
+    """Run to the end on asyncio, with uvloop where the platform has it."""
+    fast = sys.platform != "win32"
+    return anyio.run(functools.partial(main, *arguments), backend_options={"use_uvloop": fast})

@@ -1,0 +1,186 @@
+"""Concrete stores behind the seam: which class serves which locator. Connections are opened on first use and shared."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TypeVar, cast
+from urllib.parse import urlsplit
+
+import anyio
+
+from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
+from ocisync.config.models import Target as TargetSettings
+from ocisync.content.protocols import ObjectStore, Source, Target
+from ocisync.errors import ConfigError
+from ocisync.spec.locator import (
+    ArchiveLocator,
+    DockerArchiveLocator,
+    LayoutLocator,
+    Locator,
+    OciArchiveLocator,
+    RegistryLocator,
+    S3Locator,
+    SetLocator,
+    StaticLocator,
+    TargetLocator,
+)
+from ocisync.stores.registry.client import RegistryClient, open_registries
+from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.s3 import open_s3
+from ocisync.stores.static.s3_options import S3Options
+from ocisync.stores.static.target import StaticRegistry
+from ocisync.wiring.archives import Archives
+from ocisync.wiring.options import registry_options, s3_options, s3_options_of
+
+_T = TypeVar("_T")
+OpenTarget = Callable[[str], AbstractAsyncContextManager[Target]]  # by the repository's name
+
+
+@dataclass
+class OpenStores:
+    """Opens what locators and targets name (the protocol `sync.stores.Stores`)."""
+
+    config: Config
+    archives: Archives
+    _stack: AsyncExitStack
+    _targets: dict[str, OpenTarget] = field(default_factory=dict)
+    _shared: dict[object, object] = field(default_factory=dict)
+    _opening: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def __post_init__(self) -> None:
+        for name, settings in self.config.targets.items():
+            self._targets[name] = self._configured(settings)
+
+    @asynccontextmanager
+    async def source(self, locator: Locator) -> AsyncIterator[Source]:
+        """The repository, archive or set that a locator names."""
+        match locator:
+            case RegistryLocator(image):
+                yield (await self._registries()).repository(image.host, image.repository)
+            case StaticLocator() | S3Locator():
+                yield (await self._static_of(locator)).repository(locator.repository)
+            case LayoutLocator() | OciArchiveLocator() | DockerArchiveLocator() | ArchiveLocator() | SetLocator():
+                async with self.archives.source(locator) as source:
+                    yield source
+            case TargetLocator():
+                async with self.target(locator) as target:
+                    if not isinstance(target, Source):
+                        raise ConfigError(f"{locator}: nothing can be read from there")
+                    yield target
+
+    def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
+        """A repository of a target."""
+        return self._targets[locator.target](locator.repository)
+
+    def address(self, place: Locator) -> TargetLocator:
+        """Any place that can be written to, as a target of its own.
+
+        Raises:
+            ConfigError: nothing can be written there.
+        """
+        match place:
+            case TargetLocator():
+                return place
+            case RegistryLocator(image):
+                name, repository = f"docker://{image.host}", image.repository
+                self._targets[name] = self._registry(image.host, "")
+            case StaticLocator() | S3Locator():
+                name, repository = _registry_of(place), place.repository
+                self._targets[name] = self._on(lambda: self._static_of(place))
+            case LayoutLocator(path) | OciArchiveLocator(path):
+                name, repository = str(place), path
+                self._targets[name] = lambda _: self.archives.target(place)
+            case _:
+                raise ConfigError(
+                    f"{place}: nothing can be written there; the destination must be docker://, static:, s3://, oci: "
+                    "or oci-archive:"
+                )
+        return TargetLocator(name, repository)
+
+    async def object_store(self, target: str) -> ObjectStore:
+        """The storage of a configured static target, for serving it."""
+        settings = self.config.targets[target]
+        if isinstance(settings, RegistryTarget):
+            raise ConfigError(f"{target}: a registry serves itself; only static and s3 targets can be served")
+        return (await self._static(settings)).store
+
+    async def object_store_of(self, place: Locator) -> ObjectStore:
+        """The storage that a static locator lies in.
+
+        Raises:
+            ConfigError: it is no static registry.
+        """
+        if not isinstance(place, StaticLocator | S3Locator):
+            raise ConfigError(f"{place}: not a static registry; name a directory, or s3://BUCKET?endpoint=URL")
+        return (await self._static_of(place)).store
+
+    def _configured(self, settings: TargetSettings) -> OpenTarget:
+        if isinstance(settings, RegistryTarget):
+            parts = urlsplit(settings.url)
+            return self._registry(parts.netloc, parts.path.strip("/"))
+        return self._on(lambda: self._static(settings))
+
+    def _registry(self, host: str, prefix: str) -> OpenTarget:
+        @asynccontextmanager
+        async def opened(repository: str) -> AsyncIterator[Target]:
+            yield (await self._registries()).repository(host, f"{prefix}/{repository}".strip("/"))
+
+        return opened
+
+    def _on(self, registry: Callable[[], Awaitable[StaticRegistry]]) -> OpenTarget:
+        @asynccontextmanager
+        async def opened(repository: str) -> AsyncIterator[Target]:
+            yield (await registry()).repository(repository)
+
+        return opened
+
+    async def _registries(self) -> RegistryClient:
+        hosts = {host: registry_options(self.config.registry(host)) for host in self.config.registries}
+        for settings in self.config.targets.values():
+            if isinstance(settings, RegistryTarget) and settings.url.startswith("http:"):
+                host = urlsplit(settings.url).netloc
+                hosts[host] = replace(hosts.get(host, RegistryOptions()), plain_http=True)
+        defaults = registry_options(self.config.registry(""))
+        return await self._once("registries", lambda: open_registries(hosts, defaults))
+
+    async def _static_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
+        if isinstance(place, StaticLocator):
+            path = Path(place.directory)
+            return await self._once(path, lambda: _static_directory(path))
+        options = s3_options_of(place)
+        return await self._once(options, lambda: _static_bucket(options))
+
+    async def _static(self, settings: StaticTarget | S3Target) -> StaticRegistry:
+        if isinstance(settings, StaticTarget):
+            return await self._once(settings.path, lambda: _static_directory(settings.path))
+        options = s3_options(settings)
+        return await self._once(options, lambda: _static_bucket(options))
+
+    async def _once(self, key: object, opened: Callable[[], AbstractAsyncContextManager[_T]]) -> _T:
+        """What is opened once per session and closed with it."""
+        async with self._opening:
+            if key not in self._shared:
+                self._shared[key] = await self._stack.enter_async_context(opened())
+        return cast("_T", self._shared[key])
+
+
+@asynccontextmanager
+async def _static_directory(path: Path) -> AsyncIterator[StaticRegistry]:
+    yield StaticRegistry(DirectoryStore(path))
+
+
+@asynccontextmanager
+async def _static_bucket(options: S3Options) -> AsyncIterator[StaticRegistry]:
+    async with open_s3(options) as store:
+        yield StaticRegistry(store, workers=options.concurrency)
+
+
+def _registry_of(place: StaticLocator | S3Locator) -> str:
+    """A name for the registry that holds an image: what all its images have in common."""
+    if isinstance(place, StaticLocator):
+        return f"static:{Path(place.directory).absolute()}"
+    return f"s3://{place.bucket} at {place.endpoint or 'AWS'}"
