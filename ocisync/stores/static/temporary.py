@@ -13,9 +13,8 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from ocisync.content.verify import Verifier
-from ocisync.errors import SizeMismatch
 from ocisync.spec.digest import Digest
+from ocisync.stores.static.checking import Check
 from ocisync.stores.static.folders import FILE_MODE
 
 _DAY = 24 * 3600.0  # seconds
@@ -27,28 +26,19 @@ class Temporary:
     """One file being written; plain code for a thread."""
 
     def __init__(self, folder: Path, size: int, digest: Digest | None) -> None:
-        self._expected = size  # bytes
-        self._check = Verifier(digest, size) if digest else None
-        self._seen = 0
+        self._check = Check(size, digest)
         self.path, self._fd = _create(folder)
 
     def write(self, chunk: bytes) -> None:
         """Hash and write the next bytes."""
-        self._seen += len(chunk)
-        if self._check:
-            self._check.update(chunk)
-        elif self._seen > self._expected:
-            raise SizeMismatch(f"more than the announced {self._expected} bytes arrived")
+        self._check.update(chunk)
         view = memoryview(chunk)
         while view:
             view = view[os.write(self._fd, view) :]
 
     def finish(self, *, fsync: bool) -> None:
         """Check the whole, and make it last."""
-        if self._check:
-            self._check.finish()
-        elif self._seen != self._expected:
-            raise SizeMismatch(f"{self._seen} bytes arrived instead of {self._expected}")
+        self._check.finish()
         os.fchmod(self._fd, FILE_MODE)
         if fsync:
             os.fsync(self._fd)

@@ -1,0 +1,77 @@
+"""Checking content whose digest may not be known beforehand, and holding its end back until it is shown to be right."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator
+
+from anyio import to_thread
+
+from ocisync.content.protocols import ByteStream, Opener
+from ocisync.content.verify import Verifier, rechunked
+from ocisync.errors import SizeMismatch
+from ocisync.spec.digest import Digest
+
+_THREAD_WORTHY = 128 * 1024  # bytes
+
+
+class Check:
+    """Counts content, and hashes it when its digest is known; plain code, to be used inline or in a thread."""
+
+    def __init__(self, size: int, digest: Digest | None, *, md5: bool = False) -> None:
+        self._size = size  # bytes
+        self._seen = 0
+        self._verifier = Verifier(digest, size) if digest else None
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
+
+    @property
+    def md5(self) -> str:
+        """The MD5 in hex when it was asked for: S3's ETag of a small object."""
+        return self._md5.hexdigest() if self._md5 else ""
+
+    def update(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            SizeMismatch: more than announced.
+        """
+        self._seen += len(chunk)
+        if self._verifier:
+            self._verifier.update(chunk)
+        elif self._seen > self._size:
+            raise SizeMismatch(f"more than the announced {self._size} bytes arrived")
+        if self._md5:
+            self._md5.update(chunk)
+
+    def finish(self) -> None:
+        """Check the whole.
+
+        Raises:
+            SizeMismatch, DigestMismatch: the content is not what was announced.
+        """
+        if self._verifier:
+            self._verifier.finish()
+        elif self._seen != self._size:
+            raise SizeMismatch(f"{self._seen} bytes arrived instead of {self._size}")
+
+
+async def held_back(stream: ByteStream, check: Check) -> AsyncIterator[bytes]:
+    """The same bytes, the last chunk of them only when all were checked: a wrong body never arrives whole."""
+    last = b""
+    async for chunk in rechunked(stream):
+        if len(chunk) < _THREAD_WORTHY:
+            check.update(chunk)
+        else:
+            await to_thread.run_sync(check.update, chunk)
+        if last:
+            yield last
+        last = chunk
+    check.finish()
+    if last:
+        yield last
+
+
+async def read_whole(opener: Opener, check: Check) -> bytes:
+    """Small content, checked."""
+    async with opener() as stream:
+        return b"".join([chunk async for chunk in held_back(stream, check)])

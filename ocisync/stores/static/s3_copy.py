@@ -1,0 +1,72 @@
+"""Copying inside a bucket, so that a blob of another repository need not travel again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import anyio
+
+from ocisync.content.protocols import ObjectHeaders
+from ocisync.errors import NotFound, StoreError
+from ocisync.stores.static.s3_client import S3Client
+from ocisync.stores.static.s3_headers import object_arguments
+from ocisync.stores.static.s3_options import GIB, MAX_SINGLE
+
+_COPIED = GIB  # bytes of one part
+
+
+async def copy_object(client: S3Client, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
+    """Whether `to_key` now holds the bytes of `from_key`; False when there is nothing to copy."""
+    found = await client.head(from_key)
+    if found is None:
+        return False
+    source = {"Bucket": client.options.bucket, "Key": client.options.key_prefix + from_key}
+    key = client.options.key_prefix + to_key
+    try:
+        if found.size > MAX_SINGLE:
+            await _in_parts(client, source, key, found.size, headers)
+        else:
+            await client.control(
+                "copy_object",
+                to_key,
+                Key=key,
+                CopySource=source,
+                MetadataDirective="REPLACE",  # the headers are given, never inherited
+                **object_arguments(headers),
+            )
+    except NotFound:
+        return False
+    copied = await client.head(to_key)
+    if copied is None or copied.size != found.size:
+        raise StoreError(f"{to_key} at {client.where}: the store said that it copied {from_key}, but it did not")
+    return True
+
+
+async def _in_parts(client: S3Client, source: Mapping[str, str], key: str, size: int, headers: ObjectHeaders) -> None:
+    made = await client.control("create_multipart_upload", key, Key=key, **object_arguments(headers))
+    upload = {"Key": key, "UploadId": str(made["UploadId"])}
+    try:
+        parts = [
+            await _copy_part(client, source, upload, number, start, min(start + _COPIED, size))
+            for number, start in enumerate(range(0, size, _COPIED), 1)
+        ]
+        await client.control("complete_multipart_upload", key, MultipartUpload={"Parts": parts}, **upload)
+    except BaseException:
+        with anyio.move_on_after(10, shield=True):
+            await client.control("abort_multipart_upload", key, **upload)
+        raise
+
+
+async def _copy_part(
+    client: S3Client, source: Mapping[str, str], upload: Mapping[str, str], number: int, start: int, end: int
+) -> dict[str, object]:
+    reply = await client.control(
+        "upload_part_copy",
+        upload["Key"],
+        CopySource=source,
+        CopySourceRange=f"bytes={start}-{end - 1}",
+        PartNumber=number,
+        **upload,
+    )
+    return {"PartNumber": number, "ETag": cast("Mapping[str, object]", reply["CopyPartResult"])["ETag"]}

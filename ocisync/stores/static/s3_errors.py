@@ -1,0 +1,151 @@
+"""What S3's refusals mean, in words for whoever runs the mirror. Nothing secret is in what is kept of a reply."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import time
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+
+import aiohttp
+from botocore import exceptions as boto
+from botocore.parsers import ResponseParserError
+
+from ocisync.errors import (
+    Handling,
+    NetworkError,
+    NotFound,
+    OcisyncError,
+    PreconditionFailed,
+    RateLimited,
+    S3ConfigError,
+    Stalled,
+    StoreError,
+    TlsError,
+    Truncated,
+)
+
+ABSENT = frozenset({"NoSuchKey", "NotFound", "NoSuchUpload"})
+EXPIRED = frozenset(
+    {"ExpiredToken", "ExpiredTokenException", "TokenRefreshRequired", "InvalidToken", "InvalidAccessKeyId"}
+)
+CONFLICT = frozenset({"PreconditionFailed", "ConditionalRequestConflict"})
+SLOW = frozenset(
+    {"SlowDown", "Throttling", "ThrottlingException", "RequestLimitExceeded", "TooManyRequests", "ServiceUnavailable"}
+)
+_AGAIN = SLOW | {
+    "InternalError", "RequestTimeout", "OperationAborted", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch",
+    "XAmzContentChecksumMismatch",
+}  # fmt: skip
+_AGAIN_STATUS = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+_RIGHTS = "s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload"
+_TO_DO = {
+    "NoSuchBucket": "there is no such bucket: create it, or correct the bucket's name or the endpoint",
+    "InvalidBucketName": "that cannot be a bucket's name: correct it",
+    "PermanentRedirect": "the bucket lies elsewhere: set its region or endpoint",
+    "TemporaryRedirect": "the bucket lies elsewhere: set its region or endpoint",
+    "AuthorizationHeaderMalformed": "the region is wrong",
+    "IllegalLocationConstraintException": "the region is wrong",
+    "InvalidAccessKeyId": "the access key is not known there: correct it",
+    "SignatureDoesNotMatch": "the secret key does not belong to the access key: correct it",
+    "AccessDenied": f"not allowed: grant {_RIGHTS}",
+    "AllAccessDisabled": "the bucket's owner disabled all access",
+    "ExpiredToken": "the credentials have expired: renew them",
+    "ExpiredTokenException": "the credentials have expired: renew them",
+    "TokenRefreshRequired": "the credentials have expired: renew them",
+    "InvalidToken": "the session token is not valid: renew the credentials",
+}
+_STATUS_CODES = {
+    301: "PermanentRedirect", 307: "TemporaryRedirect", 403: "AccessDenied", 404: "NotFound", 412: "PreconditionFailed",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A refusal: the HTTP status and what the error document says."""
+
+    status: int
+    code: str
+    message: str = ""
+    region: str = ""
+    date: str = ""
+
+
+def fault_from_reply(status: int, headers: object, body: bytes) -> Fault:
+    """Read an error document, if there is one."""
+    get = getattr(headers, "get", dict[str, str]().get)
+    text = body[:64_000].decode("utf-8", "replace")
+    code = _element(text, "Code") or _STATUS_CODES.get(status, f"HTTP {status}")
+    region = _element(text, "Region") or str(get("x-amz-bucket-region") or "")
+    return Fault(status, code, _element(text, "Message")[:300], region, str(get("Date") or ""))
+
+
+def _element(text: str, name: str) -> str:
+    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return found[1].strip() if found else ""
+
+
+def fault_from_boto(exc: boto.ClientError) -> Fault:
+    """What botocore read of an error document."""
+    error, meta = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
+    headers = meta.get("HTTPHeaders", {})
+    status = int(meta.get("HTTPStatusCode", 0))
+    code = str(error.get("Code", ""))
+    region = str(error.get("Region") or headers.get("x-amz-bucket-region") or "")
+    code = _STATUS_CODES.get(status, code) if code.isdigit() or not code else code
+    return Fault(status, code, str(error.get("Message", ""))[:300], region, str(headers.get("date", "")))
+
+
+def error_from_fault(fault: Fault, where: str, doing: str) -> OcisyncError:
+    """The error that a refusal is; its facts carry the code, and `store`, which says that the store refused."""
+    error = _meaning(fault, f"{where}: {doing}: {fault.code}")
+    error.facts.update(store=where, s3_code=fault.code, status=fault.status)
+    return error
+
+
+def _meaning(fault: Fault, said: str) -> OcisyncError:
+    if fault.code == "RequestTimeTooSkewed":
+        return StoreError(f"{said}: {_skew(fault)}", code="clock.skew", handling=Handling.FAIL)
+    if fault.code in CONFLICT or fault.status == 412:
+        return PreconditionFailed(f"{said}: another writer came first; look again")
+    if fault.code in _TO_DO:
+        hint = f" (the server says {fault.region!r})" if fault.region else ""
+        return S3ConfigError(f"{said}: {_TO_DO[fault.code]}{hint}")
+    if fault.code in ABSENT:
+        return NotFound(said, code="store.missing")
+    if fault.code in SLOW or fault.status in (429, 503):
+        return RateLimited(f"{said}: the store asks to be slower")
+    is_passing = fault.code in _AGAIN or fault.status in _AGAIN_STATUS
+    handling = Handling.RETRY if is_passing else Handling.FAIL
+    return StoreError(f"{said} (HTTP {fault.status}): {fault.message}", handling=handling)
+
+
+def _skew(fault: Fault) -> str:
+    try:
+        offset = time.time() - parsedate_to_datetime(fault.date).timestamp()
+    except ValueError:
+        return "this machine's clock differs too much from the store's: set it by NTP"
+    side = "ahead of" if offset > 0 else "behind"
+    return f"this machine's clock is {abs(offset):.0f} s {side} the store's: set it by NTP"
+
+
+def error_from_exception(exc: Exception, where: str, doing: str) -> OcisyncError:
+    """The error that a failed connection or an unusable credential is."""
+    if isinstance(exc, boto.ClientError):
+        return error_from_fault(fault_from_boto(exc), where, doing)
+    error = _trouble(exc, f"{where}: {doing}")
+    error.facts.update(store=where)
+    return error
+
+
+def _trouble(exc: Exception, said: str) -> OcisyncError:
+    if isinstance(exc, (aiohttp.ClientSSLError, ssl.SSLError, boto.SSLError)):
+        return TlsError(f"{said}: the certificate was refused: {exc}; set `ca` if it is your own authority's")
+    if isinstance(exc, (TimeoutError, boto.ReadTimeoutError)):
+        return Stalled(f"{said}: no answer in time")
+    if isinstance(exc, (aiohttp.ClientPayloadError, boto.ResponseStreamingError, ResponseParserError)):
+        return Truncated(f"{said}: the answer ended too early")
+    if isinstance(exc, (aiohttp.ClientError, OSError, boto.HTTPClientError, boto.ConnectionError)):
+        return NetworkError(f"{said}: {type(exc).__name__}: {exc}")
+    return S3ConfigError(f"{said}: {type(exc).__name__}: {exc}: check the credentials and the region")

@@ -1,0 +1,51 @@
+"""What is needed to reach a bucket."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+MAX_SINGLE = 5 * GIB  # bytes; S3's limit of one PutObject or CopyObject
+MAX_PARTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class S3Options:
+    """One bucket, or a prefix of it. Without keys, AWS' usual chain of credentials is asked."""
+
+    bucket: str
+    prefix: str = ""  # prepended to every key; a slash at its end is added
+    endpoint: str = ""  # a URL; empty: AWS
+    region: str = ""
+    path_style: bool = False  # the bucket in the path instead of the host name
+    access_key: str = field(default="", repr=False)
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+    ca: Path | None = None  # PEM file of the authorities to trust instead of the system's
+    multipart_threshold: int = GIB  # bytes
+    part_size: int = 16 * MIB  # bytes; larger for what would need more than 10,000 parts
+    part_memory: int = 48 * MIB  # bytes of parts held at a time, for all uploads together
+    concurrency: int = 16  # requests that write; as many read
+    attempts: int = 6
+    first_wait: float = 0.25  # seconds; doubled with every attempt, of which a random part is waited
+    longest_wait: float = 10.0  # seconds
+    connect_timeout: float = 10.0  # seconds
+    idle_timeout: float = 60.0  # seconds without progress
+    abandoned_after: float = 24 * 3600.0  # seconds; older multipart uploads below our keys are aborted at start
+
+    @property
+    def key_prefix(self) -> str:
+        """What stands before every key."""
+        return f"{self.prefix.strip('/')}/" if self.prefix.strip("/") else ""
+
+    @property
+    def sends_checksum(self) -> bool:
+        """Whether the provider takes x-amz-checksum-sha256; Backblaze refuses unknown headers."""
+        return "backblazeb2.com" not in self.endpoint
+
+
+def part_size_for(size: int, options: S3Options) -> int:
+    """The smallest part size, in whole MiB, with which an object fits into S3's number of parts."""
+    needed = -(-size // MAX_PARTS)
+    return max(options.part_size, -(-needed // MIB) * MIB)

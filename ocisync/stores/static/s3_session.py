@@ -1,0 +1,156 @@
+"""A connection to S3: credentials and control operations through aiobotocore, objects through aiohttp."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import aiohttp
+import anyio
+from aiobotocore.config import AioConfig
+from aiobotocore.session import AioSession
+from anyio import to_thread
+from botocore.credentials import ReadOnlyCredentials
+from botocore.exceptions import BotoCoreError, NoCredentialsError
+from botocore.utils import get_environ_proxies
+
+from ocisync.errors import ConfigError
+from ocisync.stores.static.s3_errors import error_from_exception
+from ocisync.stores.static.s3_options import S3Options
+
+_REGION = "us-east-1"  # for stores that have none
+
+
+class S3Session:
+    """The clients and credentials of one bucket; made by `open_session`."""
+
+    def __init__(self, options: S3Options, http: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+        self.options = options
+        self.http = http
+        self.where = f"bucket {options.bucket!r} at {options.endpoint or 'AWS'}"
+        self.generation = 0  # of the credentials
+        self._stack = stack
+        self._lock = anyio.Lock()
+        self.region = options.region or _REGION
+        self.base_url = ""
+        self.proxy: str | None = None
+        self.control: Any = None  # aiobotocore's client, which has no types
+
+    async def load(self) -> None:
+        """Find credentials and make the client for control operations."""
+        session = AioSession()
+        await to_thread.run_sync(_warm, session)
+        options = self.options
+        self.region = options.region or session.get_config_variable("region") or _REGION
+        self.control = await self._stack.enter_async_context(
+            session.create_client(
+                "s3",
+                region_name=self.region,
+                endpoint_url=options.endpoint or None,
+                verify=str(options.ca) if options.ca else None,
+                aws_access_key_id=options.access_key or None,
+                aws_secret_access_key=options.secret_key or None,
+                aws_session_token=options.session_token or None,
+                config=_config(options),
+            )
+        )
+        endpoint = str(self.control.meta.endpoint_url).rstrip("/")
+        self.base_url = _base_url(endpoint, options)
+        self.proxy = get_environ_proxies(self.base_url).get(self.base_url.partition(":")[0])
+        self._chain = session
+
+    async def credentials(self) -> ReadOnlyCredentials:
+        """The credentials of this moment; those that expire are renewed in time.
+
+        Raises:
+            S3ConfigError: there are none.
+        """
+        options = self.options
+        if options.access_key:
+            return ReadOnlyCredentials(options.access_key, options.secret_key, options.session_token or None)
+        try:
+            found = await self._chain.get_credentials()
+            if found is None:
+                raise NoCredentialsError
+            return await found.get_frozen_credentials()
+        except BotoCoreError as exc:
+            raise error_from_exception(exc, self.where, "finding credentials") from exc
+
+    async def reload(self, generation: int) -> None:
+        """Ask the whole chain of credentials again, unless somebody did since `generation`."""
+        async with self._lock:
+            if self.generation == generation:
+                await self.load()
+                self.generation += 1
+
+
+@asynccontextmanager
+async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
+    """Connect; nothing is sent yet.
+
+    Raises:
+        ConfigError: the CA file cannot be read.
+        S3ConfigError: the options do not fit together.
+    """
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout, sock_read=options.idle_timeout)
+    async with AsyncExitStack() as stack:
+        connector = aiohttp.TCPConnector(limit=0, ssl=await to_thread.run_sync(_tls, options))
+        http = aiohttp.ClientSession(
+            connector=connector,
+            timeout=timeout,
+            auto_decompress=False,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "ocisync"},
+        )
+        http._retry_connection = False  # it would send the rest of a stream that was begun elsewhere
+        await stack.enter_async_context(http)
+        session = S3Session(options, http, stack)
+        try:
+            await session.load()
+        except (BotoCoreError, ValueError) as exc:
+            raise error_from_exception(exc, session.where, "connecting") from exc
+        yield session
+
+
+def _tls(options: S3Options) -> ssl.SSLContext | bool:
+    if options.ca is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=options.ca)
+    except OSError as exc:
+        raise ConfigError(f"{options.ca}: cannot be read as a PEM file of certificate authorities: {exc}") from exc
+
+
+def _warm(session: AioSession) -> None:
+    """Read botocore's data files here, in a thread; its loader keeps them."""
+    loader = session.get_component("data_loader")
+    loader.load_service_model("s3", "service-2")
+    loader.load_service_model("s3", "endpoint-rule-set-1")
+    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
+        loader.load_data(name)
+
+
+def _config(options: S3Options) -> AioConfig:
+    return AioConfig(
+        connect_timeout=options.connect_timeout,
+        read_timeout=options.idle_timeout,
+        max_pool_connections=2 * options.concurrency,
+        retries={"total_max_attempts": 1},  # retries are ours
+        request_checksum_calculation="when_required",  # B2, R2 and GCS refuse more
+        response_checksum_validation="when_required",
+        s3={"addressing_style": "path" if _is_path_style(options) else "virtual"},
+        signature_version="s3v4",
+    )
+
+
+def _is_path_style(options: S3Options) -> bool:
+    return options.path_style or "." in options.bucket  # no certificate fits a bucket with dots in a host name
+
+
+def _base_url(endpoint: str, options: S3Options) -> str:
+    if _is_path_style(options):
+        return f"{endpoint}/{options.bucket}"
+    scheme, _, host = endpoint.partition("://")
+    return f"{scheme}://{options.bucket}.{host}"
