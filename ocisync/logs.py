@@ -34,7 +34,7 @@ _REDACTIONS = (
         re.compile(r"(authorization[\"']?\s*[:=,]\s*)(?:b?\"[^\"]*\"|b?'[^']*'|[^\r\n\"']+)", re.IGNORECASE),
         rf"\1{MASK}",
     ),
-    (re.compile(r"\b(bearer|basic)\s+(?=[^\s\"',]*[0-9A-Z=])[A-Za-z0-9+/=._~-]{6,}", re.IGNORECASE), rf"\1 {MASK}"),
+    (re.compile(r"\b((?i:bearer|basic))\s+(?![a-z_]+=\")(?=[^\s\"',]*[0-9A-Z=])[A-Za-z0-9+/=._~-]{6,}"), rf"\1 {MASK}"),
     (re.compile(r"(://)[^/\s\"'<>?#]+@"), rf"\1{MASK}@"),
     (re.compile(rf"(?<![A-Za-z0-9_-])({_PARAMETERS}=)[^&\s\"'<>#,;)]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(rf"([\"']{_PARAMETERS}[\"']\s*:\s*)(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE), rf'\1"{MASK}"'),
@@ -158,6 +158,8 @@ def _safe(key: str, value: object, depth: int) -> Any:
         return {clean(str(name)): _safe(str(name), inner, depth + 1) for name, inner in value.items()}
     if depth < _MAX_DEPTH and isinstance(value, (list, tuple, set, frozenset)):
         return [_safe("", inner, depth + 1) for inner in value]
+    if isinstance(value, bytes):
+        value = value.decode("utf-8", "backslashreplace")
     return clean(value if isinstance(value, str) else str(value))
 
 

@@ -21,7 +21,7 @@ Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | 
 MAX_DEPTH = 32  # nested collections
 MAX_NODES = 50_000  # values after aliases and merge keys are expanded
 
-_STR = "tag:yaml.org,2002:str"
+_TAGS = (None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
 _CONSTANTS: dict[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
@@ -114,6 +114,9 @@ class _Composer:
             return self._alias(event)
         if depth > MAX_DEPTH:
             raise SyntaxProblem(_line(event), f"nested more than {MAX_DEPTH} deep. Write it flatter")
+        tag = getattr(event, "tag", None)
+        if tag not in _TAGS:
+            raise SyntaxProblem(_line(event), f"the tag {tag} is not supported. Remove it")
         node: _Node
         if isinstance(event, yaml.ScalarEvent):
             node = _scalar(event)
@@ -207,10 +210,8 @@ class _Expander:
 
 
 def _scalar(event: yaml.ScalarEvent) -> _Scalar:
-    tag, text, is_plain = event.tag, event.value, event.style in (None, "")
-    if tag not in (None, "!", _STR):
-        raise SyntaxProblem(_line(event), f"the tag {tag} is not supported. Remove it")
-    if tag is not None or not is_plain:
+    text = event.value
+    if event.tag is not None or event.style not in (None, ""):
         return _Scalar(_line(event), text, text)
     return _Scalar(_line(event), _plain(text), text, is_merge=text == "<<")
 

@@ -74,7 +74,9 @@ def parse_layout(text: str) -> str:
         raise ValueError("it needs {name}, {tag}, {os} and {arch}, each once. Write it as {name}/{tag}/{os}.{arch}")
     rest = re.sub(r"\{[^{}]*\}", "x", text)
     if "}{" in text or re.search(r"[{}]", rest) or any(part in ("", ".", "..") for part in rest.split("/")):
-        raise ValueError("it must be a relative path with something between two placeholders, and no other braces")
+        raise ValueError(
+            "it is not usable. Write a relative path with something between two placeholders and no other braces"
+        )
     return text
 
 

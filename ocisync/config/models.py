@@ -40,7 +40,7 @@ class Config(Section):
         default_factory=dict, description="Credentials, trust and limits, by host (`host` or `host:port`)."
     )
     defaults: RegistryDefaults = Field(
-        RegistryDefaults(), description="What holds for every registry that does not say otherwise."
+        RegistryDefaults(), description="Limits and trust of all registries, unless one says otherwise."
     )
     targets: dict[TargetName, Target] = Field(default_factory=dict, description="Where images can go, by name.")
     drop: Items[DropRule] = Field((), description="Folders to watch for image archives.")
