@@ -118,6 +118,12 @@ class MergedSource:
 class MergedConverter(MergedSource):
     """A merged source with members that must be converted."""
 
+    @property
+    def variant(self) -> str:
+        """What the members' conversions are; those of one folder have the same."""
+        found = {member.source.variant for member in self._members if isinstance(member.source, Converter)}
+        return " ".join(sorted(found))
+
     async def convert(self, reference: str, sink: LayerSink) -> Descriptor:  # noqa: ARG002 (there is only one image)
         """Convert the members one after the other, and return the index with its bytes."""
         return await self._build(sink)

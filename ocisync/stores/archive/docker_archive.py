@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from ocisync.content.checkpoints import reached
-from ocisync.content.compress import BLOCK, Compressed, Compression, compress
+from ocisync.content.compress import BLOCK, Compressed, Compression, compress, compressor_name
 from ocisync.content.concurrency import for_each
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
 from ocisync.content.files import Region
@@ -74,6 +74,11 @@ class DockerArchiveSource:
         self._small: dict[Digest, Descriptor] = {}  # manifests and configurations, with their bytes
         self._again: dict[Digest, Opener] = {}  # layers, by the digest of what was made of them
         self._tagged: dict[str, Descriptor] = {}
+
+    @property
+    def variant(self) -> str:
+        """The format and what compresses: layers are reused only among equal ones."""
+        return f"{self._options.format}+{compressor_name(self._options.compression)}"
 
     def references(self) -> tuple[tuple[str, ...], ...]:
         """The names (`name:tag`) of each image, in the archive's order."""
