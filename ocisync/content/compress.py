@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from typing import Literal
 
 import deflate
@@ -30,7 +29,7 @@ Buffer = bytes | bytearray
 BLOCK = 1024 * 1024  # bytes; changing it changes every digest
 DEFAULT_LEVELS = {"gzip": 1, "zstd": 3, "none": 0}
 _MAX_LEVELS = {"gzip": 12, "zstd": 19, "none": 0}
-_PACKAGES = {"gzip": "deflate", "zstd": "zstandard"}
+_LIBRARIES = {"gzip": f"deflate-{deflate.__version__}", "zstd": f"zstandard-{zstandard.__version__}"}
 _MAX_WORKERS = 8  # per layer; taking and hashing in order would hold back more
 _MAX_AHEAD = 2 * _MAX_WORKERS  # blocks
 _BLOCKS_PER_STEP = 8  # between two looks for cancellation
@@ -65,10 +64,8 @@ class Compressed:
 
 def compressor_name(compression: Compression) -> str:
     """What made the bytes, for records: two runs with equal names give equal bytes."""
-    package = _PACKAGES.get(compression.kind)
-    if package is None:
-        return "none"
-    return f"{package}-{version(package)}/{compression.kind}/level={_level(compression)}/block={BLOCK}"
+    library = _LIBRARIES.get(compression.kind)
+    return "none" if library is None else f"{library}/{compression.kind}/level={_level(compression)}/block={BLOCK}"
 
 
 def block_compressor(compression: Compression) -> Callable[[bytes], Buffer]:

@@ -210,7 +210,8 @@ class _Blocks:
         offset = position - self._start
         if not 0 <= offset <= len(self._window) - BLOCK:
             self._start, offset = position, 0
-            self._window = self._file.read_at(position, max(0, min(_WINDOW, self._file.size - position)))
+            length = min(_WINDOW, self._file.size - position)
+            self._window = self._file.read_at(position, length) if length > 0 else b""
         return self._window[offset : offset + BLOCK]
 
     def _check_end(self, position: int, block: bytes) -> None:

@@ -1,0 +1,69 @@
+"""Files that must not change while they are read, and temporary files without names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ocisync.content.files import InputFile, Spool
+from ocisync.errors import DiskError, InputChanged, InputError
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "input"
+    path.write_bytes(b"0123456789" * 100)
+    os.utime(path, (1, 1))
+    return path
+
+
+def test_fault_53_cut_while_it_is_read(path: Path) -> None:
+    opened = InputFile(path)
+    os.truncate(path, 500)
+    with pytest.raises(InputChanged):
+        opened.read_at(400, 200)
+    with pytest.raises(InputChanged):
+        opened.check()
+    opened.close()
+
+
+def test_fault_53_written_to_while_it_is_read(path: Path) -> None:
+    opened = InputFile(path)
+    path.write_bytes(b"x" * 1000)
+    with pytest.raises(InputChanged) as caught:
+        opened.read_at(0, 10)
+    assert caught.value.retryable
+    opened.close()
+
+
+def test_fault_53_replaced_under_its_name(path: Path) -> None:
+    opened = InputFile(path)
+    other = path.with_name("other")
+    other.write_bytes(b"x" * 1000)
+    other.replace(path)
+    assert opened.read_at(0, 10) == b"0123456789"
+    with pytest.raises(InputChanged, match="replaced"):
+        opened.check()
+    path.unlink()
+    with pytest.raises(InputChanged, match="removed"):
+        opened.check()
+    opened.close()
+
+
+def test_only_regular_files_are_opened_and_a_fifo_does_not_block(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for name in ("fifo", "", "absent"):
+        with pytest.raises(InputError):
+            InputFile(tmp_path / name)
+
+
+def test_a_spool_leaves_nothing_behind(tmp_path: Path) -> None:
+    with Spool(tmp_path) as spool:
+        spool.write(b"one")
+        spool.write(b"two")
+        assert spool.read_at(1, 4) == b"netw"
+        assert list(tmp_path.iterdir()) == []
+    with pytest.raises(DiskError):
+        Spool(tmp_path / "absent")
