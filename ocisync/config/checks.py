@@ -15,7 +15,7 @@ from ocisync.errors import InvalidName
 from ocisync.spec.reference import parse_host, parse_image_name
 
 Finding: TypeAlias = "tuple[KeyPath, str]"
-_MAX_GZIP = 9
+_MAX_GZIP = 12
 
 
 def check_together(root: dict[str, Value], context: Context) -> Iterator[Finding]:
@@ -159,7 +159,7 @@ def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
     if kind == "none" and level is not None:
         yield (*path, "level"), "there is no level without compression. Remove it"
     if kind == "gzip" and isinstance(level, int) and level > _MAX_GZIP:
-        yield (*path, "level"), f"{level} is out of range for gzip. Write 0 to {_MAX_GZIP}"
+        yield (*path, "level"), f"{level} is out of range for gzip. Write 1 to {_MAX_GZIP}"
 
 
 def _one_tag(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:

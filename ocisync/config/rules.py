@@ -69,7 +69,7 @@ class DropRule(Section):
         "gzip", description="How uncompressed layers of archives are compressed; `zstd` needs `format: oci`."
     )
     level: int | None = Field(
-        None, ge=0, le=22, description="How hard to compress: gzip 0 to 9, zstd 1 to 22. Not given: a fast one."
+        None, ge=1, le=19, description="How hard to compress: gzip 1 to 12, zstd 1 to 19. Not given: a fast one."
     )
 
     @property

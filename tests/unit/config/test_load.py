@@ -233,7 +233,7 @@ LINES = [
     ("drop: [{path: ., target: local}]", "drop[0].path: /srv/conf overlaps with the static registry local"),
     ("drop: [{path: d, target: local, failed_folder: registry/f}]", "lies in the static registry local"),
     ("drop: [{path: d, target: local, compression: zstd, format: docker}]", "docker's media types know no zstd"),
-    ("drop: [{path: d, target: local, level: 12}]", "drop[0].level: 12 is out of range for gzip. Write 0 to 9"),
+    ("drop: [{path: d, target: local, level: 13}]", "drop[0].level: 13 is out of range for gzip. Write 1 to 12"),
     (
         "drop: [{path: d, target: local, compression: none, level: 1}]",
         "there is no level without compression. Remove it",
