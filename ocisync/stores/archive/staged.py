@@ -53,7 +53,8 @@ class StagedFile:
             os.fsync(self._fd)
             if self._name is None:
                 self._name = _free_name(self._path)
-                os.link(f"/proc/self/fd/{self._fd}", self._name, follow_symlinks=True)
+                # Python follows the link only when it is given a folder, which an absolute path does not use.
+                os.link(f"/proc/self/fd/{self._fd}", self._name, src_dir_fd=self._fd, follow_symlinks=True)
             self._name.replace(self._path)
             self._name = None
             sync_folder(self._path.parent)
