@@ -1,0 +1,101 @@
+"""manifest.json, configurations, and the manifest made of them."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, ManifestError
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, sha256
+from ocisync.spec.manifest import parse_manifest
+from ocisync.stores.archive.docker_manifest import (
+    ImageConfig,
+    ImageEntry,
+    as_format,
+    build_manifest,
+    pair_layers,
+    parse_config,
+    parse_entries,
+    pick,
+)
+
+A, B = (Digest(f"sha256:{letter * 64}") for letter in "ab")
+ONE = ImageEntry("a.json", ("docker.io/library/alpine:3", "mine/alpine:old"), ("a.tar",))
+TWO = ImageEntry("b.json", ("other:latest",), ())
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b"null",
+        b"[]",
+        b"{}",
+        b"[1]",
+        b'[{"Layers":[]}]',
+        b'[{"Config":""}]',
+        b'[{"Config":"a","Layers":[1]}]',
+        b'[{"Config":"a","Layers":"x"}]',
+        b'[{"Config":"a","RepoTags":{"a":1}}]',
+        b'[{"Config":"a","Config":"b"}]',
+        b"[{",
+        b"\xff",
+    ],
+)
+def test_fault_71_manifest_json_without_an_image(raw: bytes) -> None:
+    with pytest.raises(ArchiveError, match=r"manifest\.json"):
+        parse_entries(raw)
+
+
+def test_entries_are_read() -> None:
+    raw = json.dumps([{"Config": "c", "RepoTags": None, "Layers": None}, {"Config": "d", "RepoTags": ["x:1"]}])
+    assert parse_entries(raw.encode()) == (ImageEntry("c", (), ()), ImageEntry("d", ("x:1",), ()))
+
+
+@pytest.mark.parametrize(
+    ("reference", "found"),
+    [("alpine:3", ONE), ("mine/alpine:old", ONE), ("docker.io/library/alpine:3", ONE), ("other", TWO), ("@1", TWO)],
+)
+def test_images_are_picked_by_any_spelling(reference: str, found: ImageEntry) -> None:
+    assert pick((ONE, TWO), reference) is found
+
+
+@pytest.mark.parametrize("reference", ["", "alpine:4", "@2", "UPPER:x", "mine/alpine"])
+def test_fault_74_several_images_or_none_of_that_name(reference: str) -> None:
+    with pytest.raises(InputError, match="other:latest") as caught:
+        pick((ONE, TWO), reference)
+    assert caught.value.code == "name.missing"
+
+
+def test_fault_72_counts_differ() -> None:
+    with pytest.raises(DiffIdMismatch) as caught:
+        pair_layers(ONE, ImageConfig(b"", (A, B), None))
+    assert caught.value.code == "verify.diffid"
+
+
+@pytest.mark.parametrize("raw", [b"{}", b'{"rootfs":[]}', b'{"rootfs":{"diff_ids":{}}}', b"[]"])
+def test_a_configuration_needs_diff_ids(raw: bytes) -> None:
+    with pytest.raises(ManifestError):
+        parse_config(raw)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "manifest_type", "config_type", "layer"),
+    [
+        ("oci", media_types.OCI_MANIFEST, media_types.OCI_CONFIG, media_types.OCI_LAYER_ZSTD),
+        ("docker", media_types.DOCKER_MANIFEST, media_types.DOCKER_CONFIG, media_types.DOCKER_LAYER_ZSTD),
+    ],
+)
+def test_the_manifest_is_a_function_of_its_parts(wanted: str, manifest_type: str, config_type: str, layer: str) -> None:
+    config = parse_config(b'{"os":"linux","architecture":"arm64","rootfs":{"diff_ids":["%s"]}}' % A.encode())
+    layers = [as_format(Descriptor(media_types.OCI_LAYER_ZSTD, B, 7), wanted)]  # type: ignore[arg-type]
+    made, config_desc = build_manifest(config, layers, wanted)  # type: ignore[arg-type]
+    assert made.data is not None
+    assert (made.digest, made.size) == (sha256(made.data), len(made.data))
+    assert str(made.platform) == "linux/arm64"
+    parsed = parse_manifest(made.data, manifest_type)
+    assert [child.media_type for child in parsed.children] == [config_type, layer]
+    assert parsed.config == config_desc
+    assert config_desc.data == config.raw
