@@ -5,7 +5,7 @@ Spec: image-spec v1.1, descriptor.md, "Verification": size first, then digest.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 
 from anyio import CapacityLimiter, to_thread
 
@@ -53,7 +53,7 @@ class Verifier:
             raise DigestMismatch(f"{self.digest}: the content hashes to {actual}", actual=actual)
 
 
-async def verified(stream: ByteStream, desc: Descriptor) -> AsyncIterator[bytes]:
+async def verified(stream: ByteStream, desc: Descriptor) -> AsyncGenerator[bytes, None]:
     """The same chunks; the end of the stream is reached only when all of them are what desc says.
 
     Raises:

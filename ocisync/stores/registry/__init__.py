@@ -1,0 +1,1 @@
+"""Ordinary registries over HTTP: pull, push, mount, list."""

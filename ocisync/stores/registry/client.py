@@ -1,0 +1,50 @@
+"""The registry client: one session, one state per host, repositories on demand."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+from aiohttp import ClientSession
+
+from ocisync.spec.reference import parse_host
+from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.repository import RegistryRepository
+from ocisync.stores.registry.transport import Transport
+from ocisync.stores.registry.wire import open_session
+
+_DEFAULTS = RegistryOptions()
+
+
+class RegistryClient:
+    """Every registry host that is spoken to, each with its own limits, credentials and tokens."""
+
+    def __init__(
+        self, session: ClientSession, options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS
+    ) -> None:
+        self._session = session
+        self._options = {parse_host(host): chosen for host, chosen in options.items()}
+        self._defaults = defaults
+        self._hosts: dict[str, Transport] = {}
+
+    def repository(self, host: str, name: str) -> RegistryRepository:
+        """A repository, which need not exist.
+
+        Raises:
+            InvalidName: the host or the name breaks its grammar.
+        """
+        host = parse_host(host)
+        transport = self._hosts.get(host)
+        if transport is None:
+            transport = Transport(host, self._options.get(host, self._defaults), self._session)
+            self._hosts[host] = transport
+        return RegistryRepository(transport, name)
+
+
+@asynccontextmanager
+async def open_registries(
+    options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS
+) -> AsyncIterator[RegistryClient]:
+    """A client for the hosts named in `options`, and with `defaults` for every other; closed with the block."""
+    async with open_session() as session:
+        yield RegistryClient(session, options, defaults)

@@ -1,0 +1,114 @@
+"""Listing tags page by page, from registries that follow the specification more or less.
+
+Spec: distribution v1.1, "Listing Tags"; Link as of RFC 5988.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from json import loads
+
+import structlog
+from anyio import to_thread
+from yarl import URL
+
+from ocisync.errors import LimitExceeded, RedirectRefused, RegistryError
+from ocisync.spec.reference import is_tag
+from ocisync.stores.registry.auth import Grant
+from ocisync.stores.registry.decisions import resolve_location
+from ocisync.stores.registry.hosts import same_origin, shown
+from ocisync.stores.registry.transport import Request, Transport
+
+log = structlog.get_logger(__name__)
+PAGE = 1000  # tags asked for at a time
+MAX_PAGES = 10_000
+MAX_TAGS = 5_000_000
+_MAX_EMPTY = 100  # pages without any tag in a row
+_MAX_BODY = 64 * 1024 * 1024  # bytes of one page: registries that ignore `n` send everything
+_THREAD_WORTHY = 256 * 1024  # bytes
+_LINK = re.compile(r"<([^<>]*)>\s*((?:;[^,]*)?)")
+_NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', re.IGNORECASE)
+
+
+async def list_tags(transport: Transport, repository: str) -> list[str]:
+    """Every tag, each once, in lexical order; names that break the grammar are left out.
+
+    Raises:
+        NotFound: there is no such repository.
+        RegistryError: a page is not a list of tags, or leads to another host: what was listed may not be all.
+        LimitExceeded: more pages or tags than any repository has.
+    """
+    first = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=PAGE)
+    url: URL | None = first
+    tags: set[str] = set()
+    visited: set[URL] = set()
+    empty = 0
+    while url is not None and url not in visited:
+        visited.add(url)
+        found, link = await _page(transport, repository, url)
+        grown = not tags.issuperset(found)
+        tags.update(found)
+        empty = 0 if found else empty + 1
+        if len(visited) >= MAX_PAGES or len(tags) > MAX_TAGS or empty > _MAX_EMPTY:
+            counts = f"{len(visited)} pages, {len(tags)} tags"
+            raise LimitExceeded(f"{shown(first)}: the list of tags does not end ({counts})")
+        url = next_page(url, found, link) if grown or not found else None
+    return sorted(tags)
+
+
+def next_page(url: URL, found: list[str], link: str | None) -> URL | None:
+    """Where the list goes on; None at its end.
+
+    A registry that cut the page at what was asked for, and sends no Link, is asked again from the last tag on.
+
+    Raises:
+        RegistryError: the Link leads to another origin.
+    """
+    target = next_link(link)
+    if target is None:
+        full = len(found) == PAGE and link is None
+        return url.with_query(n=PAGE, last=found[-1]) if full else None
+    try:
+        following = resolve_location(url, target)
+    except RedirectRefused as exc:
+        raise RegistryError(f"{shown(url)}: the Link to the next page cannot be followed: {exc.message}") from exc
+    if not same_origin(following, url):
+        raise RegistryError(f"{shown(url)}: the Link to the next page leads to another host, {following.host}")
+    return following
+
+
+def next_link(value: str | None) -> str | None:
+    """The target of a Link header's rel="next"."""
+    for target, parameters in _LINK.findall((value or "")[:65536]):
+        if _NEXT.search(parameters.strip()):
+            return str(target)
+    return None
+
+
+def parse_page(raw: bytes) -> list[str]:
+    """The tags of one page, as the registry spells and orders them; `tags: null` is none.
+
+    Raises:
+        ValueError: not such a document.
+    """
+    document = loads(raw)
+    if not isinstance(document, Mapping):
+        raise ValueError("not an object")  # noqa: TRY004  # it is a value's content, not a caller's type
+    tags = document.get("tags")
+    if tags is None:
+        return []
+    if not isinstance(tags, list):
+        raise ValueError("tags is not a list")  # noqa: TRY004
+    return [tag for tag in tags if isinstance(tag, str) and is_tag(tag)]
+
+
+async def _page(transport: Transport, repository: str, url: URL) -> tuple[list[str], str | None]:
+    async with transport.send(Request("GET", url, Grant(repository))) as answer:
+        raw = await answer.read(_MAX_BODY, "the list of tags")
+        links = answer.headers.getall("Link", [])
+    try:
+        tags = parse_page(raw) if len(raw) < _THREAD_WORTHY else await to_thread.run_sync(parse_page, raw)
+    except (ValueError, RecursionError) as exc:
+        raise RegistryError(f"{shown(url)}: the answer is not a list of tags: {exc}") from exc
+    return tags, ", ".join(links) if links else None

@@ -1,0 +1,136 @@
+"""Manifests of one repository: looked up by HEAD where the registry can, written as the bytes they are.
+
+Spec: distribution v1.1, "Pulling manifests", "Pushing Manifests".
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from yarl import URL
+
+from ocisync.content.protocols import Opener
+from ocisync.content.verify import checked_bytes, verified
+from ocisync.errors import DigestMismatch, LimitExceeded, UnsupportedManifest
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor, describe
+from ocisync.spec.digest import Digest, digest_of, is_digest
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
+from ocisync.spec.reference import parse_tag_or_digest
+from ocisync.stores.registry.answer import Answer
+from ocisync.stores.registry.auth import PUSH, Grant
+from ocisync.stores.registry.hosts import shown
+from ocisync.stores.registry.transport import Request, Transport
+from ocisync.stores.registry.uploads import check_echo
+
+ACCEPT = {"Accept": media_types.ACCEPT}
+_HEAD_REFUSED = frozenset({400, 403, 405, 406, 415, 501})
+_FOUND_OR_REFUSED = frozenset({200}) | _HEAD_REFUSED
+_KNOWN_OR_NOT = frozenset({200, 403, 404})
+_CREATED = frozenset({201})
+
+
+class Manifests:
+    """What is under manifests/."""
+
+    def __init__(self, transport: Transport, repository: str) -> None:
+        self._transport = transport
+        self._repository = repository
+        self._base = transport.origin.with_path(f"/v2/{repository}/manifests/")
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor of a tag or digest; with its body only where HEAD does not tell enough.
+
+        Raises:
+            NotFound: no such tag or digest.
+            LimitExceeded: over 4 MiB.
+            UnsupportedManifest, AmbiguousManifest, ManifestError: it cannot be copied.
+            DigestMismatch: the registry names another digest than the one asked for.
+        """
+        url = self._url(reference)
+        async with self._transport.send(self._request("HEAD", url, _FOUND_OR_REFUSED)) as answer:
+            found = described(reference, answer) if answer.status == 200 else None
+        return found or await self._get(reference, url)
+
+    async def exists(self, desc: Descriptor) -> bool:
+        """Whether the manifest is there; what the registry will not tell counts as absent."""
+        request = self._request("HEAD", self._url(desc.digest), _KNOWN_OR_NOT)
+        async with self._transport.send(replace(request, grant=Grant(self._repository, PUSH))) as answer:
+            return answer.status == 200 and answer.content_length in (None, 0, desc.size)
+
+    async def push(self, reference: str, desc: Descriptor, opener: Opener | None = None) -> None:
+        """Store a manifest under its digest or a tag, as the bytes it is.
+
+        Raises:
+            SizeMismatch, DigestMismatch: its bytes are not desc, or the registry says it stored others.
+            LimitExceeded: over 4 MiB.
+        """
+        data = await _bytes_of(desc, opener)
+        headers = {"Content-Type": desc.media_type}
+        request = Request("PUT", self._url(reference), Grant(self._repository, PUSH), _CREATED, headers, data)
+        async with self._transport.send(request) as answer:
+            check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
+
+    def _url(self, reference: str) -> URL:
+        return self._base / parse_tag_or_digest(reference)
+
+    def _request(self, method: str, url: URL, accept: frozenset[int] = frozenset({200})) -> Request:
+        return Request(method, url, Grant(self._repository), accept, ACCEPT)
+
+    async def _get(self, reference: str, url: URL) -> Descriptor:
+        async with self._transport.send(self._request("GET", url)) as answer:
+            raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
+            announced = answer.media_type
+            said = answer.headers.get("Docker-Content-Digest")
+        desc = describe(raw, media_type_of(raw, announced))
+        for expected in (reference, said):
+            if is_digest(expected):
+                desc = _checked(desc, raw, Digest(str(expected)), url)
+        return desc
+
+
+def described(reference: str, answer: Answer) -> Descriptor | None:
+    """The descriptor that a HEAD's headers make; None when they do not say enough.
+
+    Raises:
+        UnsupportedManifest: docker's schema 1.
+        LimitExceeded: over 4 MiB.
+        DigestMismatch: another digest than the one asked for.
+    """
+    digest, size, kind = answer.headers.get("Docker-Content-Digest"), answer.content_length, answer.media_type
+    if kind in media_types.SCHEMA_1_TYPES:
+        raise UnsupportedManifest(f"{shown(answer.url)}: docker's schema 1 is not supported: push the image again")
+    if (size or 0) > MAX_MANIFEST_SIZE:
+        raise LimitExceeded(
+            f"{shown(answer.url)}: a manifest of {size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
+            code="limit.manifest",
+        )
+    if is_digest(reference) and is_digest(digest) and _disagree(reference, str(digest)):
+        raise DigestMismatch(f"{shown(answer.url)}: the registry answers with {digest}")
+    digest = reference if is_digest(reference) else digest
+    if not is_digest(digest) or not size or not media_types.is_manifest(kind):
+        return None
+    return Descriptor(kind, Digest(str(digest)), size)
+
+
+def _checked(desc: Descriptor, raw: bytes, expected: Digest, url: URL) -> Descriptor:
+    actual = digest_of(raw, expected)
+    if actual != expected:
+        raise DigestMismatch(f"{shown(url)}: the manifest hashes to {actual}, but is said to be {expected}")
+    return replace(desc, digest=expected)
+
+
+def _disagree(one: str, other: str) -> bool:
+    return one != other and one.partition(":")[0] == other.partition(":")[0]
+
+
+async def _bytes_of(desc: Descriptor, opener: Opener | None) -> bytes:
+    if desc.size > MAX_MANIFEST_SIZE:
+        raise LimitExceeded(
+            f"{desc.digest}: a manifest of {desc.size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
+            code="limit.manifest",
+        )
+    if desc.data is not None or opener is None:
+        return checked_bytes(desc.data or b"", desc)
+    async with opener() as stream:
+        return b"".join([chunk async for chunk in verified(stream, desc)])

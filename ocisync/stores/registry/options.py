@@ -1,0 +1,43 @@
+"""How one registry host is reached: plain values, which `wiring` makes from the configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """Credentials, trust and limits for one registry host.
+
+    What stands here wins over docker's and podman's credential files. `credential_helper` is what follows
+    `docker-credential-` in the program's name.
+    """
+
+    username: str = ""
+    password: str = field(default="", repr=False)
+    identity_token: str = field(default="", repr=False)
+    credential_helper: str = ""
+    docker_config: Path | None = None  # the one credential file to read; None: docker's and podman's usual places
+
+    ca_file: Path | None = None  # trusted beside the system's authorities
+    insecure_tls: bool = False  # accept any certificate of this host
+    plain_http: bool | None = None  # None: for loopback hosts for which neither ca_file nor insecure_tls is set
+    realm_hosts: tuple[str, ...] = ()  # hosts beside the registry's own site that may be given its credentials
+    headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS, repr=False)
+
+    concurrency: int = 8  # requests at a time; as many uploads beside them
+    requests_per_second: float = 0.0  # 0: no limit of our own
+    connect_timeout: float = 15.0  # seconds
+    idle_timeout: float = 60.0  # seconds without a byte
+    commit_timeout: float = 600.0  # seconds until the reply to a whole upload: some registries hash or move it first
+    minimum_rate: int = 1024  # bytes a second over `rate_window`; 0: any
+    rate_window: float = 60.0  # seconds
+
+    retries: int = 5  # after the first try
+    first_wait: float = 0.25  # seconds; doubles up to `longest_wait`, with full jitter
+    longest_wait: float = 30.0  # seconds
+    longest_pause: float = 300.0  # seconds; a Retry-After above it is cut down to it

@@ -1,0 +1,121 @@
+"""One repository of an ordinary registry: a Source, a Target and a Mounter.
+
+Spec: distribution v1.1.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+
+from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ByteStream, Opener
+from ocisync.content.verify import checked_bytes
+from ocisync.errors import LimitExceeded, NotFound, UnsupportedManifest
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import parse_digest
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE
+from ocisync.spec.reference import parse_name
+from ocisync.stores.registry.answer import Answer
+from ocisync.stores.registry.auth import Grant
+from ocisync.stores.registry.listing import list_tags
+from ocisync.stores.registry.manifests import ACCEPT, Manifests
+from ocisync.stores.registry.stream import ResumingStream
+from ocisync.stores.registry.transport import Request, Transport
+from ocisync.stores.registry.uploads import Uploads
+
+_WHOLE = frozenset({200})
+_WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve the rest, so the whole is read again
+
+
+class RegistryRepository:
+    """A repository as the seam sees it; it lives as long as the client it came from."""
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        self.host = transport.host
+        self.name = parse_name(name)
+        self._transport = transport
+        self._manifests = Manifests(transport, name)
+        self._uploads = Uploads(transport, name)
+
+    def __repr__(self) -> str:
+        return f"RegistryRepository({self.host}/{self.name})"
+
+    async def tags(self) -> Sequence[str]:
+        """Every tag, each once, in lexical order; raises as `listing.list_tags` does."""
+        return await list_tags(self._transport, self.name)
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The descriptor of a tag or digest; raises as `Manifests.resolve` does."""
+        return await self._manifests.resolve(reference)
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Content from its first byte; a broken transfer is resumed inside.
+
+        Raises:
+            NotFound: the repository does not have it.
+            UnsupportedManifest: it does not, because the layer is kept elsewhere (`urls`); such layers are not fetched.
+            SizeMismatch: the registry announces another length than the descriptor's.
+            LimitExceeded: a manifest over 4 MiB.
+        """
+        if desc.data is not None:
+            async with bytes_opener(checked_bytes(desc.data, desc))() as data:
+                yield data
+            return
+        stream = await self._started(desc)
+        try:
+            yield stream
+        finally:
+            stream.close()
+
+    async def exists(self, desc: Descriptor) -> bool:
+        """Whether content of this digest and size is here; what the registry will not tell counts as absent."""
+        return await (self._manifests if desc.is_manifest else self._uploads).exists(desc)
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Store content, verified before its last byte is sent."""
+        parse_digest(desc.digest)
+        if desc.is_manifest:
+            await self._manifests.push(desc.digest, desc, opener)
+        else:
+            await self._uploads.push(desc, opener)
+
+    async def mount(self, desc: Descriptor, from_repository: str) -> bool:
+        """Whether the blob is now here, taken from another repository of this host."""
+        return await self._uploads.mount(desc, parse_name(from_repository))
+
+    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
+        """Write each tag's manifest under the tag; the registry keeps its own list of tags."""
+        for tag, desc in tags.items():
+            await self._manifests.push(tag, desc)
+
+    async def _started(self, desc: Descriptor) -> ResumingStream:
+        if desc.is_manifest and desc.size > MAX_MANIFEST_SIZE:
+            raise LimitExceeded(
+                f"{self.host}/{self.name}@{desc.digest}: a manifest of {desc.size} bytes; "
+                f"at most {MAX_MANIFEST_SIZE} are accepted",
+                code="limit.manifest",
+            )
+        retries = self._transport.options.retries
+        stream = ResumingStream(desc, partial(self._ask, desc), self._transport.rest, retries)
+        try:
+            await stream.start()
+        except NotFound as exc:
+            if desc.urls:
+                raise UnsupportedManifest(
+                    f"{self.host}/{self.name}@{desc.digest}: a foreign layer that the registry does not have; "
+                    "leave this image out, or push it again with its layers included"
+                ) from exc
+            raise
+        return stream
+
+    async def _ask(self, desc: Descriptor, start: int) -> Answer:
+        kind = "manifests" if desc.is_manifest else "blobs"
+        url = self._transport.origin.with_path(f"/v2/{self.name}/{kind}/{parse_digest(desc.digest)}")
+        headers = ACCEPT if desc.is_manifest else {}
+        if start:
+            headers = {**headers, "Range": f"bytes={start}-"}
+        accept = _WHOLE_OR_PART if start else _WHOLE
+        return await self._transport.open(Request("GET", url, Grant(self.name), accept, headers))

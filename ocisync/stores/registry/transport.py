@@ -1,0 +1,181 @@
+"""Requests to one registry host: its gate, its credentials, redirects by hand, and retries."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+from aiohttp import ClientSession
+from yarl import URL
+
+from ocisync.errors import Handling, OcisyncError, RedirectRefused, RegistryError
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+from ocisync.stores.registry.answer import Answer
+from ocisync.stores.registry.auth import Authenticator, Grant
+from ocisync.stores.registry.decisions import MAX_REDIRECTS, REDIRECTS, backoff, redirected, retry_after
+from ocisync.stores.registry.failures import refusal
+from ocisync.stores.registry.hosts import endpoint, same_origin, shown
+from ocisync.stores.registry.limits import Gate
+from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.wire import Body, PacedBody, Wire
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; `accept` are the statuses that count as an answer."""
+
+    method: str
+    url: URL
+    grant: Grant
+    accept: frozenset[int] = frozenset({200})
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: Body = field(default=None, repr=False)
+
+    @property
+    def is_upload(self) -> bool:
+        """Whether its body streams, and so can be sent only once."""
+        return isinstance(self.body, PacedBody)
+
+
+class KnownSizes:
+    """The sizes of blobs that were seen at this host, whatever their repository; bounded."""
+
+    def __init__(self, most: int = 200_000) -> None:
+        self._most = most
+        self._sizes: dict[Digest, int] = {}  # bytes
+
+    def learn(self, desc: Descriptor) -> None:
+        """Remember one, and forget the oldest where there are too many."""
+        self._sizes[desc.digest] = desc.size
+        if len(self._sizes) > self._most:
+            del self._sizes[next(iter(self._sizes))]
+
+    def agree(self, desc: Descriptor) -> bool:
+        """Whether the size is known and is the descriptor's."""
+        return self._sizes.get(desc.digest) == desc.size
+
+    def disagree(self, desc: Descriptor) -> bool:
+        """Whether the size is known and is another."""
+        return self._sizes.get(desc.digest, desc.size) != desc.size
+
+
+class Transport:
+    """The way to one registry host, shared by all its repositories."""
+
+    def __init__(self, host: str, options: RegistryOptions, session: ClientSession) -> None:
+        self.host = host
+        self.options = options
+        self.origin = endpoint(host, options)
+        self._wire = Wire(session, self.origin.host or "", options)
+        self._auth = Authenticator(host, self.origin, options, self._wire)
+        self._gate = Gate(options)
+        self._headers: Mapping[str, str] | None = None
+        self.sizes = KnownSizes()
+
+    @asynccontextmanager
+    async def send(self, request: Request) -> AsyncIterator[Answer]:
+        """An accepted answer, closed with the block; raises as `open` does."""
+        answer = await self.open(request)
+        try:
+            yield answer
+        finally:
+            answer.close()
+
+    async def open(self, request: Request) -> Answer:
+        """An accepted answer that the caller closes.
+
+        Raises:
+            NotFound, AuthError, RateLimited, RegistryError: the registry refused, and will not or did not think better.
+            RedirectRefused, NetworkError and its kin: it could not be reached, or not in a safe way.
+        """
+        attempt = 0
+        while True:
+            attempt += 1
+            try:
+                return await self._try(request)
+            except OcisyncError as exc:
+                if not exc.retryable or request.is_upload or attempt > self.options.retries:
+                    raise
+                await self.rest(attempt, exc)
+
+    def upload_place(self) -> AbstractAsyncContextManager[None]:
+        """A place for one upload; its requests wait for nothing but their turn."""
+        return self._gate.upload_place()
+
+    async def rest(self, attempt: int, reason: OcisyncError) -> None:
+        """Wait before the next try."""
+        wait = backoff(attempt, self.options.first_wait, self.options.longest_wait, random.random())
+        log.debug("request.retried", host=self.host, attempt=attempt, wait=wait, code=reason.code, error=reason.message)
+        await anyio.sleep(wait)
+
+    async def _try(self, request: Request) -> Answer:
+        if request.is_upload:  # its place was taken by `upload_place`
+            await self._gate.turn()
+            return await self._accepted(request)
+        release = await self._gate.enter()
+        try:
+            answer = await self._accepted(request)
+        except BaseException:
+            release()
+            raise
+        answer.when_closed(release)
+        return answer
+
+    async def _accepted(self, request: Request) -> Answer:
+        answer = await self._authorized(request)
+        if answer.status not in request.accept:
+            raise await self._refusal(request, answer)
+        return answer
+
+    async def _authorized(self, request: Request) -> Answer:
+        sent = await self._auth.header(request.grant)
+        answer = await self._followed(request, sent)
+        if answer.status != 401 or not same_origin(answer.url, self.origin):
+            return answer
+        await answer.beginning()
+        renewed = await self._auth.renew(request.grant, answer.headers.getall("WWW-Authenticate", []), sent)
+        if request.is_upload:
+            raise RegistryError(
+                f"{shown(request.url)}: the authorization ended during an upload",
+                handling=Handling.RETRY,
+                host=self.host,
+            )
+        return await self._followed(request, renewed)
+
+    async def _followed(self, request: Request, authorization: str | None) -> Answer:
+        url = request.url
+        for _ in range(MAX_REDIRECTS + 1):
+            headers = await self._headers_for(url, request, authorization)
+            answer = await self._wire.exchange(request.method, url, headers, request.body)
+            if answer.status not in REDIRECTS:
+                return answer
+            await answer.beginning()
+            if request.is_upload:
+                raise RedirectRefused(f"{shown(url)}: an upload under way was redirected (status {answer.status})")
+            url = redirected(request.method, answer.status, url, answer.headers.get("Location"))
+        raise RedirectRefused(f"{shown(request.url)}: more than {MAX_REDIRECTS} redirects")
+
+    async def _headers_for(self, url: URL, request: Request, authorization: str | None) -> Mapping[str, str]:
+        if not same_origin(url, self.origin):
+            return request.headers
+        if self._headers is None:
+            self._headers = await self._auth.credentials.headers()
+        secret = {"Authorization": authorization} if authorization else {}
+        return {**self._headers, **request.headers, **secret}
+
+    async def _refusal(self, request: Request, answer: Answer) -> OcisyncError:
+        body = await answer.beginning()
+        asked = answer.headers.get("Retry-After")
+        if answer.status == 429 or (answer.status == 503 and asked is not None):
+            pause = retry_after(asked, time.time(), self.options.longest_pause)
+            self._gate.pause(pause)
+            log.warning("registry.paused", host=self.host, status=answer.status, seconds=pause)
+        return refusal(request.method, answer.url, answer.status, body, retry_after=asked)
