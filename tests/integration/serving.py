@@ -6,6 +6,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import anyio
 from aiohttp import ClientSession
@@ -17,6 +18,10 @@ from ocisync.serve.app import registry_app, serve
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.stores.static import layout
+from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.s3 import open_s3
+from ocisync.stores.static.s3_options import S3Options
+from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +79,24 @@ async def served(store: ObjectStore) -> AsyncIterator[Registry]:
         ClientSession(auto_decompress=False, skip_auto_headers=("Accept-Encoding",)) as session,
     ):
         yield Registry(store, url, session)
+
+
+@asynccontextmanager
+async def store_at(place: Path | Bucket) -> AsyncIterator[ObjectStore]:
+    """The store in a folder or a bucket."""
+    if isinstance(place, Path):
+        yield DirectoryStore(place, fsync=False)
+        return
+    options = S3Options(
+        place.name,
+        endpoint=place.endpoint,
+        region=REGION,
+        path_style=True,
+        access_key=ACCESS_KEY,
+        secret_key=SECRET_KEY,
+    )
+    async with open_s3(options) as store:
+        yield store
 
 
 async def put(store: ObjectStore, key: str, data: bytes, headers: ObjectHeaders = layout.JSON_HEADERS) -> None:

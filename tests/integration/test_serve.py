@@ -13,17 +13,27 @@ from ocisync.spec import media_types
 from ocisync.spec.descriptor import describe, descriptor_to_json
 from ocisync.spec.digest import Digest, sha256
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
-from tests.integration.serving import Image, Registry, image_of, publish, push, put, raw_request, served
+from tests.integration.serving import Image, Registry, image_of, publish, push, put, raw_request, served, store_at
+from tests.servers.seaweed import Bucket
 
 NAME = "library/demo"
 ABSENT = Digest("sha256:" + "0" * 64)
 LAYER = bytes(range(256)) * 40
 
 
+@pytest.fixture(params=["directory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | Bucket:
+    """Where the registry lies."""
+    if request.param == "directory":
+        return tmp_path / "registry"
+    bucket = request.getfixturevalue("bucket")
+    assert isinstance(bucket, Bucket)
+    return bucket
+
+
 @pytest.fixture
-async def registry(tmp_path: Path) -> AsyncIterator[Registry]:
-    async with served(DirectoryStore(tmp_path / "registry", fsync=False)) as registry:
+async def registry(place: Path | Bucket) -> AsyncIterator[Registry]:
+    async with store_at(place) as store, served(store) as registry:
         yield registry
 
 
@@ -397,6 +407,7 @@ HOSTILE = [
 ]
 
 
+@pytest.mark.parametrize("place", ["directory"], indirect=True)
 @pytest.mark.parametrize("path", HOSTILE)
 async def test_fault_76_hostile_paths_are_refused_and_never_leave_the_root(
     registry: Registry, image: Image, tmp_path: Path, path: str
@@ -407,13 +418,15 @@ async def test_fault_76_hostile_paths_are_refused_and_never_leave_the_root(
     assert b"the secret" not in answer
 
 
+@pytest.mark.parametrize("place", ["directory"], indirect=True)
 async def test_fault_76_a_link_out_of_the_root_is_not_followed(
-    registry: Registry, image: Image, tmp_path: Path
+    registry: Registry, image: Image, tmp_path: Path, place: Path | Bucket
 ) -> None:
+    assert isinstance(place, Path)
     secret = tmp_path / "secret"
     secret.write_bytes(b"the secret")
     digest = sha256(b"the secret")
-    (tmp_path / "registry" / layout.blob_key(NAME, digest)).symlink_to(secret)
+    (place / layout.blob_key(NAME, digest)).symlink_to(secret)
     reply = await registry.ask(f"/v2/{NAME}/blobs/{digest}")
     assert reply.status >= 400
     assert b"the secret" not in reply.body
