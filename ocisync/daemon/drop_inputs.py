@@ -112,16 +112,22 @@ def readiness(found: Input, rule: DropRule, seen: Mapping[str, Sighting], now: M
 
 
 def is_as_recorded(found: Input, record: InputRecord) -> bool:
-    """Whether the files are those that were read, by their stamps."""
+    """Whether the files are those that were read, by their stamps; some of them may be gone."""
     known = {member.path: Stamp(member.size, member.mtime_ns, member.inode) for member in record.members}
-    return known == found.stamps
+    return found.stamps.items() <= known.items()
+
+
+def is_remnant(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+    """Whether these files were published or refused before, and only their clearing away is left."""
+    if record is None or record.state is InputState.WAITING or record.purpose != rule.purpose:
+        return False
+    return is_as_recorded(found, record)
 
 
 def is_settled(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
     """Whether nothing is left to do: published for this purpose, and its files stay."""
-    if record is None or record.state is not InputState.DONE or rule.done != "keep":
-        return False
-    return record.purpose == rule.purpose and is_as_recorded(found, record)
+    is_done = record is not None and record.state is InputState.DONE
+    return is_done and rule.done == "keep" and is_remnant(found, record, rule)
 
 
 def back_off_left(found: Input, record: InputRecord | None, now: float) -> float:

@@ -19,6 +19,7 @@ from ocisync.daemon.drop_inputs import (
     Sighting,
     back_off_left,
     group,
+    is_remnant,
     is_settled,
     observe,
     readiness,
@@ -65,7 +66,7 @@ class Lookout:
         Raises:
             DiskError: the folder cannot be read.
         """
-        found = await run_file(partial(scan, self._rule))
+        found = await self._scan(restoring=not busy)
         moment = Moment(self._monotonic(), self._now())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
         inputs, others = group(found.entries, self._rule.layout)
@@ -75,9 +76,15 @@ class Lookout:
         free = (one for one in inputs if one.key not in busy)
         look = self._decide(free, records, moment, use_back_off=use_back_off)
         self._say({**found.skipped, **dict.fromkeys(others, _NOT_OURS)}, look)
-        if not busy:
-            await _restore(found)
         return look
+
+    async def _scan(self, *, restoring: bool) -> Scan:
+        found = await run_file(partial(scan, self._rule))
+        if not found.leftovers or not restoring:
+            return found
+        for path in found.leftovers:  # deletions that the end of a process interrupted
+            await run_file(partial(restore, Path(path)))
+        return await run_file(partial(scan, self._rule))
 
     def _decide(
         self, inputs: Iterable[Input], records: Mapping[str, InputRecord], now: Moment, *, use_back_off: bool
@@ -87,7 +94,7 @@ class Lookout:
             record = records.get(found.key)
             if is_settled(found, record, self._rule):
                 continue
-            state = readiness(found, self._rule, self._seen, now)
+            state = self._readiness(found, record, now)
             pause = back_off_left(found, record, now.wall) if use_back_off else 0.0
             if pause > state.wait:
                 state = Readiness(pause, record.message if record else "")
@@ -96,6 +103,11 @@ class Lookout:
             else:
                 look.ready.append(found)
         return look
+
+    def _readiness(self, found: Input, record: InputRecord | None, now: Moment) -> Readiness:
+        if is_remnant(found, record, self._rule):
+            return Readiness(0)
+        return readiness(found, self._rule, self._seen, now)
 
     async def _forget_absent(self, records: Mapping[str, InputRecord], present: set[str], now: float) -> None:
         """Only what was published is remembered beyond the files, so that the same content is known again."""
@@ -117,9 +129,3 @@ class Lookout:
             if self._said.get(key) != reason:
                 log.info("drop.waits", rule=self._rule.name, input=key, reason=reason)
         self._said = {**skipped, **incomplete}
-
-
-async def _restore(found: Scan) -> None:
-    """Undo the deletions that the end of a process interrupted."""
-    for path in found.leftovers:
-        await run_file(partial(restore, Path(path)))

@@ -51,7 +51,8 @@ def is_temporary(component: str) -> bool:
 def stem_of(path: str) -> str | None:
     """The path without its archive suffix, or None when it has none."""
     suffix = max((known for known in SUFFIXES if path.lower().endswith(known)), key=len, default="")
-    return path[: -len(suffix)] if suffix and not path.endswith("/" + suffix) else None
+    stem = path[: -len(suffix)] if suffix else ""
+    return stem if stem.rpartition("/")[2] else None
 
 
 def classify(relative: str, layout: str, *, is_folder: bool = False) -> SetMemberPath | SingleArchive | None:

@@ -17,6 +17,8 @@ LOCK_NAME = "daemon.lock"
 def hold_daemon_lock(folder: Path) -> Iterator[None]:
     """Hold the state folder for one daemon; the kernel lets go of it however the process ends.
 
+    It touches the disk: take it before the event loop starts.
+
     Raises:
         ConfigError: `state.locked`: another daemon holds it.
         DiskError: the folder cannot be used.

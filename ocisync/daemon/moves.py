@@ -59,6 +59,7 @@ def delete(entry: Entry) -> None:
     reached("archive.move")
     path.rename(aside)
     _check(entry, aside)
+    reached("archive.move")
     if entry.is_folder:
         shutil.rmtree(aside)
     else:

@@ -26,6 +26,8 @@ log = structlog.get_logger()
 Run = Callable[[Job], Awaitable[JobReport]]
 """Runs a job: waits for its turn and for its end."""
 
+Members = tuple[MemberRecord, ...]
+
 FIRST_WAIT = 5.0  # seconds before an error that can pass is tried again, doubled each time
 LONGEST_RETRY = 600.0  # seconds
 DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk failed
@@ -71,7 +73,7 @@ class _Attempt:
         self.found = found
         self.known = known
         self.report = report
-        self.members: tuple[MemberRecord, ...] = tuple(map(unread, found.members))
+        self.members: Members = tuple(map(unread, found.members))
 
     async def go(self) -> None:
         try:
@@ -94,10 +96,14 @@ class _Attempt:
         await self._save(InputState.DONE)
 
     def _was_published(self) -> bool:
-        """Whether this very content is on record for the same purpose; raises what it was refused for."""
+        """Whether all of this content is on record for the same purpose; raises what it was refused for.
+
+        Part of a set is known as well: the others were cleared away, perhaps just before the process was killed.
+        """
         known, report = self.known, self.report
-        if known is None or known.purpose != self.rule.purpose or known.identity != identity_of(self.members):
+        if known is None or known.purpose != self.rule.purpose or not _holds(known.members, self.members):
             return False
+        self.members = _merged(known.members, self.members)
         if known.state is InputState.QUARANTINED:
             raise InputError(known.message, code=known.code)
         if known.state is InputState.DONE:
@@ -193,6 +199,20 @@ class _Attempt:
             due = self.taker.now() + _back_off(failure, failures, self.rule.rescan, self.taker.chance())
             record = replace(record, failures=failures, due=due)
         await self.taker.inputs.save(self.rule.name, record)
+
+
+def _holds(known: Members, members: Members) -> bool:
+    return _contents(members) <= _contents(known)
+
+
+def _merged(known: Members, members: Members) -> Members:
+    """What was known, with the files that are there now in place of those of equal content."""
+    now = _contents(members)
+    return (*(one for one in known if (one.platform, one.digest) not in now), *members)
+
+
+def _contents(members: Members) -> set[tuple[str, str]]:
+    return {(one.platform, one.digest) for one in members}
 
 
 def _back_off(failure: Failure, failures: int, rescan: float, chance: float) -> float:

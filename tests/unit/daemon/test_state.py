@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,11 +28,6 @@ from ocisync.spec.media_types import OCI_LAYER_GZIP
 from ocisync.sync.ledger import Ledger, MemoryLedger, Published
 
 LAYER = Descriptor(OCI_LAYER_GZIP, sha256(b"layer"), 5)
-
-
-@pytest.fixture
-def anyio_backend() -> str:
-    return "asyncio"
 
 
 def _digests(count: int) -> list[Digest]:
@@ -258,18 +254,19 @@ with hold_daemon_lock(Path(sys.argv[1])):
 """
 
 
-async def test_fault_59_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> None:
-    async with await anyio.open_process([sys.executable, "-c", HOLD, str(tmp_path)], stderr=None) as first:
+def test_fault_59_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout
-        assert await first.stdout.receive() == b"held\n"
+        assert first.stdout.readline() == "held\n"
         with pytest.raises(ConfigError) as refused, hold_daemon_lock(tmp_path):
             pass
         assert (refused.value.code, refused.value.handling) == ("state.locked", Handling.EXIT)
         assert f"pid {first.pid})" in refused.value.message
         first.kill()
-        await first.wait()
     with hold_daemon_lock(tmp_path):
-        assert (tmp_path / LOCK_NAME).read_text() != ""
+        assert (tmp_path / LOCK_NAME).read_text() == f"{os.getpid()}\n"
+    assert (tmp_path / LOCK_NAME).read_text() == ""
 
 
 RECORD = """
