@@ -90,8 +90,10 @@ async def _show(demo: Demo, once: bool, shown: Progress) -> int:
         await _published(demo, "demo/hello")
         await _mirror(demo, daemon)
         held = await _check(demo)
+        _say(_PULL.format(host=demo.host))
         if not once:
-            await _stay(demo)
+            _say(_STAYS.format(folder=demo.folder))
+            await anyio.sleep_forever()
     return 0 if held else 1
 
 
@@ -162,24 +164,18 @@ async def _pull(source: Source, root: Descriptor, name: str) -> bool:
     return True
 
 
-async def _stay(demo: Demo) -> None:
-    _say(_NEXT.format(host=demo.host, folder=demo.folder))
-    await anyio.sleep_forever()
-
-
-_NEXT = """
-Pull and look at it from another terminal:
+_PULL = """
+While it runs, pull and look at it from another terminal:
 
   skopeo inspect --tls-verify=false docker://{host}/demo/hello:1.0
   skopeo copy --src-tls-verify=false docker://{host}/mirror/hello:1.0 oci:/tmp/hello:1.0
   docker pull {host}/demo/hello:1.0
   ocisync inspect docker://{host}/demo/hello:1.0
   curl http://{host}/v2/demo/hello/tags/list
-  curl http://{host}/metrics
-
-Drop your own: copy NAME/TAG/OS.ARCH.tar.gz into {folder}/drop
-Ctrl-C ends it.
-"""
+  curl http://{host}/metrics"""
+_STAYS = """
+Drop your own: rename NAME/TAG/OS.ARCH.tar.gz into {folder}/drop
+Ctrl-C ends it."""
 
 
 def _say(text: str) -> None:

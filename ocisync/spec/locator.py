@@ -131,7 +131,8 @@ class TargetLocator:
         return f"{self.target}/{self.repository}"
 
     def __str__(self) -> str:
-        return f"target:{self.target}/{self.repository}" + (_suffix(self.reference) if self.reference else "")
+        place = f"{self.target}/{self.repository}" if self.repository else self.target
+        return f"target:{place}" + (_suffix(self.reference) if self.reference else "")
 
 
 @dataclass(frozen=True, slots=True)

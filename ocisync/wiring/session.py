@@ -15,6 +15,7 @@ import anyio
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
+from ocisync.errors import DiskError, OcisyncError
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.sync.stores import Limits, Progress, Tools
 from ocisync.wiring.archives import Archives
@@ -37,8 +38,10 @@ async def open_session(
     config: Config, ledger: Ledger | None = None, progress: Progress | None = None, scratch: Path | None = None
 ) -> AsyncIterator[Session]:
     """Open what a configuration names; stores connect on first use and are closed at the end."""
+    scratch = scratch or config.daemon.temporary_path
+    await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
-        stores = OpenStores(config, Archives(config, scratch or config.daemon.temporary_path), stack)
+        stores = OpenStores(config, Archives(config, scratch), stack)
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
         tools = Tools(stores, ledger or MemoryLedger(), progress=progress or Progress(), limits=limits)
         yield Session(config, stores, tools)
@@ -54,6 +57,28 @@ async def optional_session(file: Path | None, progress: Progress | None = None) 
 
 
 def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
-    """Run to the end on asyncio, with uvloop where the platform has it."""
+    """Run to the end on asyncio, with uvloop where the platform has it.
+
+    Raises:
+        OcisyncError: the first of a group of errors, when all of them are ours.
+    """
     fast = sys.platform != "win32"
-    return anyio.run(functools.partial(main, *arguments), backend_options={"use_uvloop": fast})
+    try:
+        return anyio.run(functools.partial(main, *arguments), backend_options={"use_uvloop": fast})
+    except BaseExceptionGroup as group:
+        ours, others = group.split(OcisyncError)
+        if ours is None or others is not None:
+            raise
+        raise _first_of(ours) from group
+
+
+def _first_of(error: BaseException) -> BaseException:
+    """The first error inside groups of groups."""
+    return _first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
+
+
+def _make_folder(path: Path) -> None:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise DiskError(f"{path}: the folder for temporary files cannot be made: {exc.strerror}") from exc

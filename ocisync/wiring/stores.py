@@ -91,8 +91,8 @@ class OpenStores:
             case StaticLocator() | S3Locator():
                 name, repository = _registry_of(place), place.repository
                 self._targets[name] = self._on(lambda: self._static_of(place))
-            case LayoutLocator(path) | OciArchiveLocator(path):
-                name, repository = str(place), path
+            case LayoutLocator() | OciArchiveLocator():
+                name, repository = str(replace(place, reference="")), ""
                 self._targets[name] = lambda _: self.archives.target(place)
             case _:
                 raise ConfigError(
