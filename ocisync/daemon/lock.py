@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from pathlib import Path
 
+import anyio
+
+from ocisync.content.threads import run_file
 from ocisync.errors import ConfigError, DiskError
 
 LOCK_NAME = "daemon.lock"
@@ -17,7 +21,7 @@ LOCK_NAME = "daemon.lock"
 def hold_daemon_lock(folder: Path) -> Iterator[None]:
     """Hold the state folder for one daemon; the kernel lets go of it however the process ends.
 
-    It touches the disk: take it before the event loop starts.
+    It touches the disk: inside an event loop use `daemon_lock`.
 
     Raises:
         ConfigError: `state.locked`: another daemon holds it.
@@ -57,3 +61,15 @@ def _take(descriptor: int, folder: Path) -> None:
         ) from exc
     except OSError as exc:
         raise DiskError(f"{folder}: the state folder cannot be locked: {exc.strerror}") from exc
+
+
+@contextlib.asynccontextmanager
+async def daemon_lock(folder: Path) -> AsyncIterator[None]:
+    """`hold_daemon_lock` for use inside an event loop."""
+    lock = hold_daemon_lock(folder)
+    await run_file(lock.__enter__)
+    try:
+        yield
+    finally:
+        with anyio.CancelScope(shield=True):
+            await run_file(partial(lock.__exit__, None, None, None))

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from ocisync.daemon.database import FILE_NAME
 from ocisync.daemon.input_records import InputRecord, InputState, MemberRecord
 from ocisync.daemon.ledger_records import LOOKUP
-from ocisync.daemon.lock import LOCK_NAME, hold_daemon_lock
+from ocisync.daemon.lock import LOCK_NAME, daemon_lock, hold_daemon_lock
 from ocisync.daemon.migrations import STEPS, migrate, version_of
 from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.state import State, open_state
@@ -267,6 +267,15 @@ def test_fault_59_a_second_daemon_on_the_same_state_is_refused(tmp_path: Path) -
     with hold_daemon_lock(tmp_path):
         assert (tmp_path / LOCK_NAME).read_text() == f"{os.getpid()}\n"
     assert (tmp_path / LOCK_NAME).read_text() == ""
+
+
+async def test_fault_59_the_lock_inside_an_event_loop(tmp_path: Path) -> None:
+    async with daemon_lock(tmp_path):
+        with pytest.raises(ConfigError, match=f"pid {os.getpid()}"):
+            async with daemon_lock(tmp_path):
+                pass
+    async with daemon_lock(tmp_path):
+        pass
 
 
 RECORD = """
