@@ -1,0 +1,79 @@
+"""Real archives through a drop folder into a static registry in a directory, as `ocisync once` takes them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+import anyio.to_thread
+import pytest
+
+from ocisync.cli.samples import docker_archive, write_sample
+from ocisync.config.load import load_config
+from ocisync.daemon.passes import PassReport, run_pass
+from ocisync.daemon.state import open_state
+from ocisync.wiring.rules import open_rules
+
+CONFIG = """
+version: 1
+targets:
+  local: {type: static, path: ./registry}
+drop:
+  - {name: builds, path: ./drop, target: local, done: move, settle: 0s, stable: 0s}
+daemon: {state: ./state}
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A configuration beside a drop folder with a set, a single archive and two bad ones."""
+    for architecture in ("amd64", "arm64"):
+        write_sample(tmp_path / f"drop/team/app/1.0/linux.{architecture}.tar.gz", architecture)
+    whole = docker_archive("amd64")
+    (tmp_path / "drop/any.tar").write_bytes(whole)
+    (tmp_path / "drop/cut.tar").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / "drop/junk.tar").write_bytes(b"no archive at all" * 1000)
+    path = tmp_path / "ocisync.yaml"
+    path.write_text(CONFIG)
+    return path
+
+
+async def _pass(file: Path) -> PassReport:
+    config = await anyio.to_thread.run_sync(load_config, file)
+    async with open_state(config.daemon.state) as state, open_rules(config, state) as rules:
+        return await run_pass(rules, state)
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+async def test_fault_65_bad_archives_are_quarantined_and_the_good_ones_published(file: Path, tmp_path: Path) -> None:
+    report = await _pass(file)
+    codes = {one.key: one.failure.code if one.failure else "" for one in report.inputs}
+    assert codes == {
+        "any.tar": "",
+        "team/app/1.0/": "",
+        "cut.tar": "archive.invalid",
+        "junk.tar": "archive.invalid",
+    }
+    assert _files(tmp_path / "drop") == {
+        "done/any.tar",
+        "done/team/app/1.0/linux.amd64.tar.gz",
+        "done/team/app/1.0/linux.arm64.tar.gz",
+        "failed/cut.tar",
+        "failed/cut.tar.reason.txt",
+        "failed/junk.tar",
+        "failed/junk.tar.reason.txt",
+    }
+    index = json.loads((tmp_path / "registry/v2/team/app/manifests/1.0").read_bytes())
+    assert {child["platform"]["architecture"] for child in index["manifests"]} == {"amd64", "arm64"}
+    assert (tmp_path / "registry/v2/demo/hello/manifests/1.0").is_file()
+    assert not (tmp_path / "registry/v2/cut").exists()
+
+
+async def test_a_second_pass_has_nothing_to_do(file: Path) -> None:
+    await _pass(file)
+    again = await _pass(file)
+    assert (again.ok, again.jobs, again.inputs) == (True, [], [])
