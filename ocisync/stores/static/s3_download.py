@@ -36,7 +36,8 @@ class Download:
         Raises:
             NotFound: no such key.
         """
-        self._response, info = await self._client.retrier.run(self._ask, self._client.retrier.reading)
+        self._response = await self._client.retrier.run(self._ask, self._client.retrier.reading)
+        info = await self._known() if self._response is None else info_from_headers(self._key, self._response.headers)
         if info.size < 0:
             raise StoreError(f"{self._key} at {self._client.where}: no Content-Length; turn compression off there")
         self._info = info
@@ -65,21 +66,21 @@ class Download:
             self._at += len(chunk)
             return chunk
 
-    async def _ask(self) -> tuple[aiohttp.ClientResponse | None, ObjectInfo]:
+    async def _ask(self) -> aiohttp.ClientResponse | None:
+        """The reply from the next byte on; None when there is none."""
         if self._end is not None and self._end <= self._at:
-            return None, await self._known()
+            return None
         try:
             response = await self._stack.enter_async_context(self._client.wire.asked("GET", self._key, self._wanted()))
         except OcisyncError as exc:
             if exc.facts.get("status") == 416:  # nothing at or after the offset
-                return None, await self._known()
+                return None
             raise
-        info = info_from_headers(self._key, response.headers)
-        if self._info is not None and info.size != self._info.size:
+        if self._info is not None and info_from_headers(self._key, response.headers).size != self._info.size:
             raise StoreError(f"{self._key} at {self._client.where}: the object was replaced while it was read")
         if self._at and response.status != _PARTIAL:
             await self._skip_to(response)
-        return response, info
+        return response
 
     def _wanted(self) -> dict[str, str]:
         match = {"If-Match": self._info.etag} if self._info and self._info.etag else {}
@@ -104,7 +105,7 @@ class Download:
         await self._stack.aclose()
         if self._failures >= self._client.options.attempts:
             raise error_from_exception(exc, self._client.where, f"GET {self._key}") from exc
-        self._response, _ = await self._client.retrier.run(self._ask, self._client.retrier.reading)
+        self._response = await self._client.retrier.run(self._ask, self._client.retrier.reading)
 
 
 async def _skip(content: aiohttp.StreamReader, count: int) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 import anyio
+import botocore.session
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from anyio import to_thread
@@ -41,8 +42,8 @@ class S3Session:
     async def load(self) -> None:
         """Find credentials and make the client for control operations."""
         session = AioSession()
-        await to_thread.run_sync(_warm, session)
         options = self.options
+        await to_thread.run_sync(_warm, session, bool(options.access_key))
         self.region = options.region or session.get_config_variable("region") or _REGION
         self.control = await self._stack.enter_async_context(
             session.create_client(
@@ -123,13 +124,14 @@ def _tls(options: S3Options) -> ssl.SSLContext | bool:
         raise ConfigError(f"{options.ca}: cannot be read as a PEM file of certificate authorities: {exc}") from exc
 
 
-def _warm(session: AioSession) -> None:
-    """Read botocore's data files here, in a thread; its loader keeps them."""
-    loader = session.get_component("data_loader")
-    loader.load_service_model("s3", "service-2")
-    loader.load_service_model("s3", "endpoint-rule-set-1")
-    for name in ("endpoints", "partitions", "sdk-default-configuration", "_retry"):
-        loader.load_data(name)
+def _warm(session: AioSession, has_keys: bool) -> None:
+    """Let botocore read its data files, configuration and credentials in a thread, where that may take its time."""
+    plain = botocore.session.Session()
+    plain.register_component("data_loader", session.get_component("data_loader"))
+    plain.create_client("s3", region_name=_REGION, aws_access_key_id="warm", aws_secret_access_key="up")
+    _ = session.full_config
+    if not has_keys:
+        anyio.run(session.get_credentials)
 
 
 def _config(options: S3Options) -> AioConfig:

@@ -1,0 +1,32 @@
+"""A directory keeps both contracts."""
+
+from pathlib import Path
+
+import pytest
+
+from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.repository import StaticRepository
+from ocisync.stores.static.target import StaticRegistry
+from tests.contract.object_store_contract import ObjectStoreContract
+from tests.contract.target_contract import TargetContract
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DirectoryStore:
+    return DirectoryStore(tmp_path / "registry", fsync=False)
+
+
+class TestDirectoryStore(ObjectStoreContract):
+    @pytest.fixture
+    def store(self, tmp_path: Path) -> DirectoryStore:
+        return DirectoryStore(tmp_path / "registry", fsync=False)
+
+
+class TestStaticRepositoryInADirectory(TargetContract):
+    @pytest.fixture
+    def target(self, store: DirectoryStore) -> StaticRepository:
+        return StaticRegistry(store).repository("library/app")
+
+    @pytest.fixture
+    def neighbour(self, store: DirectoryStore) -> tuple[str, StaticRepository]:
+        return "other", StaticRegistry(store).repository("other")

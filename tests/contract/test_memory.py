@@ -1,0 +1,12 @@
+"""The in-memory Target keeps the contract."""
+
+import pytest
+
+from ocisync.content.memory import MemoryRepository
+from tests.contract.target_contract import TargetContract
+
+
+class TestMemoryRepository(TargetContract):
+    @pytest.fixture
+    def target(self) -> MemoryRepository:
+        return MemoryRepository()

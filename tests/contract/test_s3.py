@@ -1,0 +1,60 @@
+"""A bucket on SeaweedFS keeps both contracts."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from ocisync.stores.static.repository import StaticRepository
+from ocisync.stores.static.s3 import S3Store, open_s3
+from ocisync.stores.static.s3_options import S3Options
+from ocisync.stores.static.target import StaticRegistry
+from tests.contract.object_store_contract import ObjectStoreContract
+from tests.contract.target_contract import TargetContract
+from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
+
+
+def options_for(bucket: Bucket, **changes: object) -> S3Options:
+    """How to reach a test's bucket."""
+    given = {"endpoint": bucket.endpoint, "region": REGION, "path_style": True} | changes
+    return S3Options(bucket.name, access_key=ACCESS_KEY, secret_key=SECRET_KEY, **given)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def store(bucket: Bucket) -> AsyncIterator[S3Store]:
+    async with open_s3(options_for(bucket)) as opened:
+        yield opened
+
+
+class TestS3Store(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self, bucket: Bucket) -> AsyncIterator[S3Store]:
+        async with open_s3(options_for(bucket)) as opened:
+            yield opened
+
+
+class TestS3StoreBelowAPrefix(ObjectStoreContract):
+    @pytest.fixture
+    async def store(self, bucket: Bucket) -> AsyncIterator[S3Store]:
+        async with open_s3(options_for(bucket, prefix="/mirror/")) as opened:
+            yield opened
+
+
+class TestStaticRepositoryOnS3(TargetContract):
+    @pytest.fixture
+    def target(self, store: S3Store) -> StaticRepository:
+        return StaticRegistry(store).repository("library/app")
+
+    @pytest.fixture
+    def neighbour(self, store: S3Store) -> tuple[str, StaticRepository]:
+        return "other", StaticRegistry(store).repository("other")
+
+
+class TestStaticRepositoryOnS3InParts(TargetContract):
+    """Everything above a MiB goes in parts."""
+
+    @pytest.fixture
+    async def target(self, bucket: Bucket) -> AsyncIterator[StaticRepository]:
+        mib = 1024 * 1024
+        in_parts = options_for(bucket, multipart_threshold=mib, part_size=mib, part_memory=2 * mib)
+        async with open_s3(in_parts) as store:
+            yield StaticRegistry(store).repository("library/app")
