@@ -49,15 +49,17 @@ CONVERT = textwrap.dedent(
 
 def big_archive(path: Path, *, packed: bool = False) -> Path:
     """A docker-archive with two layers that are SIZE together; compressible by half."""
-    with gzip.open(path, "wb", compresslevel=1) if packed else path.open("wb") as out:
-        with tarfile.open(fileobj=out, mode="w|") as archive:
-            diff_ids = [_add_layer(archive, number) for number in range(2)]
-            config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": diff_ids}})
-            listed = json.dumps([{"Config": "c.json", "RepoTags": None, "Layers": ["0.tar", "1.tar"]}])
-            for name, text in (("c.json", config), ("manifest.json", listed)):
-                info = tarfile.TarInfo(name)
-                info.size = len(text)
-                archive.addfile(info, io.BytesIO(text.encode()))
+    with (
+        gzip.open(path, "wb", compresslevel=1) if packed else path.open("wb") as out,
+        tarfile.open(fileobj=out, mode="w|") as archive,
+    ):
+        diff_ids = [_add_layer(archive, number) for number in range(2)]
+        config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"diff_ids": diff_ids}})
+        listed = json.dumps([{"Config": "c.json", "RepoTags": None, "Layers": ["0.tar", "1.tar"]}])
+        for name, text in (("c.json", config), ("manifest.json", listed)):
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
     return path
 
 
@@ -94,7 +96,7 @@ class _Reader:
 @pytest.mark.parametrize("packed", [False, True])
 def test_fault_67_a_big_archive_is_converted_in_flat_memory(tmp_path: Path, packed: bool) -> None:
     path = big_archive(tmp_path / "big.tar", packed=packed)
-    command = [sys.executable, "-c", CONVERT, path, tmp_path, tmp_path / "layout"]
+    command: list[str | Path] = [sys.executable, "-c", CONVERT, path, tmp_path, tmp_path / "layout"]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=100)
     digest, peak = done.stdout.split()
     assert digest.startswith("sha256:")
@@ -102,7 +104,7 @@ def test_fault_67_a_big_archive_is_converted_in_flat_memory(tmp_path: Path, pack
 
 
 @pytest.mark.anyio
-async def test_fault_60_the_loop_answers_while_an_archive_is_converted(tmp_path: Path) -> None:
+async def test_the_loop_answers_while_an_archive_is_converted(tmp_path: Path) -> None:
     path = await anyio.to_thread.run_sync(lambda: big_archive(tmp_path / "big.tar"))
     longest = 0.0
     finished = anyio.Event()
