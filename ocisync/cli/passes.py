@@ -12,6 +12,7 @@ from ocisync.cli.text import printable, size_text, table, time_text
 from ocisync.config.load import load_config
 from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.passes import PassReport
+from ocisync.sync.plan import Action
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 from ocisync.wiring.passes import PlannedPass, plan_once, rule_statuses, run_once_with
 from ocisync.wiring.session import run_async
@@ -156,13 +157,14 @@ def _plan_json(plan: PlannedPass) -> dict[str, object]:
 
 
 def _plan_text(plan: PlannedPass) -> str:
+    work = [one for one in plan.tags if one.planned.action is not Action.SKIP]
     rows = [("ACTION", "TARGET", "REASON")]
     rows += [
-        (one.planned.action.value, f"{one.target}:{one.planned.tag}", printable(one.planned.reason))
-        for one in plan.tags
+        (one.planned.action.value, f"{one.target}:{one.planned.tag}", printable(one.planned.reason)) for one in work
     ]
     rows += [("take", f"{rule}: {printable(key)}", printable(reason)) for rule, key, reason in plan.inputs]
     lines = [table(rows) if len(rows) > 1 else "nothing to do"]
+    lines += [f"{len(plan.tags) - len(work)} of {len(plan.tags)} tags are unchanged"] if plan.tags else []
     lines += [f"warning: {printable(warning)}" for warning in plan.warnings]
     lines += [f"{what}: {printable(failure.message)} [{failure.code}]" for what, failure in plan.failures.items()]
     return "\n".join(lines)

@@ -22,7 +22,9 @@ class LineProgress(Progress):
     """One line per tag, for logs and pipes."""
 
     def tag_finished(self, target: str, tag: str, verdict: str) -> None:
-        """Say what became of a tag."""
+        """Say what became of a tag, unless nothing did."""
+        if verdict == "unchanged":
+            return
         print(f"{target.removeprefix('target:')}:{tag} {verdict}", file=sys.stderr, flush=True)
 
 
@@ -53,8 +55,10 @@ class TerminalProgress(Progress):
         self._bars.stop()
 
     def tag_finished(self, target: str, tag: str, verdict: str) -> None:
-        """Print above the bars what became of a tag."""
-        mark = {"copied": "[green]copied[/]", "unchanged": "[dim]unchanged[/]"}.get(verdict, f"[red]{verdict}[/]")
+        """Print above the bars what became of a tag, unless nothing did."""
+        if verdict == "unchanged":
+            return
+        mark = "[green]copied[/]" if verdict == "copied" else f"[red]{verdict}[/]"
         self.console.print(f"{target.removeprefix('target:')}:{tag} {mark}", highlight=False)
 
     def blob_started(self, desc: Descriptor) -> None:

@@ -60,6 +60,18 @@ class Lookout:
         self._seen: Mapping[str, Sighting] = {}
         self._said: Mapping[str, str] = {}
 
+    async def plan(self) -> Look:
+        """What would be taken now, due or not; nothing is changed.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        found = await run_file(partial(scan, self._rule))
+        moment = Moment(self._monotonic(), self._now())
+        self._seen = observe(self._seen, found.entries, moment.monotonic)
+        inputs, _ = group(found.entries, self._rule.layout)
+        return self._decide(inputs, await self._inputs.of_rule(self._rule.name), moment, use_back_off=False)
+
     async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> Look:
         """Look once; inputs whose keys are `busy` are left out.
 

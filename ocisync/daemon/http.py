@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
+from ocisync.daemon.rules import RuleStatus
 
 _PLAIN = "text/plain"
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -30,6 +31,10 @@ class HealthView(Protocol):
 
     def status(self) -> Mapping[str, object]:
         """Rules and queue as a document for JSON; no secret is in it."""
+        ...
+
+    def rule_statuses(self) -> Mapping[str, RuleStatus]:
+        """How every rule fares, for the metrics."""
         ...
 
     def trigger(self, rule: str) -> bool:
@@ -72,6 +77,8 @@ class _Pages:
 
     async def metrics(self, _: web.Request) -> web.Response:
         """A page for Prometheus."""
+        for rule, status in self._health.rule_statuses().items():
+            self._metrics.observe_rule(rule, status)
         return web.Response(body=self._metrics.render(), headers=_HEADERS | {"Content-Type": CONTENT_TYPE})
 
     async def status(self, _: web.Request) -> web.Response:

@@ -17,9 +17,10 @@ from ocisync.config.models import Config
 from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.generation import Observers
 from ocisync.daemon.http import daemon_app
-from ocisync.daemon.lock import hold_daemon_lock
+from ocisync.daemon.lock import daemon_lock
 from ocisync.daemon.metrics import Metrics
 from ocisync.daemon.notify import Notifier
+from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.service import Service, obey_signals
 from ocisync.daemon.state import State, open_state
 from ocisync.errors import OcisyncError
@@ -87,15 +88,18 @@ class _Health:
         generation = self.service.generation
         if generation is None:
             return {"rules": {}, "queue": {"waiting": 0, "running": []}}
-        statuses = generation.scheduler.statuses()
         return {
-            "rules": {rule: asdict(status) for rule, status in statuses.items()},
+            "rules": {rule: asdict(status) for rule, status in self.rule_statuses().items()},
             "drops": [rule.name for rule in generation.rules.drops],
             "queue": {
                 "waiting": generation.queue.depth,
                 "running": [f"{job.rule}: {job.lock_name}" for job in generation.queue.running],
             },
         }
+
+    def rule_statuses(self) -> Mapping[str, RuleStatus]:
+        """How every sync rule fares."""
+        return self.service.generation.scheduler.statuses() if self.service.generation else {}
 
     def trigger(self, rule: str) -> bool:
         """Make a sync rule run now."""
@@ -114,15 +118,14 @@ async def running_daemon(
     if config is None:
         config = await anyio.to_thread.run_sync(_load, file)
     _warn(config)
-    with hold_daemon_lock(config.daemon.state):
-        async with open_state(config.daemon.state) as state:
-            daemon = _assembled(file, config, state, progress)
-            async with _pages(config, daemon), anyio.create_task_group() as tasks:
-                tasks.start_soon(daemon.notifier.keep_alive)
-                tasks.start_soon(_run, daemon.service, tasks.cancel_scope)
-                await daemon.service.started()
-                yield daemon
-                await _finish(daemon.service)
+    async with daemon_lock(config.daemon.state), open_state(config.daemon.state) as state:
+        daemon = _assembled(file, config, state, progress)
+        async with _pages(config, daemon), anyio.create_task_group() as tasks:
+            tasks.start_soon(daemon.notifier.keep_alive)
+            tasks.start_soon(_run, daemon.service, tasks.cancel_scope)
+            await daemon.service.started()
+            yield daemon
+            await _finish(daemon.service)
 
 
 def _assembled(file: Path, config: Config, state: State, progress: Progress | None) -> Daemon:

@@ -81,7 +81,7 @@ async def _plan_job(job: Job, tools: Tools, plan: PlannedPass) -> None:
 async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:
     for rule in rules.drops:
         try:
-            look = await Lookout(rule, state.inputs, time.time, time.monotonic).look(use_back_off=False)
+            look = await Lookout(rule, state.inputs, time.time, time.monotonic).plan()
         except OcisyncError as exc:
             plan.failures[rule.name] = failure_of(exc)
             continue

@@ -18,6 +18,7 @@ from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Ope
 from ocisync.content.verify import Verifier, update
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
+from ocisync.daemon.rules import RuleStatus
 from ocisync.errors import ConfigError, NetworkError, StoreError
 from ocisync.serve.app import registry_app, registry_routes, serve
 from ocisync.spec.digest import Digest, sha256
@@ -263,6 +264,9 @@ class Ready:
         return []
 
     def status(self) -> dict[str, object]:
+        return {}
+
+    def rule_statuses(self) -> dict[str, RuleStatus]:
         return {}
 
     def trigger(self, rule: str) -> bool:

@@ -12,6 +12,7 @@ from aiohttp import ClientSession, web
 
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
+from ocisync.daemon.rules import RuleStatus
 from ocisync.serve.app import serve
 
 TOKEN = "a long secret"
@@ -29,6 +30,9 @@ class Daemon:
 
     def status(self) -> Mapping[str, object]:
         return {"rules": {"library/alpine": {"failures": 0}}, "queue": {"waiting": 0}}
+
+    def rule_statuses(self) -> Mapping[str, RuleStatus]:
+        return {"library/alpine": RuleStatus(last_success=1_700_000_000.0, failures=2)}
 
     def trigger(self, rule: str) -> bool:
         if rule != "library/alpine":
@@ -81,6 +85,8 @@ async def test_metrics_are_prometheus_text() -> None:
         status, headers, text = await client.ask("/metrics")
     assert (status, headers["Content-Type"]) == (200, CONTENT_TYPE)
     assert "ocisync_build_info{" in text
+    assert 'ocisync_rule_consecutive_failures{rule="library/alpine"} 2.0' in text
+    assert 'ocisync_rule_last_success_timestamp_seconds{rule="library/alpine"} 1.7e+09' in text
 
 
 async def test_status_is_json() -> None:
