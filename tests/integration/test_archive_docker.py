@@ -27,7 +27,7 @@ from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchi
 from ocisync.stores.archive.layout import open_oci_layout
 from ocisync.stores.archive.write import open_layout_target
 from tests.integration.archives import Entry, Sink, take, write_tar
-from tests.servers.images import Image, digest_of, docker_archive, image_of, make_image, tar
+from tests.servers.images import Image, digest_of, docker_archive, image_of, make_image, noise, tar
 from tests.servers.skopeo import skopeo
 
 pytestmark = pytest.mark.anyio
@@ -57,7 +57,7 @@ def entries(image: Image, *, layers: dict[str, bytes] | None = None, tags: list[
 
 
 async def test_what_skopeo_wrote_is_converted_and_read_back_by_skopeo(tmp_path: Path) -> None:
-    image = make_image(size=300_000, layers=3)
+    image = make_image(size=2_500_000, layers=2)  # more than two blocks each
     docker_archive(tmp_path / "made.tar", {"example/app:1": image})
     await anyio.to_thread.run_sync(
         skopeo, "copy", f"docker-archive:{tmp_path}/made.tar", f"docker-archive:{tmp_path}/skopeo.tar:example/app:2"
@@ -91,6 +91,10 @@ async def test_what_skopeo_wrote_is_converted_and_read_back_by_skopeo(tmp_path: 
         again = await take(back)
     layers = {digest for digest, (desc, _) in again.content.items() if "layer" in desc.media_type}
     assert layers == {layer.digest for layer in parse_manifest(made.data or b"").layers}
+    bundle = ("umoci", "unpack", "--rootless", "--image", f"{tmp_path}/layout:2", f"{tmp_path}/bundle")
+    await anyio.run_process(bundle)
+    unpacked = tmp_path / "bundle" / "rootfs" / "image" / "1"
+    assert await anyio.Path(unpacked).read_bytes() == noise(2_500_000, "image/1")
 
 
 async def test_one_archive_gives_the_same_digests_everywhere(tmp_path: Path) -> None:

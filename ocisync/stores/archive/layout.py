@@ -16,7 +16,7 @@ import structlog
 from ocisync.content.decompress import Caps
 from ocisync.content.protocols import ByteStream
 from ocisync.content.tar_index import TarLimits
-from ocisync.content.threads import run_file, stream_region
+from ocisync.content.threads import region_opener, run_file
 from ocisync.errors import ArchiveError, Handling, InputError, InvalidName, ManifestError, NotFound, UnsupportedManifest
 from ocisync.spec.descriptor import Descriptor, descriptor_from_json
 from ocisync.spec.digest import Digest, algorithm, hex_of, is_digest
@@ -78,8 +78,8 @@ class LayoutSource:
         return tuple(entry.names for entry in self._entries)
 
     async def tags(self) -> Sequence[str]:
-        """Every name, as `resolve` takes it."""
-        return sorted({name for entry in self._entries for name in entry.names})
+        """The name of every entry that has one, the full one where it has two, as `resolve` takes it."""
+        return sorted({entry.names[0] for entry in self._entries if entry.names})
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor that index.json, or for other digests the blob, gives.
@@ -107,11 +107,8 @@ class LayoutSource:
                     f"{self._files.where}: {desc.digest} is named but not in the layout: write it again",
                     handling=Handling.QUARANTINE,
                 )
-            stream = stream_region(region)
-            try:
+            async with region_opener(region)() as stream:
                 yield stream
-            finally:
-                await stream.aclose()
 
     async def _by_digest(self, digest: Digest) -> Descriptor:
         for entry in self._entries:

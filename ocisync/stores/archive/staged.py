@@ -41,6 +41,13 @@ class StagedFile:
         except OSError as exc:
             raise self._error(exc) from exc
 
+    def read_at(self, offset: int, length: int) -> bytes:
+        """Exactly `length` bytes of what was written."""
+        data = os.pread(self._fd, length, offset)
+        if len(data) != length:
+            raise DiskError(f"{self._path}: the unfinished file lost its end")
+        return data
+
     def cut(self, size: int) -> None:
         """Forget what was written after the first `size` bytes."""
         os.ftruncate(self._fd, size)

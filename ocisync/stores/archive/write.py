@@ -1,5 +1,7 @@
 """OCI layouts as targets: a directory that others may read and write meanwhile, or a tar that appears when it is whole.
 
+Both can be read back while they are written.
+
 Spec: image-spec v1.1, image-layout.md.
 """
 
@@ -8,7 +10,7 @@ from __future__ import annotations
 import fcntl
 import json
 import tarfile
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
 from functools import partial
@@ -16,9 +18,10 @@ from pathlib import Path
 
 import anyio
 
+from ocisync.content.files import Region
 from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import Opener
-from ocisync.content.threads import run_file
+from ocisync.content.protocols import BlobStore, ByteStream, Opener
+from ocisync.content.threads import region_opener, run_file
 from ocisync.content.verify import checked_bytes, verified
 from ocisync.errors import DiskError, NotFound
 from ocisync.spec import media_types
@@ -34,7 +37,7 @@ _LOCK_FILE = ".ocisync.lock"
 
 
 class LayoutTarget:
-    """A Target over a layout directory; index.json is written last, under a lock."""
+    """A Target and Source over a layout directory; index.json is written last, under a lock."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -49,10 +52,24 @@ class LayoutTarget:
         """Store verified content under its digest."""
         path = self._root / blob_path(desc.digest)
         await run_file(partial(_make_folder, path.parent))
-        async with _staged(path) as staged, opener() as stream:
+        async with _staged(path) as staged, _content(desc, opener)() as stream:
             async for chunk in verified(stream, desc):
                 await run_file(partial(staged.write, chunk))
             await run_file(staged.commit)
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream a blob."""
+        async with self._files.open(blob_path(desc.digest)) as region:
+            if region is None:
+                raise NotFound(f"{self._root}: {desc.digest}: not in the layout")
+            async with region_opener(region)() as stream:
+                yield stream
+
+    async def tags(self) -> Sequence[str]:
+        """Every name in index.json."""
+        entries = await run_file(partial(_read_index, self._root))
+        return sorted({entry.names[0] for entry in entries if entry.names})
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of a name in index.json, or of a manifest by its digest."""
@@ -67,41 +84,53 @@ class LayoutTarget:
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
         """Store the manifests and point names at them."""
-        for desc in tags.values():
-            if not await self.exists(desc):
-                await self.push(desc, bytes_opener(checked_bytes(desc.data or b"", desc)))
+        await _push_manifests(self, tags.values())
         await run_file(partial(_update_index, self._root, tags))
 
 
 class OciArchiveTarget:
-    """A Target over a tar that is being written; blobs go in one after the other, each once."""
+    """A Target and Source over a tar that is being written; blobs go in one after the other, each once."""
 
     def __init__(self, staged: StagedFile) -> None:
         self._staged = staged
         self._writing = anyio.Lock()
-        self._sizes: dict[Digest, int] = {}
+        self._regions: dict[Digest, Region] = {}
         self._manifests: dict[Digest, Descriptor] = {}
         self._tags: dict[str, Descriptor] = {}
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether the blob has been written."""
-        return self._sizes.get(desc.digest) == desc.size
+        region = self._regions.get(desc.digest)
+        return region is not None and region.size == desc.size
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Append verified content; what turns out wrong is cut off again."""
+        content = _content(desc, opener)
         async with self._writing:
             if await self.exists(desc):
                 return
             start = self._staged.size
             try:
-                await self._append(desc, opener)
+                region = await self._append(desc, content)
             except BaseException:
                 with anyio.CancelScope(shield=True):
                     await run_file(partial(self._staged.cut, start))
                 raise
-        self._sizes[desc.digest] = desc.size
+            self._regions[desc.digest] = region
         if desc.is_manifest:
             self._manifests[desc.digest] = desc
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream a blob that was written."""
+        if desc.digest not in self._regions:
+            raise NotFound(f"{desc.digest}: not in the archive that is being written")
+        async with region_opener(self._regions[desc.digest])() as stream:
+            yield stream
+
+    async def tags(self) -> Sequence[str]:
+        """Every name given so far."""
+        return sorted(self._tags)
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of a name or of a manifest that was written."""
@@ -112,10 +141,8 @@ class OciArchiveTarget:
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
         """Store the manifests and name them; the names are written when the archive is closed."""
-        for tag, desc in tags.items():
-            if not await self.exists(desc):
-                await self.push(desc, bytes_opener(checked_bytes(desc.data or b"", desc)))
-            self._tags[tag] = desc
+        await _push_manifests(self, tags.values())
+        self._tags.update(tags)
 
     async def finish(self) -> None:
         """Write what leads to the blobs, and give the archive its name."""
@@ -125,12 +152,14 @@ class OciArchiveTarget:
         await run_file(partial(self._staged.write, bytes(2 * tarfile.BLOCKSIZE)))
         await run_file(self._staged.commit)
 
-    async def _append(self, desc: Descriptor, opener: Opener) -> None:
+    async def _append(self, desc: Descriptor, opener: Opener) -> Region:
         await run_file(partial(self._staged.write, _header(blob_path(desc.digest), desc.size)))
+        region = Region(self._staged, self._staged.size, desc.size)
         async with opener() as stream:
             async for chunk in verified(stream, desc):
                 await run_file(partial(self._staged.write, chunk))
         await run_file(partial(self._staged.write, _padding(desc.size)))
+        return region
 
 
 @asynccontextmanager
@@ -155,6 +184,17 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
         target = OciArchiveTarget(staged)
         yield target
         await target.finish()
+
+
+async def _push_manifests(target: BlobStore, manifests: Iterable[Descriptor]) -> None:
+    for desc in manifests:
+        if not await target.exists(desc):
+            await target.push(desc.with_data(desc.data or b""), bytes_opener(b""))
+
+
+def _content(desc: Descriptor, opener: Opener) -> Opener:
+    """Where the bytes come from: the descriptor, when it carries them."""
+    return opener if desc.data is None else bytes_opener(checked_bytes(desc.data, desc))
 
 
 @asynccontextmanager
