@@ -45,11 +45,12 @@ class S3Target(Section):
     ca: FilePath | None = Field(
         None, description="A PEM file of certificate authorities to trust beside the system's own."
     )
+    multipart_threshold: Size = Field(GIB, ge=5 * MIB, le=5 * GIB, description="Larger blobs are sent in parts.")
     part_size: Size = Field(
         16 * MIB,
         ge=5 * MIB,
         le=5 * GIB,
-        description="Larger blobs are sent in parts of this size, or larger ones when 10,000 parts would not do.",
+        description="How large the parts are; larger when 10,000 of them would not do.",
     )
     concurrency: int = Field(16, ge=1, le=256, description="Most requests to the service at one time.")
     connect_timeout: Duration = Field(10.0, gt=0, description="Longest wait for a connection and its TLS handshake.")

@@ -51,6 +51,7 @@ def s3_options(settings: S3Target) -> S3Options:
         secret_key=_revealed(settings.secret_access_key),
         session_token=_revealed(settings.session_token),
         ca=settings.ca,
+        multipart_threshold=settings.multipart_threshold,
         part_size=settings.part_size,
         concurrency=settings.concurrency,
         attempts=settings.retries + 1,
