@@ -72,6 +72,7 @@ class RegistryRepository:
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is here; what the registry will not tell counts as absent."""
+        parse_digest(desc.digest)
         return await (self._manifests if desc.is_manifest else self._uploads).exists(desc)
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
@@ -84,6 +85,7 @@ class RegistryRepository:
 
     async def mount(self, desc: Descriptor, from_repository: str) -> bool:
         """Whether the blob is now here, taken from another repository of this host."""
+        parse_digest(desc.digest)
         return await self._uploads.mount(desc, parse_name(from_repository))
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:

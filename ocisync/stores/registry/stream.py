@@ -119,6 +119,7 @@ class ResumingStream:
         if answer.status == 206 and start == 0:
             raise RegistryError(f"{self._desc.digest}: a part (status 206) came where the whole was asked for")
         right = found and int(found[1]) == start and int(found[2]) == size - 1 and found[3] in ("*", str(size))
+        right = right and answer.content_length in (None, size - start)
         return start if answer.status == 206 and right else None
 
 
