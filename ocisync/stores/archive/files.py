@@ -148,9 +148,11 @@ def _placed(exc: OcisyncError, where: str) -> OcisyncError:
 
 def _open_beneath(root: Path, name: str) -> InputFile | None:
     path = root / name
-    if ".." in path.parts or not path.exists():
+    if ".." in path.parts:
         return None
     try:
         return InputFile(path)
     except InputError as exc:
-        raise ArchiveError(exc.message) from exc
+        if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise

@@ -209,7 +209,7 @@ async def _staged(path: Path) -> AsyncIterator[StagedFile]:
 
 def _make_layout(root: Path) -> None:
     _make_folder(root / "blobs" / "sha256")
-    if not (root / LAYOUT_FILE).exists():
+    if not (root / LAYOUT_FILE).is_file():
         write_file(root / LAYOUT_FILE, _LAYOUT)
 
 
@@ -221,8 +221,12 @@ def _make_folder(folder: Path) -> None:
 
 
 def _read_index(root: Path) -> tuple[Entry, ...]:
-    path = root / INDEX_FILE
-    return parse_index(path.read_bytes()) if path.exists() else ()
+    try:
+        return parse_index((root / INDEX_FILE).read_bytes())
+    except FileNotFoundError:
+        return ()
+    except OSError as exc:
+        raise DiskError(f"{root / INDEX_FILE}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
 
 
 def _update_index(root: Path, tags: Mapping[str, Descriptor]) -> None:
@@ -235,7 +239,11 @@ def _update_index(root: Path, tags: Mapping[str, Descriptor]) -> None:
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    with (root / _LOCK_FILE).open("a") as lock:
+    try:
+        lock = (root / _LOCK_FILE).open("a")
+    except OSError as exc:
+        raise DiskError(f"{root / _LOCK_FILE}: cannot be opened: {exc.strerror}", errno=exc.errno) from exc
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
