@@ -1,6 +1,7 @@
 """The command line as a user has it: a child process."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ _NO_AWS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
 _ROOT = Path(__file__).parents[2]
+_SERVED = re.compile(r"url=(http://[^/]+)/v2/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,25 @@ def run_ocisync(
             check=False,
         )
         return Finished(done.returncode, done.stdout, done.stderr, monotonic() - began)
+
+
+@contextmanager
+def started(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[Child]:
+    """`ocisync` as a child that runs on; killed at the block's end when it has not ended."""
+    with TemporaryDirectory() as folder:
+        child = Child(_command(arguments), Path(folder), _environment(env, folder), cwd)
+        try:
+            yield child
+        finally:
+            child.kill()
+
+
+@contextmanager
+def served(place: str | Path, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """`ocisync serve PLACE`; its URL, without a slash at the end."""
+    with started("serve", place, "--listen", "127.0.0.1:0", env=env) as child:
+        found = child.wait_until(lambda: _SERVED.search(child.output), "ocisync serve to listen")
+        yield found[1]
 
 
 @dataclass(slots=True)

@@ -11,7 +11,7 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from ocisync.errors import OcisyncError, RateLimited
+from ocisync.errors import OcisyncError, PreconditionFailed, RateLimited
 from ocisync.stores.static.s3_errors import EXPIRED
 from ocisync.stores.static.s3_session import S3Session
 
@@ -72,7 +72,8 @@ class Retrier:
                     reloaded = True
                     await self._session.reload(generation)
                     continue
-                if not exc.retryable or attempt >= self._options.attempts:
+                final = isinstance(exc, PreconditionFailed) or not exc.retryable  # a lost race is the caller's affair
+                if final or attempt >= self._options.attempts:
                     raise
                 await self._wait(exc, lane, attempt)
             else:
