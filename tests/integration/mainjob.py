@@ -30,7 +30,7 @@ class Place(Protocol):
         """The target's section of the configuration."""
         ...
 
-    def keys(self) -> list[str]:
+    def listing(self) -> list[str]:
         """Every key that clients may see, sorted."""
         ...
 
@@ -50,7 +50,7 @@ class Directory:
         """`type: static`."""
         return {"type": "static", "path": str(self.path)}
 
-    def keys(self) -> list[str]:
+    def listing(self) -> list[str]:
         """The files but for ocisync's own, by their path."""
         found = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
         return sorted(key for key in found if not key.startswith(".ocisync/"))
@@ -77,9 +77,10 @@ class BucketPlace:
         where: Json = {"bucket": self.bucket.name, "endpoint": self.endpoint or self.bucket.endpoint, "region": REGION}
         return {"type": "s3", "path_style": True} | where | keys | self.options
 
-    def keys(self) -> list[str]:
+    def listing(self) -> list[str]:
         """The objects but for ocisync's own."""
-        return [key for key in self.bucket.keys() if not key.startswith(".ocisync/")]
+        found = self.bucket.keys()
+        return [key for key in found if not key.startswith(".ocisync/")]
 
     def read(self, key: str) -> bytes | None:
         """An object's bytes."""
@@ -116,16 +117,16 @@ def readable(place: Place) -> Iterator[str]:
 
 def write_config(
     folder: Path,
-    targets: Mapping[str, Json],
+    targets: Mapping[str, Mapping[str, object]],
     *,
-    sync: Sequence[Json] = (),
-    drop: Sequence[Json] = (),
-    daemon: Json | None = None,
+    sync: Sequence[Mapping[str, object]] = (),
+    drop: Sequence[Mapping[str, object]] = (),
+    daemon: Mapping[str, object] | None = None,
     **sections: object,
 ) -> Path:
     """An `ocisync.yaml` in the folder, with a free port to listen on."""
     folder.mkdir(parents=True, exist_ok=True)
-    process = {"listen": f"127.0.0.1:{free_port()}", "state": str(folder / "state")} | (daemon or {})
+    process = {"listen": f"127.0.0.1:{free_port()}", "state": str(folder / "state")} | dict(daemon or {})
     rules = {"sync": list(sync), "drop": list(drop)}
     document = {"version": 1, "targets": dict(targets), "daemon": process, **rules, **sections}
     file = folder / "ocisync.yaml"
@@ -135,13 +136,13 @@ def write_config(
 
 def contents(place: Place) -> dict[str, bytes]:
     """Every key with its bytes."""
-    return {key: place.read(key) or b"" for key in place.keys()}
+    return {key: place.read(key) or b"" for key in place.listing()}
 
 
 def tags(place: Place, name: str) -> list[str]:
     """The tags that can be pulled, by their keys."""
     prefix = f"v2/{name}/manifests/"
-    found = (key.removeprefix(prefix) for key in place.keys() if key.startswith(prefix))
+    found = (key.removeprefix(prefix) for key in place.listing() if key.startswith(prefix))
     return sorted(reference for reference in found if ":" not in reference)
 
 

@@ -1,4 +1,4 @@
-"""The main job, end to end: what was dropped or mirrored is pulled byte-exact by skopeo, from a directory and from S3."""
+"""The main job, end to end: what was dropped or mirrored is pulled byte-exact by skopeo from both static targets."""
 
 import gzip
 import json
@@ -14,6 +14,7 @@ from tests.servers.images import (
     OCI_MANIFEST,
     Image,
     Index,
+    Json,
     docker_archive,
     make_image,
     make_index,
@@ -108,7 +109,8 @@ def test_images_of_a_registry_are_mirrored_byte_exact(
     docker = make_image("docker", docker=True, size=200_000)
     nested = make_index([*multi_platform("oci", size=50_000).children], annotations={"kept": "as it is"})
     docker_list = make_index([docker], docker=True)
-    for tag, image in {"docker": docker, "oci": nested, "list": docker_list}.items():
+    images: dict[str, Image | Index] = {"docker": docker, "oci": nested, "list": docker_list}
+    for tag, image in images.items():
         push(registry.client, "library/app", tag, image)
     with open_place(kind, tmp_path / "registry", s3) as place:
         rule = {"source": f"{registry.host}/library/app", "target": "out/mirror/app"}
@@ -130,7 +132,11 @@ def test_one_pass_serves_several_targets_and_a_registry(tmp_path: Path, registry
     image = make_image("shared", size=50_000)
     oci_archive(tmp_path / "drop/app.tar", {"team/app:2": image})
     with open_place("directory", tmp_path / "registry", s3) as local, open_place("s3", tmp_path, s3) as bucket:
-        targets = {"a": local.settings, "b": bucket.settings, "c": {"type": "registry", "url": registry.url}}
+        targets: dict[str, Json] = {
+            "a": local.settings,
+            "b": bucket.settings,
+            "c": {"type": "registry", "url": registry.url},
+        }
         drop = {"path": str(tmp_path / "drop"), "target": ["a", "b/below", "c"]}
         run_ocisync("once", "-c", write_config(tmp_path, targets, drop=[drop]), env=ENV).expect(0)
         assert walk(local, "team/app", "2").keys() == walk(bucket, "below/team/app", "2").keys()
