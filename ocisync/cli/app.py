@@ -75,7 +75,7 @@ def once(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
     """Do one pass of every rule; exit 0 all good, 1 some failed."""
     from ocisync.cli.passes import run_once
 
-    _logging(context, default="warning")
+    _logging(context)
     raise typer.Exit(run_once(_config_file(config), rules or [], as_json))
 
 
@@ -84,7 +84,7 @@ def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
     """Show what a pass would do and why, changing nothing."""
     from ocisync.cli.passes import show_plan
 
-    _logging(context, default="warning")
+    _logging(context)
     raise typer.Exit(show_plan(_config_file(config), rules or [], as_json))
 
 
@@ -93,7 +93,7 @@ def status(context: typer.Context, config: ConfigFile = None, as_json: AsJson = 
     """Show each rule's last success, last failure and next run."""
     from ocisync.cli.passes import show_status
 
-    _logging(context, default="warning")
+    _logging(context)
     raise typer.Exit(show_status(_config_file(config), as_json))
 
 
@@ -107,7 +107,7 @@ def copy(
     """Copy one image with all its platforms, digests unchanged."""
     from ocisync.cli.copying import copy_image
 
-    _logging(context, default="warning")
+    _logging(context)
     raise typer.Exit(copy_image(source, destination, _optional_config(config)))
 
 
@@ -122,7 +122,7 @@ def push(
     """Publish a folder of archives, one per platform, as one multi-arch image."""
     from ocisync.cli.copying import push_folder
 
-    _logging(context, default="warning")
+    _logging(context)
     raise typer.Exit(push_folder(folder, destination, tag, _optional_config(config)))
 
 
@@ -151,7 +151,7 @@ def inspect(
     """Show an image: platforms, sizes, layers, configuration."""
     from ocisync.cli.inspecting import show_image, show_raw
 
-    _logging(context, default="warning")
+    _logging(context)
     if raw:
         show_raw(reference, platform, _optional_config(config))
     else:
@@ -168,7 +168,7 @@ def tags(
     """List the tags of a repository or archive."""
     from ocisync.cli.inspecting import show_tags
 
-    _logging(context, default="warning")
+    _logging(context)
     show_tags(reference, as_json, _optional_config(config))
 
 
@@ -182,8 +182,23 @@ def digest(
     """Print the digest of an image, without pulling it."""
     from ocisync.cli.inspecting import show_digest
 
-    _logging(context, default="warning")
+    _logging(context)
     show_digest(reference, platform, _optional_config(config))
+
+
+@app.command()
+def doctor(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="A published registry: https://HOST, or https://HOST/NAME:TAG")],
+    client: Annotated[Optional[list[str]], typer.Option(help="Only this client counts; may be given again.")] = None,  # noqa: UP045
+    ca: Annotated[Optional[Path], typer.Option(help="A PEM file of authorities to trust as well.")] = None,  # noqa: UP045
+    as_json: AsJson = False,
+) -> None:
+    """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail."""
+    from ocisync.cli.doctoring import show_diagnosis
+
+    _logging(context, default="warning")
+    raise typer.Exit(show_diagnosis(url, client or [], as_json, ca))
 
 
 @app.command()
@@ -206,7 +221,7 @@ def demo(
     """Show the main job on this machine: archives dropped, published, served, mirrored, pulled back and checked."""
     from ocisync.cli.demo import run_demo
 
-    _logging(context, default="warning")
+    _logging(context)
     raise typer.Exit(run_demo(once, folder))
 
 
@@ -249,7 +264,8 @@ def _optional_config(given: Path | None) -> Path | None:
     return next((place for place in CONFIG_PLACES if place.is_file()), None)
 
 
-def _logging(context: typer.Context, default: LogLevel) -> None:
+def _logging(context: typer.Context, default: LogLevel = "error") -> None:
+    """Commands tell their failures themselves, so little is logged beside them."""
     from ocisync.logs import configure_logging
 
     level, form = context.obj

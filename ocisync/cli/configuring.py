@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ocisync.cli.text import counted
 from ocisync.config.load import load_config
 from ocisync.config.starter import starter_text
 from ocisync.errors import ConfigError
@@ -30,4 +31,9 @@ def check(file: Path) -> None:
     config = load_config(file)
     for warning in config.warnings:
         print(f"warning: {warning}")
-    print(f"{file}: valid; {len(config.targets)} targets, {len(config.drop)} drop rules, {len(config.sync)} sync rules")
+    parts = (
+        counted(len(config.targets), "target"),
+        counted(len(config.drop), "drop rule"),
+        counted(len(config.sync), "sync rule"),
+    )
+    print(f"{file}: valid; {', '.join(parts)}")

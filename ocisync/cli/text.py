@@ -32,3 +32,8 @@ def table(rows: Sequence[tuple[str, ...]]) -> str:
 def printable(text: object) -> str:
     """Text that came from outside, without control characters that could move a terminal's cursor."""
     return "".join(char if char.isprintable() else "?" for char in str(text))
+
+
+def counted(number: int, noun: str) -> str:
+    """A number and its noun, in the singular or plural."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

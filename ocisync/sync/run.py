@@ -157,4 +157,4 @@ def _log_finished(report: JobReport) -> None:
     if report.failure is None:
         log.info("job.finished", **facts)
     else:
-        log.error("job.failed", code=report.failure.code, error=report.failure.message, **facts)
+        log.warning("job.failed", code=report.failure.code, error=report.failure.message, **facts)

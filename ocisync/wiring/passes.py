@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 from ocisync.config.models import Config
 from ocisync.daemon.drop_look import Lookout
 from ocisync.daemon.generation import RuleSet
+from ocisync.daemon.input_records import InputRecord, InputState
 from ocisync.daemon.passes import PassReport, run_pass
 from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.state import State, open_state
@@ -65,7 +66,24 @@ async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
 async def rule_statuses(config: Config) -> dict[str, RuleStatus]:
     """What the state remembers of each rule."""
     async with open_state(config.daemon.state, read_only=True) as state:
-        return {rule.name: await state.rules.rule_status(rule.name) or RuleStatus() for rule in config.sync}
+        drops = {rule.name: _drop_status((await state.inputs.of_rule(rule.name)).values()) for rule in config.drop}
+        syncs = {rule.name: await state.rules.rule_status(rule.name) or RuleStatus() for rule in config.sync}
+        return drops | syncs
+
+
+def _drop_status(records: Collection[InputRecord]) -> RuleStatus:
+    """A drop rule's inputs, told as a rule's status: what was published last, and what is refused or tried again."""
+    done = [record for record in records if record.state is InputState.DONE]
+    failed = sorted((record for record in records if record.state is not InputState.DONE), key=lambda one: one.at)
+    last = failed[-1] if failed else None
+    return RuleStatus(
+        last_success=max((record.at for record in done), default=None),
+        last_failure=last.at if last else None,
+        code=last.code if last else "",
+        message=f"{last.key}: {last.message}" if last else "",
+        failures=len(failed),
+        next_due=min((record.due for record in failed if record.state is InputState.WAITING), default=None),
+    )
 
 
 async def _plan_job(job: Job, tools: Tools, plan: PlannedPass) -> None:
