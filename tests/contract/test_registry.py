@@ -4,13 +4,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import Target
 from ocisync.stores.registry.client import RegistryClient, open_registries
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository
-from tests.contract.graphs import described
-from tests.contract.target_contract import BIG, TargetContract, read_all
+from tests.contract.target_contract import TargetContract
 from tests.servers.docker_registry import DockerRegistry
 
 FAST = RegistryOptions(first_wait=0.01, idle_timeout=5.0)

@@ -1,12 +1,13 @@
 """A bucket on SeaweedFS keeps both contracts."""
 
+import random
 from collections.abc import AsyncIterator
 
 import pytest
 
 from ocisync.stores.static.repository import StaticRepository
 from ocisync.stores.static.s3 import S3Store, open_s3
-from ocisync.stores.static.s3_options import S3Options
+from ocisync.stores.static.s3_options import MIB, S3Options
 from ocisync.stores.static.target import StaticRegistry
 from tests.contract.object_store_contract import ObjectStoreContract
 from tests.contract.target_contract import TargetContract
@@ -50,11 +51,12 @@ class TestStaticRepositoryOnS3(TargetContract):
 
 
 class TestStaticRepositoryOnS3InParts(TargetContract):
-    """Everything above a MiB goes in parts."""
+    """What is large goes in three parts."""
+
+    big = random.Random(3).randbytes(11 * MIB + 5)
 
     @pytest.fixture
     async def target(self, bucket: Bucket) -> AsyncIterator[StaticRepository]:
-        mib = 1024 * 1024
-        in_parts = options_for(bucket, multipart_threshold=mib, part_size=mib, part_memory=2 * mib)
+        in_parts = options_for(bucket, multipart_threshold=MIB, part_size=5 * MIB, part_memory=10 * MIB)
         async with open_s3(in_parts) as store:
             yield StaticRegistry(store).repository("library/app")
