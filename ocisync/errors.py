@@ -28,8 +28,7 @@
     └── InputError               a dropped input cannot be published                     input.invalid
         └── InputChanged         it was replaced or cut while it was read                input.changed
 
-`code` is stable: logs, metrics and reports carry it. `handling` says what a job's edge does with the error (FAULTS: retry,
-quarantine, fail, exit).
+`code` is stable: logs, metrics and reports carry it. `handling` says what a job's edge does with the error.
 """
 
 from __future__ import annotations

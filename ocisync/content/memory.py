@@ -1,4 +1,4 @@
-"""A whole repository in memory: the smallest store that keeps the seam's promises, for tests and for reading the seam."""
+"""A whole repository in memory: the smallest store that keeps the seam's promises, for tests and for readers."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ No message holds a query, a token or a control character.
 from __future__ import annotations
 
 import json
+import os
 import ssl
 
 import aiohttp
@@ -42,6 +43,8 @@ def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
         return Truncated(f"{where}: the body ended too early", host=url.host)
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
         return NetworkError(f"{where}: the name {url.host} was not found", host=url.host)
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        return NetworkError(f"{where}: cannot connect: {_reason(exc)}", host=url.host)
     if isinstance(exc, aiohttp.ClientResponseError):
         return NetworkError(f"{where}: the answer is not HTTP: {_reason(exc)}", host=url.host)
     return NetworkError(f"{where}: {_reason(exc)}", host=url.host)
@@ -97,7 +100,8 @@ def _is_certificate(exc: Exception) -> bool:
 def _reason(exc: Exception) -> str:
     inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None)
     if isinstance(inner, OSError):
-        return printable(inner.strerror or str(inner) or type(inner).__name__)
+        plain = os.strerror(inner.errno) if inner.errno else ""  # the loop's own text repeats the address
+        return printable(plain or inner.strerror or str(inner) or type(inner).__name__)
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without an answer"
     if isinstance(exc, aiohttp.ClientResponseError):
