@@ -6,7 +6,7 @@ A `Copier` serves one target repository during one job. What it copies becomes v
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -17,7 +17,7 @@ from ocisync.content.concurrency import Once, for_each
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ByteStream, Fetcher, Mounter, Opener, Target
 from ocisync.content.verify import read_manifest
-from ocisync.errors import LimitExceeded, ManifestError, NotFound
+from ocisync.errors import LimitExceeded, ManifestError, NotFound, VerificationError
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -163,9 +163,10 @@ class Copier:
 
     async def _send(self, desc: Descriptor, opener: Opener) -> None:
         self.tools.progress.blob_started(desc)
+        push = functools.partial(self.target.push, desc, functools.partial(self._watched, desc, opener))
         try:
             async with self._slots:
-                await self.target.push(desc, functools.partial(self._watched, desc, opener))
+                await _tried_twice(push)
         finally:
             self.tools.progress.blob_finished(desc)
         self.traffic.blobs += 1
@@ -190,6 +191,15 @@ class Copier:
         except BaseException:
             self.tools.progress.blob_moved(desc, -moved)
             raise
+
+
+async def _tried_twice(push: Callable[[], Awaitable[None]]) -> None:
+    """Bytes may be damaged on their way: what does not verify is read once more before it is given up."""
+    try:
+        await push()
+    except VerificationError as exc:
+        log.warning("blob.damaged", code=exc.code, error=exc.message)
+        await push()
 
 
 def _stays_away(desc: Descriptor) -> bool:

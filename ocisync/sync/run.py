@@ -101,7 +101,7 @@ class _Run:
             self.report.traffic,
             validates=policy.validates,
             held=dict(stored.sizes) if stored else None,
-            is_empty=not facts.present and stored is None,
+            is_empty=facts.is_empty,
         )
 
     def _settle(self, plan: Iterable[PlannedTag]) -> list[PlannedTag]:
@@ -124,18 +124,22 @@ class _Run:
         async with anyio.create_task_group() as group:
             group.start_soon(publish_ready, receive, copier, self._done)
             async with send:
-                await for_each(work, lambda planned: self._bring(planned, copier, send), self.tools.limits.images)
+                await for_each(_by_root(work), lambda tags: self._bring(tags, copier, send), self.tools.limits.images)
 
-    async def _bring(self, planned: PlannedTag, copier: Copier, ready: MemoryObjectSendStream[Ready]) -> None:
-        self.tools.progress.tag_started(self.report.target, planned.tag)
+    async def _bring(self, tags: list[PlannedTag], copier: Copier, ready: MemoryObjectSendStream[Ready]) -> None:
+        """Bring what several tags point at, once."""
+        for planned in tags:
+            self.tools.progress.tag_started(self.report.target, planned.tag)
         try:
-            root = planned.root or await self._root(planned, copier)
+            root = tags[0].root or await self._root(tags[0], copier)
             whole, graph = await copier.graph(root)
         except OcisyncError as exc:
-            self._done(failed(planned, exc))
+            for planned in tags:
+                self._done(failed(planned, exc))
             return
-        below = graph.keys() - {whole.digest}
-        await ready.send(Ready(planned, whole, graph, mended=not below.isdisjoint(copier.placed)))
+        mended = not copier.placed.isdisjoint(graph.keys() - {whole.digest})
+        for planned in tags:
+            await ready.send(Ready(planned, whole, graph, mended))
 
     async def _root(self, planned: PlannedTag, copier: Copier) -> Descriptor:
         if isinstance(self.source, Converter):
@@ -147,6 +151,14 @@ class _Run:
         self.tools.progress.tag_finished(self.report.target, tag.tag, tag.verdict.value)
         if tag.failure is not None:
             log.warning("tag.failed", tag=tag.tag, code=tag.failure.code, error=tag.failure.message)
+
+
+def _by_root(work: Iterable[PlannedTag]) -> list[list[PlannedTag]]:
+    """Tags that point at the same manifest together; what must be converted first, each by itself."""
+    groups: dict[str, list[PlannedTag]] = {}
+    for planned in work:
+        groups.setdefault(planned.root.digest if planned.root else planned.tag, []).append(planned)
+    return list(groups.values())
 
 
 def _log_finished(report: JobReport) -> None:

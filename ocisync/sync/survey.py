@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.protocols import Converter, Inventory, Source, Stored, Target
@@ -18,6 +18,7 @@ from ocisync.sync.select import select_tags
 
 _ABSENT = Digest("")
 FEW_TAGS = 3  # so few are asked for one by one: that is cheaper than a listing
+MANY_TAGS = 100  # of more, no manifests are held: memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Facts:
     present: Mapping[str, Digest | None]  # tags at the target; None: there, what it points at was not asked
     ledger: Mapping[str, Published]
     stored: Stored | None = None  # the target's listing, where it offers one
+    is_empty: bool = False  # the target repository has no tag at all
     warnings: tuple[str, ...] = field(default=())
 
     def of(self, tag: str) -> TagFacts:
@@ -57,13 +59,14 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
     roots, failures = await _resolve_all(source, references, workers)
     stored = await target.stored() if isinstance(target, Inventory) else None
     present = dict(stored.tags) if stored else await _listed(target, references)
+    is_empty = not (stored.sizes if stored else present)
 
     def must_ask(tag: str) -> bool:
         told = tag in known and known[tag].digest == roots[tag].digest and not is_due(known[tag], policy)
         return present.get(tag, _ABSENT) is None and not (told and len(references) > FEW_TAGS)
 
     await _ask(target, [tag for tag in roots if must_ask(tag)], present, workers)
-    return Facts(references, roots, failures, present, known, stored, warnings)
+    return Facts(references, roots, failures, present, known, stored, is_empty, warnings)
 
 
 async def _selected(job: Job, source: Source) -> dict[str, str]:
@@ -79,7 +82,8 @@ async def _resolve_all(
 
     async def resolve(tag: str) -> None:
         try:
-            roots[tag] = await source.resolve(references[tag])
+            root = await source.resolve(references[tag])
+            roots[tag] = root if len(references) <= MANY_TAGS else replace(root, data=None)
         except OcisyncError as exc:
             failures[tag] = failure_of(exc)
 

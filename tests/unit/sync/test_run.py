@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
-from ocisync.content.memory import MemoryRepository
-from ocisync.content.protocols import Stored
+from ocisync.content.memory import MemoryRepository, bytes_opener
+from ocisync.content.protocols import ByteStream, Stored
 from ocisync.errors import NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -212,3 +214,36 @@ async def _below(source: MemoryRepository, root: Descriptor) -> set[Digest]:
         if "manifest" in child["mediaType"]:
             found |= await _below(source, source.content[digest][0])
     return found
+
+
+async def test_tags_that_share_an_image_cost_one_read_of_it() -> None:
+    source, target = source_with("1.0"), Recording()
+    for name in ("1", "latest"):
+        tag(source, name, source.tagged["1.0"])
+    report = await run_job(job(), tools_for(source, app=target))
+    assert sorted(tag.tag for tag in report.tags) == ["1", "1.0", "latest"]
+    assert len(source.opened) == len(set(source.opened))
+    assert set(target.tagged) == {"1", "1.0", "latest"}
+
+
+async def test_fault_20_a_blob_damaged_on_its_way_once_is_read_again() -> None:
+    class Flaky(Recording):
+        damaged = False
+
+        @asynccontextmanager
+        async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+            held = self.content[desc.digest]
+            if held[1] == b"base layer" and not self.damaged:
+                self.damaged = True
+                async with bytes_opener(b"base lAyer")() as stream:
+                    yield stream
+                return
+            async with super().open(desc) as stream:
+                yield stream
+
+    source, target = Flaky(), Recording()
+    tag(source, "1", image(source, b"base layer"))
+    report = await run_job(job(), tools_for(source, app=target))
+    assert source.damaged
+    assert report.ok
+    assert target.content.keys() == source.content.keys()
