@@ -127,6 +127,28 @@ def push(
 
 
 @app.command()
+def unpack(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder for its root file system.")],
+    platform: OnePlatform = "",
+    cache: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--cache", help="An OCI layout that keeps blobs for the next time, shared by all images."),
+    ] = None,
+    rootless: Annotated[
+        bool, typer.Option("--rootless", help="Everything is the caller's own, no devices; the default unless root.")
+    ] = False,
+    config: ConfigFile = None,
+) -> None:
+    """Unpack an image's layers to a folder, verified; nothing is left behind when that fails."""
+    from ocisync.cli.unpacking import unpack_image
+
+    _logging(context, default="warning")
+    unpack_image(source, folder, platform, cache, rootless, _optional_config(config))
+
+
+@app.command()
 def serve(
     context: typer.Context,
     directory: Annotated[str, typer.Argument(help="A static registry: a directory, or s3://BUCKET?endpoint=URL")],

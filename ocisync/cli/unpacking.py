@@ -1,0 +1,32 @@
+"""`ocisync unpack`: an image to a folder."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from ocisync.cli.progress import progress
+from ocisync.cli.text import printable, size_text
+from ocisync.images.unpack import UnpackOptions
+from ocisync.spec.locator import parse_locator
+from ocisync.wiring.session import optional_session, run_async
+from ocisync.wiring.unpacking import Unpacked, unpack_to
+
+
+def unpack_image(
+    source: str, folder: Path, platform: str, cache: Path | None, rootless: bool, config: Path | None
+) -> None:
+    """Unpack an image and say what was done."""
+    locator = parse_locator(source)
+    options = UnpackOptions(rootless=True) if rootless else UnpackOptions()
+
+    async def main() -> Unpacked:
+        with progress() as shown:
+            async with optional_session(config, shown) as session:
+                return await unpack_to(session, locator, folder, platform, cache, options)
+
+    done = run_async(main)
+    for warning in done.warnings:
+        print(f"ocisync: {printable(warning)}", file=sys.stderr)
+    fetched = f"{done.fetched.blobs} blobs fetched, {size_text(done.fetched.bytes)}"
+    print(f"{folder}\n{done.digest} ({done.layers} layers, {fetched})")
