@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import resource
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -22,6 +23,7 @@ from ocisync.wiring.archives import Archives
 from ocisync.wiring.stores import OpenStores
 
 _T = TypeVar("_T")
+_FILES = 16_384  # open files that are enough for any configuration
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
         OcisyncError: the first of a group of errors, when all of them are ours.
     """
     fast = sys.platform != "win32"
+    _raise_file_limit()
     try:
         return anyio.run(functools.partial(main, *arguments), backend_options={"use_uvloop": fast})
     except BaseExceptionGroup as group:
@@ -70,6 +73,14 @@ def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
         if ours is None or others is not None:
             raise
         raise _first_of(ours) from group
+
+
+def _raise_file_limit() -> None:
+    """Many connections and files are open at a time; the soft limit is often lower than need be."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = min(hard, _FILES) if hard != resource.RLIM_INFINITY else _FILES
+    if soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _first_of(error: BaseException) -> BaseException:

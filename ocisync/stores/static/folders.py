@@ -15,6 +15,7 @@ FILE_MODE, FOLDER_MODE = 0o644, 0o755
 _MAX_COMPONENT = 255  # bytes, on every common file system
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW
 _FULL = {errno.ENOSPC, errno.EDQUOT}
+_NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}
 _NOT_A_FOLDER = {errno.ELOOP, errno.ENOTDIR}
 
 
@@ -106,6 +107,11 @@ def _named(exc: OSError, path: Path) -> StoreError:
         return StoreError(
             f"{path}: a symbolic link or a file stands where the registry needs a folder of its own: move it away",
             handling=Handling.FAIL, path=str(path),
+        )  # fmt: skip
+    if exc.errno in _NO_DESCRIPTORS:
+        return StoreError(
+            f"{path}: too many open files: raise the limit (ulimit -n, or LimitNOFILE= in the unit)",
+            code="limit.files", path=str(path),
         )  # fmt: skip
     if exc.errno == errno.EROFS:
         return DiskError(f"{path}: the file system is read-only: mount it writable", path=str(path))
