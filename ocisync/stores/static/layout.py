@@ -118,6 +118,7 @@ def tag_headers(desc: Descriptor) -> ObjectHeaders:
 
 
 JSON_HEADERS = ObjectHeaders(JSON, NO_CACHE)  # roots, the list of tags, the catalog
+REFERRERS_HEADERS = ObjectHeaders(media_types.OCI_INDEX, NO_CACHE)
 
 
 def content_type_of(key: str, body: bytes | None = None) -> str:
@@ -134,9 +135,15 @@ def content_type_of(key: str, body: bytes | None = None) -> str:
         return ""
 
 
-def tags_list_body(name: str, tags: Iterable[str]) -> bytes:
-    """The bytes of tags/list.
+def tags_list_body(name: str, tags: Iterable[str], *, as_given: bool = False) -> bytes:
+    """The bytes of tags/list; `as_given` keeps the order instead of the lexical one.
 
     Spec: distribution-spec v1.1.1, "Listing Tags": in lexical order.
     """
-    return json.dumps({"name": name, "tags": sorted(tags)}, separators=(",", ":")).encode()
+    listed = list(tags) if as_given else sorted(tags)
+    return json.dumps({"name": name, "tags": listed}, separators=(",", ":")).encode()
+
+
+def catalog_body(names: Iterable[str]) -> bytes:
+    """The bytes of the list of repositories."""
+    return json.dumps({"repositories": sorted(names)}, separators=(",", ":")).encode()

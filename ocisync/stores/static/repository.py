@@ -22,7 +22,7 @@ from ocisync.stores.static.tags_list import converge, list_tags
 
 
 class StaticRepository:
-    """One repository: a Source, Target, Mounter and Inventory."""
+    """One repository: a Source, Target, Mounter, Inventory and Reconciler."""
 
     def __init__(self, shelf: Shelf, name: str) -> None:
         self._shelf = shelf
@@ -90,6 +90,11 @@ class StaticRepository:
         roots = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in tags.values()}
         pointers = {tag: desc.digest for tag, desc in tags.items()}
         await Publication(self._shelf, self.name, pointers, roots).write()
+        await converge(self._store, self.name, self._shelf.rounds)
+
+    async def reconcile(self) -> None:
+        """Bring the list of tags up to date: a writer may have ended between a tag and the list."""
+        await self._shelf.prepare()
         await converge(self._store, self.name, self._shelf.rounds)
 
     async def stored(self) -> Stored:

@@ -14,7 +14,7 @@ from ocisync.errors import NotFound, OcisyncError
 from ocisync.spec.digest import Digest, sha256
 from ocisync.stores.static.checking import Check, held_back, read_whole
 from ocisync.stores.static.s3_errors import error_from_exception
-from ocisync.stores.static.s3_headers import info_from_headers, object_headers
+from ocisync.stores.static.s3_headers import digest_metadata, info_from_headers, object_headers
 from ocisync.stores.static.s3_options import KIB, MIB
 from ocisync.stores.static.s3_retry import Retrier
 from ocisync.stores.static.s3_session import S3Session
@@ -75,7 +75,7 @@ class S3Client:
             check = Check(size, digest, md5=True)
             body = await read_whole(opener, check)
             digest = digest or sha256(body)
-        sent = {**object_headers(headers), **self.checksum(digest), **conditions}
+        sent = {**object_headers(headers), **digest_metadata(key, digest), **self.checksum(digest), **conditions}
         upload = Upload(sent, payload_of(digest), size)
 
         async def act() -> tuple[ObjectInfo, str]:

@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo
+from ocisync.spec.digest import Digest
+from ocisync.stores.static.layout import MANIFESTS, parse_key
+
+DIGEST_METADATA = "x-amz-meta-docker-content-digest"
 
 
 def object_headers(headers: ObjectHeaders) -> dict[str, str]:
@@ -17,6 +21,12 @@ def object_headers(headers: ObjectHeaders) -> dict[str, str]:
 def object_arguments(headers: ObjectHeaders) -> dict[str, str]:
     """The same as arguments of aiobotocore's operations."""
     return {name.replace("-", ""): value for name, value in object_headers(headers).items()}
+
+
+def digest_metadata(key: str, digest: Digest | None) -> dict[str, str]:
+    """A manifest's digest, kept beside it for fronts to send as Docker-Content-Digest: S3 itself cannot."""
+    named = parse_key(key)
+    return {DIGEST_METADATA: digest} if digest and named and named.kind == MANIFESTS else {}
 
 
 def info_from_headers(key: str, headers: Mapping[str, str], size: int | None = None) -> ObjectInfo:

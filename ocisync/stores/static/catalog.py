@@ -1,0 +1,74 @@
+"""v2/_catalog, derived: the repositories that have a manifest."""
+
+from __future__ import annotations
+
+import json
+
+from ocisync.stores.static import layout
+from ocisync.stores.static.derived import Derived
+from ocisync.stores.static.names import repository_names
+from ocisync.stores.static.shelf import Shelf
+
+
+async def catalog_names(shelf: Shelf, name: str) -> bool:
+    """See that the catalog names a repository that was just published; whether it had to be written.
+
+    Where the provider honours conditions the name is added, which no other writer can undo unseen; elsewhere the whole
+    catalog is derived.
+    """
+    if name in shelf.cataloged:
+        return False
+    async with shelf.catalog_lock:
+        if name in shelf.cataloged:
+            return False
+        is_conditional = await shelf.is_conditional()
+
+        async def render(current: bytes | None) -> bytes | None:
+            names = _names_in(current)
+            if names is not None and name in names:
+                return current
+            if names is None or not is_conditional:
+                return await _rendered(shelf)
+            return layout.catalog_body({*names, name})
+
+        changed = await _derived(shelf).converge(render, shelf.rounds)
+        shelf.cataloged.add(name)
+        return changed
+
+
+async def derive_catalog(shelf: Shelf) -> bool:
+    """Make the catalog what the repositories say; whether it had to be written."""
+
+    async def render(current: bytes | None) -> bytes | None:
+        body = await _rendered(shelf)
+        return None if current is None and body == layout.catalog_body(()) else body
+
+    async with shelf.catalog_lock:
+        shelf.cataloged.clear()
+        return await _derived(shelf).converge(render, shelf.rounds)
+
+
+async def remove_catalog(shelf: Shelf) -> bool:
+    """Remove the catalog: the registry is to have none."""
+    if await shelf.store.head(layout.CATALOG_KEY) is None:
+        return False
+    await shelf.store.delete([layout.CATALOG_KEY])
+    return True
+
+
+async def _rendered(shelf: Shelf) -> bytes:
+    return layout.catalog_body([name async for name in repository_names(shelf.store)])
+
+
+def _names_in(body: bytes | None) -> set[str] | None:
+    """The names in a catalog; None when there is none, or a damaged one."""
+    try:
+        document = json.loads(body) if body is not None else None
+    except (ValueError, RecursionError):
+        return None
+    listed = document.get("repositories") if isinstance(document, dict) else None
+    return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else None
+
+
+def _derived(shelf: Shelf) -> Derived:
+    return Derived(shelf.store, layout.CATALOG_KEY, layout.JSON_HEADERS, "catalog")

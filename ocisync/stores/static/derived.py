@@ -1,0 +1,88 @@
+"""Objects that are derived from others: read, render, compare, write if it is still what was read, and look again.
+
+Whatever the writers that share a registry do, the last to finish leaves such an object right.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+import anyio
+
+from ocisync.content.checkpoints import reached
+from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ObjectHeaders, ObjectStore
+from ocisync.errors import NotFound, PreconditionFailed, StoreError
+from ocisync.spec.digest import sha256
+
+Render = Callable[[bytes | None], Awaitable[bytes | None]]
+"""The bytes that should be there, from those that are (None: absent); None leaves an absent object absent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rounds:
+    """How often to look, and how long to wait after a lost race."""
+
+    limit: int = 40
+    first_wait: float = 0.05  # seconds; doubled with every lost race, of which a random part is waited
+    longest_wait: float = 2.0  # seconds
+    sleep: Callable[[float], Awaitable[None]] = anyio.sleep
+    random: Callable[[], float] = random.random
+
+    async def back_off(self, lost: int) -> None:
+        """Wait after the `lost`-th lost race."""
+        await self.sleep(self.random() * min(self.longest_wait, self.first_wait * 2**lost))
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """One derived object; `checkpoint` is the point that its writing is known by to tests."""
+
+    store: ObjectStore
+    key: str
+    headers: ObjectHeaders
+    checkpoint: str
+
+    async def converge(self, render: Render, rounds: Rounds) -> bool:
+        """Make the object what `render` says; whether it had to be written.
+
+        Raises:
+            StoreError: other writers kept changing it for all the rounds.
+        """
+        lost = written = 0
+        for _ in range(rounds.limit):
+            etag, body = await self.read()
+            wanted = await render(body)
+            if wanted is None or wanted == body:
+                return bool(written)
+            try:
+                await self.write(wanted, etag)
+                written += 1
+            except PreconditionFailed:
+                await rounds.back_off(lost)
+                lost += 1
+        raise StoreError(
+            f"{self.key} at {self.store}: other writers changed it {rounds.limit} times while it was brought up to "
+            "date; what it is derived from is published, and the next pass repairs it"
+        )
+
+    async def read(self) -> tuple[str, bytes | None]:
+        """The object's ETag and bytes; an absent one has neither."""
+        try:
+            async with self.store.open(self.key) as (info, stream):
+                return info.etag, b"".join([chunk async for chunk in stream])
+        except NotFound:
+            return "", None
+
+    async def write(self, body: bytes, etag: str) -> None:
+        """Write the object if it still has the ETag, "" meaning absent.
+
+        Raises:
+            PreconditionFailed: another writer came first.
+        """
+        await self.store.put(
+            self.key, bytes_opener(body), self.headers, size=len(body), digest=sha256(body), if_match=etag
+        )
+        reached(self.checkpoint)

@@ -1,0 +1,146 @@
+"""Lists of referrers: one for every manifest of a repository, possibly empty.
+
+All of them or none: oras takes one that is there as a promise for all. A manifest's own list is written after the
+manifest was entered into its subject's. So what has a list needs no second look, and two listings show what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.protocols import ObjectInfo
+from ocisync.errors import NotFound, PreconditionFailed, StoreError
+from ocisync.spec.digest import Digest, is_digest
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE
+from ocisync.stores.static import layout
+from ocisync.stores.static.derived import Derived
+from ocisync.stores.static.publication import may_hold
+from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.subjects import Entries, Entry, entries_in, referrers_body
+
+_EMPTY = referrers_body({})
+
+
+@dataclass(slots=True)
+class ReferrersPass:
+    """One repository's lists, brought up to date. `write` adds what is new, `derive` makes all of them anew."""
+
+    shelf: Shelf
+    name: str
+    _kept: dict[Digest, ObjectInfo] = field(default_factory=dict)  # lists that are there
+    _manifests: frozenset[Digest] = frozenset()
+    _changed: list[str] = field(default_factory=list)  # keys
+
+    async def write(self) -> list[str]:
+        """Enter manifests that have no list yet into their subjects' lists, then give them one; the keys written."""
+        await self._look()
+        fresh = self._manifests - self._kept.keys()
+        entries = await self._entries(fresh)
+        if entries and not await self.shelf.is_conditional():
+            return await self.derive()
+        await self._in_waves({*fresh, *entries}, entries)
+        return self._changed
+
+    async def derive(self) -> list[str]:
+        """Make every list what the manifests say, remove those of manifests that are gone; the keys that changed."""
+        for lost in range(self.shelf.rounds.limit):
+            before = len(self._changed)
+            await self._look()
+            entries = await self._entries(self._manifests)
+            wanted = {*self._manifests, *entries}
+            await for_each(sorted(wanted), lambda digest: self._rewrite(digest, entries), self.shelf.workers)
+            await self._remove(self._kept.keys() - wanted)
+            if len(self._changed) == before:
+                return self._changed
+            await self.shelf.rounds.back_off(min(lost, 3) - 3)
+        raise StoreError(f"{self.name} at {self.shelf.store}: other writers keep changing its lists of referrers")
+
+    async def remove_all(self) -> list[str]:
+        """Remove every list: the registry is to have none."""
+        await self._look()
+        await self._remove(self._kept.keys())
+        return self._changed
+
+    async def _look(self) -> None:
+        """The lists first: whoever has one had its manifest before."""
+        prefix = layout.repository_prefix(self.name)
+        kept = await self.shelf.listed(f"{prefix}{layout.REFERRERS}/")
+        self._kept = {Digest(text): info for text, info in kept.items() if is_digest(text)}
+        manifests = await self.shelf.listed(f"{prefix}{layout.MANIFESTS}/")
+        self._manifests = frozenset(Digest(text) for text in manifests if is_digest(text))
+
+    async def _entries(self, digests: Collection[Digest]) -> dict[Digest, dict[Digest, Entry]]:
+        """By subject, what refers to it among these manifests."""
+        known = self.shelf.references
+        await for_each(known.unknown(digests), self._learn, self.shelf.workers)
+        found: dict[Digest, dict[Digest, Entry]] = {}
+        for digest in digests:
+            if (reference := known.get(digest)) is not None:
+                found.setdefault(reference.subject, {})[digest] = reference.entry
+        return found
+
+    async def _learn(self, digest: Digest) -> None:
+        raw = b""
+        try:
+            async with self.shelf.store.open(layout.manifest_key(self.name, digest)) as (info, stream):
+                if info.size <= MAX_MANIFEST_SIZE:
+                    raw = b"".join([chunk async for chunk in stream])
+        except NotFound:
+            return  # it went away meanwhile
+        self.shelf.references.learn(digest, raw)
+
+    async def _in_waves(self, wanted: Iterable[Digest], entries: Mapping[Digest, Entries]) -> None:
+        """Write lists, each after the list in which its own manifest stands."""
+        remaining = set(wanted)
+        while remaining:
+            wave = {digest for digest in remaining if self._subject(digest) not in remaining}
+            await for_each(sorted(wave), lambda digest: self._add(digest, entries.get(digest, {})), self.shelf.workers)
+            remaining -= wave
+
+    def _subject(self, digest: Digest) -> Digest | None:
+        reference = self.shelf.references.get(digest)
+        return reference.subject if reference else None
+
+    async def _add(self, digest: Digest, entries: Entries) -> None:
+        """Add entries to a list that may be there."""
+
+        async def render(current: bytes | None) -> bytes:
+            return referrers_body(entries_in(current) | dict(entries))
+
+        derived = self._derived(digest)
+        if entries or digest in self._kept:
+            if await derived.converge(render, self.shelf.rounds):
+                self._changed.append(derived.key)
+            return
+        try:
+            await derived.write(_EMPTY, "")
+            self._changed.append(derived.key)
+        except PreconditionFailed:
+            pass  # another writer gave it one
+
+    async def _rewrite(self, digest: Digest, entries: Mapping[Digest, Entries]) -> None:
+        derived, body = self._derived(digest), referrers_body(entries.get(digest, {}))
+        found = self._kept.get(digest)
+        if found is not None and may_hold(found, body):
+            etag, present = (found.etag, body) if found.etag.strip('"').isalnum() else await derived.read()
+            if present == body:
+                return
+        else:
+            etag = found.etag if found else ""
+        self._changed.append(derived.key)
+        try:
+            await derived.write(body, etag)
+        except PreconditionFailed:
+            pass  # the next round looks again
+
+    async def _remove(self, digests: Iterable[Digest]) -> None:
+        keys = [layout.referrers_key(self.name, digest) for digest in sorted(digests)]
+        if keys:
+            await self.shelf.store.delete(keys)
+        self._changed.extend(keys)
+
+    def _derived(self, digest: Digest) -> Derived:
+        key = layout.referrers_key(self.name, digest)
+        return Derived(self.shelf.store, key, layout.REFERRERS_HEADERS, "referrers")

@@ -1,0 +1,97 @@
+"""What refers to what: manifests' `subject` fields, and the lists of referrers that follow from them. Pure but for a memory.
+
+Spec: distribution-spec v1.1.1, "Listing Referrers".
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ocisync.errors import OcisyncError
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor, descriptor_to_json
+from ocisync.spec.digest import Digest, is_digest
+from ocisync.spec.manifest import Manifest, parse_manifest
+
+_REMEMBERED = 200_000  # manifests; most of them refer to nothing
+
+Entry = Mapping[str, object]
+Entries = Mapping[Digest, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A manifest that has a subject, as the subject's list of referrers shows it."""
+
+    subject: Digest
+    entry: Entry
+
+
+def reference_of(digest: Digest, raw: bytes) -> Reference | None:
+    """What a manifest refers to; None when to nothing, or when it is no manifest at all."""
+    if b'"subject"' not in raw:
+        return None
+    try:
+        manifest = parse_manifest(raw)
+    except OcisyncError:
+        return None
+    if manifest.subject is None:
+        return None
+    shown = Descriptor(
+        manifest.media_type,
+        digest,
+        len(raw),
+        artifact_type=_artifact_type(manifest),
+        annotations={key: text for key, text in (manifest.annotations or {}).items() if isinstance(text, str)},
+    )
+    return Reference(manifest.subject.digest, descriptor_to_json(shown))
+
+
+def _artifact_type(manifest: Manifest) -> str | None:
+    """Spec: without an artifactType, an image manifest's is its config's media type."""
+    if manifest.artifact_type or manifest.media_type == media_types.OCI_ARTIFACT or manifest.config is None:
+        return manifest.artifact_type
+    return manifest.config.media_type
+
+
+def referrers_body(entries: Entries) -> bytes:
+    """The bytes of a list of referrers, the same for the same entries."""
+    listed = [entries[digest] for digest in sorted(entries)]
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": listed}
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def entries_in(body: bytes | None) -> dict[Digest, Entry]:
+    """What a list of referrers names; a damaged one names nothing."""
+    try:
+        document = json.loads(body or b"{}")
+        listed = document.get("manifests", [])
+        found = [entry for entry in listed if isinstance(entry, dict) and is_digest(str(entry.get("digest")))]
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return {}
+    return {Digest(str(entry["digest"])): entry for entry in found}
+
+
+class References:
+    """What manifests refer to, remembered: a digest's content never changes."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Digest, Reference | None] = OrderedDict()
+
+    def learn(self, digest: Digest, raw: bytes) -> Reference | None:
+        """Take note of a manifest whose bytes are at hand."""
+        found = self._known[digest] = reference_of(digest, raw)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+    def unknown(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Those of which nothing is remembered."""
+        return [digest for digest in digests if digest not in self._known]
+
+    def get(self, digest: Digest) -> Reference | None:
+        """What is remembered."""
+        return self._known.get(digest)

@@ -1,0 +1,102 @@
+"""SIGKILL at each named point of a publication: what was published stays whole; the next run makes the same bytes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from ocisync.stores.static import layout
+from tests.contract.graphs import make_image, make_index
+from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
+
+MIB = 1024 * 1024
+ROOT = Path(__file__).parents[2]
+OLD, NEW = (make_index(make_image(f"{note} amd64"), make_image(f"{note} arm64")) for note in ("old", "new"))
+COMMON = ["manifest.child", "manifest.child@2", "manifest.digest", "tag", "tag@2", "tags_list"]
+PARTS = ["part", "part@3", "complete.before", "complete.after"]
+
+
+def run(where: Mapping[str, object], *arguments: str, kill_at: str = "") -> int:
+    """One writer process; its exit status."""
+    command = [sys.executable, "-m", "tests.integration.static_writer", json.dumps(where), *arguments]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"OCISYNC_KILL_AT": kill_at}, capture_output=True, check=False, timeout=60
+    )
+    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()[-2000:]
+    return done.returncode
+
+
+def whole_tags(objects: Mapping[str, bytes]) -> set[str]:
+    """The tags that are there, each checked down to its last blob."""
+    prefix = "v2/library/app/manifests/"
+    tags = {key.removeprefix(prefix) for key in objects if key.startswith(prefix) and "sha256:" not in key}
+    by_bytes = {image.raw: image for image in (OLD, NEW)}
+    for tag in tags:
+        index = by_bytes[objects[prefix + tag]]
+        assert objects[prefix + index.desc.digest] == index.raw
+        for child in index.children:
+            assert objects[prefix + child.desc.digest] == child.raw
+            for desc, data in child.blobs:
+                assert objects[layout.blob_key("library/app", desc.digest)] == data
+    return tags
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything published, by its key."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    return {key: path.read_bytes() for key, path in found.items() if not key.startswith(".ocisync/")}
+
+
+@pytest.mark.parametrize("point", ["blob", "blob@4", "blob@9", *COMMON])
+def test_fault_57_killed_while_writing_to_a_directory(tmp_path: Path, point: str) -> None:
+    where, undisturbed = {"path": str(tmp_path / "registry")}, {"path": str(tmp_path / "undisturbed")}
+    for folder in (where, undisturbed):
+        run(folder, "publish", "old", "latest", "1.0")
+    assert run(where, "publish", "new", "latest", "2.0", kill_at=point) == -signal.SIGKILL
+    assert whole_tags(files(tmp_path / "registry")) >= {"latest", "1.0"}
+    for folder in (where, undisturbed):
+        assert run(folder, "publish", "new", "latest", "2.0") == 0
+    assert files(tmp_path / "registry") == files(tmp_path / "undisturbed")
+    assert whole_tags(files(tmp_path / "registry")) == {"latest", "1.0", "2.0"}
+    assert list((tmp_path / "registry/.ocisync/tmp").iterdir()) == []
+
+
+def s3_options(bucket: Bucket, prefix: str) -> dict[str, object]:
+    """S3Options for a prefix of the bucket, with small parts."""
+    return {
+        "bucket": bucket.name, "prefix": prefix, "endpoint": bucket.endpoint, "region": REGION, "path_style": True,
+        "access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "multipart_threshold": 10 * MIB, "part_size": 5 * MIB,
+    }  # fmt: skip
+
+
+def objects_below(bucket: Bucket, prefix: str) -> dict[str, bytes]:
+    """Everything published, by its key."""
+    return {key.removeprefix(prefix): bucket.get(key).body for key in bucket.keys(f"{prefix}v2/")}
+
+
+@pytest.mark.parametrize("point", [*PARTS, *COMMON])
+def test_fault_57_killed_while_writing_to_s3(bucket: Bucket, point: str) -> None:
+    where, undisturbed = s3_options(bucket, "killed/"), s3_options(bucket, "undisturbed/")
+    for prefix in (where, undisturbed):
+        run(prefix, "publish", "old", "latest", "1.0")
+    assert run(where, "publish", "new", "latest", "2.0", kill_at=point) == -signal.SIGKILL
+    assert whole_tags(objects_below(bucket, "killed/")) >= {"latest", "1.0"}
+    for prefix in (where, undisturbed):
+        assert run(prefix, "publish", "new", "latest", "2.0") == 0
+    assert objects_below(bucket, "killed/") == objects_below(bucket, "undisturbed/")
+    assert whole_tags(objects_below(bucket, "killed/")) == {"latest", "1.0", "2.0"}
+
+
+@pytest.mark.parametrize("point", ["manifest.digest", "tag", "tags_list"])
+def test_fault_47_a_crash_between_manifest_and_list_is_repaired(tmp_path: Path, point: str) -> None:
+    where, folder = {"path": str(tmp_path / "registry")}, tmp_path / "registry"
+    assert run(where, "publish", "old", "latest", kill_at=point) == -signal.SIGKILL
+    run(where, "publish", "old", "latest")
+    listed = json.loads((folder / "v2/library/app/tags/list").read_text())
+    assert listed == {"name": "library/app", "tags": ["latest"]}
+    assert whole_tags(files(folder)) == {"latest"}
