@@ -102,6 +102,15 @@ class Mounter(Protocol):
         ...
 
 
+@runtime_checkable
+class Reconciler(Protocol):
+    """A target that keeps things which follow from its tags, such as their list."""
+
+    async def reconcile(self) -> None:
+        """Bring them up to date; what is right is left alone."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What a listing of a repository shows."""

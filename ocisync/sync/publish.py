@@ -11,7 +11,7 @@ import structlog
 from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from ocisync.content.protocols import Inventory
+from ocisync.content.protocols import Inventory, Reconciler
 from ocisync.errors import OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -78,6 +78,8 @@ async def _publish(batch: list[Ready], copier: Copier) -> None:
     if changed:
         await copier.target.publish(changed)
         copier.traffic.manifests += len({root.digest for root in changed.values()})
+    elif isinstance(copier.target, Reconciler):  # tags that nobody recorded: their writer may have been killed
+        await copier.target.reconcile()
     published = {ready.planned.tag: Published(ready.root.digest, time.time()) for ready in batch}
     blobs = {digest: size for ready in batch for digest, size in ready.graph.items()}
     await copier.tools.ledger.record(copier.where.target, copier.where.repository, published, blobs)
