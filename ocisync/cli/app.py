@@ -31,6 +31,7 @@ ConfigFile = Annotated[
 Rules = Annotated[Optional[list[str]], typer.Argument(metavar="[RULE]...", help="Only these rules.")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 OnePlatform = Annotated[str, typer.Option("--platform", help="One image of an index: os/architecture[/variant].")]
+Texts = Annotated[Optional[list[str]], typer.Option(help="May be given again; NAME=VALUE where it has both.")]  # noqa: UP045
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 LogLevelOption = Annotated[Optional[LogLevel], typer.Option("--log-level", help="The least level that is logged.")]  # noqa: UP045
@@ -124,6 +125,64 @@ def push(
 
     _logging(context)
     raise typer.Exit(push_folder(folder, destination, tag, _optional_config(config)))
+
+
+@app.command()
+def pack(
+    context: typer.Context,
+    rootfs: Annotated[Path, typer.Argument(help="A folder that holds a root file system.")],
+    destination: Annotated[str, typer.Argument(help="Where to, such as docker://HOST/NAME:TAG, oci:DIR, app.tar.gz")],
+    settings: Annotated[Optional[Path], typer.Option("--settings", help="A YAML file; options add to it.")] = None,  # noqa: UP045
+    parent: Annotated[Optional[str], typer.Option(help="An image to put the folder on, any reference.")] = None,  # noqa: UP045
+    entrypoint: Annotated[Optional[str], typer.Option(help='Words, or a JSON list: ["/app","-v"].')] = None,  # noqa: UP045
+    cmd: Annotated[Optional[str], typer.Option(help="Default arguments, written as --entrypoint.")] = None,  # noqa: UP045
+    env: Texts = None,
+    directory: Annotated[Optional[str], typer.Option("--dir", help="Where the program starts.")] = None,  # noqa: UP045
+    port: Texts = None,
+    label: Texts = None,
+    user: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="USER[:GROUP]; the parent's, or else 65532:65532. Ask for root by --user 0."),
+    ] = None,
+    volume: Texts = None,
+    platform: OnePlatform = "",
+    annotation: Texts = None,
+    blob: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="[TYPE=]FILE", help="A file that goes with the image, in an index."),
+    ] = None,
+    exclude: Annotated[Optional[list[str]], typer.Option(metavar="PATTERN", help="What to leave out.")] = None,  # noqa: UP045
+    exclude_from: Annotated[Optional[Path], typer.Option(help="A file with such patterns.")] = None,  # noqa: UP045
+    owner: Annotated[Optional[str], typer.Option(help="UID[:GID] of every file; as they are otherwise.")] = None,  # noqa: UP045
+    form: Annotated[Optional[Literal["oci", "docker"]], typer.Option("--format", help="Media types; oci.")] = None,  # noqa: UP045
+    compression: Annotated[Optional[Literal["gzip", "zstd", "none"]], typer.Option(help="Of the layer; gzip.")] = None,  # noqa: UP045
+    level: Annotated[Optional[int], typer.Option(help="Of the compression.")] = None,  # noqa: UP045
+    config: ConfigFile = None,
+) -> None:
+    """Pack a folder as an image of one layer; equal folders give equal digests."""
+    from ocisync.cli.packing import pack_folder
+
+    _logging(context, default="warning")
+    options = {
+        "parent": parent,
+        "entrypoint": entrypoint,
+        "cmd": cmd,
+        "env": env,
+        "dir": directory,
+        "ports": port,
+        "labels": label,
+        "user": user,
+        "volumes": volume,
+        "platform": platform,
+        "annotations": annotation,
+        "blobs": blob,
+        "exclude": exclude,
+        "owner": owner,
+        "format": form,
+        "compression": compression,
+        "level": level,
+    }
+    raise typer.Exit(pack_folder(rootfs, destination, settings, options, exclude_from, _optional_config(config)))
 
 
 @app.command()

@@ -64,7 +64,7 @@ class Attributes:
 
     def strip(self, fd: int) -> None:
         """Take away the extended attributes that a layer can set."""
-        for name in _listed(fd):
+        for name in listed(fd):
             if self._may_set(os.fsencode(name)):
                 os.removexattr(fd, name)
 
@@ -81,13 +81,26 @@ class Attributes:
                 self._warn(f"{shown((member.name,))}: the attribute {shown((name,))} cannot be set: {exc.strerror}")
 
     def _may_set(self, name: bytes) -> bool:
-        if name.startswith((*_HOST_ATTRIBUTES, *_OVERLAY)):
-            return False
-        return name.startswith(b"user.") or not self._rootless
+        return is_portable(name) and (name.startswith(b"user.") or not self._rootless)
 
     def _warn(self, text: str) -> None:
         if len(self.warnings) < _MAX_WARNINGS:
             self.warnings.append(text)
+
+
+def is_portable(name: bytes) -> bool:
+    """Whether an extended attribute belongs to the file, not to the machine or the mount it lies on."""
+    return not name.startswith((*_HOST_ATTRIBUTES, *_OVERLAY))
+
+
+def listed(where: int | str) -> list[str]:
+    """The names of a file's extended attributes; none where the file system keeps none."""
+    try:
+        return sorted(os.listxattr(where))
+    except OSError as exc:
+        if exc.errno in _UNSUPPORTED:
+            return []
+        raise
 
 
 def _owner(member: Member) -> tuple[int, int]:
@@ -96,12 +109,3 @@ def _owner(member: Member) -> tuple[int, int]:
             f"{shown((member.name,))}: no owner {member.uid}:{member.gid} can exist on Linux; --rootless ignores owners"
         )
     return member.uid, member.gid
-
-
-def _listed(fd: int) -> list[str]:
-    try:
-        return os.listxattr(fd)
-    except OSError as exc:
-        if exc.errno in _UNSUPPORTED:
-            return []
-        raise
