@@ -6,7 +6,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from ocisync.errors import NotFound, OcisyncError
 from ocisync.images.pull import pull_and_check
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.locator import parse_locator
-from ocisync.sync.stores import Progress
 from ocisync.wiring.daemon import Daemon, running_daemon
 from ocisync.wiring.session import optional_session, run_async
 
@@ -61,8 +60,8 @@ class Demo:
 
 def run_demo(once: bool, folder: Path | None) -> int:
     """Show the main job; the exit status."""
-    with _working_folder(folder) as place, progress() as shown:
-        return run_async(_show, Demo(place, _free_port()), once, shown)
+    with _working_folder(folder) as place:
+        return run_async(_show, Demo(place, _free_port()), once)
 
 
 @contextmanager
@@ -81,19 +80,26 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-async def _show(demo: Demo, once: bool, shown: Progress) -> int:
+async def _show(demo: Demo, once: bool) -> int:
     demo.config.write_text(_DROP.format(port=demo.port), encoding="utf-8")
     _say(f"1. The daemon starts on {demo.config}; it serves ./registry at http://{demo.host}/v2/")
-    async with running_daemon(demo.config, shown) as daemon:
-        await _drop(demo)
-        _say("3. It compresses the layers, merges both platforms into one index, and publishes:")
-        await _published(demo, "demo/hello")
-        await _mirror(demo, daemon)
-        held = await _check(demo)
-        _say(_PULL.format(host=demo.host))
-        if not once:
-            _say(_STAYS.format(folder=demo.folder))
-            await anyio.sleep_forever()
+    with ExitStack() as display:
+        shown = display.enter_context(progress())
+        async with running_daemon(demo.config, shown) as daemon:
+            return await _steps(demo, daemon, display, once)
+
+
+async def _steps(demo: Demo, daemon: Daemon, display: ExitStack, once: bool) -> int:
+    await _drop(demo)
+    _say("3. It compresses the layers, merges both platforms into one index, and publishes:")
+    await _published(demo, "demo/hello")
+    await _mirror(demo, daemon)
+    display.close()
+    held = await _check(demo)
+    _say(_PULL.format(host=demo.host))
+    if not once:
+        _say(_STAYS.format(folder=demo.folder))
+        await anyio.sleep_forever()
     return 0 if held else 1
 
 

@@ -38,9 +38,9 @@ class TerminalProgress(Progress):
             DownloadColumn(binary_units=True),
             TransferSpeedColumn(),
         )
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, soft_wrap=True)
         self._bars = Bars(*columns, console=self.console, transient=True)
-        self._total = self._bars.add_task("copied", total=None)
+        self._total = self._bars.add_task("copied", total=None, visible=False)
         self._known = 0
         self._blobs: dict[str, TaskID] = {}
         self._seen: set[str] = set()
@@ -66,7 +66,7 @@ class TerminalProgress(Progress):
         if desc.digest not in self._seen:
             self._seen.add(desc.digest)
             self._known += desc.size
-            self._bars.update(self._total, total=self._known)
+            self._bars.update(self._total, total=self._known, visible=True)
         if desc.size >= _SHOWN:
             self._blobs[desc.digest] = self._bars.add_task(f"  {desc.digest[7:19]}", total=desc.size)
 
