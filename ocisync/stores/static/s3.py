@@ -17,7 +17,7 @@ import structlog
 
 from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Opener
 from ocisync.content.verify import Verifier
-from ocisync.errors import OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
+from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
 from ocisync.spec.digest import Digest
 from ocisync.stores.static.layout import ROOT
 from ocisync.stores.static.s3_client import MD5_UP_TO, S3Client
@@ -60,7 +60,12 @@ class S3Store:
         async with self._probing:
             if self._abilities is None:
                 self._abilities = await probe(self._client)
+                await self._reap()
         return self._abilities
+
+    async def is_conditional(self) -> bool:
+        """Whether the provider refuses a conditional write that lost its race."""
+        return (await self.probe()).conditional_writes
 
     async def abort_uploads(self, older_than: float) -> int:
         """Abort multipart uploads below `v2/` that began more than `older_than` seconds ago; how many there were.
@@ -132,6 +137,12 @@ class S3Store:
     async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
         """Copy an object inside the bucket."""
         return await copy_object(self._client, from_key, to_key, headers)
+
+    async def _reap(self) -> None:
+        try:
+            await self.abort_uploads(self._client.options.abandoned_after)
+        except (StoreError, NotFound) as exc:  # a right that is missing, or a provider without it: no reason to stop
+            log.warning("uploads.not_listed", store=str(self), reason=str(exc))
 
     async def _check(self, key: str, if_match: str) -> None:
         """The next best thing where the provider ignores conditions; a writer in between is found by looking again."""

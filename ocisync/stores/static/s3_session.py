@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
+from weakref import WeakSet
 
 import aiohttp
 import anyio
+import anyio.lowlevel
 import botocore.session
 from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
@@ -43,7 +46,9 @@ class S3Session:
         """Find credentials and make the client for control operations."""
         session = AioSession()
         options = self.options
-        await to_thread.run_sync(_warm, session, bool(options.access_key))
+        await to_thread.run_sync(_warm, session)
+        if not options.access_key:  # reads files, and may run a command or ask the machine's metadata service
+            await to_thread.run_sync(anyio.run, session.get_credentials)
         self.region = options.region or session.get_config_variable("region") or _REGION
         self.control = await self._stack.enter_async_context(
             session.create_client(
@@ -97,7 +102,10 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
     """
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout, sock_read=options.idle_timeout)
     async with AsyncExitStack() as stack:
-        connector = aiohttp.TCPConnector(limit=0, ssl=await to_thread.run_sync(_tls, options))
+        sockets = _Sockets(options.idle_timeout)
+        stack.push_async_callback(sockets.cut)
+        tls = await to_thread.run_sync(_tls, options)
+        connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make)
         http = aiohttp.ClientSession(
             connector=connector,
             timeout=timeout,
@@ -115,6 +123,30 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
         yield session
 
 
+class _Sockets:
+    """The sockets of a session: a server that stops reading must not keep one for ever, and what is buffered for it."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience  # seconds
+        self._made: WeakSet[socket.socket] = WeakSet()
+
+    def make(self, address: aiohttp.AddrInfoType) -> socket.socket:
+        """A socket for aiohttp that gives up by itself when what it sent is not taken."""
+        made = socket.socket(*address[:3])
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._patience * 1000))
+        self._made.add(made)
+        return made
+
+    async def cut(self) -> None:
+        """End those that still wait to send what nobody wants."""
+        for one in list(self._made):
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+        for _ in range(3):  # turns of the loop, in which the transports see it
+            await anyio.lowlevel.checkpoint()
+
+
 def _tls(options: S3Options) -> ssl.SSLContext | bool:
     if options.ca is None:
         return True
@@ -124,14 +156,12 @@ def _tls(options: S3Options) -> ssl.SSLContext | bool:
         raise ConfigError(f"{options.ca}: cannot be read as a PEM file of certificate authorities: {exc}") from exc
 
 
-def _warm(session: AioSession, has_keys: bool) -> None:
-    """Let botocore read its data files, configuration and credentials in a thread, where that may take its time."""
+def _warm(session: AioSession) -> None:
+    """Let botocore read its data files and configuration in a thread, where that may take its time."""
     plain = botocore.session.Session()
     plain.register_component("data_loader", session.get_component("data_loader"))
     plain.create_client("s3", region_name=_REGION, aws_access_key_id="warm", aws_secret_access_key="up")
     _ = session.full_config
-    if not has_keys:
-        anyio.run(session.get_credentials)
 
 
 def _config(options: S3Options) -> AioConfig:
