@@ -5,7 +5,7 @@ ARGS ?=
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--group pyproject.toml:build pyproject.toml
 
-.PHONY: help demo run check test prove lock schema clean runtime dev debian
+.PHONY: help demo run check test prove bench lock schema clean runtime dev debian
 
 help:
 	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
@@ -13,6 +13,7 @@ help:
 	@echo "make test [ARGS=…]       check, then every test (ARGS go to pytest)"
 	@echo "make check               ruff, mypy --strict, import-linter"
 	@echo "make prove [ARGS=…]      the long proofs"
+	@echo "make bench [ARGS=…]      measure beside other tools: ARGS=--tiny, ARGS=\"many typical --work DIR\""
 	@echo "make lock [ARGS=…]       lock the dependencies (ARGS=--upgrade: their newest versions)"
 	@echo "make schema              write config/ocisync.schema.json"
 	@echo "make clean               remove the virtual environment and caches"
@@ -35,6 +36,9 @@ test: check debian
 
 prove: dev debian
 	$(BIN)/pytest -m prove --timeout 0 $(ARGS)
+
+bench: dev debian
+	@$(BIN)/python -m bench $(ARGS)
 
 lock:
 	@PYTHON="$(PYTHON)" tools/setup lock-tool

@@ -98,19 +98,19 @@ class Seaweed:
 
 
 @contextmanager
-def seaweed(folder: Path) -> Iterator[Seaweed]:
-    """Start master, volume, filer and S3 in one process; ends with the block."""
+def seaweed(folder: Path, **options: object) -> Iterator[Seaweed]:
+    """Start master, volume, filer and S3 in one process; ends with the block. `options` are given to `weed server`."""
     folder.mkdir(parents=True, exist_ok=True)
     ports = {f"{part}{kind}": free_port() for part in _PARTS for kind in (".port", ".port.grpc")}
     identities = folder / "s3.json"
     identities.write_text(json.dumps({"identities": [_admin(), _anonymous()]}))
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    with running(_command(folder, identities, ports), folder) as child:
+    with running(_command(folder, identities, {**ports, **options}), folder) as child:
         child.wait_until(lambda: _ready(endpoint), "SeaweedFS to store an object", 60)
         yield Seaweed(endpoint, _client(endpoint))
 
 
-def _command(folder: Path, identities: Path, ports: Mapping[str, int]) -> list[str | Path]:
+def _command(folder: Path, identities: Path, ports: Mapping[str, object]) -> list[str | Path]:
     data = folder / "data"
     data.mkdir(exist_ok=True)
     weed = Path(sys.executable).parent / "weed"

@@ -1,0 +1,63 @@
+"""`python -m bench [CASE…]`: measure, and print the tables. See docs/performance.md."""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from bench.cases import CASES, Bench
+from bench.measure import run
+from bench.numbers import numbers
+from bench.peers import OCISYNC, found_peers
+from bench.table import markdown, measured_table
+from bench.workloads import TINY, Sizes
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the cases; 1 when a number is not reached, unless the sizes are tiny."""
+    asked = _parser().parse_args(arguments)
+    with TemporaryDirectory(prefix="ocisync-bench-") as temporary:
+        bench = _bench(asked, Path(asked.work or temporary).absolute())
+        with bench.folder() as folder:
+            run([OCISYNC, "--help"], folder)  # compiles what is not compiled yet
+        for case in asked.cases or CASES:
+            CASES[case](bench)
+        found = numbers(bench)
+    if asked.json:
+        asked.json.write_text(json.dumps(_document(bench), indent=1))
+    print(measured_table(bench), end="\n\n")
+    print(markdown(("number", "figure", "to reach", ""), [one.cells for one in found]))
+    return int(not asked.tiny and not all(one.holds for one in found))
+
+
+def _bench(asked: argparse.Namespace, work: Path) -> Bench:
+    def tell(text: str) -> None:
+        print(text, file=sys.stderr, flush=True)
+
+    peers = {name: peer for name, peer in found_peers().items() if not asked.peers or name in asked.peers}
+    return Bench(work, TINY if asked.tiny else Sizes(), asked.runs, peers, tell)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("cases", nargs="*", metavar="CASE", choices=[*CASES, []], help=f"all, or of {', '.join(CASES)}")
+    parser.add_argument("--tiny", action="store_true", help="very small workloads: shows that everything runs")
+    parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median is shown (3)")
+    parser.add_argument("--work", type=Path, help="where workloads are made, and kept; some 25 GB of disk in all")
+    parser.add_argument("--peers", nargs="*", default=(), help="only these peers; all on PATH otherwise")
+    parser.add_argument("--json", type=Path, help="write every run to this file as well")
+    return parser
+
+
+def _document(bench: Bench) -> list[dict[str, object]]:
+    return [
+        {"case": case, "phase": phase, "client": client, "runs": [asdict(one) for one in runs]}
+        for (case, phase, client), runs in bench.records.items()
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
