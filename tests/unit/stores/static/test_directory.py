@@ -1,0 +1,227 @@
+"""What a directory has beyond the contract: modes, links, leftovers, full disks, and no way out of its root."""
+
+import os
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ObjectHeaders
+from ocisync.errors import DiskError, InvalidName, StoreError
+from ocisync.spec.digest import sha256
+from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.target import StaticRegistry
+from ocisync.stores.static.temporary import Temporary
+from tests.contract.graphs import CountingOpener, described, make_image, publish_image
+from tests.contract.object_store_contract import get, keys, put
+
+MIB = 1024 * 1024
+HEADERS = ObjectHeaders("application/octet-stream")
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "registry"
+
+
+@pytest.fixture
+def store(root: Path) -> DirectoryStore:
+    return DirectoryStore(root)
+
+
+def below(folder: Path) -> list[Path]:
+    """Everything below a folder."""
+    return sorted(folder.rglob("*"))
+
+
+def files(folder: Path) -> list[Path]:
+    """Every file below a folder."""
+    return [path for path in below(folder) if not path.is_dir()]
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+async def test_modes_do_not_depend_on_the_umask(store: DirectoryStore, root: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        await publish_image(StaticRegistry(store).repository("a/b"), make_image(), "latest")
+    finally:
+        os.umask(before)
+    published = [path for path in below(root) if ".ocisync" not in path.parts]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in published if path.is_file()} == {0o644}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in published if path.is_dir()} == {0o755}
+    assert stat.S_IMODE((root / ".ocisync").stat().st_mode) == 0o700
+
+
+async def test_a_tag_is_its_manifest_by_another_name(store: DirectoryStore, root: Path) -> None:
+    image = make_image()
+    await publish_image(StaticRegistry(store).repository("app"), image, "latest")
+    folder = root / "v2/app/manifests"
+    assert len({path.stat().st_ino for path in files(folder)}) == 1
+    assert len(files(folder)) == 2
+
+
+async def test_nothing_is_written_when_nothing_changed(store: DirectoryStore, root: Path) -> None:
+    repository = StaticRegistry(store).repository("app")
+    image = make_image()
+    await publish_image(repository, image, "latest", "1.0")
+    before = {path: path.stat().st_ctime_ns for path in files(root / "v2")}
+    await StaticRegistry(store).repository("app").publish({"latest": image.desc, "1.0": image.desc})
+    assert {path: path.stat().st_ctime_ns for path in files(root / "v2")} == before
+
+
+async def test_the_content_type_is_read_from_a_manifest(store: DirectoryStore) -> None:
+    image = make_image()
+    await publish_image(StaticRegistry(store).repository("app"), image, "latest")
+    for key, expected in {
+        "v2/": "application/json",
+        "v2/app/tags/list": "application/json",
+        "v2/app/manifests/latest": image.media_type,
+        f"v2/app/blobs/{image.blobs[0][0].digest}": "application/octet-stream",
+    }.items():
+        found = await store.head(key)
+        assert found is not None
+        assert found.content_type == expected
+
+
+async def test_a_reader_keeps_what_it_opened(store: DirectoryStore) -> None:
+    await put(store, "v2/key", b"old")
+    async with store.open("v2/key") as (_, stream):
+        await put(store, "v2/key", b"new")
+        assert b"".join([chunk async for chunk in stream]) == b"old"
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "../outside", "v2/../../outside", "/etc/passwd", "v2//x", "v2/./x", "", "/", "v2/a\0b", "v2/" + "a" * 256,
+        ".ocisync/lock", ".ocisync/tmp/x",
+    ],
+)  # fmt: skip
+async def test_fault_76_no_key_leads_out_of_the_root(store: DirectoryStore, tmp_path: Path, key: str) -> None:
+    (tmp_path / "outside").write_bytes(b"outside")
+    await store.prepare()
+    with pytest.raises(InvalidName):
+        await put(store, key, b"content")
+    with pytest.raises(InvalidName):
+        await get(store, key)
+    with pytest.raises(InvalidName):
+        await store.delete([key])
+    assert (tmp_path / "outside").read_bytes() == b"outside"
+
+
+async def test_fault_76_no_link_leads_out_of_the_root(store: DirectoryStore, root: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_bytes(b"secret")
+    (root / "v2").mkdir(parents=True)
+    (root / "v2/linked").symlink_to(outside)
+    (root / "v2/file").symlink_to(outside / "secret")
+    for attempt in (put(store, "v2/linked/x", b"x"), get(store, "v2/linked/secret"), get(store, "v2/file")):
+        with pytest.raises(StoreError, match="symbolic link"):
+            await attempt
+    with pytest.raises(StoreError, match="symbolic link"):
+        await store.delete(["v2/linked/secret"])
+    assert not await store.copy("v2/file", "v2/copy", HEADERS)
+    assert await keys(store, "v2/") == []
+    assert files(outside) == [outside / "secret"]
+    await put(store, "v2/file", b"replaced")
+    assert (outside / "secret").read_bytes() == b"secret"
+    assert not (root / "v2/file").is_symlink()
+
+
+async def test_fault_76_a_file_where_a_folder_must_be(store: DirectoryStore) -> None:
+    await put(store, "v2/a", b"a file")
+    with pytest.raises(StoreError, match="needs a folder"):
+        await put(store, "v2/a/manifests/latest", b"x")
+
+
+async def test_what_is_no_plain_file_is_not_there(store: DirectoryStore, root: Path) -> None:
+    (root / "v2/a/manifests").mkdir(parents=True)
+    os.mkfifo(root / "v2/a/manifests/fifo")
+    assert await store.head("v2/a/manifests/fifo") is None
+    assert await keys(store, "v2/") == []
+
+
+async def test_listing_crosses_folders_in_the_order_of_keys(store: DirectoryStore) -> None:
+    names = ["v2/a-b/x", "v2/a/x", "v2/a.b/x", "v2/a", "v2/ab/x", "v2/a/y/z", "v2/a/y-z"]
+    for name in (name for name in names if name != "v2/a"):
+        await put(store, name, b"x")
+    expected = sorted(name for name in names if name != "v2/a")
+    assert await keys(store, "v2/") == expected
+    for start in range(len(expected)):
+        assert await keys(store, "v2/", expected[start]) == expected[start + 1 :]
+    assert await keys(store, "v2/a") == expected
+    assert await keys(store, "v2/a/") == ["v2/a/x", "v2/a/y-z", "v2/a/y/z"]
+
+
+async def test_leftovers_of_writers_that_are_gone_are_removed_at_start(store: DirectoryStore, root: Path) -> None:
+    await put(store, "v2/key", b"content")
+    scratch = root / ".ocisync/tmp"
+    (scratch / "abandoned").write_bytes(b"half")
+    busy = Temporary(scratch, 4, sha256(b"busy"))
+    await DirectoryStore(root).prepare()
+    assert files(scratch) == [busy.path]
+    busy.discard()
+    assert files(scratch) == []
+
+
+async def test_a_failed_write_leaves_no_temporary(store: DirectoryStore, root: Path) -> None:
+    opener = CountingOpener(b"x" * 3 * MIB, fail_after=2 * MIB)
+    with pytest.raises(RuntimeError):
+        await store.put("v2/key", opener, HEADERS, size=3 * MIB)
+    assert files(root / ".ocisync/tmp") == []
+
+
+async def test_somebody_tidied_up_while_we_run(store: DirectoryStore, root: Path) -> None:
+    await put(store, "v2/key", b"content")
+    subprocess.run(["rm", "-rf", root / ".ocisync"], check=True)  # noqa: ASYNC221
+    await put(store, "v2/key", b"other")
+    assert await get(store, "v2/key") == b"other"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of two MiB."""
+    mounted = tmp_path / "small"
+    mounted.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", mounted], check=True)
+    try:
+        yield mounted
+    finally:
+        subprocess.run(["umount", "-l", mounted], check=True)
+
+
+@needs_root
+async def test_fault_49_a_full_disk_is_told_and_nothing_is_left_behind(small_disk: Path) -> None:
+    store = DirectoryStore(small_disk)
+    repository = StaticRegistry(store).repository("app")
+    image = make_image()
+    await publish_image(repository, image, "latest")
+    large = bytes(3 * MIB)
+    with pytest.raises(DiskError, match="disk is full") as caught:
+        await repository.push(described(large), bytes_opener(large))
+    assert caught.value.code == "disk"
+    assert str(small_disk) in str(caught.value)
+    assert files(small_disk / ".ocisync/tmp") == []
+    assert not await repository.exists(described(large))
+    assert await repository.resolve("latest") == image.desc
+    smaller = bytes(MIB)
+    await repository.push(described(smaller), bytes_opener(smaller))
+    assert await repository.exists(described(smaller))
+
+
+@needs_root
+async def test_fault_50_a_read_only_file_system_is_told(small_disk: Path) -> None:
+    image = make_image()
+    await publish_image(StaticRegistry(DirectoryStore(small_disk)).repository("app"), image, "latest")
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)  # noqa: ASYNC221
+    repository = StaticRegistry(DirectoryStore(small_disk)).repository("app")
+    with pytest.raises(DiskError, match="read-only") as caught:
+        await repository.push(described(b"x"), bytes_opener(b"x"))
+    assert caught.value.code == "disk"
+    assert not caught.value.retryable
+    assert await repository.resolve("latest") == image.desc
