@@ -10,7 +10,7 @@ from ocisync.stores.static.names import repository_names
 from ocisync.stores.static.shelf import Shelf
 
 
-async def catalog_names(shelf: Shelf, name: str) -> bool:
+async def catalog_name(shelf: Shelf, name: str) -> bool:
     """See that the catalog names a repository that was just published; whether it had to be written.
 
     Where the provider honours conditions the name is added, which no other writer can undo unseen; elsewhere the whole

@@ -53,9 +53,9 @@ class Derived:
         """
         lost = written = 0
         for _ in range(rounds.limit):
-            etag, body = await self.read()
+            etag, body, media_type = await self.read()
             wanted = await render(body)
-            if wanted is None or wanted == body:
+            if wanted is None or (wanted == body and media_type == self.headers.content_type):
                 return bool(written)
             try:
                 await self.write(wanted, etag)
@@ -68,13 +68,13 @@ class Derived:
             "date; what it is derived from is published, and the next pass repairs it"
         )
 
-    async def read(self) -> tuple[str, bytes | None]:
-        """The object's ETag and bytes; an absent one has neither."""
+    async def read(self) -> tuple[str, bytes | None, str]:
+        """The object's ETag, bytes and media type; an absent one has none of them."""
         try:
             async with self.store.open(self.key) as (info, stream):
-                return info.etag, b"".join([chunk async for chunk in stream])
+                return info.etag, b"".join([chunk async for chunk in stream]), info.content_type
         except NotFound:
-            return "", None
+            return "", None, ""
 
     async def write(self, body: bytes, etag: str) -> None:
         """Write the object if it still has the ETag, "" meaning absent.

@@ -47,10 +47,13 @@ class Publication:
     roots: Mapping[Digest, Root]
     here: dict[str, ObjectInfo] = field(default_factory=dict)  # by tag and by digest
 
-    async def write(self) -> None:
-        """Look at what is there, and write what differs: every digest before any tag."""
+    async def write_roots(self) -> None:
+        """Look at what is there, and write the manifests under their digests where they are not."""
         await self._look()
         await for_each(list(self.roots), self._write_root, self.shelf.workers)
+
+    async def write_tags(self) -> None:
+        """Point the tags at the manifests, where they do not yet."""
         await for_each(list(self.tags), self._write_tag, self.shelf.workers)
 
     async def _look(self) -> None:
@@ -66,7 +69,7 @@ class Publication:
 
     async def _write_root(self, digest: Digest) -> None:
         root = self.roots[digest]
-        if _may_hold(self.here.get(digest), root.data):
+        if may_hold(self.here.get(digest), root.data):
             return
         key, headers = layout.manifest_key(self.name, digest), layout.content_headers(root.desc)
         await self.shelf.write(key, root.data, headers)
@@ -86,14 +89,18 @@ class Publication:
     def _points_at(self, tag: str, root: Root) -> bool:
         """Whether the tag's object has the ETag and size of the manifest's, which was there before."""
         held, current = self.here.get(root.desc.digest), self.here.get(tag)
-        if held is None or current is None or not _may_hold(held, root.data):
+        if held is None or current is None or not may_hold(held, root.data):
             return False
         return (held.etag, held.size) == (current.etag, current.size)
 
 
-def _may_hold(found: ObjectInfo | None, data: bytes) -> bool:
+def may_hold(found: ObjectInfo | None, data: bytes) -> bool:
     """Whether an object may be these bytes, by its size and, where it is an MD5, its ETag."""
     if found is None or found.size != len(data):
         return False
-    md5 = _MD5_ETAG.match(found.etag)
-    return md5 is None or md5[1] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    return not has_md5(found) or found.etag.strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def has_md5(found: ObjectInfo) -> bool:
+    """Whether an object's ETag looks like the MD5 of its bytes."""
+    return _MD5_ETAG.match(found.etag) is not None

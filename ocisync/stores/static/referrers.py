@@ -7,6 +7,7 @@ manifest was entered into its subject's. So what has a list needs no second look
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
@@ -16,7 +17,7 @@ from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Derived
-from ocisync.stores.static.publication import may_hold
+from ocisync.stores.static.publication import has_md5, may_hold
 from ocisync.stores.static.shelf import Shelf
 from ocisync.stores.static.subjects import Entries, Entry, entries_in, referrers_body
 
@@ -45,17 +46,20 @@ class ReferrersPass:
 
     async def derive(self) -> list[str]:
         """Make every list what the manifests say, remove those of manifests that are gone; the keys that changed."""
-        for lost in range(self.shelf.rounds.limit):
+        for _ in range(self.shelf.rounds.limit):
             before = len(self._changed)
-            await self._look()
-            entries = await self._entries(self._manifests)
-            wanted = {*self._manifests, *entries}
-            await for_each(sorted(wanted), lambda digest: self._rewrite(digest, entries), self.shelf.workers)
-            await self._remove(self._kept.keys() - wanted)
+            await self._round()
             if len(self._changed) == before:
                 return self._changed
-            await self.shelf.rounds.back_off(min(lost, 3) - 3)
+            await self.shelf.rounds.back_off(0)
         raise StoreError(f"{self.name} at {self.shelf.store}: other writers keep changing its lists of referrers")
+
+    async def _round(self) -> None:
+        await self._look()
+        entries = await self._entries(self._manifests)
+        wanted = {*self._manifests, *entries}
+        await for_each(sorted(wanted), lambda digest: self._rewrite(digest, entries), self.shelf.workers)
+        await self._remove(self._kept.keys() - wanted)
 
     async def remove_all(self) -> list[str]:
         """Remove every list: the registry is to have none."""
@@ -114,26 +118,21 @@ class ReferrersPass:
             if await derived.converge(render, self.shelf.rounds):
                 self._changed.append(derived.key)
             return
-        try:
+        with suppress(PreconditionFailed):  # another writer gave it one
             await derived.write(_EMPTY, "")
             self._changed.append(derived.key)
-        except PreconditionFailed:
-            pass  # another writer gave it one
 
     async def _rewrite(self, digest: Digest, entries: Mapping[Digest, Entries]) -> None:
         derived, body = self._derived(digest), referrers_body(entries.get(digest, {}))
         found = self._kept.get(digest)
+        etag = found.etag if found else ""
         if found is not None and may_hold(found, body):
-            etag, present = (found.etag, body) if found.etag.strip('"').isalnum() else await derived.read()
+            etag, present, _ = (etag, body, "") if has_md5(found) else await derived.read()
             if present == body:
                 return
-        else:
-            etag = found.etag if found else ""
         self._changed.append(derived.key)
-        try:
+        with suppress(PreconditionFailed):  # the next round looks again
             await derived.write(body, etag)
-        except PreconditionFailed:
-            pass  # the next round looks again
 
     async def _remove(self, digests: Iterable[Digest]) -> None:
         keys = [layout.referrers_key(self.name, digest) for digest in sorted(digests)]

@@ -15,8 +15,10 @@ from ocisync.spec.digest import Digest, digest_of, is_digest, sha256
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
 from ocisync.spec.reference import is_tag
 from ocisync.stores.static import layout
+from ocisync.stores.static.catalog import catalog_name
 from ocisync.stores.static.listing import closed_after
 from ocisync.stores.static.publication import Publication, Root
+from ocisync.stores.static.referrers import ReferrersPass
 from ocisync.stores.static.shelf import Shelf
 from ocisync.stores.static.tags_list import converge, list_tags
 
@@ -71,6 +73,8 @@ class StaticRepository:
         key, headers = layout.content_key(self.name, desc), layout.content_headers(desc)
         await self._store.put(key, opener, headers, size=desc.size, digest=desc.digest)
         if desc.is_manifest:
+            if desc.data is not None:
+                self._shelf.references.learn(desc.digest, desc.data)
             await self._shelf.check_type(key, headers.content_type)
             reached("manifest.child")
 
@@ -89,13 +93,16 @@ class StaticRepository:
         await self._shelf.prepare()
         roots = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in tags.values()}
         pointers = {tag: desc.digest for tag, desc in tags.items()}
-        await Publication(self._shelf, self.name, pointers, roots).write()
-        await converge(self._store, self.name, self._shelf.rounds)
+        publication = Publication(self._shelf, self.name, pointers, roots)
+        await publication.write_roots()
+        await self._write_referrers(roots)
+        await publication.write_tags()
+        await self._write_lists()
 
     async def reconcile(self) -> None:
         """Bring the list of tags up to date: a writer may have ended between a tag and the list."""
         await self._shelf.prepare()
-        await converge(self._store, self.name, self._shelf.rounds)
+        await self._write_lists()
 
     async def stored(self) -> Stored:
         """Everything a listing of the repository shows; tags by the ETag that they share with their digest's object."""
@@ -113,6 +120,19 @@ class StaticRepository:
         """Remove content under its digest, be it manifest or blob."""
         keys = [key(self.name, digest) for digest in digests for key in (layout.manifest_key, layout.blob_key)]
         await self._store.delete(keys)
+
+    async def _write_referrers(self, roots: Mapping[Digest, Root]) -> None:
+        """See that every manifest of the repository has a list of referrers."""
+        if self._shelf.options.referrers:
+            for digest, root in roots.items():
+                self._shelf.references.learn(digest, root.data)
+            await ReferrersPass(self._shelf, self.name).write()
+
+    async def _write_lists(self) -> None:
+        """Bring the list of tags up to date, then that of repositories."""
+        await converge(self._store, self.name, self._shelf.rounds, self._shelf.options.order)
+        if self._shelf.options.catalog:
+            await catalog_name(self._shelf, self.name)
 
     async def _has_anything(self) -> bool:
         listing = self._store.list(layout.repository_prefix(self.name))

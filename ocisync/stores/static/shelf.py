@@ -2,33 +2,62 @@
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
+import anyio
+
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore
 from ocisync.errors import Handling, StoreError
 from ocisync.spec.digest import sha256
 from ocisync.stores.static import layout
-from ocisync.stores.static.tags_list import Rounds
+from ocisync.stores.static.derived import Rounds
+from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.subjects import References
+
+
+@runtime_checkable
+class Conditional(Protocol):
+    """An object store that may not honour conditions."""
+
+    async def is_conditional(self) -> bool:
+        """Whether a write with `if_match` is refused when another writer came first."""
+        ...
 
 
 class Shelf:
     """An object store, and what is known of it."""
 
-    def __init__(self, store: ObjectStore, workers: int, rounds: Rounds) -> None:
+    def __init__(self, store: ObjectStore, workers: int, rounds: Rounds, options: StaticOptions) -> None:
         self.store = store
         self.workers = workers
         self.rounds = rounds
+        self.options = options
+        self.references = References()
+        self.cataloged: set[str] = set()  # repositories that the catalog was seen to name
+        self.catalog_lock = anyio.Lock()
         self._is_prepared = False
         self._types_seen: set[str] = set()
 
     async def prepare(self) -> None:
-        """Write what clients ask for first, where it is not there."""
-        if self._is_prepared:
-            return
+        """Write what clients ask for first, where it is not there; looked at once."""
+        if not self._is_prepared:
+            await self.mend_roots()
+
+    async def mend_roots(self) -> list[str]:
+        """Look at what clients ask for first, and write what is not right; the keys that were written."""
+        written = []
         for key in layout.ROOT_KEYS:
             found = await self.store.head(key)
             if found is None or (not key.endswith("/") and found.size != len(layout.ROOT_BODY)):
                 await self.write(key, layout.ROOT_BODY, layout.JSON_HEADERS)
+                written.append(key)
         self._is_prepared = True
+        return written
+
+    async def is_conditional(self) -> bool:
+        """Whether a lost race is noticed."""
+        return await self.store.is_conditional() if isinstance(self.store, Conditional) else True
 
     async def write(self, key: str, body: bytes, headers: ObjectHeaders) -> None:
         """Write small content that is at hand."""

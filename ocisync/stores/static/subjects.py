@@ -1,4 +1,4 @@
-"""What refers to what: manifests' `subject` fields, and the lists of referrers that follow from them. Pure but for a memory.
+"""What refers to what: manifests' `subject` fields, and the lists of referrers that follow from them.
 
 Spec: distribution-spec v1.1.1, "Listing Referrers".
 """
@@ -45,9 +45,13 @@ def reference_of(digest: Digest, raw: bytes) -> Reference | None:
         digest,
         len(raw),
         artifact_type=_artifact_type(manifest),
-        annotations={key: text for key, text in (manifest.annotations or {}).items() if isinstance(text, str)},
+        annotations=_texts(manifest.annotations or {}),
     )
     return Reference(manifest.subject.digest, descriptor_to_json(shown))
+
+
+def _texts(annotations: Mapping[str, object]) -> dict[str, str]:
+    return {key: text for key, text in annotations.items() if isinstance(text, str)}
 
 
 def _artifact_type(manifest: Manifest) -> str | None:

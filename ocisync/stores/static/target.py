@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from ocisync.content.protocols import ObjectStore
 from ocisync.stores.static import layout
+from ocisync.stores.static.derived import Rounds
+from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.repository import StaticRepository
 from ocisync.stores.static.shelf import Shelf
-from ocisync.stores.static.tags_list import Rounds
 
 
 class StaticRegistry:
     """The repositories of one object store; `workers` bounds the requests of one publication."""
 
-    def __init__(self, store: ObjectStore, *, workers: int = 8, rounds: Rounds | None = None) -> None:
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        workers: int = 8,
+        rounds: Rounds | None = None,
+        options: StaticOptions | None = None,
+    ) -> None:
         self.store = store
-        self._shelf = Shelf(store, workers, rounds or Rounds())
+        self._shelf = Shelf(store, workers, rounds or Rounds(), options or StaticOptions())
 
     def repository(self, name: str) -> StaticRepository:
         """One repository, which need not exist yet.
