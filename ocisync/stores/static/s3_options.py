@@ -24,8 +24,8 @@ class S3Options:
     session_token: str = field(default="", repr=False)
     ca: Path | None = None  # PEM file of the authorities to trust instead of the system's
     multipart_threshold: int = GIB  # bytes
-    part_size: int = 16 * MIB  # bytes; larger for what would need more than 10,000 parts
-    part_memory: int = 32 * MIB  # bytes of parts held at a time, for all uploads together
+    part_size: int = 8 * MIB  # bytes; larger for what would need more than 10,000 parts
+    part_memory: int = 24 * MIB  # bytes of parts held at a time, for all uploads together
     concurrency: int = 16  # requests that write; as many read
     attempts: int = 6
     first_wait: float = 0.25  # seconds; doubled with every attempt, of which a random part is waited
