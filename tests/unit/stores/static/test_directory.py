@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from anyio import to_thread
 
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ObjectHeaders
@@ -162,10 +163,10 @@ async def test_leftovers_of_writers_that_are_gone_are_removed_at_start(store: Di
     await put(store, "v2/key", b"content")
     scratch = root / ".ocisync/tmp"
     (scratch / "abandoned").write_bytes(b"half")
-    busy = Temporary(scratch, 4, sha256(b"busy"))
+    busy = await to_thread.run_sync(Temporary, scratch, 4, sha256(b"busy"))
     await DirectoryStore(root).prepare()
     assert files(scratch) == [busy.path]
-    busy.discard()
+    await to_thread.run_sync(busy.discard)
     assert files(scratch) == []
 
 
