@@ -75,17 +75,23 @@ def write_layout(root: Path, named: Mapping[str, Image]) -> Path:
     return root
 
 
-async def unpack_bytes(layers: Sequence[bytes], into: Path, options: UnpackOptions | None = None) -> Sequence[str]:
-    """Unpack uncompressed layers that are at hand; the warnings."""
-    blobs = {digest_of(data): data for data in layers}
-    wanted = [
-        Layer(Descriptor("layer", Digest(name), len(blobs[name])), Digest(name)) for name in map(digest_of, layers)
-    ]
+async def unpack_bytes(
+    layers: Sequence[bytes],
+    into: Path,
+    options: UnpackOptions | None = None,
+    stored: Callable[[bytes], bytes] = lambda data: data,
+) -> Sequence[str]:
+    """Unpack layers that are at hand, after they were compressed by `stored`; the warnings."""
+    blobs = {digest_of(data): stored(data) for data in layers}
 
     @asynccontextmanager
     async def opened(desc: Descriptor) -> AsyncIterator[Region]:
         yield Region(Memory(blobs[desc.digest]), 0, desc.size)
 
+    def described(diff_id: str) -> Layer:
+        return Layer(Descriptor("layer", Digest(diff_id), len(blobs[diff_id])), Digest(diff_id))
+
+    wanted = [described(digest_of(data)) for data in layers]
     return await unpack_layers(wanted, opened, into, options or UnpackOptions())
 
 
@@ -115,6 +121,11 @@ async def umoci_unpack(layout: Path, into: Path, reference: str, *options: str) 
 async def in_thread(act: Callable[[], object]) -> None:
     """Do something that blocks."""
     await anyio.to_thread.run_sync(act)
+
+
+def names(folder: Path) -> list[str]:
+    """What lies in a folder."""
+    return sorted(path.name for path in folder.iterdir())
 
 
 def image(*layers: bytes, compressed: bool = True) -> Image:
