@@ -25,6 +25,7 @@ from tests.unit.content.tars import Memory
 
 Piece = tuple[tarfile.TarInfo, bytes]
 MTIME = 1_600_000_000  # seconds
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw+ep
 
 
 def file(name: str, body: bytes = b"", **facts: object) -> Piece:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.rootfs import (
+    CAPABILITY,
     Piece,
     file,
     folder,
@@ -29,7 +30,6 @@ from tests.integration.rootfs import (
 from tests.trees import differences
 
 IS_ROOT = os.geteuid() == 0
-CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw+ep
 ROOT = folder("./")
 TOUCH = {"mtime": 1_500_000_000.25}
 
