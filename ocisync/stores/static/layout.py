@@ -18,7 +18,8 @@ from ocisync.spec.manifest import media_type_of
 from ocisync.spec.reference import is_tag, parse_name, parse_tag_or_digest
 
 ROOT = "v2/"
-ROOT_KEYS = (ROOT, "v2/index.html")  # REST endpoints ask for the key, website endpoints for the index document
+ROOT_INDEX = "v2/index.html"
+ROOT_KEYS = (ROOT, ROOT_INDEX)  # REST endpoints ask for the key, website endpoints for the index document
 ROOT_BODY = b"{}"
 PRIVATE = ".ocisync/"  # below it lies nothing that clients may see
 CATALOG_KEY = "v2/_catalog"

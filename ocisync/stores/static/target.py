@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ocisync.content.protocols import ObjectStore
 from ocisync.stores.static import layout
+from ocisync.stores.static.audited import StaticAudit
 from ocisync.stores.static.derived import Rounds
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.repository import StaticRepository
@@ -31,6 +32,10 @@ class StaticRegistry:
             InvalidName: not a name that a static registry can hold.
         """
         return StaticRepository(self._shelf, layout.check_name(name))
+
+    def audit(self) -> StaticAudit:
+        """The whole registry, for looking at and mending it."""
+        return StaticAudit(self._shelf)
 
     async def prepare(self) -> None:
         """Write what clients ask for first, where it is not there; `publish` does so by itself."""

@@ -1,0 +1,103 @@
+"""The seam of audits: a whole registry whose repositories can be listed, looked at, healed and swept."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ocisync.content.protocols import Mounter, Source, Target
+
+
+class Kind(enum.Enum):
+    """What an object of a repository is."""
+
+    TAG = "tag"
+    MANIFEST = "manifest"
+    BLOB = "blob"
+    REFERRERS = "referrers"
+    TAGS_LIST = "tags list"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """One object of a repository."""
+
+    kind: Kind
+    reference: str  # a tag or a digest
+    size: int  # bytes
+    etag: str = ""
+    modified: float = 0.0  # seconds since the epoch, by the store's clock
+    content_type: str = ""  # known from a look, not from a listing
+
+
+class RepositoryStore(Source, Target, Mounter, Protocol):
+    """A repository to read from and to write to."""
+
+
+class AuditedRepository(Protocol):
+    """One repository."""
+
+    @property
+    def name(self) -> str:
+        """As pullers name it."""
+        ...
+
+    @property
+    def store(self) -> RepositoryStore:
+        """The repository as copies use it."""
+        ...
+
+    def held(self, kind: Kind, *, after: str = "") -> AsyncIterator[Held]:
+        """A listing of one kind, sorted by reference, from behind a reference on."""
+        ...
+
+    async def look(self, kind: Kind, reference: str) -> Held | None:
+        """One object with its content type, or None."""
+        ...
+
+    async def read(self, kind: Kind, reference: str) -> tuple[Held, bytes]:
+        """Small content whole, not verified.
+
+        Raises:
+            NotFound: it is not there.
+            LimitExceeded: it is larger than any manifest.
+        """
+        ...
+
+    async def remove(self, kind: Kind, references: Sequence[str]) -> None:
+        """Remove objects, never more than these; absent ones are no error."""
+        ...
+
+    async def retype(self, kind: Kind, reference: str, media_type: str) -> None:
+        """Give an object another content type, its bytes unchanged."""
+        ...
+
+    async def heal(self) -> Sequence[str]:
+        """Derive anew what follows from tags and manifests: digest keys, lists; what was changed, by key."""
+        ...
+
+
+class AuditedRegistry(Protocol):
+    """A static registry."""
+
+    def names(self, within: str = "") -> AsyncIterator[str]:
+        """Every repository that holds anything, each once; `within` one name and those that go on from it."""
+        ...
+
+    def repository(self, name: str) -> AuditedRepository:
+        """One repository."""
+        ...
+
+    async def heal(self) -> Sequence[str]:
+        """As a repository's `heal`, for what belongs to none of them."""
+        ...
+
+    async def now(self) -> float:
+        """Seconds since the epoch by the store's own clock, which dates its objects."""
+        ...
+
+    async def abort_uploads(self, older_than: float) -> int:
+        """Abort uploads that were begun more than so many seconds ago and never ended; how many there were."""
+        ...

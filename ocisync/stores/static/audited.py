@@ -1,0 +1,157 @@
+"""A static registry as audits see it (content.auditing)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Protocol, runtime_checkable
+
+from ocisync.content.auditing import Held, Kind
+from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ServerSideCopy
+from ocisync.errors import LimitExceeded, StoreError
+from ocisync.spec.digest import is_digest
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE
+from ocisync.spec.reference import is_tag
+from ocisync.stores.static import layout
+from ocisync.stores.static.catalog import derive_catalog, remove_catalog
+from ocisync.stores.static.digest_keys import mend_digest_keys
+from ocisync.stores.static.names import repository_names
+from ocisync.stores.static.referrers import ReferrersPass
+from ocisync.stores.static.repository import StaticRepository
+from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.tags_list import converge, tag_objects
+
+_FOLDERS = {
+    Kind.TAG: layout.MANIFESTS,
+    Kind.MANIFEST: layout.MANIFESTS,
+    Kind.BLOB: layout.BLOBS,
+    Kind.REFERRERS: layout.REFERRERS,
+    Kind.TAGS_LIST: layout.TAGS,
+}
+_CLOCK = "v2/.clock"  # written and removed to learn the store's time; no part of any repository
+_LARGEST_LIST = 64 * 1024 * 1024  # bytes
+
+
+@runtime_checkable
+class UploadReaper(Protocol):
+    """An object store that keeps the parts of uploads that were never ended."""
+
+    async def abort_uploads(self, older_than: float) -> int:
+        """Abort those begun more than so many seconds ago; how many."""
+        ...
+
+
+class StaticAudit:
+    """An AuditedRegistry."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self._shelf = shelf
+
+    def __str__(self) -> str:
+        return str(self._shelf.store)
+
+    def names(self, within: str = "") -> AsyncIterator[str]:
+        """Every repository that holds anything."""
+        return repository_names(self._shelf.store, layout.KINDS, within)
+
+    def repository(self, name: str) -> RepositoryAudit:
+        """One repository."""
+        return RepositoryAudit(self._shelf, layout.check_name(name))
+
+    async def heal(self) -> Sequence[str]:
+        """The root and the catalog."""
+        changed = await self._shelf.mend_roots()
+        catalog = derive_catalog if self._shelf.options.catalog else remove_catalog
+        return [*changed, layout.CATALOG_KEY] if await catalog(self._shelf) else changed
+
+    async def now(self) -> float:
+        """The date that the store gives to an object that is written now."""
+        await self._shelf.write(_CLOCK, b"", layout.JSON_HEADERS)
+        found = await self._shelf.store.head(_CLOCK)
+        await self._shelf.store.delete([_CLOCK])
+        if found is None or not found.modified:
+            raise StoreError(f"{self}: the store gives no date to what it stores; ages cannot be told")
+        return found.modified
+
+    async def abort_uploads(self, older_than: float) -> int:
+        """Orphaned multipart uploads."""
+        store = self._shelf.store
+        return await store.abort_uploads(older_than) if isinstance(store, UploadReaper) else 0
+
+
+class RepositoryAudit:
+    """An AuditedRepository."""
+
+    def __init__(self, shelf: Shelf, name: str) -> None:
+        self._shelf = shelf
+        self.name = name
+        self.store = StaticRepository(shelf, name)
+
+    def __str__(self) -> str:
+        return str(self.store)
+
+    async def held(self, kind: Kind, *, after: str = "") -> AsyncIterator[Held]:
+        """A listing of one kind."""
+        prefix = self._prefix(kind)
+        async for info in self._listed(kind, prefix, after):
+            reference = info.key.removeprefix(prefix)
+            if _fits(kind, reference):
+                yield _held(kind, reference, info)
+
+    async def look(self, kind: Kind, reference: str) -> Held | None:
+        """One object."""
+        info = await self._shelf.store.head(self._key(kind, reference))
+        return None if info is None else _held(kind, reference, info)
+
+    async def read(self, kind: Kind, reference: str) -> tuple[Held, bytes]:
+        """Small content whole."""
+        most = _LARGEST_LIST if kind in (Kind.REFERRERS, Kind.TAGS_LIST) else MAX_MANIFEST_SIZE
+        async with self._shelf.store.open(self._key(kind, reference)) as (info, stream):
+            if info.size > most:
+                raise LimitExceeded(f"{info.key} at {self._shelf.store}: {info.size} bytes are no {kind.value}")
+            return _held(kind, reference, info), b"".join([chunk async for chunk in stream])
+
+    async def remove(self, kind: Kind, references: Sequence[str]) -> None:
+        """Remove objects of one kind."""
+        await self._shelf.store.delete([self._key(kind, reference) for reference in references])
+
+    async def retype(self, kind: Kind, reference: str, media_type: str) -> None:
+        """Copy an object onto itself with other headers; a directory derives its types and keeps none."""
+        store, key = self._shelf.store, self._key(kind, reference)
+        headers = _headers(kind, media_type)
+        if isinstance(store, ServerSideCopy):
+            await store.copy(key, key, headers)
+
+    async def heal(self) -> Sequence[str]:
+        """Digest keys, then lists of referrers, then the list of tags."""
+        changed = await mend_digest_keys(self._shelf, self.name)
+        referrers = ReferrersPass(self._shelf, self.name)
+        keep = self._shelf.options.referrers
+        changed += sorted(set(await (referrers.derive() if keep else referrers.remove_all())))
+        if await converge(self._shelf.store, self.name, self._shelf.rounds, self._shelf.options.order):
+            changed.append(layout.tags_key(self.name))
+        return changed
+
+    def _listed(self, kind: Kind, prefix: str, after: str) -> AsyncIterator[ObjectInfo]:
+        if kind is Kind.TAG and not after:
+            return tag_objects(self._shelf.store, self.name)
+        return self._shelf.store.list(prefix, start_after=prefix + after if after else "")
+
+    def _prefix(self, kind: Kind) -> str:
+        return f"{layout.repository_prefix(self.name)}{_FOLDERS[kind]}/"
+
+    def _key(self, kind: Kind, reference: str) -> str:
+        return self._prefix(kind) + reference
+
+
+def _fits(kind: Kind, reference: str) -> bool:
+    if kind is Kind.TAGS_LIST:
+        return reference == "list"
+    return is_tag(reference) if kind is Kind.TAG else is_digest(reference)
+
+
+def _held(kind: Kind, reference: str, info: ObjectInfo) -> Held:
+    return Held(kind, reference, info.size, info.etag, info.modified, info.content_type)
+
+
+def _headers(kind: Kind, media_type: str) -> ObjectHeaders:
+    return ObjectHeaders(media_type, layout.IMMUTABLE if kind in (Kind.MANIFEST, Kind.BLOB) else layout.NO_CACHE)

@@ -1,0 +1,68 @@
+"""Digest keys: a manifest that another tool wrote under a tag only gets its key by digest, which clients ask for."""
+
+from __future__ import annotations
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.protocols import ObjectInfo
+from ocisync.errors import ManifestError, NotFound
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import is_digest, sha256
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
+from ocisync.spec.reference import is_tag
+from ocisync.stores.static import layout
+from ocisync.stores.static.publication import may_hold
+from ocisync.stores.static.shelf import Shelf
+
+
+async def mend_digest_keys(shelf: Shelf, name: str) -> list[str]:
+    """See that every tag's manifest lies under its digest, with its own type; the keys that were written.
+
+    A tag whose object has the ETag and size of a digest's is right; only others are read.
+    """
+    here = await shelf.listed(f"{layout.repository_prefix(name)}{layout.MANIFESTS}/")
+    known = {(info.etag, info.size) for reference, info in here.items() if is_digest(reference) and info.etag}
+    doubtful = [tag for tag, info in here.items() if is_tag(tag) and (info.etag, info.size) not in known]
+    written: list[str] = []
+
+    async def mend(tag: str) -> None:
+        written.extend(await _mend_tag(shelf, name, tag, here))
+
+    await for_each(doubtful, mend, shelf.workers)
+    return sorted(written)
+
+
+async def _mend_tag(shelf: Shelf, name: str, tag: str, here: dict[str, ObjectInfo]) -> list[str]:
+    try:
+        desc, stored_type = await _read(shelf, layout.manifest_key(name, tag))
+    except (NotFound, ManifestError):
+        return []  # gone meanwhile, or nothing that could be published under a digest: verify tells
+    written = []
+    if not may_hold(here.get(desc.digest), desc.data or b""):
+        written.append(layout.manifest_key(name, desc.digest))
+        await shelf.write(written[-1], desc.data or b"", layout.content_headers(desc))
+    if stored_type != desc.media_type:
+        written.append(layout.manifest_key(name, tag))
+        await shelf.write(written[-1], desc.data or b"", layout.tag_headers(desc))
+    return written
+
+
+async def _read(shelf: Shelf, key: str) -> tuple[Descriptor, str]:
+    """A tag's manifest as its bytes say, and the type it is stored with.
+
+    Raises:
+        ManifestError: it is none.
+    """
+    async with shelf.store.open(key) as (info, stream):
+        if info.size > MAX_MANIFEST_SIZE:
+            raise ManifestError(f"{key} at {shelf.store}: {info.size} bytes are no manifest")
+        data = b"".join([chunk async for chunk in stream])
+    return Descriptor(_type_of(data, info.content_type), sha256(data), len(data), data=data), info.content_type
+
+
+def _type_of(data: bytes, stored: str) -> str:
+    """The type that the body says; what it is stored with counts only where the body leaves it open."""
+    announced = stored.partition(";")[0].strip()
+    try:
+        return media_type_of(data, announced)
+    except ManifestError:
+        return media_type_of(data)
