@@ -216,6 +216,8 @@ class _Blocks:
 
     def _check_end(self, position: int, block: bytes) -> None:
         if block.strip(b"\0"):
+            if position == 0:
+                raise ArchiveError("this is no tar archive, or its first bytes only")
             raise ArchiveError(f"the archive ends within a header at byte {position}: it is truncated")
         if position == 0:
             raise ArchiveError("the archive is empty")

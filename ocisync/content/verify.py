@@ -50,7 +50,10 @@ class Verifier:
             raise SizeMismatch(f"{self.digest}: {self.seen} bytes arrived instead of {self.size}")
         actual = f"{algorithm(self.digest)}:{self._hasher.hexdigest()}"
         if actual != self.digest:
-            raise DigestMismatch(f"{self.digest}: the content hashes to {actual}", actual=actual)
+            raise DigestMismatch(
+                f"{self.digest}: the content hashes to {actual}: it is damaged at its source or on the way",
+                actual=actual,
+            )
 
 
 async def verified(stream: ByteStream, desc: Descriptor) -> AsyncGenerator[bytes, None]:

@@ -98,7 +98,7 @@ def big_archive(path: Path, reference: str, size: int) -> BigLayer:
             archive.addfile(member, io.BytesIO(data))
         member = tarfile.TarInfo("layer.tar")
         member.size = layer.size
-        archive.addfile(member, LayerFile(size))  # type: ignore[arg-type]  # it only reads
+        archive.addfile(member, LayerFile(size))
     path.with_suffix(".part").rename(path)
     return layer
 

@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.big import MIB
 from tests.integration.mainjob import KINDS, Kind
-from tests.integration.test_memory import MIB, prove_from_archive, prove_from_registry
+from tests.integration.test_memory import prove_from_archive, prove_from_registry
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.seaweed import Seaweed
 

@@ -44,7 +44,8 @@ def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
         return NetworkError(f"{where}: the name {url.host} was not found", host=url.host)
     if isinstance(exc, aiohttp.ClientConnectorError):
-        return NetworkError(f"{where}: cannot connect: {_reason(exc)}", host=url.host)
+        advice = "see that it runs, and that name and port are right"
+        return NetworkError(f"{where}: cannot connect: {_reason(exc)}; {advice}", host=url.host)
     if isinstance(exc, aiohttp.ClientResponseError):
         return NetworkError(f"{where}: the answer is not HTTP: {_reason(exc)}", host=url.host)
     return NetworkError(f"{where}: {_reason(exc)}", host=url.host)
@@ -60,7 +61,8 @@ def refusal(method: str, url: URL, status: int, body: bytes, *, retry_after: str
     if status == 404:
         return NotFound(text, host=url.host, status=status)
     if status == 429 or (status == 503 and retry_after is not None):
-        return RateLimited(text, host=url.host, status=status)
+        advice = "the registry asks for fewer requests: log in, or lower its requests_per_second and concurrency"
+        return RateLimited(f"{text}; {advice}", host=url.host, status=status)
     handling = Handling.RETRY if status in RETRIED else Handling.FAIL
     return RegistryError(text, handling=handling, host=url.host, status=status)
 

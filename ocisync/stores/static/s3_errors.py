@@ -148,4 +148,9 @@ def _trouble(exc: Exception, said: str) -> OcisyncError:
         return Truncated(f"{said}: the answer ended too early")
     if isinstance(exc, (aiohttp.ClientError, OSError, boto.HTTPClientError, boto.ConnectionError)):
         return NetworkError(f"{said}: {type(exc).__name__}: {exc}")
+    if isinstance(exc, boto.NoCredentialsError):
+        return S3ConfigError(
+            f"{said}: no credentials were found: set access_key_id and secret_access_key, or $AWS_ACCESS_KEY_ID and "
+            "$AWS_SECRET_ACCESS_KEY, or a profile"
+        )
     return S3ConfigError(f"{said}: {type(exc).__name__}: {exc}: check the credentials and the region")
