@@ -13,6 +13,7 @@ from ocisync.spec.digest import sha256
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Rounds
 from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.page import publish_page
 from ocisync.stores.static.subjects import References
 
 
@@ -43,6 +44,8 @@ class Shelf:
         """Write what clients ask for first, where it is not there; looked at once."""
         if not self._is_prepared:
             await self.mend_roots()
+            if self.options.page:
+                await publish_page(self.store)
 
     async def mend_roots(self) -> list[str]:
         """Look at what clients ask for first, and write what is not right; the keys that were written."""
