@@ -10,6 +10,7 @@ from ocisync.config.kinds import Duration, FilePath, FolderPath, HttpUrl, Label,
 
 MIB = 1 << 20  # bytes
 GIB = 1 << 30  # bytes
+_PAGE = "Keep a page to browse the registry beside it, `index.html`. One that was not written by ocisync is left alone."
 
 
 class StaticTarget(Section):
@@ -17,6 +18,7 @@ class StaticTarget(Section):
 
     type: Literal["static"] = Field(description="`static`: a static registry in a folder.")
     path: FolderPath = Field(description="The folder of the registry; made when it is not there.")
+    page: bool = Field(True, description=_PAGE)
 
 
 class S3Target(Section):
@@ -56,6 +58,7 @@ class S3Target(Section):
     connect_timeout: Duration = Field(10.0, gt=0, description="Longest wait for a connection and its TLS handshake.")
     idle_timeout: Duration = Field(60.0, gt=0, description="Longest wait without any progress.")
     retries: int = Field(5, ge=0, le=100, description="How often a failed request is sent again, with growing pauses.")
+    page: bool = Field(True, description=_PAGE)
 
 
 class RegistryTarget(Section):

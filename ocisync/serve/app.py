@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 
 import anyio
 import structlog
@@ -20,6 +21,7 @@ from ocisync.serve.errors import ErrorCode, Interrupted, Refusal, error_response
 from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.lists import catalog_response, json_response, referrers_response, tags_response
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
+from ocisync.serve.page import page_response
 from ocisync.serve.paths import Endpoint, Kind, parse_path
 from ocisync.stores.static import layout
 
@@ -32,7 +34,7 @@ Answer = Callable[[web.Request, ObjectStore, Endpoint], Awaitable[web.StreamResp
 
 
 def registry_app(store: ObjectStore) -> web.Application:
-    """An application that serves one static registry, read-only, at /v2/."""
+    """An application that serves one static registry, read-only, at /v2/, and its page to browse at /."""
     app = web.Application()
     app.add_routes(registry_routes(store))
     return app
@@ -41,7 +43,8 @@ def registry_app(store: ObjectStore) -> web.Application:
 def registry_routes(store: ObjectStore) -> list[web.RouteDef]:
     """The same as routes, for an application that serves more."""
     registry = _Registry(store)
-    return [web.route("*", "/v2", registry.answer), web.route("*", "/v2/{rest:.*}", registry.answer)]
+    api = [web.route("*", "/v2", registry.answer), web.route("*", "/v2/{rest:.*}", registry.answer)]
+    return [*api, web.get("/", registry.page), web.get("/index.html", registry.page)]
 
 
 @asynccontextmanager
@@ -98,6 +101,14 @@ class _Registry:
         )
         return response
 
+    async def page(self, request: web.Request) -> web.StreamResponse:
+        """Answer with the page to browse."""
+        try:
+            return await page_response(self._store, request)
+        except (OcisyncError, OSError) as exc:
+            log.warning("request.failed", path="/", error=str(exc))
+            return _failed()
+
     async def _guarded(self, request: web.Request) -> web.StreamResponse:
         try:
             return await self._answer(request)
@@ -149,7 +160,8 @@ _ANSWERS: dict[Kind, Answer] = {
 
 
 def _manifest_headers(endpoint: Endpoint, facts: ManifestFacts) -> dict[str, str]:
-    return COMMON | {
+    dated = {"Last-Modified": formatdate(facts.modified, usegmt=True)} if facts.modified else {}
+    return COMMON | dated | {
         "Content-Type": facts.media_type,
         "Docker-Content-Digest": facts.digest,
         "ETag": etag_of(facts.digest),

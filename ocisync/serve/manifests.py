@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from anyio import to_thread
 
@@ -26,6 +26,7 @@ class ManifestFacts:
     digest: Digest
     media_type: str
     size: int  # bytes
+    modified: float = 0.0  # seconds since the epoch: when a tag was published, where the store tells
 
 
 class ManifestReader:
@@ -48,7 +49,7 @@ class ManifestReader:
         if known is None:
             return (await self.read(endpoint))[0]
         self._known.move_to_end((endpoint.key, info.etag))
-        return known
+        return known if known.modified == info.modified else replace(known, modified=info.modified)
 
     async def read(self, endpoint: Endpoint) -> tuple[ManifestFacts, bytes]:
         """The facts and the bytes; raises as `facts` does."""
@@ -71,16 +72,16 @@ class ManifestReader:
 
 async def _examined(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
     if len(raw) < _THREAD_WORTHY:
-        return _examine(raw, endpoint, info.content_type)
-    return await to_thread.run_sync(_examine, raw, endpoint, info.content_type)
+        return _examine(raw, endpoint, info)
+    return await to_thread.run_sync(_examine, raw, endpoint, info)
 
 
-def _examine(raw: bytes, endpoint: Endpoint, stored_type: str) -> ManifestFacts:
+def _examine(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
     digest = digest_of(raw, Digest(endpoint.reference)) if endpoint.is_immutable else sha256(raw)
     if endpoint.is_immutable and digest != endpoint.reference:
         message = f"the stored manifest {endpoint.reference} is corrupt: its bytes hash to {digest}"
         raise Refusal(500, ErrorCode.MANIFEST_INVALID, message)
-    return ManifestFacts(digest, _media_type(raw, stored_type.partition(";")[0].strip()), len(raw))
+    return ManifestFacts(digest, _media_type(raw, info.content_type.partition(";")[0].strip()), len(raw), info.modified)
 
 
 def _media_type(raw: bytes, stored: str) -> str:

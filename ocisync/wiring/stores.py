@@ -30,13 +30,14 @@ from ocisync.spec.locator import (
 from ocisync.stores.registry.client import RegistryClient, open_registries
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import open_s3
+from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.wiring.archives import Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of
 
 _T = TypeVar("_T")
+_KEPT = StaticOptions()
 OpenTarget = Callable[[str], AbstractAsyncContextManager[Target]]  # by the repository's name
 
 
@@ -155,10 +156,11 @@ class OpenStores:
         return await self._once(options, lambda: _static_bucket(options))
 
     async def _static(self, settings: StaticTarget | S3Target) -> StaticRegistry:
+        kept = StaticOptions(page=settings.page)
         if isinstance(settings, StaticTarget):
-            return await self._once(settings.path, lambda: _static_directory(settings.path))
+            return await self._once((settings.path, kept), lambda: _static_directory(settings.path, kept))
         options = s3_options(settings)
-        return await self._once(options, lambda: _static_bucket(options))
+        return await self._once((options, kept), lambda: _static_bucket(options, kept))
 
     async def _once(self, key: object, opened: Callable[[], AbstractAsyncContextManager[_T]]) -> _T:
         """What is opened once per session and closed with it."""
@@ -169,14 +171,16 @@ class OpenStores:
 
 
 @asynccontextmanager
-async def _static_directory(path: Path) -> AsyncIterator[StaticRegistry]:
-    yield StaticRegistry(DirectoryStore(path))
+async def _static_directory(path: Path, kept: StaticOptions = _KEPT) -> AsyncIterator[StaticRegistry]:
+    yield StaticRegistry(DirectoryStore(path), options=kept)
 
 
 @asynccontextmanager
-async def _static_bucket(options: S3Options) -> AsyncIterator[StaticRegistry]:
+async def _static_bucket(options: S3Options, kept: StaticOptions = _KEPT) -> AsyncIterator[StaticRegistry]:
+    from ocisync.stores.static.s3 import open_s3  # botocore takes 0.1 s to import
+
     async with open_s3(options) as store:
-        yield StaticRegistry(store, workers=options.concurrency)
+        yield StaticRegistry(store, workers=options.concurrency, options=kept)
 
 
 def _registry_of(place: StaticLocator | S3Locator) -> str:

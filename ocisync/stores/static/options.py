@@ -16,6 +16,7 @@ class StaticOptions:
 
     referrers: bool = True  # a list of referrers for every manifest; all of them or none
     catalog: bool = True
+    page: bool = False  # index.html, a page to browse the registry
     order: TagOrder = "lexical"  # of tags/list
     grace: float = DAY  # seconds; younger content is never collected, and what is reused is refreshed at half of it
 
