@@ -59,6 +59,7 @@ class RootedTree:
         self._new_folder = new_folder
         self._at: Parts | None = None  # the folder that was walked to last
         self._fd = -1
+        self._inode = 0
 
     def close(self) -> None:
         """Give the descriptors back, but for the root's, which is the caller's."""
@@ -76,8 +77,8 @@ class RootedTree:
             if fd is None:
                 return None
             self.close()
-            self._at, self._fd = parts[:-1], fd
-        return Place(self._fd, os.fstat(self._fd).st_ino, parts[-1])
+            self._at, self._fd, self._inode = parts[:-1], fd, os.fstat(fd).st_ino
+        return Place(self._fd, self._inode, parts[-1])
 
     def make_folder(self, place: Place) -> int:
         """A new folder; its descriptor is the caller's to close."""
