@@ -4,12 +4,12 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from bench.cases import CASES, Bench
-from bench.measure import run
+from bench.measure import Usage, run
 from bench.numbers import numbers
 from bench.peers import OCISYNC, found_peers
 from bench.table import markdown, measured_table
@@ -54,9 +54,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _document(bench: Bench) -> list[dict[str, object]]:
     return [
-        {"case": case, "phase": phase, "client": client, "runs": [asdict(one) for one in runs]}
+        {"case": case, "phase": phase, "client": client, "runs": [_plain(one) for one in runs]}
         for (case, phase, client), runs in bench.records.items()
     ]
+
+
+def _plain(usage: Usage) -> dict[str, object]:
+    found = {one.name: getattr(usage, one.name) for one in fields(usage)}
+    return found | {"source": dict(usage.source), "target": dict(usage.target)}
 
 
 if __name__ == "__main__":

@@ -5,14 +5,18 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 import structlog
-import watchfiles
 
 from ocisync.content.threads import run_file
 from ocisync.daemon.wakeup import Wakeup
+
+if TYPE_CHECKING:
+    import watchfiles
 
 log = structlog.get_logger()
 
@@ -32,6 +36,7 @@ async def watch_folder(folder: Path, changed: Wakeup, *, retry: float = 60.0) ->
                 log.info("drop.folder_made", path=str(folder))
             changed.set()
             complained = ""
+            await run_file(partial(import_module, "watchfiles"))  # only who watches pays for it
             await _watch(folder, changed)
         except (OSError, RuntimeError) as exc:
             if str(exc) != complained:
@@ -56,6 +61,8 @@ async def _watch(folder: Path, changed: Wakeup) -> None:
 
 
 def _events(folder: Path, stop: anyio.Event) -> AsyncGenerator[set[tuple[watchfiles.Change, str]], None]:
+    import watchfiles
+
     return watchfiles.awatch(
         folder,
         watch_filter=None,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import resource
 import sys
 import tempfile
@@ -23,6 +24,7 @@ from ocisync.wiring.archives import Archives
 from ocisync.wiring.stores import OpenStores
 
 _T = TypeVar("_T")
+_GARBAGE = 5000  # new objects between two looks; the default, 700, costs a busy event loop dearly
 _FILES = 16_384  # open files that are enough for any configuration
 
 
@@ -65,6 +67,7 @@ def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
         OcisyncError: the first of a group of errors, when all of them are ours.
     """
     fast = sys.platform != "win32"
+    _collect_less_often()
     _raise_file_limit()
     try:
         return anyio.run(functools.partial(main, *arguments), backend_options={"use_uvloop": fast})
@@ -81,6 +84,13 @@ def _raise_file_limit() -> None:
     wanted = min(hard, _FILES) if hard != resource.RLIM_INFINITY else _FILES
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _collect_less_often() -> None:
+    """What is imported by now stays, and need not be looked at again and again."""
+    gc.freeze()
+    gc.set_threshold(_GARBAGE, 20, 20)
+    gc.enable()
 
 
 def _first_of(error: BaseException) -> BaseException:
