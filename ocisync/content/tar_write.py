@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ocisync.content.tar_headers import BLOCK, FOLDER, REGULAR
+from ocisync.content.tar_member import Member
 from ocisync.content.tar_sparse import render_map
-from ocisync.content.tar_stream import Member
 
 END = bytes(2 * BLOCK)
 _NAME = 100  # bytes

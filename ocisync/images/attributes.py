@@ -11,9 +11,9 @@ import stat
 from pathlib import Path
 
 from ocisync.content.tar_headers import SYMLINK
-from ocisync.content.tar_stream import Member
+from ocisync.content.tar_member import Member
 from ocisync.errors import ArchiveError
-from ocisync.images.rooted import Place, shown
+from ocisync.images.walk import Place, shown
 
 MAX_ID = 2**32 - 2  # the last one means "leave it" to chown
 _MAX_WARNINGS = 20

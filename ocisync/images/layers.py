@@ -10,10 +10,12 @@ import stat
 from collections.abc import Generator
 
 from ocisync.content.tar_headers import FOLDER, HARD_LINK, REGULAR, SYMLINK
-from ocisync.content.tar_stream import Member, TarStream
+from ocisync.content.tar_member import Member
+from ocisync.content.tar_stream import TarStream
 from ocisync.errors import ArchiveError, DiskError, LimitExceeded
 from ocisync.images.attributes import Attributes
-from ocisync.images.rooted import Parts, Place, RootedTree, clean_name, finish_folders, shown
+from ocisync.images.rooted import RootedTree, finish_folders
+from ocisync.images.walk import Parts, Place, clean_name, shown
 
 MAX_FILE = 1 << 40  # bytes of one file, holes included
 _WHITEOUT = b".wh."

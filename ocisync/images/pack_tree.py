@@ -14,13 +14,13 @@ from pathlib import Path
 
 from ocisync.content.files import READ
 from ocisync.content.tar_headers import FOLDER, HARD_LINK, REGULAR, SYMLINK
-from ocisync.content.tar_stream import Member
+from ocisync.content.tar_member import Member
 from ocisync.content.tar_write import END, padding, render_member
 from ocisync.errors import InputChanged, InputError, LimitExceeded
 from ocisync.images.attributes import is_portable, listed
 from ocisync.images.pack_holes import Piece, find_data
 from ocisync.images.pack_names import Excludes
-from ocisync.images.rooted import MAX_DEPTH, shown
+from ocisync.images.walk import MAX_DEPTH, shown
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY

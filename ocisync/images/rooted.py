@@ -8,41 +8,18 @@ it does not matter what a link was replaced by meanwhile. Everything here blocks
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
-from ocisync.errors import ArchiveError, LimitExceeded
+from ocisync.errors import LimitExceeded
+from ocisync.images.walk import MAX_DEPTH, OPEN_FOLDER, Parts, Place, Walk
 
-MAX_DEPTH = 256  # folders
-MAX_LINKS = 40  # as Linux follows
-_MAX_OPENED = 4096  # folders on the way to one name; links that go up and down again would open more
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_HANDLE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
 _OWN_FOLDER = 0o700  # while the tree is made; the final modes are set at its end
 
-Parts = tuple[bytes, ...]
 Keep = Callable[[int, bytes], bool]  # by the folder's inode and the name in it
-
-
-class Place:
-    """Where a name leads: a folder's descriptor, and the last part."""
-
-    __slots__ = ("folder", "inode", "name")
-
-    def __init__(self, folder: int, inode: int, name: bytes) -> None:
-        self.folder = folder
-        self.inode = inode
-        self.name = name
-
-    def look(self) -> os.stat_result | None:
-        """What is there now, a link itself and not what it leads to."""
-        try:
-            return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
-        except FileNotFoundError:
-            return None
 
 
 class RootedTree:
@@ -83,7 +60,7 @@ class RootedTree:
     def make_folder(self, place: Place) -> int:
         """A new folder; its descriptor is the caller's to close."""
         os.mkdir(place.name, _OWN_FOLDER, dir_fd=place.folder)
-        fd = os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
+        fd = os.open(place.name, OPEN_FOLDER, dir_fd=place.folder)
         self._new_folder(fd)
         return fd
 
@@ -97,7 +74,7 @@ class RootedTree:
 
     def open_folder(self, place: Place) -> int:
         """A descriptor of a folder; the caller's to close."""
-        return os.open(place.name, _OPEN_FOLDER, dir_fd=place.folder)
+        return os.open(place.name, OPEN_FOLDER, dir_fd=place.folder)
 
     def remove(self, place: Place, keep: Keep) -> None:
         """Remove what is there with all below it, but for what is to be kept and the folders on the way to that."""
@@ -136,7 +113,7 @@ class RootedTree:
 
     def _walk(self, parts: Parts, *, create: bool) -> int | None:
         """The descriptor of a folder, the caller's to close; None when it is missing and not to be made."""
-        walk = _Walk(self._root, parts)
+        walk = Walk(self._root, parts)
         try:
             while walk.pending:
                 if not walk.step() and not (create and walk.enter(self.make_folder(walk.here()))):
@@ -148,114 +125,12 @@ class RootedTree:
         return walk.fd
 
 
-class _Walk:
-    """On the way down a name."""
-
-    def __init__(self, root: int, parts: Parts) -> None:
-        self.fd = os.dup(root)
-        self.pending = list(reversed(parts))
-        self._root = root
-        self._parts = parts
-        self._done: list[bytes] = []
-        self._links = 0
-        self._opened = 0
-
-    def close(self) -> None:
-        """Give the descriptor back, unless it was handed on."""
-        os.close(self.fd)
-
-    def here(self) -> Place:
-        """The place of the next part."""
-        return Place(self.fd, 0, self.pending[-1])
-
-    def step(self) -> bool:
-        """Take the next part; False when there is nothing of that name."""
-        part = self.pending[-1]
-        if part in (b"", b"."):
-            self.pending.pop()
-        elif part == b"..":
-            self.pending.pop()
-            self._climb()
-        else:
-            try:
-                return self.enter(os.open(part, _OPEN_FOLDER, dir_fd=self.fd))
-            except FileNotFoundError:
-                return False
-            except OSError as exc:
-                if exc.errno not in (errno.ELOOP, errno.ENOTDIR):
-                    raise
-                self._follow(self.pending.pop())
-        return True
-
-    def enter(self, fd: int) -> bool:
-        """Go into the folder that the next part names; always True."""
-        self._replace(fd)
-        self._done.append(self.pending.pop())
-        if len(self._done) > MAX_DEPTH:
-            raise LimitExceeded(f"{shown(self._parts)}: more than {MAX_DEPTH} folders deep")
-        return True
-
-    def _follow(self, part: bytes) -> None:
-        try:
-            target = os.readlink(part, dir_fd=self.fd)
-        except OSError as exc:
-            raise ArchiveError(f"{shown(self._parts)}: {shown((part,))} in it is a file, not a folder") from exc
-        self._links += 1
-        if self._links > MAX_LINKS:
-            raise ArchiveError(f"{shown(self._parts)}: the links in it form a circle")
-        self.pending.extend(reversed(target.split(b"/")))
-        if target.startswith(b"/"):
-            self._return_to(0)
-
-    def _climb(self) -> None:
-        if not self._done:
-            raise ArchiveError(f"{shown(self._parts)}: a link in it leads out of the folder; nothing is written there")
-        self._return_to(len(self._done) - 1)
-
-    def _return_to(self, depth: int) -> None:
-        """Walk down again from the root: `..` of a descriptor would be the operating system's, not ours."""
-        again, self._done = self._done[:depth], []
-        self._replace(os.dup(self._root))
-        for part in again:
-            self._replace(os.open(part, _OPEN_FOLDER, dir_fd=self.fd))
-            self._done.append(part)
-
-    def _replace(self, fd: int) -> None:
-        os.close(self.fd)
-        self.fd = fd
-        self._opened += 1
-        if self._opened > _MAX_OPENED:
-            raise LimitExceeded(f"{shown(self._parts)}: its links lead through more than {_MAX_OPENED} folders")
-
-
-def clean_name(name: bytes) -> Parts:
-    """The parts of a member's name, empty for the root itself; `a/../b` is `b`, a leading slash means the root.
-
-    Raises:
-        ArchiveError: it climbs out of the folder.
-    """
-    done: list[bytes] = []
-    for part in name.split(b"/"):
-        if part == b"..":
-            if not done:
-                raise ArchiveError(f"{shown((name,))}: the name leads out of the folder; nothing is written there")
-            done.pop()
-        elif part not in (b"", b"."):
-            done.append(part)
-    return tuple(done)
-
-
-def shown(parts: Sequence[bytes]) -> str:
-    """A name for messages."""
-    return repr(b"/".join(parts).decode("utf-8", "backslashreplace")[:200])
-
-
 def finish_folders(fd: int, finish: Callable[[int, int], None], depth: int = 0) -> Iterator[None]:
     """Call `finish` with descriptor and inode of every folder, those inside first; yields once per folder."""
     if depth > MAX_DEPTH:
         raise LimitExceeded(f"folders nested more than {MAX_DEPTH} deep")
     for name in _folders_in(fd):
-        inner = os.open(name, _OPEN_FOLDER, dir_fd=fd)
+        inner = os.open(name, OPEN_FOLDER, dir_fd=fd)
         try:
             yield from finish_folders(inner, finish, depth + 1)
         finally:
@@ -290,4 +165,4 @@ def _folders_in(fd: int) -> list[bytes]:
 def _opened_for_removal(folder: int, name: bytes) -> int:
     with contextlib.suppress(PermissionError):
         os.chmod(name, _OWN_FOLDER, dir_fd=folder)
-    return os.open(name, _OPEN_FOLDER, dir_fd=folder)
+    return os.open(name, OPEN_FOLDER, dir_fd=folder)

@@ -23,7 +23,7 @@ from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
-from ocisync.sync.stores import Stores
+from ocisync.sync.stores import Progress, Stores
 from ocisync.wiring.session import Session
 from ocisync.wiring.unpacking import host_platform
 
@@ -70,6 +70,9 @@ async def _run(session: Session, folder: Path, source: PackedSource, place: Loca
     if not isinstance(place, OciArchiveLocator) or compression is None:
         return await _copy(session, folder, source, place)
     plain = session.stores.archives.scratch / "packed.tar"
+    session = replace(
+        session, tools=replace(session.tools, progress=Progress())
+    )  # the plain archive is nobody's concern
     report = await _copy(session, folder, source, OciArchiveLocator(str(plain), place.reference))
     if report.ok:
         await _compress(plain, Path(place.path), compression)

@@ -18,7 +18,7 @@ from ocisync.content.files import READ, Region
 from ocisync.content.protocols import Source
 from ocisync.content.threads import run_file, run_steps
 from ocisync.content.verify import Verifier
-from ocisync.errors import NotFound, VerificationError
+from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.images.inspect import pick
 from ocisync.images.layers import Steps
 from ocisync.images.unpack import Layer, UnpackOptions, check_free, layers_of, unpack_layers
@@ -130,7 +130,7 @@ async def _check_cached(root: Path, layers: Sequence[Layer]) -> None:
                     await run_steps(_verify(region, layer.desc))
         except VerificationError as exc:
             log.warning("cache.blob_removed", digest=layer.desc.digest, error=exc.message)
-            await run_file((root / blob_path(layer.desc.digest)).unlink)
+            await run_file(partial(_remove, root / blob_path(layer.desc.digest)))
 
 
 def _verify(region: Region, desc: Descriptor) -> Steps:
@@ -143,4 +143,14 @@ def _verify(region: Region, desc: Descriptor) -> Steps:
 
 
 def _temporary(folder: Path) -> TemporaryDirectory[str]:
-    return TemporaryDirectory(prefix=f".{folder.name[:100]}.", suffix=".blobs", dir=folder.absolute().parent)
+    try:
+        return TemporaryDirectory(prefix=f".{folder.name[:100]}.", suffix=".blobs", dir=folder.absolute().parent)
+    except OSError as exc:
+        raise DiskError(f"{folder}: nothing can be written beside it: {exc.strerror}", errno=exc.errno) from exc
+
+
+def _remove(blob: Path) -> None:
+    try:
+        blob.unlink()
+    except OSError as exc:
+        raise DiskError(f"{blob}: damaged, and cannot be removed: {exc.strerror}", errno=exc.errno) from exc

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocisync.content.tar_headers import FOLDER, REGULAR
-from ocisync.content.tar_stream import Member, TarStream
+from ocisync.content.tar_member import Member
+from ocisync.content.tar_stream import TarStream
 from ocisync.content.tar_write import END, padding, render_member
 from ocisync.errors import OcisyncError
 from tests.unit.content.tars import member, pax, tar
