@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 from ocisync.errors import OcisyncError
 from ocisync.spec import media_types
 from ocisync.spec.digest import Digest, digest_of, is_digest
-from ocisync.spec.manifest import media_type_of
+from ocisync.spec.manifest import parse_manifest
 from ocisync.spec.reference import is_tag
 from ocisync.sync.doctor_causes import CAUSES, FOLLOWS, Cause, Level
 from ocisync.sync.doctor_looks import Sights
-from ocisync.sync.doctor_probe import Seen
+from ocisync.sync.doctor_probe import REDIRECTS, Seen
 
 _FRESH = 300  # seconds that a tag may be cached before it is worth a word
 _MAX_AGE = re.compile(r"(?:\bs-maxage|\bmax-age)\s*=\s*\"?(\d{1,12})", re.IGNORECASE)
@@ -60,6 +60,8 @@ def _root(sights: Sights) -> Found:
         yield ("auth.needed" if seen.answer.header("www-authenticate") else "auth.no_challenge"), str(seen)
     elif sights.below is not None and sights.below.ok and sights.below.answer.json() is not None:
         yield "root.below_path", f"{seen}, but {sights.below}"
+    elif status in (403, 404) and b"NoSuchBucket" in seen.answer.plain[:4096]:
+        yield "root.below_path", f"{seen}: the service takes v2 for a bucket"
     elif status in (403, 404) and not seen.hops:
         yield ("root.forbidden" if status == 403 else "root.missing"), str(seen)
     elif status and not seen.ok and not seen.is_endless and not seen.hops:
@@ -69,7 +71,9 @@ def _root(sights: Sights) -> Found:
 def _redirects(sights: Sights) -> Found:
     for seen in sights.all:
         if seen.is_endless:
-            yield "redirect.endless", f"{seen}, the last to {seen.hops[-1]}"
+            yield "redirect.endless", f"{seen}, the last to {_shown(seen.hops[-1])}"
+        elif seen.answer.status in REDIRECTS:
+            yield "redirect.dead", f"{seen}: to {_shown(seen.answer.header('location')) or 'nowhere'}"
         elif seen.hops and not seen.ok and (seen.answer.status != 404 or seen not in sights.absent):
             yield "redirect.dead", f"{seen}; the last was to {_shown(seen.hops[-1])}"
         if sights.place.root.startswith("https:") and any(hop.startswith("http:") for hop in seen.hops):
@@ -106,7 +110,7 @@ def _manifest(sights: Sights) -> Found:
 def _manifest_body(seen: Seen) -> Found:
     answer = seen.answer
     try:
-        expected = media_type_of(answer.plain)
+        expected = parse_manifest(answer.plain).media_type
     except OcisyncError as exc:
         yield "manifest.not_json", f"{seen}: {answer.header('content-type') or 'no Content-Type'}: {exc.message}"
         return
@@ -180,7 +184,12 @@ def _layer(sights: Sights) -> Found:
     if layer is None or head is None or part is None or not head.ok:
         return
     length = head.answer.header("content-length")
-    if length.isdigit() and int(length) != layer.size and not head.answer.header("content-encoding"):
+    if (
+        length.isascii()
+        and length.isdigit()
+        and int(length) != layer.size
+        and not head.answer.header("content-encoding")
+    ):
         yield "blob.size", f"{head}: {length} bytes, not {layer.size}"
     if layer.size > 2 and part.answer.status != 206:
         yield "range.ignored", f"{part} to a Range"

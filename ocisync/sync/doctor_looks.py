@@ -9,12 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
-from ocisync.errors import OcisyncError
+from ocisync.errors import InvalidName, OcisyncError
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, digest_of, is_digest, sha256
 from ocisync.spec.manifest import Manifest, parse_manifest
-from ocisync.spec.reference import is_tag
+from ocisync.spec.reference import is_tag, parse_name
 from ocisync.sync.doctor_probe import REDIRECTS, Probe, Seen
 
 MOST_HOPS = 10  # redirects; Go's clients give up there
@@ -95,8 +95,15 @@ async def look(probe: Probe, place: Place) -> Sights:
     if sights.place.tag:
         await _look_at_image(looker, sights)
     if sights.place.name and not sights.base.ok:
-        sights.below = await looker.get(f"/{sights.place.name.partition('/')[0]}/v2/")
+        sights.below = await _look_below_path(looker, sights.place.name)
     return sights
+
+
+async def _look_below_path(looker: _Looker, name: str) -> Seen:
+    """Whether the first component is no part of the name but where the registry lies, such as a bucket."""
+    first, _, rest = name.partition("/")
+    seen = await looker.get(f"/{first}/v2/{rest}/tags/list") if rest else None
+    return seen if seen is not None and seen.ok else await looker.get(f"/{first}/v2/")
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,12 +124,21 @@ class _Looker:
         while answer.status in REDIRECTS and answer.header("location"):
             if len(hops) == MOST_HOPS:
                 return Seen(method, path, answer, tuple(hops), is_endless=True)
-            url = urljoin(url, answer.header("location"))
-            if urlsplit(url).scheme not in ("http", "https"):
+            url = _joined(url, answer.header("location"))
+            if not url:
                 break
             hops.append(url)
             answer = await self.probe.ask(method, url, headers)
         return Seen(method, path, answer, tuple(hops))
+
+
+def _joined(base: str, location: str) -> str:
+    """Where a redirect leads, or nothing when that is no address of a web server."""
+    try:
+        url = urljoin(base, location)
+        return url if urlsplit(url).scheme in ("http", "https") else ""
+    except ValueError:
+        return ""
 
 
 async def _find_image(looker: _Looker, sights: Sights) -> None:
@@ -130,12 +146,19 @@ async def _find_image(looker: _Looker, sights: Sights) -> None:
     name, tag = sights.place.name, sights.place.tag
     if not name:
         sights.catalog = await looker.get("/v2/_catalog")
-        name = next(iter(_texts(sights.catalog, "repositories")), "")
+        name = next((text for text in _texts(sights.catalog, "repositories") if _is_name(text)), "")
     if name:
         sights.tags = await looker.get(f"/v2/{name}/tags/list")
         known = [text for text in _texts(sights.tags, "tags") if is_tag(text)]
         tag = tag or ("latest" if "latest" in known or not known else known[-1])
     sights.place = Place(sights.place.root, name, tag)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return bool(parse_name(text))
+    except InvalidName:
+        return False
 
 
 def _texts(seen: Seen, member: str) -> list[str]:

@@ -86,6 +86,14 @@ def test_in_front_of_seaweedfs(kind: str, s3: Seaweed, bucket: Bucket, tmp_path:
         check(url, tmp_path)
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_bucket_in_path_style_is_recognised(named: bool, s3: Seaweed, bucket: Bucket, tmp_path: Path) -> None:
+    query = f"endpoint={s3.endpoint}&s3ForcePathStyle=true&region=us-east-1"
+    publish(f"s3://{bucket.name}/{NAME}:{{tag}}?{query}", tmp_path, s3.env)
+    place = f"{s3.endpoint}/{bucket.name}/{NAME}:1.0" if named else f"{s3.endpoint}/{NAME}:1.0"
+    assert [one.cause.code for one in diagnose(place).failing()] == ["root.below_path"]
+
+
 def test_the_bucket_policy_is_the_doctors() -> None:
     assert (RECIPES / "bucket-policy.json").read_text().strip() == bucket_policy("BUCKET")
 

@@ -1,11 +1,12 @@
 """The doctor's pure parts."""
 
 import json
+from collections.abc import Mapping
 
 import pytest
 
 from ocisync.errors import InvalidName
-from ocisync.sync.doctor import parse_place
+from ocisync.sync.doctor import examine, parse_place
 from ocisync.sync.doctor_causes import CAUSES, CLIENTS, FOLLOWS, Level
 from ocisync.sync.doctor_cures import bucket_policy, cures_for, fronts_of
 from ocisync.sync.doctor_probe import Answer
@@ -72,3 +73,57 @@ def test_other_places_are_refused(text: str) -> None:
 def test_a_packed_body_is_unpacked_and_a_broken_one_left() -> None:
     assert Answer(200, {"content-encoding": "gzip"}, b"no gzip").plain == b"no gzip"
     assert Answer(200, {}, b"[1]").json() is None
+
+
+class Script:
+    """A registry that answers by path; 404 where nothing is written. Records what it was asked."""
+
+    def __init__(self, answers: Mapping[str, Answer]) -> None:
+        self.answers = answers
+        self.asked: list[str] = []
+
+    async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        self.asked.append(f"{method} {url}")
+        return self.answers.get(url.removeprefix("http://localhost"), Answer(404))
+
+
+def document(value: object) -> Answer:
+    return Answer(200, {"content-type": "application/json"}, json.dumps(value).encode())
+
+
+@pytest.mark.parametrize("location", ["http://[", "ftp://other/v2/", "", "javascript:x"])
+async def test_a_redirect_to_no_address_is_told(location: str) -> None:
+    script = Script({"/v2/": document({}), "/v2/a/manifests/b": Answer(307, {"location": location})})
+    found = await examine(script, parse_place("http://localhost/a:b"))
+    assert "redirect.dead" in {one.cause.code for one in found.findings}
+
+
+async def test_names_that_the_registry_tells_are_checked_before_they_are_asked_for() -> None:
+    listed = document({"repositories": ["../../x", "A", 7, "a?b", "good/name"]})
+    script = Script(
+        {"/v2/": document({}), "/v2/_catalog": listed, "/v2/good/name/tags/list": document({"tags": ["a b", "1"]})}
+    )
+    found = await examine(script, parse_place("http://localhost"))
+    assert (found.place.name, found.place.tag) == ("good/name", "1")
+    assert not [asked for asked in script.asked if "x" in asked.partition("/v2/")[2].split("/")]
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b"{", b'{"manifests": 1}', b"\xff" * 100, b'{"layers": [{}], "config": {}}']
+)
+async def test_no_answer_makes_it_stumble(body: bytes) -> None:
+    everywhere = Answer(200, {"content-type": "\xb2", "content-length": "\xb2", "cache-control": "max-age=\xb2"}, body)
+
+    class Same(Script):
+        async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+            return everywhere
+
+    found = await examine(Same({}), parse_place("http://localhost/a:b"))
+    assert "manifest.not_json" in {one.cause.code for one in found.findings}
+
+
+async def test_an_endless_redirect_ends() -> None:
+    script = Script({"/v2/": Answer(301, {"location": "/v2/"})})
+    found = await examine(script, parse_place("http://localhost/a:b"))
+    assert "redirect.endless" in {one.cause.code for one in found.findings}
+    assert script.asked.count("GET http://localhost/v2/") == 11
