@@ -30,7 +30,7 @@ Members = tuple[MemberRecord, ...]
 
 FIRST_WAIT = 5.0  # seconds before an error that can pass is tried again, doubled each time
 LONGEST_RETRY = 600.0  # seconds
-DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk failed
+DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk failed, or until its next rescan
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class Taker:
 
     def pause(self) -> None:
         """Take nothing for a while."""
-        self.paused_until = self.monotonic() + DISK_PAUSE
+        self.paused_until = self.monotonic() + min(DISK_PAUSE, self.rule.rescan)
 
     async def take(self, found: Input) -> InputReport:
         """Publish an input and clear it away; every error ends up in the report."""
