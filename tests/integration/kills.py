@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of passes: what every published tag must be afterwards. Used by the short and the long proofs."""
+"""SIGKILL in the middle of passes, and what every published tag must be afterwards; for the short and the long proofs."""
 
 import random
 import signal
@@ -136,7 +136,7 @@ POINTS = {
     "ledger": 3,
     "archive.move": 3,
 }
-"""How often each point is passed at least, in one run of `scene` (`part` and `complete`: on S3; `blob`: in a directory)."""
+"""How often each point is passed at least, in one run of `scene`."""
 
 ONLY = {"part": "s3", "complete.before": "s3", "complete.after": "s3", "blob": "directory"}
 
