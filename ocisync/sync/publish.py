@@ -1,20 +1,19 @@
-"""Publish: point tags at whole graphs, in batches that grow while the target is busy."""
+"""Publish: point tags at whole graphs, in batches."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
-from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.protocols import Inventory, Reconciler
 from ocisync.errors import OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
+from ocisync.sync.batches import batch_of
 from ocisync.sync.copy import Copier, Graph
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag
@@ -23,6 +22,7 @@ from ocisync.sync.reports import TagReport, Verdict, failure_of
 log = structlog.get_logger()
 
 MAX_BATCH = 500  # tags
+LINGER = 3.0  # seconds that a whole tag may wait for others where publishing several costs no more than one
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,23 +39,16 @@ async def publish_ready(
     queue: MemoryObjectReceiveStream[Ready], copier: Copier, report: Callable[[TagReport], None]
 ) -> None:
     """Publish tags as they come, until the queue is closed; one bad tag does not stop the others."""
+    linger = LINGER if isinstance(copier.target, Inventory) else 0.0
     async with queue:
         async for first in queue:
-            batch = [first, *_waiting(queue)]
+            batch = await batch_of(first, queue, MAX_BATCH, linger)
             try:
                 await _publish(batch, copier)
             except OcisyncError as exc:
                 await _one_by_one(batch, copier, report, exc)
             else:
                 _report_all(batch, report)
-
-
-def _waiting(queue: MemoryObjectReceiveStream[Ready]) -> list[Ready]:
-    found: list[Ready] = []
-    with suppress(WouldBlock, EndOfStream):
-        while len(found) < MAX_BATCH - 1:
-            found.append(queue.receive_nowait())
-    return found
 
 
 async def _one_by_one(
