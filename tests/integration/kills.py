@@ -1,4 +1,4 @@
-"""SIGKILL in the middle of passes, and what every published tag must be afterwards; for the short and the long proofs."""
+"""SIGKILL in the middle of passes, and what every published tag must be afterwards; for short and long proofs."""
 
 import random
 import signal
