@@ -11,7 +11,7 @@ T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)
 
 
-async def for_each(items: Collection[T], act: Callable[[T], Awaitable[None]], workers: int) -> None:
+async def for_each(items: Collection[T], act: Callable[[T], Awaitable[object]], workers: int) -> None:
     """Act on every item, on at most `workers` at a time; the first error cancels the rest and is raised as it is."""
     if len(items) == 1:
         await act(next(iter(items)))
@@ -26,7 +26,7 @@ async def for_each(items: Collection[T], act: Callable[[T], Awaitable[None]], wo
 
 
 async def _work(
-    pending: Iterator[T], act: Callable[[T], Awaitable[None]], failures: list[Exception], scope: anyio.CancelScope
+    pending: Iterator[T], act: Callable[[T], Awaitable[object]], failures: list[Exception], scope: anyio.CancelScope
 ) -> None:
     for item in pending:
         try:

@@ -103,6 +103,24 @@ class Mounter(Protocol):
 
 
 @runtime_checkable
+class Refresher(Protocol):
+    """A target from which content that no tag reaches is removed when it is old."""
+
+    @property
+    def stale_after(self) -> float:
+        """Seconds after which content must be made young again before it is relied on; infinite: never."""
+        ...
+
+    async def stage(self, roots: Sequence[Descriptor]) -> None:
+        """Store manifests, which carry their bytes, under their digests: young, they keep all that is below them."""
+        ...
+
+    async def refresh(self, digest: Digest) -> bool:
+        """Make content young again; False when it is not there any more."""
+        ...
+
+
+@runtime_checkable
 class Reconciler(Protocol):
     """A target that keeps things which follow from its tags, such as their list."""
 
@@ -117,6 +135,7 @@ class Stored:
 
     tags: Mapping[str, Digest | None]  # None: the tag is there, what it points at is not known from a listing
     sizes: Mapping[Digest, int] = field(default_factory=dict)  # bytes; every manifest and blob that the listing shows
+    modified: Mapping[Digest, float] = field(default_factory=dict)  # seconds since the epoch, where the listing tells
 
 
 @runtime_checkable
@@ -236,6 +255,15 @@ class ServerSideCopy(Protocol):
 
     async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
         """Whether `to_key` now holds the bytes of `from_key`; False when there is nothing to copy."""
+        ...
+
+
+@runtime_checkable
+class Toucher(Protocol):
+    """An object store that can make an object as young as if it had been written now."""
+
+    async def touch(self, key: str, headers: ObjectHeaders) -> bool:
+        """Whether the object is there, and young."""
         ...
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from ocisync.content.protocols import Inventory, Reconciler
+from ocisync.content.concurrency import for_each
+from ocisync.content.protocols import Inventory, Reconciler, Refresher, Stored
 from ocisync.errors import OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -87,11 +88,15 @@ def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:
 async def _look_again(batch: list[Ready], copier: Copier) -> Mapping[Digest, int] | None:
     """Where a listing can tell, see that nothing vanished since it was copied, and bring it again if it did.
 
+    The roots lie there by then, so that a collector spares what is below them (docs/gc.md).
+
     Raises:
         StoreError: it is missing even after it was brought again.
     """
     if not any(ready.planned.action is Action.COPY for ready in batch):
         return copier.held
+    if isinstance(copier.target, Refresher):
+        await copier.target.stage([ready.root for ready in batch if ready.planned.action is Action.COPY])
     missing, held = await _missing(batch, copier)
     if missing:
         log.warning("blob.vanished", target=str(copier.where), digests=sorted(missing)[:10])
@@ -111,10 +116,20 @@ async def _missing(batch: list[Ready], copier: Copier) -> tuple[set[Digest], Map
     """What the batch needs and the target lacks, and what it holds; nothing is known of a target without a listing."""
     if not isinstance(copier.target, Inventory):
         return set(), None
-    held = (await copier.target.stored()).sizes
     roots = {ready.root.digest for ready in batch}
     needed = {digest: size for ready in batch for digest, size in ready.graph.items() if digest not in roots}
+    stored = await copier.target.stored()
+    if isinstance(copier.target, Refresher) and (stale := _stale(needed, stored, copier.target.stale_after)):
+        await for_each(stale, copier.target.refresh, copier.tools.limits.blobs)
+        stored = await copier.target.stored()
+    held = stored.sizes
     return {digest for digest, size in needed.items() if held.get(digest) != size}, held
+
+
+def _stale(needed: Iterable[Digest], stored: Stored, stale_after: float) -> list[Digest]:
+    """What is so old that a collector may be about to take it."""
+    now = time.time()
+    return [digest for digest in needed if now - stored.modified.get(digest, now) > stale_after]
 
 
 def _report_all(batch: list[Ready], report: Callable[[TagReport], None]) -> None:

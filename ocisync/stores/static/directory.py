@@ -117,15 +117,23 @@ class DirectoryStore:
         """Remove files."""
         await self._run("", self._files.delete, keys)
 
-    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:  # noqa: ARG002
-        """As `link`."""
-        return await self.link(from_key, to_key)
+    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
+        """Link a file, and date it now: a link is as old as its file."""
+        return await self.link(from_key, to_key) and await self.touch(to_key, headers)
 
     async def link(self, from_key: str, to_key: str) -> bool:
         """Make a hard link, or a copy where the file system has none; False when there is nothing to link."""
         await self.prepare()
         try:
             await self._run(to_key, self._files.copy, from_key, to_key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def touch(self, key: str, headers: ObjectHeaders) -> bool:  # noqa: ARG002
+        """Date a file now, and with it every hard link to it; False when it is not there."""
+        try:
+            await self._run(key, self._files.touch, key)
         except FileNotFoundError:
             return False
         return True

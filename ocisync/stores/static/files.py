@@ -86,6 +86,12 @@ class Files:
             with suppress(FileNotFoundError), folder(self.root, folders) as parent:
                 os.unlink(name, dir_fd=parent)
 
+    def touch(self, key: str) -> None:
+        """Set a file's time of change to now."""
+        folders, name = split_key(key)
+        with folder(self.root, folders) as parent:
+            os.utime(name, dir_fd=parent, follow_symlinks=False)
+
     def copy(self, from_key: str, to_key: str) -> None:
         """Put a hard link, or a copy where links cannot be, into the place of another key."""
         folders, name = split_key(from_key)

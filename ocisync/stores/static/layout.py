@@ -119,6 +119,7 @@ def tag_headers(desc: Descriptor) -> ObjectHeaders:
 
 
 JSON_HEADERS = ObjectHeaders(JSON, NO_CACHE)  # roots, the list of tags, the catalog
+BLOB_HEADERS = ObjectHeaders(media_types.OCTET_STREAM, IMMUTABLE)
 REFERRERS_HEADERS = ObjectHeaders(media_types.OCI_INDEX, NO_CACHE)
 
 

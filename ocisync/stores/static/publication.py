@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
@@ -11,6 +12,7 @@ from typing import Protocol, runtime_checkable
 from ocisync.content.checkpoints import reached
 from ocisync.content.concurrency import for_each
 from ocisync.content.protocols import ObjectInfo
+from ocisync.errors import StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.static import layout
@@ -46,6 +48,7 @@ class Publication:
     tags: Mapping[str, Digest]
     roots: Mapping[Digest, Root]
     here: dict[str, ObjectInfo] = field(default_factory=dict)  # by tag and by digest
+    begun: float = field(default_factory=time.time)  # seconds since the epoch
 
     async def write_roots(self) -> None:
         """Look at what is there, and write the manifests under their digests where they are not."""
@@ -57,7 +60,7 @@ class Publication:
         await for_each(list(self.tags), self._write_tag, self.shelf.workers)
 
     async def _look(self) -> None:
-        if len(self.tags) >= _LIST_FROM:
+        if len(self.tags) + len(self.roots) > _LIST_FROM:
             self.here = await self.shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
         else:
             await for_each([*self.tags, *self.roots], self._look_at, self.shelf.workers)
@@ -69,14 +72,27 @@ class Publication:
 
     async def _write_root(self, digest: Digest) -> None:
         root = self.roots[digest]
-        if may_hold(self.here.get(digest), root.data):
+        if await self._is_kept(digest, root):
             return
         key, headers = layout.manifest_key(self.name, digest), layout.content_headers(root.desc)
         await self.shelf.write(key, root.data, headers)
         await self.shelf.check_type(key, headers.content_type)
         reached("manifest.digest")
 
+    async def _is_kept(self, digest: Digest, root: Root) -> bool:
+        """Whether a manifest is there under its digest, and too young to be collected."""
+        found = self.here.get(digest)
+        if found is None or not may_hold(found, root.data):
+            return False
+        if not self.shelf.is_stale(found):
+            return True
+        return await self.shelf.touch(found.key, layout.content_headers(root.desc))
+
     async def _write_tag(self, tag: str) -> None:
+        if not 0 <= time.time() - self.begun < self.shelf.options.stale_after:
+            raise StoreError(
+                f"{self.name}:{tag} at {self.shelf.store}: it took too long since its content was looked at"
+            )
         root = self.roots[self.tags[tag]]
         if self._points_at(tag, root):
             return

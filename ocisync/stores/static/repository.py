@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from ocisync.content.checkpoints import reached
 from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import ByteStream, Opener, ServerSideCopy, Stored
+from ocisync.content.protocols import ByteStream, ObjectHeaders, Opener, ServerSideCopy, Stored
 from ocisync.content.verify import checked_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
 from ocisync.spec.descriptor import Descriptor
@@ -24,7 +24,7 @@ from ocisync.stores.static.tags_list import converge, list_tags
 
 
 class StaticRepository:
-    """One repository: a Source, Target, Mounter, Inventory and Reconciler."""
+    """One repository: a Source, Target, Mounter, Inventory, Refresher and Reconciler."""
 
     def __init__(self, shelf: Shelf, name: str) -> None:
         self._shelf = shelf
@@ -88,6 +88,24 @@ class StaticRepository:
             return False
         return await self._store.copy(from_key, layout.content_key(self.name, desc), layout.content_headers(desc))
 
+    @property
+    def stale_after(self) -> float:
+        """Seconds after which content must be made young before it is relied on."""
+        return self._shelf.options.stale_after
+
+    async def stage(self, roots: Sequence[Descriptor]) -> None:
+        """Write manifests under their digests, or make them young."""
+        found = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in roots}
+        await Publication(self._shelf, self.name, {}, found).write_roots()
+
+    async def refresh(self, digest: Digest) -> bool:
+        """Make a blob or manifest young."""
+        if await self._shelf.touch(layout.blob_key(self.name, digest), layout.BLOB_HEADERS):
+            return True
+        key = layout.manifest_key(self.name, digest)
+        found = await self._store.head(key)
+        return found is not None and await self._shelf.touch(key, ObjectHeaders(found.content_type, layout.IMMUTABLE))
+
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
         """Write the manifests under their digests, then under their tags, then the list of tags."""
         await self._shelf.prepare()
@@ -114,7 +132,8 @@ class StaticRepository:
             (info.etag, info.size): Digest(ref) for ref, info in manifests.items() if is_digest(ref) and info.etag
         }
         tags = {ref: by_etag.get((info.etag, info.size)) for ref, info in manifests.items() if is_tag(ref)}
-        return Stored(tags, {digest: info.size for digest, info in digests.items()})
+        sizes = {digest: info.size for digest, info in digests.items()}
+        return Stored(tags, sizes, {digest: info.modified for digest, info in digests.items()})
 
     async def delete(self, digests: Sequence[Digest]) -> None:
         """Remove content under its digest, be it manifest or blob."""

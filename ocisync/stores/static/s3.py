@@ -144,6 +144,10 @@ class S3Store:
         except (StoreError, NotFound) as exc:  # a right that is missing, or a provider without it: no reason to stop
             log.warning("uploads.not_listed", store=str(self), reason=str(exc))
 
+    async def touch(self, key: str, headers: ObjectHeaders) -> bool:
+        """Copy an object onto itself, so that it is dated now; False when it is not there."""
+        return await copy_object(self._client, key, key, headers)
+
     async def _check(self, key: str, if_match: str) -> None:
         """The next best thing where the provider ignores conditions; a writer in between is found by looking again."""
         found = await self.head(key)

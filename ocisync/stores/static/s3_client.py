@@ -75,7 +75,12 @@ class S3Client:
             check = Check(size, digest, md5=True)
             body = await read_whole(opener, check)
             digest = digest or sha256(body)
-        sent = {**object_headers(headers), **digest_metadata(key, digest), **self.checksum(digest), **conditions}
+        sent = {
+            **object_headers(headers, self.options),
+            **digest_metadata(key, digest),
+            **self.checksum(digest),
+            **conditions,
+        }
         upload = Upload(sent, payload_of(digest), size)
 
         async def act() -> tuple[ObjectInfo, str]:

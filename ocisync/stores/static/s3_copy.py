@@ -10,7 +10,7 @@ import anyio
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import NotFound, StoreError
 from ocisync.stores.static.s3_client import S3Client
-from ocisync.stores.static.s3_headers import object_arguments
+from ocisync.stores.static.s3_headers import copied_metadata, object_arguments
 from ocisync.stores.static.s3_options import GIB, MAX_SINGLE
 
 _COPIED = GIB  # bytes of one part
@@ -33,7 +33,8 @@ async def copy_object(client: S3Client, from_key: str, to_key: str, headers: Obj
                 Key=key,
                 CopySource=source,
                 MetadataDirective="REPLACE",  # the headers are given, never inherited
-                **object_arguments(headers),
+                **object_arguments(headers, client.options),
+                **copied_metadata(to_key),
             )
     except NotFound:
         return False
@@ -44,7 +45,7 @@ async def copy_object(client: S3Client, from_key: str, to_key: str, headers: Obj
 
 
 async def _in_parts(client: S3Client, source: Mapping[str, str], key: str, size: int, headers: ObjectHeaders) -> None:
-    made = await client.control("create_multipart_upload", key, Key=key, **object_arguments(headers))
+    made = await client.control("create_multipart_upload", key, Key=key, **object_arguments(headers, client.options))
     upload = {"Key": key, "UploadId": str(made["UploadId"])}
     try:
         parts = [

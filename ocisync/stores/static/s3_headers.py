@@ -6,21 +6,49 @@ from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo
-from ocisync.spec.digest import Digest
-from ocisync.stores.static.layout import MANIFESTS, parse_key
+from ocisync.spec.digest import Digest, is_digest
+from ocisync.spec.media_types import OCTET_STREAM
+from ocisync.stores.static.layout import IMMUTABLE, MANIFESTS, NO_CACHE, parse_key
+from ocisync.stores.static.s3_options import S3Options
 
-DIGEST_METADATA = "x-amz-meta-docker-content-digest"
+_DIGEST_NAME = "docker-content-digest"
+DIGEST_METADATA = f"x-amz-meta-{_DIGEST_NAME}"
+_NAMES = {
+    "ContentType": "Content-Type",
+    "CacheControl": "Cache-Control",
+    "StorageClass": "x-amz-storage-class",
+    "ServerSideEncryption": "x-amz-server-side-encryption",
+    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
+}
 
 
-def object_headers(headers: ObjectHeaders) -> dict[str, str]:
-    """The headers of a PUT."""
-    kept = {"Content-Type": headers.content_type}
-    return kept | ({"Cache-Control": headers.cache_control} if headers.cache_control else {})
+def object_arguments(headers: ObjectHeaders, options: S3Options) -> dict[str, str]:
+    """What is kept beside an object, as arguments of aiobotocore's operations; the storage class is for blobs."""
+    is_blob = headers.content_type == OCTET_STREAM
+    given = {
+        "ContentType": headers.content_type,
+        "CacheControl": _cache_control(headers.cache_control, options),
+        "StorageClass": options.storage_class if is_blob else "",
+        "ServerSideEncryption": options.encryption,
+        "SSEKMSKeyId": options.encryption_key,
+    }
+    return {name: value for name, value in given.items() if value}
 
 
-def object_arguments(headers: ObjectHeaders) -> dict[str, str]:
-    """The same as arguments of aiobotocore's operations."""
-    return {name.replace("-", ""): value for name, value in object_headers(headers).items()}
+def object_headers(headers: ObjectHeaders, options: S3Options) -> dict[str, str]:
+    """The same as headers of a PUT."""
+    return {_NAMES[name]: value for name, value in object_arguments(headers, options).items()}
+
+
+def _cache_control(meant: str, options: S3Options) -> str:
+    return {IMMUTABLE: options.cache_immutable, NO_CACHE: options.cache_mutable}.get(meant, meant)
+
+
+def copied_metadata(key: str) -> dict[str, object]:
+    """The metadata of a copy whose key tells its digest; what the copied object had is not taken over."""
+    named = parse_key(key)
+    is_named = named is not None and named.kind == MANIFESTS and is_digest(named.reference)
+    return {"Metadata": {_DIGEST_NAME: named.reference}} if named is not None and is_named else {}
 
 
 def digest_metadata(key: str, digest: Digest | None) -> dict[str, str]:

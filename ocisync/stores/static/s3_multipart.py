@@ -89,7 +89,7 @@ class MultipartUpload:
         Raises:
             DigestMismatch, SizeMismatch: the content is other than announced; nothing became visible.
         """
-        made = await self._control("create_multipart_upload", **object_arguments(self.headers))
+        made = await self._control("create_multipart_upload", **object_arguments(self.headers, self.client.options))
         self._id = str(made["UploadId"])
         try:
             async with opener() as stream:

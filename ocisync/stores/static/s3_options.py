@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ocisync.stores.static.layout import IMMUTABLE, NO_CACHE
+
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 MAX_SINGLE = 5 * GIB  # bytes; S3's limit of one PutObject or CopyObject
 MAX_PARTS = 10_000
@@ -26,6 +28,11 @@ class S3Options:
     multipart_threshold: int = GIB  # bytes
     part_size: int = 8 * MIB  # bytes; larger for what would need more than 10,000 parts
     part_memory: int = 24 * MIB  # bytes of parts held at a time, for all uploads together
+    storage_class: str = ""  # of blobs; empty: the bucket's own
+    encryption: str = ""  # by the server: AES256, aws:kms; empty: as the bucket does by itself
+    encryption_key: str = ""  # of aws:kms
+    cache_immutable: str = IMMUTABLE  # Cache-Control of what lies under a digest
+    cache_mutable: str = NO_CACHE  # of tags and lists
     concurrency: int = 16  # requests that write; as many read
     attempts: int = 6
     first_wait: float = 0.25  # seconds; doubled with every attempt, of which a random part is waited

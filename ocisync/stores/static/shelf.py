@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from typing import Protocol, runtime_checkable
 
 import anyio
 
 from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore
+from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, Toucher
 from ocisync.errors import Handling, StoreError
 from ocisync.spec.digest import sha256
 from ocisync.stores.static import layout
-from ocisync.stores.static.derived import Rounds
+from ocisync.stores.static.derived import Derived, Rounds
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.page import publish_page
 from ocisync.stores.static.subjects import References
@@ -50,11 +51,11 @@ class Shelf:
     async def mend_roots(self) -> list[str]:
         """Look at what clients ask for first, and write what is not right; the keys that were written."""
         written = []
-        for key in layout.ROOT_KEYS:
-            found = await self.store.head(key)
-            if found is None or (not key.endswith("/") and found.size != len(layout.ROOT_BODY)):
-                await self.write(key, layout.ROOT_BODY, layout.JSON_HEADERS)
-                written.append(key)
+        if await self.store.head(layout.ROOT) is None:
+            await self.write(layout.ROOT, layout.ROOT_BODY, layout.JSON_HEADERS)
+            written.append(layout.ROOT)
+        if await Derived(self.store, layout.ROOT_INDEX, layout.JSON_HEADERS, "root").converge(_root, self.rounds):
+            written.append(layout.ROOT_INDEX)
         self._is_prepared = True
         return written
 
@@ -83,6 +84,18 @@ class Shelf:
             )  # fmt: skip
         self._types_seen.add(expected)
 
+    def is_stale(self, info: ObjectInfo) -> bool:
+        """Whether an object is so old that it must be made young before it is relied on."""
+        return time.time() - info.modified > self.options.stale_after
+
+    async def touch(self, key: str, headers: ObjectHeaders) -> bool:
+        """Make an object young; False when it is not there, or the store cannot."""
+        return isinstance(self.store, Toucher) and await self.store.touch(key, headers)
+
     async def listed(self, prefix: str) -> dict[str, ObjectInfo]:
         """Everything below a prefix, by the rest of its key."""
         return {info.key.removeprefix(prefix): info async for info in self.store.list(prefix)}
+
+
+async def _root(_: bytes | None) -> bytes:
+    return layout.ROOT_BODY
