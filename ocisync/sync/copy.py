@@ -23,6 +23,7 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.spec.locator import TargetLocator
 from ocisync.spec.manifest import Manifest, parse_manifest
+from ocisync.sync.children import recognised, referrers_of
 from ocisync.sync.reports import Traffic
 from ocisync.sync.stores import Tools
 
@@ -52,10 +53,15 @@ class Copier:
 
     async def graph(self, root: Descriptor) -> tuple[Descriptor, Graph]:
         """Bring everything below a root; the root comes back with its bytes, for `publish` to store last."""
+        if not root.is_manifest and getattr(self.target, "names_blobs", False):
+            root = await recognised(root, self._read)
+            if not root.is_manifest:
+                return root, await self._bring_from_source(root, depth=1)
         raw, manifest = await self._read(root)
         below = await self._children(root, manifest, depth=1)
+        referring = await self._referring(root, depth=1)
         whole = replace(root, media_type=manifest.media_type, size=len(raw), data=raw)
-        return whole, {**below, root.digest: len(raw)}
+        return whole, {**below, **referring, root.digest: len(raw)}
 
     async def blob(self, desc: Descriptor, opener: Opener) -> None:
         """Bring one blob whose bytes are at hand (a converted layer)."""
@@ -73,12 +79,23 @@ class Copier:
         work = self._bring_manifest if desc.is_manifest else self._bring_from_source
         return await self._once(desc.digest, functools.partial(work, desc, depth))
 
+    async def _referring(self, desc: Descriptor, depth: int) -> Graph:
+        """Bring what refers to a manifest, where the source can tell."""
+        referring = await referrers_of(self.source, desc)
+        if referring and depth > self.tools.limits.max_index_depth:
+            raise LimitExceeded(f"{desc.digest}: referrers nested more than {self.tools.limits.max_index_depth} deep")
+        found: dict[Digest, int] = {}
+        for one in referring:
+            found.update(await self._node(one, depth + 1))
+        return found
+
     async def _children(self, parent: Descriptor, manifest: Manifest, depth: int) -> Graph:
         if manifest.is_index and depth > self.tools.limits.max_index_depth:
             raise LimitExceeded(f"{parent.digest}: indexes nested more than {self.tools.limits.max_index_depth} deep")
         found: dict[Digest, int] = {}
 
         async def bring(child: Descriptor) -> None:
+            child = await recognised(child, self._read) if manifest.is_index else child
             found.update(await self._node(child, depth + 1))
             if len(found) > self.tools.limits.max_graph:
                 raise LimitExceeded(f"{parent.digest}: more than {self.tools.limits.max_graph} descriptors below it")
@@ -89,9 +106,10 @@ class Copier:
         return found
 
     async def _bring_manifest(self, desc: Descriptor, depth: int) -> Graph:
+        referring = await self._referring(desc, depth)
         if self.validates and not self.is_empty and await self.target.exists(desc):
             self.traffic.skipped += 1
-            return {desc.digest: desc.size}
+            return {**referring, desc.digest: desc.size}
         raw, manifest = await self._read(desc)
         below = await self._children(desc, manifest, depth)
         if not self._is_held(desc):
@@ -99,7 +117,7 @@ class Copier:
             self.placed.add(desc.digest)
             self.traffic.manifests += 1
             self.traffic.bytes += len(raw)
-        return {**below, desc.digest: desc.size}
+        return {**below, **referring, desc.digest: desc.size}
 
     async def _read(self, desc: Descriptor) -> tuple[bytes, Manifest]:
         """A manifest from wherever it is cheapest; its digest makes both the same."""

@@ -29,7 +29,7 @@ from ocisync.spec.platform import Platform, normalized
 from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import ConversionOptions
 from ocisync.stores.archive.files import FolderFiles
-from ocisync.stores.archive.layout import blob_path
+from ocisync.stores.archive.layout_index import blob_path
 from ocisync.stores.archive.write import LayoutTarget, open_layout_target
 from ocisync.sync.copy import Copier
 from ocisync.sync.reports import Traffic

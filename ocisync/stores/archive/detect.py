@@ -12,16 +12,9 @@ from ocisync.content.threads import run_file
 from ocisync.errors import ArchiveError
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, docker_source
 from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
-from ocisync.stores.archive.layout import (
-    INDEX_FILE,
-    LAYOUT_FILE,
-    VERSION,
-    LayoutSource,
-    layout_source,
-    layout_version,
-    open_oci_layout,
-    parse_index,
-)
+from ocisync.stores.archive.layout import LayoutSource, layout_source, layout_version, open_oci_layout
+from ocisync.stores.archive.layout_index import INDEX_FILE, LAYOUT_FILE, VERSION, parse_index
+from ocisync.stores.archive.legacy import is_legacy
 
 _ROOT_FOLDERS = frozenset(
     (
@@ -52,6 +45,7 @@ class ArchiveKind(enum.Enum):
     """What an archive holds."""
 
     DOCKER = "docker-archive"
+    LEGACY = "docker-archive from before docker 1.10"
     LAYOUT = "oci-archive"
     HYBRID = "docker-archive with an OCI layout"  # docker 25 and later: the layout wins, digests are kept
     ROOTFS = "root filesystem"
@@ -65,6 +59,8 @@ def kind_of(names: Container[str], top_level: Collection[str]) -> ArchiveKind:
         return ArchiveKind.HYBRID if is_layout else ArchiveKind.DOCKER
     if is_layout:
         return ArchiveKind.LAYOUT
+    if is_legacy(names, top_level):
+        return ArchiveKind.LEGACY
     enough = len(_ROOT_FOLDERS.intersection(top_level)) >= _ENOUGH_ROOT_FOLDERS
     return ArchiveKind.ROOTFS if enough else ArchiveKind.UNKNOWN
 
@@ -93,7 +89,7 @@ async def _source(files: ArchiveFiles, scratch: Path, options: ConversionOptions
     kind = kind_of(files.index, files.index.top_level)
     if kind is ArchiveKind.HYBRID and not await _layout_is_usable(files):
         kind = ArchiveKind.DOCKER
-    if kind is ArchiveKind.DOCKER:
+    if kind in (ArchiveKind.DOCKER, ArchiveKind.LEGACY):
         return await docker_source(files, scratch, options)
     if kind in (ArchiveKind.LAYOUT, ArchiveKind.HYBRID):
         return await layout_source(files)

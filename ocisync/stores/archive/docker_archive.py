@@ -37,6 +37,7 @@ from ocisync.stores.archive.docker_manifest import (
     pick,
 )
 from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
+from ocisync.stores.archive.legacy import is_legacy, legacy_config, legacy_entries
 
 _LAYERS_AT_ONCE = 2
 _HASHED_PER_STEP = 64  # chunks of at most 1 MiB between two looks for cancellation
@@ -147,19 +148,33 @@ class DockerArchiveSource:
             yield stream
 
     async def _config(self, entry: ImageEntry) -> ImageConfig:
+        if entry.documents:
+            return await self._made_config(entry)
         raw = await read_small(self._files, entry.config)
         if raw is None:
             raise ArchiveError(f"{self._files.where}: manifest.json names {entry.config[:200]!r}, which is missing")
         return parse_config(raw)
 
+    async def _made_config(self, entry: ImageEntry) -> ImageConfig:
+        """What docker makes of an archive from before 1.10, whose layers have no recorded diff IDs."""
+        documents = [await read_small(self._files, name) or b"" for name in entry.documents]
+        diff_ids = [await self._diff_id(member) for member in entry.layers]
+        return parse_config(legacy_config(documents, diff_ids))
+
+    async def _diff_id(self, member: str) -> Digest:
+        layer = _Layer(Digest(""), self._member(member), member)
+        kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
+        return (await self._hash(layer, kind)).diff_id
+
     def _find_layers(self, entry: ImageEntry, config: ImageConfig) -> list[_Layer]:
-        layers = []
-        for diff_id, member in pair_layers(entry, config).items():
-            region = self._files.region(member)
-            if region is None:
-                raise ArchiveError(f"{self._files.where}: manifest.json names {member[:200]!r}, which is missing")
-            layers.append(_Layer(diff_id, region, member))
-        return layers
+        named = pair_layers(entry, config).items()
+        return [_Layer(diff_id, self._member(member), member) for diff_id, member in named]
+
+    def _member(self, name: str) -> Region:
+        region = self._files.region(name)
+        if region is None:
+            raise ArchiveError(f"{self._files.where}: the layer {name[:200]!r} is named, but is missing")
+        return region
 
     async def _layer(self, layer: _Layer, sink: LayerSink) -> Descriptor:
         known = await sink.known(layer.diff_id)
@@ -228,10 +243,11 @@ async def open_docker_archive(
 async def docker_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> DockerArchiveSource:
     """The source of an archive that is open already; raises as `open_docker_archive` does."""
     raw = await read_small(files, "manifest.json")
-    if raw is None:
-        raise ArchiveError(f"{files.where}: no manifest.json: this is not a docker-archive of docker 1.10 or later")
+    if raw is None and not is_legacy(files.index, files.index.top_level):
+        raise ArchiveError(f"{files.where}: no manifest.json and no folders of layers: this is not a docker-archive")
     try:
-        return DockerArchiveSource(files, parse_entries(raw), scratch, options)
+        entries = await legacy_entries(files) if raw is None else parse_entries(raw)
+        return DockerArchiveSource(files, entries, scratch, options)
     except ArchiveError as exc:
         raise ArchiveError(f"{files.where}: {exc.message}") from exc
 

@@ -38,6 +38,7 @@ class ImageEntry:
     config: str  # a member's name
     tags: tuple[str, ...]  # name:tag
     layers: tuple[str, ...]  # members' names, the base first
+    documents: tuple[str, ...] = ()  # before docker 1.10: each layer's json, of which the configuration is made
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,61 +16,35 @@ from ocisync.content.decompress import Caps
 from ocisync.content.protocols import ByteStream
 from ocisync.content.tar_index import TarLimits
 from ocisync.content.threads import region_opener, run_file
-from ocisync.errors import ArchiveError, Handling, InputError, InvalidName, ManifestError, NotFound, UnsupportedManifest
-from ocisync.spec.descriptor import Descriptor, descriptor_from_json
-from ocisync.spec.digest import Digest, algorithm, hex_of, is_digest
+from ocisync.errors import ArchiveError, Handling, InputError, ManifestError, NotFound, UnsupportedManifest
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import media_type_of, parse_json_object
-from ocisync.spec.reference import parse_image_name
 from ocisync.stores.archive.files import Files, FolderFiles, open_archive_files, read_small
-
-REF_NAME = "org.opencontainers.image.ref.name"
-CONTAINERD_NAME = "io.containerd.image.name"
-LAYOUT_FILE = "oci-layout"
-INDEX_FILE = "index.json"
-VERSION = "1.0.0"
+from ocisync.stores.archive.layout_index import (
+    INDEX_FILE,
+    LAYOUT_FILE,
+    VERSION,
+    Entry,
+    blob_path,
+    parse_index,
+    pick_entry,
+)
+from ocisync.stores.archive.layout_types import referrers_among, typed
 
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One manifest that index.json lists."""
-
-    desc: Descriptor
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Every name it has: the full one first where a builder wrote one."""
-        found = (self.desc.annotations.get(CONTAINERD_NAME), self.desc.annotations.get(REF_NAME))
-        return tuple(dict.fromkeys(name for name in found if name))
-
-
-def blob_path(digest: Digest) -> str:
-    """Where a layout keeps content."""
-    return f"blobs/{algorithm(digest)}/{hex_of(digest)}"
-
-
-def parse_index(raw: bytes) -> tuple[Entry, ...]:
-    """The entries of index.json; `manifests: null`, as some builders write it, is an empty list.
-
-    Raises:
-        ArchiveError: it is not an index.
-    """
-    try:
-        manifests = parse_json_object(raw).get("manifests") or []
-        if isinstance(manifests, list):
-            return tuple(Entry(descriptor_from_json(item)) for item in manifests)
-    except (ManifestError, InvalidName) as exc:
-        raise ArchiveError(f"index.json: {exc.message}") from exc
-    raise ArchiveError("index.json: `manifests` is not a list")
-
-
 class LayoutSource:
-    """A Source. Its references are the names that index.json gives, digests, or empty for the only image."""
+    """A Source that knows referrers.
+
+    Its references are the names that index.json gives, digests, or empty for the only image.
+    """
 
     def __init__(self, files: Files, entries: Iterable[Entry]) -> None:
         self._files = files
         self._entries = tuple(entries)
+        self._referrers: Mapping[Digest, Sequence[Descriptor]] | None = None  # None: not looked for yet
 
     def references(self) -> tuple[tuple[str, ...], ...]:
         """The names of each entry, in the order of index.json; referrers and the like have none."""
@@ -90,9 +63,14 @@ class LayoutSource:
         """
         if is_digest(reference):
             return await self._by_digest(Digest(reference))
-        desc = pick_entry(self._entries, reference, self._files.where).desc
+        entries = self._entries if reference else await self._images()
+        desc = await typed(self._files, pick_entry(entries, reference, self._files.where).desc)
         await self._files.check()
         return desc
+
+    async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        """The entries whose subject is this manifest; all of them are looked at once."""
+        return (await self._subjects()).get(digest, ())
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
@@ -110,10 +88,20 @@ class LayoutSource:
             async with region_opener(region)() as stream:
                 yield stream
 
+    async def _images(self) -> Sequence[Entry]:
+        """The entries that do not refer to another."""
+        referring = {desc.digest for found in (await self._subjects()).values() for desc in found}
+        return [entry for entry in self._entries if entry.desc.digest not in referring or entry.names]
+
+    async def _subjects(self) -> Mapping[Digest, Sequence[Descriptor]]:
+        if self._referrers is None:
+            self._referrers = await referrers_among(self._files, (entry.desc for entry in self._entries))
+        return self._referrers
+
     async def _by_digest(self, digest: Digest) -> Descriptor:
         for entry in self._entries:
             if entry.desc.digest == digest:
-                return entry.desc
+                return await typed(self._files, entry.desc)
         raw = await read_small(self._files, blob_path(digest))
         if raw is None:
             raise NotFound(f"{self._files.where}: {digest}: not in the layout")
@@ -123,29 +111,6 @@ class LayoutSource:
             raise
         except ManifestError as exc:
             raise NotFound(f"{self._files.where}: {digest} is in the layout, but is not a manifest") from exc
-
-
-def pick_entry(entries: Sequence[Entry], reference: str, where: str) -> Entry:
-    """The entry that a reference means; an exact name wins over the same image written otherwise.
-
-    Raises:
-        InputError: none, or several with different digests (`name.missing`).
-    """
-    if reference:
-        exact = [entry for entry in entries if reference in entry.names]
-        found = exact or [entry for entry in entries if any(_means(name, reference) for name in entry.names)]
-    else:
-        found = [entry for entry in entries if entry.names] or list(entries)
-    if len({entry.desc.digest for entry in found}) == 1:
-        return found[0]
-    names = ", ".join(name for entry in entries for name in entry.names)[:500] or "none has a name"
-    wanted = f"{len(found)} images are" if found else "no image is"
-    raise InputError(
-        f"{where}: {wanted} called {reference[:200]!r} in the layout; choose one of: {names}"
-        if reference
-        else f"{where}: the layout holds {len(entries)} images; choose one of: {names}",
-        code="name.missing",
-    )
 
 
 @asynccontextmanager
@@ -196,14 +161,3 @@ async def layout_version(files: Files) -> str:
     except ManifestError:
         return ""
     return str(document.get("imageLayoutVersion", ""))[:40]
-
-
-def _means(name: str, reference: str) -> bool:
-    """Whether a name in the layout and a reference are two spellings: a full name, or only its tag."""
-    if name.rpartition(":")[2] == reference and "/" not in reference:
-        return True
-    try:
-        one, other = parse_image_name(name), parse_image_name(reference)
-    except InvalidName:
-        return False
-    return (one.host, one.repository, one.reference) == (other.host, other.repository, other.reference)

@@ -29,7 +29,15 @@ from ocisync.spec.descriptor import Descriptor, descriptor_to_json
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import media_type_of
 from ocisync.stores.archive.files import FolderFiles, read_small
-from ocisync.stores.archive.layout import INDEX_FILE, LAYOUT_FILE, REF_NAME, VERSION, Entry, blob_path, parse_index
+from ocisync.stores.archive.layout_index import (
+    INDEX_FILE,
+    LAYOUT_FILE,
+    REF_NAME,
+    VERSION,
+    Entry,
+    blob_path,
+    parse_index,
+)
 from ocisync.stores.archive.staged import StagedFile, write_file
 
 _LAYOUT = json.dumps({"imageLayoutVersion": VERSION}).encode()
@@ -38,6 +46,8 @@ _LOCK_FILE = ".ocisync.lock"
 
 class LayoutTarget:
     """A Target and Source over a layout directory; index.json is written last, under a lock."""
+
+    names_blobs = True  # index.json may name any content, not only manifests
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -90,6 +100,8 @@ class LayoutTarget:
 
 class OciArchiveTarget:
     """A Target and Source over a tar that is being written; blobs go in one after the other, each once."""
+
+    names_blobs = True
 
     def __init__(self, staged: StagedFile) -> None:
         self._staged = staged

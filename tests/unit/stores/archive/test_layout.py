@@ -9,7 +9,7 @@ from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.archive.detect import ArchiveKind, kind_of
-from ocisync.stores.archive.layout import CONTAINERD_NAME, REF_NAME, Entry, parse_index, pick_entry
+from ocisync.stores.archive.layout_index import CONTAINERD_NAME, REF_NAME, Entry, parse_index, pick_entry
 
 
 def entry(letter: str, **names: str) -> Entry:

@@ -1,0 +1,64 @@
+"""What the entries of a layout are when index.json does not say it: their manifests' types and subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ocisync.errors import ArchiveError, ManifestError, UnsupportedManifest
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, digest_of
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, Manifest, media_type_of, parse_manifest
+from ocisync.stores.archive.files import Files, read_small
+from ocisync.stores.archive.layout_index import blob_path
+
+
+async def typed(files: Files, desc: Descriptor) -> Descriptor:
+    """The same entry with the type that its content has; one of an unknown type that is no manifest stays a blob.
+
+    Raises:
+        UnsupportedManifest: docker's schema 1.
+    """
+    if desc.is_manifest or desc.media_type in media_types.SCHEMA_1_TYPES or desc.size > MAX_MANIFEST_SIZE:
+        return desc
+    raw = await read_small(files, blob_path(desc.digest))
+    try:
+        return replace(desc, media_type=media_type_of(raw or b""))
+    except UnsupportedManifest:
+        if desc.media_type in media_types.SCHEMA_1_TYPES:
+            raise
+        return desc
+    except ManifestError:
+        return desc
+
+
+async def referrers_among(files: Files, entries: Iterable[Descriptor]) -> Mapping[Digest, Sequence[Descriptor]]:
+    """What refers to what: a manifest's digest -> those whose `subject` it is, in the order of their digests."""
+    found: dict[Digest, dict[Digest, Descriptor]] = {}
+    for entry in entries:
+        manifest = await _manifest(files, entry)
+        if manifest is None or manifest.subject is None:
+            continue
+        kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
+        told = replace(
+            entry,
+            media_type=manifest.media_type,
+            artifact_type=entry.artifact_type or kind,
+            annotations=dict(manifest.annotations or {}),
+        )
+        found.setdefault(manifest.subject.digest, {})[entry.digest] = told
+    return {subject: [told for _, told in sorted(by_digest.items())] for subject, by_digest in found.items()}
+
+
+async def _manifest(files: Files, entry: Descriptor) -> Manifest | None:
+    """The entry's manifest; None for blobs, and for what is missing, damaged or no manifest: nothing refers by it."""
+    if entry.size > MAX_MANIFEST_SIZE:
+        return None
+    raw = await read_small(files, blob_path(entry.digest))
+    if raw is None or len(raw) != entry.size or digest_of(raw, entry.digest) != entry.digest:
+        return None
+    try:
+        return parse_manifest(raw, entry.media_type)
+    except (ManifestError, ArchiveError):
+        return None

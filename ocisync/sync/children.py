@@ -1,0 +1,41 @@
+"""What belongs to a manifest beside what it lists plainly: entries of unknown types, and what refers to it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from ocisync.content.protocols import Fetcher
+from ocisync.content.referrers import Referring
+from ocisync.errors import ManifestError, UnsupportedManifest
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, Manifest
+
+Read = Callable[[Descriptor], Awaitable[tuple[bytes, Manifest]]]
+
+_NEVER_MANIFESTS = media_types.LAYERS | media_types.CONFIGS
+
+
+async def recognised(entry: Descriptor, read: Read) -> Descriptor:
+    """An index's entry with its real type: one of an unknown type is a manifest if it can be read as one, else a blob.
+
+    Raises:
+        UnsupportedManifest: docker's schema 1.
+    """
+    if entry.is_manifest or entry.media_type in _NEVER_MANIFESTS or entry.size > MAX_MANIFEST_SIZE:
+        return entry
+    try:
+        _, manifest = await read(entry)
+    except UnsupportedManifest:
+        if entry.media_type in media_types.SCHEMA_1_TYPES:
+            raise
+        return entry
+    except ManifestError:
+        return entry
+    return replace(entry, media_type=manifest.media_type)
+
+
+async def referrers_of(source: Fetcher, desc: Descriptor) -> Sequence[Descriptor]:
+    """What the source knows to refer to a manifest; nothing when it cannot tell."""
+    return await source.referrers(desc.digest) if isinstance(source, Referring) else ()
