@@ -49,7 +49,7 @@ class S3Target(Section):
     )
     multipart_threshold: Size = Field(GIB, ge=5 * MIB, le=5 * GIB, description="Larger blobs are sent in parts.")
     part_size: Size = Field(
-        8 * MIB,
+        5 * MIB,
         ge=5 * MIB,
         le=5 * GIB,
         description="How large the parts are; larger when 10,000 of them would not do.",

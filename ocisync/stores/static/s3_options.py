@@ -26,8 +26,8 @@ class S3Options:
     session_token: str = field(default="", repr=False)
     ca: Path | None = None  # PEM file of the authorities to trust instead of the system's
     multipart_threshold: int = GIB  # bytes
-    part_size: int = 8 * MIB  # bytes; larger for what would need more than 10,000 parts
-    part_memory: int = 24 * MIB  # bytes of parts held at a time, for all uploads together
+    part_size: int = 5 * MIB  # bytes; larger for what would need more than 10,000 parts
+    part_memory: int = 16 * MIB  # bytes of parts held at a time, for all uploads together
     storage_class: str = ""  # of blobs; empty: the bucket's own
     encryption: str = ""  # by the server: AES256, aws:kms; empty: as the bucket does by itself
     encryption_key: str = ""  # of aws:kms

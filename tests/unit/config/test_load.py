@@ -43,7 +43,7 @@ def test_the_documented_example_means_what_it_says() -> None:
     assert config.targets["local"] == StaticTarget(type="static", path=Path("/srv/conf/registry"))
     mirror, inner = config.targets["mirror"], config.targets["inner"]
     assert isinstance(mirror, S3Target)
-    assert (mirror.bucket, mirror.path_style, mirror.part_size) == ("registry", True, 8 << 20)
+    assert (mirror.bucket, mirror.path_style, mirror.part_size) == ("registry", True, 5 << 20)
     assert isinstance(inner, RegistryTarget)
     assert inner.url == "https://harbor.example.com"
     assert config.drop == (DropRule(name="builds", path=Path("/srv/conf/drop"), target=(TargetReference("local"),)),)

@@ -94,7 +94,7 @@ def test_defaults_in_the_schema_are_written_as_in_the_file() -> None:
     found = {f"{name}.{key}": field.get("default") for name, key, field in properties(json_schema())}
     assert found["DropRule.settle"] == "10s"
     assert found["DropRule.keep_failed"] == "30d"
-    assert found["S3Target.part_size"] == "8MiB"
+    assert found["S3Target.part_size"] == "5MiB"
     assert found["Daemon.listen"] == "127.0.0.1:8080"
     assert found["SyncRule.jitter"] == 0.1
 
