@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from functools import partial
 
 import structlog
@@ -85,7 +85,7 @@ class S3Client:
 
         async def act() -> tuple[ObjectInfo, str]:
             if size <= _AT_HAND:
-                reply = await self.wire.upload(key, upload, one(body))
+                reply = await self.wire.upload(key, upload, body)
                 return info_from_headers(key, reply, size), check.md5
             fresh = Check(size, digest, md5=size <= MD5_UP_TO)
             async with opener() as stream:
@@ -119,8 +119,3 @@ class S3Client:
         if not self._is_head_forbidden:
             self._is_head_forbidden = True
             log.warning("s3.head_forbidden", store=self.where, key=key, hint="grant s3:ListBucket")
-
-
-async def one(body: bytes) -> AsyncIterator[bytes]:
-    """A stream of bytes at hand."""
-    yield body

@@ -46,11 +46,14 @@ class Wire:
             yield response
 
     async def upload(
-        self, key: str, upload: Upload, chunks: ByteStream, query: Mapping[str, str] | None = None
+        self, key: str, upload: Upload, chunks: ByteStream | bytes, query: Mapping[str, str] | None = None
     ) -> Mapping[str, str]:
         """PUT a body; the reply's headers. Errors of `chunks` end the request and are raised as they are."""
-        sending = _Sending(self._session, chunks)
         headers = {"Content-Length": str(upload.size), **upload.headers}
+        if isinstance(chunks, bytes):
+            async with await self._request("PUT", key, query or {}, headers, upload.payload, chunks) as response:
+                return response.headers
+        sending = _Sending(self._session, chunks)
         async with anyio.create_task_group() as group:
             send, receive = anyio.create_memory_object_stream[bytes](1)
             with receive:
@@ -70,7 +73,7 @@ class Wire:
         query: Mapping[str, str],
         headers: dict[str, str],
         payload: str,
-        body: AsyncIterator[bytes] | None,
+        body: AsyncIterator[bytes] | bytes | None,
     ) -> aiohttp.ClientResponse:
         session = self._session
         doing = f"{method} {key}"
