@@ -152,6 +152,12 @@ def _keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "profile"), "profile and access_key_id are different ways to log in. Keep one"
 
 
+def _keep(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    keep = entry.get("keep")
+    if isinstance(keep, dict) and not any(keep.get(key) for key in ("newest", "newer_than", "tags")):
+        yield (*path, "keep"), "it would remove every tag. Add newest, newer_than or tags"
+
+
 def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
     kind, level = entry.get("compression", "gzip"), entry.get("level")
     if kind == "zstd" and entry.get("format") == "docker":
@@ -205,6 +211,7 @@ _SECRETS = {"password", "identity_token", "token", "secret_access_key", "session
 _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], str], ...] = (
     (_login, "registries"),
     (_keys, "targets"),
+    (_keep, "targets"),
     (_compression, "drop"),
     (_one_tag, "sync"),
 )

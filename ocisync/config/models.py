@@ -15,11 +15,13 @@ from ocisync.config.problems import Problem
 from ocisync.config.registries import Registry, RegistryDefaults
 from ocisync.config.rules import DropRule, SyncRule, TagRules
 from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
+from ocisync.config.upkeep import Keep
 
 __all__ = [
     "Config",
     "Daemon",
     "DropRule",
+    "Keep",
     "Registry",
     "RegistryDefaults",
     "RegistryTarget",

@@ -7,13 +7,14 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from ocisync.config.kinds import Duration, FilePath, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
+from ocisync.config.upkeep import Upkeep
 
 MIB = 1 << 20  # bytes
 GIB = 1 << 30  # bytes
 _PAGE = "Keep a page to browse the registry beside it, `index.html`. One that was not written by ocisync is left alone."
 
 
-class StaticTarget(Section):
+class StaticTarget(Upkeep):
     """A static registry in a folder, which `ocisync serve` or any web server can serve."""
 
     type: Literal["static"] = Field(description="`static`: a static registry in a folder.")
@@ -21,7 +22,7 @@ class StaticTarget(Section):
     page: bool = Field(True, description=_PAGE)
 
 
-class S3Target(Section):
+class S3Target(Upkeep):
     """A static registry in an S3 bucket."""
 
     type: Literal["s3"] = Field(description="`s3`: a static registry in an S3 bucket.")
@@ -54,6 +55,21 @@ class S3Target(Section):
         le=5 * GIB,
         description="How large the parts are; larger when 10,000 of them would not do.",
     )
+    storage_class: str | None = Field(
+        None,
+        pattern=r"^[A-Z0-9_]+$",
+        description="The storage class of blobs, such as STANDARD_IA. Not given: the bucket's own.",
+    )
+    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        None, description="Encryption by the service. Not given: as the bucket does by itself."
+    )
+    encryption_key: str | None = Field(None, min_length=1, description="The KMS key of `encryption: aws:kms`.")
+    cache_immutable: str = Field(
+        "public, max-age=31536000, immutable",
+        pattern=r"^[\x20-\x7e]+$",
+        description="Cache-Control of manifests and blobs under their digests.",
+    )
+    cache_mutable: str = Field("no-cache", pattern=r"^[\x20-\x7e]+$", description="Cache-Control of tags and lists.")
     concurrency: int = Field(16, ge=1, le=256, description="Most requests to the service at one time.")
     connect_timeout: Duration = Field(10.0, gt=0, description="Longest wait for a connection and its TLS handshake.")
     idle_timeout: Duration = Field(60.0, gt=0, description="Longest wait without any progress.")

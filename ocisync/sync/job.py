@@ -20,6 +20,8 @@ class Job:
     tags: TagSelection = field(default_factory=TagSelection)
     recheck: float = DAY  # seconds after which a tag that the ledger calls verified is looked at again in full
 
+    task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
+
     @property
     def lock_name(self) -> str:
         """Jobs that share this never run at the same time."""

@@ -7,10 +7,11 @@ import math
 from pydantic import SecretStr
 
 from ocisync.config.models import DropRule as DropSettings
-from ocisync.config.models import Registry, S3Target
+from ocisync.config.models import Registry, S3Target, StaticTarget
 from ocisync.daemon.drop import DropRule, DropTarget
 from ocisync.spec.locator import S3Locator
 from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 
 
@@ -39,6 +40,17 @@ def _revealed(secret: SecretStr | None) -> str:
     return secret.get_secret_value() if secret else ""
 
 
+def static_options(settings: StaticTarget | S3Target) -> StaticOptions:
+    """What a static target keeps beside images."""
+    return StaticOptions(
+        referrers=settings.referrers,
+        catalog=settings.catalog,
+        order=settings.order,
+        grace=settings.grace,
+        page=settings.page,
+    )
+
+
 def s3_options(settings: S3Target) -> S3Options:
     """An S3 target's section."""
     return S3Options(
@@ -53,6 +65,11 @@ def s3_options(settings: S3Target) -> S3Options:
         ca=settings.ca,
         multipart_threshold=settings.multipart_threshold,
         part_size=settings.part_size,
+        storage_class=settings.storage_class or "",
+        encryption=settings.encryption or "",
+        encryption_key=settings.encryption_key or "",
+        cache_immutable=settings.cache_immutable,
+        cache_mutable=settings.cache_mutable,
         concurrency=settings.concurrency,
         attempts=settings.retries + 1,
         connect_timeout=settings.connect_timeout,

@@ -34,7 +34,7 @@ from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.wiring.archives import Archives
-from ocisync.wiring.options import registry_options, s3_options, s3_options_of
+from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
 
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
@@ -102,6 +102,24 @@ class OpenStores:
                 )
         return TargetLocator(name, repository)
 
+    async def static_registry(self, target: str) -> StaticRegistry:
+        """A configured static target.
+
+        Raises:
+            ConfigError: there is no such target, or it is a registry.
+        """
+        settings = self.config.targets.get(target)
+        if settings is None:
+            known = ", ".join(sorted(self.config.targets)) or "none"
+            raise ConfigError(f"no target is named {target[:80]!r}; known are {known}")
+        if isinstance(settings, RegistryTarget):
+            raise ConfigError(f"{target}: a registry looks after itself; this is for targets of type static or s3")
+        return await self._static(settings)
+
+    async def static_registry_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
+        """The static registry that a locator lies in."""
+        return await self._static_of(place)
+
     async def object_store(self, target: str) -> ObjectStore:
         """The storage of a configured static target, for serving it."""
         settings = self.config.targets[target]
@@ -156,7 +174,7 @@ class OpenStores:
         return await self._once(options, lambda: _static_bucket(options))
 
     async def _static(self, settings: StaticTarget | S3Target) -> StaticRegistry:
-        kept = StaticOptions(page=settings.page)
+        kept = static_options(settings)
         if isinstance(settings, StaticTarget):
             return await self._once((settings.path, kept), lambda: _static_directory(settings.path, kept))
         options = s3_options(settings)
