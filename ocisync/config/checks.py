@@ -168,6 +168,11 @@ def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "level"), f"{level} is out of range for gzip. Write 1 to {_MAX_GZIP}"
 
 
+def _signatures(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    if entry.get("drop_signatures") is True and "format" not in entry:
+        yield (*path, "drop_signatures"), "signatures are only dropped by a conversion. Add `format`, or remove it"
+
+
 def _one_tag(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
     source = entry.get("source")
     if isinstance(source, str) and entry.get("tags"):
@@ -214,4 +219,5 @@ _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], s
     (_keep, "targets"),
     (_compression, "drop"),
     (_one_tag, "sync"),
+    (_signatures, "sync"),
 )

@@ -103,6 +103,12 @@ class SyncRule(Section):
         description="Where to copy to: a target's name or a list of them. A path after it is the repository there; "
         "without one it is named as at the source."
     )
+    format: Literal["oci", "docker"] | None = Field(
+        None, description="Rewrite images in these media types, which changes digests. Not given: as they are."
+    )
+    drop_signatures: bool = Field(
+        False, description="With `format`: convert signed images too, and leave their signatures behind."
+    )
     tags: TagRules = Field(TagRules(), description="Which tags to copy. Not given: all.")
     enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
     interval: Duration = Field(3600.0, ge=0.1, description="How long to wait from one run's start to the next one's.")

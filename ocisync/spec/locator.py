@@ -12,6 +12,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 from ocisync.errors import InvalidName
 from ocisync.spec.digest import is_digest, parse_digest
+from ocisync.spec.formats import Format
 from ocisync.spec.platform import Platform
 from ocisync.spec.reference import ImageName, parse_image_name, parse_name, parse_tag, split_tag
 
@@ -155,6 +156,25 @@ class SetLocator:
         return "set:" + ",".join(f"{member.platform}={member.path}" for member in self.members)
 
 
+@dataclass(frozen=True, slots=True)
+class ViewLocator:
+    """Another place's images, seen for one platform or in another format; digests change with the format only."""
+
+    of: Locator
+    platform: Platform | None = None
+    format: Format | None = None  # media types; None: as they are
+    drop_signatures: bool = False  # convert signed images too
+
+    @property
+    def reference(self) -> str:
+        """The other place's."""
+        return self.of.reference
+
+    def __str__(self) -> str:
+        seen = f" for {self.platform}" if self.platform else ""
+        return f"{self.of}{seen}" + (f" as {self.format}" if self.format else "")
+
+
 Locator = (
     RegistryLocator
     | LayoutLocator
@@ -165,6 +185,7 @@ Locator = (
     | S3Locator
     | TargetLocator
     | SetLocator
+    | ViewLocator
 )
 
 
@@ -285,4 +306,6 @@ def locate_in(root: str, name: str, tag: str) -> Locator:
         return _static(f"{rest.rstrip('/')}//{image}")
     if scheme == "docker":
         return _registry(f"{rest.rstrip('/')}/{image}")
-    raise InvalidName(f"{root[:200]!r} is not a registry: expected s3://BUCKET?endpoint=URL, static:DIR or docker://HOST")
+    raise InvalidName(
+        f"{root[:200]!r} is not a registry: expected s3://BUCKET?endpoint=URL, static:DIR or docker://HOST"
+    )

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ocisync.config.models import Config, DropRule
 from ocisync.content.compress import Compression
 from ocisync.content.protocols import Source, Target
-from ocisync.errors import ConfigError
+from ocisync.errors import ConfigError, InputError
 from ocisync.images.merge import Member, merged
+from ocisync.spec.formats import Format
 from ocisync.spec.locator import (
     ArchiveLocator,
     DockerArchiveLocator,
@@ -19,13 +20,18 @@ from ocisync.spec.locator import (
     Locator,
     OciArchiveLocator,
     SetLocator,
+    SetMember,
+    ViewLocator,
 )
+from ocisync.spec.platform import Platform, same_platform
 from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import ConversionOptions, open_docker_archive
 from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
 from ocisync.stores.archive.write import open_layout_target, open_oci_archive_target
+from ocisync.wiring.views import seen
 
 ArchiveFileLocator = ArchiveLocator | DockerArchiveLocator | LayoutLocator | OciArchiveLocator
+ArchivePlaces = ArchiveFileLocator | SetLocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,16 +42,19 @@ class Archives:
     scratch: Path
 
     @asynccontextmanager
-    async def source(self, locator: ArchiveFileLocator | SetLocator) -> AsyncIterator[Source]:
-        """The image or images that a file, a layout or a set of them holds."""
+    async def source(
+        self, locator: ArchiveFileLocator | SetLocator, view: ViewLocator | None = None
+    ) -> AsyncIterator[Source]:
+        """The image or images that a file, a layout or a set of them holds, as the view shows them."""
         async with AsyncExitStack() as stack:
-            if isinstance(locator, SetLocator):
-                members = [
-                    Member(one.platform, await self._open(ArchiveLocator(one.path), stack)) for one in locator.members
-                ]
-                yield merged(members)
-            else:
-                yield await self._open(locator, stack)
+            if not isinstance(locator, SetLocator):
+                yield await self._open(locator, stack, view)
+                return
+            members = [
+                Member(one.platform, await self._open(ArchiveLocator(one.path), stack, view))
+                for one in members_for(locator, view.platform if view else None)
+            ]
+            yield merged(members)
 
     @asynccontextmanager
     async def target(self, place: LayoutLocator | OciArchiveLocator) -> AsyncIterator[Target]:
@@ -69,8 +78,12 @@ class Archives:
         async with self.source(locator) as source:
             return await source.tags()
 
-    async def _open(self, locator: ArchiveFileLocator, stack: AsyncExitStack) -> Source:
-        path, options = Path(locator.path), self._options(Path(locator.path))
+    async def _open(self, locator: ArchiveFileLocator, stack: AsyncExitStack, view: ViewLocator | None) -> Source:
+        source = await self._opened(locator, stack, view.format if view else None)
+        return seen(source, view) if view else source
+
+    async def _opened(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
+        path, options = Path(locator.path), self._options(Path(locator.path), wanted)
         match locator:
             case LayoutLocator():
                 return await stack.enter_async_context(open_oci_layout(path))
@@ -81,10 +94,26 @@ class Archives:
             case ArchiveLocator():
                 return await stack.enter_async_context(open_any(path, scratch=self.scratch, options=options))
 
-    def _options(self, path: Path) -> ConversionOptions:
-        """How layers are converted: as the drop rule says in whose folder the file lies."""
+    def _options(self, path: Path, wanted: Format | None) -> ConversionOptions:
+        """How layers are converted: as asked for, else as the drop rule says in whose folder the file lies."""
         rule = next((rule for rule in self.config.drop if path.is_relative_to(rule.path)), None)
-        return conversion_options(rule) if rule else ConversionOptions()
+        options = conversion_options(rule) if rule else ConversionOptions()
+        return replace(options, format=wanted) if wanted else options
+
+
+def members_for(locator: SetLocator, platform: Platform | None) -> tuple[SetMember, ...]:
+    """The members of a set, or the one for a platform.
+
+    Raises:
+        InputError: `platform.missing`: the set has none for it.
+    """
+    if platform is None:
+        return locator.members
+    found = tuple(member for member in locator.members if same_platform(member.platform, platform))
+    if not found:
+        offered = ", ".join(str(member.platform) for member in locator.members)
+        raise InputError(f"no file of the set is for {platform}; there are {offered}", code="platform.missing")
+    return found
 
 
 def conversion_options(rule: DropRule) -> ConversionOptions:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ocisync.config.models import SyncRule
-from ocisync.spec.locator import RegistryLocator, TargetLocator
+from ocisync.spec.locator import Locator, RegistryLocator, TargetLocator, ViewLocator
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
 
@@ -15,13 +15,20 @@ def sync_jobs(rule: SyncRule) -> list[Job]:
     return [
         Job(
             rule.name,
-            RegistryLocator(rule.source),
+            _source(rule),
             TargetLocator(place.target, place.repository),
             _selection(rule),
             rule.recheck,
         )
         for place in rule.places
     ]
+
+
+def _source(rule: SyncRule) -> Locator:
+    source = RegistryLocator(rule.source)
+    if rule.format is None:
+        return source
+    return ViewLocator(source, format=rule.format, drop_signatures=rule.drop_signatures)
 
 
 def _selection(rule: SyncRule) -> TagSelection:

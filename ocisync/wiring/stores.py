@@ -15,6 +15,7 @@ from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
 from ocisync.content.protocols import ObjectStore, Source, Target
 from ocisync.errors import ConfigError
+from ocisync.images.convert import Remembered
 from ocisync.spec.locator import (
     ArchiveLocator,
     DockerArchiveLocator,
@@ -26,6 +27,7 @@ from ocisync.spec.locator import (
     SetLocator,
     StaticLocator,
     TargetLocator,
+    ViewLocator,
 )
 from ocisync.stores.registry.client import RegistryClient, open_registries
 from ocisync.stores.registry.options import RegistryOptions
@@ -33,8 +35,9 @@ from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 from ocisync.stores.static.target import StaticRegistry
-from ocisync.wiring.archives import Archives
+from ocisync.wiring.archives import ArchivePlaces, Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
+from ocisync.wiring.views import seen
 
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
@@ -50,6 +53,7 @@ class OpenStores:
     _stack: AsyncExitStack
     _targets: dict[str, OpenTarget] = field(default_factory=dict)
     _shared: dict[object, object] = field(default_factory=dict)
+    _converted: Remembered = field(default_factory=dict)
     _opening: anyio.Lock = field(default_factory=anyio.Lock)
 
     def __post_init__(self) -> None:
@@ -72,6 +76,19 @@ class OpenStores:
                     if not isinstance(target, Source):
                         raise ConfigError(f"{locator}: nothing can be read from there")
                     yield target
+            case ViewLocator():
+                async with self._seen(locator) as source:
+                    yield source
+
+    @asynccontextmanager
+    async def _seen(self, view: ViewLocator) -> AsyncIterator[Source]:
+        """Another source through a view; archives apply it themselves, for each of their members."""
+        if isinstance(view.of, ArchivePlaces):
+            async with self.archives.source(view.of, view) as source:
+                yield source
+            return
+        async with self.source(view.of) as source:
+            yield seen(source, view, self._converted)
 
     def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
         """A repository of a target."""

@@ -24,8 +24,8 @@ from ocisync.content.threads import new_spool, region_opener, run_file, run_step
 from ocisync.errors import ArchiveError, DiffIdMismatch, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
+from ocisync.spec.formats import Format
 from ocisync.stores.archive.docker_manifest import (
-    Format,
     ImageConfig,
     ImageEntry,
     as_format,

@@ -8,17 +8,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.spec.digest import Digest, parse_digest
+from ocisync.spec.formats import Format
 from ocisync.spec.manifest import parse_json, parse_json_object
 from ocisync.spec.platform import Platform, platform_from_json
 from ocisync.spec.reference import parse_image_name
-
-Format = Literal["oci", "docker"]
 
 _LAYER_TYPES: Mapping[tuple[Format, str], str] = {
     ("oci", "none"): media_types.OCI_LAYER,

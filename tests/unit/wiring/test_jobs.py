@@ -8,6 +8,8 @@ import pytest
 
 from ocisync.config.load import parse_config
 from ocisync.config.models import SyncRule
+from ocisync.errors import ConfigError
+from ocisync.spec.locator import ViewLocator
 from ocisync.sync.select import TagSelection
 from ocisync.wiring.jobs import sync_jobs
 
@@ -41,3 +43,15 @@ def test_one_job_per_target_with_the_repository_named_there(tmp_path: Path) -> N
 def test_literal_tags_need_no_listing(rule_text: str, selection: TagSelection, tmp_path: Path) -> None:
     (job,) = sync_jobs(rule(rule_text, tmp_path))
     assert job.tags == selection
+
+
+def test_a_rule_with_a_format_sees_its_source_through_a_view(tmp_path: Path) -> None:
+    (job,) = sync_jobs(rule("{source: ghcr.io/a, target: one, format: docker, drop_signatures: true}", tmp_path))
+    assert isinstance(job.source, ViewLocator)
+    assert (job.source.format, job.source.drop_signatures) == ("docker", True)
+    assert str(job.source) == "docker://ghcr.io/a as docker"
+
+
+def test_signatures_are_not_dropped_without_a_conversion(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="only dropped by a conversion"):
+        rule("{source: ghcr.io/a, target: one, drop_signatures: true}", tmp_path)
