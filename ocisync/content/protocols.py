@@ -94,6 +94,15 @@ class Target(BlobStore, Resolver, Protocol):
 
 
 @runtime_checkable
+class Vacant(Protocol):
+    """A target that can tell cheaply whether a repository is new."""
+
+    async def is_vacant(self) -> bool:
+        """Whether no tag is there, by one request."""
+        ...
+
+
+@runtime_checkable
 class Mounter(Protocol):
     """A target that can take a blob from another repository of its own without the bytes being sent again."""
 

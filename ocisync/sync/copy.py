@@ -112,7 +112,7 @@ class Copier:
             return {**referring, desc.digest: desc.size}
         raw, manifest = await self._read(desc)
         below = await self._children(desc, manifest, depth)
-        if not self._is_held(desc):
+        if self._is_new(below) or not await self._is_there(desc):
             await self.target.push(desc.with_data(raw), bytes_opener(raw))
             self.placed.add(desc.digest)
             self.traffic.manifests += 1
@@ -153,6 +153,10 @@ class Copier:
             return False
         async with self._slots:
             return await self.target.exists(desc)
+
+    def _is_new(self, below: Graph) -> bool:
+        """Whether a manifest need not be asked for, because something below it was only brought by this job."""
+        return self.held is None and not self.placed.isdisjoint(below)
 
     def _is_held(self, desc: Descriptor) -> bool:
         return self.held is not None and self.held.get(desc.digest) == desc.size

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import Converter, Inventory, Source, Stored, Target
+from ocisync.content.protocols import Converter, Inventory, Source, Stored, Target, Vacant
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -66,6 +66,8 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
         return present.get(tag, _ABSENT) is None and not (told and len(references) > FEW_TAGS)
 
     await _ask(target, [tag for tag in roots if must_ask(tag)], present, workers)
+    if not (present or is_empty) and isinstance(target, Vacant):  # none of a few tags is there: is anything?
+        is_empty = await target.is_vacant()
     return Facts(references, roots, failures, present, known, stored, is_empty, warnings)
 
 

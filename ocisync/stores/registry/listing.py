@@ -13,7 +13,7 @@ import structlog
 from anyio import to_thread
 from yarl import URL
 
-from ocisync.errors import LimitExceeded, RedirectRefused, RegistryError
+from ocisync.errors import LimitExceeded, NotFound, RedirectRefused, RegistryError
 from ocisync.spec.reference import is_tag
 from ocisync.stores.registry.auth import Grant
 from ocisync.stores.registry.decisions import resolve_location
@@ -55,6 +55,16 @@ async def list_tags(transport: Transport, repository: str) -> list[str]:
             raise LimitExceeded(f"{shown(first)}: the list of tags does not end ({counts})")
         url = next_page(url, found, link) if grown or not found else None
     return sorted(tags)
+
+
+async def has_tags(transport: Transport, repository: str) -> bool:
+    """Whether there is any tag, by one request."""
+    url = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=1)
+    try:
+        found, _ = await _page(transport, repository, url)
+    except NotFound:
+        return False
+    return bool(found)
 
 
 def next_page(url: URL, found: list[str], link: str | None) -> URL | None:

@@ -19,7 +19,7 @@ from ocisync.spec.manifest import MAX_MANIFEST_SIZE
 from ocisync.spec.reference import parse_name
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import Grant
-from ocisync.stores.registry.listing import list_tags
+from ocisync.stores.registry.listing import has_tags, list_tags
 from ocisync.stores.registry.manifests import ACCEPT, Manifests
 from ocisync.stores.registry.stream import ResumingStream
 from ocisync.stores.registry.transport import Request, Transport
@@ -45,6 +45,10 @@ class RegistryRepository:
     async def tags(self) -> Sequence[str]:
         """Every tag, each once, in lexical order; raises as `listing.list_tags` does."""
         return await list_tags(self._transport, self.name)
+
+    async def is_vacant(self) -> bool:
+        """Whether no tag is there."""
+        return not await has_tags(self._transport, self.name)
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of a tag or digest; raises as `Manifests.resolve` does."""
