@@ -87,6 +87,8 @@ def _objects(workload: Workload) -> Iterator[tuple[str, Path]]:
         for kind, contents in (("blobs", one.blobs), ("manifests", one.manifests)):
             for digest in contents:
                 yield f"v2/{name}/{kind}/{digest}", path(digest)
+        for digest in one.manifests:
+            yield f"v2/{name}/referrers/{digest}", workload.no_referrers
         for tag, digest in one.tags.items():
             yield f"v2/{name}/manifests/{tag}", path(digest)
 

@@ -8,6 +8,7 @@ import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from tests.servers.images import OCI_CONFIG, OCI_INDEX, OCI_LAYER, OCI_MANIFEST, Json
@@ -50,6 +51,11 @@ class Storage:
         """The file that holds a content."""
         algorithm, _, text = digest.partition(":")
         return self._base / "blobs" / algorithm / text[:2] / text / "data"
+
+    @cached_property
+    def empty(self) -> Stored:
+        """An index without entries."""
+        return self._write(OCI_INDEX, [_encode({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": []})])
 
     def layer(self, size: int, seed: str) -> Stored:
         """A gzip file around `size` bytes of noise, linked nowhere yet."""

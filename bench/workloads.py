@@ -48,6 +48,11 @@ class Workload:
         """Every repository and tag."""
         return [(name, tag) for name, one in self.repositories.items() for tag in one.tags]
 
+    @property
+    def no_referrers(self) -> Path:
+        """An index of nothing, which a static registry keeps beside every manifest without referrers."""
+        return self.storage.path(self.storage.empty.digest)
+
     @contextmanager
     def moved(self) -> Iterator[None]:
         """The moved tags, until the block ends."""
