@@ -8,10 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from bench.cases import CASES, Bench
+from bench.cases import CASES
 from bench.measure import Usage, run
 from bench.numbers import numbers
 from bench.peers import OCISYNC, found_peers
+from bench.record import Bench
 from bench.table import markdown, measured_table
 from bench.workloads import TINY, Sizes
 

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench.cases import Bench
 from bench.measure import Requests, Usage
+from bench.record import Bench
 from bench.workloads import Workload, workload
 
 MIB = 1 << 20  # bytes

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from bench.cases import Bench
 from bench.measure import Requests, Usage, median
 from bench.numbers import MIB
+from bench.record import Bench
 
 
 def measured_table(bench: Bench) -> str:

@@ -14,7 +14,8 @@ _EXPECTED = {
     "start": {("start", "--help"), ("start", "config check")},
     "many": {("many", "warm, no ledger"), ("many", "moved"), ("many to directory", "warm, daemon")},
     "typical": {("typical", "warm"), ("typical", "moved"), ("typical to S3", "cold")},
-    "big": {("big", "cold"), ("big to S3", "cold"), ("single", "cold")},
+    "big": {("big", "cold"), ("big to S3", "cold")},
+    "single": {("single", "cold")},
     "archive": {("archive", "cold"), ("archive", "rebuilt")},
     "scale": {("scale", "cold"), ("scale", "warm")},
 }

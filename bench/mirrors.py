@@ -1,0 +1,60 @@
+"""From a registry to a registry, every client in turn; and to S3, beside bare clients."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import limits
+from bench.measure import S3, RegistryPlace, Source, source_registry, target_registry
+from bench.peers import Errand, bucket_target, ocisync, ocisync_into
+from bench.record import READERS, WRITERS, Bench, measured
+from bench.storage import remove
+from bench.workloads import Workload
+
+
+def mirror(bench: Bench, load: Workload) -> None:
+    """Registry to registry: every client in turn."""
+    clients = {"ocisync": ocisync, **bench.peers}
+    for _ in range(bench.runs):
+        for name, client in clients.items():
+            with bench.folder() as folder, _pair(load, folder) as (source, target):
+                errand = Errand(load, source.registry.host, target.registry.host, folder / "client")
+                _phases(bench, name, client(errand), errand, (source, target))
+
+
+def _phases(bench: Bench, name: str, command: list[str], errand: Errand, servers: tuple[Source, RegistryPlace]) -> None:
+    def step(phase: str) -> None:
+        bench.record(errand.workload.name, phase, name, measured(command, errand.folder, *servers))
+
+    step("cold")
+    step("warm")
+    if name == "ocisync":
+        remove(errand.folder / "state")
+        step("warm, no ledger")
+    if errand.workload.moves:
+        with errand.workload.moved():
+            step("moved")
+
+
+def cold_s3(bench: Bench, load: Workload, s3: S3) -> None:
+    """Registry to S3, beside the same PUTs and the same reads from bare clients."""
+    for _ in range(bench.runs):
+        with bench.folder() as folder, source_registry(load.storage.root) as source:
+            host = source.registry.host
+            with s3.place() as place:
+                command = ocisync_into(Errand(load, host, "", folder / "client"), bucket_target(place.bucket))
+                usage = measured(command, folder / "client", source, place)
+                bench.record(f"{load.name} to S3", "cold", "ocisync", usage)
+            with s3.place() as place:
+                puts = limits.puts(load, place.bucket)
+                bench.counts[f"{load.name} objects"] = len(puts)
+                sent = limits.measured(puts, WRITERS, folder / "limit")
+                bench.record(f"{load.name} to S3", "cold", "bare PUTs", place.since(sent))
+            read = limits.measured(limits.reads(load, host), READERS, folder / "limit")
+            bench.record(f"{load.name} to S3", "cold", "bare GETs", source.since(read))
+
+
+@contextmanager
+def _pair(load: Workload, folder: Path) -> Iterator[tuple[Source, RegistryPlace]]:
+    with source_registry(load.storage.root) as source, target_registry(folder / "target") as target:
+        yield source, target
