@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import Annotated, Literal, Optional
@@ -10,6 +9,8 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from ocisync import __version__
+from ocisync.cli.audit_commands import add_commands
+from ocisync.cli.options import CONFIG_PLACES, AsJson, ConfigFile, LogLevel, optional_config, start_logging
 from ocisync.errors import ConfigError
 
 app = typer.Typer(
@@ -22,17 +23,9 @@ app = typer.Typer(
 config_app = typer.Typer(help="Check the configuration, or describe it to an editor.", no_args_is_help=True)
 app.add_typer(config_app, name="config")
 
-CONFIG_PLACES = (Path("ocisync.yaml"), Path("/etc/ocisync/ocisync.yaml"))
-
-ConfigFile = Annotated[
-    Optional[Path],  # noqa: UP045 (typer reads it at run time)
-    typer.Option("--config", "-c", help="The configuration; $OCISYNC_CONFIG, ./ocisync.yaml or /etc/ocisync/."),
-]
 Rules = Annotated[Optional[list[str]], typer.Argument(metavar="[RULE]...", help="Only these rules.")]  # noqa: UP045
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 OnePlatform = Annotated[str, typer.Option("--platform", help="One image of an index: os/architecture[/variant].")]
 Texts = Annotated[Optional[list[str]], typer.Option(help="May be given again; NAME=VALUE where it has both.")]  # noqa: UP045
-LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
 LogLevelOption = Annotated[Optional[LogLevel], typer.Option("--log-level", help="The least level that is logged.")]  # noqa: UP045
 LogFormatOption = Annotated[Optional[LogFormat], typer.Option("--log-format", help="How log lines look.")]  # noqa: UP045
@@ -76,7 +69,7 @@ def once(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
     """Do one pass of every rule; exit 0 all good, 1 some failed."""
     from ocisync.cli.passes import run_once
 
-    _logging(context)
+    start_logging(context)
     raise typer.Exit(run_once(_config_file(config), rules or [], as_json))
 
 
@@ -85,7 +78,7 @@ def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
     """Show what a pass would do and why, changing nothing."""
     from ocisync.cli.passes import show_plan
 
-    _logging(context)
+    start_logging(context)
     raise typer.Exit(show_plan(_config_file(config), rules or [], as_json))
 
 
@@ -94,22 +87,35 @@ def status(context: typer.Context, config: ConfigFile = None, as_json: AsJson = 
     """Show each rule's last success, last failure and next run."""
     from ocisync.cli.passes import show_status
 
-    _logging(context)
+    start_logging(context)
     raise typer.Exit(show_status(_config_file(config), as_json))
 
 
 @app.command()
 def copy(
     context: typer.Context,
-    source: Annotated[str, typer.Argument(help="What to copy, such as docker://ghcr.io/org/app:1.0")],
-    destination: Annotated[str, typer.Argument(help="Where to, such as static:./registry//app:1.0")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(metavar="SOURCE...", help="What to copy, such as docker://ghcr.io/org/app:1.0 or FILE."),
+    ],
+    destination: Annotated[str, typer.Argument(help="Where to, such as static:./registry//app:1.0, oci-archive:FILE")],
+    every: Annotated[bool, typer.Option("--all", help="Every named image of the source, under its name.")] = False,
+    platform: OnePlatform = "",
+    form: Annotated[
+        Optional[Literal["oci", "docker"]],  # noqa: UP045
+        typer.Option("--format", help="Rewrite manifests in these media types; digests change."),
+    ] = None,
+    drop_signatures: Annotated[
+        bool, typer.Option("--drop-signatures", help="With --format: convert signed images, leaving their signatures.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
-    """Copy one image with all its platforms, digests unchanged."""
-    from ocisync.cli.copying import copy_image
+    """Copy images with all their platforms, digests unchanged; several images into one archive."""
+    from ocisync.cli.copying import CopyOptions, copy_command
 
-    _logging(context)
-    raise typer.Exit(copy_image(source, destination, _optional_config(config)))
+    start_logging(context)
+    options = CopyOptions(every, platform, form, drop_signatures)
+    raise typer.Exit(copy_command(sources, destination, options, optional_config(config)))
 
 
 @app.command()
@@ -123,8 +129,8 @@ def push(
     """Publish a folder of archives, one per platform, as one multi-arch image."""
     from ocisync.cli.copying import push_folder
 
-    _logging(context)
-    raise typer.Exit(push_folder(folder, destination, tag, _optional_config(config)))
+    start_logging(context)
+    raise typer.Exit(push_folder(folder, destination, tag, optional_config(config)))
 
 
 @app.command()
@@ -162,7 +168,7 @@ def pack(
     """Pack a folder as an image of one layer; equal folders give equal digests."""
     from ocisync.cli.packing import pack_folder
 
-    _logging(context, default="warning")
+    start_logging(context, default="warning")
     options = {
         "parent": parent,
         "entrypoint": entrypoint,
@@ -182,7 +188,7 @@ def pack(
         "compression": compression,
         "level": level,
     }
-    raise typer.Exit(pack_folder(rootfs, destination, settings, options, exclude_from, _optional_config(config)))
+    raise typer.Exit(pack_folder(rootfs, destination, settings, options, exclude_from, optional_config(config)))
 
 
 @app.command()
@@ -203,8 +209,8 @@ def unpack(
     """Unpack an image's layers to a folder, verified; nothing is left behind when that fails."""
     from ocisync.cli.unpacking import unpack_image
 
-    _logging(context, default="warning")
-    unpack_image(source, folder, platform, cache, rootless, _optional_config(config))
+    start_logging(context, default="warning")
+    unpack_image(source, folder, platform, cache, rootless, optional_config(config))
 
 
 @app.command()
@@ -216,7 +222,7 @@ def serve(
     """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane."""
     from ocisync.wiring.commands import serve_registry
 
-    _logging(context, default="info")
+    start_logging(context, default="info")
     serve_registry(directory, listen)
 
 
@@ -232,11 +238,11 @@ def inspect(
     """Show an image: platforms, sizes, layers, configuration."""
     from ocisync.cli.inspecting import show_image, show_raw
 
-    _logging(context)
+    start_logging(context)
     if raw:
-        show_raw(reference, platform, _optional_config(config))
+        show_raw(reference, platform, optional_config(config))
     else:
-        show_image(reference, platform, as_json, _optional_config(config))
+        show_image(reference, platform, as_json, optional_config(config))
 
 
 @app.command()
@@ -249,8 +255,8 @@ def tags(
     """List the tags of a repository or archive."""
     from ocisync.cli.inspecting import show_tags
 
-    _logging(context)
-    show_tags(reference, as_json, _optional_config(config))
+    start_logging(context)
+    show_tags(reference, as_json, optional_config(config))
 
 
 @app.command()
@@ -263,8 +269,8 @@ def digest(
     """Print the digest of an image, without pulling it."""
     from ocisync.cli.inspecting import show_digest
 
-    _logging(context)
-    show_digest(reference, platform, _optional_config(config))
+    start_logging(context)
+    show_digest(reference, platform, optional_config(config))
 
 
 @app.command()
@@ -278,7 +284,7 @@ def doctor(
     """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail."""
     from ocisync.cli.doctoring import show_diagnosis
 
-    _logging(context, default="warning")
+    start_logging(context, default="warning")
     raise typer.Exit(show_diagnosis(url, client or [], as_json, ca))
 
 
@@ -302,7 +308,7 @@ def demo(
     """Show the main job on this machine: archives dropped, published, served, mirrored, pulled back and checked."""
     from ocisync.cli.demo import run_demo
 
-    _logging(context)
+    start_logging(context)
     raise typer.Exit(run_demo(once, folder))
 
 
@@ -328,7 +334,7 @@ def _config_file(given: Path | None) -> Path:
     Raises:
         ConfigError: none was named and none stands where one is looked for.
     """
-    found = _optional_config(given)
+    found = optional_config(given)
     if found is None:
         places = " or ".join(str(place) for place in CONFIG_PLACES)
         raise ConfigError(
@@ -337,17 +343,4 @@ def _config_file(given: Path | None) -> Path:
     return found
 
 
-def _optional_config(given: Path | None) -> Path | None:
-    if given is not None:
-        return given
-    if named := os.environ.get("OCISYNC_CONFIG"):
-        return Path(named)
-    return next((place for place in CONFIG_PLACES if place.is_file()), None)
-
-
-def _logging(context: typer.Context, default: LogLevel = "error") -> None:
-    """Commands tell their failures themselves, so little is logged beside them."""
-    from ocisync.logs import configure_logging
-
-    level, form = context.obj
-    configure_logging(level or default, form or "console")
+add_commands(app)

@@ -1,39 +1,67 @@
-"""`ocisync copy` and `ocisync push`: one image, now."""
+"""`ocisync copy` and `ocisync push`: images, now."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from ocisync.cli.progress import progress
 from ocisync.cli.text import size_text
 from ocisync.errors import ConfigError
-from ocisync.spec.locator import Locator, locate_in, parse_locator
+from ocisync.spec.formats import Format
+from ocisync.spec.locator import Locator, TargetLocator, ViewLocator, locate_in, parse_locator
+from ocisync.spec.platform import parse_platform
 from ocisync.spec.reference import split_tag
-from ocisync.sync.reports import JobReport
-from ocisync.wiring.copying import copy_to, set_in_folder
+from ocisync.sync.reports import JobReport, TagReport
+from ocisync.wiring.copying import Copied, copy_all, copy_images, copy_to, parse_source, set_in_folder
 from ocisync.wiring.session import optional_session, run_async
 
 
-def copy_image(source: str, destination: str, config: Path | None) -> int:
-    """Copy one image; the exit status."""
-    return _copy(parse_locator(source), [parse_locator(destination)], config)
+@dataclass(frozen=True, slots=True)
+class CopyOptions:
+    """What `copy` was told beside where from and where to."""
+
+    every: bool = False
+    platform: str = ""
+    format: Format | None = None
+    drop_signatures: bool = False
+
+    def seen(self, source: Locator) -> Locator:
+        """A source as the options want it seen."""
+        if self.drop_signatures and self.format is None:
+            raise ConfigError("--drop-signatures goes with --format: without a conversion signatures stay valid")
+        if not self.platform and self.format is None:
+            return source
+        platform = parse_platform(self.platform) if self.platform else None
+        return ViewLocator(source, platform, self.format, self.drop_signatures)
+
+
+def copy_command(sources: Sequence[str], destination: str, options: CopyOptions, config: Path | None) -> int:
+    """Copy images to one place; the exit status."""
+    places = [options.seen(parse_source(source)) for source in sources]
+    if options.every and len(places) > 1:
+        raise ConfigError("--all takes one source; copy the others by further calls")
+
+    async def main() -> list[Copied]:
+        with progress() as shown:
+            async with optional_session(config, shown) as session:
+                if options.every:
+                    return await copy_all(session, places[0], destination)
+                return await copy_images(session, places, parse_locator(destination))
+
+    copied = run_async(main)
+    for one in copied:
+        _tell(one.source, one.place, one.report)
+    return 0 if all(one.report.ok for one in copied) else 1
 
 
 def push_folder(folder: Path, destination: str, tags: list[str], config: Path | None) -> int:
     """Publish a folder's archives as one image under every tag; the exit status."""
     places = [locate_in(destination, *_name_and_tag(tag)) for tag in tags]
-    return _copy(set_in_folder(folder), places, config)
+    source = set_in_folder(folder)
 
-
-def _name_and_tag(text: str) -> tuple[str, str]:
-    name, tag = split_tag(text)
-    if not name:
-        raise ConfigError(f"--tag {text[:100]!r}: expected NAME:TAG, such as team/app:1.0")
-    return name, tag or "latest"
-
-
-def _copy(source: Locator, places: list[Locator], config: Path | None) -> int:
     async def main() -> list[JobReport]:
         with progress() as shown:
             async with optional_session(config, shown) as session:
@@ -45,11 +73,32 @@ def _copy(source: Locator, places: list[Locator], config: Path | None) -> int:
     return 0 if all(report.ok for report in reports) else 1
 
 
+def _name_and_tag(text: str) -> tuple[str, str]:
+    name, tag = split_tag(text)
+    if not name:
+        raise ConfigError(f"--tag {text[:100]!r}: expected NAME:TAG, such as team/app:1.0")
+    return name, tag or "latest"
+
+
 def _tell(source: Locator, place: Locator, report: JobReport) -> None:
-    failure = report.worst()
-    if failure is not None:
-        print(f"ocisync: {source} was not copied to {place}: {failure.message} [{failure.code}]", file=sys.stderr)
-        return
-    traffic = report.traffic
-    sent = f"{traffic.blobs} blobs sent, {traffic.mounted} linked, {traffic.skipped} there already"
-    print(f"{place}\n{report.tags[0].digest} ({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
+    if report.failure is not None:
+        _complain(str(source), place, report.failure.message, report.failure.code)
+    for tag in report.failed:
+        if tag.failure is not None:
+            _complain(f"{source} ({tag.tag})", place, tag.failure.message, tag.failure.code)
+    done = [tag for tag in report.tags if tag.failure is None]
+    for tag in done:
+        print(f"{_shown(place, tag, of=len(report.tags))}\n{tag.digest}", end="\n" if len(done) > 1 else " ")
+    if done:
+        traffic = report.traffic
+        sent = f"{traffic.blobs} blobs sent, {traffic.mounted} linked, {traffic.skipped} there already"
+        print(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
+
+
+def _complain(source: str, place: Locator, message: str, code: str) -> None:
+    print(f"ocisync: {source} was not copied to {place}: {message} [{code}]", file=sys.stderr)
+
+
+def _shown(place: Locator, tag: TagReport, *, of: int) -> str:
+    """A place, and which of its images when there are several."""
+    return str(place) if of == 1 and not isinstance(place, TargetLocator) else f"{place} {tag.tag}"

@@ -133,6 +133,22 @@ class Spool:
         except OSError as exc:
             raise _disk_error(self._folder, exc) from exc
 
+    def reserve(self, length: int) -> int:
+        """Leave room for `length` bytes that `write_at` fills later; where they begin."""
+        offset = self.size
+        self.size += length
+        return offset
+
+    def write_at(self, offset: int, data: bytes) -> None:
+        """Fill a part of what was reserved; several threads may, each its own part."""
+        rest = memoryview(data)
+        try:
+            while rest:
+                done = os.pwrite(self._fd, rest, offset)
+                rest, offset = rest[done:], offset + done
+        except OSError as exc:
+            raise _disk_error(self._folder, exc) from exc
+
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes."""
         data = _pread(self._fd, offset, length)

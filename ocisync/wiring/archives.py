@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ocisync.config.models import Config, DropRule
@@ -27,11 +27,13 @@ from ocisync.spec.platform import Platform, same_platform
 from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import ConversionOptions, open_docker_archive
 from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
-from ocisync.stores.archive.write import open_layout_target, open_oci_archive_target
+from ocisync.stores.archive.write import open_layout_target
+from ocisync.stores.archive.write_archive import open_docker_archive_target, open_oci_archive_target
 from ocisync.wiring.views import seen
 
 ArchiveFileLocator = ArchiveLocator | DockerArchiveLocator | LayoutLocator | OciArchiveLocator
-ArchivePlaces = ArchiveFileLocator | SetLocator
+ArchiveFile = OciArchiveLocator | DockerArchiveLocator
+ArchivePlace = ArchiveFileLocator | SetLocator
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,17 @@ class Archives:
 
     config: Config
     scratch: Path
+    _held: dict[tuple[ArchivePlace, ViewLocator | None], Source] = field(default_factory=dict)
 
     @asynccontextmanager
     async def source(
         self, locator: ArchiveFileLocator | SetLocator, view: ViewLocator | None = None
     ) -> AsyncIterator[Source]:
         """The image or images that a file, a layout or a set of them holds, as the view shows them."""
+        held = self._held.get((locator, view))
+        if held is not None:
+            yield held
+            return
         async with AsyncExitStack() as stack:
             if not isinstance(locator, SetLocator):
                 yield await self._open(locator, stack, view)
@@ -57,15 +64,37 @@ class Archives:
             yield merged(members)
 
     @asynccontextmanager
-    async def target(self, place: LayoutLocator | OciArchiveLocator) -> AsyncIterator[Target]:
+    async def holding(self, locator: Locator) -> AsyncIterator[None]:
+        """Keep an archive open for the block, so that asking for its names and every job of it share one opening.
+
+        Raises:
+            ArchiveError: it is no archive of images, or corrupt.
+        """
+        inner, view = (locator.of, locator) if isinstance(locator, ViewLocator) else (locator, None)
+        if not isinstance(inner, ArchivePlace) or (inner, view) in self._held:
+            yield
+            return
+        async with self.source(inner, view) as source:
+            self._held[inner, view] = source
+            try:
+                yield
+            finally:
+                del self._held[inner, view]
+
+    @asynccontextmanager
+    async def target(self, place: ArchiveFile | LayoutLocator) -> AsyncIterator[Target]:
         """A layout that is added to, or an archive that appears when the context ends well."""
         path = Path(place.path)
-        if isinstance(place, LayoutLocator):
-            async with open_layout_target(path) as layout:
-                yield layout
-        else:
-            async with open_oci_archive_target(path) as archive:
-                yield archive
+        match place:
+            case LayoutLocator():
+                async with open_layout_target(path) as layout:
+                    yield layout
+            case OciArchiveLocator():
+                async with open_oci_archive_target(path) as archive:
+                    yield archive
+            case DockerArchiveLocator():
+                async with open_docker_archive_target(path) as saved:
+                    yield saved
 
     async def names(self, locator: Locator) -> Sequence[str]:
         """What an archive says its images are called.
@@ -73,9 +102,10 @@ class Archives:
         Raises:
             ArchiveError: it is no archive of images, or corrupt.
         """
-        if not isinstance(locator, ArchiveLocator | DockerArchiveLocator | LayoutLocator | OciArchiveLocator):
+        inner, view = (locator.of, locator) if isinstance(locator, ViewLocator) else (locator, None)
+        if not isinstance(inner, ArchivePlace):
             raise ConfigError(f"{locator} has no names of its own")
-        async with self.source(locator) as source:
+        async with self.source(inner, view) as source:
             return await source.tags()
 
     async def _open(self, locator: ArchiveFileLocator, stack: AsyncExitStack, view: ViewLocator | None) -> Source:

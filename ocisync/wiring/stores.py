@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar, cast
@@ -35,7 +35,7 @@ from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 from ocisync.stores.static.target import StaticRegistry
-from ocisync.wiring.archives import ArchivePlaces, Archives
+from ocisync.wiring.archives import ArchivePlace, Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
 from ocisync.wiring.views import seen
 
@@ -83,7 +83,7 @@ class OpenStores:
     @asynccontextmanager
     async def _seen(self, view: ViewLocator) -> AsyncIterator[Source]:
         """Another source through a view; archives apply it themselves, for each of their members."""
-        if isinstance(view.of, ArchivePlaces):
+        if isinstance(view.of, ArchivePlace):
             async with self.archives.source(view.of, view) as source:
                 yield source
             return
@@ -109,13 +109,13 @@ class OpenStores:
             case StaticLocator() | S3Locator():
                 name, repository = _registry_of(place), place.repository
                 self._targets[name] = self._on(lambda: self._static_of(place))
-            case LayoutLocator() | OciArchiveLocator():
+            case LayoutLocator() | OciArchiveLocator() | DockerArchiveLocator():
                 name, repository = str(replace(place, reference="")), ""
                 self._targets[name] = lambda _: self.archives.target(place)
             case _:
                 raise ConfigError(
-                    f"{place}: nothing can be written there; the destination must be docker://, static:, s3://, oci: "
-                    "or oci-archive:"
+                    f"{place}: nothing can be written there; the destination must be docker://, static:, s3://, oci:, "
+                    "oci-archive: or docker-archive:"
                 )
         return TargetLocator(name, repository)
 
@@ -136,6 +136,21 @@ class OpenStores:
     async def static_registry_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
         """The static registry that a locator lies in."""
         return await self._static_of(place)
+
+    @asynccontextmanager
+    async def gathering(self, place: Locator) -> AsyncIterator[TargetLocator]:
+        """A place as a target of its own; an archive stays open for the block and takes all that is copied in it.
+
+        Raises:
+            ConfigError: nothing can be written there.
+        """
+        where = self.address(place)
+        if not isinstance(place, OciArchiveLocator | DockerArchiveLocator):
+            yield where
+            return
+        async with self.archives.target(place) as target:
+            self._targets[where.target] = lambda _: nullcontext(target)
+            yield where
 
     async def object_store(self, target: str) -> ObjectStore:
         """The storage of a configured static target, for serving it."""

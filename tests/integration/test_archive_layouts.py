@@ -21,7 +21,8 @@ from ocisync.spec.platform import parse_platform
 from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import DockerArchiveSource
 from ocisync.stores.archive.layout import LayoutSource, open_oci_archive, open_oci_layout
-from ocisync.stores.archive.write import open_layout_target, open_oci_archive_target
+from ocisync.stores.archive.write import open_layout_target
+from ocisync.stores.archive.write_archive import open_oci_archive_target
 from tests.integration.archives import Entry, Sink, take, write_tar
 from tests.servers.images import (
     Image,

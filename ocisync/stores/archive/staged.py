@@ -1,12 +1,21 @@
-"""A file that appears under its name only when it is whole and on the disk. Everything here blocks."""
+"""A file that appears under its name only when it is whole and on the disk.
+
+Its methods block: call them in a thread.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
+from anyio import CancelScope
+
+from ocisync.content.threads import run_file
 from ocisync.errors import DiskError
 
 _MODE = 0o644
@@ -40,18 +49,6 @@ class StagedFile:
                 self.size += done
         except OSError as exc:
             raise self._error(exc) from exc
-
-    def read_at(self, offset: int, length: int) -> bytes:
-        """Exactly `length` bytes of what was written."""
-        data = os.pread(self._fd, length, offset)
-        if len(data) != length:
-            raise DiskError(f"{self._path}: the unfinished file lost its end")
-        return data
-
-    def cut(self, size: int) -> None:
-        """Forget what was written after the first `size` bytes."""
-        os.ftruncate(self._fd, size)
-        self.size = size
 
     def commit(self) -> None:
         """Make the file visible under its name, replacing what was there."""
@@ -91,6 +88,17 @@ class StagedFile:
 
     def _error(self, exc: OSError) -> DiskError:
         return DiskError(f"{self._path}: cannot be written: {exc.strerror}", errno=exc.errno)
+
+
+@asynccontextmanager
+async def staged_file(path: Path) -> AsyncIterator[StagedFile]:
+    """A staged file for the time of the block; what is not committed is dropped."""
+    staged = await run_file(partial(StagedFile, path))
+    try:
+        yield staged
+    finally:
+        with CancelScope(shield=True):
+            await run_file(staged.close)
 
 
 def write_file(path: Path, data: bytes) -> None:

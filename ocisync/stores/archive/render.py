@@ -1,0 +1,81 @@
+"""What leads to the content of an archive: index.json, oci-layout and docker's manifest.json. Pure, and deterministic.
+
+Spec: image-spec v1.1, image-layout.md and annotations.md; moby's image/spec/v1.2.md for manifest.json.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ocisync.errors import InvalidName
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor, descriptor_to_json
+from ocisync.spec.manifest import Manifest
+from ocisync.spec.reference import is_tag, parse_image_name
+from ocisync.stores.archive.layout_index import CONTAINERD_NAME, REF_NAME, VERSION
+
+LAYOUT = json.dumps({"imageLayoutVersion": VERSION}).encode()
+_NAMES = frozenset((REF_NAME, CONTAINERD_NAME))
+
+
+def render_index(entries: Iterable[Descriptor]) -> bytes:
+    """index.json."""
+    listed = [descriptor_to_json(entry) for entry in entries]
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": listed}
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def named_entry(name: str, desc: Descriptor) -> Descriptor:
+    """An entry of index.json under a name as it was given; a full name is told to containerd and docker too."""
+    annotations = {key: text for key, text in desc.annotations.items() if key not in _NAMES}
+    full = full_name(name)
+    more = {CONTAINERD_NAME: full} if full else {}
+    return replace(desc, annotations={**annotations, REF_NAME: name, **more})
+
+
+def referring_entry(desc: Descriptor) -> Descriptor:
+    """An entry for what is found by its subject and needs no name."""
+    return Descriptor(desc.media_type, desc.digest, desc.size, artifact_type=desc.artifact_type)
+
+
+def full_name(name: str) -> str:
+    """`host/name:tag` of a name that has a repository; empty for a mere tag, and for what is no image's name."""
+    if is_tag(name):
+        return ""
+    try:
+        image = parse_image_name(name)
+    except InvalidName:
+        return ""
+    return "" if image.digest else f"{image.host}/{image.repository}:{image.reference}"
+
+
+def is_loadable(manifest: Manifest) -> bool:
+    """Whether `docker load` can take a manifest's image: its configuration and layers are of the usual kinds."""
+    config = manifest.config
+    return (
+        config is not None
+        and config.media_type in media_types.CONFIGS
+        and all(layer.media_type in media_types.LAYERS for layer in manifest.layers)
+    )
+
+
+def render_docker_manifest(
+    images: Mapping[str, Manifest], config_path: Callable[[Descriptor], str], layer_path: Callable[[Descriptor], str]
+) -> bytes:
+    """manifest.json of images by their names; several names of one image make one entry."""
+    entries: dict[tuple[str, ...], list[str]] = {}
+    for name, manifest in sorted(images.items()):
+        config, *layers = manifest.children
+        entries.setdefault((config_path(config), *map(layer_path, layers)), []).extend(_repo_tags(name))
+    document = [
+        {"Config": config, "RepoTags": tags or None, "Layers": list(layers)}
+        for (config, *layers), tags in entries.items()
+    ]
+    return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _repo_tags(name: str) -> Sequence[str]:
+    full = full_name(name)
+    return (name if full.endswith(name) else full,) if full else ()
