@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocisync.content.protocols import Mounter, Source, Target
+from ocisync.content.protocols import Inventory, Mounter, Source, Target
 
 
 class Kind(enum.Enum):
@@ -32,7 +32,7 @@ class Held:
     content_type: str = ""  # known from a look, not from a listing
 
 
-class RepositoryStore(Source, Target, Mounter, Protocol):
+class RepositoryStore(Source, Target, Mounter, Inventory, Protocol):
     """A repository to read from and to write to."""
 
 
@@ -92,6 +92,10 @@ class AuditedRegistry(Protocol):
 
     async def heal(self) -> Sequence[str]:
         """As a repository's `heal`, for what belongs to none of them."""
+        ...
+
+    async def catalog(self) -> Sequence[str] | None:
+        """The repositories that the catalog names; None when there is none, or a damaged one."""
         ...
 
     async def now(self) -> float:

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
@@ -43,7 +44,7 @@ class Collection:
             DiskError: the file cannot be written.
             OcisyncError: the registry cannot be listed.
         """
-        totals, out = Totals(), _Writer(file)
+        totals, out = Totals(), Writer(file)
         await out.write([head_line(self.target, self.grace, time.time())])
         lines: list[str] = []
         async for doomed in plan_collection(self.registry, self.grace, totals, within):
@@ -53,6 +54,13 @@ class Collection:
                 lines = []
         await out.write([*lines, end_line(totals)])
         await out.finish()
+        return totals
+
+    async def count(self, within: str = "") -> Totals:
+        """What could be removed, without a plan."""
+        totals = Totals()
+        async for _ in plan_collection(self.registry, self.grace, totals, within):
+            pass
         return totals
 
     async def apply(self, file: Path) -> Collected:
@@ -75,11 +83,11 @@ class Collection:
         first, last = await to_thread.run_sync(_ends, file)
         return read_totals(first, last, self.target)
 
-    async def run(self, folder: Path | None = None) -> tuple[Totals, Collected]:
+    async def run(self, within: str = "") -> tuple[Totals, Collected]:
         """Plan and apply; raises as both do."""
-        scratch = await to_thread.run_sync(lambda: Path(tempfile.mkdtemp(prefix="gc-", dir=folder)))
+        scratch = Path(await to_thread.run_sync(partial(tempfile.mkdtemp, prefix="ocisync-gc-")))
         try:
-            totals = await self.plan(scratch / "plan.jsonl")
+            totals = await self.plan(scratch / "plan.jsonl", within)
             done = await self.apply(scratch / "plan.jsonl")
         finally:
             with CancelScope(shield=True):
@@ -110,7 +118,7 @@ class Collection:
             await to_thread.run_sync(_append, self.journal, text)
 
 
-class _Writer:
+class Writer:
     """A plan being written; it appears under its name when it is whole."""
 
     def __init__(self, file: Path) -> None:

@@ -6,13 +6,13 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, runtime_checkable
 
 from ocisync.content.auditing import Held, Kind
-from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ServerSideCopy
+from ocisync.content.protocols import ObjectHeaders, ObjectInfo
 from ocisync.errors import LimitExceeded, StoreError
 from ocisync.spec.digest import is_digest
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE
 from ocisync.spec.reference import is_tag
 from ocisync.stores.static import layout
-from ocisync.stores.static.catalog import derive_catalog, remove_catalog
+from ocisync.stores.static.catalog import derive_catalog, read_catalog, remove_catalog
 from ocisync.stores.static.digest_keys import mend_digest_keys
 from ocisync.stores.static.names import repository_names
 from ocisync.stores.static.referrers import ReferrersPass
@@ -62,6 +62,10 @@ class StaticAudit:
         changed = await self._shelf.mend_roots()
         catalog = derive_catalog if self._shelf.options.catalog else remove_catalog
         return [*changed, layout.CATALOG_KEY] if await catalog(self._shelf) else changed
+
+    async def catalog(self) -> Sequence[str] | None:
+        """The names in the catalog."""
+        return await read_catalog(self._shelf)
 
     async def now(self) -> float:
         """The date that the store gives to an object that is written now."""
@@ -115,11 +119,13 @@ class RepositoryAudit:
         await self._shelf.store.delete([self._key(kind, reference) for reference in references])
 
     async def retype(self, kind: Kind, reference: str, media_type: str) -> None:
-        """Copy an object onto itself with other headers; a directory derives its types and keeps none."""
-        store, key = self._shelf.store, self._key(kind, reference)
-        headers = _headers(kind, media_type)
-        if isinstance(store, ServerSideCopy):
-            await store.copy(key, key, headers)
+        """Write an object again with other headers, a blob by a copy onto itself."""
+        key, headers = self._key(kind, reference), _headers(kind, media_type)
+        if kind is Kind.BLOB:
+            await self._shelf.touch(key, headers)
+        else:
+            _, raw = await self.read(kind, reference)
+            await self._shelf.write(key, raw, headers)
 
     async def heal(self) -> Sequence[str]:
         """Digest keys, then lists of referrers, then the list of tags."""

@@ -48,6 +48,13 @@ async def derive_catalog(shelf: Shelf) -> bool:
         return await _derived(shelf).converge(render, shelf.rounds)
 
 
+async def read_catalog(shelf: Shelf) -> list[str] | None:
+    """The names in the catalog; None when there is none, or a damaged one."""
+    _, body, _ = await _derived(shelf).read()
+    names = _names_in(body)
+    return None if names is None else sorted(names)
+
+
 async def remove_catalog(shelf: Shelf) -> bool:
     """Remove the catalog: the registry is to have none."""
     if await shelf.store.head(layout.CATALOG_KEY) is None:

@@ -15,11 +15,11 @@ from ocisync.content.protocols import ObjectInfo
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE
+from ocisync.spec.referrers import Entries, Entry, entries_in, referrers_body
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Derived
 from ocisync.stores.static.publication import has_md5, may_hold
 from ocisync.stores.static.shelf import Shelf
-from ocisync.stores.static.subjects import Entries, Entry, entries_in, referrers_body
 
 _EMPTY = referrers_body({})
 

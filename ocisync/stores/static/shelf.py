@@ -11,11 +11,11 @@ from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, Toucher
 from ocisync.errors import Handling, StoreError
 from ocisync.spec.digest import sha256
+from ocisync.spec.referrers import References
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Derived, Rounds
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.page import publish_page
-from ocisync.stores.static.subjects import References
 
 
 @runtime_checkable

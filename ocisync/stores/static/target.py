@@ -33,6 +33,11 @@ class StaticRegistry:
         """
         return StaticRepository(self._shelf, layout.check_name(name))
 
+    @property
+    def options(self) -> StaticOptions:
+        """What the registry keeps."""
+        return self._shelf.options
+
     def audit(self) -> StaticAudit:
         """The whole registry, for looking at and mending it."""
         return StaticAudit(self._shelf)

@@ -1,0 +1,197 @@
+"""Looking after a static registry: reconcile, list, remove, keep, verify, collect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TextIO
+
+from anyio import Lock, to_thread
+
+from ocisync.errors import ConfigError, DiskError
+from ocisync.stores.static.layout import check_name
+from ocisync.sync.audit_findings import Verified
+from ocisync.sync.audit_gc import Collected
+from ocisync.sync.audit_plan import Totals
+from ocisync.sync.audit_reconcile import Reconciled, reconcile
+from ocisync.sync.audit_repair import verify_and_repair
+from ocisync.sync.audit_retention import KeepPolicy
+from ocisync.sync.audit_tags import (
+    RepositoryView,
+    Retained,
+    TagView,
+    list_repositories,
+    list_tags,
+    remove_tags,
+    retain,
+)
+from ocisync.sync.audit_verify import Depth, NothingSeen, Pace, Seen, verify
+from ocisync.wiring.collecting import Collection
+from ocisync.wiring.places import Place, open_place
+
+
+async def reconcile_place(text: str, config: Path | None) -> Reconciled:
+    """Derive everything anew."""
+    async with open_place(text, config) as place:
+        return await reconcile(place.registry, place.repository)
+
+
+async def list_place(text: str, config: Path | None) -> list[RepositoryView] | list[TagView]:
+    """The repositories of a registry, or the tags of one repository."""
+    async with open_place(text, config) as place:
+        if place.repository:
+            return await list_tags(place.registry.repository(place.repository))
+        return await list_repositories(place.registry)
+
+
+async def remove_from(text: str, images: Sequence[tuple[str, str]], config: Path | None, dry_run: bool) -> list[str]:
+    """Remove tags, given as names with a tag or "" for all tags; what was removed.
+
+    Raises:
+        NotFound: a tag is not there.
+    """
+    removed: list[str] = []
+    async with open_place(text, config) as place:
+        for name, tag in images:
+            repository = place.registry.repository(name)
+            tags = [tag] if tag else list(await repository.store.tags())
+            if not dry_run:
+                await remove_tags(repository, tags)
+            removed.extend(f"{name}:{one}" for one in tags)
+    return removed
+
+
+async def keep_in(
+    text: str, config: Path | None, policy: KeepPolicy | None, limit: float | None, dry_run: bool
+) -> Retained:
+    """Remove the tags that a policy, by default the target's own, does not keep.
+
+    Raises:
+        ConfigError: there is no policy.
+    """
+    async with open_place(text, config) as place:
+        policy = policy or place.policy
+        if policy is None:
+            raise ConfigError(f"{place.label}: the target has no `keep`; add one, or give --newest or --newer-than")
+        return await retain(place.registry, policy, limit or place.limit, dry_run=dry_run, within=place.repository)
+
+
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """How `gc` is asked to work; None: as the target says."""
+
+    plan: Path | None = None  # where to write the plan
+    apply: Path | None = None  # a plan to carry out
+    dry_run: bool = False
+    grace: float | None = None  # seconds
+    limit: float | None = None
+    journal: Path | None = None
+
+
+async def collect_place(text: str, config: Path | None, how: Collecting) -> tuple[Totals, Collected | None, Path]:
+    """Plan, apply, or both; the totals, what was removed, and the journal."""
+    async with open_place(text, config) as place:
+        work = collection_of(place)
+        work = replace(
+            work,
+            grace=work.grace if how.grace is None else how.grace,
+            limit=how.limit or work.limit,
+            journal=how.journal or work.journal,
+        )
+        journal = work.journal or Path()
+        if how.apply:
+            return await work.totals(how.apply), await work.apply(how.apply), journal
+        if how.plan:
+            return await work.plan(how.plan, place.repository), None, journal
+        if how.dry_run:
+            return await work.count(place.repository), None, journal
+        return *(await work.run(place.repository)), journal
+
+
+def collection_of(place: Place) -> Collection:
+    """A place's collection with its own settings."""
+    return Collection(place.registry, place.label, place.grace, place.limit, place.journal)
+
+
+@dataclass(frozen=True, slots=True)
+class Verification:
+    """How `verify` is asked to work."""
+
+    deep: bool = False
+    repair: bool = False
+    resume: bool = False
+    rate: float = 0.0  # bytes per second
+    workers: int = 8
+
+
+async def verify_place(text: str, config: Path | None, how: Verification) -> Verified:
+    """Walk a registry, and mend it when asked to."""
+    async with open_place(text, config) as place:
+        options = place.static.options
+        seen = await _seen(place, how)
+        depth = Depth(how.deep, options.referrers, options.catalog, how.workers, Pace(how.rate), seen)
+        if how.repair:
+            report = await verify_and_repair(place.registry, depth, place.origins, place.repository)
+        else:
+            report = await verify(place.registry, depth, place.repository)
+        if isinstance(seen, SeenFile):
+            await seen.finish()
+        return report
+
+
+async def _seen(place: Place, how: Verification) -> Seen:
+    if not how.deep:
+        return NothingSeen()
+    file = place.journal.parent.parent / "verify" / place.journal.name
+    return await to_thread.run_sync(SeenFile.open, file, how.resume)
+
+
+class SeenFile:
+    """What was read, in a file of lines: a verification that was cut off goes on from there."""
+
+    def __init__(self, file: Path, lines: TextIO, known: set[str]) -> None:
+        self._file = file
+        self._lines = lines
+        self._known = known
+        self._lock = Lock()
+
+    @classmethod
+    def open(cls, file: Path, resume: bool) -> SeenFile:
+        """Go on with a file, or begin it; plain code for a thread.
+
+        Raises:
+            DiskError: it cannot be written.
+        """
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            known = set(file.read_text("utf-8").splitlines()) if resume and file.exists() else set()
+            return cls(file, file.open("a" if resume else "w", encoding="utf-8", buffering=1), known)
+        except OSError as exc:
+            raise DiskError(f"{file}: what was verified cannot be written down: {exc.strerror}") from exc
+
+    def has(self, repository: str, digest: str) -> bool:
+        """Whether an earlier run read it."""
+        return f"{repository}@{digest}" in self._known
+
+    async def add(self, repository: str, digest: str) -> None:
+        """Write it down."""
+        async with self._lock:
+            await to_thread.run_sync(self._lines.write, f"{repository}@{digest}\n")
+
+    async def finish(self) -> None:
+        """The walk came to its end: the next one begins anew."""
+        await to_thread.run_sync(self._lines.close)
+        await to_thread.run_sync(self._file.unlink)
+
+
+def check_image(text: str) -> tuple[str, str]:
+    """A repository's name and a tag, or "" for all tags.
+
+    Raises:
+        InvalidName: it is none.
+    """
+    from ocisync.spec.reference import split_tag
+
+    name, tag = split_tag(text)
+    return check_name(name), tag
