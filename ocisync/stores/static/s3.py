@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from datetime import datetime
+from dataclasses import replace
 from typing import cast
 
 import anyio
@@ -117,14 +117,13 @@ class S3Store:
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Objects below a prefix, sorted by key, a page at a time."""
-        more: dict[str, object] = {"StartAfter": self._prefix + start_after} if start_after else {}
+        page = await self._client.page(self._prefix + prefix, self._prefix + start_after if start_after else "")
         while True:
-            page = await self._client.control("list_objects_v2", prefix, Prefix=self._prefix + prefix, **more)
-            for info in _listed(page, self._prefix):
-                yield info
-            if not page.get("IsTruncated"):
+            for info in page.objects:
+                yield replace(info, key=info.key.removeprefix(self._prefix)) if self._prefix else info
+            if not page.following:
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            page = await self._client.page(self._prefix + prefix, token=page.following)
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove objects, a thousand at a time where the provider can."""
@@ -214,16 +213,3 @@ async def open_s3(options: S3Options) -> AsyncIterator[S3Store]:
         raise S3ConfigError(f"{options.bucket!r} is not a bucket: bucket names have three characters or more")
     async with open_session(options) as session:
         yield S3Store(S3Client(session))
-
-
-def _listed(page: Mapping[str, object], prefix: str) -> list[ObjectInfo]:
-    found = cast("Sequence[Mapping[str, object]]", page.get("Contents") or ())
-    return [
-        ObjectInfo(
-            str(one["Key"]).removeprefix(prefix),
-            cast("int", one["Size"]),
-            str(one.get("ETag", "")),
-            cast("datetime", one["LastModified"]).timestamp() if "LastModified" in one else 0.0,
-        )
-        for one in found
-    ]

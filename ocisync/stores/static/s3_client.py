@@ -15,6 +15,7 @@ from ocisync.spec.digest import Digest, sha256
 from ocisync.stores.static.checking import Check, held_back, read_whole
 from ocisync.stores.static.s3_errors import error_from_exception
 from ocisync.stores.static.s3_headers import digest_metadata, info_from_headers, object_headers
+from ocisync.stores.static.s3_listing import Page, page_query, parse_page
 from ocisync.stores.static.s3_options import KIB, MIB
 from ocisync.stores.static.s3_retry import Retrier
 from ocisync.stores.static.s3_session import S3Session
@@ -52,6 +53,18 @@ class S3Client:
 
         is_reading = operation.startswith("list_")
         return await self.retrier.run(act, self.retrier.reading if is_reading else self.retrier.writing)
+
+    async def page(self, prefix: str, start_after: str = "", token: str = "") -> Page:
+        """A page of the bucket's listing, keys with the bucket's prefix."""
+
+        async def act() -> Page:
+            document = await self.wire.listing(page_query(prefix, start_after, token))
+            try:
+                return parse_page(document)
+            except ValueError as exc:
+                raise error_from_exception(ResponseParserError(str(exc)), self.where, f"list {prefix}") from exc
+
+        return await self.retrier.run(act, self.retrier.reading)
 
     async def head(self, key: str) -> ObjectInfo | None:
         """What is stored under a key; None also when the store will not say."""

@@ -66,6 +66,16 @@ class Wire:
             raise sending.failure
         return sending.reply
 
+    async def listing(self, query: Mapping[str, str]) -> bytes:
+        """One page of the bucket's listing, as the document it is."""
+        doing = f"list {query.get('prefix', '')}"
+        response = await self._exchange("GET", self._session.base_url + _query(query), {}, EMPTY, None, doing)
+        async with response:
+            try:
+                return await response.read()
+            except (aiohttp.ClientError, OSError) as exc:
+                raise error_from_exception(exc, self._session.where, doing) from exc
+
     async def _request(
         self,
         method: str,
@@ -76,9 +86,19 @@ class Wire:
         body: AsyncIterator[bytes] | bytes | None,
     ) -> aiohttp.ClientResponse:
         session = self._session
-        doing = f"{method} {key}"
-        url = f"{session.base_url}/{quote(session.options.key_prefix + key, safe='/-_.~')}"
-        url += f"?{urlencode(sorted(query.items()), quote_via=quote, safe='-_.~')}" if query else ""
+        url = f"{session.base_url}/{quote(session.options.key_prefix + key, safe='/-_.~')}{_query(query)}"
+        return await self._exchange(method, url, headers, payload, body, f"{method} {key}")
+
+    async def _exchange(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        payload: str,
+        body: AsyncIterator[bytes] | bytes | None,
+        doing: str,
+    ) -> aiohttp.ClientResponse:
+        session = self._session
         length = {"Content-Length": headers.pop("Content-Length")} if "Content-Length" in headers else {}
         headers["Accept-Encoding"] = "identity"
         sent = signed(method, url, headers, payload, await session.credentials(), session.region) | length
@@ -133,6 +153,10 @@ class _Sending:
     def _fail(self, exc: Exception) -> None:
         self.failure = exc
         self._scope.cancel()
+
+
+def _query(query: Mapping[str, str]) -> str:
+    return f"?{urlencode(sorted(query.items()), quote_via=quote, safe='-_.~')}" if query else ""
 
 
 async def _drained(receive: MemoryObjectReceiveStream[bytes]) -> AsyncIterator[bytes]:
