@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -201,7 +201,14 @@ class S3:
 def s3_server(folder: Path) -> Iterator[S3]:
     """SeaweedFS, with its counters shown."""
     port = free_port()
-    with seaweed(folder, metricsPort=port, metricsIp="127.0.0.1") as server:
+    with ExitStack() as stack:
+        for left in reversed(range(3)):
+            try:
+                server = stack.enter_context(seaweed(folder, metricsPort=port, metricsIp="127.0.0.1"))
+                break
+            except RuntimeError:  # somebody else took one of its ports meanwhile
+                if not left:
+                    raise
         yield S3(server, f"http://127.0.0.1:{port}/metrics")
 
 
