@@ -168,6 +168,11 @@ def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "level"), f"{level} is out of range for gzip. Write 1 to {_MAX_GZIP}"
 
 
+def _incomplete(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    if entry.get("incomplete") and not entry.get("platforms"):
+        yield (*path, "incomplete"), "without `platforms` no set is incomplete. Declare them, or remove it"
+
+
 def _signatures(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
     if entry.get("drop_signatures") is True and "format" not in entry:
         yield (*path, "drop_signatures"), "signatures are only dropped by a conversion. Add `format`, or remove it"
@@ -218,6 +223,7 @@ _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], s
     (_keys, "targets"),
     (_keep, "targets"),
     (_compression, "drop"),
+    (_incomplete, "drop"),
     (_one_tag, "sync"),
     (_signatures, "sync"),
 )

@@ -24,6 +24,16 @@ from ocisync.config.kinds import (
 from ocisync.config.units import SECONDS
 
 
+class Incomplete(Section):
+    """What becomes of a set that stays without a declared platform."""
+
+    after: Duration = Field(description="How long after a file last joined the set.")
+    action: Literal["warn", "publish", "fail"] = Field(
+        "warn",
+        description="`warn` says so and waits on, `publish` takes what is there, `fail` puts the files to the failed.",
+    )
+
+
 class DropRule(Section):
     """A folder to watch: archives put there are published."""
 
@@ -39,6 +49,9 @@ class DropRule(Section):
     )
     platforms: Items[PlatformName] = Field(
         (), description="The platforms a set must have before it is published. Not given: those there after `settle`."
+    )
+    incomplete: Incomplete | None = Field(
+        None, description="What becomes of a set that stays without one of `platforms`. Not given: it waits, for ever."
     )
     settle: Duration = Field(
         10.0, description="A set without declared `platforms` is published when no file joined it for this long."

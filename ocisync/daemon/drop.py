@@ -26,6 +26,14 @@ class DropTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Incomplete:
+    """What becomes of a set that still lacks a declared platform so many seconds after a file last joined it."""
+
+    after: float
+    action: Literal["warn", "publish", "fail"] = "warn"
+
+
+@dataclass(frozen=True, slots=True)
 class DropRule:
     """A folder to watch and what becomes of what is dropped there. Times are in seconds."""
 
@@ -34,6 +42,7 @@ class DropRule:
     targets: tuple[DropTarget, ...]
     layout: str = "{name}/{tag}/{os}.{arch}"
     platforms: tuple[Platform, ...] = ()  # what a set must have; empty: what is there once it has settled
+    incomplete: Incomplete | None = None  # None: it waits, for ever
     settle: float = 10.0
     stable: float = 2.0
     rescan: float = 60.0

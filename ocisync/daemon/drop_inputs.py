@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ocisync.daemon.drop import DropRule
+from ocisync.daemon.drop import DropRule, Incomplete
 from ocisync.daemon.drop_names import SetMemberPath, SingleArchive, classify
 from ocisync.daemon.drop_scan import Entry, Stamp
 from ocisync.daemon.input_records import InputRecord, InputState
@@ -63,6 +63,9 @@ class Readiness:
 
     wait: float
     reason: str = ""
+    lacks: str = ""  # the platforms that an incomplete set waits for
+    overdue: bool = False  # the rule's time for incomplete sets is over
+    refusal: OcisyncError | None = None  # it can be taken, to be refused
 
 
 def group(entries: Iterable[Entry], layout: str) -> tuple[list[Input], list[str]]:
@@ -103,12 +106,25 @@ def readiness(found: Input, rule: DropRule, seen: Mapping[str, Sighting], now: M
     if not found.is_set or found.refusal:
         return Readiness(0)
     missing = [wanted for wanted in rule.platforms if not _has(found, wanted)]
+    quiet = min(_quiet(member.entry, seen, now) for member in found.members)
     if missing:
-        return Readiness(math.inf, f"waits for {', '.join(map(str, missing))}")
-    unsettled = max(rule.settle - _quiet(member.entry, seen, now) for member in found.members)
-    if unsettled > 0 and not rule.platforms:
-        return Readiness(unsettled, "waits for more platforms")
+        return _incomplete(found, ", ".join(map(str, missing)), quiet, rule.incomplete)
+    if quiet < rule.settle and not rule.platforms:
+        return Readiness(rule.settle - quiet, "waits for more platforms")
     return Readiness(0)
+
+
+def _incomplete(found: Input, missing: str, quiet: float, policy: Incomplete | None) -> Readiness:
+    if policy is None:
+        return Readiness(math.inf, f"waits for {missing}", missing)
+    if quiet < policy.after:
+        return Readiness(policy.after - quiet, f"waits for {missing}", missing)
+    if policy.action == "publish":
+        return Readiness(0, overdue=True)
+    told = f"{found.name}:{found.tag}: no file for {missing} came within {policy.after:g} seconds after the last one"
+    if policy.action == "fail":
+        return Readiness(0, refusal=InputError(f"{told}; drop the whole set again", code="set.incomplete"))
+    return Readiness(math.inf, f"waits for {missing}; {told}", missing, overdue=True)
 
 
 def is_as_recorded(found: Input, record: InputRecord) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 
 from ocisync.daemon.drop import DropRule
 from ocisync.daemon.drop_inputs import Input
@@ -17,6 +18,19 @@ Names = Callable[[Locator], Awaitable[Sequence[str]]]
 """What an archive says its images are called: RepoTags or reference annotations, `@N` for one of several that has none.
 
 Raises ArchiveError."""
+
+Hold = Callable[[Locator], AbstractAsyncContextManager[None]]
+"""Keeps an archive open, so that its names and all jobs of it need one opening; raises ArchiveError."""
+
+
+def hold_nothing(locator: Locator) -> AbstractAsyncContextManager[None]:  # noqa: ARG001 (as Hold has it)
+    """Every use opens the archive anew."""
+    return nullcontext()
+
+
+def source_of(found: Input) -> Locator:
+    """What an input's jobs copy from."""
+    return _set_locator(found) if found.is_set else _locator(found)
 
 
 async def jobs_of(found: Input, rule: DropRule, names: Names) -> tuple[list[Job], list[str]]:

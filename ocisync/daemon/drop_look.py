@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -113,7 +113,7 @@ class Lookout:
             if state.wait > 0:
                 look.waiting.append((found, state))
             else:
-                look.ready.append(found)
+                look.ready.append(replace(found, refusal=found.refusal or state.refusal))
         return look
 
     def _readiness(self, found: Input, record: InputRecord | None, now: Moment) -> Readiness:
@@ -136,8 +136,9 @@ class Lookout:
             if self._said.get(path) != reason:
                 shown = path.encode(errors="replace").decode()
                 log.warning("drop.skipped", rule=self._rule.name, path=shown, reason=reason)
-        incomplete = {found.key: state.reason for found, state in look.waiting if state.wait == math.inf}
-        for key, reason in incomplete.items():
-            if self._said.get(key) != reason:
-                log.info("drop.waits", rule=self._rule.name, input=key, reason=reason)
-        self._said = {**skipped, **incomplete}
+        incomplete = {found.key: state for found, state in look.waiting if state.lacks}
+        for key, state in incomplete.items():
+            if self._said.get(key) != state.reason:
+                tell = log.warning if state.overdue else log.info
+                tell("drop.waits", rule=self._rule.name, input=key, reason=state.reason)
+        self._said = {**skipped, **{key: state.reason for key, state in incomplete.items()}}

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from ocisync.daemon.drop import DropRule, InputReport
-from ocisync.daemon.drop_jobs import Names
+from ocisync.daemon.drop_jobs import Hold, Names, hold_nothing
 from ocisync.daemon.intake import Intake, IntakeTools
 from ocisync.daemon.queue import JobQueue, Runner
 from ocisync.daemon.schedule import Schedule
@@ -33,6 +33,8 @@ class RuleSet:
     run: Runner
     names: Names
     workers: int  # jobs at a time
+    upkeep: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
+    hold: Hold = hold_nothing
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,8 @@ class Generation:
         self.rules = rules
         self.queue = JobQueue(observe=observers.job)
         self.scheduler = Scheduler(self.queue, state.rules)
-        self.scheduler.replace(rules.schedules)
-        tools = IntakeTools(state.inputs, rules.names, self.queue.run_now, observers.input)
+        self.scheduler.replace((*rules.schedules, *rules.upkeep))
+        tools = IntakeTools(state.inputs, rules.names, self.queue.run_now, observers.input, hold=rules.hold)
         self._intakes = [Intake(rule, tools) for rule in rules.drops]
 
     def stop(self, drain: float) -> None:

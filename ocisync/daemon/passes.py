@@ -43,7 +43,7 @@ async def run_pass(rules: RuleSet, state: State) -> PassReport:
         async with anyio.create_task_group() as all_rules:
             for schedule in rules.schedules:
                 all_rules.start_soon(_sync, schedule.rule, schedule.jobs, queue, state)
-            tools = IntakeTools(state.inputs, rules.names, queue.run_now, report.inputs.append)
+            tools = IntakeTools(state.inputs, rules.names, queue.run_now, report.inputs.append, hold=rules.hold)
             for drop in rules.drops:
                 all_rules.start_soon(_drop, drop, tools, report)
         queue.close()

@@ -14,7 +14,7 @@ from ocisync.daemon.aftermath import clear_done, quarantine
 from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
 from ocisync.daemon.drop_identity import check_unchanged, identity_of, read_members, unread
 from ocisync.daemon.drop_inputs import MAX_WAIT, Input, is_as_recorded
-from ocisync.daemon.drop_jobs import Names, jobs_of, published_by
+from ocisync.daemon.drop_jobs import Hold, Names, hold_nothing, jobs_of, published_by, source_of
 from ocisync.daemon.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.daemon.queue import STOPPED
 from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError
@@ -44,6 +44,7 @@ class Taker:
     now: Callable[[], float]
     monotonic: Callable[[], float]
     chance: Callable[[], float]
+    hold: Hold
     paused_until: float = 0.0  # monotonic seconds
 
     def pause_left(self) -> float:
@@ -112,9 +113,11 @@ class _Attempt:
         return known.state is InputState.DONE
 
     async def _publish(self) -> None:
-        jobs, warnings = await jobs_of(self.found, self.rule, self.taker.names)
-        self.report.warnings += warnings
-        await for_each(jobs, self._run, len(jobs))
+        hold = hold_nothing if self.found.is_set else self.taker.hold
+        async with hold(source_of(self.found)):
+            jobs, warnings = await jobs_of(self.found, self.rule, self.taker.names)
+            self.report.warnings += warnings
+            await for_each(jobs, self._run, len(jobs))
         failures = [report.worst() for report in self.report.jobs if not report.ok]
         if failures:
             raise _as_error(failures)

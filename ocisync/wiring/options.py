@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from ocisync.config.models import DropRule as DropSettings
 from ocisync.config.models import Registry, S3Target, StaticTarget
-from ocisync.daemon.drop import DropRule, DropTarget
+from ocisync.daemon.drop import DropRule, DropTarget, Incomplete
 from ocisync.spec.locator import S3Locator
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.static.options import StaticOptions
@@ -90,6 +90,7 @@ def drop_rule(settings: DropSettings) -> DropRule:
         targets=tuple(DropTarget(place.target, place.repository) for place in settings.target),
         layout=settings.layout,
         platforms=settings.platforms,
+        incomplete=Incomplete(settings.incomplete.after, settings.incomplete.action) if settings.incomplete else None,
         settle=settings.settle,
         stable=settings.stable,
         rescan=settings.rescan,

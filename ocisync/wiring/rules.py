@@ -11,11 +11,14 @@ from ocisync.daemon.generation import RuleSet
 from ocisync.daemon.schedule import Schedule
 from ocisync.daemon.state import State
 from ocisync.errors import ConfigError
+from ocisync.sync.job import Job
+from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.sync.stores import Progress
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.options import drop_rule
 from ocisync.wiring.session import Session, open_session
+from ocisync.wiring.upkeep import run_upkeep, upkeep_schedules
 
 
 @asynccontextmanager
@@ -41,10 +44,16 @@ def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
             if rule.name in wanted
         ),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
-        run=partial(run_job, tools=session.tools),
+        upkeep=() if only else tuple(upkeep_schedules(config)),
+        run=partial(_run, session=session),
         names=session.stores.archives.names,
         workers=config.daemon.concurrent_rules,
+        hold=session.stores.archives.holding,
     )
+
+
+async def _run(job: Job, session: Session) -> JobReport:
+    return await (run_upkeep(job, session) if job.task else run_job(job, session.tools))
 
 
 def _check_names(config: Config, only: Sequence[str]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.daemon.drop import DropRule, DropTarget
+from ocisync.daemon.drop import DropRule, DropTarget, Incomplete
 from ocisync.daemon.drop_identity import unread
 from ocisync.daemon.drop_inputs import (
     Input,
@@ -76,8 +76,18 @@ def test_a_set_without_declared_platforms_waits_until_nothing_came_for_a_while()
 
 def test_a_set_with_declared_platforms_is_taken_when_they_are_there_and_not_before() -> None:
     waits = _ready(DECLARED, _entry(AMD, written=9999.0))
-    assert waits == Readiness(math.inf, "waits for linux/arm64/v8")
+    assert waits == Readiness(math.inf, "waits for linux/arm64/v8", "linux/arm64/v8")
     assert _ready(DECLARED, _entry(AMD, written=3.0), _entry(ARM, written=3.0)).wait == 0
+
+
+def test_the_time_of_an_incomplete_set_begins_with_the_last_file_that_came() -> None:
+    rule = replace(DECLARED, incomplete=Incomplete(100.0, "publish"))
+    waits = _ready(rule, _entry(AMD, written=9999.0, renamed=40.0))
+    assert (waits.wait, waits.overdue) == (60.0, False)
+    other = _entry("app/1/linux.s390x.tar", written=9999.0)
+    assert _ready(rule, _entry(AMD, written=9999.0, renamed=40.0), other).wait == 60.0
+    assert _ready(rule, other, _entry(AMD, written=9999.0)) == Readiness(0, overdue=True)
+    assert _ready(rule, _entry(AMD, written=3.0), _entry(ARM, written=3.0)) == Readiness(0)
     assert _ready(DECLARED, _entry(AMD, written=3.0), _entry(ARM, written=1.0)).wait == 1.0
 
 
