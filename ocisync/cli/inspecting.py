@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 
 from ocisync.cli.text import printable, size_text, table
 from ocisync.content.protocols import Source
 from ocisync.content.verify import read_manifest
 from ocisync.images.inspect import ImageView, RootView, pick, view
+from ocisync.images.referring import Reference, references_to
 from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.locator import Locator, parse_locator
+from ocisync.spec.locator import Locator
+from ocisync.wiring.copying import parse_source
 from ocisync.wiring.session import optional_session, run_async
 
 
@@ -50,13 +52,17 @@ def show_image(reference: str, platform: str, as_json: bool, config: Path | None
 
     async def act(source: Source, locator: Locator) -> None:
         root = await view(source, await _picked(source, locator, platform))
-        print(json.dumps(_as_json(root), indent=2) if as_json else _as_text(str(locator), root))
+        references = await references_to(source, [root.root, *(image.desc for image in root.images)])
+        shown = (
+            json.dumps(_as_json(root, references), indent=2) if as_json else _as_text(str(locator), root, references)
+        )
+        print(shown)
 
     _with_source(reference, config, act)
 
 
 def _with_source(reference: str, config: Path | None, act: Callable[[Source, Locator], Awaitable[None]]) -> None:
-    locator = parse_locator(reference)
+    locator = parse_source(reference)
 
     async def main() -> None:
         async with optional_session(config) as session, session.stores.source(locator) as source:
@@ -69,14 +75,22 @@ async def _picked(source: Source, locator: Locator, platform: str) -> Descriptor
     return await pick(source, await source.resolve(locator.reference), platform)
 
 
-def _as_json(root: RootView) -> dict[str, object]:
+def _as_json(root: RootView, references: Sequence[Reference]) -> dict[str, object]:
     return {
         "digest": root.root.digest,
         "mediaType": root.manifest.media_type,
         "annotations": dict(root.manifest.annotations or {}),
         "images": [_image_json(image) for image in root.images],
         "missing": [child.digest for child in root.missing],
+        "referrers": [_reference_json(reference) for reference in references],
     }
+
+
+def _reference_json(reference: Reference) -> dict[str, object]:
+    desc = reference.desc
+    found = {"digest": desc.digest, "mediaType": desc.media_type, "size": desc.size, "kind": reference.kind}
+    more = {"tag": reference.tag} if reference.tag else {}
+    return {**found, "subject": reference.subject, "annotations": dict(desc.annotations), **more}
 
 
 def _image_json(image: ImageView) -> dict[str, object]:
@@ -94,7 +108,7 @@ def _image_json(image: ImageView) -> dict[str, object]:
     }
 
 
-def _as_text(name: str, root: RootView) -> str:
+def _as_text(name: str, root: RootView, references: Sequence[Reference]) -> str:
     parts = [f"{name}\n  digest  {root.root.digest}\n  type    {printable(root.manifest.media_type)}"]
     if root.manifest.is_index:
         rows = [("PLATFORM", "SIZE", "LAYERS", "DIGEST")]
@@ -110,7 +124,17 @@ def _as_text(name: str, root: RootView) -> str:
         parts.append(table(rows))
         parts += [f"missing at the source: {child.digest} {child.platform or ''}" for child in root.missing]
     parts += [_image_text(image) for image in root.images]
+    if references:
+        parts.append(_references_text(references))
     return "\n\n".join(parts)
+
+
+def _references_text(references: Sequence[Reference]) -> str:
+    rows = [("REFERRER", "SIZE", "DIGEST", "OF")]
+    rows += [
+        (printable(one.kind)[:60], size_text(one.desc.size), one.desc.digest, one.subject[:19]) for one in references
+    ]
+    return table(rows)
 
 
 def _image_text(image: ImageView) -> str:
