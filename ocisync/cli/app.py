@@ -83,11 +83,18 @@ def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
 
 
 @app.command()
-def status(context: typer.Context, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def status(
+    context: typer.Context,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    targets: Annotated[bool, typer.Option("--targets", help="Try out what each target's storage can do.")] = False,
+) -> None:
     """Show each rule's last success, last failure and next run."""
-    from ocisync.cli.passes import show_status
+    from ocisync.cli.passes import show_status, show_targets
 
     start_logging(context)
+    if targets:
+        raise typer.Exit(show_targets(_config_file(config), as_json))
     raise typer.Exit(show_status(_config_file(config), as_json))
 
 

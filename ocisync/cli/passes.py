@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from ocisync.cli.text import printable, size_text, table, time_text
 from ocisync.config.load import load_config
 from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.passes import PassReport
+from ocisync.daemon.rules import RuleStatus
 from ocisync.sync.plan import Action
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
-from ocisync.wiring.passes import PlannedPass, plan_once, rule_statuses, run_once_with
+from ocisync.wiring.passes import PlannedPass, plan_once, rule_statuses, run_once_with, target_abilities
 from ocisync.wiring.session import run_async
 
 
@@ -40,6 +42,22 @@ def show_status(file: Path, as_json: bool) -> int:
     if as_json:
         print(json.dumps({rule: asdict(status) for rule, status in statuses.items()}, indent=2))
         return 0
+    print(_status_table(statuses))
+    return 0
+
+
+def show_targets(file: Path, as_json: bool) -> int:
+    """What each target's storage can do, tried out now; the exit status is 1 when one cannot be used."""
+    found = run_async(target_abilities, load_config(file))
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        rows = [(name, what, printable(told)) for name, about in found.items() for what, told in about.items()]
+        print(table([("TARGET", "WHAT", "FOUND"), *rows]))
+    return 1 if any("error" in about for about in found.values()) else 0
+
+
+def _status_table(statuses: Mapping[str, RuleStatus]) -> str:
     rows = [("RULE", "LAST SUCCESS", "NEXT RUN", "FAILURES", "LAST ERROR")]
     rows += [
         (
@@ -51,8 +69,7 @@ def show_status(file: Path, as_json: bool) -> int:
         )
         for rule, status in statuses.items()
     ]
-    print(table(rows))
-    return 0
+    return table(rows)
 
 
 def _tell_pass(report: PassReport) -> None:

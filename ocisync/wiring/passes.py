@@ -21,6 +21,7 @@ from ocisync.sync.run import plan_job
 from ocisync.sync.stores import Progress, Tools
 from ocisync.wiring.rules import rule_set
 from ocisync.wiring.session import open_session
+from ocisync.wiring.upkeep import upkeep_schedules
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,21 @@ async def rule_statuses(config: Config) -> dict[str, RuleStatus]:
     async with open_state(config.daemon.state, read_only=True) as state:
         drops = {rule.name: _drop_status((await state.inputs.of_rule(rule.name)).values()) for rule in config.drop}
         syncs = {rule.name: await state.rules.rule_status(rule.name) or RuleStatus() for rule in config.sync}
-        return drops | syncs
+        tasks = [schedule.rule for schedule in upkeep_schedules(config)]
+        upkeep = {rule: await state.rules.rule_status(rule) or RuleStatus() for rule in tasks}
+        return drops | syncs | upkeep
+
+
+async def target_abilities(config: Config) -> dict[str, dict[str, str]]:
+    """What the storage of each static target can do, by target; `error` says why it cannot be used."""
+    found: dict[str, dict[str, str]] = {}
+    async with open_session(config) as session:
+        for name, settings in config.targets.items():
+            try:
+                found[name] = await session.stores.abilities(settings)
+            except OcisyncError as exc:
+                found[name] = {"error": exc.message}
+    return found
 
 
 def _drop_status(records: Collection[InputRecord]) -> RuleStatus:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Protocol, TypeVar, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 import anyio
@@ -42,6 +42,23 @@ from ocisync.wiring.views import seen
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
 OpenTarget = Callable[[str], AbstractAsyncContextManager[Target]]  # by the repository's name
+
+
+@runtime_checkable
+class ProviderKnown(Protocol):
+    """Storage whose provider can be tried out."""
+
+    async def provider(self) -> Described:
+        """What it can do."""
+        ...
+
+
+class Described(Protocol):
+    """Something that can be told in a table."""
+
+    def describe(self) -> dict[str, str]:
+        """What, and whether."""
+        ...
 
 
 @dataclass
@@ -118,6 +135,19 @@ class OpenStores:
                     "oci-archive: or docker-archive:"
                 )
         return TargetLocator(name, repository)
+
+    async def abilities(self, settings: TargetSettings) -> dict[str, str]:
+        """What a target's storage can do; S3's is tried out.
+
+        Raises:
+            S3ConfigError: bucket, region, credentials or rights are wrong.
+        """
+        if isinstance(settings, RegistryTarget):
+            return {"kind": f"registry {settings.url}"}
+        store = (await self._static(settings)).store
+        if isinstance(store, ProviderKnown):
+            return {"kind": str(store), **(await store.provider()).describe()}
+        return {"kind": f"directory {store}", "conditional writes": "yes, by locks", "server-side copy": "hard links"}
 
     async def static_registry(self, target: str) -> StaticRegistry:
         """A configured static target.

@@ -26,6 +26,7 @@ from ocisync.stores.static.s3_download import Download
 from ocisync.stores.static.s3_multipart import Budget, MultipartUpload, abort_uploads
 from ocisync.stores.static.s3_options import S3Options
 from ocisync.stores.static.s3_probe import Abilities, probe
+from ocisync.stores.static.s3_provider import Provider, try_provider
 from ocisync.stores.static.s3_session import open_session
 
 log = structlog.get_logger()
@@ -62,6 +63,14 @@ class S3Store:
                 self._abilities = await probe(self._client)
                 await self._reap()
         return self._abilities
+
+    async def provider(self) -> Provider:
+        """What the provider can do, tried out in full.
+
+        Raises:
+            S3ConfigError: bucket, region, credentials or rights are wrong.
+        """
+        return await try_provider(self._client, await self.probe())
 
     async def is_conditional(self) -> bool:
         """Whether the provider refuses a conditional write that lost its race."""
