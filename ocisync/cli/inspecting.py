@@ -53,10 +53,10 @@ def show_image(reference: str, platform: str, as_json: bool, config: Path | None
     async def act(source: Source, locator: Locator) -> None:
         root = await view(source, await _picked(source, locator, platform))
         references = await references_to(source, [root.root, *(image.desc for image in root.images)])
-        shown = (
-            json.dumps(_as_json(root, references), indent=2) if as_json else _as_text(str(locator), root, references)
-        )
-        print(shown)
+        if as_json:
+            print(json.dumps(_as_json(root, references), indent=2))
+        else:
+            print(_as_text(str(locator), root, references))
 
     _with_source(reference, config, act)
 
