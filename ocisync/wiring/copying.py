@@ -204,9 +204,12 @@ def parse_source(text: str) -> Locator:
     Raises:
         InvalidName: neither.
     """
-    path, _, reference = text.partition(":")
-    if not Path(path).exists() or text.startswith(("oci:", "static:")):
+    try:
         return parse_locator(text)
+    except InvalidName:
+        path, _, reference = text.partition(":")
+        if not Path(path).exists():
+            raise
     return LayoutLocator(path, reference) if Path(path).is_dir() else ArchiveLocator(path, reference)
 
 
