@@ -15,7 +15,8 @@ from ocisync.spec.locator import Locator, TargetLocator, ViewLocator, locate_in,
 from ocisync.spec.platform import parse_platform
 from ocisync.spec.reference import split_tag
 from ocisync.sync.reports import JobReport, TagReport
-from ocisync.wiring.copying import Copied, copy_all, copy_images, copy_to, parse_source, set_in_folder
+from ocisync.wiring.copying import Copied, copy_all, copy_images, copy_to, set_in_folder
+from ocisync.wiring.image_names import parse_source
 from ocisync.wiring.session import optional_session, run_async
 
 

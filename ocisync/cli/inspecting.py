@@ -14,7 +14,7 @@ from ocisync.images.inspect import ImageView, RootView, pick, view
 from ocisync.images.referring import Reference, references_to
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.locator import Locator
-from ocisync.wiring.copying import parse_source
+from ocisync.wiring.image_names import parse_source
 from ocisync.wiring.session import optional_session, run_async
 
 

@@ -4,38 +4,28 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
 from ocisync.spec.digest import is_digest
 from ocisync.spec.locator import (
-    ArchiveLocator,
-    DockerArchiveLocator,
-    LayoutLocator,
     Locator,
-    OciArchiveLocator,
-    RegistryLocator,
-    S3Locator,
     SetLocator,
     SetMember,
-    StaticLocator,
     TargetLocator,
     ViewLocator,
-    locate_in,
     parse_locator,
 )
 from ocisync.spec.platform import Platform, parse_platform
-from ocisync.spec.reference import is_tag, parse_image_name
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport, failure_of
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
+from ocisync.wiring.image_names import FILES, KEEPS_NAMES, own_name, places_below
 from ocisync.wiring.session import Session
 
 _ENDINGS = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar")
-_FILES = (ArchiveLocator, DockerArchiveLocator, LayoutLocator, OciArchiveLocator)
-_KEEPS_NAMES = (DockerArchiveLocator, LayoutLocator, OciArchiveLocator)  # places whose images have full names
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +57,7 @@ async def copy_images(session: Session, sources: Sequence[Locator], place: Locat
     Raises:
         ConfigError: nothing can be written to such a place, or it takes one image only.
     """
-    if len(sources) > 1 and (not isinstance(place, _KEEPS_NAMES) or place.reference):
+    if len(sources) > 1 and (not isinstance(place, KEEPS_NAMES) or place.reference):
         raise ConfigError(
             f"{place} takes one image: name a destination without a tag that holds several, such as oci-archive:FILE"
         )
@@ -104,7 +94,7 @@ async def _copy_named(session: Session, source: Locator, names: dict[str, str], 
         async with _all_or_nothing(session, place, done) as where:
             done.append(await _run(session, source, place, where, names))
         return done
-    for place, tags in _places_below(root, names).items():
+    for place, tags in places_below(root, names).items():
         done.append(await _run(session, source, place, session.stores.address(place), tags))
     return done
 
@@ -134,28 +124,14 @@ async def _name_for(session: Session, source: Locator, place: Locator) -> str:
     """The tag or name under which an image is published at a place."""
     if place.reference and not is_digest(place.reference):
         return place.reference
-    if not isinstance(place, _KEEPS_NAMES):
+    if not isinstance(place, KEEPS_NAMES):
         return "latest"
-    return _own_name(source, source.reference) or await _only_name(session, source) or "latest"
-
-
-def _own_name(source: Locator, reference: str) -> str:
-    """The full name of an image at its source; empty when that gives it none."""
-    match source:
-        case ViewLocator(of=inner):
-            return _own_name(inner, reference)
-        case RegistryLocator(image) if not is_digest(reference):
-            return f"{image.host}/{image.repository}:{reference}"
-        case StaticLocator() | S3Locator() | TargetLocator() if not is_digest(reference):
-            return f"{source.repository}:{reference}"
-        case _ if isinstance(source, _FILES) and not is_digest(reference) and not reference.startswith("@"):
-            return reference
-    return ""
+    return own_name(source, source.reference) or await _only_name(session, source) or "latest"
 
 
 async def _only_name(session: Session, source: Locator) -> str:
     inner = source.of if isinstance(source, ViewLocator) else source
-    if not isinstance(inner, _FILES):
+    if not isinstance(inner, FILES):
         return ""
     names = await session.stores.archives.names(source)
     return names[0] if len(names) == 1 else ""
@@ -164,53 +140,7 @@ async def _only_name(session: Session, source: Locator) -> str:
 async def _names(session: Session, source: Locator) -> dict[str, str]:
     """Every full name (or tag, where the source has no more) -> the source's reference."""
     async with session.stores.source(source) as opened:
-        return {_own_name(source, tag) or tag: tag for tag in await opened.tags()}
-
-
-def _places_below(root: str, names: dict[str, str]) -> dict[Locator, dict[str, str]]:
-    """Repository below a root -> tag -> the source's reference; a name that is only a tag means the root itself."""
-    found: dict[Locator, dict[str, str]] = {}
-    for name, reference in names.items():
-        if is_tag(name):
-            place, tag = parse_locator(root), name
-        else:
-            image = parse_image_name(name)
-            tag = image.tag or "latest"
-            place = _below(root, image.repository, tag)
-        found.setdefault(_repository(place), {})[tag] = reference
-    return found
-
-
-def _below(root: str, name: str, tag: str) -> Locator:
-    scheme, _, rest = root.partition(":")
-    if scheme in ("static", "target") and ("//" in rest or scheme == "target"):
-        return parse_locator(f"{root.rstrip('/')}/{name}:{tag}")
-    return locate_in(root, name, tag)
-
-
-def _repository(place: Locator) -> Locator:
-    """A place without its tag, so that equal ones are one job."""
-    match place:
-        case RegistryLocator(image):
-            return RegistryLocator(replace(image, tag="", digest=None))
-        case StaticLocator() | S3Locator() | TargetLocator():
-            return replace(place, reference="latest")
-    return place
-
-
-def parse_source(text: str) -> Locator:
-    """A locator, or a plain path of an archive or a layout with an optional reference: `FILE[:TAG]`.
-
-    Raises:
-        InvalidName: neither.
-    """
-    try:
-        return parse_locator(text)
-    except InvalidName:
-        path, _, reference = text.partition(":")
-        if not Path(path).exists():
-            raise
-    return LayoutLocator(path, reference) if Path(path).is_dir() else ArchiveLocator(path, reference)
+        return {own_name(source, tag) or tag: tag for tag in await opened.tags()}
 
 
 def set_in_folder(folder: Path) -> SetLocator:

@@ -1,0 +1,87 @@
+"""What images are called at their source, and where they go under these names."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from ocisync.errors import InvalidName
+from ocisync.spec.digest import is_digest
+from ocisync.spec.locator import (
+    ArchiveLocator,
+    DockerArchiveLocator,
+    LayoutLocator,
+    Locator,
+    OciArchiveLocator,
+    RegistryLocator,
+    S3Locator,
+    StaticLocator,
+    TargetLocator,
+    ViewLocator,
+    locate_in,
+    parse_locator,
+)
+from ocisync.spec.reference import is_tag, parse_image_name
+
+FILES = (ArchiveLocator, DockerArchiveLocator, LayoutLocator, OciArchiveLocator)
+KEEPS_NAMES = (DockerArchiveLocator, LayoutLocator, OciArchiveLocator)  # places whose images have full names
+
+
+def parse_source(text: str) -> Locator:
+    """A locator, or a plain path of an archive or a layout with an optional reference: `FILE[:TAG]`.
+
+    Raises:
+        InvalidName: neither.
+    """
+    try:
+        return parse_locator(text)
+    except InvalidName:
+        path, _, reference = text.partition(":")
+        if not Path(path).exists():
+            raise
+    return LayoutLocator(path, reference) if Path(path).is_dir() else ArchiveLocator(path, reference)
+
+
+def own_name(source: Locator, reference: str) -> str:
+    """The full name of an image at its source; empty when that gives it none."""
+    match source:
+        case ViewLocator(of=inner):
+            return own_name(inner, reference)
+        case RegistryLocator(image) if not is_digest(reference):
+            return f"{image.host}/{image.repository}:{reference}"
+        case StaticLocator() | S3Locator() | TargetLocator() if not is_digest(reference):
+            return f"{source.repository}:{reference}"
+        case _ if isinstance(source, FILES) and not is_digest(reference) and not reference.startswith("@"):
+            return reference
+    return ""
+
+
+def places_below(root: str, names: dict[str, str]) -> dict[Locator, dict[str, str]]:
+    """Repository below a root -> tag -> the source's reference; a name that is only a tag means the root itself."""
+    found: dict[Locator, dict[str, str]] = {}
+    for name, reference in names.items():
+        if is_tag(name):
+            place, tag = parse_locator(root), name
+        else:
+            image = parse_image_name(name)
+            tag = image.tag or "latest"
+            place = _below(root, image.repository, tag)
+        found.setdefault(_repository(place), {})[tag] = reference
+    return found
+
+
+def _below(root: str, name: str, tag: str) -> Locator:
+    scheme, _, rest = root.partition(":")
+    if scheme in ("static", "target") and ("//" in rest or scheme == "target"):
+        return parse_locator(f"{root.rstrip('/')}/{name}:{tag}")
+    return locate_in(root, name, tag)
+
+
+def _repository(place: Locator) -> Locator:
+    """A place without its tag, so that equal ones are one job."""
+    match place:
+        case RegistryLocator(image):
+            return RegistryLocator(replace(image, tag="", digest=None))
+        case StaticLocator() | S3Locator() | TargetLocator():
+            return replace(place, reference="latest")
+    return place
