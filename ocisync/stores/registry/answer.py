@@ -27,7 +27,7 @@ class Answer:
         self._method = method
         self._response = response
         self._rate = RateWatch(options.minimum_rate, options.rate_window)
-        self._release: Release | None = None
+        self._releases: list[Release] = []
 
     @property
     def content_length(self) -> int | None:
@@ -47,7 +47,7 @@ class Answer:
 
     def when_closed(self, release: Release) -> None:
         """What to call when nothing more is read."""
-        self._release = release
+        self._releases.append(release)
 
     async def chunk(self) -> bytes:
         """The next bytes, as many as have come and at most 1 MiB; empty at the end.
@@ -105,8 +105,8 @@ class Answer:
             self._response.release()
         else:
             self._response.close()
-        if self._release is not None:
-            self._release()
+        while self._releases:
+            self._releases.pop()()
 
 
 class RateWatch:

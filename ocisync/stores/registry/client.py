@@ -10,8 +10,8 @@ from aiohttp import ClientSession
 from ocisync.spec.reference import parse_host
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository
+from ocisync.stores.registry.session import open_session
 from ocisync.stores.registry.transport import Transport
-from ocisync.stores.registry.wire import open_session
 
 _DEFAULTS = RegistryOptions()
 

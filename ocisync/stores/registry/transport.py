@@ -18,12 +18,13 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import Authenticator, Grant
+from ocisync.stores.registry.body import PacedBody
 from ocisync.stores.registry.decisions import MAX_REDIRECTS, REDIRECTS, backoff, redirected, retry_after
 from ocisync.stores.registry.failures import refusal
 from ocisync.stores.registry.hosts import endpoint, same_origin, shown
 from ocisync.stores.registry.limits import Gate
 from ocisync.stores.registry.options import RegistryOptions
-from ocisync.stores.registry.wire import Body, PacedBody, Wire
+from ocisync.stores.registry.wire import Body, Wire
 
 log = structlog.get_logger(__name__)
 

@@ -20,10 +20,10 @@ from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError,
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.registry.auth import PUSH, Grant
+from ocisync.stores.registry.body import PacedBody
 from ocisync.stores.registry.decisions import resolve_location
 from ocisync.stores.registry.hosts import shown
 from ocisync.stores.registry.transport import Request, Transport
-from ocisync.stores.registry.wire import PacedBody
 
 log = structlog.get_logger(__name__)
 _CLEAN_UP = 10.0  # seconds

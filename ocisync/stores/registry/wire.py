@@ -2,103 +2,24 @@
 
 from __future__ import annotations
 
-import math
 import ssl
 import urllib.request
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 
 import aiohttp
 import anyio
-from aiohttp.abc import AbstractResolver, ResolveResult
 from anyio import to_thread
 from yarl import URL
 
 from ocisync import __version__
-from ocisync.content.protocols import ByteStream
-from ocisync.errors import ConfigError, RegistryError, Stalled
-from ocisync.stores.registry.answer import CHUNK, Answer
+from ocisync.errors import ConfigError, OcisyncError, RegistryError, Stalled
+from ocisync.stores.registry.answer import Answer
+from ocisync.stores.registry.body import PacedBody, uploading
 from ocisync.stores.registry.failures import network_error
-from ocisync.stores.registry.hosts import is_internal_only, shown
+from ocisync.stores.registry.hosts import shown
 from ocisync.stores.registry.options import RegistryOptions
 
-_HEADER_LIMIT = 64 * 1024  # bytes; signed URLs are long
 _OWN_HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
-
-
-@asynccontextmanager
-async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
-    """The session that all hosts share: keep-alive, and nothing done behind our back."""
-    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=30, resolver=PublicResolver(), keepalive_timeout=30)
-    async with aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        auto_decompress=False,
-        trust_env=False,  # it would read ~/.netrc too; proxies are looked up here
-        read_bufsize=CHUNK,
-        max_line_size=_HEADER_LIMIT,
-        max_field_size=_HEADER_LIMIT,
-    ) as session:
-        yield session
-
-
-class PublicResolver(AbstractResolver):
-    """Name look-ups that never lead to link-local or cloud metadata addresses."""
-
-    def __init__(self) -> None:
-        self._inner = aiohttp.ThreadedResolver()
-
-    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
-        """The addresses of a name.
-
-        Raises:
-            OSError: not found, or internal addresses only.
-        """
-        found = await self._inner.resolve(host, port, family)  # type: ignore[arg-type]  # ints are families here
-        public = [one for one in found if not is_internal_only(one["host"])]
-        if found and not public:
-            raise OSError(None, "the name leads to an internal address")
-        return public
-
-    async def close(self) -> None:
-        """Nothing is held."""
-        await self._inner.close()
-
-
-class PacedBody:
-    """The body of one upload: a stall of the receiver is noticed, the sender's own pauses are not counted."""
-
-    def __init__(self, stream: ByteStream, length: int, idle_timeout: float) -> None:
-        self.length = length  # bytes
-        self.failure: Exception | None = None  # what the stream itself raised
-        self.scope = anyio.CancelScope()
-        self._stream = stream
-        self._idle = idle_timeout
-        self._turn = anyio.Lock(fast_acquire=True)
-        self._closed = False
-
-    def __aiter__(self) -> PacedBody:
-        return self
-
-    async def __anext__(self) -> bytes:
-        async with self._turn:
-            if self._closed:
-                raise StopAsyncIteration
-            self.scope.deadline = math.inf
-            try:
-                chunk = await anext(self._stream)
-            except Exception as exc:
-                self.failure = None if isinstance(exc, StopAsyncIteration) else exc
-                raise
-            self.scope.deadline = anyio.current_time() + self._idle
-            return chunk
-
-    async def close(self) -> None:
-        """Return once nobody reads the stream any more."""
-        with anyio.move_on_after(10, shield=True):
-            async with self._turn:
-                self._closed = True
-
 
 Body = bytes | PacedBody | None
 
@@ -120,20 +41,37 @@ class Wire:
             NetworkError, TlsError, Stalled: no answer came.
             OcisyncError: what a PacedBody's stream raised.
         """
-        trust = await self._trust(url)
-        scope = body.scope if isinstance(body, PacedBody) else self._short_scope(body)
+        if isinstance(body, PacedBody):
+            return await self._upload(method, url, headers, body)
+        return await self._answered_in_time(method, url, headers, body)
+
+    async def _upload(self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody) -> Answer:
+        token = uploading.set(body)
         try:
-            with scope:
-                response = await self._send(method, url, headers, body, trust)
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            if isinstance(body, PacedBody) and body.failure is not None:
+            answer = await self._answered_in_time(method, url, headers, body)
+        except BaseException as exc:
+            body.abort()
+            if body.failure is not None and isinstance(exc, OcisyncError):
                 raise body.failure from None
-            raise _foreign(exc, method, url) from exc
+            raise
         finally:
-            if isinstance(body, PacedBody):
-                await body.close()
-        if scope.cancelled_caught:
-            raise Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host)
+            uploading.reset(token)
+            await body.close()
+        if not body.is_sent:
+            answer.when_closed(body.abort)
+        return answer
+
+    async def _answered_in_time(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Answer:
+        with body.scope if isinstance(body, PacedBody) else self._short_scope(body):
+            return await self._answered(method, url, headers, body)
+        raise Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host)
+
+    async def _answered(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Answer:
+        trust = await self._trust(url)
+        try:
+            response = await self._send(method, url, headers, body, trust)
+        except (aiohttp.ClientError, OSError, ValueError) as exc:
+            raise _foreign(exc, method, url) from exc
         return Answer(response, method, url, self._options)
 
     async def _send(

@@ -1,0 +1,60 @@
+"""The body of one upload while it is sent."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextvars import ContextVar
+
+import anyio
+
+from ocisync.content.protocols import ByteStream
+
+
+class PacedBody:
+    """The body of one upload: a stall of the receiver is noticed, the sender's own pauses are not counted."""
+
+    def __init__(self, stream: ByteStream, length: int, idle_timeout: float) -> None:
+        self.length = length  # bytes
+        self.failure: Exception | None = None  # what the stream itself raised
+        self.scope = anyio.CancelScope()
+        self.transport: asyncio.Transport | None = None
+        self.is_sent = False
+        self._stream = stream
+        self._idle = idle_timeout
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._closed = False
+
+    def __aiter__(self) -> PacedBody:
+        return self
+
+    async def __anext__(self) -> bytes:
+        async with self._turn:
+            if self._closed:
+                raise StopAsyncIteration
+            self.scope.deadline = math.inf
+            try:
+                chunk = await anext(self._stream)
+            except StopAsyncIteration:
+                self.is_sent = True
+                raise
+            except Exception as exc:
+                self.failure = exc
+                raise
+            self.scope.deadline = anyio.current_time() + self._idle
+            return chunk
+
+    async def close(self) -> None:
+        """Return once nobody reads the stream any more."""
+        with anyio.move_on_after(10, shield=True):
+            async with self._turn:
+                self._closed = True
+
+    def abort(self) -> None:
+        """Drop the connection with all that has not left yet."""
+        if self.transport is not None:
+            self.transport.abort()
+
+
+uploading: ContextVar[PacedBody | None] = ContextVar("uploading", default=None)
+"""The body of the request that this task is sending."""

@@ -1,0 +1,72 @@
+"""The session that all hosts share: keep-alive connections, and nothing done behind our back."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
+
+from ocisync.stores.registry.answer import CHUNK
+from ocisync.stores.registry.body import uploading
+from ocisync.stores.registry.hosts import is_internal_only
+
+_HEADER_LIMIT = 64 * 1024  # bytes; signed URLs are long
+
+
+@asynccontextmanager
+async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
+    """A session without cookies, decompression, redirects or credentials of its own."""
+    connector = Connector(limit=0, ttl_dns_cache=30, resolver=PublicResolver(), keepalive_timeout=30)
+    async with aiohttp.ClientSession(
+        connector=connector,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        auto_decompress=False,
+        trust_env=False,  # it would read ~/.netrc too; proxies are looked up here
+        read_bufsize=CHUNK,
+        max_line_size=_HEADER_LIMIT,
+        max_field_size=_HEADER_LIMIT,
+    ) as session:
+        yield session
+
+
+class Connector(aiohttp.TCPConnector):
+    """Tells an upload's body which connection it is sent on, so that a broken upload can be dropped at once.
+
+    An ordinary close would wait, for ever when the receiver does not read, until the last chunk has left.
+    """
+
+    async def connect(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> Connection:
+        """A connection from the pool, or a new one."""
+        connection = await super().connect(req, traces, timeout)
+        if (body := uploading.get()) is not None:
+            body.transport = connection.transport
+        return connection
+
+
+class PublicResolver(AbstractResolver):
+    """Name look-ups that never lead to link-local or cloud metadata addresses."""
+
+    def __init__(self) -> None:
+        self._inner = aiohttp.ThreadedResolver()
+
+    async def resolve(self, host: str, port: int = 0, family: int = 0) -> list[ResolveResult]:
+        """The addresses of a name.
+
+        Raises:
+            OSError: not found, or internal addresses only.
+        """
+        found = await self._inner.resolve(host, port, family)  # type: ignore[arg-type]  # ints are families here
+        public = [one for one in found if not is_internal_only(one["host"])]
+        if found and not public:
+            raise OSError(None, "the name leads to an internal address")
+        return public
+
+    async def close(self) -> None:
+        """Nothing is held."""
+        await self._inner.close()
