@@ -111,9 +111,15 @@ class Mounter(Protocol):
         ...
 
 
+OUTDATED = "store.outdated"  # the code of a publication that came so late that its content must be looked at again
+
+
 @runtime_checkable
 class Refresher(Protocol):
-    """A target from which content that no tag reaches is removed when it is old."""
+    """A target from which content that no tag reaches is removed when it is old.
+
+    Its `publish` raises a StoreError of the code OUTDATED when a root was staged more than `stale_after` ago.
+    """
 
     @property
     def stale_after(self) -> float:

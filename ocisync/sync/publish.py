@@ -10,7 +10,7 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import Inventory, Reconciler, Refresher, Stored
+from ocisync.content.protocols import OUTDATED, Inventory, Reconciler, Refresher, Stored
 from ocisync.errors import OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -67,6 +67,16 @@ async def _one_by_one(
 
 
 async def _publish(batch: list[Ready], copier: Copier) -> None:
+    """Publish; once more from the last look on when that was too long ago."""
+    try:
+        await _publish_in_time(batch, copier)
+    except StoreError as exc:
+        if exc.code != OUTDATED:
+            raise
+        await _publish_in_time(batch, copier)
+
+
+async def _publish_in_time(batch: list[Ready], copier: Copier) -> None:
     held = await _look_again(batch, copier)
     changed = {ready.planned.tag: ready.root for ready in batch if _is_to_publish(ready, held)}
     if changed:

@@ -8,10 +8,10 @@ import anyio
 import pytest
 
 from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ObjectStore
 from ocisync.errors import ConfigError
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import S3Store
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.sync.audit_gc import Collected
 from ocisync.wiring.collecting import Collection
@@ -21,7 +21,7 @@ from tests.servers.seaweed import Seaweed
 
 NAME = "team/app"
 GRACE = 1.0  # seconds: the resolution of S3's dates
-Store = DirectoryStore | S3Store
+Store = ObjectStore
 
 
 @pytest.fixture(params=KINDS)

@@ -11,7 +11,7 @@ from typing import Protocol, runtime_checkable
 
 from ocisync.content.checkpoints import reached
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import ObjectInfo
+from ocisync.content.protocols import OUTDATED, ObjectInfo
 from ocisync.errors import StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -48,7 +48,7 @@ class Publication:
     tags: Mapping[str, Digest]
     roots: Mapping[Digest, Root]
     here: dict[str, ObjectInfo] = field(default_factory=dict)  # by tag and by digest
-    begun: float = field(default_factory=time.time)  # seconds since the epoch
+    begun: float = field(default_factory=time.time)  # when what the tags need was seen to be there; since the epoch
 
     async def write_roots(self) -> None:
         """Look at what is there, and write the manifests under their digests where they are not."""
@@ -91,7 +91,8 @@ class Publication:
     async def _write_tag(self, tag: str) -> None:
         if not 0 <= time.time() - self.begun < self.shelf.options.stale_after:
             raise StoreError(
-                f"{self.name}:{tag} at {self.shelf.store}: it took too long since its content was looked at"
+                f"{self.name}:{tag} at {self.shelf.store}: too long ago its content was seen to be there; look again",
+                code=OUTDATED,
             )
         root = self.roots[self.tags[tag]]
         if self._points_at(tag, root):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from ocisync.content.checkpoints import reached
@@ -30,6 +31,7 @@ class StaticRepository:
         self._shelf = shelf
         self.name = name
         self._store = shelf.store
+        self._staged: dict[Digest, float] = {}  # roots, when each was staged; seconds since the epoch
 
     def __str__(self) -> str:
         return f"{self.name} at {self._store}"
@@ -95,6 +97,7 @@ class StaticRepository:
 
     async def stage(self, roots: Sequence[Descriptor]) -> None:
         """Write manifests under their digests, or make them young."""
+        self._staged.update(dict.fromkeys((desc.digest for desc in roots), time.time()))
         found = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in roots}
         await Publication(self._shelf, self.name, {}, found).write_roots()
 
@@ -111,7 +114,7 @@ class StaticRepository:
         await self._shelf.prepare()
         roots = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in tags.values()}
         pointers = {tag: desc.digest for tag, desc in tags.items()}
-        publication = Publication(self._shelf, self.name, pointers, roots)
+        publication = Publication(self._shelf, self.name, pointers, roots, begun=self._begun(roots))
         await publication.write_roots()
         await self._write_referrers(roots)
         await publication.write_tags()
@@ -139,6 +142,10 @@ class StaticRepository:
         """Remove content under its digest, be it manifest or blob."""
         keys = [key(self.name, digest) for digest in digests for key in (layout.manifest_key, layout.blob_key)]
         await self._store.delete(keys)
+
+    def _begun(self, roots: Iterable[Digest]) -> float:
+        now = time.time()
+        return min((self._staged.get(digest, now) for digest in roots), default=now)
 
     async def _write_referrers(self, roots: Mapping[Digest, Root]) -> None:
         """See that every manifest of the repository has a list of referrers."""

@@ -1,0 +1,183 @@
+"""Garbage collection beside writers, and writers of many processes. `make prove` runs the same for longer."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import pytest
+
+from ocisync.content.protocols import ObjectStore
+from ocisync.errors import ConfigError
+from ocisync.spec.descriptor import Descriptor
+from ocisync.stores.static import layout
+from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.repository import StaticRepository
+from ocisync.stores.static.target import StaticRegistry
+from ocisync.sync.audit_reconcile import reconcile
+from ocisync.sync.audit_verify import Depth, verify
+from ocisync.wiring.collecting import Collection
+from tests.contract.graphs import make_image, push_image
+from tests.integration.registry_writer import NAME, VARIANTS, bring, missing, opened, variant
+from tests.integration.static_targets import KINDS, Kind, put, read_json
+from tests.integration.test_gc import gc, grow_old
+from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Seaweed
+
+ROOT = Path(__file__).parents[2]
+
+
+def new_place(kind: Kind, folder: Path, s3: Seaweed) -> dict[str, object]:
+    """Where writers of other processes find a new registry."""
+    if kind == "directory":
+        return {"path": str(folder / "registry")}
+    keys = {"access_key": ACCESS_KEY, "secret_key": SECRET_KEY, "region": REGION, "path_style": True}
+    return {"bucket": s3.bucket().name, "endpoint": s3.endpoint, **keys}
+
+
+@contextmanager
+def writers(count: int, asked: Mapping[str, object]) -> Iterator[Sequence["subprocess.Popen[bytes]"]]:
+    """So many processes."""
+    command = [sys.executable, "-m", "tests.integration.registry_writer"]
+    running = [
+        subprocess.Popen([*command, json.dumps({**asked, "writer": number})], cwd=ROOT, stdout=subprocess.DEVNULL)
+        for number in range(count)
+    ]
+    try:
+        yield running
+    finally:
+        for process in running:
+            process.kill()
+            process.wait()
+
+
+async def prove_tags(where: dict[str, object], conditional: bool, processes: int, tags: int) -> None:
+    """Writers of many processes publish into one repository: its list has every tag, in lexical order."""
+    with writers(processes, {"where": where, "tags": tags, "conditional": conditional}) as running:
+        codes = [await anyio.to_thread.run_sync(process.wait, 600) for process in running]
+    assert codes == [0] * processes
+    async with opened(where) as store:
+        wanted = sorted(f"w{writer}-{number:03}" for writer in range(processes) for number in range(tags))
+        assert await read_json(store, layout.tags_key(NAME)) == {"name": NAME, "tags": wanted}
+        await put(store, layout.tags_key(NAME), layout.tags_list_body(NAME, ["only-mine"]))
+        await reconcile(StaticRegistry(store).audit())
+        assert await read_json(store, layout.tags_key(NAME)) == {"name": NAME, "tags": wanted}
+        assert (await verify(StaticRegistry(store).audit(), Depth())).ok
+
+
+async def prove_collection(
+    where: dict[str, object], processes: int, turns: int, grace: float, tmp_path: Path
+) -> tuple[int, int]:
+    """Collect again and again while writers move tags among images they share; (collections, objects removed)."""
+    asked = {"where": where, "turns": turns, "grace": grace}
+    rounds = removed = 0
+    with writers(processes, asked) as running:
+        async with opened(where) as store:
+            while any(process.poll() is None for process in running):
+                audit = StaticRegistry(store, options=StaticOptions(grace=grace)).audit()
+                try:
+                    _, done = await Collection(audit, "out", grace, 1.0, tmp_path / "journal.jsonl").run()
+                except ConfigError:
+                    continue
+                assert not done.failures, done.failures
+                rounds, removed = rounds + 1, removed + done.removed
+        assert [process.wait() for process in running] == [0] * processes
+    async with opened(where) as store:
+        report = await verify(StaticRegistry(store).audit(), Depth(deep=True))
+        assert report.ok, report.as_json()
+        await grow_old(store, grace)
+        await gc(store, tmp_path, grace)
+        await _check_nothing_left(store)
+    return rounds, removed
+
+
+async def _check_nothing_left(store: ObjectStore) -> None:
+    repository = StaticRegistry(store).repository(NAME)
+    roots = {(await repository.resolve(tag)).digest for tag in await repository.tags()}
+    kept = [image for number in range(VARIANTS) if (image := variant(0, number)).desc.digest in roots]
+    wanted = {desc.digest for image in kept for desc in (image.desc, *(desc for desc, _ in image.blobs))}
+    assert set((await repository.stored()).sizes) == wanted
+
+
+@pytest.mark.parametrize("conditional", [True, False], ids=["conditional", "unconditional"])
+async def test_eight_processes_publish_into_one_repository(conditional: bool, tmp_path: Path, s3: Seaweed) -> None:
+    await prove_tags(new_place("s3", tmp_path, s3), conditional, 8, 4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_collecting_beside_running_writers(kind: Kind, tmp_path: Path, s3: Seaweed) -> None:
+    rounds, _ = await prove_collection(new_place(kind, tmp_path, s3), 4, 8, 2.0, tmp_path)
+    assert rounds > 1
+
+
+class Paused(StaticRepository):
+    """A writer that is stopped at one point of its publication, and goes on when the world has changed."""
+
+    at = ""
+    meanwhile: Callable[[], Awaitable[object]]
+
+    async def _pause(self, point: str) -> None:
+        if point == self.at:
+            self.at = ""
+            await self.meanwhile()
+
+    async def stage(self, roots: Sequence[Descriptor]) -> None:
+        await self._pause("before its root lies there")
+        await super().stage(roots)
+        await self._pause("when its root lies there")
+
+    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
+        await self._pause("after its last look")
+        await super().publish(tags)
+
+
+@pytest.mark.parametrize("point", ["before its root lies there", "when its root lies there", "after its last look"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_paused_writer_publishes_nothing_that_lacks_a_blob(
+    kind: Kind, point: str, tmp_path: Path, s3: Seaweed
+) -> None:
+    """Its existence checks found old blobs; it sleeps for longer than the grace period while gc takes them."""
+    async with opened(new_place(kind, tmp_path, s3)) as store:
+        image, grace = make_image("reused", layers=3), 1.0
+        await push_image(StaticRegistry(store).repository(NAME), image)
+        await grow_old(store, grace)
+        target = StaticRegistry(store, options=StaticOptions(grace=grace)).repository(NAME)
+        paused = Paused(target._shelf, NAME)
+        paused.at, removed = point, []
+
+        async def meanwhile() -> None:
+            await grow_old(store, grace)
+            removed.append((await gc(store, tmp_path, grace)).removed)
+
+        paused.meanwhile = meanwhile
+        report = await bring(paused, "tag", image)
+        assert report.ok, report
+        assert removed == [len(image.blobs) + (point != "before its root lies there")]
+        assert await missing(target, image) == []
+        assert (await target.resolve("tag")).digest == image.desc.digest
+        assert (await verify(StaticRegistry(store).audit(), Depth(deep=True))).ok
+
+
+async def test_what_is_reused_is_made_young(tmp_path: Path) -> None:
+    """Older than half the grace period, and not yet older than all of it."""
+    store = DirectoryStore(tmp_path / "registry", fsync=False)
+    image = make_image("reused")
+    repository = StaticRegistry(store, options=StaticOptions(grace=1000.0)).repository(NAME)
+    await push_image(repository, image)
+    (old, _), (young, _), *_ = image.blobs
+    _age(store, layout.blob_key(NAME, old.digest), 600)
+    _age(store, layout.blob_key(NAME, young.digest), 400)
+    before = (await repository.stored()).modified
+    assert (await bring(repository, "tag", image)).ok
+    after = (await repository.stored()).modified
+    assert after[old.digest] > before[old.digest] + 500
+    assert after[young.digest] == before[young.digest]
+
+
+def _age(store: DirectoryStore, key: str, seconds: float) -> None:
+    os.utime(store.root / key, (time.time() - seconds,) * 2)
