@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|({_TOKEN}|[^\s",]+))\s*', re.ASCII)
+_PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))\s*', re.ASCII)
 _SCHEME = re.compile(rf"\s*({_TOKEN})(?:\s+|$|(?=,))", re.ASCII)
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*\s*(?=,|$)", re.ASCII)
 _MAX = 16 * 1024  # characters
@@ -57,8 +57,6 @@ def _parse(text: str) -> list[Challenge]:
 
 
 def _after_token68(text: str, at: int) -> int:
-    if _PARAMETER.match(text, at):
-        return at
     match = _TOKEN68.match(text, at)
     return match.end() if match else at
 
