@@ -1,6 +1,7 @@
 """Named points at which a test can kill the process, to show that every half-way state is harmless.
 
-`OCISYNC_KILL_AT=name` kills at the first time a point is reached, `name@N` at the N-th. Without the variable nothing happens.
+`OCISYNC_KILL_AT=name` kills at the first time a point is reached, `name@N` at the N-th. Without the variable nothing
+happens.
 """
 
 from __future__ import annotations

@@ -161,12 +161,16 @@ _ANSWERS: dict[Kind, Answer] = {
 
 def _manifest_headers(endpoint: Endpoint, facts: ManifestFacts) -> dict[str, str]:
     dated = {"Last-Modified": formatdate(facts.modified, usegmt=True)} if facts.modified else {}
-    return COMMON | dated | {
-        "Content-Type": facts.media_type,
-        "Docker-Content-Digest": facts.digest,
-        "ETag": etag_of(facts.digest),
-        "Cache-Control": layout.IMMUTABLE if endpoint.is_immutable else layout.NO_CACHE,
-    }
+    return (
+        COMMON
+        | dated
+        | {
+            "Content-Type": facts.media_type,
+            "Docker-Content-Digest": facts.digest,
+            "ETag": etag_of(facts.digest),
+            "Cache-Control": layout.IMMUTABLE if endpoint.is_immutable else layout.NO_CACHE,
+        }
+    )
 
 
 def _failed() -> web.Response:

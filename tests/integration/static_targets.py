@@ -1,7 +1,7 @@
 """What tests of whole static registries share: a store of each kind, artifacts with a subject, and looking at bytes."""
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -114,6 +114,6 @@ class Counted:
         self.calls.append(f"put {key}")
         return await self.store.put(key, opener, headers, size=size, digest=digest, if_match=if_match)
 
-    async def delete(self, keys: "list[str]") -> None:
+    async def delete(self, keys: Sequence[str]) -> None:
         self.calls.append(f"delete {len(keys)}")
         await self.store.delete(keys)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from aiohttp import web
 
 from ocisync.content.memory import bytes_opener
 from ocisync.errors import AuthError, NetworkError, RedirectRefused, TlsError, UnsupportedManifest
@@ -20,6 +21,7 @@ from tests.integration.registries import BLOB, BLOB_PATH, LAYER, NAME, QUICK, bl
 from tests.servers import faults, images
 from tests.servers.docker_registry import PASSWORD, USERNAME, DockerRegistry, docker_registry
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
+from tests.servers.loop import serve_app
 from tests.servers.tls import Certificate, make_certificate
 from tests.servers.tokens import TokenServer, token_server
 
@@ -345,3 +347,23 @@ async def test_fault_14_a_foreign_layer_is_never_asked_for_elsewhere(basic: Dock
 async def test_options_never_show_their_secrets() -> None:
     shown = repr(RegistryOptions(username="me", password="s3cr3t", identity_token="t0ken", headers={"X": "h1dden"}))
     assert not [secret for secret in ("s3cr3t", "t0ken", "h1dden") if secret in shown]
+
+
+async def test_an_identity_token_is_posted_for_a_token(registry_proxy: FaultProxy) -> None:
+    forms: list[dict[str, str]] = []
+
+    async def answer(request: web.Request) -> web.Response:
+        forms.append({name: str(value) for name, value in (await request.post()).items()})
+        return web.json_response({"access_token": "fresh", "expires_in": 300})
+
+    app = web.Application()
+    app.router.add_post("/token", answer)
+    with serve_app(app) as url:
+        challenge = {"WWW-Authenticate": f'Bearer realm="{url}/token",service="tests"'}
+        registry_proxy.on("GET", "/tags/list", faults.Reply(401, challenge), times=1)
+        registry_proxy.on("GET", "/tags/list", faults.Reply(200, body=b'{"tags": ["1"]}'))
+        async with repository_at(registry_proxy.host, replace(QUICK, identity_token="r3fr3sh")) as repository:
+            assert await repository.tags() == ["1"]
+    assert [one.headers.get("authorization") for one in registry_proxy.requests] == [None, "Bearer fresh"]
+    assert [form["refresh_token"] for form in forms] == ["r3fr3sh"]
+    assert [form["scope"] for form in forms] == [f"repository:{NAME}:pull"]

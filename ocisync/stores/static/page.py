@@ -1,4 +1,4 @@
-"""A page to browse the registry: one HTML file at the root of a host, which reads the registry's own lists and manifests.
+"""A page to browse the registry: one HTML file at a host's root, which reads the registry's own lists and manifests.
 
 It costs one look per process, and one write when it changes; nothing in it is derived from images. All texts of images
 become text nodes in the browser, and its policy lets no other script or style run.

@@ -277,7 +277,10 @@ def test_each_mistake_has_one_line(text: str, told: str) -> None:
         ("{path: x}", "a target needs a type. Add `type: static`"),
         ("{type: S3}", 'unknown type "S3": did you mean "s3"?'),
         ("{type: static, path: x, bucket: y}", 'targets.t.bucket: unknown key "bucket". Known here: '),
-        ("{type: static, path: x, keep: {}}", "targets.t.keep: it would remove every tag. Add newest, newer_than or tags"),
+        (
+            "{type: static, path: x, keep: {}}",
+            "targets.t.keep: it would remove every tag. Add newest, newer_than or tags",
+        ),
         ("{type: s3, bucket: b, part_size: 1MiB}", "targets.t.part_size: 1MiB is out of range. Write at least 5MiB"),
         ("{type: s3, bucket: b, s3ForcePathStyle: true}", 'did you mean "path_style"?'),
         ("{type: s3, bucket: b, prefix: a//b}", "targets.t.prefix: 'a//b' is not a folder in a bucket"),
