@@ -131,8 +131,10 @@ POINTS = {
     "complete.after": 1,
     "manifest.child": 2,
     "manifest.digest": 2,
+    "referrers": 4,
     "tag": 2,
     "tags_list": 2,
+    "catalog": 2,
     "ledger": 3,
     "archive.move": 3,
 }

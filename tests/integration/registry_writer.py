@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import anyio
@@ -30,7 +31,6 @@ from ocisync.sync.stores import Tools
 from tests.contract.graphs import Image, make_image, publish_image
 
 NAME = "shared"
-VARIANTS = 3  # images among which a tag moves: what one turn leaves behind, a later one uses again
 
 
 @asynccontextmanager
@@ -69,9 +69,17 @@ async def bring(target: StaticRepository, tag: str, image: Image) -> JobReport:
     return await run_job(job, Tools(OneTarget(source, target)))
 
 
-def variant(writer: int, turn: int) -> Image:
-    """An image of which other writers have a part too."""
-    return make_image(f"variant {(writer + turn) % VARIANTS}", layers=2)
+@dataclass(frozen=True, slots=True)
+class Moves:
+    """A tag that moves among images which all writers share: what one turn leaves behind, a later one uses again."""
+
+    turns: int
+    variants: int
+    grace: float  # seconds
+
+    def image(self, writer: int, turn: int) -> Image:
+        """What the writer's tag points at."""
+        return make_image(f"variant {(writer + turn) % self.variants}", layers=2)
 
 
 async def missing(target: StaticRepository, image: Image) -> list[str]:
@@ -87,21 +95,19 @@ async def write_tags(store: ObjectStore, writer: int, count: int) -> None:
         await publish_image(repository, make_image(f"{writer}", layers=1), f"w{writer}-{number:03}")
 
 
-async def move_tag(store: ObjectStore, writer: int, turns: int, grace: float) -> int:
-    """One tag among the variants; how often its image lacked something."""
-    lost = 0
-    for turn in range(turns):
-        repository = StaticRegistry(store, options=StaticOptions(grace=grace)).repository(NAME)
-        if turn and await _is_published(repository, writer, turn - 1):
-            lost += bool(await missing(repository, variant(writer, turn - 1)))
-        report = await bring(repository, f"w{writer}", variant(writer, turn))
+async def move_tag(store: ObjectStore, writer: int, moves: Moves) -> int:
+    """Move it, each turn in a mirror of its own; how often a published image lacked something."""
+    lost, published = 0, None
+    for turn in range(moves.turns):
+        repository = StaticRegistry(store, options=StaticOptions(grace=moves.grace)).repository(NAME)
+        if published is not None:
+            lost += bool(await missing(repository, published))
+        image = moves.image(writer, turn)
+        report = await bring(repository, f"w{writer}", image)
         if report.ok:
-            lost += bool(await missing(repository, variant(writer, turn)))
+            published = image
+            lost += bool(await missing(repository, image))
     return lost
-
-
-async def _is_published(repository: StaticRepository, writer: int, turn: int) -> bool:
-    return bool((await repository.resolve(f"w{writer}")).digest == variant(writer, turn).desc.digest)
 
 
 async def main(asked: dict[str, object]) -> int:
@@ -112,7 +118,8 @@ async def main(asked: dict[str, object]) -> int:
         if "tags" in asked:
             await write_tags(store, writer, int(str(asked["tags"])))
             return 0
-        return await move_tag(store, writer, int(str(asked["turns"])), float(str(asked["grace"])))
+        moves = Moves(int(str(asked["turns"])), int(str(asked["variants"])), float(str(asked["grace"])))
+        return await move_tag(store, writer, moves)
 
 
 if __name__ == "__main__":

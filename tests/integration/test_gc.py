@@ -12,10 +12,12 @@ from ocisync.content.protocols import ObjectStore
 from ocisync.errors import ConfigError
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.s3 import open_s3
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.sync.audit_gc import Collected
 from ocisync.wiring.collecting import Collection
 from tests.contract.graphs import Image, make_image, make_index, publish_image, push_image
+from tests.contract.test_s3 import options_for
 from tests.integration.static_targets import KINDS, Kind, keys, make_artifact, open_store, put, read, read_json
 from tests.servers.seaweed import Seaweed
 
@@ -232,3 +234,15 @@ async def test_a_plan_that_is_not_whole_is_refused(tmp_path: Path, cut: str) -> 
     with pytest.raises(ConfigError):
         await collecting.apply(file)
     assert await content_keys(store) == before
+
+
+async def test_uploads_that_nobody_ended_are_aborted(tmp_path: Path, s3: Seaweed) -> None:
+    bucket = s3.bucket()
+    async with open_s3(options_for(bucket)) as store:
+        key = layout.blob_key(NAME, make_image("x").desc.digest)
+        bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
+        assert (await gc(store, tmp_path, grace=3600)).uploads == 0
+        assert bucket.uploads() == [key]
+        await grow_old(store)
+        assert (await gc(store, tmp_path)).uploads == 1
+    assert bucket.uploads() == []

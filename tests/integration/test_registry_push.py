@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 import anyio
 import pytest
@@ -22,6 +23,7 @@ from ocisync.errors import (
 from ocisync.spec.descriptor import Descriptor, describe
 from ocisync.spec.digest import Digest
 from ocisync.stores.registry.client import open_registries
+from tests.contract.graphs import CountingOpener
 from tests.integration.registries import (
     BLOB,
     BLOB_PATH,
@@ -125,8 +127,9 @@ async def test_fault_05_a_slow_source_is_no_stall(registry: DockerRegistry) -> N
     async def slow() -> AsyncIterator[ByteStream]:
         async def chunks() -> AsyncIterator[bytes]:
             yield BLOB[:1_000_000]
+            yield BLOB[1_000_000:2_000_000]
             await anyio.sleep(1.5)
-            yield BLOB[1_000_000:]
+            yield BLOB[2_000_000:]
 
         yield chunks()
 
@@ -187,6 +190,17 @@ async def test_fault_20_a_source_that_breaks_is_not_the_registrys_fault(registry
             await repository.push(LAYER, absent)
     assert len(registry_proxy.seen("POST", UPLOADS)) == 1
     assert len(registry_proxy.seen("DELETE", UPLOADS)) == 1
+
+
+async def test_fault_20_a_source_that_breaks_half_way_is_not_taken_for_a_lost_session(
+    registry_proxy: FaultProxy,
+) -> None:
+    opener = CountingOpener(BLOB, fail_after=1_000_000, error=NotFound("the source lost it"))
+    async with repository_at(registry_proxy.host) as repository:
+        with pytest.raises(NotFound, match="the source lost it"):
+            await repository.push(LAYER, opener)
+        assert not await repository.exists(LAYER)
+    assert (opener.opened, opener.still_open) == (1, 0)
 
 
 @pytest.mark.parametrize("digest", ["sha256:../../x", "sha256:abc", "SHA256:" + "a" * 64, "md5:" + "a" * 32, ""])
@@ -337,3 +351,22 @@ async def test_a_copy_within_one_host_with_few_places_ends(registry: DockerRegis
                     group.start_soon(target.push, desc, lambda desc=desc: source.open(desc))
         for body in bodies:
             assert await target.exists(blob_desc(body))
+
+
+async def test_no_more_uploads_at_a_time_than_places(registry: DockerRegistry) -> None:
+    bodies = [images.noise(300_000, str(number)) for number in range(8)]
+    openers = {body: CountingOpener(body) for body in bodies}
+    most = 0
+
+    @asynccontextmanager
+    async def counted(body: bytes) -> AsyncIterator[ByteStream]:
+        nonlocal most
+        async with openers[body]() as stream:
+            most = max(most, sum(one.still_open for one in openers.values()))
+            yield stream
+
+    options = replace(QUICK, concurrency=2)
+    async with repository_at(registry.host, options) as repository, anyio.create_task_group() as group:
+        for body in bodies:
+            group.start_soon(repository.push, blob_desc(body), partial(counted, body))
+    assert most == 2

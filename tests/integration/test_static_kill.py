@@ -17,7 +17,7 @@ from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 MIB = 1024 * 1024
 ROOT = Path(__file__).parents[2]
 OLD, NEW = (make_index(make_image(f"{note} amd64"), make_image(f"{note} arm64")) for note in ("old", "new"))
-COMMON = ["manifest.child", "manifest.child@2", "manifest.digest", "tag", "tag@2", "tags_list"]
+COMMON = ["manifest.child", "manifest.child@2", "manifest.digest", "referrers@2", "tag", "tag@2", "tags_list"]
 PARTS = ["part", "part@3", "complete.before", "complete.after"]
 
 

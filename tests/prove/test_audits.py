@@ -14,11 +14,16 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.referrers import referrers_body
 from ocisync.stores.static import layout
 from tests.contract.graphs import described
+from tests.integration.registry_writer import Moves
 from tests.integration.static_targets import KINDS, Kind
 from tests.integration.test_gc_writers import new_place, prove_collection, prove_tags
 from tests.servers.seaweed import Seaweed
 
 pytestmark = pytest.mark.prove
+MOVES: dict[Kind, Moves] = {
+    "directory": Moves(turns=60, variants=16, grace=0.3),
+    "s3": Moves(turns=60, variants=40, grace=3.0),
+}
 MIB = 1 << 20
 RUNS, TAGS = 20, 50
 ROOT = Path(__file__).parents[2]
@@ -35,7 +40,7 @@ async def test_400_tags_by_8_processes_20_times(conditional: bool, tmp_path: Pat
 async def test_collecting_beside_4_writers_50_times(kind: Kind, tmp_path: Path, s3: Seaweed) -> None:
     rounds = removed = 0
     for number in range(50):
-        found = await prove_collection(new_place(kind, tmp_path / str(number), s3), 4, 12, 2.0, tmp_path)
+        found = await prove_collection(new_place(kind, tmp_path / str(number), s3), 4, MOVES[kind], tmp_path)
         rounds, removed = rounds + found[0], removed + found[1]
     print(f"{kind}: {rounds} collections beside writers removed {removed} objects")  # noqa: T201 (the figure)
     assert removed > 0
