@@ -108,11 +108,20 @@ async def test_fault_05_a_lost_reply_is_looked_for_and_nothing_sent_twice(
 
 async def test_fault_05_a_registry_that_stops_reading_is_noticed(registry_proxy: FaultProxy) -> None:
     registry_proxy.on("PUT", UPLOADS, faults.Call(lambda path: registry_proxy_waits()))
-    big = images.noise(30_000_000, "big")
+    more_than_any_buffer = Descriptor(LAYER.media_type, LAYER.digest, 1 << 40)
+
+    @asynccontextmanager
+    async def endless() -> AsyncIterator[ByteStream]:
+        async def chunks() -> AsyncIterator[bytes]:
+            while True:
+                yield BLOB
+
+        yield chunks()
+
     options = replace(QUICK, idle_timeout=0.3, retries=0)
     async with repository_at(registry_proxy.host, options) as repository:
         with anyio.fail_after(20), pytest.raises(Stalled):
-            await repository.push(blob_desc(big), bytes_opener(big))
+            await repository.push(more_than_any_buffer, endless)
 
 
 def registry_proxy_waits() -> None:

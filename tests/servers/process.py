@@ -93,9 +93,9 @@ class Child:
 
 
 @contextmanager
-def running(command: Sequence[str | Path], folder: Path) -> Iterator[Child]:
+def running(command: Sequence[str | Path], folder: Path, env: Mapping[str, str] | None = None) -> Iterator[Child]:
     """A child process with nothing worth keeping, so it is killed at the block's end."""
-    child = Child(command, folder)
+    child = Child(command, folder, env)
     try:
         yield child
     finally:

@@ -1,6 +1,7 @@
 """SeaweedFS as a child process: a real S3 server, and a front that shows a bucket at its root."""
 
 import json
+import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -20,6 +21,7 @@ from .process import free_port, running
 
 ACCESS_KEY, SECRET_KEY = "test-access", "test-secret"
 REGION = "us-east-1"
+_ONE_VOLUME_A_BUCKET = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # seven is its default, and a run makes many buckets
 _PARTS = ("master", "volume", "filer", "s3")
 _NUMBERS = count(1)
 _SESSION = web.AppKey("session", ClientSession)
@@ -105,7 +107,8 @@ def seaweed(folder: Path, **options: object) -> Iterator[Seaweed]:
     identities = folder / "s3.json"
     identities.write_text(json.dumps({"identities": [_admin(), _anonymous()]}))
     endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    with running(_command(folder, identities, {**ports, **options}), folder) as child:
+    env = os.environ | _ONE_VOLUME_A_BUCKET
+    with running(_command(folder, identities, {**ports, **options}), folder, env) as child:
         child.wait_until(lambda: _ready(endpoint), "SeaweedFS to store an object", 60)
         yield Seaweed(endpoint, _client(endpoint))
 
@@ -122,7 +125,7 @@ def _command(folder: Path, identities: Path, ports: Mapping[str, object]) -> lis
         **ports,
     }
     quiet = {"master.telemetry": "false", "s3.port.iceberg": 0, "s3.port.lance": 0, "s3.iam": "false"}
-    small = {"master.volumeSizeLimitMB": 64, "volume.max": 2000, "volume.preStopSeconds": 0}
+    small = {"master.volumeSizeLimitMB": 64, "volume.max": 10_000, "volume.preStopSeconds": 0}
     given = options | quiet | small
     return [weed, "-logtostderr=true", "server", "-s3", *(f"-{name}={value}" for name, value in given.items())]
 
