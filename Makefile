@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
+# Test processes; most tests wait for servers, so three suit two cores. JOBS=0 runs them in pytest's own process.
+JOBS ?= 3
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--group pyproject.toml:build pyproject.toml
 
@@ -10,7 +12,7 @@ LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header 
 help:
 	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
 	@echo "make run [ARGS=…]        the daemon: ocisync run"
-	@echo "make test [ARGS=…]       check, then every test (ARGS go to pytest)"
+	@echo "make test [ARGS=…]       check, then every test (ARGS go to pytest; JOBS=0: in one process)"
 	@echo "make check               ruff, mypy --strict, import-linter"
 	@echo "make prove [ARGS=…]      the long proofs"
 	@echo "make bench [ARGS=…]      measure beside other tools: ARGS=--tiny, ARGS=\"many typical --work DIR\""
@@ -31,7 +33,7 @@ check: dev
 	$(BIN)/lint-imports --no-cache
 
 test: check debian
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/python tools/faults.py
 
 prove: dev debian
