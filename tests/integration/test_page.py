@@ -29,11 +29,20 @@ RTL = "\u202egpj.exe\u0007"
 
 
 @pytest.fixture(scope="module")
-async def tab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tab]:
+async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tab]:
     if PROGRAM is None:
         pytest.skip(MISSING)
     async with browser_tab(tmp_path_factory.mktemp("chromium")) as tab:
         yield tab
+
+
+@pytest.fixture
+async def tab(browser: Tab) -> Tab:
+    """The browser's tab, with nothing left of the test before, whose page may still have asked its server."""
+    await browser.open("about:blank")
+    await browser.until("location.href === 'about:blank'")
+    browser.errors.clear()
+    return browser
 
 
 def image(platform: dict[str, object], extra: dict[str, object], layers: int = 2) -> list[Descriptor]:
@@ -125,7 +134,6 @@ async def texts(tab: Tab, selector: str) -> list[str]:
 
 
 async def test_a_person_finds_an_image_and_how_to_pull_it(tab: Tab, site: str) -> None:
-    tab.errors.clear()
     await tab.show(1000, 1600)
     await tab.open(site)
     await tab.until("document.querySelectorAll('.chip').length === 5")
@@ -215,7 +223,6 @@ async def test_texts_of_images_never_become_markup(tab: Tab, tmp_path: Path) -> 
         await put(store, layout.CATALOG_KEY, json.dumps({"repositories": hostile}).encode())
         await put(store, layout.tags_key("team/web"), json.dumps({"tags": ["1.0", BAD, "../x", 7, "a b"]}).encode())
         await publish_page(store)
-        tab.errors.clear()
         await tab.show(1000, 2000)
         for view in ("#/", "#/team/web", "#/team/web:1.0", f"#/{BAD}", f"#/team/web:{BAD}"):
             await tab.open(f"{url}/{view.replace(' ', '%20').replace(chr(34), '%22')}")
