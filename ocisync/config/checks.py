@@ -178,6 +178,15 @@ def _signatures(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "drop_signatures"), "signatures are only dropped by a conversion. Add `format`, or remove it"
 
 
+def _timing(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    if "schedule" in entry:
+        for key in ("interval", "jitter"):
+            if key in entry:
+                yield (*path, key), f"`schedule` says when the rule runs. Remove `{key}`, or remove `schedule`"
+    elif "time_zone" in entry:
+        yield (*path, "time_zone"), "it only matters to a `schedule`. Add one, or remove it"
+
+
 def _one_tag(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
     source = entry.get("source")
     if isinstance(source, str) and entry.get("tags"):
@@ -225,5 +234,6 @@ _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], s
     (_compression, "drop"),
     (_incomplete, "drop"),
     (_one_tag, "sync"),
+    (_timing, "sync"),
     (_signatures, "sync"),
 )

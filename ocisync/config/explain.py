@@ -34,8 +34,9 @@ SECRET_KEYS = frozenset(
 FOREIGN_NAMES = {
     "creds": "registries", "credentials": "registries", "user": "username", "pass": "password",
     "reqPerSec": "requests_per_second", "reqConcurrent": "concurrency", "tls_verify": "insecure_skip_verify",
-    "url": "endpoint", "s3ForcePathStyle": "path_style", "period": "interval", "schedule": "interval", "from": "source",
-    "to": "target", "folder": "path", "dir": "path", "targets": "target", "include": "allow", "exclude": "deny",
+    "url": "endpoint", "s3ForcePathStyle": "path_style", "period": "interval", "cron": "schedule",
+    "timezone": "time_zone", "tz": "time_zone", "from": "source", "to": "target", "folder": "path", "dir": "path",
+    "targets": "target", "include": "allow", "exclude": "deny",
 }  # fmt: skip
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "registries": Registry, "defaults": RegistryDefaults, "drop": DropRule, "sync": SyncRule, "daemon": Daemon,

@@ -7,10 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import tzinfo
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationInfo, WithJsonSchema
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    SecretStr,
+    ValidationInfo,
+    WithJsonSchema,
+)
 
 from ocisync.config.context import Context, describe, resolve_secret
 from ocisync.config.grammar import (
@@ -35,6 +45,7 @@ from ocisync.config.units import (
     parse_size,
 )
 from ocisync.errors import InvalidName
+from ocisync.spec.cron import parse_cron, parse_zone
 from ocisync.spec.platform import Platform, parse_platform
 from ocisync.spec.reference import ImageName, parse_host, parse_name
 
@@ -189,6 +200,10 @@ Retention = Annotated[
     float,
     _duration(parse_retention),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": FOREVER}]}),
+]
+CronFields = Annotated[str, _text("a cron expression in quotes", parse_cron), _schema("string", minLength=1)]
+TimeZone = Annotated[
+    tzinfo, _text("a time zone's name", parse_zone), PlainSerializer(str), _schema("string", minLength=1)
 ]
 Size = Annotated[
     int,

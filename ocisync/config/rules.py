@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import UTC
 from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
 
 from ocisync.config.kinds import (
+    CronFields,
     Duration,
     FolderPath,
     Items,
@@ -20,8 +22,10 @@ from ocisync.config.kinds import (
     Source,
     TargetReference,
     Targets,
+    TimeZone,
 )
 from ocisync.config.units import SECONDS
+from ocisync.spec.cron import Cron
 
 
 class Incomplete(Section):
@@ -128,10 +132,24 @@ class SyncRule(Section):
     jitter: float = Field(
         0.1, ge=0, le=1, description="The share of `interval` by which a start is moved at random, so rules spread out."
     )
+    schedule: CronFields | None = Field(
+        None,
+        description='When to run, in place of `interval`: five fields as in crontab, such as "30 3 * * *", or @daily.',
+    )
+    time_zone: TimeZone = Field(
+        default_factory=lambda: UTC,
+        description="The zone whose clocks `schedule` follows.",
+        json_schema_extra={"default": "UTC"},
+    )
     recheck: Duration = Field(
         86400.0,
         description="How long a verified image is trusted to be whole before all of it is looked up again.",
     )
+
+    @property
+    def cron(self) -> Cron | None:
+        """When it runs by the calendar, where it does."""
+        return Cron(self.schedule, self.time_zone) if self.schedule else None
 
     @property
     def places(self) -> tuple[TargetReference, ...]:

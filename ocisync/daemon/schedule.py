@@ -5,6 +5,8 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from ocisync.daemon.rules import RuleStatus
+from ocisync.spec.cron import Cron
 from ocisync.sync.job import Job
 
 FIRST_WAIT = 15.0  # seconds; the ceiling after the first failure, doubled by each further one
@@ -14,13 +16,38 @@ SHORTEST_WAIT = 5.0  # seconds; never again sooner, but for shorter intervals
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """A rule, its jobs, and how often they run."""
+    """A rule, its jobs, and when they run."""
 
     rule: str
     jobs: tuple[Job, ...]
-    interval: float  # seconds from the end of one run to the start of the next
+    interval: float  # seconds from the end of one run to the start of the next; not looked at with a `cron`
     jitter: float = 0.1  # the part of the interval by which a wait may be shorter or longer
     enabled: bool = True
+    cron: Cron | None = None
+
+    def gap(self, now: float) -> float:
+        """Seconds between two runs when all goes well; by the calendar, between the next two."""
+        if self.cron is None:
+            return self.interval
+        following = self.cron.next_after(now)
+        return self.cron.next_after(following) - following
+
+
+def first_wait(schedule: Schedule, status: RuleStatus, now: float) -> float:
+    """Seconds until a rule runs after a start, on the wall clock of `now`.
+
+    By the calendar: at once when a time has passed since the last run ended, or a run was cut short; a rule that never
+    ran waits for its time. By an interval: what was recorded holds, but never longer than an interval, because the
+    clock may have been set since.
+    """
+    recorded = 0.0 if status.next_due is None else max(0.0, status.next_due - now)
+    if schedule.cron is None:
+        return min(recorded, schedule.interval * (1 + schedule.jitter))
+    finished = max(status.last_success or 0.0, status.last_failure or 0.0)
+    if (status.last_started or 0.0) > finished:
+        return 0.0
+    wait = max(0.0, schedule.cron.next_after(min(finished or now, now)) - now)
+    return min(wait, recorded) if status.failures and status.next_due is not None else wait
 
 
 def next_due(

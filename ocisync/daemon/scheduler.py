@@ -1,4 +1,4 @@
-"""Runs each rule when it is due: at the start, then by its interval, sooner after failures and when triggered."""
+"""Runs each rule when it is due: by its interval or the calendar, sooner after failures and when triggered."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ import structlog
 from ocisync.daemon.clock import Clock, SystemClock
 from ocisync.daemon.queue import STOPPED, JobQueue
 from ocisync.daemon.rules import RuleRecords, RuleStatus
-from ocisync.daemon.schedule import Schedule, next_due
+from ocisync.daemon.schedule import Schedule, first_wait, next_due
 from ocisync.errors import OcisyncError
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
 
+_LOOK = 60.0  # seconds; who waits for a time of day looks so often whether the clock was set
 _LANES = 32  # jobs of one rule that wait or run at a time; the rest are not in memory twice
 
 log = structlog.get_logger(__name__)
@@ -29,6 +30,7 @@ class _Rule:
     schedule: Schedule
     status: RuleStatus | None = None  # None: not looked up yet
     due: float = 0.0
+    wall_due: float | None = None  # in place of `due`, for the calendar: seconds since the epoch
     is_running: bool = False
     is_wanted: bool = False  # triggered since its last start
 
@@ -100,6 +102,7 @@ class Scheduler:
             while True:
                 changed = self._changed
                 await self._look_up()
+                self._follow_clock()
                 for rule in self._due():
                     rule.is_running = True
                     rule.is_wanted = False
@@ -110,7 +113,8 @@ class Scheduler:
         for name, rule in list(self._rules.items()):
             if rule.status is None:
                 rule.status = await self._recorded(name)
-                rule.due = rule.due if rule.is_wanted else self._first_due(rule.schedule, rule.status)
+                if not rule.is_wanted:
+                    self._wait_for(rule, first_wait(rule.schedule, rule.status, self._clock.wall()))
 
     async def _recorded(self, name: str) -> RuleStatus:
         try:
@@ -119,10 +123,15 @@ class Scheduler:
             log.warning("rule.record_unreadable", rule=name, code=exc.code, error=exc.message)
             return RuleStatus()
 
-    def _first_due(self, schedule: Schedule, status: RuleStatus) -> float:
-        """What was recorded holds, but never longer than an interval: the wall clock may have been set since."""
-        wait = 0.0 if status.next_due is None else status.next_due - self._clock.wall()
-        return self._clock.monotonic() + min(max(0.0, wait), schedule.interval * (1 + schedule.jitter))
+    def _wait_for(self, rule: _Rule, wait: float, *, is_retry: bool = False) -> None:
+        rule.due = self._clock.monotonic() + wait
+        rule.wall_due = self._clock.wall() + wait if rule.schedule.cron and not is_retry else None
+
+    def _follow_clock(self) -> None:
+        """Times of the calendar are on the wall clock, which may have been set since."""
+        for rule in self._rules.values():
+            if rule.wall_due is not None:
+                rule.due = self._clock.monotonic() + rule.wall_due - self._clock.wall()
 
     def _due(self) -> Iterator[_Rule]:
         now = self._clock.monotonic()
@@ -133,10 +142,13 @@ class Scheduler:
         return [rule for rule in rules if not rule.is_running and (rule.schedule.enabled or rule.is_wanted)]
 
     async def _wait(self, changed: anyio.Event) -> None:
-        first = min((rule.due for rule in self._startable()), default=None)
-        if first is None:
+        waiting = self._startable()
+        if not waiting:
             await changed.wait()
             return
+        first = min(rule.due for rule in waiting)
+        if any(rule.wall_due is not None for rule in waiting):
+            first = min(first, self._clock.monotonic() + _LOOK)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._sleep_until, first, tasks.cancel_scope)
             await changed.wait()
@@ -174,16 +186,18 @@ class Scheduler:
 
     async def _finish(self, rule: _Rule, outcome: _Outcome) -> None:
         status = _after(rule.status or RuleStatus(), outcome, self._clock.wall())
-        wait = self._next_wait(rule.schedule, status, outcome)
+        is_retry = outcome.worst is not None and outcome.worst.handling == "retry"
+        wait = self._next_wait(rule.schedule, status.failures if is_retry else 0)
         if not rule.is_wanted:
-            rule.due = self._clock.monotonic() + wait
+            self._wait_for(rule, wait, is_retry=is_retry)
         rule.status = replace(status, next_due=self._clock.wall() + wait)
         await self._save(rule.schedule.rule, rule.status)
 
-    def _next_wait(self, schedule: Schedule, status: RuleStatus, outcome: _Outcome) -> float:
-        is_retried = outcome.worst is not None and outcome.worst.handling == "retry"
-        failures = status.failures if is_retried else 0
-        return next_due(0.0, 0.0, failures, schedule.interval, self._rng, jitter=schedule.jitter)
+    def _next_wait(self, schedule: Schedule, failures: int) -> float:
+        if schedule.cron is None:
+            return next_due(0.0, 0.0, failures, schedule.interval, self._rng, jitter=schedule.jitter)
+        now = self._clock.wall()
+        return next_due(0.0, 0.0, failures, schedule.cron.next_after(now) - now, self._rng, jitter=0.0)
 
     async def _save(self, name: str, status: RuleStatus) -> None:
         try:
@@ -193,6 +207,7 @@ class Scheduler:
 
     def _want(self, rule: _Rule) -> None:
         rule.due = self._clock.monotonic()
+        rule.wall_due = None
         rule.is_wanted = True
 
     def _notify(self) -> None:

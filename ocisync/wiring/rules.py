@@ -39,7 +39,7 @@ def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
     wanted = {rule.name for rule in config.rules if (rule.name in only if only else rule.enabled)}
     return RuleSet(
         schedules=tuple(
-            Schedule(rule.name, tuple(sync_jobs(rule)), rule.interval, rule.jitter)
+            Schedule(rule.name, tuple(sync_jobs(rule)), rule.interval, rule.jitter, cron=rule.cron)
             for rule in config.sync
             if rule.name in wanted
         ),

@@ -186,8 +186,8 @@ LINES = [
         'sync[0].allow: unknown key "allow": it belongs under `tags:`. Move it',
     ),
     (
-        "sync: [{source: a, target: local, schedule: 1m}]",
-        'sync[0].schedule: unknown key "schedule": did you mean "interval"?',
+        "sync: [{source: a, target: local, period: 1m}]",
+        'sync[0].period: unknown key "period": did you mean "interval"?',
     ),
     ("sync: [{target: local}]", "sync[0].source: the required key is missing. Add it: the repository to copy from"),
     ("sync: [{source: docker://a/b, target: local}]", "sync[0].source: a source has no scheme. Write 'a/b'"),
@@ -388,3 +388,26 @@ def test_rules_keep_their_kind() -> None:
     config = with_targets("drop: [{path: d, target: local}]\nsync: [{source: a, target: local}]")
     assert [type(rule) for rule in config.rules] == [DropRule, SyncRule]
     assert isinstance(config, Config)
+
+
+def test_a_schedule_with_its_zone_stands_in_place_of_an_interval() -> None:
+    rule = with_targets("sync: [{source: alpine, target: local, schedule: '@daily', time_zone: Europe/Berlin}]").sync[0]
+    assert rule.cron is not None
+    assert (rule.cron.fields, str(rule.cron.zone)) == ("0 0 * * *", "Europe/Berlin")
+    assert with_targets("sync: [{source: alpine, target: local}]").sync[0].cron is None
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        ("schedule: '0 3 * * *', interval: 1h", "interval: `schedule` says when the rule runs. Remove `interval`"),
+        ("schedule: '0 3 * * *', jitter: 0.2", "jitter: `schedule` says when the rule runs. Remove `jitter`"),
+        ("time_zone: UTC", "time_zone: it only matters to a `schedule`. Add one, or remove it"),
+        ("schedule: hourly", "schedule: 'hourly' is not a cron expression"),
+        ("schedule: '0 3 * * *', time_zone: Berlin", "time_zone: 'Berlin' is no time zone that this system knows"),
+        ("cron: '0 3 * * *'", 'cron: unknown key "cron": did you mean "schedule"?'),
+    ],
+)
+def test_schedules_that_are_refused(rule: str, told: str) -> None:
+    (error,) = errors_with_targets(f"sync: [{{source: alpine, target: local, {rule}}}]")
+    assert error.startswith(f"c.yaml:3: sync[0].{told}")

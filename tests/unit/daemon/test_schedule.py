@@ -2,10 +2,13 @@
 
 import random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.daemon.schedule import FIRST_WAIT, LONGEST_WAIT, SHORTEST_WAIT, next_due
+from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.schedule import FIRST_WAIT, LONGEST_WAIT, SHORTEST_WAIT, Schedule, first_wait, next_due
+from ocisync.spec.cron import Cron
 
 SEEDS = st.integers(0, 2**32)
 HOUR = 3600.0
@@ -46,3 +49,29 @@ def test_back_off_grows_with_full_jitter() -> None:
 @given(SEEDS, st.integers(0, 5))
 def test_it_is_never_in_the_past(seed: int, failures: int) -> None:
     assert next_due(10 * HOUR, 0.0, failures, HOUR, random.Random(seed)) == 10 * HOUR
+
+
+DAY = 24 * HOUR
+NOON = 20_000 * DAY + 12 * HOUR  # UTC
+AT_THREE = Schedule("rule", (), HOUR, cron=Cron("0 3 * * *"))
+
+
+@pytest.mark.parametrize(
+    ("status", "wait"),
+    [
+        (RuleStatus(), 15 * HOUR),
+        (RuleStatus(last_started=NOON - DAY, last_success=NOON - DAY), 0.0),  # the time came while nobody was there
+        (RuleStatus(last_started=NOON - HOUR, last_success=NOON - HOUR), 15 * HOUR),
+        (RuleStatus(last_started=NOON - HOUR, last_failure=NOON - HOUR), 15 * HOUR),
+        (RuleStatus(last_started=NOON - HOUR, last_failure=NOON - HOUR, failures=1, next_due=NOON + 60), 60.0),
+        (RuleStatus(last_started=NOON - HOUR, last_success=NOON - 2 * HOUR), 0.0),  # cut short
+        (RuleStatus(last_started=NOON + DAY, last_success=NOON + DAY), 15 * HOUR),  # by a clock that was ahead
+    ],
+)
+def test_after_a_start_a_rule_of_the_calendar_catches_up_or_waits(status: RuleStatus, wait: float) -> None:
+    assert first_wait(AT_THREE, status, NOON) == wait
+
+
+def test_the_gap_between_two_runs() -> None:
+    assert Schedule("rule", (), HOUR).gap(NOON) == HOUR
+    assert AT_THREE.gap(NOON) == DAY

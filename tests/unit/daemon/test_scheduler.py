@@ -16,6 +16,7 @@ from ocisync.daemon.rules import MemoryRecords, RuleStatus
 from ocisync.daemon.schedule import Schedule
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
+from ocisync.spec.cron import Cron
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from tests.unit.daemon.clocks import TestClock, until
@@ -247,6 +248,56 @@ async def test_a_run_that_the_stop_cut_short_is_not_recorded_as_failed() -> None
         await until(lambda: not daemon.clock.sleeping)
     status = daemon.records.statuses["rule"]
     assert (status.failures, status.last_failure, status.next_due) == (0, None, None)
+
+
+MIDNIGHT = 1_700_006_400.0 - 1_700_006_400.0 % (24 * HOUR)  # UTC
+
+
+def at_three(rule: str = "rule") -> Schedule:
+    return Schedule(rule, (job(rule, rule),), HOUR, cron=Cron("0 3 * * *"))
+
+
+def by_calendar(wall: float) -> Daemon:
+    """A daemon with a rule that runs at three, at some time of day."""
+    daemon = Daemon(at_three())
+    daemon.clock.wall_offset = wall - daemon.clock.now
+    return daemon
+
+
+async def test_a_rule_of_the_calendar_waits_for_its_time_and_comes_every_day() -> None:
+    daemon = by_calendar(MIDNIGHT)
+    async with daemon.running():
+        for day in range(3):
+            while daemon.clock.wall() < MIDNIGHT + (24 * day + 3) * HOUR - 1:
+                await daemon.settled(day)
+                assert len(daemon.gate.started) == day
+                daemon.clock.advance(min(HOUR, MIDNIGHT + (24 * day + 3) * HOUR - 1 - daemon.clock.wall()))
+            daemon.clock.advance(2)
+            await daemon.settled(day + 1)
+    assert daemon.records.statuses["rule"].next_due == MIDNIGHT + (72 + 3) * HOUR
+
+
+async def test_a_rule_of_the_calendar_follows_a_clock_that_was_set() -> None:
+    daemon = by_calendar(MIDNIGHT)
+    async with daemon.running():
+        await daemon.settled(0)
+        daemon.clock.wall_offset += 3 * HOUR
+        daemon.clock.advance(61)
+        await daemon.settled(1)
+
+
+async def test_a_rule_of_the_calendar_that_fails_is_tried_again_before_its_next_time() -> None:
+    daemon = by_calendar(MIDNIGHT)
+    daemon.error = NetworkError("down")
+    async with daemon.running():
+        await daemon.settled(0)
+        assert daemon.scheduler.trigger("rule")
+        await daemon.settled(1)
+        assert daemon.due_in() <= 15
+        daemon.error = None
+        daemon.clock.advance(15)
+        await daemon.settled(2)
+        assert daemon.records.statuses["rule"].next_due == MIDNIGHT + 3 * HOUR
 
 
 class BrokenRecords:
