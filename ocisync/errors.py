@@ -34,6 +34,7 @@
 from __future__ import annotations
 
 import enum
+from typing import Self
 
 
 class Handling(enum.Enum):
@@ -64,6 +65,11 @@ class OcisyncError(Exception):
     def retryable(self) -> bool:
         """Whether the same request may succeed in a moment."""
         return self.handling is Handling.RETRY
+
+    def at(self, where: str) -> Self:
+        """The same error, its message beginning with where it happened."""
+        told = self.message if self.message.startswith(where) else f"{where}: {self.message}"
+        return type(self)(told, code=self.code, handling=self.handling, **self.facts)
 
 
 class ConfigError(OcisyncError):

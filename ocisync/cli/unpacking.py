@@ -8,7 +8,7 @@ from pathlib import Path
 from ocisync.cli.progress import progress
 from ocisync.cli.text import printable, size_text
 from ocisync.images.unpack import UnpackOptions
-from ocisync.spec.locator import parse_locator
+from ocisync.wiring.image_names import parse_source
 from ocisync.wiring.session import optional_session, run_async
 from ocisync.wiring.unpacking import Unpacked, unpack_to
 
@@ -17,7 +17,7 @@ def unpack_image(
     source: str, folder: Path, platform: str, cache: Path | None, rootless: bool, config: Path | None
 ) -> None:
     """Unpack an image and say what was done."""
-    locator = parse_locator(source)
+    locator = parse_source(source)
     options = UnpackOptions(rootless=True) if rootless else UnpackOptions()
 
     async def main() -> Unpacked:

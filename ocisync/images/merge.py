@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ByteStream, Converter, LayerSink, Source
 from ocisync.content.verify import read_manifest
-from ocisync.errors import InputError, NotFound
+from ocisync.errors import InputError, NotFound, OcisyncError
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.spec.digest import Digest, is_digest
@@ -30,6 +30,7 @@ class Member:
     platform: Platform  # as the file's name says it
     source: Source
     reference: str = ""  # empty: the source's only image
+    where: str = ""  # the file, for messages
 
 
 def merged(members: Sequence[Member]) -> MergedSource:
@@ -81,6 +82,12 @@ class MergedSource:
         return self._index
 
     async def _child(self, member: Member, sink: LayerSink | None) -> Descriptor:
+        try:
+            return await self._found(member, sink)
+        except OcisyncError as exc:
+            raise _told(exc, member) from exc
+
+    async def _found(self, member: Member, sink: LayerSink | None) -> Descriptor:
         if sink is not None and isinstance(member.source, Converter):
             found = await member.source.convert(member.reference, sink)
         else:
@@ -182,11 +189,20 @@ def _is_image(child: Descriptor) -> bool:
     return not is_unknown and _ATTESTATION not in child.annotations
 
 
+def _told(exc: OcisyncError, member: Member) -> OcisyncError:
+    """The error of one member, saying which."""
+    if exc.code == "name.missing":
+        told = f"{exc.message}; but a file of a set holds one image: save each platform's by itself"
+        exc = InputError(told, code=exc.code)
+    return exc.at(member.where or str(member.platform))
+
+
 def _check_distinct(members: Sequence[Member]) -> None:
     if not members:
         raise InputError("a multi-platform image needs at least one member")
-    seen: set[Platform] = set()
+    seen: dict[Platform, Member] = {}
     for member in members:
-        if normalized(member.platform) in seen:
-            raise InputError(f"two files are for {member.platform}: remove one of them", code="platform.duplicate")
-        seen.add(normalized(member.platform))
+        first = seen.setdefault(normalized(member.platform), member)
+        if first is not member:
+            files = f" ({first.where}, {member.where})" if member.where else ""
+            raise InputError(f"two files are for {member.platform}{files}: remove one", code="platform.duplicate")

@@ -30,7 +30,6 @@ from ocisync.errors import (
     DiskError,
     InputError,
     LimitExceeded,
-    OcisyncError,
     UnsupportedManifest,
 )
 from ocisync.images.attributes import Attributes
@@ -118,7 +117,7 @@ def _apply(layer: Layer, region: Region, writer: TreeWriter, options: UnpackOpti
     try:
         yield from writer.apply(TarStream(_verified(region, check, options.caps), options.limits))
     except (ArchiveError, LimitExceeded) as exc:
-        raise _placed(exc, layer) from exc
+        raise exc.at(f"layer {layer.desc.digest}") from exc
     try:
         check.finish()
     except DigestMismatch as exc:
@@ -140,10 +139,6 @@ def _verified(region: Region, check: Verifier, caps: Caps) -> Iterator[bytes]:
 def _plain(region: Region) -> Iterator[bytes]:
     for offset in range(0, region.size, READ):
         yield region.read_at(offset, min(READ, region.size - offset))
-
-
-def _placed(exc: OcisyncError, layer: Layer) -> OcisyncError:
-    return type(exc)(f"layer {layer.desc.digest}: {exc.message}", code=exc.code, handling=exc.handling, **exc.facts)
 
 
 def _diff_ids(config: Mapping[str, object], image: Descriptor) -> list[Digest]:
@@ -215,8 +210,16 @@ class _Staged:
 
 
 def _check_free(folder: Path) -> None:
-    if not folder.absolute().parent.is_dir():
-        raise InputError(f"{folder}: the folder it is to be in does not exist")
-    is_missing = not folder.is_symlink() and not folder.exists()
-    if not is_missing and (folder.is_symlink() or not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder}: there is something already: name a new or an empty folder")
+    try:
+        if not folder.absolute().parent.is_dir():
+            raise InputError(f"{folder}: the folder it is to be in does not exist")
+        if not _is_free(folder):
+            raise InputError(f"{folder}: there is something already: name a new or an empty folder")
+    except OSError as exc:
+        raise InputError(f"{folder}: cannot be looked at: {exc.strerror}") from exc
+
+
+def _is_free(folder: Path) -> bool:
+    if folder.is_symlink() or not folder.exists():
+        return not folder.is_symlink()
+    return folder.is_dir() and not any(folder.iterdir())

@@ -199,7 +199,7 @@ def parse_locator(text: str) -> Locator:
     parse = _PARSERS.get(scheme)
     if parse is None or not colon or not rest:
         forms = "\n  ".join(TRANSPORTS)
-        hint = f"; did you mean docker://{text}?" if "/" in text or ":" not in text else ""
+        hint = f"; did you mean docker://{text[:200]}?" if "/" in text or ":" not in text else "."
         raise InvalidName(f"{text[:200]!r} does not start with a transport{hint} Known are:\n  {forms}")
     return parse(rest)
 
@@ -289,6 +289,7 @@ _PARSERS = {
     "s3": _s3,
     "target": _target,
 }
+SCHEMES = frozenset(_PARSERS)
 
 
 def locate_in(root: str, name: str, tag: str) -> Locator:

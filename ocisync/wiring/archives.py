@@ -58,7 +58,7 @@ class Archives:
                 yield await self._open(locator, stack, view)
                 return
             members = [
-                Member(one.platform, await self._open(ArchiveLocator(one.path), stack, view))
+                Member(one.platform, await self._open(ArchiveLocator(one.path), stack, view), where=one.path)
                 for one in members_for(locator, view.platform if view else None)
             ]
             yield merged(members)

@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from ocisync.daemon.drop_names import is_temporary, stem_of
 from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
 from ocisync.spec.digest import is_digest
 from ocisync.spec.locator import (
@@ -18,14 +19,13 @@ from ocisync.spec.locator import (
     parse_locator,
 )
 from ocisync.spec.platform import Platform, parse_platform
+from ocisync.stores.archive.layout_index import LAYOUT_FILE
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport, failure_of
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
 from ocisync.wiring.image_names import FILES, KEEPS_NAMES, own_name, places_below
 from ocisync.wiring.session import Session
-
-_ENDINGS = (".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".tar")
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,26 +144,25 @@ async def _names(session: Session, source: Locator) -> dict[str, str]:
 
 
 def set_in_folder(folder: Path) -> SetLocator:
-    """A folder of archives named OS.ARCH[.VARIANT].tar.gz, as one set.
+    """A folder of archives named OS.ARCH[.VARIANT].tar.gz, or of OCI layouts named OS.ARCH[.VARIANT], as one set.
 
     Raises:
-        ConfigError: the folder cannot be read, or holds no such file.
+        ConfigError: the folder cannot be read, or holds nothing of such a name.
     """
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        found = [(platform, path) for path in sorted(folder.iterdir()) if (platform := _platform_of(path))]
     except OSError as exc:
         raise ConfigError(f"{folder}: the folder cannot be read: {exc.strerror}") from exc
-    found = [(platform, name) for name in names if (platform := _platform_of(name))]
     if not found:
         raise ConfigError(f"{folder}: no file named OS.ARCH.tar.gz, such as linux.amd64.tar.gz, is there")
-    return SetLocator(tuple(SetMember(platform, str(folder / name)) for platform, name in found))
+    return SetLocator(tuple(SetMember(platform, str(path)) for platform, path in found))
 
 
-def _platform_of(name: str) -> Platform | None:
-    ending = next((ending for ending in _ENDINGS if name.endswith(ending)), None)
-    if ending is None or name.startswith("."):
+def _platform_of(path: Path) -> Platform | None:
+    stem = path.name if (path / LAYOUT_FILE).is_file() else stem_of(path.name)
+    if stem is None or is_temporary(path.name):
         return None
     try:
-        return parse_platform(name.removesuffix(ending).replace(".", "/"))
+        return parse_platform(stem.replace(".", "/"))
     except InvalidName:
         return None

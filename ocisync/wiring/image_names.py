@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import stat
 from dataclasses import replace
 from pathlib import Path
 
 from ocisync.errors import InvalidName
 from ocisync.spec.digest import is_digest
 from ocisync.spec.locator import (
+    SCHEMES,
     ArchiveLocator,
     DockerArchiveLocator,
     LayoutLocator,
@@ -35,11 +37,35 @@ def parse_source(text: str) -> Locator:
     """
     try:
         return parse_locator(text)
-    except InvalidName:
-        path, _, reference = text.partition(":")
-        if not Path(path).exists():
+    except InvalidName as exc:
+        found = _plain_file(text)
+        if found is None and text.partition(":")[0] not in SCHEMES:
+            raise InvalidName(f"no such file, and {exc.message}") from exc
+        if found is None:
             raise
-    return LayoutLocator(path, reference) if Path(path).is_dir() else ArchiveLocator(path, reference)
+        return found
+
+
+def _plain_file(text: str) -> ArchiveLocator | LayoutLocator | None:
+    """The longest path in the text that exists, for a colon may be part of it; what follows is the reference."""
+    path, reference = text, ""
+    while path:
+        mode = _mode(path)
+        if mode is not None:
+            return LayoutLocator(path, reference) if stat.S_ISDIR(mode) else ArchiveLocator(path, reference)
+        path, _, last = path.rpartition(":")
+        reference = f"{last}:{reference}" if reference else last
+    return None
+
+
+def _mode(path: str) -> int | None:
+    """None when nothing is there; 0 where that may not be known, which opening it will say."""
+    try:
+        return Path(path).stat().st_mode
+    except PermissionError:
+        return 0
+    except (OSError, ValueError):
+        return None
 
 
 def own_name(source: Locator, reference: str) -> str:

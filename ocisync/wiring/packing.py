@@ -24,6 +24,7 @@ from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
 from ocisync.sync.stores import Progress, Stores
+from ocisync.wiring.image_names import parse_source
 from ocisync.wiring.session import Session
 from ocisync.wiring.unpacking import host_platform
 
@@ -61,7 +62,7 @@ async def pack_to(session: Session, folder: Path, settings: PackSettings, place:
 
 
 async def _parent(session: Session, text: str, stack: AsyncExitStack) -> Parent:
-    locator = parse_locator(text)
+    locator = parse_source(text)
     return Parent(await stack.enter_async_context(session.stores.source(locator)), locator.reference)
 
 

@@ -259,8 +259,8 @@ async def test_a_set_of_docker_and_oci_archives_becomes_one_index(tmp_path: Path
 async def test_a_set_member_with_several_images_is_refused(tmp_path: Path) -> None:
     path = docker_archive(tmp_path / "a.tar", {"a:1": make_image("1"), "b:1": make_image("2")})
     async with open_any(path, scratch=tmp_path) as source:
-        with pytest.raises(InputError) as caught:
-            await merged([Member(parse_platform("linux/amd64"), source)]).resolve("")
+        with pytest.raises(InputError, match=r"^linux\.amd64\.tar: .*a:1, b:1.*holds one image") as caught:
+            await merged([Member(parse_platform("linux/amd64"), source, where="linux.amd64.tar")]).resolve("")
     assert caught.value.code == "name.missing"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from ocisync.content.threads import run_file
 from ocisync.errors import ArchiveError
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, docker_source
-from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
+from ocisync.stores.archive.files import ArchiveFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.layout import LayoutSource, layout_source, layout_version, open_oci_layout
 from ocisync.stores.archive.layout_index import INDEX_FILE, LAYOUT_FILE, VERSION, parse_index
 from ocisync.stores.archive.legacy import is_legacy
@@ -75,9 +75,10 @@ async def open_any(
         ArchiveError: it is none of them (a root filesystem is called one), or corrupt.
         LimitExceeded: a decompression bomb, or too many members.
         InputChanged: it was replaced or cut meanwhile.
+        InputError: it cannot be opened.
     """
     options = options or ConversionOptions()
-    if await run_file(partial(Path.is_dir, path)):
+    if await run_file(partial(is_folder, path)):
         async with open_oci_layout(path) as layout:
             yield layout
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -122,6 +123,18 @@ async def open_archive_files(
                 await run_file(spool.close)
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder. Blocks.
+
+    Raises:
+        InputError: it is missing, or may not be looked at.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
+
+
 async def read_small(files: Files, name: str) -> bytes | None:
     """A whole small file, or None when there is none.
 
@@ -141,9 +154,7 @@ async def read_small(files: Files, name: str) -> bytes | None:
 
 def _placed(exc: OcisyncError, where: str) -> OcisyncError:
     """The same error, saying in which archive."""
-    if not isinstance(exc, ArchiveError | LimitExceeded):
-        return exc
-    return type(exc)(f"{where}: {exc.message}", code=exc.code, handling=exc.handling, **exc.facts)
+    return exc.at(where) if isinstance(exc, ArchiveError | LimitExceeded) else exc
 
 
 def _open_beneath(root: Path, name: str) -> InputFile | None:

@@ -20,7 +20,7 @@ from ocisync.errors import ArchiveError, Handling, InputError, ManifestError, No
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import media_type_of, parse_json_object
-from ocisync.stores.archive.files import Files, FolderFiles, open_archive_files, read_small
+from ocisync.stores.archive.files import Files, FolderFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.layout_index import (
     INDEX_FILE,
     LAYOUT_FILE,
@@ -132,10 +132,10 @@ async def open_oci_layout(directory: Path) -> AsyncIterator[LayoutSource]:
 
     Raises:
         ArchiveError: it is no layout.
-        InputError: there is no such directory.
+        InputError: there is no such folder.
     """
-    if not await run_file(partial(Path.is_dir, directory)):
-        raise InputError(f"{directory}: no such directory")
+    if not await run_file(partial(is_folder, directory)):
+        raise InputError(f"{directory}: not a folder; an OCI layout in a file is an oci-archive")
     yield await layout_source(FolderFiles(directory))
 
 

@@ -40,6 +40,7 @@ def test_members_of_sets(path: str, name: str, tag: str, platform: Platform) -> 
         ("app/1.0.tar", "app", "1.0"),
         ("team/app/1.0.tar.gz", "team/app", "1.0"),
         ("team/app/3.19.1.tgz", "team/app", "3.19.1"),
+        ("team/app/2.tbz2", "team/app", "2"),
         ("app/linux.amd64.tar", "app", "linux.amd64"),
         ("app/1.0/notes.text.tar", "app/1.0", "notes.text"),
     ],

@@ -101,14 +101,14 @@ async def test_docker_members_make_a_docker_list_and_mixed_ones_an_index() -> No
 
 @pytest.mark.parametrize(("named", "config"), [(AMD, ARM), (ARM_V6, parse_platform("linux/arm/v7"))])
 async def test_a_file_named_for_another_platform_is_refused(named: Platform, config: Platform) -> None:
-    with pytest.raises(InputError, match=f"{named}.*{config}") as caught:
-        await merged([Member(named, holding(config))]).resolve("")
+    with pytest.raises(InputError, match=rf"^odd\.tar: .*{named}.*{config}") as caught:
+        await merged([Member(named, holding(config), where="odd.tar")]).resolve("")
     assert caught.value.code == "platform.mismatch"
 
 
 async def test_two_members_for_one_platform_are_refused() -> None:
-    with pytest.raises(InputError) as caught:
-        merged([Member(ARM, holding(ARM)), Member(ARM_V8, holding(ARM))])
+    with pytest.raises(InputError, match=r"one\.tar, two\.tar") as caught:
+        merged([Member(ARM, holding(ARM), where="one.tar"), Member(ARM_V8, holding(ARM), where="two.tar")])
     assert caught.value.code == "platform.duplicate"
     with pytest.raises(InputError):
         merged([])

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocisync.errors import InvalidName
-from ocisync.spec.locator import parse_locator
+from ocisync.spec.locator import ArchiveLocator, parse_locator
 from ocisync.wiring.image_names import own_name, parse_source, places_below
 
 DIGEST = "sha256:" + "a" * 64
@@ -63,5 +63,15 @@ def test_a_plain_file_is_a_source(tmp_path: Path) -> None:
     assert str(parse_source(f"{tmp_path}/a.tar:org/app:1")) == f"archive:{tmp_path}/a.tar:org/app:1"
     assert str(parse_source(f"{tmp_path}:1")) == f"oci:{tmp_path}:1"
     assert str(parse_source("docker://alpine:3")) == "docker://docker.io/library/alpine:3"
-    with pytest.raises(InvalidName, match="transport"):
+    with pytest.raises(InvalidName, match=r"no such file.*transport"):
         parse_source(f"{tmp_path}/b.tar")
+    with pytest.raises(InvalidName, match=r"^docker:alpine needs two slashes"):
+        parse_source("docker:alpine")
+
+
+def test_a_colon_may_be_part_of_a_files_name(tmp_path: Path) -> None:
+    for name in ("app:1.tar", "app"):
+        (tmp_path / name).touch()
+    assert parse_source(f"{tmp_path}/app:1.tar") == ArchiveLocator(f"{tmp_path}/app:1.tar")
+    assert parse_source(f"{tmp_path}/app:1.tar:a/b:2") == ArchiveLocator(f"{tmp_path}/app:1.tar", "a/b:2")
+    assert parse_source(f"{tmp_path}/app:2") == ArchiveLocator(f"{tmp_path}/app", "2")

@@ -1,0 +1,92 @@
+"""Where archives and layouts lie: plain files in every command, odd names, folders of members, what cannot be read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.integration.test_drop_sets import index, members, write
+from tests.servers.command import run_ocisync
+from tests.servers.images import docker_archive, layout_files, make_image, oci_archive
+
+IS_ROOT = os.geteuid() == 0
+NOBODY = 65534
+
+
+def test_a_plain_file_will_do_everywhere(tmp_path: Path) -> None:
+    docker_archive(tmp_path / "app:1.tar", {"team/app:1": make_image()})
+    run_ocisync("unpack", "app:1.tar", "root", cwd=tmp_path).expect()
+    assert (tmp_path / "root" / "image" / "1").is_file()
+    (tmp_path / "empty").mkdir()
+    run_ocisync("pack", "empty", "on-it.tar", "--parent", "app:1.tar:team/app:1", cwd=tmp_path).expect()
+    shown = run_ocisync("inspect", "on-it.tar", cwd=tmp_path).expect()
+    assert "ocisync pack" in shown.stdout
+    missing = run_ocisync("unpack", "app:2.tar", "other", cwd=tmp_path).expect(2)
+    assert "no such file" in missing.stderr
+
+
+def test_a_folder_of_archives_and_layouts_is_pushed(tmp_path: Path) -> None:
+    amd, arm = members()
+    oci_archive(tmp_path / "set/linux.amd64.tbz2", amd)
+    write(tmp_path / "set/linux.arm64", layout_files({"": arm}))
+    (tmp_path / "set/linux.s390x").mkdir()  # no layout
+    (tmp_path / "set/linux.riscv64.tar.part").touch()
+    run_ocisync("push", tmp_path / "set", f"static:{tmp_path}/registry", "--tag", "team/app:1").expect()
+    assert index(tmp_path) == [("amd64", amd.digest), ("arm64", arm.digest)]
+
+
+def test_a_bad_member_of_a_set_is_named(tmp_path: Path) -> None:
+    amd, arm = members()
+    docker_archive(tmp_path / "set/linux.amd64.tar", amd)
+    wrong = tmp_path / "set/linux.s390x.tar"
+    for made, told in (({"": arm}, "the file's name says linux/s390x"), ({"a:1": amd, "b:1": arm}, "holds one image")):
+        docker_archive(wrong, made)
+        failed = run_ocisync("push", tmp_path / "set", f"static:{tmp_path}/registry", "--tag", "a:1").expect(1)
+        assert f"{wrong}: " in failed.stderr
+        assert told in failed.stderr
+
+
+def unprivileged(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`ocisync` without root's right to read everything."""
+    fewer = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if IS_ROOT else ()
+    command = [*fewer, sys.executable, "-m", "ocisync", *map(str, arguments)]
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
+
+
+def close(folder: Path) -> None:
+    """Make a folder somebody else's."""
+    if IS_ROOT:
+        os.chown(folder, NOBODY, NOBODY)
+    folder.chmod(0o700 if IS_ROOT else 0)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "closed/a.tar"),
+        ("inspect", "archive:closed/a.tar"),
+        ("inspect", "oci:closed/layout"),
+        ("inspect", "oci:closed"),
+        ("copy", "a.tar", "oci:closed/new"),
+        ("copy", "a.tar", "oci-archive:closed/new.tar"),
+        ("unpack", "a.tar", "closed/root"),
+        ("pack", "closed", "new.tar"),
+        ("push", "closed", "static:registry", "--tag", "a:1"),
+    ],
+)
+def test_a_folder_without_permission_is_said_in_one_line(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    docker_archive(tmp_path / "a.tar", make_image())
+    docker_archive(tmp_path / "closed/a.tar", make_image())
+    write(tmp_path / "closed/layout", layout_files({"1": make_image()}))
+    close(tmp_path / "closed")
+    done = unprivileged(*arguments, cwd=tmp_path)
+    (tmp_path / "closed").chmod(0o700)
+    assert done.returncode in (1, 2), done
+    assert "closed" in done.stderr
+    assert "Permission denied" in done.stderr or "not readable" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "closed"]
