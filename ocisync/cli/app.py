@@ -65,12 +65,20 @@ def run(
 
 
 @app.command()
-def once(context: typer.Context, rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+def once(
+    context: typer.Context,
+    rules: Rules = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    force_prune: Annotated[
+        bool, typer.Option("--force-prune", help="Let prune remove more than prune_limit; look at `plan` before.")
+    ] = False,
+) -> None:
     """Do one pass of every rule; exit 0 all good, 1 some failed."""
     from ocisync.cli.passes import run_once
 
     start_logging(context)
-    raise typer.Exit(run_once(_config_file(config), rules or [], as_json))
+    raise typer.Exit(run_once(_config_file(config), rules or [], as_json, force_prune))
 
 
 @app.command()

@@ -20,11 +20,11 @@ from ocisync.wiring.passes import PlannedPass, plan_once, rule_statuses, run_onc
 from ocisync.wiring.session import run_async
 
 
-def run_once(file: Path, rules: list[str], as_json: bool) -> int:
+def run_once(file: Path, rules: list[str], as_json: bool, force_prune: bool = False) -> int:
     """One pass; the exit status."""
     config = load_config(file)
     with progress() as shown:
-        report = run_async(run_once_with, config, rules, shown)
+        report = run_async(run_once_with, config, rules, shown, force_prune)
     print(json.dumps(_pass_json(report), indent=2)) if as_json else _tell_pass(report)
     return 0 if report.ok else 1
 
@@ -76,8 +76,8 @@ def _tell_pass(report: PassReport) -> None:
     for job in report.jobs:
         for warning in job.warnings:
             print(f"{job.rule}: warning: {printable(warning)}", file=sys.stderr)
-        for tag in job.failed:
-            _complain(f"{job.target.removeprefix('target:')}:{tag.tag}", tag.failure)
+        for tag in job.tags:
+            _tell_tag(f"{job.target.removeprefix('target:')}:{tag.tag}", tag)
         if job.failure:
             _complain(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)
     for one in report.inputs:
@@ -88,6 +88,12 @@ def _tell_pass(report: PassReport) -> None:
     for rule, failure in report.failures.items():
         _complain(rule, failure)
     print(_summary(report))
+
+
+def _tell_tag(name: str, tag: TagReport) -> None:
+    if tag.verdict is Verdict.KEPT:
+        print(f"{name}: kept: {printable(tag.reason)}", file=sys.stderr)
+    _complain(name, tag.failure)
 
 
 def _complain(what: str, failure: Failure | None) -> None:

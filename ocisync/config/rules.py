@@ -25,6 +25,7 @@ from ocisync.config.kinds import (
     TimeZone,
 )
 from ocisync.config.units import SECONDS
+from ocisync.config.writing import Writing
 from ocisync.spec.cron import Cron
 
 
@@ -107,7 +108,7 @@ class TagRules(Section):
     deny: Items[Pattern] = Field((), description="Not those that one of these matches, whatever `allow` says.")
 
 
-class SyncRule(Section):
+class SyncRule(Writing):
     """A repository to mirror from a registry."""
 
     name: Label = Field(

@@ -15,7 +15,7 @@ _CHUNK = 64 * 1024  # bytes
 
 
 class MemoryRepository:
-    """A Source, Target and Inventory."""
+    """A Source, Target, Untagger and Inventory."""
 
     def __init__(self) -> None:
         self.content: dict[Digest, tuple[Descriptor, bytes]] = {}
@@ -65,6 +65,11 @@ class MemoryRepository:
         """Everything held."""
         tags = {tag: desc.digest for tag, desc in self.tagged.items()}
         return Stored(tags, {digest: len(data) for digest, (_, data) in self.content.items()})
+
+    async def untag(self, tags: Sequence[str]) -> None:
+        """Forget tags."""
+        for tag in tags:
+            self.tagged.pop(tag, None)
 
     async def delete(self, digests: Sequence[Digest]) -> None:
         """Forget content."""

@@ -136,6 +136,15 @@ class Refresher(Protocol):
 
 
 @runtime_checkable
+class Untagger(Protocol):
+    """A target that can remove tags."""
+
+    async def untag(self, tags: Sequence[str]) -> None:
+        """Remove tags and nothing else: an image's other tags stay whole. Absent tags are no error."""
+        ...
+
+
+@runtime_checkable
 class Reconciler(Protocol):
     """A target that keeps things which follow from its tags, such as their list."""
 

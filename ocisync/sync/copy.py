@@ -23,6 +23,7 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.spec.locator import TargetLocator
 from ocisync.spec.manifest import Manifest, parse_manifest
+from ocisync.sync.care import Care
 from ocisync.sync.children import recognised, referrers_of
 from ocisync.sync.reports import Traffic
 from ocisync.sync.stores import Tools
@@ -42,6 +43,7 @@ class Copier:
     tools: Tools
     traffic: Traffic
     validates: bool = False  # the target refuses a manifest whose children it lacks
+    care: Care = field(default_factory=Care)
     held: dict[Digest, int] | None = None  # what the target's listing shows; None: it offers none
     is_empty: bool = False  # the target repository holds nothing: nothing needs to be asked for
     placed: set[Digest] = field(default_factory=set)  # what this job brought

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ocisync.spec.locator import Locator, TargetLocator
+from ocisync.sync.care import Care
 from ocisync.sync.select import TagSelection
 
 DAY = 24 * 3600.0  # seconds
@@ -19,7 +20,7 @@ class Job:
     target: TargetLocator
     tags: TagSelection = field(default_factory=TagSelection)
     recheck: float = DAY  # seconds after which a tag that the ledger calls verified is looked at again in full
-
+    care: Care = field(default_factory=Care)
     task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
 
     @property

@@ -18,6 +18,8 @@ class Action(enum.Enum):
     COPY = "copy"  # bring its graph and point the tag at it
     CHECK = "check"  # the tag is right, but what lies below it is not known to be whole here
     SKIP = "skip"
+    KEEP = "keep"  # the tag points elsewhere, and must not move
+    PRUNE = "prune"  # the source has it no more
     FAIL = "fail"  # the source could not say what it is
 
 
@@ -40,6 +42,7 @@ class Policy:
     now: float  # seconds since the epoch
     recheck: float  # seconds
     validates: bool  # the target refuses a manifest whose children it lacks
+    overwrite: bool = True  # tags that are at the target may move
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,12 +72,19 @@ def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
         return planned(Action.COPY, "new")
     verified = facts.published is not None and facts.published.digest == facts.root.digest
     if facts.present != facts.root.digest and not (facts.present is None and verified):
+        if not policy.overwrite:
+            return planned(Action.KEEP, kept_reason(facts.present))
         return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
     if verified and not is_due(facts.published, policy):
         return planned(Action.SKIP, "unchanged")
     if policy.validates and facts.present is not None:
         return planned(Action.SKIP, "unchanged; the registry keeps what its manifests need")
     return planned(Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here")
+
+
+def kept_reason(present: Digest | None) -> str:
+    """Why a tag stays that the source has otherwise."""
+    return f"the target's {present or 'image'} stays: the rule says `overwrite: never`, and the source has another"
 
 
 def is_due(published: Published | None, policy: Policy) -> bool:

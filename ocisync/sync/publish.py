@@ -15,14 +15,17 @@ from ocisync.errors import OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.sync.batches import batch_of
+from ocisync.sync.care import look_before_writing
 from ocisync.sync.copy import Copier, Graph
 from ocisync.sync.ledger import Published
-from ocisync.sync.plan import Action, PlannedTag
+from ocisync.sync.plan import Action, PlannedTag, kept_reason
 from ocisync.sync.reports import TagReport, Verdict, failure_of
 
 log = structlog.get_logger()
 
 MAX_BATCH = 500  # tags
+Kept = Mapping[str, Descriptor]  # tags that must not move, with what they point at
+
 LINGER = 3.0  # seconds that a whole tag may wait for others where publishing several costs no more than one
 
 
@@ -45,11 +48,11 @@ async def publish_ready(
         async for first in queue:
             batch = await batch_of(first, queue, MAX_BATCH, linger)
             try:
-                await _publish(batch, copier)
+                kept = await _publish(batch, copier)
             except OcisyncError as exc:
                 await _one_by_one(batch, copier, report, exc)
             else:
-                _report_all(batch, report)
+                _report_all(batch, kept, report)
 
 
 async def _one_by_one(
@@ -59,34 +62,39 @@ async def _one_by_one(
         try:
             if len(batch) == 1:
                 raise error
-            await _publish([ready], copier)
+            kept = await _publish([ready], copier)
         except OcisyncError as exc:
             report(failed(ready.planned, exc))
         else:
-            _report_all([ready], report)
+            _report_all([ready], kept, report)
 
 
-async def _publish(batch: list[Ready], copier: Copier) -> None:
+async def _publish(batch: list[Ready], copier: Copier) -> Kept:
     """Publish; once more from the last look on when that was too long ago."""
     try:
-        await _publish_in_time(batch, copier)
+        return await _publish_in_time(batch, copier)
     except StoreError as exc:
         if exc.code != OUTDATED:
             raise
-        await _publish_in_time(batch, copier)
+        return await _publish_in_time(batch, copier)
 
 
-async def _publish_in_time(batch: list[Ready], copier: Copier) -> None:
+async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
     held = await _look_again(batch, copier)
     changed = {ready.planned.tag: ready.root for ready in batch if _is_to_publish(ready, held)}
+    kept = await look_before_writing(copier.care, copier.target, changed)
+    changed = {tag: root for tag, root in changed.items() if tag not in kept}
     if changed:
         await copier.target.publish(changed)
         copier.traffic.manifests += len({root.digest for root in changed.values()})
     elif isinstance(copier.target, Reconciler):  # tags that nobody recorded: their writer may have been killed
         await copier.target.reconcile()
-    published = {ready.planned.tag: Published(ready.root.digest, time.time()) for ready in batch}
+    published = {
+        tag: Published(ready.root.digest, time.time()) for ready in batch if (tag := ready.planned.tag) not in kept
+    }
     blobs = {digest: size for ready in batch for digest, size in ready.graph.items()}
     await copier.tools.ledger.record(copier.where.target, copier.where.repository, published, blobs)
+    return kept
 
 
 def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:
@@ -142,8 +150,11 @@ def _stale(needed: Iterable[Digest], stored: Stored, stale_after: float) -> list
     return [digest for digest in needed if now - stored.modified.get(digest, now) > stale_after]
 
 
-def _report_all(batch: list[Ready], report: Callable[[TagReport], None]) -> None:
+def _report_all(batch: list[Ready], kept: Kept, report: Callable[[TagReport], None]) -> None:
     for ready in batch:
+        if (found := kept.get(ready.planned.tag)) is not None:
+            report(TagReport(ready.planned.tag, Verdict.KEPT, kept_reason(found.digest), ready.root.digest))
+            continue
         copied = ready.planned.action is Action.COPY or ready.mended
         reason = "mended" if ready.mended and ready.planned.action is Action.CHECK else ready.planned.reason
         verdict = Verdict.COPIED if copied else Verdict.UNCHANGED

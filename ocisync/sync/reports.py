@@ -14,6 +14,8 @@ class Verdict(enum.Enum):
 
     COPIED = "copied"
     UNCHANGED = "unchanged"
+    KEPT = "kept"  # the source has it otherwise, and the rule forbids to overwrite it
+    PRUNED = "pruned"
     FAILED = "failed"
 
 

@@ -13,13 +13,14 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.protocols import Converter, Source, Target
-from ocisync.errors import OcisyncError
+from ocisync.errors import Handling, LimitExceeded, OcisyncError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.sync.convert import convert
 from ocisync.sync.copy import Copier
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag, Policy, is_due, make_plan
+from ocisync.sync.prune import GONE, REFUSED, Gone, planned_removals, prune
 from ocisync.sync.publish import Ready, failed, publish_ready
 from ocisync.sync.reports import JobReport, TagReport, Verdict, failure_of
 from ocisync.sync.stores import Tools
@@ -52,7 +53,8 @@ async def plan_job(job: Job, tools: Tools) -> tuple[Facts, list[PlannedTag]]:
     async with _opened(job, tools) as (source, target):
         policy = _policy(job, target)
         facts = await survey(job, source, target, tools.ledger, policy, tools.limits.images)
-        return facts, make_plan(map(facts.of, facts.references), policy)
+        plan = make_plan(map(facts.of, facts.references), policy)
+        return facts, [*plan, *planned_removals(facts.gone)]
 
 
 @asynccontextmanager
@@ -62,7 +64,7 @@ async def _opened(job: Job, tools: Tools) -> AsyncIterator[tuple[Source, Target]
 
 
 def _policy(job: Job, target: Target) -> Policy:
-    return Policy(time.time(), job.recheck, getattr(target, "validates", False))
+    return Policy(time.time(), job.recheck, getattr(target, "validates", False), job.care.overwrite)
 
 
 @dataclass
@@ -80,6 +82,8 @@ class _Run:
         plan = make_plan(map(facts.of, facts.references), policy)
         await self._remember_skipped(facts, plan, policy)
         await self._execute(self._settle(plan), self._copier(facts, policy))
+        if self.job.care.prune:
+            await self._prune(facts.gone)
 
     async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
@@ -102,7 +106,14 @@ class _Run:
             validates=policy.validates,
             held=dict(stored.sizes) if stored else None,
             is_empty=facts.is_empty,
+            care=self.job.care,
         )
+
+    async def _prune(self, gone: Gone) -> None:
+        if gone.refusal:
+            raise LimitExceeded(gone.refusal, code=REFUSED, handling=Handling.FAIL)
+        for tag in await prune(gone, self.job.tags, self.source, self.target):
+            self._done(TagReport(tag, Verdict.PRUNED, GONE))
 
     def _settle(self, plan: Iterable[PlannedTag]) -> list[PlannedTag]:
         """Report what needs no work; the rest comes back."""
@@ -111,6 +122,8 @@ class _Run:
             digest = planned.root.digest if planned.root else None
             if planned.action is Action.SKIP:
                 self._done(TagReport(planned.tag, Verdict.UNCHANGED, planned.reason, digest))
+            elif planned.action is Action.KEEP:
+                self._done(TagReport(planned.tag, Verdict.KEPT, planned.reason, digest))
             elif planned.action is Action.FAIL:
                 self._done(TagReport(planned.tag, Verdict.FAILED, planned.reason, None, planned.failure))
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
@@ -13,6 +13,7 @@ from ocisync.spec.digest import Digest
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger, Published
 from ocisync.sync.plan import Policy, TagFacts, is_due
+from ocisync.sync.prune import Gone, find_gone
 from ocisync.sync.reports import Failure, failure_of
 from ocisync.sync.select import select_tags
 
@@ -33,6 +34,7 @@ class Facts:
     stored: Stored | None = None  # the target's listing, where it offers one
     is_empty: bool = False  # the target repository has no tag at all
     warnings: tuple[str, ...] = field(default=())
+    gone: Gone = field(default_factory=Gone)  # what prune would remove from the target
 
     def of(self, tag: str) -> TagFacts:
         """What is known of one tag."""
@@ -53,12 +55,14 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
     Raises:
         OcisyncError: the source's or the target's tags cannot be listed.
     """
-    references = await _selected(job, source)
+    listed = await _listed_at_source(job, source)
+    references = select_tags(job.tags, listed)
     warnings = () if references else (f"{job.source}: no tag fits the rule's selection",)
     known = await ledger.published(job.target.target, job.target.repository)
     roots, failures = await _resolve_all(source, references, workers)
     stored = await target.stored() if isinstance(target, Inventory) else None
-    present = dict(stored.tags) if stored else await _listed(target, references)
+    present = dict(stored.tags) if stored else await _listed(target, references, whole=job.care.prune)
+    gone = find_gone(job.tags, job.care, listed, present)
     is_empty = not (stored.sizes if stored else present)
 
     def must_ask(tag: str) -> bool:
@@ -68,12 +72,13 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
     await _ask(target, [tag for tag in roots if must_ask(tag)], present, workers)
     if not (present or is_empty) and isinstance(target, Vacant):  # none of a few tags is there: is anything?
         is_empty = await target.is_vacant()
-    return Facts(references, roots, failures, present, known, stored, is_empty, warnings)
+    return Facts(references, roots, failures, present, known, stored, is_empty, warnings, gone)
 
 
-async def _selected(job: Job, source: Source) -> dict[str, str]:
-    literal = job.tags.literal is not None
-    return select_tags(job.tags, () if literal else await source.tags())
+async def _listed_at_source(job: Job, source: Source) -> Sequence[str]:
+    """The source's tags, where anything depends on them."""
+    is_asked = job.tags.literal is None or job.care.prune
+    return await source.tags() if is_asked else ()
 
 
 async def _resolve_all(
@@ -94,9 +99,9 @@ async def _resolve_all(
     return roots, failures
 
 
-async def _listed(target: Target, references: Mapping[str, str]) -> dict[str, Digest | None]:
+async def _listed(target: Target, references: Mapping[str, str], *, whole: bool) -> dict[str, Digest | None]:
     """Which tags a target without an inventory may have; what they point at is not asked yet."""
-    if len(references) <= FEW_TAGS or not isinstance(target, Source):
+    if not isinstance(target, Source) or (len(references) <= FEW_TAGS and not whole):
         return dict.fromkeys(references)
     try:
         return dict.fromkeys(await target.tags())

@@ -6,6 +6,7 @@ import re
 
 from ocisync.config.models import SyncRule
 from ocisync.spec.locator import Locator, RegistryLocator, TargetLocator, ViewLocator
+from ocisync.sync.care import Care
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
 
@@ -19,6 +20,7 @@ def sync_jobs(rule: SyncRule) -> list[Job]:
             TargetLocator(place.target, place.repository),
             _selection(rule),
             rule.recheck,
+            Care(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
         )
         for place in rule.places
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ocisync.config.models import Config
 from ocisync.daemon.drop_look import Lookout
@@ -43,10 +43,21 @@ class PlannedPass:
     failures: dict[str, Failure] = field(default_factory=dict)
 
 
-async def run_once_with(config: Config, only: Sequence[str], progress: Progress) -> PassReport:
-    """One pass of the rules."""
+async def run_once_with(
+    config: Config, only: Sequence[str], progress: Progress, force_prune: bool = False
+) -> PassReport:
+    """One pass of the rules; `force_prune` lets any number of tags go that are gone at their source."""
     async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
-        return await run_pass(rule_set(session, only), state)
+        rules = rule_set(session, only)
+        return await run_pass(_forced(rules) if force_prune else rules, state)
+
+
+def _forced(rules: RuleSet) -> RuleSet:
+    schedules = [
+        replace(one, jobs=tuple(replace(job, care=replace(job.care, is_forced=True)) for job in one.jobs))
+        for one in rules.schedules
+    ]
+    return replace(rules, schedules=tuple(schedules))
 
 
 async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
@@ -108,6 +119,8 @@ async def _plan_job(job: Job, tools: Tools, plan: PlannedPass) -> None:
         plan.failures[f"{job.rule}: {job.source} -> {job.lock_name}"] = failure_of(exc)
         return
     plan.warnings.extend(facts.warnings)
+    if facts.gone.refusal:
+        plan.warnings.append(f"{job.rule}: {job.lock_name}: nothing would be pruned: {facts.gone.refusal}")
     plan.tags.extend(PlannedFor(job.rule, job.lock_name, one) for one in planned)
 
 

@@ -1,4 +1,4 @@
-"""One repository of an ordinary registry: a Source, a Target and a Mounter.
+"""One repository of an ordinary registry: a Source, a Target, a Mounter and an Untagger.
 
 Spec: distribution v1.1.1.
 """
@@ -16,13 +16,14 @@ from ocisync.errors import LimitExceeded, NotFound, UnsupportedManifest
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import parse_digest
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE
-from ocisync.spec.reference import parse_name
+from ocisync.spec.reference import parse_name, parse_tag
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import Grant
 from ocisync.stores.registry.listing import has_tags, list_tags
 from ocisync.stores.registry.manifests import ACCEPT, Manifests
 from ocisync.stores.registry.stream import ResumingStream
 from ocisync.stores.registry.transport import Request, Transport
+from ocisync.stores.registry.untag import Untagging
 from ocisync.stores.registry.uploads import Uploads
 
 _WHOLE = frozenset({200})
@@ -96,6 +97,12 @@ class RegistryRepository:
         """Write each tag's manifest under the tag; the registry keeps its own list of tags."""
         for tag, desc in tags.items():
             await self._manifests.push(tag, desc)
+
+    async def untag(self, tags: Sequence[str]) -> None:
+        """Remove tags one by one; raises as `Untagging.remove` does."""
+        untagging = Untagging(self._transport, self.name, self._manifests, self._uploads)
+        for tag in tags:
+            await untagging.remove(parse_tag(tag))
 
     async def _started(self, desc: Descriptor) -> ResumingStream:
         if desc.is_manifest and desc.size > MAX_MANIFEST_SIZE:

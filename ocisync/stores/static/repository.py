@@ -14,7 +14,7 @@ from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, digest_of, is_digest, sha256
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
-from ocisync.spec.reference import is_tag
+from ocisync.spec.reference import is_tag, parse_tag
 from ocisync.stores.static import layout
 from ocisync.stores.static.catalog import catalog_name
 from ocisync.stores.static.listing import closed_after
@@ -25,7 +25,7 @@ from ocisync.stores.static.tags_list import converge, list_tags
 
 
 class StaticRepository:
-    """One repository: a Source, Target, Mounter, Inventory, Refresher and Reconciler."""
+    """One repository: a Source, Target, Mounter, Inventory, Untagger, Refresher and Reconciler."""
 
     def __init__(self, shelf: Shelf, name: str) -> None:
         self._shelf = shelf
@@ -124,6 +124,12 @@ class StaticRepository:
         """Bring the list of tags up to date: a writer may have ended between a tag and the list."""
         await self._shelf.prepare()
         await self._write_lists()
+
+    async def untag(self, tags: Sequence[str]) -> None:
+        """Remove tags, then bring the list of tags up to date."""
+        await self._store.delete([layout.manifest_key(self.name, parse_tag(tag)) for tag in tags])
+        reached("untag")
+        await self.reconcile()
 
     async def stored(self) -> Stored:
         """Everything a listing of the repository shows; tags by the ETag that they share with their digest's object."""

@@ -1,0 +1,102 @@
+"""Prune: tags of the target that the rule selects and the source has no more. What goes is decided by pure functions.
+
+The source is asked again for each tag before it goes: a listing may be short, and a tag may have come back.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import structlog
+
+from ocisync.content.protocols import Reconciler, Resolver, Target, Untagger
+from ocisync.errors import ConfigError, NotFound
+from ocisync.sync.care import Care
+from ocisync.sync.plan import Action, PlannedTag
+from ocisync.sync.select import TagSelection, select_tags
+
+log = structlog.get_logger()
+
+REFUSED = "prune.refused"
+GONE = "gone at the source"
+_OF_A_DIGEST = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\..+)?\Z")  # signatures and referrers, named for an image
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What prune would remove, and why it must not."""
+
+    tags: tuple[str, ...] = ()
+    refusal: str = ""
+
+
+def find_gone(selection: TagSelection, care: Care, listed: Collection[str], present: Iterable[str]) -> Gone:
+    """Which of the target's tags are to go.
+
+    `listed` is the whole list of the source's tags, `present` that of the target's. Only what the rule would bring if
+    the source had it can go; backups, and what is named for a digest, stay.
+    """
+    if not care.prune:
+        return Gone()
+    mine = [tag for tag in present if not care.is_backup(tag) and not _OF_A_DIGEST.match(tag)]
+    mine = [tag for tag in mine if _selects(selection, tag)]
+    there = set(listed)
+    going = tuple(sorted(tag for tag in mine if _reference(selection, tag) not in there))
+    return Gone(going, "" if care.is_forced else _refusal(going, len(mine), care, is_empty=not there))
+
+
+def planned_removals(gone: Gone) -> list[PlannedTag]:
+    """What prune would do, for a plan; nothing where it is refused."""
+    return [] if gone.refusal else [PlannedTag(tag, tag, Action.PRUNE, GONE) for tag in gone.tags]
+
+
+async def prune(gone: Gone, selection: TagSelection, source: Resolver, target: Target) -> list[str]:
+    """Remove the tags that are gone indeed; which.
+
+    Raises:
+        ConfigError: the target cannot remove tags.
+    """
+    going = [tag for tag in gone.tags if await _is_gone(source, _reference(selection, tag))]
+    if going and not isinstance(target, Untagger):
+        raise ConfigError("prune: tags cannot be removed from such a target; set `prune: false`")
+    if going and isinstance(target, Untagger):
+        await target.untag(going)
+        log.info("tags.pruned", count=len(going), tags=going[:10])
+    elif isinstance(target, Reconciler):  # an earlier run may have ended between a tag and the list of tags
+        await target.reconcile()
+    return going
+
+
+def _selects(selection: TagSelection, tag: str) -> bool:
+    return tag in select_tags(selection, [tag])
+
+
+def _reference(selection: TagSelection, tag: str) -> str:
+    return (selection.literal or {}).get(tag, tag)
+
+
+def _refusal(going: Collection[str], mine: int, care: Care, *, is_empty: bool) -> str:
+    if not going:
+        return ""
+    if is_empty:
+        return (
+            f"the source lists no tags at all, so the {len(going)} tags at the target stay; "
+            "if that is right, run `ocisync once --force-prune` with the rule's name"
+        )
+    if len(going) <= care.prune_limit * mine:
+        return ""
+    return (
+        f"{len(going)} of {mine} tags are gone at the source, more than prune_limit ({care.prune_limit:.0%}), so all "
+        "of them stay; if that is right, run `ocisync once --force-prune` with the rule's name"
+    )
+
+
+async def _is_gone(source: Resolver, reference: str) -> bool:
+    try:
+        await source.resolve(reference)
+    except NotFound:
+        return True
+    log.warning("tag.not_pruned", tag=reference, reason="the source has it, though it did not list it")
+    return False
