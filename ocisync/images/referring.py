@@ -1,7 +1,4 @@
-"""What refers to an image, for people: as a source tells it, and by the tags that stand for it where none can.
-
-Spec: distribution-spec v1.1.1, "Referrers Tag Schema"; cosign's tags for signatures, attestations and lists of parts.
-"""
+"""What refers to an image, for people: as a source tells it, and by cosign's tags."""
 
 from __future__ import annotations
 
@@ -11,13 +8,11 @@ from dataclasses import dataclass
 from ocisync.content.concurrency import for_each
 from ocisync.content.protocols import Source
 from ocisync.content.referrers import Referring
-from ocisync.content.verify import read_manifest
-from ocisync.errors import InputError, ManifestError, NotFound
+from ocisync.errors import InputError, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
-from ocisync.spec.manifest import parse_manifest
+from ocisync.spec.referrers import COSIGN, cosign_tags
 
-_COSIGN = {".sig": "cosign signature", ".att": "cosign attestation", ".sbom": "cosign list of parts"}
 _AT_A_TIME = 4  # lookups
 
 
@@ -43,26 +38,13 @@ async def references_to(source: Source, subjects: Sequence[Descriptor]) -> list[
 
 
 async def _references(source: Source, subject: Digest) -> list[Reference]:
-    told = await source.referrers(subject) if isinstance(source, Referring) else await _by_tag(source, subject)
+    told = await source.referrers(subject) if isinstance(source, Referring) else ()
     found = [Reference(subject, desc, desc.artifact_type or "unknown") for desc in told]
-    for ending, kind in _COSIGN.items():
-        tag = subject.replace(":", "-") + ending
+    for tag, kind in zip(cosign_tags(subject), COSIGN.values(), strict=True):
         desc = await _resolved(source, tag)
         if desc is not None:
             found.append(Reference(subject, desc, kind, tag))
     return found
-
-
-async def _by_tag(source: Source, subject: Digest) -> Sequence[Descriptor]:
-    """The list of referrers that clients keep under a tag at registries without an API for it."""
-    listed = await _resolved(source, subject.replace(":", "-"))
-    if listed is None:
-        return ()
-    try:
-        manifest = parse_manifest(await read_manifest(source, listed), listed.media_type)
-    except ManifestError:
-        return ()
-    return manifest.children if manifest.is_index else ()
 
 
 async def _resolved(source: Source, tag: str) -> Descriptor | None:

@@ -10,13 +10,15 @@ from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from ocisync.errors import OcisyncError
+from ocisync.errors import ManifestError, OcisyncError
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, descriptor_to_json
-from ocisync.spec.digest import Digest, is_digest
-from ocisync.spec.manifest import Manifest, parse_manifest
+from ocisync.spec.digest import Digest, algorithm, hex_of, is_digest
+from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
 
+COSIGN = {".sig": "cosign signature", ".att": "cosign attestation", ".sbom": "cosign list of parts"}  # by tag's ending
 _REMEMBERED = 200_000  # manifests; most of them refer to nothing
+_HEX_IN_TAG = 64  # digits
 
 Entry = Mapping[str, object]
 Entries = Mapping[Digest, Entry]
@@ -59,6 +61,33 @@ def _artifact_type(manifest: Manifest) -> str | None:
     if manifest.artifact_type or manifest.media_type == media_types.OCI_ARTIFACT or manifest.config is None:
         return manifest.artifact_type
     return manifest.config.media_type
+
+
+def fallback_tag(subject: Digest) -> str:
+    """The tag of the list of referrers that clients keep where the registry has no API for it.
+
+    Spec: distribution-spec v1.1.1, "Referrers Tag Schema".
+    """
+    return f"{algorithm(subject)}-{hex_of(subject)[:_HEX_IN_TAG]}"
+
+
+def cosign_tags(subject: Digest) -> list[str]:
+    """The tags under which cosign keeps what it says about a manifest."""
+    return [subject.replace(":", "-") + ending for ending in COSIGN]
+
+
+def with_entries(body: bytes | None, entries: Entries) -> bytes:
+    """A list of referrers with more entries at its end; what it says already is kept.
+
+    Raises:
+        ManifestError: it is no list.
+    """
+    document = parse_json_object(body or referrers_body({}))
+    listed = document.get("manifests")
+    if not isinstance(listed, list):
+        raise ManifestError("no list of referrers")
+    document["manifests"] = [*listed, *(entries[digest] for digest in sorted(entries))]
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def referrers_body(entries: Entries) -> bytes:

@@ -108,7 +108,7 @@ def signed(registry: DockerRegistry, image: Image, how: str) -> str:
     if how == "fallback":
         list_of = make_index([make_image("a signature")])
         push(registry.client, "a/app", image.digest.replace(":", "-"), list_of)
-        return "belongs to it"
+        return f"{list_of.children[0].digest} refers to it"
     push(registry.client, "a/app", f"{image.digest.replace(':', '-')}.{how}", make_image(f"a {how}"))
     return f".{how} belongs to it"
 

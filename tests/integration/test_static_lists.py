@@ -8,9 +8,12 @@ import anyio
 import pytest
 
 from ocisync.content.memory import bytes_opener
+from ocisync.errors import StoreError
 from ocisync.serve.app import registry_app, serve
 from ocisync.spec import media_types
+from ocisync.spec.descriptor import descriptor_to_json
 from ocisync.spec.digest import Digest
+from ocisync.spec.referrers import fallback_tag, referrers_body
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
@@ -90,6 +93,25 @@ async def test_an_artifact_stands_in_its_subjects_list(store: Store) -> None:
     (entry,) = await referrers(store, note.desc.digest)
     assert (entry["digest"], entry["artifactType"]) == (on_note.desc.digest, media_types.OCI_EMPTY)
     assert await referrers(store, on_note.desc.digest) == []
+
+
+async def test_a_repository_tells_its_referrers_from_its_lists_or_from_those_under_tags(store: Store) -> None:
+    image = make_image("signed")
+    note = make_artifact(image.desc.digest, "first")
+    kept = StaticRegistry(store).repository("kept")
+    await publish_image(kept, note, "note")
+    (told,) = await kept.referrers(image.desc.digest)
+    assert (told, told.artifact_type) == (described(note.raw, note.media_type), "application/x.note")
+    assert list(await kept.referrers(note.desc.digest)) == []
+
+    by_tag = StaticRegistry(store, options=StaticOptions(referrers=False)).repository("tagged")
+    entries = referrers_body({note.desc.digest: descriptor_to_json(told)})
+    await put(store, layout.manifest_key("tagged", fallback_tag(image.desc.digest)), entries)
+    assert [desc.digest for desc in await by_tag.referrers(image.desc.digest)] == [note.desc.digest]
+    assert list(await by_tag.referrers(note.desc.digest)) == []
+    await put(store, layout.referrers_key("kept", image.desc.digest), b"garbage")
+    with pytest.raises(StoreError, match="ocisync reconcile mends it"):
+        await kept.referrers(image.desc.digest)
 
 
 async def test_the_order_of_pushes_does_not_matter_to_the_bytes(tmp_path: Path) -> None:

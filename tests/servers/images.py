@@ -141,6 +141,30 @@ def describe(media_type: str, data: bytes) -> Json:
     return {"mediaType": media_type, "digest": digest_of(data), "size": len(data)}
 
 
+def make_artifact(
+    subject: "Image | Index", kind: str = "application/vnd.example.signature", note: str = "signed"
+) -> Image:
+    """A manifest that refers to another, of an artifact type, with one blob that holds the note."""
+    blob = note.encode()
+    document: Json = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "artifactType": kind,
+        "config": describe("application/vnd.oci.empty.v1+json", b"{}"),
+        "layers": [describe("application/octet-stream", blob)],
+        "subject": describe(subject.media_type, subject.manifest),
+        "annotations": {"note": note},
+    }
+    return Image(_encode(document), OCI_MANIFEST, b"{}", (), {digest_of(one): one for one in (b"{}", blob)})
+
+
+def referrers_list(*artifacts: Image, kind: str = "application/vnd.example.signature") -> Index:
+    """The list of some manifests' subject, as clients keep it under a tag."""
+    entries = [describe(one.media_type, one.manifest) | {"artifactType": kind} for one in artifacts]
+    document: Json = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": entries}
+    return Index(_encode(document), OCI_INDEX, artifacts)
+
+
 def push(registry: RegistryClient, name: str, tag: str, image: Image | Index) -> str:
     """Push by plain HTTP; the digest. A tag may be empty: then by digest only."""
     if isinstance(image, Index):

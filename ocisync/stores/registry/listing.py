@@ -79,6 +79,15 @@ def next_page(url: URL, found: list[str], link: str | None) -> URL | None:
     if target is None:
         full = len(found) == PAGE and link is None
         return url.with_query(n=PAGE, last=found[-1]) if full else None
+    return followed(url, target)
+
+
+def followed(url: URL, target: str) -> URL:
+    """Where a Link to the next page leads.
+
+    Raises:
+        RegistryError: to another origin.
+    """
     try:
         following = resolve_location(url, target)
     except RedirectRefused as exc:

@@ -1,4 +1,4 @@
-"""One repository of an ordinary registry: a Source, a Target, a Mounter and an Untagger.
+"""One repository of an ordinary registry: a Source that knows referrers, a Target, a Mounter and an Untagger.
 
 Spec: distribution v1.1.1.
 """
@@ -14,13 +14,15 @@ from ocisync.content.protocols import ByteStream, Opener
 from ocisync.content.verify import checked_bytes
 from ocisync.errors import LimitExceeded, NotFound, UnsupportedManifest
 from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import parse_digest
+from ocisync.spec.digest import Digest, parse_digest
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE
 from ocisync.spec.reference import parse_name, parse_tag
+from ocisync.spec.referrers import reference_of
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import Grant
 from ocisync.stores.registry.listing import has_tags, list_tags
 from ocisync.stores.registry.manifests import ACCEPT, Manifests
+from ocisync.stores.registry.referrers import Referrers
 from ocisync.stores.registry.stream import ResumingStream
 from ocisync.stores.registry.transport import Request, Transport
 from ocisync.stores.registry.untag import Untagging
@@ -39,13 +41,16 @@ class RegistryRepository:
         self._transport = transport
         self._manifests = Manifests(transport, name)
         self._uploads = Uploads(transport, name)
+        self._referrers = Referrers(transport, name, self)
 
     def __repr__(self) -> str:
         return f"RegistryRepository({self.host}/{self.name})"
 
     async def tags(self) -> Sequence[str]:
         """Every tag, each once, in lexical order; raises as `listing.list_tags` does."""
-        return await list_tags(self._transport, self.name)
+        tags = await list_tags(self._transport, self.name)
+        self._referrers.learn_tags(tags)
+        return tags
 
     async def is_vacant(self) -> bool:
         """Whether no tag is there."""
@@ -54,6 +59,14 @@ class RegistryRepository:
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of a tag or digest; raises as `Manifests.resolve` does."""
         return await self._manifests.resolve(reference)
+
+    async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        """What refers to a manifest, by the API or the list under a tag; raises as `Referrers.told` does."""
+        return await self._referrers.told(parse_digest(digest))
+
+    async def refer(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+        """See that manifests are told as what refers to another; raises as `Referrers.refer` does."""
+        await self._referrers.refer(parse_digest(subject), referrers)
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
@@ -94,9 +107,11 @@ class RegistryRepository:
         return await self._uploads.mount(desc, parse_name(from_repository))
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
-        """Write each tag's manifest under the tag; the registry keeps its own list of tags."""
+        """Write each tag's manifest under the tag, and tell what it refers to; the registry lists tags by itself."""
         for tag, desc in tags.items():
             await self._manifests.push(tag, desc)
+            if (reference := reference_of(desc.digest, desc.data or b"")) is not None:
+                await self._referrers.refer(reference.subject, [desc])
 
     async def untag(self, tags: Sequence[str]) -> None:
         """Remove tags one by one; raises as `Untagging.remove` does."""

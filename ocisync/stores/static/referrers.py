@@ -6,16 +6,18 @@ manifest was entered into its subject's. So what has a list needs no second look
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import ObjectInfo
-from ocisync.errors import NotFound, PreconditionFailed, StoreError
+from ocisync.content.protocols import ObjectInfo, ObjectStore
+from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, StoreError
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE
-from ocisync.spec.referrers import Entries, Entry, entries_in, referrers_body
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from ocisync.spec.referrers import Entries, Entry, entries_in, fallback_tag, referrers_body
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Derived
 from ocisync.stores.static.publication import has_md5, may_hold
@@ -143,3 +145,25 @@ class ReferrersPass:
     def _derived(self, digest: Digest) -> Derived:
         key = layout.referrers_key(self.name, digest)
         return Derived(self.shelf.store, key, layout.REFERRERS_HEADERS, "referrers")
+
+
+async def told(store: ObjectStore, name: str, subject: Digest) -> Sequence[Descriptor]:
+    """What refers to a manifest of a repository, in the order of the digests.
+
+    Raises:
+        StoreError: its list is damaged.
+    """
+    for key in (layout.referrers_key(name, subject), layout.manifest_key(name, fallback_tag(subject))):
+        try:
+            async with store.open(key) as (info, stream):
+                raw = b"".join([chunk async for chunk in stream]) if info.size <= MAX_MANIFEST_SIZE else b""
+        except NotFound:
+            continue
+        try:
+            listed = parse_manifest(raw, media_types.OCI_INDEX).children
+        except OcisyncError as exc:
+            raise StoreError(
+                f"{key} at {store}: no list of referrers: {exc.message}; ocisync reconcile mends it"
+            ) from exc
+        return [desc for _, desc in sorted({desc.digest: desc for desc in listed}.items())]
+    return ()

@@ -19,13 +19,13 @@ from ocisync.stores.static import layout
 from ocisync.stores.static.catalog import catalog_name
 from ocisync.stores.static.listing import closed_after
 from ocisync.stores.static.publication import Publication, Root
-from ocisync.stores.static.referrers import ReferrersPass
+from ocisync.stores.static.referrers import ReferrersPass, told
 from ocisync.stores.static.shelf import Shelf
 from ocisync.stores.static.tags_list import converge, list_tags
 
 
 class StaticRepository:
-    """One repository: a Source, Target, Mounter, Inventory, Untagger, Refresher and Reconciler."""
+    """One repository: a Source that knows referrers, Target, Mounter, Inventory, Untagger, Refresher and Reconciler."""
 
     def __init__(self, shelf: Shelf, name: str) -> None:
         self._shelf = shelf
@@ -56,6 +56,10 @@ class StaticRepository:
             raise DigestMismatch(f"{info.key} at {self._store}: the content hashes to {digest}; push the image again")
         announced = info.content_type.partition(";")[0].strip()
         return Descriptor(media_type_of(data, announced), digest, len(data), data=data)
+
+    async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        """What refers to a manifest, by its list, or by the one under a tag where the registry keeps none."""
+        return await told(self._store, self.name, digest)
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:

@@ -4,9 +4,18 @@ import json
 
 import pytest
 
+from ocisync.errors import ManifestError
 from ocisync.spec import media_types
 from ocisync.spec.digest import Digest, sha256
-from ocisync.spec.referrers import References, entries_in, reference_of, referrers_body
+from ocisync.spec.referrers import (
+    References,
+    cosign_tags,
+    entries_in,
+    fallback_tag,
+    reference_of,
+    referrers_body,
+    with_entries,
+)
 
 SUBJECT = Digest("sha256:" + "1" * 64)
 CONFIG = {"mediaType": "application/x.config", "digest": "sha256:" + "2" * 64, "size": 2}
@@ -76,3 +85,26 @@ def test_what_was_learned_is_known() -> None:
     known.learn(sha256(raw), raw)
     assert known.unknown([sha256(raw)]) == []
     assert known.get(sha256(raw)) == reference_of(sha256(raw), raw)
+
+
+def test_tags_that_stand_for_what_refers_to_a_manifest() -> None:
+    assert fallback_tag(SUBJECT) == "sha256-" + "1" * 64
+    assert fallback_tag(Digest("sha512:" + "ab" * 64)) == "sha512-" + "ab" * 32
+    assert cosign_tags(SUBJECT) == [f"sha256-{'1' * 64}.{ending}" for ending in ("sig", "att", "sbom")]
+
+
+def test_entries_are_added_at_the_end_and_the_rest_is_kept() -> None:
+    body = b'{"schemaVersion":2,"annotations":{"a":"b"},"manifests":[{"digest":"x","more":1}]}'
+    entries = {SUBJECT: {"digest": SUBJECT}}
+    assert json.loads(with_entries(body, entries)) == {
+        "schemaVersion": 2,
+        "annotations": {"a": "b"},
+        "manifests": [{"digest": "x", "more": 1}, {"digest": SUBJECT}],
+    }
+    assert with_entries(None, entries) == referrers_body(entries)
+
+
+@pytest.mark.parametrize("body", [b"garbage", b"[]", b'{"manifests": 3}', b"{}"])
+def test_nothing_is_added_to_what_is_no_list(body: bytes) -> None:
+    with pytest.raises(ManifestError):
+        with_entries(body, {})

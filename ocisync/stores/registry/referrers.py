@@ -1,0 +1,207 @@
+"""What refers to a manifest: asked of the registry's API, or kept by clients in a list under a tag where it has none.
+
+Spec: distribution v1.1.1, "Listing Referrers", "Unavailable Referrers API", "Pushing Manifests with Subject".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+import anyio
+import structlog
+from yarl import URL
+
+from ocisync.content.protocols import Fetcher
+from ocisync.content.verify import read_manifest
+from ocisync.errors import Handling, LimitExceeded, ManifestError, OcisyncError, RegistryError
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest, sha256
+from ocisync.spec.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from ocisync.spec.referrers import Entry, fallback_tag, reference_of, with_entries
+from ocisync.stores.registry.auth import PULL, PUSH, Grant
+from ocisync.stores.registry.hosts import shown
+from ocisync.stores.registry.listing import followed, next_link
+from ocisync.stores.registry.manifests import ACCEPT
+from ocisync.stores.registry.transport import Request, Transport
+from ocisync.stores.registry.uploads import check_echo
+
+log = structlog.get_logger(__name__)
+MAX_PAGES = 1000
+MAX_REFERRERS = 100_000  # of one manifest
+_ROUNDS = 12  # tries to bring a list up to date while other clients write it
+_NO_API = frozenset({400, 404, 405, 406, 501})
+_TOLD_OR_NOT = frozenset({200}) | _NO_API
+_THERE_OR_NOT = frozenset({200, 404})
+_CREATED_OR_LOST = frozenset({201, 412})
+_ACCEPT_INDEX = {"Accept": media_types.OCI_INDEX}
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A list under a tag."""
+
+    body: bytes | None  # None: there is none
+    entries: tuple[Descriptor, ...] = ()
+    etag: str = ""
+
+
+class Referrers:
+    """The referrers of one repository's manifests; whether the registry has the API is found out once."""
+
+    def __init__(self, transport: Transport, repository: str, content: Fetcher) -> None:
+        self._transport = transport
+        self._repository = repository
+        self._content = content
+        self._has_api: bool | None = None
+        self._writing = anyio.Lock()
+        self._lists: frozenset[str] | None = None  # tags that may be lists, as the repository's tags were listed last
+
+    def learn_tags(self, tags: Iterable[str]) -> None:
+        """Take note of all tags: lists that are not among them need not be asked for."""
+        self._lists = frozenset(tag for tag in tags if tag.startswith("sha"))
+
+    async def told(self, subject: Digest) -> Sequence[Descriptor]:
+        """What refers to a manifest, in the order of the digests.
+
+        Raises:
+            RegistryError: the API's answer is no list of referrers.
+            LimitExceeded: it does not end.
+        """
+        told = await self._by_api(subject, PULL)
+        found = told if told is not None else await self._by_tag(subject)
+        return [desc for _, desc in sorted({desc.digest: desc for desc in found}.items())]
+
+    async def refer(self, subject: Digest, referrers: Collection[Descriptor]) -> None:
+        """See that stored manifests stand in the subject's list, where the registry does not keep it itself.
+
+        Other clients may write the list meanwhile: it is written on the condition that it still is what was read, which
+        few registries heed, and looked at again after writing.
+
+        Raises:
+            RegistryError: the tag of the list holds something else, or others keep changing it.
+        """
+        if await self._by_api(subject, PUSH) is None:
+            async with self._writing:
+                await self._converge(subject, referrers)
+
+    async def _converge(self, subject: Digest, referrers: Collection[Descriptor]) -> None:
+        entries: dict[Digest, Entry] = {}
+        for attempt in range(1, _ROUNDS + 1):
+            kept = await self._kept_list(subject)
+            listed = {desc.digest for desc in kept.entries}
+            missing = {desc.digest: desc for desc in referrers if desc.digest not in listed}
+            for digest in missing.keys() - entries.keys():
+                entries |= await self._entry(subject, missing[digest])
+            wanted = {digest: entries[digest] for digest in missing if digest in entries}
+            if not wanted:
+                return
+            if not await self._write(subject, kept, with_entries(kept.body, wanted)) or attempt > 1:
+                await self._transport.rest(attempt, self._contended(subject))
+        raise self._contended(subject)
+
+    async def _by_api(self, subject: Digest, actions: str) -> list[Descriptor] | None:
+        """What the API tells; None when the registry has none, or none for this manifest."""
+        if self._has_api is False:
+            return None
+        first = self._transport.origin.with_path(f"/v2/{self._repository}/referrers/{subject}")
+        url: URL | None = first
+        visited: set[URL] = set()
+        found: list[Descriptor] = []
+        while url is not None and url not in visited:
+            visited.add(url)
+            page = await self._page(url, actions)
+            if page is None:
+                self._has_api = bool(self._has_api)
+                return None
+            self._has_api = True
+            found.extend(page[0])
+            url = page[1]
+            if len(visited) > MAX_PAGES or len(found) > MAX_REFERRERS:
+                raise LimitExceeded(f"{shown(first)}: the list of referrers does not end ({len(visited)} pages)")
+        return found
+
+    async def _page(self, url: URL, actions: str) -> tuple[Sequence[Descriptor], URL | None] | None:
+        request = Request("GET", url, Grant(self._repository, actions), _TOLD_OR_NOT, _ACCEPT_INDEX)
+        async with self._transport.send(request) as answer:
+            if answer.status != 200 or answer.media_type != media_types.OCI_INDEX:
+                await answer.beginning()
+                return None
+            raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
+            link = next_link(", ".join(answer.headers.getall("Link", [])))
+        try:
+            listed = parse_manifest(raw, media_types.OCI_INDEX).children
+        except OcisyncError as exc:
+            raise RegistryError(f"{shown(url)}: the answer is not a list of referrers: {exc.message}") from exc
+        return listed, followed(url, link) if link else None
+
+    async def _by_tag(self, subject: Digest) -> Sequence[Descriptor]:
+        if self._lists is not None and fallback_tag(subject) not in self._lists:
+            return ()
+        try:
+            return (await self._kept(subject, PULL)).entries
+        except ManifestError as exc:
+            log.warning("referrers.unreadable", repository=self._repository, subject=subject, error=exc.message)
+            return ()
+
+    async def _kept(self, subject: Digest, actions: str) -> _Kept:
+        """The list under the tag.
+
+        Raises:
+            ManifestError: the tag holds something else.
+        """
+        url = self._list_url(subject)
+        request = Request("GET", url, Grant(self._repository, actions), _THERE_OR_NOT, ACCEPT)
+        async with self._transport.send(request) as answer:
+            if answer.status == 404:
+                await answer.beginning()
+                return _Kept(None)
+            raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
+            announced, etag = answer.media_type, answer.headers.get("ETag", "")
+        manifest = parse_manifest(raw, announced)
+        if manifest.media_type != media_types.OCI_INDEX:
+            raise ManifestError(f"what the tag holds is of type {manifest.media_type}")
+        return _Kept(raw, manifest.children, etag)
+
+    async def _kept_list(self, subject: Digest) -> _Kept:
+        try:
+            return await self._kept(subject, PUSH)
+        except ManifestError as exc:
+            raise RegistryError(
+                f"{shown(self._list_url(subject))}: no list of referrers can be kept there: {exc.message}; "
+                "remove the tag",
+                host=self._transport.host,
+            ) from exc
+
+    async def _entry(self, subject: Digest, desc: Descriptor) -> dict[Digest, Entry]:
+        """A manifest's entry in the list, as its own bytes say it; none when it does not refer to the subject."""
+        reference = reference_of(desc.digest, await read_manifest(self._content, desc))
+        if reference is not None and reference.subject == subject:
+            return {desc.digest: reference.entry}
+        log.warning("referrer.unrelated", repository=self._repository, subject=subject, digest=desc.digest)
+        return {}
+
+    async def _write(self, subject: Digest, kept: _Kept, body: bytes) -> bool:
+        """Put the list under its tag; False when another client came first, where the registry tells."""
+        headers = {"Content-Type": media_types.OCI_INDEX}
+        if kept.body is None:
+            headers["If-None-Match"] = "*"
+        elif kept.etag and not kept.etag.startswith("W/"):
+            headers["If-Match"] = kept.etag
+        url = self._list_url(subject)
+        request = Request("PUT", url, Grant(self._repository, PUSH), _CREATED_OR_LOST, headers, body)
+        async with self._transport.send(request) as answer:
+            check_echo(sha256(body), answer.headers.get("Docker-Content-Digest"), answer.url)
+            return answer.status == 201
+
+    def _list_url(self, subject: Digest) -> URL:
+        return self._transport.origin.with_path(f"/v2/{self._repository}/manifests/{fallback_tag(subject)}")
+
+    def _contended(self, subject: Digest) -> RegistryError:
+        return RegistryError(
+            f"{self._transport.host}/{self._repository}:{fallback_tag(subject)}: other clients keep changing this list "
+            "of referrers; the next pass tries again",
+            handling=Handling.RETRY,
+            host=self._transport.host,
+        )
