@@ -52,7 +52,13 @@ def _all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, Value]
     sections = ("registries", "targets", "daemon")
     found = [entry for section in sections for entry in entries(root, section)]
     headers = [((*path, "headers"), entry["headers"]) for path, entry in found if "headers" in entry]
-    return found + [(path, value) for path, value in headers if isinstance(value, dict)]
+    nested = [
+        ((*path, key), entry[key])
+        for path, entry in [*found, *entries(root, "defaults")]
+        for key in ("ecr", "proxy")
+        if key in entry
+    ]
+    return found + [(path, value) for path, value in headers + nested if isinstance(value, dict)]
 
 
 def _idle(root: dict[str, Value]) -> Iterator[Finding]:
@@ -135,14 +141,42 @@ def _login(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "username"), "a username needs a password. Add `password: {env: VARIABLE}`"
     if "password" in entry and "username" not in entry:
         yield (*path, "password"), "a password needs a username. Add `username`"
-    ways = [key for key in ("username", "identity_token", "credential_helper") if key in entry]
+    ways = [key for key in ("username", "identity_token", "credential_helper", "ecr") if key in entry]
     if len(ways) > 1:
         yield (*path, ways[1]), f"{' and '.join(ways)} are different ways to log in. Keep one"
 
 
+def _certificates(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    if "client_key" in entry and "client_cert" not in entry:
+        yield (*path, "client_key"), "a key needs its certificate. Add `client_cert`, or remove it"
+    if entry.get("plain_http") is True and "client_cert" in entry:
+        yield (*path, "client_cert"), "without TLS no certificate is shown. Remove it, or remove plain_http"
+
+
+def _proxy_login(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    proxy = entry.get("proxy")
+    if isinstance(proxy, dict):
+        yield from _pairs((*path, "proxy"), proxy, "username", "password")
+
+
+def _ecr_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    ecr = entry.get("ecr")
+    if isinstance(ecr, dict):
+        yield from _aws_keys((*path, "ecr"), ecr)
+
+
+def _pairs(path: KeyPath, entry: dict[str, Value], one: str, other: str) -> Iterator[Finding]:
+    if (one in entry) != (other in entry):
+        given, lacking = (one, other) if one in entry else (other, one)
+        yield (*path, given), f"it needs {lacking}. Add `{lacking}`, or remove both"
+
+
 def _keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
-    if entry.get("type") != "s3":
-        return
+    if entry.get("type") == "s3":
+        yield from _aws_keys(path, entry)
+
+
+def _aws_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
     if ("access_key_id" in entry) != ("secret_access_key" in entry):
         given, other = ("access_key_id", "secret_access_key")[:: 1 if "access_key_id" in entry else -1]
         yield (*path, given), f"it needs {other}. Add `{other}: {{env: VARIABLE}}`, or remove both"
@@ -229,6 +263,10 @@ def _unique(stem: str, taken: set[str]) -> str:
 _SECRETS = {"password", "identity_token", "token", "secret_access_key", "session_token"}
 _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], str], ...] = (
     (_login, "registries"),
+    (_certificates, "registries"),
+    (_ecr_keys, "registries"),
+    (_proxy_login, "registries"),
+    (_proxy_login, "defaults"),
     (_keys, "targets"),
     (_keep, "targets"),
     (_compression, "drop"),

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeGuard
 
 MAX_SECRET = 64 * 1024  # bytes of a secret's file
 
@@ -41,6 +42,11 @@ def resolve_secret(value: object, context: Context) -> str:
         raise ValueError("the secret is empty. Fill it in, or remove the key")
     context.secrets.append(text)
     return text
+
+
+def is_secret_file(value: object) -> TypeGuard[dict[str, str]]:
+    """Whether a secret that could be resolved is `{file: …}`."""
+    return isinstance(value, dict) and "file" in value
 
 
 def _resolve(value: object, context: Context) -> str:

@@ -15,6 +15,8 @@ from ocisync.config.models import (
     Config,
     Daemon,
     DropRule,
+    Ecr,
+    Proxy,
     Registry,
     RegistryDefaults,
     RegistryTarget,
@@ -41,6 +43,7 @@ FOREIGN_NAMES = {
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "registries": Registry, "defaults": RegistryDefaults, "drop": DropRule, "sync": SyncRule, "daemon": Daemon,
 }  # fmt: skip
+_IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy}
 _DURATIONS = frozenset({"interval", "rescan", "idle_timeout", "connect_timeout"})  # those with a limit
 _QUOTE = 'Put it in quotes: "{text}"'
 
@@ -108,6 +111,9 @@ def model_at(loc: KeyPath) -> type[BaseModel]:
         return TARGET_TYPES.get(str(loc[2]) if len(loc) > 2 else "", StaticTarget)
     if loc[0] == "sync" and loc[2:3] == ("tags",):
         return TagRules
+    depth = {"registries": 3, "defaults": 2}.get(str(loc[0]))
+    if len(loc) == depth and str(loc[-1]) in _IN_REGISTRIES:
+        return _IN_REGISTRIES[str(loc[-1])]
     return _SECTIONS.get(str(loc[0]), Config)
 
 

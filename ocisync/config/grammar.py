@@ -56,6 +56,16 @@ def parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_proxy(text: str) -> str:
+    """A proxy's http or https URL, or `direct`."""
+    if text == "direct":
+        return text
+    url = parse_url(text)
+    if urlsplit(url).path:
+        raise ValueError("a proxy has no path. Write http://host:port")
+    return url
+
+
 def parse_prefix(text: str) -> str:
     """A folder in a bucket, without slashes around it."""
     folder = text.strip("/")

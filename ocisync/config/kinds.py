@@ -22,7 +22,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from ocisync.config.context import Context, describe, resolve_secret
+from ocisync.config.context import Context, describe, is_secret_file, resolve_secret
 from ocisync.config.grammar import (
     LABEL_PATTERN,
     parse_header_name,
@@ -30,6 +30,7 @@ from ocisync.config.grammar import (
     parse_layout,
     parse_pattern,
     parse_prefix,
+    parse_proxy,
     parse_source,
     parse_url,
 )
@@ -167,8 +168,20 @@ def _served(value: object, info: ValidationInfo) -> object:
     return value
 
 
+class FileSecret(SecretStr):
+    """A secret from a file, which may come to hold another."""
+
+    def __init__(self, text: str, path: Path) -> None:
+        super().__init__(text)
+        self.path = path
+
+
 def _secret(value: object, info: ValidationInfo) -> object:
-    return value if isinstance(value, SecretStr) else SecretStr(resolve_secret(value, context_of(info)))
+    if isinstance(value, SecretStr):
+        return value
+    context = context_of(info)
+    text = resolve_secret(value, context)
+    return FileSecret(text, context.resolve(value["file"])) if is_secret_file(value) else SecretStr(text)
 
 
 def context_of(info: ValidationInfo) -> Context:
@@ -236,6 +249,9 @@ Targets = Annotated[
 ]
 ServedTarget = Annotated[str, BeforeValidator(_served), _schema("string", minLength=1)]
 HttpUrl = Annotated[str, _text("a URL", parse_url), _schema("string", pattern="^https?://[^@?#]+$")]
+ProxyUrl = Annotated[
+    str, _text("a proxy's URL", parse_proxy), _schema("string", pattern="^(https?://[^@?#/]+/?|direct)$")
+]
 Prefix = Annotated[str, _text("a folder's name", parse_prefix), _schema("string")]
 Layout = Annotated[str, _text("a layout in quotes", parse_layout), _schema("string")]
 HeaderName = Annotated[str, _text("a header's name", parse_header_name), _schema("string")]

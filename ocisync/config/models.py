@@ -12,7 +12,7 @@ from pydantic import Field, PrivateAttr
 from ocisync.config.daemon import Daemon
 from ocisync.config.kinds import Host, Items, Section, TargetReference
 from ocisync.config.problems import Problem
-from ocisync.config.registries import Registry, RegistryDefaults
+from ocisync.config.registries import Ecr, Proxy, Registry, RegistryDefaults
 from ocisync.config.rules import DropRule, SyncRule, TagRules
 from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
 from ocisync.config.upkeep import Keep
@@ -21,7 +21,9 @@ __all__ = [
     "Config",
     "Daemon",
     "DropRule",
+    "Ecr",
     "Keep",
+    "Proxy",
     "Registry",
     "RegistryDefaults",
     "RegistryTarget",

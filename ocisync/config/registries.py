@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
-from ocisync.config.kinds import Duration, FilePath, HeaderName, Host, Items, Label, Secret, Section
+from ocisync.config.context import describe
+from ocisync.config.kinds import Duration, FilePath, HeaderName, Host, HttpUrl, Items, Label, ProxyUrl, Secret, Section
+
+_DIRECT = "direct"
+
+
+class Proxy(Section):
+    """A proxy with a login; as plain text, `proxy` is only its URL."""
+
+    url: ProxyUrl = Field(description="The proxy's URL, or `direct` for none.")
+    username: str | None = Field(None, min_length=1, description="The user to log in as at the proxy.")
+    password: Secret | None = Field(None, description="The password of `username`.")
+
+    @property
+    def is_direct(self) -> bool:
+        """Whether no proxy is wanted."""
+        return self.url == _DIRECT
+
+
+def _proxy(value: object) -> object:
+    if isinstance(value, str):
+        return {"url": value}
+    if isinstance(value, dict | Proxy):
+        return value
+    raise ValueError(f"expected a URL, `direct` or a mapping, found {describe(value)}. Write http://host:port")
+
+
+ProxyChoice: TypeAlias = Annotated[Proxy, BeforeValidator(_proxy, json_schema_input_type=str | Proxy)]
+
+
+class Ecr(Section):
+    """Amazon ECR: passwords are asked for with AWS credentials, found as the AWS tools find them."""
+
+    region: str | None = Field(
+        None, pattern=r"^[a-z0-9-]+$", description="The registry's region. Not given: as the host's name says."
+    )
+    profile: str | None = Field(None, min_length=1, description="The profile of the AWS configuration files to use.")
+    endpoint: HttpUrl | None = Field(None, description="The URL of the ECR API. Not given: AWS.")
+    access_key_id: Secret | None = Field(None, description="The access key. Not given: looked for as the AWS tools do.")
+    secret_access_key: Secret | None = Field(None, description="The secret of `access_key_id`.")
+    session_token: Secret | None = Field(None, description="The session token of temporary keys.")
 
 
 class RegistryDefaults(Section):
@@ -34,6 +74,9 @@ class RegistryDefaults(Section):
         None,
         description="A config.json with credentials. Not given: docker's own, as $DOCKER_CONFIG says.",
     )
+    proxy: ProxyChoice | None = Field(
+        None, description="The HTTP proxy to go through, or `direct`. Not given: as $HTTPS_PROXY and $NO_PROXY say."
+    )
 
 
 class Registry(RegistryDefaults):
@@ -46,6 +89,17 @@ class Registry(RegistryDefaults):
     )
     credential_helper: Label | None = Field(
         None, description="A docker credential helper to ask: `ecr-login` runs `docker-credential-ecr-login`."
+    )
+    ecr: Ecr | None = Field(
+        None,
+        description="Log in to Amazon ECR with AWS credentials. Not given: hosts that are ECR's by their name do so "
+        "when nothing else is known of them.",
+    )
+    client_cert: FilePath | None = Field(
+        None, description="A PEM file with the certificate to show to this host when it asks for one."
+    )
+    client_key: FilePath | None = Field(
+        None, description="A PEM file with the key of `client_cert`. Not given: it stands in the same file."
     )
     insecure_skip_verify: bool = Field(
         False, description="Accept any TLS certificate. Anyone on the way can then read the credentials; prefer `ca`."

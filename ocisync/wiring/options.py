@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from pydantic import SecretStr
 
+from ocisync.config.kinds import FileSecret
 from ocisync.config.models import DropRule as DropSettings
-from ocisync.config.models import Registry, S3Target, StaticTarget
+from ocisync.config.models import Ecr, Proxy, Registry, S3Target, StaticTarget
 from ocisync.daemon.drop import DropRule, DropTarget, Incomplete
 from ocisync.spec.locator import S3Locator
-from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.options import EcrOptions, ProxyOptions, RegistryOptions
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 
@@ -20,20 +22,47 @@ def registry_options(settings: Registry) -> RegistryOptions:
     return RegistryOptions(
         username=settings.username or "",
         password=_revealed(settings.password),
+        password_file=_file_of(settings.password),
         identity_token=_revealed(settings.identity_token),
+        identity_token_file=_file_of(settings.identity_token),
         credential_helper=settings.credential_helper or "",
+        ecr=_ecr_options(settings.ecr) if settings.ecr else None,
         docker_config=settings.docker_config,
         ca_file=settings.ca,
+        client_cert=settings.client_cert,
+        client_key=settings.client_key,
         insecure_tls=settings.insecure_skip_verify,
         plain_http=settings.plain_http,
         realm_hosts=settings.realms,
         headers={name: value.get_secret_value() for name, value in settings.headers.items()},
+        proxy=_proxy_options(settings.proxy) if settings.proxy else None,
         concurrency=settings.concurrency,
         requests_per_second=settings.requests_per_second or 0.0,
         connect_timeout=settings.connect_timeout,
         idle_timeout=settings.idle_timeout,
         retries=settings.retries,
     )
+
+
+def _ecr_options(settings: Ecr) -> EcrOptions:
+    return EcrOptions(
+        region=settings.region or "",
+        profile=settings.profile or "",
+        endpoint=settings.endpoint or "",
+        access_key=_revealed(settings.access_key_id),
+        secret_key=_revealed(settings.secret_access_key),
+        session_token=_revealed(settings.session_token),
+    )
+
+
+def _proxy_options(settings: Proxy) -> ProxyOptions:
+    if settings.is_direct:
+        return ProxyOptions()
+    return ProxyOptions(settings.url, settings.username or "", _revealed(settings.password))
+
+
+def _file_of(secret: SecretStr | None) -> Path | None:
+    return secret.path if isinstance(secret, FileSecret) else None
 
 
 def _revealed(secret: SecretStr | None) -> str:

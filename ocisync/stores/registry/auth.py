@@ -67,7 +67,7 @@ class Authenticator:
             raise AuthError(f"{self._host}: status 401 without a Basic or Bearer challenge to answer", host=self._host)
         self._challenge = challenge
         if rejected is not None:
-            self.credentials.forget()
+            self.credentials.forget(rejected)
         return await self._obtain(grant, challenge, rejected)
 
     async def _obtain(self, grant: Grant, challenge: Challenge, rejected: str | None) -> str:
@@ -85,7 +85,14 @@ class Authenticator:
         url = check_realm(challenge.parameters["realm"], self._registry, self._host, self._options.realm_hosts)
         realm = Realm(url, challenge.parameters.get("service", ""))
         credential = await self.credentials.find(grant.repository)
-        return await fetch_token(self._wire, realm, grant.scopes, credential)
+        try:
+            return await fetch_token(self._wire, realm, grant.scopes, credential)
+        except AuthError:
+            self.credentials.forget("")
+            renewed = await self.credentials.find(grant.repository)
+            if renewed == credential:
+                raise
+            return await fetch_token(self._wire, realm, grant.scopes, renewed)
 
     async def _basic(self, grant: Grant, rejected: str | None) -> Token:
         credential = await self.credentials.find(grant.repository)
@@ -100,7 +107,7 @@ class Authenticator:
                 f"{self._host}/{grant.repository}: the username and password were refused; log in again",
                 host=self._host,
             )
-        return Token(credential.basic, float("inf"))
+        return Token(credential.basic, credential.expires)
 
     def _held_for(self, grant: Grant) -> Token | None:
         for known in (grant, replace(grant, actions=PUSH)):

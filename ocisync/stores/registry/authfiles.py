@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,7 +15,6 @@ from ocisync.errors import AuthError, InvalidName
 from ocisync.spec.reference import DOCKER_HUB, parse_host
 
 HUB_KEY = "https://index.docker.io/v1/"  # as docker writes Docker Hub's entry
-MAX_FILE = 4 * 1024 * 1024  # bytes
 _NOT_SENT = frozenset(
     {"accept", "accept-encoding", "connection", "content-length", "content-type", "host", "range", "transfer-encoding",
      "user-agent"}
@@ -28,6 +28,7 @@ class Credential:
     username: str = ""
     password: str = field(default="", repr=False)
     identity_token: str = field(default="", repr=False)
+    expires: float = math.inf  # on anyio's clock
 
     @property
     def is_anonymous(self) -> bool:

@@ -1,10 +1,9 @@
-"""Finding a repository's credentials: options, credential helpers, docker's and podman's files."""
+"""Finding a repository's credentials: options, credential helpers, ECR, docker's and podman's files."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -12,9 +11,9 @@ import structlog
 from anyio import to_thread
 
 from ocisync.errors import AuthError
+from ocisync.logs import register_secret
 from ocisync.stores.registry.authfiles import (
     ANONYMOUS,
-    MAX_FILE,
     AuthFile,
     Credential,
     candidates,
@@ -22,12 +21,17 @@ from ocisync.stores.registry.authfiles import (
     parse_auth_file,
     usual_places,
 )
-from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.ecr import ecr_login, is_ecr
+from ocisync.stores.registry.helpers import ask_helper
+from ocisync.stores.registry.options import EcrOptions, RegistryOptions
+from ocisync.stores.registry.rereading import RereadFile
 
 log = structlog.get_logger(__name__)
-_HELPER_TIMEOUT = 30.0  # seconds
-_HELPER_REMEMBERED = 300.0  # seconds; helpers start a process, and some ask a cloud
+_REMEMBERED = 300.0  # seconds; helpers start a process, and some ask a cloud
 _NO_FILE = AuthFile()
+_AS_AWS_DOES = EcrOptions()
+
+Ask = Callable[[], Awaitable[Credential | None]]
 
 
 class Credentials:
@@ -36,24 +40,28 @@ class Credentials:
     def __init__(self, host: str, options: RegistryOptions) -> None:
         self._host = host
         self._options = options
-        self._files: dict[Path, tuple[object, AuthFile]] = {}
-        self._answers: dict[tuple[str, str], tuple[float, Credential | None]] = {}
+        self._files: dict[Path, RereadFile[AuthFile]] = {}
+        self._secrets: dict[Path, RereadFile[str]] = {}
+        self._answers = Answers()
 
     async def find(self, repository: str) -> Credential:
         """What to show for a repository; anonymous when nothing is known.
 
         Raises:
-            AuthError: a configured credential helper failed.
+            AuthError: a configured credential helper failed, or ECR gives no password.
+            OcisyncError: ECR cannot be asked.
         """
         options = self._options
         if options.username or options.password or options.identity_token:
-            return Credential(options.username, options.password, options.identity_token)
+            return await self._configured()
         if options.credential_helper:
             return await self._helped(options.credential_helper, self._host) or ANONYMOUS
+        if options.ecr is not None:
+            return await self._ecr(options.ecr)
         for file in await self._load():
             if found := await self._in_file(file, repository):
                 return found
-        return ANONYMOUS
+        return await self._ecr(_AS_AWS_DOES) if is_ecr(self._host) else ANONYMOUS
 
     async def headers(self) -> Mapping[str, str]:
         """Headers to send to the registry itself: docker's HttpHeaders, then the configured ones."""
@@ -62,9 +70,22 @@ class Credentials:
             merged |= file.headers
         return merged | dict(self._options.headers)
 
-    def forget(self) -> None:
-        """Ask the helpers again the next time: what they said was refused."""
-        self._answers.clear()
+    def forget(self, rejected: str) -> None:
+        """Ask helpers and ECR again the next time, where what they said was refused."""
+        self._answers.forget(rejected)
+
+    async def _configured(self) -> Credential:
+        options = self._options
+        password = await self._text(options.password, options.password_file)
+        token = await self._text(options.identity_token, options.identity_token_file)
+        return Credential(options.username, password, token)
+
+    async def _text(self, text: str, path: Path | None) -> str:
+        """A configured secret, as its file has it now."""
+        if path is None:
+            return text
+        file = self._secrets.setdefault(path, RereadFile(path, _parse_secret, text))
+        return await to_thread.run_sync(file.current)
 
     async def _in_file(self, file: AuthFile, repository: str) -> Credential | None:
         for key in candidates(self._host, repository):
@@ -82,73 +103,57 @@ class Credentials:
             return None
 
     async def _helped(self, helper: str, key: str) -> Credential | None:
-        known = self._answers.get((helper, key))
-        if known and known[0] > anyio.current_time():
-            return known[1]
-        found = await ask_helper(helper, helper_key(key))
-        self._answers[helper, key] = (anyio.current_time() + _HELPER_REMEMBERED, found)
-        return found
+        return await self._answers.get((helper, key), partial(ask_helper, helper, helper_key(key)))
+
+    async def _ecr(self, chosen: EcrOptions) -> Credential:
+        asked = partial(ecr_login, self._host, chosen, self._options)
+        return await self._answers.get(("", self._host), asked) or ANONYMOUS
 
     async def _load(self) -> list[AuthFile]:
         return await to_thread.run_sync(self._load_changed)
 
     def _load_changed(self) -> list[AuthFile]:
         given = self._options.docker_config
-        return [self._load_one(path) for path in ([given] if given else usual_places())]
-
-    def _load_one(self, path: Path) -> AuthFile:
-        stamp, file = self._files.get(path, (None, _NO_FILE))
-        try:
-            status = path.stat()
-            now = (status.st_mtime_ns, status.st_size, status.st_ino)
-            if now != stamp:
-                file = _read(path)
-                self._files[path] = (now, file)
-        except FileNotFoundError:
-            self._files.pop(path, None)
-            return _NO_FILE
-        except (OSError, AuthError) as exc:  # half-written or unreadable: what was known stays
-            log.warning("credentials.file_skipped", path=str(path), error=str(exc))
-        return file
+        places = [given] if given else usual_places()
+        return [self._files.setdefault(path, _auth_file(path)).current() for path in places]
 
 
-async def ask_helper(name: str, server: str) -> Credential | None:
-    """Run `docker-credential-NAME get`; None when it knows nothing.
+class Answers:
+    """What helpers and clouds said; each is asked again when its answer has ended or was refused."""
 
-    Raises:
-        AuthError: there is no such program, it failed, or it took too long.
-    """
-    program = f"docker-credential-{name}"
-    if os.sep in name:
-        raise AuthError(f"{name!r} is not the name of a credential helper: expected what follows docker-credential-")
+    def __init__(self) -> None:
+        self._known: dict[tuple[str, str], tuple[float, Credential | None]] = {}
+        self._asking = anyio.Lock()
+
+    async def get(self, key: tuple[str, str], ask: Ask) -> Credential | None:
+        """What is known, else what `ask` says."""
+        async with self._asking:
+            known = self._known.get(key)
+            if known and known[0] > anyio.current_time():
+                return known[1]
+            found = await ask()
+            ends = anyio.current_time() + _REMEMBERED
+            if found is not None and found.expires < float("inf"):
+                ends = found.expires
+            self._known[key] = (ends, found)
+            return found
+
+    def forget(self, rejected: str) -> None:
+        """Drop what gave this Authorization; without one that begins with Basic, all."""
+        kept = self._known if rejected.startswith("Basic ") else {}
+        self._known = {key: one for key, one in kept.items() if one[1] is not None and one[1].basic != rejected}
+
+
+def _auth_file(path: Path) -> RereadFile[AuthFile]:
+    return RereadFile(path, parse_auth_file, _NO_FILE)
+
+
+def _parse_secret(raw: bytes, path: Path) -> str:
     try:
-        with anyio.fail_after(_HELPER_TIMEOUT):
-            done = await anyio.run_process([program, "get"], input=server.encode(), check=False)
-    except TimeoutError as exc:
-        raise AuthError(f"{program} get: no answer for {server} within {_HELPER_TIMEOUT:g} s") from exc
-    except OSError as exc:
-        advice = "install it or remove it from the configuration"
-        raise AuthError(f"{program}: cannot be run: {exc.strerror}; {advice}") from exc
-    if done.returncode != 0:
-        if b"not found" in done.stdout + done.stderr:
-            return None
-        raise AuthError(f"{program} get: failed for {server} with exit status {done.returncode}")
-    return _helper_answer(done.stdout, program)
-
-
-def _helper_answer(output: bytes, program: str) -> Credential | None:
-    try:
-        answer = json.loads(output)
-        username, secret = answer["Username"], answer["Secret"]
-    except (ValueError, KeyError, TypeError):
-        raise AuthError(f"{program} get: its output is not an object with Username and Secret") from None
-    if not isinstance(username, str) or not isinstance(secret, str):
-        raise AuthError(f"{program} get: Username and Secret must be strings")
-    if not secret:
-        return None
-    return Credential(identity_token=secret) if username == "<token>" else Credential(username, secret)
-
-
-def _read(path: Path) -> AuthFile:
-    with path.open("rb") as file:
-        return parse_auth_file(file.read(MAX_FILE), path)
+        text = raw.decode().rstrip("\r\n")
+    except UnicodeDecodeError:
+        text = ""
+    if not text:
+        raise AuthError(f"{path}: holds no secret; what it held before is used")
+    register_secret(text)
+    return text

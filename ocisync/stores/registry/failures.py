@@ -41,6 +41,8 @@ def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
         return NetworkError(f"{where}: no connection within the time-out", host=url.host)
     if isinstance(exc, aiohttp.ClientPayloadError):
         return Truncated(f"{where}: the body ended too early", host=url.host)
+    if isinstance(exc, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
+        return _proxy_error(exc, where, url)
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
         return NetworkError(f"{where}: the name {url.host} was not found", host=url.host)
     if isinstance(exc, aiohttp.ClientConnectorError):
@@ -89,6 +91,19 @@ def _errors(body: bytes) -> list[tuple[str, str]]:
 
 def _word(value: object) -> str:
     return value[:200] if isinstance(value, str) else ""
+
+
+def _proxy_error(
+    exc: aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError, where: str, url: URL
+) -> OcisyncError:
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        advice = "see that it runs, and correct `proxy` or the environment's"
+        place = f"{exc.host}:{exc.port}"
+        return NetworkError(f"{where}: cannot connect to the proxy {place}: {_reason(exc)}; {advice}", host=url.host)
+    handling = Handling.RETRY if exc.status in RETRIED else Handling.FAIL
+    advice = "set the proxy's username and password" if exc.status == 407 else f"it must allow CONNECT to {url.host}"
+    text = f"{where}: the proxy refused with status {exc.status}; {advice}"
+    return NetworkError(text, handling=handling, host=url.host, status=exc.status)
 
 
 def _is_certificate(exc: Exception) -> bool:

@@ -10,6 +10,27 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
+class EcrOptions:
+    """How passwords of Amazon ECR are asked for; what is empty is found as the AWS tools find it."""
+
+    region: str = ""  # empty: as the host's name says
+    profile: str = ""
+    endpoint: str = ""  # empty: AWS
+    access_key: str = ""
+    secret_key: str = field(default="", repr=False)
+    session_token: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ProxyOptions:
+    """A proxy for one host; without a URL there is none, whatever the environment says."""
+
+    url: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """Credentials, trust and limits for one registry host.
 
@@ -19,15 +40,22 @@ class RegistryOptions:
 
     username: str = ""
     password: str = field(default="", repr=False)
+    password_file: Path | None = None  # where `password` was read; read again when it changes
     identity_token: str = field(default="", repr=False)
+    identity_token_file: Path | None = None
     credential_helper: str = ""
+    ecr: EcrOptions | None = None  # None: asked for hosts that are ECR's by their name, when nothing else is known
     docker_config: Path | None = None  # the one credential file to read; None: docker's and podman's usual places
 
     ca_file: Path | None = None  # trusted beside the system's authorities
+    client_cert: Path | None = None  # shown to this host only, when it asks for one
+    client_key: Path | None = None  # None: it stands in `client_cert`
     insecure_tls: bool = False  # accept any certificate of this host
     plain_http: bool | None = None  # None: for loopback hosts for which neither ca_file nor insecure_tls is set
     realm_hosts: tuple[str, ...] = ()  # hosts beside the registry's own site that may be given its credentials
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS, repr=False)
+
+    proxy: ProxyOptions | None = None  # None: as the environment says
 
     concurrency: int = 8  # requests at a time; as many uploads beside them
     requests_per_second: float = 0.0  # 0: no limit of our own

@@ -1,23 +1,23 @@
-"""One HTTP exchange with aiohttp: time-outs, TLS, proxies; no retries, no credentials, no redirects of its own."""
+"""One HTTP exchange with aiohttp: time-outs, no retries, no credentials, no redirects of its own."""
 
 from __future__ import annotations
 
 import ssl
-import urllib.request
 from collections.abc import Mapping
 
 import aiohttp
 import anyio
-from anyio import to_thread
 from yarl import URL
 
 from ocisync import __version__
-from ocisync.errors import ConfigError, OcisyncError, RegistryError, Stalled
+from ocisync.errors import OcisyncError, RegistryError, Stalled
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.body import PacedBody, uploading
 from ocisync.stores.registry.failures import network_error
 from ocisync.stores.registry.hosts import shown
 from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.proxies import Proxies
+from ocisync.stores.registry.trust import Trust
 
 _OWN_HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
 
@@ -29,10 +29,9 @@ class Wire:
 
     def __init__(self, session: aiohttp.ClientSession, hostname: str, options: RegistryOptions) -> None:
         self._session = session
-        self._hostname = hostname
         self._options = options
-        self._authorities: ssl.SSLContext | None = None
-        self._proxies = urllib.request.getproxies_environment()
+        self._trust = Trust(hostname, options)
+        self._proxies = Proxies(options.proxy)
 
     async def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Body = None) -> Answer:
         """Send one request and return its answer, whatever its status.
@@ -67,7 +66,7 @@ class Wire:
         raise Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host)
 
     async def _answered(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Answer:
-        trust = await self._trust(url)
+        trust = await self._trust.of(url)
         try:
             response = await self._send(method, url, headers, body, trust)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
@@ -78,16 +77,16 @@ class Wire:
         self, method: str, url: URL, headers: Mapping[str, str], body: Body, trust: ssl.SSLContext | bool
     ) -> aiohttp.ClientResponse:
         length = {} if body is None else {"Content-Length": str(len(body) if isinstance(body, bytes) else body.length)}
-        proxy, proxy_auth = self._proxy(url)
+        way = self._proxies.of(url)
         return await self._session.request(
             method,
             url,
-            headers={**_OWN_HEADERS, **headers, **length},
+            headers={**_OWN_HEADERS, **headers, **length, **way.headers(url.scheme)},
             data=body,
             allow_redirects=False,
             ssl=trust,
-            proxy=proxy,
-            proxy_auth=proxy_auth,
+            proxy=way.url,
+            proxy_headers=way.login or None,
             timeout=self._timeout(body),
             skip_auto_headers=("Content-Type", "Accept"),
         )
@@ -103,34 +102,6 @@ class Wire:
         if body is not None:
             limit += self._options.commit_timeout
         return anyio.CancelScope(deadline=anyio.current_time() + limit)
-
-    async def _trust(self, url: URL) -> ssl.SSLContext | bool:
-        if url.scheme != "https":
-            return True
-        if self._options.insecure_tls and url.host == self._hostname:
-            return False
-        if self._options.ca_file is None:
-            return True
-        if self._authorities is None:
-            self._authorities = await to_thread.run_sync(_context, str(self._options.ca_file))
-        return self._authorities
-
-    def _proxy(self, url: URL) -> tuple[URL | None, aiohttp.BasicAuth | None]:
-        found = self._proxies.get(url.scheme) or self._proxies.get("all")
-        if not found or urllib.request.proxy_bypass_environment(url.host or "", self._proxies):  # type: ignore[attr-defined]
-            return None, None
-        proxy = URL(found if "://" in found else f"http://{found}")
-        login = aiohttp.BasicAuth(proxy.user, proxy.password or "") if proxy.user else None
-        return proxy.with_user(None), login
-
-
-def _context(ca_file: str) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    try:
-        context.load_verify_locations(cafile=ca_file)
-    except (OSError, ssl.SSLError) as exc:
-        raise ConfigError(f"ca_file {ca_file}: cannot be used: {exc}") from exc
-    return context
 
 
 def _foreign(exc: Exception, method: str, url: URL) -> Exception:

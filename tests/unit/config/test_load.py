@@ -260,6 +260,21 @@ LINES = [
         "concurrency: expected a whole number, found a number. Write digits only",
     ),
     ("registries: {ghcr.io: }", "registries[ghcr.io]: expected a mapping, found nothing"),
+    ("registries: {r.io: {client_key: /etc/passwd}}", "registries[r.io].client_key: a key needs its certificate"),
+    ("registries: {r.io: {ecr: {}, username: me, password: p}}", "username and ecr are different ways"),
+    (
+        "registries: {r.io: {ecr: {regio: x}}}",
+        'registries[r.io].ecr.regio: unknown key "regio": did you mean "region"?',
+    ),
+    ("registries: {r.io: {ecr: {access_key_id: k}}}", "registries[r.io].ecr.access_key_id: it needs secret_access_key"),
+    (
+        "registries: {r.io: {proxy: 3128}}",
+        "proxy: expected a URL, `direct` or a mapping, found a number. Write",
+    ),
+    ("defaults: {proxy: proxy.corp}", "defaults.proxy.url: not a URL of a service. Write https://host"),
+    ("defaults: {proxy: 'http://p:3128/x'}", "defaults.proxy.url: a proxy has no path. Write http://host:port"),
+    ("defaults: {proxy: {url: direct, username: me}}", "defaults.proxy.username: it needs password. Add `password`"),
+    ("defaults: {proxy: {url: direct, usrname: a}}", 'unknown key "usrname": did you mean "username"?'),
 ]
 
 
