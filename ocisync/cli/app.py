@@ -9,9 +9,8 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from ocisync import __version__
-from ocisync.cli.audit_commands import add_commands
-from ocisync.cli.options import CONFIG_PLACES, AsJson, ConfigFile, LogLevel, optional_config, start_logging
-from ocisync.errors import ConfigError
+from ocisync.cli import audit_commands, daemon_commands
+from ocisync.cli.options import AsJson, ConfigFile, LogLevel, config_file, optional_config, start_logging
 
 app = typer.Typer(
     help="Keep container-image mirrors fresh: from drop folders and registries to static registries and registries.",
@@ -61,7 +60,7 @@ def run(
     from ocisync.wiring.commands import run_daemon
 
     level, form = context.obj
-    raise typer.Exit(run_daemon(_config_file(config), log_level or level, log_format or form))
+    raise typer.Exit(run_daemon(config_file(config), log_level or level, log_format or form))
 
 
 @app.command()
@@ -78,7 +77,7 @@ def once(
     from ocisync.cli.passes import run_once
 
     start_logging(context)
-    raise typer.Exit(run_once(_config_file(config), rules or [], as_json, force_prune))
+    raise typer.Exit(run_once(config_file(config), rules or [], as_json, force_prune))
 
 
 @app.command()
@@ -87,7 +86,7 @@ def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
     from ocisync.cli.passes import show_plan
 
     start_logging(context)
-    raise typer.Exit(show_plan(_config_file(config), rules or [], as_json))
+    raise typer.Exit(show_plan(config_file(config), rules or [], as_json))
 
 
 @app.command()
@@ -102,8 +101,8 @@ def status(
 
     start_logging(context)
     if targets:
-        raise typer.Exit(show_targets(_config_file(config), as_json))
-    raise typer.Exit(show_status(_config_file(config), as_json))
+        raise typer.Exit(show_targets(config_file(config), as_json))
+    raise typer.Exit(show_status(config_file(config), as_json))
 
 
 @app.command()
@@ -332,7 +331,7 @@ def config_check(config: ConfigFile = None) -> None:
     """Check a configuration; every error is listed with its file and line."""
     from ocisync.cli.configuring import check
 
-    check(_config_file(config))
+    check(config_file(config))
 
 
 @config_app.command("schema")
@@ -343,19 +342,5 @@ def config_schema() -> None:
     sys.stdout.write(schema_text())
 
 
-def _config_file(given: Path | None) -> Path:
-    """The configuration to use.
-
-    Raises:
-        ConfigError: none was named and none stands where one is looked for.
-    """
-    found = optional_config(given)
-    if found is None:
-        places = " or ".join(str(place) for place in CONFIG_PLACES)
-        raise ConfigError(
-            f"no configuration: name one with --config FILE, or write one with `ocisync init` (looked for {places})"
-        )
-    return found
-
-
-add_commands(app)
+audit_commands.add_commands(app)
+daemon_commands.add_commands(app)

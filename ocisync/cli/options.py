@@ -8,6 +8,8 @@ from typing import Annotated, Literal, Optional
 
 import typer
 
+from ocisync.errors import ConfigError
+
 CONFIG_PLACES = (Path("ocisync.yaml"), Path("/etc/ocisync/ocisync.yaml"))
 
 ConfigFile = Annotated[
@@ -25,6 +27,21 @@ def optional_config(given: Path | None) -> Path | None:
     if named := os.environ.get("OCISYNC_CONFIG"):
         return Path(named)
     return next((place for place in CONFIG_PLACES if place.is_file()), None)
+
+
+def config_file(given: Path | None) -> Path:
+    """The configuration to use.
+
+    Raises:
+        ConfigError: none was named and none stands where one is looked for.
+    """
+    found = optional_config(given)
+    if found is None:
+        places = " or ".join(str(place) for place in CONFIG_PLACES)
+        raise ConfigError(
+            f"no configuration: name one with --config FILE, or write one with `ocisync init` (looked for {places})"
+        )
+    return found
 
 
 def start_logging(context: typer.Context, default: LogLevel = "error") -> None:

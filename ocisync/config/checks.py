@@ -49,7 +49,7 @@ def entries(root: dict[str, Value], section: str) -> list[tuple[KeyPath, dict[st
 
 
 def _all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, Value]]]:
-    sections = ("registries", "targets", "daemon")
+    sections = ("registries", "targets", "webhooks", "daemon")
     found = [entry for section in sections for entry in entries(root, section)]
     headers = [((*path, "headers"), entry["headers"]) for path, entry in found if "headers" in entry]
     nested = [
@@ -260,7 +260,7 @@ def _unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-_SECRETS = {"password", "identity_token", "token", "secret_access_key", "session_token"}
+_SECRETS = {"password", "identity_token", "token", "secret", "secret_access_key", "session_token"}
 _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], str], ...] = (
     (_login, "registries"),
     (_certificates, "registries"),

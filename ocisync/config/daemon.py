@@ -7,8 +7,22 @@ from typing import Literal
 
 from pydantic import Field
 
-from ocisync.config.kinds import Duration, FolderPath, ListenAddress, Secret, Section, ServedTarget
+from ocisync.config.kinds import Duration, FolderPath, Host, ListenAddress, Secret, Section, ServedTarget, SharedSecret
 from ocisync.config.units import Address
+
+
+class Webhook(Section):
+    """A sender of notifications about pushes."""
+
+    type: Literal["github", "harbor", "dockerhub", "quay", "distribution", "plain"] = Field(
+        description='Whose format it is; `plain` is {"repository": …, "tag": …}.'
+    )
+    secret: SharedSecret = Field(
+        description="What the sender proves to know: signs with, or sends. At least 16 characters."
+    )
+    registry: Host | None = Field(
+        None, description="The host as rules have it, where the sender calls itself otherwise. Not given: as it says."
+    )
 
 
 class Daemon(Section):

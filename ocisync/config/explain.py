@@ -24,13 +24,14 @@ from ocisync.config.models import (
     StaticTarget,
     SyncRule,
     TagRules,
+    Webhook,
 )
 from ocisync.config.problems import KeyPath, Problem, did_you_mean, suggestion
 from ocisync.config.units import format_duration, format_size
 
 TARGET_TYPES: Mapping[str, type[BaseModel]] = {"static": StaticTarget, "s3": S3Target, "registry": RegistryTarget}
 SECRET_KEYS = frozenset(
-    {"password", "identity_token", "token", "access_key_id", "secret_access_key", "session_token", "headers"}
+    {"password", "identity_token", "token", "secret", "access_key_id", "secret_access_key", "session_token", "headers"}
 )
 # Names that users of other tools write, and ours.
 FOREIGN_NAMES = {
@@ -42,6 +43,7 @@ FOREIGN_NAMES = {
 }  # fmt: skip
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "registries": Registry, "defaults": RegistryDefaults, "drop": DropRule, "sync": SyncRule, "daemon": Daemon,
+    "webhooks": Webhook,
 }  # fmt: skip
 _IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy}
 _DURATIONS = frozenset({"interval", "rescan", "idle_timeout", "connect_timeout"})  # those with a limit

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, TypeVar
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -51,6 +52,7 @@ from ocisync.spec.platform import Platform, parse_platform
 from ocisync.spec.reference import ImageName, parse_host, parse_name
 
 _T = TypeVar("_T")
+MIN_SHARED_SECRET = 16  # characters of what strangers may try to guess
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +186,14 @@ def _secret(value: object, info: ValidationInfo) -> object:
     return FileSecret(text, context.resolve(value["file"])) if is_secret_file(value) else SecretStr(text)
 
 
+def _long_secret(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < MIN_SHARED_SECRET:
+        raise ValueError(
+            f"the secret can be guessed: it is too short. Make one of at least {MIN_SHARED_SECRET} characters"
+        )
+    return value
+
+
 def context_of(info: ValidationInfo) -> Context:
     """The loader's context, or one of the current folder."""
     return info.context if isinstance(info.context, Context) else Context()
@@ -256,4 +266,7 @@ Prefix = Annotated[str, _text("a folder's name", parse_prefix), _schema("string"
 Layout = Annotated[str, _text("a layout in quotes", parse_layout), _schema("string")]
 HeaderName = Annotated[str, _text("a header's name", parse_header_name), _schema("string")]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema(_SECRET_SCHEMA)]
+SharedSecret = Annotated[
+    SecretStr, BeforeValidator(_secret), AfterValidator(_long_secret), WithJsonSchema(_SECRET_SCHEMA)
+]
 Items: TypeAlias = Annotated[tuple[_T, ...], Field(strict=False)]

@@ -9,8 +9,8 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
-from ocisync.config.daemon import Daemon
-from ocisync.config.kinds import Host, Items, Section, TargetReference
+from ocisync.config.daemon import Daemon, Webhook
+from ocisync.config.kinds import Host, Items, Label, Section, TargetReference
 from ocisync.config.problems import Problem
 from ocisync.config.registries import Ecr, Proxy, Registry, RegistryDefaults
 from ocisync.config.rules import DropRule, SyncRule, TagRules
@@ -33,6 +33,7 @@ __all__ = [
     "TagRules",
     "Target",
     "TargetReference",
+    "Webhook",
 ]
 
 
@@ -49,6 +50,9 @@ class Config(Section):
     targets: dict[TargetName, Target] = Field(default_factory=dict, description="Where images can go, by name.")
     drop: Items[DropRule] = Field((), description="Folders to watch for image archives.")
     sync: Items[SyncRule] = Field((), description="Repositories to mirror from registries.")
+    webhooks: dict[Label, Webhook] = Field(
+        default_factory=dict, description="Registries that report pushes, each to /v1/webhooks/NAME."
+    )
     daemon: Daemon = Field(
         default_factory=lambda: Daemon.model_validate({}), description="How the process itself runs."
     )

@@ -1,44 +1,36 @@
-"""The daemon's own pages: health, readiness, metrics, status, and the one request that changes something."""
+"""The daemon's own pages: health, readiness, metrics, status, and what people and registries ask it to do."""
 
 from __future__ import annotations
 
-import hmac
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from ocisync.daemon.answers import HEADERS, guarded, json_answer, text_answer
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
-from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.rules import RuleView
+from ocisync.daemon.webhooks import Receiver, WebhookPage
 
-_PLAIN = "text/plain"
-_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
-_NO_TOKEN = (
-    "nothing can be changed over HTTP, because the configuration sets no token: give daemon.token "
-    "({env: NAME} or {file: PATH}) and send it as Authorization: Bearer TOKEN\n"
-)
-
-Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
+MAX_BODY = 1 << 20  # bytes
+_WISH = 'expected nothing, or JSON: {"rule": "NAME"}, {"rule": "NAME", "tag": "TAG"}'
 
 
-class HealthView(Protocol):
-    """What the pages show of the daemon. Nothing here waits for a network or a disk."""
-
-    def not_ready(self) -> Sequence[str]:
-        """Why the daemon cannot be relied on now, such as that it starts or drains; empty when it can."""
-        ...
+class HealthView(Receiver, Protocol):
+    """What the pages show of the daemon, and tell it. Nothing here waits for a network or a disk."""
 
     def status(self) -> Mapping[str, object]:
         """Rules and queue as a document for JSON; no secret is in it."""
         ...
 
-    def rule_statuses(self) -> Mapping[str, RuleStatus]:
+    def rule_views(self) -> Mapping[str, RuleView]:
         """How every rule fares, for the metrics."""
         ...
 
-    def trigger(self, rule: str) -> bool:
-        """Make a rule run now; False when there is none of that name."""
+    def trigger(self, rule: str, tag: str = "") -> bool:
+        """Make a rule run now, for one tag or all; False when there is none of that name, or it has no such tag."""
         ...
 
 
@@ -46,7 +38,7 @@ def daemon_app(
     health: HealthView, metrics: Metrics, extra_routes: Iterable[web.AbstractRouteDef] = (), *, token: str | None = None
 ) -> web.Application:
     """The daemon's application; `extra_routes` are the registry's, where the daemon serves one."""
-    app = web.Application(middlewares=[_plain_errors])
+    app = web.Application(middlewares=[_plain_errors], client_max_size=MAX_BODY)
     pages = _Pages(health, metrics)
     app.add_routes(
         [
@@ -54,7 +46,9 @@ def daemon_app(
             web.get("/readyz", pages.readyz),
             web.get("/metrics", pages.metrics),
             web.get("/v1/status", pages.status),
-            web.post("/v1/sync/{rule:.+}", _guarded(pages.sync, token)),
+            web.post("/v1/sync", guarded(pages.sync_wished, token)),
+            web.post("/v1/sync/{rule:.+}", guarded(pages.sync_rule, token)),
+            web.post("/v1/webhooks/{name}", WebhookPage(health, metrics.observe_webhook).answer),
             *extra_routes,
         ]
     )
@@ -68,44 +62,55 @@ class _Pages:
 
     async def healthz(self, _: web.Request) -> web.Response:
         """200 while the event loop lives."""
-        return _text(200, "ok\n")
+        return text_answer(200, "ok\n")
 
     async def readyz(self, _: web.Request) -> web.Response:
         """200, or 503 with the reasons."""
         reasons = list(self._health.not_ready())
-        return _json({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
+        return json_answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def metrics(self, _: web.Request) -> web.Response:
         """A page for Prometheus."""
-        for rule, status in self._health.rule_statuses().items():
-            self._metrics.observe_rule(rule, status)
-        return web.Response(body=self._metrics.render(), headers=_HEADERS | {"Content-Type": CONTENT_TYPE})
+        self._metrics.observe_rules(self._health.rule_views())
+        return web.Response(body=self._metrics.render(), headers=HEADERS | {"Content-Type": CONTENT_TYPE})
 
     async def status(self, _: web.Request) -> web.Response:
         """How rules and queue fare."""
-        return _json(self._health.status())
+        return json_answer(self._health.status())
 
-    async def sync(self, request: web.Request) -> web.Response:
-        """Trigger a rule."""
-        rule = request.match_info["rule"]
-        if not self._health.trigger(rule):
-            return _text(404, f"there is no rule named {rule[:200]!r}; GET /v1/status lists them\n")
-        return _json({"rule": rule, "triggered": True}, 202)
+    async def sync_rule(self, request: web.Request) -> web.Response:
+        """Trigger the rule in the path."""
+        return self._triggered(request.match_info["rule"], "")
+
+    async def sync_wished(self, request: web.Request) -> web.Response:
+        """Trigger the rule in the body, for one tag if it names one; without a body, every rule."""
+        body = await request.read()
+        if not body.strip():
+            rules = [rule for rule in self._health.rule_views() if self._health.trigger(rule)]
+            return json_answer({"rules": rules, "triggered": True}, 202)
+        wish = _wish(body)
+        return text_answer(400, f"{_WISH}\n") if wish is None else self._triggered(*wish)
+
+    def _triggered(self, rule: str, tag: str) -> web.Response:
+        if reasons := self._health.not_ready():
+            return text_answer(503, f"{'; '.join(reasons)}; ask again\n", {"Retry-After": "5"})
+        if self._health.trigger(rule, tag):
+            return json_answer({"rule": rule, **({"tag": tag} if tag else {}), "triggered": True}, 202)
+        if rule in self._health.rule_views():
+            return text_answer(404, f"the rule {rule[:200]!r} does not select the tag {tag[:200]!r}\n")
+        return text_answer(404, f"there is no rule named {rule[:200]!r}; GET /v1/status lists them\n")
 
 
-def _guarded(page: Page, token: str | None) -> Page:
-    """The page for those who know the token; compared in constant time."""
-
-    async def guarded(request: web.Request) -> web.StreamResponse:
-        if not token:
-            return _text(403, _NO_TOKEN)
-        scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        is_right = hmac.compare_digest(given.strip().encode("utf-8", "surrogateescape"), token.encode())
-        if scheme.lower() != "bearer" or not is_right:
-            return _text(401, "a token is needed: Authorization: Bearer TOKEN\n", {"WWW-Authenticate": "Bearer"})
-        return await page(request)
-
-    return guarded
+def _wish(body: bytes) -> tuple[str, str] | None:
+    """The rule and the tag that a body names."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(document, dict) or not document.keys() <= {"rule", "tag"}:
+        return None
+    rule, tag = document.get("rule"), document.get("tag", "")
+    return (rule, tag) if isinstance(rule, str) and isinstance(tag, str) else None
 
 
 @web.middleware
@@ -114,12 +119,4 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except web.HTTPException as error:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return _text(error.status, f"{error.status} {error.reason}\n", allow)
-
-
-def _text(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(status=status, text=text, content_type=_PLAIN, headers=_HEADERS | dict(headers or {}))
-
-
-def _json(document: Mapping[str, object], status: int = 200) -> web.Response:
-    return web.json_response(document, status=status, headers=_HEADERS)
+        return text_answer(error.status, f"{error.status} {error.reason}\n", allow)

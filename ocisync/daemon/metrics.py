@@ -5,13 +5,13 @@ Labels are rules, targets and error codes: names from the configuration, never a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from ocisync import __version__
-from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.rules import RuleView
 from ocisync.sync.reports import JobReport
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -46,6 +46,12 @@ class Metrics:
         self.last_success = self._gauge("rule_last_success_timestamp_seconds", "When a rule last did all.", "rule")
         self.next_run = self._gauge("rule_next_run_timestamp_seconds", "When a rule runs next.", "rule")
         self.failures = self._gauge("rule_consecutive_failures", "How often in a row a rule has failed.", "rule")
+        self.lag = self._gauge("rule_lag_seconds", "How long ago a rule last did all.", "rule")
+        self.gap = self._gauge("rule_interval_seconds", "From one run of a rule to the next.", "rule")
+        self.webhooks = self._counter(
+            "webhooks", "Notifications by webhooks, by what became of them.", "webhook", "outcome"
+        )
+        self._shown: frozenset[str] = frozenset()
         self.depth = self._gauge("queue_depth", "Jobs that wait.")
         self.running = self._gauge("running_jobs", "Jobs that run.")
 
@@ -65,18 +71,27 @@ class Metrics:
                 self.errors.labels(report.rule, failure.code).inc()
         self._observe_traffic(report)
 
-    def observe_rule(self, rule: str, status: RuleStatus) -> None:
-        """Show how a rule fares."""
-        self.failures.labels(rule).set(status.failures)
-        for gauge, moment in ((self.last_success, status.last_success), (self.next_run, status.next_due)):
+    def observe_rules(self, rules: Mapping[str, RuleView]) -> None:
+        """Show how rules fare, and no more those that a reload removed."""
+        for gone in self._shown - rules.keys():
+            for gauge in (self.last_success, self.next_run, self.failures, self.lag, self.gap):
+                with suppress(KeyError):
+                    gauge.remove(gone)
+        for rule, view in rules.items():
+            self._observe_rule(rule, view)
+        self._shown = frozenset(rules)
+
+    def _observe_rule(self, rule: str, view: RuleView) -> None:
+        self.failures.labels(rule).set(view.status.failures)
+        self.lag.labels(rule).set(view.lag)
+        self.gap.labels(rule).set(view.gap)
+        for gauge, moment in ((self.last_success, view.status.last_success), (self.next_run, view.status.next_due)):
             if moment is not None:
                 gauge.labels(rule).set(moment)
 
-    def forget_rule(self, rule: str) -> None:
-        """Show a rule no more that a reload removed."""
-        for gauge in (self.last_success, self.next_run, self.failures):
-            with suppress(KeyError):
-                gauge.remove(rule)
+    def observe_webhook(self, webhook: str, outcome: str) -> None:
+        """Count a notification: `taken`, `unmatched`, `ignored`, `invalid` or `refused`."""
+        self.webhooks.labels(webhook, outcome).inc()
 
     def observe_input(self, rule: str, outcome: str) -> None:
         """Count a dropped input: `done`, `failed` (quarantined) or `retry`."""

@@ -19,6 +19,15 @@ class RuleStatus:
     next_due: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """How a rule fares now."""
+
+    status: RuleStatus
+    lag: float  # seconds since it last did all it should; since the daemon took it, where it never did
+    gap: float  # seconds from one run to the next when all goes well
+
+
 class RuleRecords(Protocol):
     """Where the status of rules outlives the process. Losing it costs one early run of each rule."""
 

@@ -44,7 +44,7 @@ def first_wait(schedule: Schedule, status: RuleStatus, now: float) -> float:
     if schedule.cron is None:
         return min(recorded, schedule.interval * (1 + schedule.jitter))
     finished = max(status.last_success or 0.0, status.last_failure or 0.0)
-    if (status.last_started or 0.0) > finished:
+    if (status.last_started or 0.0) > finished or (status.next_due is not None and status.next_due <= now):
         return 0.0
     wait = max(0.0, schedule.cron.next_after(min(finished or now, now)) - now)
     return min(wait, recorded) if status.failures and status.next_due is not None else wait

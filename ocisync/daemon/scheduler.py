@@ -11,7 +11,7 @@ import structlog
 
 from ocisync.daemon.clock import Clock, SystemClock
 from ocisync.daemon.queue import STOPPED, JobQueue
-from ocisync.daemon.rules import RuleRecords, RuleStatus
+from ocisync.daemon.rules import RuleRecords, RuleStatus, RuleView
 from ocisync.daemon.schedule import Schedule, first_wait, next_due
 from ocisync.errors import OcisyncError
 from ocisync.sync.job import Job
@@ -28,6 +28,7 @@ class _Rule:
     """A rule's schedule and where it stands; `due` is on the monotonic clock."""
 
     schedule: Schedule
+    taken: float  # when it was first seen, on the monotonic clock
     status: RuleStatus | None = None  # None: not looked up yet
     due: float = 0.0
     wall_due: float | None = None  # in place of `due`, for the calendar: seconds since the epoch
@@ -76,25 +77,30 @@ class Scheduler:
         for name, schedule in wanted.items():
             known = self._rules.get(name)
             if known is None:
-                self._rules[name] = _Rule(schedule)
+                self._rules[name] = _Rule(schedule, self._clock.monotonic())
             elif known.schedule != schedule:
                 known.schedule = schedule
                 if schedule.enabled:
                     self._want(known)
         self._notify()
 
-    def trigger(self, rule: str) -> bool:
-        """Make a rule due now, enabled or not; False when there is none of that name."""
+    def trigger(self, rule: str, within: float = 0.0) -> bool:
+        """Make a rule due within so many seconds, enabled or not; False when there is none of that name."""
         known = self._rules.get(rule)
         if known is None:
             return False
-        self._want(known)
+        self._want(known, within)
         self._notify()
         return True
 
-    def statuses(self) -> Mapping[str, RuleStatus]:
-        """How every rule fares, by name."""
-        return {name: rule.status or RuleStatus() for name, rule in self._rules.items()}
+    def views(self) -> Mapping[str, RuleView]:
+        """How every rule fares now, by name."""
+        return {name: self._view(rule) for name, rule in self._rules.items()}
+
+    def _view(self, rule: _Rule) -> RuleView:
+        status, now = rule.status or RuleStatus(), self._clock.wall()
+        lag = self._clock.monotonic() - rule.taken if status.last_success is None else now - status.last_success
+        return RuleView(status, max(0.0, lag), rule.schedule.gap(now))
 
     async def run(self) -> None:
         """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""
@@ -205,8 +211,10 @@ class Scheduler:
         except OcisyncError as exc:
             log.warning("rule.record_unwritable", rule=name, code=exc.code, error=exc.message)
 
-    def _want(self, rule: _Rule) -> None:
-        rule.due = self._clock.monotonic()
+    def _want(self, rule: _Rule, within: float = 0.0) -> None:
+        soon = self._clock.monotonic() + within
+        is_waiting = rule.status is not None and rule.schedule.enabled and not rule.is_running
+        rule.due = min(rule.due, soon) if is_waiting else soon
         rule.wall_due = None
         rule.is_wanted = True
 

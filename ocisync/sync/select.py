@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,3 +35,17 @@ def _allowed(tag: str, allow: list[re.Pattern[str]]) -> bool:
 
 def _matches(tag: str, patterns: list[re.Pattern[str]]) -> bool:
     return any(pattern.fullmatch(tag) for pattern in patterns)
+
+
+def narrowed(selection: TagSelection, tags: Collection[str]) -> TagSelection | None:
+    """The selection for some of the source's tags, without a listing; None when it means none of them.
+
+    What depends on other tags too, such as the newest so many, cannot be narrowed and comes back as it is.
+    """
+    if replace(selection, literal=None, allow=(), deny=()) != TagSelection():
+        return selection
+    if selection.literal is None:
+        chosen = select_tags(selection, tags)
+    else:
+        chosen = {tag: reference for tag, reference in selection.literal.items() if reference in tags}
+    return TagSelection(literal=chosen) if chosen else None

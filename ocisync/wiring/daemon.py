@@ -14,15 +14,18 @@ from aiohttp import web
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
+from ocisync.daemon.desk import Desk
 from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.generation import Observers
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.lock import daemon_lock
 from ocisync.daemon.metrics import Metrics
 from ocisync.daemon.notify import Notifier
-from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.pushes import Push
+from ocisync.daemon.rules import RuleView
 from ocisync.daemon.service import Service, obey_signals
 from ocisync.daemon.state import State, open_state
+from ocisync.daemon.webhooks import Webhook
 from ocisync.errors import OcisyncError
 from ocisync.logs import register_secrets
 from ocisync.serve.app import registry_routes, serve
@@ -41,6 +44,7 @@ class Daemon:
     service: Service[Config]
     metrics: Metrics
     notifier: Notifier
+    desk: Desk
 
     async def reload(self) -> bool:
         """Read the configuration again; whether it is valid and now used. An invalid one changes nothing."""
@@ -76,6 +80,7 @@ class _Health:
     """What the pages show (daemon.http.HealthView)."""
 
     service: Service[Config]
+    desk: Desk
 
     def not_ready(self) -> Sequence[str]:
         """Why the daemon cannot be relied on now."""
@@ -89,7 +94,10 @@ class _Health:
         if generation is None:
             return {"rules": {}, "queue": {"waiting": 0, "running": []}}
         return {
-            "rules": {rule: asdict(status) for rule, status in self.rule_statuses().items()},
+            "rules": {
+                rule: asdict(view.status) | {"lag": round(view.lag, 3), "interval": view.gap}
+                for rule, view in self.rule_views().items()
+            },
             "drops": [rule.name for rule in generation.rules.drops],
             "queue": {
                 "waiting": generation.queue.depth,
@@ -97,13 +105,26 @@ class _Health:
             },
         }
 
-    def rule_statuses(self) -> Mapping[str, RuleStatus]:
+    def rule_views(self) -> Mapping[str, RuleView]:
         """How every sync rule fares."""
-        return self.service.generation.scheduler.statuses() if self.service.generation else {}
+        return self.service.generation.scheduler.views() if self.service.generation else {}
 
-    def trigger(self, rule: str) -> bool:
-        """Make a sync rule run now."""
-        return self.service.generation is not None and self.service.generation.scheduler.trigger(rule)
+    def trigger(self, rule: str, tag: str = "") -> bool:
+        """Make a sync rule run now, or look at one tag."""
+        if self.service.generation is None:
+            return False
+        return self.desk.ask(rule, tag) if tag else self.service.generation.scheduler.trigger(rule)
+
+    def webhooks(self) -> Mapping[str, Webhook]:
+        """The senders of the present configuration."""
+        return {
+            name: Webhook(hook.type, hook.secret.get_secret_value(), hook.registry or "")
+            for name, hook in self.service.config.webhooks.items()
+        }
+
+    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+        """Have looked at what was pushed."""
+        return self.desk.accept(pushes)
 
 
 @asynccontextmanager
@@ -122,7 +143,8 @@ async def running_daemon(
         daemon = _assembled(file, config, state, progress)
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
-            tasks.start_soon(_run, daemon.service, tasks.cancel_scope)
+            tasks.start_soon(daemon.desk.serve)
+            tasks.start_soon(_run, daemon, state, tasks.cancel_scope)
             await daemon.service.started()
             yield daemon
             await _finish(daemon.service)
@@ -133,11 +155,12 @@ def _assembled(file: Path, config: Config, state: State, progress: Progress | No
     observers = Observers(metrics.observe_job, partial(_observe_input, metrics))
     service = Service(config, state, partial(open_rules, state=state, progress=progress), observers, notifier)
     _watch(metrics, service)
-    return Daemon(file, service, metrics, notifier)
+    return Daemon(file, service, metrics, notifier, Desk(lambda: service.generation))
 
 
-async def _run(service: Service[Config], everything: anyio.CancelScope) -> None:
-    await service.run()
+async def _run(daemon: Daemon, state: State, everything: anyio.CancelScope) -> None:
+    await daemon.service.run()
+    await daemon.desk.hand_over(state.rules)
     log.info("daemon.stopped")
     everything.cancel()
 
@@ -157,7 +180,7 @@ async def _pages(config: Config, daemon: Daemon) -> AsyncIterator[None]:
         routes: list[web.RouteDef] = []
         if config.daemon.serve:
             routes = registry_routes(await session.stores.object_store(config.daemon.serve))
-        app = daemon_app(_Health(daemon.service), daemon.metrics, routes, token=token)
+        app = daemon_app(_Health(daemon.service, daemon.desk), daemon.metrics, routes, token=token)
         async with serve(app, listen.host, listen.port) as url:
             log.info("daemon.listening", url=url, serves=config.daemon.serve)
             yield

@@ -18,7 +18,9 @@ from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Ope
 from ocisync.content.verify import Verifier, update
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
-from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.pushes import Push
+from ocisync.daemon.rules import RuleView
+from ocisync.daemon.webhooks import Webhook
 from ocisync.errors import ConfigError, NetworkError, StoreError
 from ocisync.serve.app import registry_app, registry_routes, serve
 from ocisync.spec.digest import Digest, sha256
@@ -266,11 +268,17 @@ class Ready:
     def status(self) -> dict[str, object]:
         return {}
 
-    def rule_statuses(self) -> dict[str, RuleStatus]:
+    def rule_views(self) -> dict[str, RuleView]:
         return {}
 
-    def trigger(self, rule: str) -> bool:
+    def trigger(self, rule: str, tag: str = "") -> bool:
         return False
+
+    def webhooks(self) -> dict[str, Webhook]:
+        return {}
+
+    def accept(self, pushes: Sequence[Push]) -> list[str]:
+        return []
 
 
 async def test_fault_60_health_answers_within_a_second_while_blobs_are_hashed_and_served(tmp_path: Path) -> None:

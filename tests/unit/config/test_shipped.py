@@ -23,6 +23,7 @@ from ocisync.config.models import (
     StaticTarget,
     SyncRule,
     TagRules,
+    Webhook,
 )
 from ocisync.config.schema import json_schema, schema_text
 from ocisync.config.starter import starter_text
@@ -32,6 +33,7 @@ SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 ENVIRONMENT = {"HUB_TOKEN": "a", "S3_ACCESS_KEY_ID": "b", "S3_SECRET_ACCESS_KEY": "c"}
 MODELS: tuple[type[BaseModel], ...] = (
     Config, Daemon, DropRule, Registry, RegistryDefaults, RegistryTarget, S3Target, StaticTarget, SyncRule, TagRules,
+    Webhook,
 )  # fmt: skip
 
 

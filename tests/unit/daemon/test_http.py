@@ -6,13 +6,16 @@ import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from io import BytesIO
 
 import pytest
 from aiohttp import ClientSession, web
 
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
-from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.pushes import Push
+from ocisync.daemon.rules import RuleStatus, RuleView
+from ocisync.daemon.webhooks import Webhook
 from ocisync.serve.app import serve
 
 TOKEN = "a long secret"
@@ -24,6 +27,8 @@ class Daemon:
 
     reasons: list[str] = field(default_factory=list)
     triggered: list[str] = field(default_factory=list)
+    pushed: list[Push] = field(default_factory=list)
+    hooks: dict[str, Webhook] = field(default_factory=dict)
 
     def not_ready(self) -> Sequence[str]:
         return self.reasons
@@ -31,14 +36,22 @@ class Daemon:
     def status(self) -> Mapping[str, object]:
         return {"rules": {"library/alpine": {"failures": 0}}, "queue": {"waiting": 0}}
 
-    def rule_statuses(self) -> Mapping[str, RuleStatus]:
-        return {"library/alpine": RuleStatus(last_success=1_700_000_000.0, failures=2)}
+    def rule_views(self) -> Mapping[str, RuleView]:
+        status = RuleStatus(last_success=1_700_000_000.0, failures=2)
+        return {"library/alpine": RuleView(status, lag=90.0, gap=3600.0)}
 
-    def trigger(self, rule: str) -> bool:
-        if rule != "library/alpine":
+    def trigger(self, rule: str, tag: str = "") -> bool:
+        if rule != "library/alpine" or tag not in ("", "3"):
             return False
-        self.triggered.append(rule)
+        self.triggered.append(f"{rule}:{tag}" if tag else rule)
         return True
+
+    def webhooks(self) -> Mapping[str, Webhook]:
+        return self.hooks
+
+    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+        self.pushed += pushes
+        return ["library/alpine"] if any(push.repository == "library/alpine" for push in pushes) else []
 
 
 @dataclass
@@ -48,9 +61,14 @@ class Client:
     url: str
     session: ClientSession
 
-    async def ask(self, path: str, method: str = "GET", **headers: str) -> tuple[int, Mapping[str, str], str]:
-        async with self.session.request(method, self.url + path, headers=headers) as reply:
+    async def ask(
+        self, path: str, method: str = "GET", *, body: bytes | BytesIO | None = None, **headers: str
+    ) -> tuple[int, Mapping[str, str], str]:
+        async with self.session.request(method, self.url + path, headers=headers, data=body) as reply:
             return reply.status, dict(reply.headers), await reply.text()
+
+
+AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 
 
 @asynccontextmanager
@@ -86,6 +104,8 @@ async def test_metrics_are_prometheus_text() -> None:
     assert (status, headers["Content-Type"]) == (200, CONTENT_TYPE)
     assert "ocisync_build_info{" in text
     assert 'ocisync_rule_consecutive_failures{rule="library/alpine"} 2.0' in text
+    assert 'ocisync_rule_lag_seconds{rule="library/alpine"} 90.0' in text
+    assert 'ocisync_rule_interval_seconds{rule="library/alpine"} 3600.0' in text
     assert 'ocisync_rule_last_success_timestamp_seconds{rule="library/alpine"} 1.7e+09' in text
 
 
@@ -107,6 +127,36 @@ async def test_the_token_lets_a_rule_run() -> None:
 
 
 @pytest.mark.parametrize(
+    ("body", "status", "triggered"),
+    [
+        (b"", 202, ["library/alpine"]),
+        (b'{"rule": "library/alpine"}', 202, ["library/alpine"]),
+        (b'{"rule": "library/alpine", "tag": "3"}', 202, ["library/alpine:3"]),
+        (b'{"rule": "library/alpine", "tag": "4"}', 404, []),
+        (b'{"rule": "other"}', 404, []),
+        (b'{"tag": "3"}', 400, []),
+        (b'{"rule": 3}', 400, []),
+        (b'{"rule": "library/alpine", "tags": "3"}', 400, []),
+        (b"[" * 100_000, 400, []),
+    ],
+)
+async def test_a_body_names_a_rule_and_perhaps_a_tag(body: bytes, status: int, triggered: list[str]) -> None:
+    daemon = Daemon()
+    async with running(daemon, TOKEN) as client:
+        refused = await client.ask("/v1/sync", "POST", body=body)
+        found = await client.ask("/v1/sync", "POST", body=body, **AUTHORIZED)
+    assert (refused[0], found[0], daemon.triggered) == (401, status, triggered)
+
+
+async def test_while_it_is_not_ready_it_says_so_and_triggers_nothing() -> None:
+    daemon = Daemon(["it is stopping"])
+    async with running(daemon, TOKEN) as client:
+        status, headers, text = await client.ask("/v1/sync/library/alpine", "POST", body=None, **AUTHORIZED)
+    assert (status, headers["Retry-After"], daemon.triggered) == (503, "5", [])
+    assert "it is stopping" in text
+
+
+@pytest.mark.parametrize(
     "authorization",
     [None, "", "Bearer", "Bearer ", "Bearer wrong", f"Bearer {TOKEN}x", f"Basic {TOKEN}", TOKEN, "Bearer \xff\xfe"],
 )
@@ -114,7 +164,7 @@ async def test_without_the_right_token_nothing_changes(authorization: str | None
     daemon = Daemon()
     headers = {} if authorization is None else {"Authorization": authorization}
     async with running(daemon, TOKEN) as client:
-        status, found, text = await client.ask("/v1/sync/library/alpine", "POST", **headers)
+        status, found, text = await client.ask("/v1/sync/library/alpine", "POST", body=None, **headers)
     assert (status, found["WWW-Authenticate"], daemon.triggered) == (401, "Bearer", [])
     assert TOKEN not in text
 

@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ocisync import __version__
 from ocisync.daemon.metrics import Metrics, target_label
-from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.rules import RuleStatus, RuleView
 from ocisync.sync.reports import Failure, JobReport, TagReport, Traffic, Verdict
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"
@@ -68,18 +68,21 @@ def test_a_job_that_failed_as_a_whole_is_counted_by_its_code() -> None:
     assert found["ocisync_jobs_total", "failed", "alpine"] == found["ocisync_jobs_total", "ok", "alpine"] == 1
 
 
-def test_a_rule_is_shown_until_it_is_removed() -> None:
+def test_rules_are_shown_until_they_are_removed() -> None:
     metrics = Metrics()
-    metrics.observe_rule("new", RuleStatus())
-    metrics.observe_rule("alpine", RuleStatus(last_success=100.0, next_due=200.0, failures=2))
+    alpine = RuleView(RuleStatus(last_success=100.0, next_due=200.0, failures=2), lag=50.0, gap=3600.0)
+    metrics.observe_rules({"new": RuleView(RuleStatus(), lag=7.0, gap=60.0), "alpine": alpine})
     found = samples(metrics)
     assert found["ocisync_rule_last_success_timestamp_seconds", "alpine"] == 100
     assert found["ocisync_rule_next_run_timestamp_seconds", "alpine"] == 200
     assert found["ocisync_rule_consecutive_failures", "alpine"] == 2
+    assert (found["ocisync_rule_lag_seconds", "alpine"], found["ocisync_rule_lag_seconds", "new"]) == (50, 7)
+    assert found["ocisync_rule_interval_seconds", "alpine"] == 3600
     assert ("ocisync_rule_last_success_timestamp_seconds", "new") not in found
-    for rule in ("alpine", "new", "unknown"):
-        metrics.forget_rule(rule)
-    assert not [key for key in samples(metrics) if "alpine" in key or "new" in key]
+    metrics.observe_rules({"alpine": alpine})
+    assert not [key for key in samples(metrics) if "new" in key]
+    metrics.observe_rules({})
+    assert not [key for key in samples(metrics) if "alpine" in key]
 
 
 def test_the_queue_is_read_at_each_scrape() -> None:
@@ -123,7 +126,8 @@ def test_a_target_is_labelled_by_name_only(target: str, label: str) -> None:
 def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     metrics = Metrics()
     metrics.observe_job(a_report())
-    metrics.observe_rule("alpine", RuleStatus(last_success=1.0, next_due=2.0))
+    metrics.observe_rules({"alpine": RuleView(RuleStatus(last_success=1.0, next_due=2.0), lag=1.0, gap=1.0)})
+    metrics.observe_webhook("hub", "taken")
     metrics.observe_input("builds", "done")
     documented = {
         name: (kind.replace("info", "gauge"), set(re.findall(r"`(\w+)`", labels)))

@@ -226,7 +226,7 @@ async def test_replacing_keeps_runs_changed_rules_and_drops_removed_ones() -> No
         daemon.clock.advance(1.1 * HOUR)
         await daemon.settled(7)
         assert sorted(started.rule for started in daemon.gate.started[5:]) == ["new", "same"]
-    assert set(daemon.scheduler.statuses()) == {"same", "changed", "new"}
+    assert set(daemon.scheduler.views()) == {"same", "changed", "new"}
 
 
 async def test_a_rule_that_is_switched_off_by_a_reload_does_not_run_again() -> None:
@@ -298,6 +298,31 @@ async def test_a_rule_of_the_calendar_that_fails_is_tried_again_before_its_next_
         daemon.clock.advance(15)
         await daemon.settled(2)
         assert daemon.records.statuses["rule"].next_due == MIDNIGHT + 3 * HOUR
+
+
+async def test_lag_counts_from_the_last_success_or_from_when_the_rule_was_taken() -> None:
+    daemon = Daemon(every_hour(), every_hour("failing"))
+    daemon.records.statuses["rule"] = RuleStatus(
+        last_success=daemon.clock.wall() - 300, next_due=daemon.clock.wall() + HOUR
+    )
+    daemon.error = NetworkError("down")
+    async with daemon.running():
+        await daemon.settled(1)
+        daemon.clock.advance(60)
+        await until(lambda: bool(daemon.clock.sleeping))
+        views = daemon.scheduler.views()
+    assert {name: (view.lag, view.gap) for name, view in views.items()} == {"rule": (360, HOUR), "failing": (60, HOUR)}
+
+
+async def test_a_rule_that_is_to_run_soon_does_not_wait_for_its_interval() -> None:
+    daemon = Daemon(every_hour())
+    async with daemon.running():
+        await daemon.settled(1)
+        assert daemon.scheduler.trigger("rule", 15.0)
+        await until(lambda: any(due <= daemon.clock.now + 15 for due in daemon.clock.sleeping))
+        assert len(daemon.gate.started) == 1
+        daemon.clock.advance(15)
+        await daemon.settled(2)
 
 
 class BrokenRecords:

@@ -1,0 +1,179 @@
+"""The desk where pushes are reported: a burst becomes one look per repository, at no more tags than were told of."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import anyio
+import structlog
+
+from ocisync.daemon.clock import Clock, SystemClock
+from ocisync.daemon.generation import Generation
+from ocisync.daemon.pushes import Push
+from ocisync.daemon.queue import STOPPED
+from ocisync.daemon.rules import RuleRecords
+from ocisync.daemon.schedule import FIRST_WAIT
+from ocisync.daemon.wakeup import Wakeup
+from ocisync.errors import OcisyncError
+from ocisync.spec.locator import Locator, RegistryLocator, ViewLocator
+from ocisync.spec.reference import ImageName
+from ocisync.sync.job import Job
+from ocisync.sync.reports import Failure, JobReport
+from ocisync.sync.select import narrowed
+
+SETTLE = 0.5  # seconds after a push in which others join it: one image is often several notifications
+MOST_TAGS = 100  # of one repository; of more, the whole selection is looked at
+_PATIENCE = 1.0  # seconds between two looks for a generation of rules, while one drains
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A repository that a rule follows."""
+
+    rule: str
+    source: ImageName | None
+
+
+@dataclass(slots=True)
+class _Wish:
+    """What is to be looked at there."""
+
+    tags: set[str] = field(default_factory=set)
+    is_all: bool = False
+
+    def add(self, tag: str) -> None:
+        self.is_all |= not tag or len(self.tags) >= MOST_TAGS
+        self.tags.add(tag)
+
+
+class Desk:
+    """Takes pushes while the daemon lives, whichever generation of rules is at work."""
+
+    def __init__(self, generation: Callable[[], Generation | None], clock: Clock | None = None) -> None:
+        self._generation = generation
+        self._clock = clock or SystemClock()
+        self._wishes: dict[_Place, _Wish] = {}
+        self._running: dict[_Place, _Wish] = {}
+        self._wakeup = Wakeup()
+
+    def accept(self, pushes: Iterable[Push]) -> list[str]:
+        """Have looked at what was pushed, by every rule that selects it; returns the rules."""
+        rules: dict[str, None] = {}
+        for push in pushes:
+            for job, image in self._selecting(push.tag):
+                if push.means(image):
+                    self._wish(_Place(job.rule, image), push.tag)
+                    rules[job.rule] = None
+        return list(rules)
+
+    def ask(self, rule: str, tag: str) -> bool:
+        """Have one tag of a rule looked at; False when there is no such rule, or it does not select the tag."""
+        places = [_Place(rule, image) for job, image in self._selecting(tag) if job.rule == rule]
+        for place in places:
+            self._wish(place, tag)
+        return bool(places)
+
+    async def serve(self) -> None:
+        """Run what is wished for, until cancelled; a place at most once at a time."""
+        async with anyio.create_task_group() as tasks:
+            while True:
+                await self._wakeup.wait(math.inf)
+                await self._clock.sleep(SETTLE)
+                for place in [place for place in self._wishes if place not in self._running]:
+                    self._running[place] = self._wishes.pop(place)
+                    tasks.start_soon(self._look, place)
+
+    async def hand_over(self, records: RuleRecords) -> None:
+        """Let the next start look at what is still wished for, by making its rules due."""
+        for rule in {place.rule for place in (*self._wishes, *self._running)}:
+            try:
+                status = await records.rule_status(rule)
+                if status is not None:
+                    await records.save_rule_status(rule, replace(status, next_due=time.time()))
+            except OcisyncError as exc:
+                log.warning("rule.record_unwritable", rule=rule, code=exc.code, error=exc.message)
+
+    def _wish(self, place: _Place, tag: str) -> None:
+        self._wishes.setdefault(place, _Wish()).add(tag)
+        self._wakeup.set()
+
+    def _selecting(self, tag: str) -> Iterator[tuple[Job, ImageName]]:
+        """The jobs that may have to do with a tag, and what they copy from."""
+        for job in self._jobs():
+            image = source_of(job.source)
+            if image is not None and (not tag or narrowed(job.tags, (tag,))):
+                yield job, image
+
+    def _jobs(self, place: _Place | None = None) -> Iterator[Job]:
+        """All jobs, or a place's."""
+        generation = self._generation()
+        jobs = (job for schedule in generation.rules.schedules for job in schedule.jobs) if generation else ()
+        return (job for job in jobs if place is None or place == _Place(job.rule, source_of(job.source)))
+
+    async def _look(self, place: _Place) -> None:
+        try:
+            reports = await self._reports(place, self._running[place])
+            if any(_is_stopped(report) for report in reports) or not reports:
+                await self._put_back(place)
+            elif (worst := _worst(reports)) and worst.handling == "retry":
+                self._retry(place)
+        finally:
+            del self._running[place]
+            if place in self._wishes:
+                self._wakeup.set()
+
+    async def _reports(self, place: _Place, wish: _Wish) -> Sequence[JobReport]:
+        generation = self._generation()
+        if generation is None or generation.queue.is_closed:
+            return ()
+        reports: list[JobReport] = []
+
+        async def run(job: Job) -> None:
+            reports.append(await generation.queue.run_now(job))
+
+        jobs = [_only(job, wish) for job in self._jobs(place)]
+        async with anyio.create_task_group() as tasks:
+            for job in jobs:
+                tasks.start_soon(run, job)
+        return reports
+
+    async def _put_back(self, place: _Place) -> None:
+        """Keep the wish for the next generation of rules, if that still has the place."""
+        await self._clock.sleep(_PATIENCE)
+        if any(self._jobs(place)):
+            wish, again = self._wishes.setdefault(place, _Wish()), self._running[place]
+            wish.tags |= again.tags
+            wish.is_all |= again.is_all
+
+    def _retry(self, place: _Place) -> None:
+        """Leave what failed to the rule itself, soon: it backs off, and is remembered."""
+        generation = self._generation()
+        if generation is not None:
+            generation.scheduler.trigger(place.rule, FIRST_WAIT)
+
+
+def source_of(locator: Locator) -> ImageName | None:
+    """The image in a registry that a job copies from, if that is where it copies from."""
+    while isinstance(locator, ViewLocator):
+        locator = locator.of
+    return locator.image if isinstance(locator, RegistryLocator) else None
+
+
+def _only(job: Job, wish: _Wish) -> Job:
+    """The job for what was pushed, where its selection allows that; otherwise all of it."""
+    chosen = None if wish.is_all else narrowed(job.tags, wish.tags)
+    return job if chosen is None else replace(job, tags=chosen)
+
+
+def _is_stopped(report: JobReport) -> bool:
+    return report.failure is not None and report.failure.code == STOPPED
+
+
+def _worst(reports: Iterable[JobReport]) -> Failure | None:
+    failures = (failure for report in reports if (failure := report.worst()))
+    return min(failures, key=lambda failure: failure.handling != "retry", default=None)

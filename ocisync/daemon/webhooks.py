@@ -1,0 +1,125 @@
+"""Where registries report pushes: `POST /v1/webhooks/NAME`, each sender known by its secret."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+import anyio
+import structlog
+from aiohttp import web
+
+from ocisync.daemon.answers import json_answer, same_secret, text_answer
+from ocisync.daemon.pushes import Push, read_pushes
+from ocisync.errors import InputError
+
+BODY_TIME = 30.0  # seconds in which a body must have come
+# Docker Hub and Quay send no header of the user's: their secret is in the URL.
+_IN_QUERY = frozenset({"dockerhub", "quay"})
+_HOW = "send the webhook's secret as docs/webhooks.md says for this sender\n"
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """A sender of notifications."""
+
+    sender: str  # whose format: github, harbor, dockerhub, quay, distribution or plain
+    secret: str = field(repr=False)
+    registry: str = ""  # the host that rules call it; empty: what the notification says, if anything
+
+
+class Receiver(Protocol):
+    """What becomes of notifications."""
+
+    def webhooks(self) -> Mapping[str, Webhook]:
+        """The senders of the present configuration."""
+        ...
+
+    def not_ready(self) -> Sequence[str]:
+        """Why nothing can be taken now."""
+        ...
+
+    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+        """Have looked at what was pushed; the rules that will."""
+        ...
+
+
+class WebhookPage:
+    """Answers notifications. `count` is told the webhook's name and the outcome."""
+
+    def __init__(self, receiver: Receiver, count: Callable[[str, str], None]) -> None:
+        self._receiver = receiver
+        self._count = count
+
+    async def answer(self, request: web.Request) -> web.Response:
+        """202 with the rules that will look; senders repeat what was answered with 5xx."""
+        name = request.match_info["name"]
+        hook = self._receiver.webhooks().get(name)
+        if hook is None:
+            return text_answer(
+                404, "there is no webhook of this name; they stand under `webhooks` in the configuration\n"
+            )
+        body = await _authentic_body(request, hook)
+        if body is None:
+            self._count(name, "refused")
+            log.warning("webhook.refused", webhook=name, remote=request.remote)
+            return text_answer(401, _HOW)
+        if reasons := self._receiver.not_ready():
+            return text_answer(503, f"{'; '.join(reasons)}; send it again\n", {"Retry-After": "5"})
+        return self._answered(name, hook, body, request.headers)
+
+    def _answered(self, name: str, hook: Webhook, body: bytes, headers: Mapping[str, str]) -> web.Response:
+        try:
+            pushes = read_pushes(hook.sender, body, headers)
+        except InputError as exc:
+            self._count(name, "invalid")
+            log.warning("webhook.invalid", webhook=name, error=exc.message)
+            return text_answer(400, f"{exc.message}\n")
+        if hook.registry:
+            pushes = [replace(push, registry=hook.registry) for push in pushes]
+        rules = self._receiver.accept(pushes)
+        self._count(name, "taken" if rules else "unmatched" if pushes else "ignored")
+        log.info("webhook.taken", webhook=name, pushes=len(pushes), rules=list(rules))
+        return json_answer({"pushes": len(pushes), "rules": list(rules)}, 202)
+
+
+async def _authentic_body(request: web.Request, hook: Webhook) -> bytes | None:
+    """The body, or None when the sender does not prove to know the secret; 413 when it is too large, 408 too slow."""
+    if hook.sender != "github" and not any(same_secret(given, hook.secret) for given in _given(request, hook)):
+        return None
+    with anyio.move_on_after(BODY_TIME):
+        body = await request.read()
+        return body if hook.sender != "github" or _is_signed(request, body, hook.secret) else None
+    raise web.HTTPRequestTimeout
+
+
+def _given(request: web.Request, hook: Webhook) -> list[str]:
+    """Whatever may be the secret: a bearer token, a password, the header as it is; in the URL where it must be."""
+    header = request.headers.get("Authorization", "").strip()
+    scheme, _, rest = header.partition(" ")
+    given = [header, rest.strip() if scheme.lower() == "bearer" else ""]
+    if scheme.lower() == "basic":
+        given.append(_password(rest))
+    if hook.sender in _IN_QUERY:
+        given.append(request.query.get("token", ""))
+    return given
+
+
+def _password(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
+    except (binascii.Error, UnicodeDecodeError):
+        return ""
+
+
+def _is_signed(request: web.Request, body: bytes, secret: str) -> bool:
+    """GitHub's X-Hub-Signature-256."""
+    expected = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
+    return same_secret(request.headers.get("X-Hub-Signature-256", ""), expected)
