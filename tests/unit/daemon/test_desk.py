@@ -16,6 +16,7 @@ from ocisync.daemon.rules import MemoryRecords, RuleStatus
 from ocisync.daemon.schedule import FIRST_WAIT, Schedule
 from ocisync.errors import NetworkError
 from ocisync.spec.locator import ViewLocator
+from ocisync.sync.care import Care
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.select import TagSelection
@@ -162,6 +163,15 @@ async def test_one_tag_of_a_rule_can_be_asked_for() -> None:
 async def test_a_converted_source_is_known_too() -> None:
     daemon = Daemon(replace(job(), source=ViewLocator(job().source, format="oci")))
     assert daemon.desk.accept([push()]) == ["rule"]
+
+
+async def test_a_push_has_nothing_pruned() -> None:
+    daemon = Daemon(replace(job(), care=Care(prune=True, prune_limit=1.0, backup="old-{tag}")))
+    async with daemon.running():
+        daemon.desk.accept([push()])
+        await daemon.settle()
+        await until(lambda: len(daemon.gate.finished) == 1)
+    assert daemon.gate.started[0].care == Care(prune=False, prune_limit=1.0, backup="old-{tag}")
 
 
 async def test_a_look_that_failed_is_left_to_the_rule_soon() -> None:
