@@ -124,10 +124,8 @@ def _collected_text(totals: Totals, done: Collected | None, journal: Path, how: 
     if done is None:
         return plan + (f"; the plan is in {how.plan}" if how.plan else "; nothing was changed")
     _tell_failures(done.failures)
-    lines = [
-        plan,
-        f"{done.removed} removed ({size_text(done.bytes)}), {done.spared} spared, {done.uploads} uploads aborted",
-    ]
+    left = f"{done.left.uploads} uploads aborted, {done.left.scratch} scratch objects removed"
+    lines = [plan, f"{done.removed} removed ({size_text(done.bytes)}), {done.spared} spared, {left}"]
     return "\n".join([*lines, f"the journal is {journal}"] if done.removed else lines)
 
 
@@ -153,7 +151,8 @@ def _verified_text(report: Verified) -> str:
 
 
 def _finding_text(finding: Finding) -> str:
-    place = f"{finding.repository}{'@' if ':' in finding.reference else ':'}{finding.reference}"
+    sign = ("@" if ":" in finding.reference else ":") if finding.repository else ""
+    place = f"{finding.repository}{sign}{finding.reference}"
     needed = f" (needed by {', '.join(finding.tags)})" if finding.tags else ""
     detail = f": {printable(finding.detail)}" if finding.detail else ""
     mark = "repaired" if finding.repaired else "FAULT"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocisync.content.protocols import Inventory, Mounter, Source, Target
+from ocisync.content.protocols import ByteStream, Inventory, Mounter, Source, Target
 
 
 class Kind(enum.Enum):
@@ -18,6 +19,7 @@ class Kind(enum.Enum):
     BLOB = "blob"
     REFERRERS = "referrers"
     TAGS_LIST = "tags list"
+    REGISTRY = "registry"  # an object that belongs to no repository
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,14 @@ class Held:
     etag: str = ""
     modified: float = 0.0  # seconds since the epoch, by the store's clock
     content_type: str = ""  # known from a look, not from a listing
+
+
+@dataclass(frozen=True, slots=True)
+class Leftovers:
+    """What writers left that were killed."""
+
+    uploads: int = 0  # in parts, never ended
+    scratch: int = 0  # objects that were to be removed at once
 
 
 class RepositoryStore(Source, Target, Mounter, Inventory, Protocol):
@@ -55,6 +65,10 @@ class AuditedRepository(Protocol):
 
     async def look(self, kind: Kind, reference: str) -> Held | None:
         """One object with its content type, or None."""
+        ...
+
+    def open(self, kind: Kind, reference: str) -> AbstractAsyncContextManager[tuple[Held, ByteStream]]:
+        """One object with its content type, and its bytes, not verified; raises NotFound as `read` does."""
         ...
 
     async def read(self, kind: Kind, reference: str) -> tuple[Held, bytes]:
@@ -94,6 +108,10 @@ class AuditedRegistry(Protocol):
         """As a repository's `heal`, for what belongs to none of them."""
         ...
 
+    async def root_faults(self) -> Mapping[str, str]:
+        """What is wrong with what clients ask for first, by key."""
+        ...
+
     async def catalog(self) -> Sequence[str] | None:
         """The repositories that the catalog names; None when there is none, or a damaged one."""
         ...
@@ -102,6 +120,6 @@ class AuditedRegistry(Protocol):
         """Seconds since the epoch by the store's own clock, which dates its objects."""
         ...
 
-    async def abort_uploads(self, older_than: float) -> int:
-        """Abort uploads that were begun more than so many seconds ago and never ended; how many there were."""
+    async def tidy(self, *, uploads: float, scratch: float) -> Leftovers:
+        """Remove what killed writers left, when it is older than so many seconds; what there was."""
         ...

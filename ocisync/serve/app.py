@@ -19,10 +19,12 @@ from ocisync.errors import ConfigError, OcisyncError
 from ocisync.serve.blobs import blob_response
 from ocisync.serve.errors import ErrorCode, Interrupted, Refusal, error_response
 from ocisync.serve.headers import COMMON, etag_of, is_match
-from ocisync.serve.lists import catalog_response, json_response, referrers_response, tags_response
+from ocisync.serve.lists import catalog_response, json_response, tags_response
+from ocisync.serve.malformed import SERVER_LOGGER
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
 from ocisync.serve.page import page_response
 from ocisync.serve.paths import Endpoint, Kind, parse_path
+from ocisync.serve.referrers import referrers_response
 from ocisync.stores.static import layout
 
 _METHODS = ("GET", "HEAD")
@@ -54,7 +56,9 @@ async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str
     Raises:
         ConfigError: the address cannot be listened on.
     """
-    runner = web.AppRunner(app, access_log=None, handler_cancellation=True, shutdown_timeout=_CLEAN_UP)
+    runner = web.AppRunner(
+        app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=_CLEAN_UP
+    )
     await runner.setup()
     try:
         await _listen(runner, host, port)

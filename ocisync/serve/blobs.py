@@ -127,7 +127,7 @@ def _window(request: web.Request, endpoint: Endpoint, size: int) -> ByteRange | 
         return wanted_range(asked, condition, etag_of(endpoint.reference), size)
     except Unsatisfiable as exc:
         headers = {"Content-Range": f"bytes */{size}"}
-        raise Refusal(416, ErrorCode.RANGE_INVALID, f"the blob has {size} bytes", headers) from exc
+        raise Refusal(416, ErrorCode.SIZE_INVALID, f"the blob has {size} bytes", headers) from exc
 
 
 @contextmanager

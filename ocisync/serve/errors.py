@@ -17,18 +17,19 @@ _NO_HEADERS: Mapping[str, str] = {}
 
 
 class ErrorCode(enum.Enum):
-    """Codes that clients know; NAME_UNKNOWN is never used, because oras then skips its fall-back for referrers."""
+    """The specification's codes, which answers of 4xx must keep to, and one for 5xx.
+
+    NAME_UNKNOWN is never used, because oras then skips its fall-back for referrers.
+    """
 
     BLOB_UNKNOWN = "BLOB_UNKNOWN"
     DIGEST_INVALID = "DIGEST_INVALID"
     MANIFEST_INVALID = "MANIFEST_INVALID"
     MANIFEST_UNKNOWN = "MANIFEST_UNKNOWN"
     NAME_INVALID = "NAME_INVALID"
+    SIZE_INVALID = "SIZE_INVALID"
     UNSUPPORTED = "UNSUPPORTED"
-    PAGINATION_NUMBER_INVALID = "PAGINATION_NUMBER_INVALID"  # as distribution names it; the specification has none
-    RANGE_INVALID = "RANGE_INVALID"
     UNAVAILABLE = "UNAVAILABLE"
-    UNKNOWN = "UNKNOWN"
 
 
 class Refusal(Exception):

@@ -1,6 +1,6 @@
-"""Lists: tags, repositories and referrers.
+"""Lists of tags and repositories.
 
-Spec: distribution v1.1.1, "Listing Tags" and "Listing Referrers".
+Spec: distribution v1.1.1, "Listing Tags".
 """
 
 from __future__ import annotations
@@ -17,13 +17,11 @@ from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.pages import page_of
 from ocisync.serve.paths import Endpoint
 from ocisync.serve.small import read_small
-from ocisync.spec import media_types
 from ocisync.spec.digest import sha256
 from ocisync.spec.reference import is_tag
 from ocisync.stores.static import layout
 
 _MAX_LIST = 32 * 1024 * 1024  # bytes; some 600,000 tags
-_EMPTY_INDEX: Mapping[str, object] = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": []}
 
 
 async def tags_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.Response:
@@ -43,19 +41,6 @@ async def catalog_response(request: web.Request, store: ObjectStore, endpoint: E
     return json_response(request, {"repositories": list(page.entries)}, link=page.link)
 
 
-async def referrers_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.Response:
-    """The referrers of a manifest, where they are kept; 404 tells clients to use the fallback tag instead."""
-    index = await _referrers(store, endpoint)
-    wanted = request.query.get("artifactType")
-    if not wanted:
-        return json_response(request, index, media_type=media_types.OCI_INDEX)
-    found = index.get("manifests")
-    matching = [item for item in found if _has_type(item, wanted)] if isinstance(found, list) else []
-    response = json_response(request, {**index, "manifests": matching}, media_type=media_types.OCI_INDEX)
-    response.headers["OCI-Filters-Applied"] = "artifactType"
-    return response
-
-
 def json_response(
     request: web.Request, document: Mapping[str, object], *, media_type: str = layout.JSON, link: str | None = None
 ) -> web.Response:
@@ -70,7 +55,7 @@ def json_response(
 
 
 async def _stored_list(store: ObjectStore, key: str, member: str) -> Sequence[str] | None:
-    document = await _document(store, key)
+    document = await document_at(store, key)
     entries = None if document is None else document.get(member)
     if entries is None:
         return None if document is None or member not in document else []
@@ -79,7 +64,8 @@ async def _stored_list(store: ObjectStore, key: str, member: str) -> Sequence[st
     return [entry for entry in entries if isinstance(entry, str)]
 
 
-async def _document(store: ObjectStore, key: str) -> dict[str, object] | None:
+async def document_at(store: ObjectStore, key: str) -> dict[str, object] | None:
+    """A stored JSON object; None when it is absent or useless."""
     try:
         _, raw = await read_small(store, key, _MAX_LIST)
         document = json.loads(raw)
@@ -94,16 +80,3 @@ async def _derived_tags(store: ObjectStore, name: str) -> Sequence[str]:
     if not names:
         raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{name}: no such repository")
     return [text for text in names if is_tag(text)]
-
-
-async def _referrers(store: ObjectStore, endpoint: Endpoint) -> Mapping[str, object]:
-    document = await _document(store, endpoint.key)
-    if document is not None:
-        return document
-    async for _ in store.list(f"{layout.repository_prefix(endpoint.name)}{layout.REFERRERS}/"):
-        return _EMPTY_INDEX
-    raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{endpoint.name}: this registry keeps no referrers of it")
-
-
-def _has_type(item: object, wanted: str) -> bool:
-    return isinstance(item, dict) and item.get("artifactType") == wanted

@@ -45,5 +45,5 @@ def _limit(text: str | None) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         message = f"n={text[:40]!r} is not a number of entries"
-        raise Refusal(400, ErrorCode.PAGINATION_NUMBER_INVALID, message)
+        raise Refusal(400, ErrorCode.UNSUPPORTED, message)
     return min(int(text), MAX_PAGE)

@@ -19,6 +19,7 @@ class Fault(enum.Enum):
     TYPE = "wrong content type"
     LIST = "wrong list"  # a derived list does not say what it should
     UNREADABLE = "unreadable"
+    ROOT = "not as clients want it"  # what they ask for first
 
 
 @dataclass(slots=True)

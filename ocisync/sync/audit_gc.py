@@ -12,7 +12,7 @@ from itertools import islice
 
 import structlog
 
-from ocisync.content.auditing import AuditedRegistry, AuditedRepository, Kind
+from ocisync.content.auditing import AuditedRegistry, AuditedRepository, Kind, Leftovers
 from ocisync.content.concurrency import for_each
 from ocisync.errors import OcisyncError
 from ocisync.spec.digest import Digest
@@ -36,7 +36,7 @@ class Collected:
     removed: int = 0
     bytes: int = 0
     spared: int = 0  # planned, but reached or young by now
-    uploads: int = 0  # orphaned uploads that were aborted
+    left: Leftovers = field(default_factory=Leftovers)  # by killed writers, and removed
     problems: list[str] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)  # by repository
 
@@ -113,9 +113,10 @@ async def _remove(
     gone = [one for one in old if one.digest not in marks.reachable] if not marks.problems else []
     done.problems.extend(marks.problems)
     await journal(gone)
-    for kind in (Kind.MANIFEST, Kind.BLOB):
-        await marks.repository.remove(kind, [one.digest for one in gone if one.kind is kind])
-    await marks.repository.remove(Kind.REFERRERS, [one.digest for one in gone if one.kind is Kind.MANIFEST])
+    manifests = [one.digest for one in gone if one.kind is Kind.MANIFEST]
+    await marks.repository.remove(Kind.REFERRERS, manifests)  # first: whoever brings a manifest again gives it a list
+    await marks.repository.remove(Kind.MANIFEST, manifests)
+    await marks.repository.remove(Kind.BLOB, [one.digest for one in gone if one.kind is Kind.BLOB])
     done.removed += len(gone)
     done.bytes += sum(one.size for one in gone)
     done.spared += len(batch) - len(gone)

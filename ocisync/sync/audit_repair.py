@@ -15,7 +15,7 @@ from ocisync.content.protocols import Fetcher, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import OcisyncError
 from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.media_types import OCI_INDEX
+from ocisync.spec.media_types import OCI_INDEX, OCTET_STREAM
 from ocisync.sync.audit_findings import Fault, Finding, Verified
 from ocisync.sync.audit_verify import Depth, verify
 
@@ -75,7 +75,10 @@ class Repair:
             if finding.kind is Kind.TAG:
                 return await self._tag(repository, finding, sources)
             if finding.fault is Fault.TYPE and finding.desc is not None:
-                await repository.retype(finding.kind, finding.reference, finding.desc.media_type)
+                is_blob = finding.kind is Kind.BLOB
+                await repository.retype(
+                    finding.kind, finding.reference, OCTET_STREAM if is_blob else finding.desc.media_type
+                )
                 return True
             if await self._is_another_tag(repository, finding, sources):
                 return True

@@ -73,6 +73,7 @@ class Depth:
     deep: bool = False  # read every blob
     referrers: bool = True
     catalog: bool = True
+    in_order: bool = True  # whether tags/list is to be in lexical order
     workers: int = 8
     pace: Pace = field(default_factory=Pace)
     seen: Seen = field(default_factory=NothingSeen)
@@ -88,9 +89,18 @@ async def verify(registry: AuditedRegistry, depth: Depth, within: str = "") -> V
             await RepositoryWalk(registry.repository(name), depth, report).run()
         except OcisyncError as exc:
             report.failures[name] = failure_of(exc)
-    if depth.catalog and not within:
-        await _check_catalog(registry, report)
+    if not within:
+        await _check_roots(registry, report)
+        if depth.catalog:
+            await _check_catalog(registry, report)
     return report
+
+
+async def _check_roots(registry: AuditedRegistry, report: Verified) -> None:
+    if not report.repositories:
+        return  # what is empty may be prepared by its first publication
+    for key, detail in (await registry.root_faults()).items():
+        report.findings.append(Finding("", Kind.REGISTRY, key, Fault.ROOT, detail))
 
 
 async def _check_catalog(registry: AuditedRegistry, report: Verified) -> None:
@@ -104,7 +114,7 @@ async def _check_catalog(registry: AuditedRegistry, report: Verified) -> None:
         return
     if found is None or list(found) != sorted(wanted):
         detail = "there is none" if found is None else f"{len(set(found) ^ set(wanted))} names are wrong or missing"
-        report.findings.append(Finding("", Kind.TAGS_LIST, "_catalog", Fault.LIST, detail))
+        report.findings.append(Finding("", Kind.REGISTRY, "_catalog", Fault.LIST, detail))
 
 
 @dataclass(slots=True)
@@ -221,7 +231,7 @@ class RepositoryWalk:
 
     async def _read(self, desc: Descriptor) -> tuple[Fault, str] | None:
         try:
-            async with self.repository.store.open(desc) as stream:
+            async with self.repository.open(Kind.BLOB, desc.digest) as (held, stream):
                 async for chunk in verified(stream, desc):
                     self.report.bytes += len(chunk)
                     await self.depth.pace.wait(len(chunk))
@@ -229,6 +239,8 @@ class RepositoryWalk:
             return Fault.DAMAGED, exc.message
         except OcisyncError as exc:
             return Fault.UNREADABLE, exc.message
+        if held.content_type != media_types.OCTET_STREAM:
+            return Fault.TYPE, f"{held.content_type or 'none'} instead of {media_types.OCTET_STREAM}"
         await self.depth.seen.add(self.repository.name, desc.digest)
         return None
 
@@ -244,6 +256,8 @@ class RepositoryWalk:
         if document.get("name") != self.repository.name or sorted(named) != tags:
             detail = f"{len(set(named) ^ set(tags))} tags are wrong or missing"
             self._found(Kind.TAGS_LIST, "list", Fault.LIST, detail if named else "damaged")
+        elif self.depth.in_order and named != tags:
+            self._found(Kind.TAGS_LIST, "list", Fault.LIST, "it is not in lexical order")
         elif held.content_type != _JSON:
             self._found(Kind.TAGS_LIST, "list", Fault.TYPE, f"{held.content_type or 'none'} instead of {_JSON}")
 

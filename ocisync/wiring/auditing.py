@@ -130,7 +130,8 @@ async def verify_place(text: str, config: Path | None, how: Verification) -> Ver
     async with open_place(text, config) as place:
         options = place.static.options
         seen = await _seen(place, how)
-        depth = Depth(how.deep, options.referrers, options.catalog, how.workers, Pace(how.rate), seen)
+        in_order = options.order == "lexical"
+        depth = Depth(how.deep, options.referrers, options.catalog, in_order, how.workers, Pace(how.rate), seen)
         if how.repair:
             report = await verify_and_repair(place.registry, depth, place.origins, place.repository)
         else:

@@ -25,6 +25,7 @@ from ocisync.sync.reports import failure_of
 log = structlog.get_logger()
 
 _BUFFERED = 500  # lines per thread hop
+_TRYING = 3600.0  # seconds; a scratch object that is younger may be in use, whatever the grace period
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,7 @@ class Collection:
 
     async def _finish(self, done: Collected) -> None:
         try:
-            done.uploads = await self.registry.abort_uploads(self.grace)
+            done.left = await self.registry.tidy(uploads=self.grace, scratch=max(self.grace, _TRYING))
             if done.removed:
                 await self.registry.heal()
         except OcisyncError as exc:
@@ -108,7 +109,7 @@ class Collection:
             removed=done.removed,
             bytes=done.bytes,
             spared=done.spared,
-            uploads=done.uploads,
+            uploads=done.left.uploads,
             problems=len(done.problems),
         )
 

@@ -236,13 +236,33 @@ async def test_a_plan_that_is_not_whole_is_refused(tmp_path: Path, cut: str) -> 
     assert await content_keys(store) == before
 
 
+async def test_scratch_objects_of_killed_processes_go(store: Store, tmp_path: Path) -> None:
+    await publish_image(StaticRegistry(store).repository(NAME), make_image("kept"), "kept")
+    before = await keys(store)
+    for purpose in ("probe", "provider", "clock"):
+        await put(store, f"{layout.SCRATCH}{purpose}-0123456789abcdef", b"x")
+    await grow_old(store)
+    audit = StaticRegistry(store).audit()
+    assert (await gc(store, tmp_path)).left.scratch == 0, "they may be in use"
+    assert (await audit.tidy(uploads=GRACE, scratch=GRACE)).scratch == 3
+    assert await keys(store) == before
+
+
+async def test_collections_at_one_time_do_not_take_each_others_clock(store: Store) -> None:
+    audit = StaticRegistry(store).audit()
+    async with anyio.create_task_group() as group:
+        for _ in range(20):
+            group.start_soon(audit.now)
+    assert not [key for key in await keys(store) if key.startswith(layout.SCRATCH)]
+
+
 async def test_uploads_that_nobody_ended_are_aborted(tmp_path: Path, s3: Seaweed) -> None:
     bucket = s3.bucket()
     async with open_s3(options_for(bucket)) as store:
         key = layout.blob_key(NAME, make_image("x").desc.digest)
         bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
-        assert (await gc(store, tmp_path, grace=3600)).uploads == 0
+        assert (await gc(store, tmp_path, grace=3600)).left.uploads == 0
         assert bucket.uploads() == [key]
         await grow_old(store)
-        assert (await gc(store, tmp_path)).uploads == 1
+        assert (await gc(store, tmp_path)).left.uploads == 1
     assert bucket.uploads() == []

@@ -1,8 +1,7 @@
-"""`serve` against each clause of the distribution specification 1.1.1 on pulling and content discovery."""
+"""What `serve` does beyond the specification's clauses (test_distribution_spec): caching, damage, hostile paths."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,10 +9,10 @@ import pytest
 
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.spec import media_types
-from ocisync.spec.descriptor import describe, descriptor_to_json
+from ocisync.spec.descriptor import describe
 from ocisync.spec.digest import Digest, sha256
 from ocisync.stores.static import layout
-from tests.integration.serving import Image, Registry, image_of, publish, push, put, raw_request, served, store_at
+from tests.integration.serving import Image, Registry, publish, push, put, raw_request, served, store_at
 from tests.servers.seaweed import Bucket
 
 NAME = "library/demo"
@@ -75,18 +74,6 @@ async def test_get_of_an_existing_manifest_by_digest_is_200_with_the_expected_ma
     assert reply.headers["cache-control"] == "public, max-age=31536000, immutable"
 
 
-@pytest.mark.parametrize("media_type", sorted(media_types.MANIFESTS))
-async def test_content_type_is_the_manifests_own_without_parameters(registry: Registry, media_type: str) -> None:
-    empty = "manifests" if media_types.is_index(media_type) else "layers"
-    config = descriptor_to_json(image_of(LAYER).config)
-    document = {"schemaVersion": 2, "mediaType": media_type, "config": config, empty: []}
-    desc = describe(json.dumps(document).encode(), media_type)
-    await push(registry.store, NAME, desc)
-    for method in ("GET", "HEAD"):
-        reply = await registry.ask(f"/v2/{NAME}/manifests/{desc.digest}", method)
-        assert reply.headers["content-type"] == media_type
-
-
 async def test_content_type_without_a_media_type_field_is_told_by_the_body(registry: Registry) -> None:
     desc = describe(b'{"schemaVersion":2,"manifests":[]}', media_types.OCI_INDEX)
     await push(registry.store, NAME, desc)
@@ -121,13 +108,6 @@ async def test_a_manifest_that_is_not_found_is_404(registry: Registry, image: Im
     reply = await registry.ask(f"/v2/{path}", method)
     assert reply.status == 404
     assert method == "HEAD" or reply.error() == "MANIFEST_UNKNOWN"
-
-
-async def test_head_of_a_manifest_has_its_length_and_no_body(registry: Registry, image: Image) -> None:
-    reply = await registry.ask(f"/v2/{NAME}/manifests/latest", "HEAD")
-    assert (reply.status, reply.body) == (200, b"")
-    assert int(reply.headers["content-length"]) == image.manifest.size
-    assert reply.headers["content-type"] == media_types.OCI_MANIFEST
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -204,7 +184,7 @@ async def test_a_range_of_a_blob_is_206(registry: Registry, image: Image, asked:
 
 async def test_a_range_beyond_the_end_of_a_blob_is_416(registry: Registry, image: Image) -> None:
     reply = await registry.ask(f"/v2/{NAME}/blobs/{image.layer.digest}", Range=f"bytes={len(LAYER)}-")
-    assert (reply.status, reply.error()) == (416, "RANGE_INVALID")
+    assert (reply.status, reply.error()) == (416, "SIZE_INVALID")
     assert reply.headers["content-range"] == f"bytes */{len(LAYER)}"
 
 
@@ -239,12 +219,6 @@ async def test_the_list_of_tags_is_200_in_lexical_order(registry: Registry, imag
     assert "link" not in reply.headers
 
 
-async def test_the_list_of_tags_may_be_empty(registry: Registry) -> None:
-    await publish(registry.store, NAME)
-    reply = await registry.ask(f"/v2/{NAME}/tags/list")
-    assert (reply.status, reply.json()["tags"]) == (200, [])
-
-
 @pytest.mark.parametrize("stored", [b"", b"no JSON", b"[]", b'{"name":"x"}', b'{"tags":7}'])
 async def test_a_list_of_tags_that_is_useless_is_derived(registry: Registry, image: Image, stored: bytes) -> None:
     await put(registry.store, layout.tags_key(NAME), stored)
@@ -263,30 +237,9 @@ async def test_the_list_of_tags_of_an_absent_repository_is_404(registry: Registr
     assert (reply.status, reply.error()) == (404, "MANIFEST_UNKNOWN")
 
 
-async def test_n_limits_the_tags_and_link_leads_on(registry: Registry, image: Image) -> None:
-    first = await registry.ask(f"/v2/{NAME}/tags/list?n=3")
-    assert first.json()["tags"] == ["1.0", "1.1", "2.0"]
-    target, relation = first.headers["link"].split("; ")
-    assert relation == 'rel="next"'
-    second = await registry.ask(target.strip("<>"))
-    assert second.json()["tags"] == ["latest"]
-    assert "link" not in second.headers
-
-
-async def test_n_of_zero_is_an_empty_list_without_link(registry: Registry, image: Image) -> None:
-    reply = await registry.ask(f"/v2/{NAME}/tags/list?n=0")
-    assert (reply.status, reply.json()["tags"]) == (200, [])
-    assert "link" not in reply.headers
-
-
-async def test_last_begins_after_a_tag_also_without_n(registry: Registry, image: Image) -> None:
-    reply = await registry.ask(f"/v2/{NAME}/tags/list?last=1.1")
-    assert reply.json()["tags"] == ["2.0", "latest"]
-
-
 async def test_n_that_is_no_number_is_400(registry: Registry, image: Image) -> None:
     reply = await registry.ask(f"/v2/{NAME}/tags/list?n=-1")
-    assert (reply.status, reply.error()) == (400, "PAGINATION_NUMBER_INVALID")
+    assert (reply.status, reply.error()) == (400, "UNSUPPORTED")
 
 
 async def test_an_unchanged_list_of_tags_is_304(registry: Registry, image: Image) -> None:
@@ -314,47 +267,6 @@ async def test_a_catalog_that_is_not_kept_is_404(registry: Registry, image: Imag
 
 
 # end-12: listing referrers
-
-
-async def keep_referrers(registry: Registry, subject: Digest) -> dict[str, object]:
-    """Write a referrers object with a signature and a bill of materials."""
-    kinds = ("application/vnd.example.signature", "application/vnd.example.sbom")
-    found = [
-        descriptor_to_json(describe(kind.encode(), media_types.OCI_MANIFEST)) | {"artifactType": kind} for kind in kinds
-    ]
-    index: dict[str, object] = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": found}
-    key = layout.referrers_key(NAME, subject)
-    await put(registry.store, key, json.dumps(index).encode(), ObjectHeaders(media_types.OCI_INDEX))
-    return index
-
-
-async def test_referrers_are_an_image_index(registry: Registry, image: Image) -> None:
-    index = await keep_referrers(registry, image.manifest.digest)
-    reply = await registry.ask(f"/v2/{NAME}/referrers/{image.manifest.digest}")
-    assert (reply.status, reply.json()) == (200, index)
-    assert reply.headers["content-type"] == media_types.OCI_INDEX
-    assert "oci-filters-applied" not in reply.headers
-
-
-async def test_filtered_referrers_say_so(registry: Registry, image: Image) -> None:
-    await keep_referrers(registry, image.manifest.digest)
-    path = f"/v2/{NAME}/referrers/{image.manifest.digest}?artifactType="
-    one = await registry.ask(f"{path}application/vnd.example.sbom")
-    none = await registry.ask(f"{path}application/vnd.example.other")
-    found = one.json()["manifests"]
-    assert isinstance(found, list)
-    assert [item["artifactType"] for item in found] == ["application/vnd.example.sbom"]
-    assert one.headers["oci-filters-applied"] == none.headers["oci-filters-applied"] == "artifactType"
-    assert (none.status, none.json()["manifests"]) == (200, [])
-
-
-async def test_no_matching_referrers_are_an_empty_index_where_referrers_are_kept(
-    registry: Registry, image: Image
-) -> None:
-    await keep_referrers(registry, image.manifest.digest)
-    reply = await registry.ask(f"/v2/{NAME}/referrers/{ABSENT}")
-    assert (reply.status, reply.json()["manifests"]) == (200, [])
-    assert reply.headers["content-type"] == media_types.OCI_INDEX
 
 
 async def test_referrers_that_are_not_kept_are_404_so_that_clients_use_the_fallback_tag(

@@ -12,6 +12,7 @@ import aiohttp
 import anyio
 import anyio.lowlevel
 import pytest
+from aiohttp import web
 from anyio import to_thread
 
 from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Opener
@@ -26,7 +27,7 @@ from ocisync.serve.app import registry_app, registry_routes, serve
 from ocisync.spec.digest import Digest, sha256
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
-from tests.integration.serving import Registry, publish, put, served, store_at
+from tests.integration.serving import Registry, publish, put, raw_request, served, store_at
 from tests.servers.process import free_port
 from tests.servers.seaweed import Bucket
 
@@ -241,6 +242,38 @@ async def test_skopeo_inspects_lists_and_copies_byte_exact(
     assert b'"latest"' in tags
     for desc in (image.layer, image.config):
         assert (tmp_path / "copy" / desc.digest.removeprefix("sha256:")).read_bytes() == desc.data
+
+
+LONG = b"x" * 20_000
+MALFORMED = [
+    b"GET /v2/" + LONG + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+    b"GET /v2/ HTTP/1.1\r\nHost: x\r\nX: " + LONG + b"\r\n\r\n",
+    b"GET /v2/ HTTP/1.1\r\nHost: x\r\nNo Header: y\r\n\r\n",
+    b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+]
+
+
+@pytest.mark.parametrize("request_lines", MALFORMED, ids=["line", "header", "name", "TLS"])
+async def test_what_is_no_http_is_refused_without_a_traceback(
+    request_lines: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(DirectoryStore(tmp_path, fsync=False)) as registry:
+        assert (await raw_request(registry.url, request_lines)).split(b" ", 2)[1] == b"400"
+        assert (await registry.ask("/v2/")).status == 200
+    assert caplog.records == []
+
+
+async def test_other_failures_of_the_server_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def broken(_: web.Request) -> web.Response:
+        raise RuntimeError("unexpected")
+
+    app = registry_app(DirectoryStore(tmp_path))
+    app.router.add_get("/broken", broken)
+    async with serve(app, "127.0.0.1", 0) as url, aiohttp.request("GET", f"{url}/broken") as reply:
+        assert reply.status == 500
+    (record,) = caplog.records
+    assert record.exc_info is not None
+    assert "unexpected" in str(record.exc_info[1])
 
 
 async def test_an_address_in_use_is_said_clearly(tmp_path: Path) -> None:

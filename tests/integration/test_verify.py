@@ -187,6 +187,7 @@ FALSE_REFERRER = json.dumps({"manifests": [{"digest": PLAIN.desc.digest}]}).enco
 @pytest.mark.parametrize(
     "stale",
     [
+        (layout.tags_key(NAME), layout.tags_list_body(NAME, ["plain", "note", "1.0"], as_given=True)),
         (layout.tags_key(NAME), layout.tags_list_body(NAME, ["1.0", "gone", "note", "plain"])),
         (layout.tags_key(NAME), layout.tags_list_body(NAME, ["1.0"])),
         (layout.CATALOG_KEY, b'{"repositories":["gone","team/app"]}'),
@@ -197,7 +198,15 @@ FALSE_REFERRER = json.dumps({"manifests": [{"digest": PLAIN.desc.digest}]}).enco
         ),
         (layout.referrers_key(NAME, make_image("never").desc.digest), b'{"manifests":[]}'),
     ],
-    ids=["tag too many", "tags missing", "repository too many", "referrer missing", "false referrer", "no manifest"],
+    ids=[
+        "unsorted",
+        "tag too many",
+        "tags missing",
+        "repository too many",
+        "referrer missing",
+        "false referrer",
+        "no manifest",
+    ],
 )
 async def test_stale_lists_are_found(store: Store, stale: tuple[str, bytes]) -> None:
     before = await fill(store)
@@ -261,6 +270,42 @@ async def test_wrong_content_types_on_s3(tmp_path: Path, s3: Seaweed) -> None:
         info = await store.head(wrong[3])
         assert info is not None
         assert info.content_type == media_types.OCI_INDEX
+
+
+async def test_a_wrong_type_of_a_blob_is_seen_when_it_is_read(tmp_path: Path, s3: Seaweed) -> None:
+    """A front may compress or rewrite what is called text."""
+    async with open_store("s3", tmp_path, s3) as store:
+        await fill(store)
+        key = blob(PLAIN)
+        await put(store, key, PLAIN.blobs[1][1], "text/plain")
+        assert (await verified(store, deep=False)).ok
+        (finding,) = (await verified(store)).findings
+        assert (finding.kind, finding.fault) == (Held.BLOB, Fault.TYPE)
+        assert (await repaired(store, no_origins)).ok
+        info = await store.head(key)
+        assert info is not None
+        assert info.content_type == media_types.OCTET_STREAM
+        assert (await verified(store)).ok
+
+
+@pytest.mark.parametrize("damage", [remove, truncate], ids=["gone", "damaged"])
+async def test_what_clients_ask_for_first_is_looked_at(store: Store, damage: Damage) -> None:
+    before = await fill(store)
+    for key in layout.ROOT_KEYS if damage is remove else [layout.ROOT_INDEX]:
+        await damage(store, key)
+    report = await verified(store, deep=False)
+    assert {finding.fault for finding in report.findings} == {Fault.ROOT}
+    assert layout.ROOT_INDEX in {finding.reference for finding in report.findings}
+    assert (await repaired(store, no_origins)).ok
+    assert await contents(store) == before
+
+
+async def test_newest_first_is_no_fault_where_it_is_wanted(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "registry", fsync=False)
+    await fill(store)
+    body = layout.tags_list_body(NAME, ["plain", "note", "1.0"], as_given=True)
+    await put(store, layout.tags_key(NAME), body)
+    assert (await verify(StaticRegistry(store).audit(), Depth(in_order=False))).ok
 
 
 async def test_a_sibling_helps_where_there_is_no_source(store: Store) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
-from ocisync.content.auditing import Held, Kind
-from ocisync.content.protocols import ObjectHeaders, ObjectInfo
+from ocisync.content.auditing import Held, Kind, Leftovers
+from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo
 from ocisync.errors import LimitExceeded, StoreError
 from ocisync.spec.digest import is_digest
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE
@@ -27,7 +29,6 @@ _FOLDERS = {
     Kind.REFERRERS: layout.REFERRERS,
     Kind.TAGS_LIST: layout.TAGS,
 }
-_CLOCK = "v2/.clock"  # written and removed to learn the store's time; no part of any repository
 _LARGEST_LIST = 64 * 1024 * 1024  # bytes
 
 
@@ -63,23 +64,38 @@ class StaticAudit:
         catalog = derive_catalog if self._shelf.options.catalog else remove_catalog
         return [*changed, layout.CATALOG_KEY] if await catalog(self._shelf) else changed
 
+    async def root_faults(self) -> Mapping[str, str]:
+        """`v2/` for REST endpoints, `v2/index.html` for website endpoints."""
+        faults = {} if await self._shelf.store.head(layout.ROOT) else {layout.ROOT: "it is not there"}
+        _, body, media_type = await self._shelf.derived_root().read()
+        if body is None:
+            faults[layout.ROOT_INDEX] = "it is not there"
+        elif (body, media_type) != (layout.ROOT_BODY, layout.JSON):
+            faults[layout.ROOT_INDEX] = f"{body[:20]!r} of type {media_type or 'none'}"
+        return faults
+
     async def catalog(self) -> Sequence[str] | None:
         """The names in the catalog."""
         return await read_catalog(self._shelf)
 
     async def now(self) -> float:
         """The date that the store gives to an object that is written now."""
-        await self._shelf.write(_CLOCK, b"", layout.JSON_HEADERS)
-        found = await self._shelf.store.head(_CLOCK)
-        await self._shelf.store.delete([_CLOCK])
+        key = f"{layout.SCRATCH}clock-{secrets.token_hex(8)}"
+        await self._shelf.write(key, b"", layout.JSON_HEADERS)
+        found = await self._shelf.store.head(key)
+        await self._shelf.store.delete([key])
         if found is None or not found.modified:
             raise StoreError(f"{self}: the store gives no date to what it stores; ages cannot be told")
         return found.modified
 
-    async def abort_uploads(self, older_than: float) -> int:
-        """Orphaned multipart uploads."""
+    async def tidy(self, *, uploads: float, scratch: float) -> Leftovers:
+        """Orphaned multipart uploads, and scratch objects."""
         store = self._shelf.store
-        return await store.abort_uploads(older_than) if isinstance(store, UploadReaper) else 0
+        aborted = await store.abort_uploads(uploads) if isinstance(store, UploadReaper) else 0
+        before = await self.now() - scratch
+        left = [info.key async for info in store.list(layout.SCRATCH) if info.modified <= before]
+        await store.delete(left)
+        return Leftovers(aborted, len(left))
 
 
 class RepositoryAudit:
@@ -106,13 +122,20 @@ class RepositoryAudit:
         info = await self._shelf.store.head(self._key(kind, reference))
         return None if info is None else _held(kind, reference, info)
 
+    @asynccontextmanager
+    async def open(self, kind: Kind, reference: str) -> AsyncIterator[tuple[Held, ByteStream]]:
+        """Any content."""
+        async with self._shelf.store.open(self._key(kind, reference)) as (info, stream):
+            yield _held(kind, reference, info), stream
+
     async def read(self, kind: Kind, reference: str) -> tuple[Held, bytes]:
         """Small content whole."""
         most = _LARGEST_LIST if kind in (Kind.REFERRERS, Kind.TAGS_LIST) else MAX_MANIFEST_SIZE
-        async with self._shelf.store.open(self._key(kind, reference)) as (info, stream):
-            if info.size > most:
-                raise LimitExceeded(f"{info.key} at {self._shelf.store}: {info.size} bytes are no {kind.value}")
-            return _held(kind, reference, info), b"".join([chunk async for chunk in stream])
+        async with self.open(kind, reference) as (held, stream):
+            if held.size > most:
+                key = self._key(kind, reference)
+                raise LimitExceeded(f"{key} at {self._shelf.store}: {held.size} bytes are no {kind.value}")
+            return held, b"".join([chunk async for chunk in stream])
 
     async def remove(self, kind: Kind, references: Sequence[str]) -> None:
         """Remove objects of one kind."""

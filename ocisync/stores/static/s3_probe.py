@@ -11,7 +11,7 @@ import structlog
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
-from ocisync.stores.static.layout import PRIVATE
+from ocisync.stores.static.layout import SCRATCH
 from ocisync.stores.static.s3_client import S3Client
 
 log = structlog.get_logger()
@@ -43,7 +43,7 @@ async def probe(client: S3Client) -> Abilities:
     Raises:
         S3ConfigError: bucket, region, credentials or rights are wrong.
     """
-    key = f"{PRIVATE}probe-{secrets.token_hex(8)}"
+    key = f"{SCRATCH}probe-{secrets.token_hex(8)}"
     try:
         found = await _tried(client, key)
     finally:

@@ -10,7 +10,7 @@ from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import OcisyncError
 from ocisync.spec.digest import Digest, hex_of, sha256
-from ocisync.stores.static.layout import PRIVATE
+from ocisync.stores.static.layout import SCRATCH
 from ocisync.stores.static.s3_client import S3Client
 from ocisync.stores.static.s3_copy import copy_object
 from ocisync.stores.static.s3_probe import Abilities
@@ -53,7 +53,7 @@ async def try_provider(client: S3Client, abilities: Abilities) -> Provider:
     Raises:
         S3ConfigError: bucket, region, credentials or rights are wrong.
     """
-    key = f"{PRIVATE}provider-{secrets.token_hex(8)}"
+    key = f"{SCRATCH}provider-{secrets.token_hex(8)}"
     try:
         await client.put(key, bytes_opener(_BODY), _HEADERS, size=len(_BODY), digest=None, conditions={})
         payload = await _is_refused(client, f"{key}-payload", _upload(_OTHER, {}))

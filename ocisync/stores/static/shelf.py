@@ -54,10 +54,14 @@ class Shelf:
         if await self.store.head(layout.ROOT) is None:
             await self.write(layout.ROOT, layout.ROOT_BODY, layout.JSON_HEADERS)
             written.append(layout.ROOT)
-        if await Derived(self.store, layout.ROOT_INDEX, layout.JSON_HEADERS, "root").converge(_root, self.rounds):
+        if await self.derived_root().converge(_root, self.rounds):
             written.append(layout.ROOT_INDEX)
         self._is_prepared = True
         return written
+
+    def derived_root(self) -> Derived:
+        """What website endpoints answer `v2/` with."""
+        return Derived(self.store, layout.ROOT_INDEX, layout.JSON_HEADERS, "root")
 
     async def is_conditional(self) -> bool:
         """Whether a lost race is noticed."""

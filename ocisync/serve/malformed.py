@@ -1,0 +1,26 @@
+"""What is no HTTP: aiohttp answers 400, and would log a traceback for each, with which anybody could fill a disk."""
+
+from __future__ import annotations
+
+import logging
+
+import structlog
+from aiohttp.http_exceptions import HttpProcessingError
+
+log = structlog.get_logger(__name__)
+
+
+class _Told(logging.Filter):
+    """Lets everything pass but malformed requests, of which one line at debug is left."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether aiohttp's own record is to be logged."""
+        exc = record.exc_info[1] if record.exc_info else None
+        if not isinstance(exc, HttpProcessingError):
+            return True
+        log.debug("request.malformed", error=exc.message[:200])
+        return False
+
+
+SERVER_LOGGER = logging.getLogger("ocisync.serve.http")
+SERVER_LOGGER.addFilter(_Told())
