@@ -27,7 +27,7 @@ from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchi
 from ocisync.stores.archive.layout import open_oci_layout
 from ocisync.stores.archive.write import open_layout_target
 from tests.integration.archives import Entry, Sink, take, write_tar
-from tests.servers.images import Image, digest_of, docker_archive, image_of, make_image, noise, tar
+from tests.servers.images import OCI_LAYER, Image, describe, digest_of, docker_archive, image_of, make_image, noise, tar
 from tests.servers.skopeo import skopeo
 
 pytestmark = pytest.mark.anyio
@@ -48,10 +48,17 @@ async def converted(path: Path, options: ConversionOptions | None = None, refere
     return made.data
 
 
-def entries(image: Image, *, layers: dict[str, bytes] | None = None, tags: list[str] | None = None) -> list[Entry]:
+def entries(
+    image: Image,
+    *,
+    layers: dict[str, bytes] | None = None,
+    tags: list[str] | None = None,
+    sources: dict[str, object] | None = None,
+) -> list[Entry]:
     """A docker-archive's members: the layers under the names given, manifest.json last."""
     named = layers if layers is not None else {f"{n}/layer.tar": layer for n, layer in enumerate(image.layers)}
-    manifest = json.dumps([{"Config": "config.json", "RepoTags": tags, "Layers": list(named)}]).encode()
+    listed = {"Config": "config.json", "RepoTags": tags, "Layers": list(named), "LayerSources": sources}
+    manifest = json.dumps([listed]).encode()
     members: list[Entry] = [(name, layer, "") for name, layer in named.items()]
     return [*members, ("config.json", image.config, ""), ("manifest.json", manifest, "")]
 
@@ -167,6 +174,47 @@ async def test_a_known_layer_is_neither_compressed_nor_sent(tmp_path: Path) -> N
         async with open_docker_archive(docker_archive(tmp_path / name, image), scratch=tmp_path) as source:
             await source.convert("", sink)
     assert len(sink.pushed) == 4
+
+
+@pytest.mark.parametrize("kind", ["gzip", "zstd"])
+async def test_what_others_compressed_does_not_stand_for_what_we_make(tmp_path: Path, kind: str) -> None:
+    """Else the digests of an archive would depend on what was published before it."""
+    image = make_image()
+    packed = {f"{n}.tar": WRAPPERS[kind](layer) for n, layer in enumerate(image.layers)}
+    theirs = write_tar(tmp_path / "theirs.tar", entries(image, layers=packed))
+    plain = docker_archive(tmp_path / "plain.tar", image)
+    sink = Sink()
+    made = []
+    for path in (theirs, plain, theirs):
+        async with open_docker_archive(path, scratch=tmp_path) as source:
+            made.append((await source.convert("", sink)).data)
+    assert made == [await converted(theirs), await converted(plain), await converted(theirs)]
+    assert made[0] != made[1]
+
+
+async def test_layers_with_a_plain_source_stay_plain(tmp_path: Path) -> None:
+    """As docker 25 names them; the digests are those of the layout that it writes beside."""
+    image = make_image(compressed=False, layers=3)
+    diff_ids = [digest_of(layer) for layer in image.layers]
+    sources = {one: describe(OCI_LAYER, layer) for one, layer in zip(diff_ids[:2], image.layers, strict=False)}
+    path = write_tar(tmp_path / "a.tar", entries(image, sources=sources))
+    layers = parse_manifest(await converted(path)).layers
+    assert [layer.digest for layer in layers[:2]] == diff_ids[:2]
+    assert [layer.media_type for layer in layers] == [OCI_LAYER, OCI_LAYER, f"{OCI_LAYER}+gzip"]
+
+
+async def test_foreign_layers_are_named_and_not_sent(tmp_path: Path) -> None:
+    image = make_image()
+    url, kind = "https://example.com/base", "application/vnd.docker.image.rootfs.foreign.diff.tar.gzip"
+    source = {**describe(kind, b"elsewhere"), "urls": [url]}
+    members = entries(image, sources={digest_of(image.layers[0]): source})
+    path = write_tar(tmp_path / "a.tar", members[1:])  # without the layer
+    sink = Sink()
+    async with open_docker_archive(path, scratch=tmp_path, options=ConversionOptions("docker")) as archive:
+        made = await archive.convert("", sink)
+    first, second = parse_manifest(made.data or b"").layers
+    assert (first.media_type, first.digest, first.urls) == (kind, digest_of(b"elsewhere"), (url,))
+    assert sink.pushed == [second.digest]
 
 
 async def test_a_layer_that_stands_twice_is_converted_once(tmp_path: Path) -> None:

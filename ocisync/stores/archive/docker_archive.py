@@ -31,6 +31,7 @@ from ocisync.stores.archive.docker_manifest import (
     as_format,
     build_manifest,
     layer_type,
+    layers_elsewhere,
     pair_layers,
     parse_config,
     parse_entries,
@@ -60,6 +61,7 @@ class _Layer:
     diff_id: Digest
     region: Region
     member: str
+    is_plain: bool = False  # its source is uncompressed, and so it stays
 
 
 class DockerArchiveSource:
@@ -113,8 +115,12 @@ class DockerArchiveSource:
         """
         entry = pick(self._entries, reference)
         config = await self._config(entry)
-        layers = self._find_layers(entry, config)
-        made: dict[Digest, Descriptor] = {}
+        made = layers_elsewhere(entry, self._options.format)
+        layers = [
+            self._find(entry, diff_id, member)
+            for diff_id, member in pair_layers(entry, config).items()
+            if diff_id not in made
+        ]
 
         async def one(layer: _Layer) -> None:
             made[layer.diff_id] = await self._layer(layer, sink)
@@ -166,9 +172,9 @@ class DockerArchiveSource:
         kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
         return (await self._hash(layer, kind)).diff_id
 
-    def _find_layers(self, entry: ImageEntry, config: ImageConfig) -> list[_Layer]:
-        named = pair_layers(entry, config).items()
-        return [_Layer(diff_id, self._member(member), member) for diff_id, member in named]
+    def _find(self, entry: ImageEntry, diff_id: Digest, member: str) -> _Layer:
+        source = entry.sources.get(diff_id)
+        return _Layer(diff_id, self._member(member), member, source is not None and source.digest == diff_id)
 
     def _member(self, name: str) -> Region:
         region = self._files.region(name)
@@ -177,21 +183,27 @@ class DockerArchiveSource:
         return region
 
     async def _layer(self, layer: _Layer, sink: LayerSink) -> Descriptor:
+        kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
+        if kind or layer.is_plain or self._options.compression.kind == "none":
+            return await self._keep(layer, kind, sink)
         known = await sink.known(layer.diff_id)
         if known is not None:
             return as_format(known, self._options.format)
-        kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
-        is_kept = bool(kind) or self._options.compression.kind == "none"
-        async with self._kept(layer, kind) if is_kept else self._compressed(layer) as (desc, opener):
-            self._again[desc.digest] = opener if is_kept else partial(self._open_compressed, layer)
+        async with self._compressed(layer) as (desc, opener):
+            self._again[desc.digest] = partial(self._open_compressed, layer)
             await sink.push(desc, opener)
         await sink.learned(layer.diff_id, desc)
         return desc
 
-    @asynccontextmanager
-    async def _kept(self, layer: _Layer, kind: str) -> AsyncIterator[tuple[Descriptor, Opener]]:
-        """A layer that is compressed already or stays plain: the archive's own bytes."""
-        yield self._describe(layer, await self._hash(layer, kind), kind or "none"), region_opener(layer.region)
+    async def _keep(self, layer: _Layer, kind: str, sink: LayerSink) -> Descriptor:
+        """A layer that is compressed already or stays plain: the archive's own bytes.
+
+        It is not learned: what somebody else compressed must not stand for what we would make of the same content.
+        """
+        desc = self._describe(layer, await self._hash(layer, kind), kind or "none")
+        opener = self._again[desc.digest] = region_opener(layer.region)
+        await sink.push(desc, opener)
+        return desc
 
     @asynccontextmanager
     async def _compressed(self, layer: _Layer) -> AsyncIterator[tuple[Descriptor, Opener]]:

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError
 from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor, describe, descriptor_to_json
+from ocisync.spec.descriptor import Descriptor, describe, descriptor_from_json, descriptor_to_json
 from ocisync.spec.digest import Digest, parse_digest
-from ocisync.spec.formats import Format
+from ocisync.spec.formats import Format, counterpart
 from ocisync.spec.manifest import parse_json, parse_json_object
 from ocisync.spec.platform import Platform, platform_from_json
 from ocisync.spec.reference import parse_image_name
@@ -37,6 +37,7 @@ class ImageEntry:
     tags: tuple[str, ...]  # name:tag
     layers: tuple[str, ...]  # members' names, the base first
     documents: tuple[str, ...] = ()  # before docker 1.10: each layer's json, of which the configuration is made
+    sources: Mapping[Digest, Descriptor] = field(default_factory=dict)  # diff ID -> what a registry has of the layer
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +114,15 @@ def pair_layers(entry: ImageEntry, config: ImageConfig) -> dict[Digest, str]:
     return dict(zip(config.diff_ids, entry.layers, strict=True))
 
 
+def layers_elsewhere(entry: ImageEntry, wanted: Format) -> dict[Digest, Descriptor]:
+    """Foreign layers by their diff IDs: pullers fetch these from their own URLs, so they are named and not sent."""
+    return {
+        diff_id: replace(source, media_type=counterpart(source.media_type, wanted) or source.media_type)
+        for diff_id, source in entry.sources.items()
+        if media_types.is_foreign(source.media_type) and source.urls
+    }
+
+
 def layer_type(wanted: Format, kind: str) -> str:
     """The media type of a layer compressed by `gzip`, `zstd` or `none`."""
     return _LAYER_TYPES[wanted, kind]
@@ -143,7 +153,18 @@ def build_manifest(config: ImageConfig, layers: Sequence[Descriptor], wanted: Fo
 def _entry(item: object) -> ImageEntry:
     if not isinstance(item, Mapping) or not isinstance(item.get("Config"), str) or not item["Config"]:
         raise ArchiveError("manifest.json: an image without a Config")
-    return ImageEntry(item["Config"], _texts(item, "RepoTags"), _texts(item, "Layers"))
+    return ImageEntry(item["Config"], _texts(item, "RepoTags"), _texts(item, "Layers"), sources=_sources(item))
+
+
+def _sources(item: Mapping[object, object]) -> dict[Digest, Descriptor]:
+    """LayerSources, which docker writes for foreign layers, and since version 25 for all."""
+    found = item.get("LayerSources") or {}
+    if not isinstance(found, Mapping):
+        raise ArchiveError("manifest.json: LayerSources is not a mapping of diff IDs to descriptors")
+    try:
+        return {parse_digest(diff_id): descriptor_from_json(source) for diff_id, source in found.items()}
+    except (ManifestError, InvalidName) as exc:
+        raise ArchiveError(f"manifest.json: LayerSources: {exc.message}") from exc
 
 
 def _texts(item: Mapping[object, object], key: str) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ from ocisync.stores.archive.docker_manifest import (
     ImageEntry,
     as_format,
     build_manifest,
+    layers_elsewhere,
     pair_layers,
     parse_config,
     parse_entries,
@@ -40,6 +41,9 @@ TWO = ImageEntry("b.json", ("other:latest",), ())
         b'[{"Config":"a","Layers":"x"}]',
         b'[{"Config":"a","RepoTags":{"a":1}}]',
         b'[{"Config":"a","Config":"b"}]',
+        b'[{"Config":"a","LayerSources":[1]}]',
+        b'[{"Config":"a","LayerSources":{"x":{}}}]',
+        b'[{"Config":"a","LayerSources":{"sha256:1":{}}}]',
         b"[{",
         b"\xff",
     ],
@@ -52,6 +56,22 @@ def test_fault_71_manifest_json_without_an_image(raw: bytes) -> None:
 def test_entries_are_read() -> None:
     raw = json.dumps([{"Config": "c", "RepoTags": None, "Layers": None}, {"Config": "d", "RepoTags": ["x:1"]}])
     assert parse_entries(raw.encode()) == (ImageEntry("c", (), ()), ImageEntry("d", ("x:1",), ()))
+
+
+def test_foreign_layers_are_named_as_their_source_says() -> None:
+    url = "https://example.com/base"
+    foreign = {"mediaType": media_types.DOCKER_FOREIGN_GZIP, "digest": B, "size": 5, "urls": [url]}
+    plain = {"mediaType": media_types.OCI_LAYER, "digest": B, "size": 5}
+    for source, expected in ((foreign, [A]), (plain, []), ({**foreign, "urls": []}, [])):
+        (entry,) = parse_entries(json.dumps([{"Config": "c", "LayerSources": {A: source}}]).encode())
+        assert list(layers_elsewhere(entry, "oci")) == expected
+    (entry,) = parse_entries(json.dumps([{"Config": "c", "LayerSources": {A: foreign}}]).encode())
+    for wanted, kind in (
+        ("docker", media_types.DOCKER_FOREIGN_GZIP),
+        ("oci", f"{media_types.OCI_FOREIGN_PREFIX}tar+gzip"),
+    ):
+        (found,) = layers_elsewhere(entry, wanted).values()  # type: ignore[arg-type]
+        assert (found.media_type, found.digest, found.urls) == (kind, B, (url,))
 
 
 @pytest.mark.parametrize(
