@@ -14,7 +14,7 @@ from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded
-from ocisync.images.signed import check_unsigned, is_attestation, is_signature_tag
+from ocisync.images.signed import check_unsigned, is_signature_tag
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.formats import Format, is_format, rewrite
@@ -104,7 +104,7 @@ class ConvertedSource:
     async def _children(self, manifest: Manifest, depth: int) -> dict[Digest, Descriptor]:
         if not manifest.is_index:
             return {}
-        wanted = [child for child in manifest.children if not (self.drop_signatures and is_attestation(child))]
+        wanted = [child for child in manifest.children if not (self.drop_signatures and child.is_attestation)]
         return {
             child.digest: await self._converted(child, depth + 1) if child.is_manifest else child for child in wanted
         }

@@ -20,8 +20,6 @@ from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
 from ocisync.spec.platform import Platform, normalized, platform_from_json, same_platform
 
-_ATTESTATION = "vnd.docker.reference.type"
-
 
 @dataclass(frozen=True, slots=True)
 class Member:
@@ -155,7 +153,7 @@ def choose_child(index: Manifest, platform: Platform) -> Descriptor:
     Raises:
         InputError: none or several (`platform.mismatch`).
     """
-    images = [child for child in index.children if _is_image(child)]
+    images = [child for child in index.children if not child.is_attestation]
     found = [child for child in images if child.platform is not None and same_platform(child.platform, platform)]
     if len(found) == 1:
         return found[0]
@@ -182,11 +180,6 @@ def agreed_platform(named: Platform, config: Platform | None) -> Platform:
             code="platform.mismatch",
         )
     return replace(config, variant=config.variant or named.variant)
-
-
-def _is_image(child: Descriptor) -> bool:
-    is_unknown = child.platform is not None and child.platform.is_unknown
-    return not is_unknown and _ATTESTATION not in child.annotations
 
 
 def _told(exc: OcisyncError, member: Member) -> OcisyncError:

@@ -13,7 +13,6 @@ from ocisync.errors import InputError, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.manifest import Manifest
 
-_ATTESTATION = "vnd.docker.reference.type"
 _SIGNATURE_TAG = re.compile(r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{128})(?:\.(?:sig|att|sbom))?\Z", re.ASCII)
 _ENDINGS = (".sig", ".att", "")  # cosign's signatures and attestations; the fallback list of referrers
 
@@ -21,11 +20,6 @@ _ENDINGS = (".sig", ".att", "")  # cosign's signatures and attestations; the fal
 def is_signature_tag(tag: str) -> bool:
     """Whether a tag is named after another image's digest."""
     return _SIGNATURE_TAG.match(tag) is not None
-
-
-def is_attestation(child: Descriptor) -> bool:
-    """Whether an index's entry is a builder's statement about another of its entries."""
-    return _ATTESTATION in child.annotations or (child.platform is not None and child.platform.is_unknown)
 
 
 async def check_unsigned(source: Source, desc: Descriptor, manifest: Manifest) -> None:
@@ -46,7 +40,7 @@ async def check_unsigned(source: Source, desc: Descriptor, manifest: Manifest) -
 async def _reliance(source: Source, desc: Descriptor, manifest: Manifest) -> str:
     if manifest.subject is not None:
         return f"it refers to {manifest.subject.digest}"
-    if manifest.is_index and any(map(is_attestation, manifest.children)):
+    if manifest.is_index and any(child.is_attestation for child in manifest.children):
         return "the index has attestations"
     if isinstance(source, Referring) and (found := await source.referrers(desc.digest)):
         return f"{found[0].digest} refers to it"

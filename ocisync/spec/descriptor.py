@@ -16,6 +16,7 @@ from ocisync.spec.digest import Digest, digest_of, parse_digest, sha256
 from ocisync.spec.platform import Platform, platform_from_json
 
 _NO_ANNOTATIONS: Mapping[str, str] = {}
+_ATTESTATION = "vnd.docker.reference.type"  # an annotation of BuildKit's
 MAX_SIZE = 1 << 50  # bytes; a larger claim is a mistake or an attack
 
 
@@ -44,6 +45,11 @@ class Descriptor:
     def is_index(self) -> bool:
         """Whether it lists manifests."""
         return media_types.is_index(self.media_type)
+
+    @property
+    def is_attestation(self) -> bool:
+        """Whether, as an index's entry, it is a builder's statement about another of its entries."""
+        return _ATTESTATION in self.annotations or (self.platform is not None and self.platform.is_unknown)
 
     def with_data(self, data: bytes) -> Descriptor:
         """The same descriptor, carrying its content."""

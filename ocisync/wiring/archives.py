@@ -25,7 +25,7 @@ from ocisync.spec.locator import (
 )
 from ocisync.spec.platform import Platform, same_platform
 from ocisync.stores.archive.detect import open_any
-from ocisync.stores.archive.docker_archive import ConversionOptions, open_docker_archive
+from ocisync.stores.archive.docker_archive import ConversionOptions
 from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
 from ocisync.stores.archive.write import open_layout_target
 from ocisync.stores.archive.write_archive import open_docker_archive_target, open_oci_archive_target
@@ -119,9 +119,7 @@ class Archives:
                 return await stack.enter_async_context(open_oci_layout(path))
             case OciArchiveLocator():
                 return await stack.enter_async_context(open_oci_archive(path, scratch=self.scratch))
-            case DockerArchiveLocator():
-                return await stack.enter_async_context(open_docker_archive(path, scratch=self.scratch, options=options))
-            case ArchiveLocator():
+            case DockerArchiveLocator() | ArchiveLocator():  # docker 25's have a layout, whose digests are kept
                 return await stack.enter_async_context(open_any(path, scratch=self.scratch, options=options))
 
     def _options(self, path: Path, wanted: Format | None) -> ConversionOptions:

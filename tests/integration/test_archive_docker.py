@@ -7,7 +7,7 @@ import gzip
 import json
 import lzma
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import anyio
@@ -53,7 +53,7 @@ def entries(
     *,
     layers: dict[str, bytes] | None = None,
     tags: list[str] | None = None,
-    sources: dict[str, object] | None = None,
+    sources: Mapping[str, object] | None = None,
 ) -> list[Entry]:
     """A docker-archive's members: the layers under the names given, manifest.json last."""
     named = layers if layers is not None else {f"{n}/layer.tar": layer for n, layer in enumerate(image.layers)}

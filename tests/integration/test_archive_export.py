@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.integration.test_archive_readers import layout_of, named, signature_of
 from tests.servers.command import Finished, run_ocisync, started
@@ -171,6 +173,31 @@ def test_the_same_image_gives_the_same_file(tmp_path: Path) -> None:
     assert sum(name.startswith("blobs/") for name in members(tmp_path / "a.tar")) == 1 + 2 * 3 + 2 + 1
 
 
+@pytest.mark.parametrize("kind", ["oci-archive", "docker-archive"])
+def test_an_archive_is_compressed_as_its_name_says(kind: str, tmp_path: Path) -> None:
+    image = make_image(size=1_500_000)
+    oci_archive(tmp_path / "in.tar", {"a/b:1": image})
+    copy(tmp_path / "in.tar", f"{kind}:{tmp_path}/plain.tar")
+    plain = (tmp_path / "plain.tar").read_bytes()
+    for name, opened in (
+        ("a.tar.gz", gzip.decompress),
+        ("a.tgz", gzip.decompress),
+        (
+            "a.tar.zst",
+            lambda data: zstandard.ZstdDecompressor().decompressobj(read_across_frames=True).decompress(data),
+        ),
+    ):
+        for _ in range(2):
+            copy(tmp_path / "in.tar", f"{kind}:{tmp_path}/{name}")
+            packed = (tmp_path / name).read_bytes()
+            assert opened(packed) == plain
+        if kind == "oci-archive":  # skopeo 1.9 reads no docker-archive that is compressed, whoever did it
+            assert raw(f"{kind}:{tmp_path}/{name}:a/b:1") == image.digest
+    refused = copy(tmp_path / "in.tar", f"{kind}:{tmp_path}/a.tar.xz", code=2)
+    assert "name it so" in refused.stderr
+    assert not (tmp_path / "a.tar.xz").exists()
+
+
 def test_several_images_go_into_one_archive(tmp_path: Path) -> None:
     shared = tar({"base": noise(5000, "base")})
     one, two = make_image("one", shared=[shared]), make_image("two", shared=[shared])
@@ -250,6 +277,26 @@ def test_a_docker_archive_takes_one_platform(tmp_path: Path) -> None:
     missing = copy("--platform", "linux/s390x", tmp_path / "in.tar", f"oci-archive:{tmp_path}/x.tar", code=1)
     assert "linux/amd64, linux/arm64/v8" in missing.stderr
     assert not (tmp_path / "x.tar").exists()
+
+
+def test_one_image_and_its_attestation_are_one_platform(tmp_path: Path) -> None:
+    """What `docker buildx build` makes for one platform."""
+    image, said = make_image(), make_image("attestation")
+    unknown = {"platform": {"os": "unknown", "architecture": "unknown"}}
+    built = index_of(
+        {**describe(image.media_type, image.manifest), "platform": {"os": "linux", "architecture": "amd64"}},
+        {**describe(said.media_type, said.manifest), **unknown},
+    )
+    files = [built, image.manifest, said.manifest, *image.blobs.values(), *said.blobs.values()]
+    made = layout_of(tmp_path / "l", [named(describe(INDEX_TYPE, built), "a/b:1")], files)
+    for kind in ("oci-archive", "docker-archive"):
+        copy(f"oci:{made}", f"{kind}:{tmp_path}/{kind}.tar")
+        (listed,) = json.loads(members(tmp_path / f"{kind}.tar")["manifest.json"])
+        assert listed["RepoTags"] == ["a/b:1"]
+        assert len(listed["Layers"]) == 2
+        config = skopeo("inspect", "--config", "--raw", f"docker-archive:{tmp_path}/{kind}.tar:a/b:1")
+        assert config == image.config
+    assert raw(f"oci-archive:{tmp_path}/oci-archive.tar:a/b:1") == digest_of(built)
 
 
 def test_a_layout_takes_parallel_writers(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from ocisync.sync.reports import JobReport
 from ocisync.wiring.copying import copy_to
 from ocisync.wiring.session import open_session
 from tests.integration.archives import Entry, take, write_tar
-from tests.servers.images import Image, describe, digest_of, make_image, tar
+from tests.servers.images import Image, describe, digest_of, layout_files, make_image, tar, write_archive
 from tests.servers.skopeo import skopeo
 
 pytestmark = pytest.mark.anyio
@@ -133,6 +133,19 @@ def signature_of(image: Image, text: str = "signed") -> tuple[bytes, list[bytes]
         "annotations": {"who": "me"},
     }
     return json.dumps(document).encode(), [b"{}", blob]
+
+
+async def test_a_docker_archive_with_a_layout_keeps_its_digests_whatever_it_is_called(tmp_path: Path) -> None:
+    image = make_image(compressed=False)
+    listed = json.dumps([{"Config": _blob(image.config), "RepoTags": ["a/b:1"], "Layers": [*map(_blob, image.layers)]}])
+    path = write_archive(tmp_path / "a.tar", {**layout_files({"a/b:1": image}), "manifest.json": listed.encode()})
+    for source in (f"docker-archive:{path}:a/b:1", f"oci-archive:{path}:a/b:1", f"archive:{path}"):
+        report = await copied(source, f"oci:{tmp_path}/layout:1")
+        assert report.tags[0].digest == image.digest, report
+
+
+def _blob(data: bytes) -> str:
+    return f"blobs/{digest_of(data).replace(':', '/')}"
 
 
 async def test_digests_by_sha512_are_read_and_written(tmp_path: Path) -> None:

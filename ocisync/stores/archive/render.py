@@ -12,9 +12,9 @@ from dataclasses import replace
 from ocisync.errors import InvalidName
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, descriptor_to_json
-from ocisync.spec.manifest import Manifest
+from ocisync.spec.manifest import Manifest, parse_json_object
 from ocisync.spec.reference import is_tag, parse_image_name
-from ocisync.stores.archive.layout_index import CONTAINERD_NAME, REF_NAME, VERSION
+from ocisync.stores.archive.layout_index import CONTAINERD_NAME, REF_NAME, VERSION, parse_index
 
 LAYOUT = json.dumps({"imageLayoutVersion": VERSION}).encode()
 _NAMES = frozenset((REF_NAME, CONTAINERD_NAME))
@@ -25,6 +25,27 @@ def render_index(entries: Iterable[Descriptor]) -> bytes:
     listed = [descriptor_to_json(entry) for entry in entries]
     document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": listed}
     return json.dumps(document, separators=(",", ":")).encode()
+
+
+def updated_index(raw: bytes, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor]) -> bytes:
+    """index.json with images under their names and with referrers it does not list yet; all else stays as it was.
+
+    Raises:
+        ArchiveError: it is not an index.
+    """
+    entries = parse_index(raw)
+    document = parse_json_object(raw)
+    listed = document.get("manifests") or []
+    kept = [
+        (entry.desc.digest, item)
+        for entry, item in zip(entries, listed if isinstance(listed, list) else [], strict=True)
+        if entry.desc.annotations.get(REF_NAME) not in tags
+    ]
+    named = [named_entry(tag, desc) for tag, desc in sorted(tags.items())]
+    known = {*(digest for digest, _ in kept), *(desc.digest for desc in named)}
+    more = {desc.digest: desc for desc in referring if desc.digest not in known}
+    made = [descriptor_to_json(desc) for desc in (*(one for _, one in sorted(more.items())), *named)]
+    return json.dumps({**document, "manifests": [*(item for _, item in kept), *made]}, separators=(",", ":")).encode()
 
 
 def named_entry(name: str, desc: Descriptor) -> Descriptor:

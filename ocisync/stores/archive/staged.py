@@ -39,7 +39,7 @@ class StagedFile:
         except OSError as exc:
             raise self._error(exc) from exc
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | bytearray) -> None:
         """Append."""
         rest = memoryview(data)
         try:

@@ -15,7 +15,7 @@ from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import BlobStore, ByteStream, Opener
 from ocisync.content.threads import region_opener, run_file
 from ocisync.content.verify import checked_bytes, verified
-from ocisync.errors import DiskError, NotFound
+from ocisync.errors import ArchiveError, DiskError, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import media_type_of
@@ -23,13 +23,12 @@ from ocisync.stores.archive.files import FolderFiles, read_small
 from ocisync.stores.archive.layout_index import (
     INDEX_FILE,
     LAYOUT_FILE,
-    REF_NAME,
     Entry,
     blob_path,
     parse_index,
 )
 from ocisync.stores.archive.layout_types import referrers_among
-from ocisync.stores.archive.render import LAYOUT, named_entry, referring_entry, render_index
+from ocisync.stores.archive.render import LAYOUT, referring_entry, render_index, updated_index
 from ocisync.stores.archive.staged import staged_file, write_file
 
 _LOCK_FILE = ".ocisync.lock"
@@ -137,21 +136,25 @@ def _make_folder(folder: Path) -> None:
 
 
 def _read_index(root: Path) -> tuple[Entry, ...]:
+    return parse_index(_index(root))
+
+
+def _index(root: Path) -> bytes:
     try:
-        return parse_index((root / INDEX_FILE).read_bytes())
+        return (root / INDEX_FILE).read_bytes()
     except FileNotFoundError:
-        return ()
+        return render_index(())
     except OSError as exc:
         raise DiskError(f"{root / INDEX_FILE}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
 
 
 def _update_index(root: Path, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor]) -> None:
     with _locked(root):
-        kept = [entry.desc for entry in _read_index(root) if entry.desc.annotations.get(REF_NAME) not in tags]
-        named = [named_entry(tag, desc) for tag, desc in sorted(tags.items())]
-        listed = {desc.digest for desc in (*kept, *named)}
-        more = {desc.digest: desc for desc in referring if desc.digest not in listed}
-        write_file(root / INDEX_FILE, render_index([*kept, *(one for _, one in sorted(more.items())), *named]))
+        try:
+            made = updated_index(_index(root), tags, referring)
+        except ArchiveError as exc:
+            raise exc.at(str(root)) from exc
+        write_file(root / INDEX_FILE, made)
 
 
 @contextmanager

@@ -1,4 +1,5 @@
-"""Archives as targets: a tar that appears under its name when it is whole, the same for the same content.
+"""Archives as targets: a tar that appears under its name when it is whole, the same for the same content, compressed
+as its name says.
 
 What comes is spooled beside it in a file without a name, in any order and side by side; at the end it is put in the
 order of the members' names, with times of zero.
@@ -8,13 +9,12 @@ Spec: image-spec v1.1, image-layout.md; moby's image/spec/v1.2.md, "Combined Ima
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from ocisync.content.files import READ, Region, Spool
+from ocisync.content.files import Region, Spool
 from ocisync.content.protocols import ByteStream, Opener
 from ocisync.content.threads import new_spool, region_opener, run_file
 from ocisync.content.verify import read_manifest, verified
@@ -32,11 +32,10 @@ from ocisync.stores.archive.render import (
     render_docker_manifest,
     render_index,
 )
-from ocisync.stores.archive.staged import StagedFile, staged_file
 from ocisync.stores.archive.write import content_of, push_manifests
+from ocisync.stores.archive.write_tar import Members, compression_named, write_members
 
 DOCKER_FILE = "manifest.json"
-Members = Mapping[str, Region | bytes]
 
 
 class ArchiveTarget:
@@ -103,13 +102,21 @@ class ArchiveTarget:
         """The named images as docker can load them; None when one of them is something else."""
         found: dict[str, Manifest] = {}
         for name, desc in self._tags.items():
-            manifest = await self._manifest(desc)
-            if manifest is None or not is_loadable(manifest):
-                return None
-            if not all(layer.digest in self._regions for layer in manifest.children):
+            manifest = await self._image(desc)
+            if manifest is None:
                 return None
             found[name] = manifest
         return found
+
+    async def _image(self, desc: Descriptor) -> Manifest | None:
+        """An image that docker can load, or an index's only one beside its attestations."""
+        manifest = await self._manifest(desc)
+        if manifest is not None and manifest.is_index:
+            images = [child for child in manifest.children if not child.is_attestation]
+            manifest = await self._manifest(images[0]) if len(images) == 1 else None
+        if manifest is None or not is_loadable(manifest):
+            return None
+        return manifest if all(child.digest in self._regions for child in manifest.children) else None
 
     async def _manifest(self, desc: Descriptor) -> Manifest | None:
         if not desc.is_manifest:
@@ -149,11 +156,11 @@ class DockerArchiveTarget(ArchiveTarget):
         """Name images.
 
         Raises:
-            UnsupportedManifest: an index, or something else that docker cannot load.
+            UnsupportedManifest: an index of several, or something else that docker cannot load.
         """
+        await push_manifests(self, tags.values())
         for desc in tags.values():
-            manifest = parse_manifest(desc.data or b"", desc.media_type)
-            if not is_loadable(manifest) or not all(child.digest in self._regions for child in manifest.children):
+            if await self._image(desc) is None:
                 raise UnsupportedManifest(
                     f"{desc.digest}: a docker-archive holds images for one platform with ordinary layers: choose one "
                     "with --platform, or write an oci-archive"
@@ -177,7 +184,9 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
 
     Raises:
         DiskError: it cannot be written.
+        ConfigError: its name's ending stands for a compression that is only read.
     """
+    compression_named(file.name)
     async with new_spool(_folder(file)) as spool:
         target = OciArchiveTarget(spool, str(file))
         yield target
@@ -187,6 +196,7 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
 @asynccontextmanager
 async def open_docker_archive_target(file: Path) -> AsyncIterator[DockerArchiveTarget]:
     """Write a docker-archive, as `open_oci_archive_target` does."""
+    compression_named(file.name)
     async with new_spool(_folder(file)) as spool:
         target = DockerArchiveTarget(spool, str(file))
         yield target
@@ -194,28 +204,8 @@ async def open_docker_archive_target(file: Path) -> AsyncIterator[DockerArchiveT
 
 
 async def _write(target: ArchiveTarget, file: Path) -> None:
-    if not await target.tags():
-        return
-    async with staged_file(file) as staged:
-        for name, content in sorted((await target.members()).items()):
-            await _write_member(staged, name, content)
-        await run_file(partial(staged.write, bytes(2 * tarfile.BLOCKSIZE)))
-        await run_file(staged.commit)
-
-
-async def _write_member(staged: StagedFile, name: str, content: Region | bytes) -> None:
-    size = len(content) if isinstance(content, bytes) else content.size
-    await run_file(partial(staged.write, _header(name, size)))
-    if isinstance(content, bytes):
-        await run_file(partial(staged.write, content))
-    else:
-        for offset in range(0, size, READ):
-            await run_file(partial(_move, content, offset, staged))
-    await run_file(partial(staged.write, bytes(-size % tarfile.BLOCKSIZE)))
-
-
-def _move(content: Region, offset: int, staged: StagedFile) -> None:
-    staged.write(content.read_at(offset, min(READ, content.size - offset)))
+    if await target.tags():
+        await write_members(file, await target.members())
 
 
 class _Written:
@@ -249,9 +239,3 @@ def _config_file(desc: Descriptor) -> str:
 
 def _layer_file(desc: Descriptor) -> str:
     return f"{hex_of(desc.digest)}.tar"
-
-
-def _header(name: str, size: int) -> bytes:
-    member = tarfile.TarInfo(name)
-    member.size = size
-    return member.tobuf(tarfile.PAX_FORMAT)  # time 0, mode 0644; a pax size only from 8 GiB on
