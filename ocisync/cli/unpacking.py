@@ -7,10 +7,9 @@ from pathlib import Path
 
 from ocisync.cli.progress import progress
 from ocisync.cli.text import printable, size_text
-from ocisync.images.unpack import UnpackOptions
 from ocisync.wiring.image_names import parse_source
 from ocisync.wiring.session import optional_session, run_async
-from ocisync.wiring.unpacking import Unpacked, unpack_to
+from ocisync.wiring.unpacking import Unpacked, unpack_options, unpack_to
 
 
 def unpack_image(
@@ -18,11 +17,11 @@ def unpack_image(
 ) -> None:
     """Unpack an image and say what was done."""
     locator = parse_source(source)
-    options = UnpackOptions(rootless=True) if rootless else UnpackOptions()
 
     async def main() -> Unpacked:
         with progress() as shown:
             async with optional_session(config, shown) as session:
+                options = unpack_options(session, rootless=rootless)
                 return await unpack_to(session, locator, folder, platform, cache, options)
 
     done = run_async(main)

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
+from ocisync.config.archives import ArchiveLimits
 from ocisync.config.daemon import Daemon, Webhook
 from ocisync.config.kinds import Host, Items, Label, Section, TargetReference
 from ocisync.config.problems import Problem
@@ -18,6 +19,7 @@ from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Targe
 from ocisync.config.upkeep import Keep
 
 __all__ = [
+    "ArchiveLimits",
     "Config",
     "Daemon",
     "DropRule",
@@ -53,6 +55,7 @@ class Config(Section):
     webhooks: dict[Label, Webhook] = Field(
         default_factory=dict, description="Registries that report pushes, each to /v1/webhooks/NAME."
     )
+    archives: ArchiveLimits = Field(ArchiveLimits(), description="How much archives and layers may hold.")
     daemon: Daemon = Field(
         default_factory=lambda: Daemon.model_validate({}), description="How the process itself runs."
     )

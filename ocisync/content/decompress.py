@@ -174,9 +174,11 @@ def _zstd(reader: _Reader) -> Iterator[bytes]:
 
 def _check_caps(total: int, taken: int, caps: Caps) -> None:
     if total > caps.output:
-        raise LimitExceeded(f"it decompresses to more than {caps.output} bytes")
+        told = f"it decompresses to more than {caps.output} bytes"
+        raise LimitExceeded(f"{told}; if it is to be that large, raise `archives.size` in the configuration")
     if total > caps.ratio_from and total > caps.ratio * taken:
-        raise LimitExceeded(f"it grows more than {caps.ratio}-fold when it is decompressed: a decompression bomb")
+        told = f"it grows more than {caps.ratio}-fold when it is decompressed: a decompression bomb"
+        raise LimitExceeded(f"{told}; if it is none, raise `archives.ratio` in the configuration")
 
 
 def _wrapped(kind: str, exc: Exception) -> ArchiveError | LimitExceeded:

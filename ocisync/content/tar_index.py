@@ -147,7 +147,8 @@ def index_tar(file: ReadAt, limits: TarLimits | None = None) -> Generator[None, 
     for seen, (header, offset) in enumerate(_headers(file, limits.members), 1):
         names += len(header.name) + len(header.link)
         if seen > limits.members or names > limits.names:
-            raise LimitExceeded(f"the archive has more than {limits.members} members or {limits.names} bytes of names")
+            told = f"the archive has more than {limits.members} members or {limits.names} bytes of names"
+            raise LimitExceeded(f"{told}; `archives.members` in the configuration allows more members")
         name = _clean(header.name)
         if name is None:
             index.warn(f"the member {header.name[:200]!r} would lie outside the archive and is left out")

@@ -29,6 +29,7 @@ from ocisync.stores.archive.docker_archive import ConversionOptions
 from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
 from ocisync.stores.archive.write import open_layout_target
 from ocisync.stores.archive.write_archive import open_docker_archive_target, open_oci_archive_target
+from ocisync.wiring.options import caps_of, tar_limits_of
 from ocisync.wiring.views import seen
 
 ArchiveFileLocator = ArchiveLocator | DockerArchiveLocator | LayoutLocator | OciArchiveLocator
@@ -118,7 +119,8 @@ class Archives:
             case LayoutLocator():
                 return await stack.enter_async_context(open_oci_layout(path))
             case OciArchiveLocator():
-                return await stack.enter_async_context(open_oci_archive(path, scratch=self.scratch))
+                archive = open_oci_archive(path, scratch=self.scratch, caps=options.caps, limits=options.limits)
+                return await stack.enter_async_context(archive)
             case DockerArchiveLocator() | ArchiveLocator():  # docker 25's have a layout, whose digests are kept
                 return await stack.enter_async_context(open_any(path, scratch=self.scratch, options=options))
 
@@ -126,6 +128,8 @@ class Archives:
         """How layers are converted: as asked for, else as the drop rule says in whose folder the file lies."""
         rule = next((rule for rule in self.config.drop if path.is_relative_to(rule.path)), None)
         options = conversion_options(rule) if rule else ConversionOptions()
+        limits = self.config.archives
+        options = replace(options, caps=caps_of(limits), limits=tar_limits_of(limits))
         return replace(options, format=wanted) if wanted else options
 
 

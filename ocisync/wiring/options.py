@@ -8,13 +8,25 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ocisync.config.kinds import FileSecret
+from ocisync.config.models import ArchiveLimits, Ecr, Proxy, Registry, S3Target, StaticTarget
 from ocisync.config.models import DropRule as DropSettings
-from ocisync.config.models import Ecr, Proxy, Registry, S3Target, StaticTarget
+from ocisync.content.decompress import Caps
+from ocisync.content.tar_index import TarLimits
 from ocisync.daemon.drop import DropRule, DropTarget, Incomplete
 from ocisync.spec.locator import S3Locator
 from ocisync.stores.registry.options import EcrOptions, ProxyOptions, RegistryOptions
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
+
+
+def caps_of(settings: ArchiveLimits) -> Caps:
+    """How far content may grow."""
+    return Caps(settings.size, settings.ratio)
+
+
+def tar_limits_of(settings: ArchiveLimits) -> TarLimits:
+    """How much an archive may hold."""
+    return TarLimits(settings.members)
 
 
 def registry_options(settings: Registry) -> RegistryOptions:

@@ -33,6 +33,7 @@ from ocisync.stores.archive.layout_index import blob_path
 from ocisync.stores.archive.write import LayoutTarget, open_layout_target
 from ocisync.sync.copy import Copier
 from ocisync.sync.reports import Traffic
+from ocisync.wiring.options import caps_of, tar_limits_of
 from ocisync.wiring.session import Session
 
 log = structlog.get_logger()
@@ -68,6 +69,13 @@ async def unpack_to(
     return Unpacked(image.digest, len(layers), fetched, warnings)
 
 
+def unpack_options(session: Session, *, rootless: bool) -> UnpackOptions:
+    """As asked for, root or not, within the configuration's limits."""
+    limits = session.config.archives
+    is_rootless = rootless or UnpackOptions().rootless
+    return UnpackOptions(rootless=is_rootless, caps=caps_of(limits), limits=tar_limits_of(limits))
+
+
 def host_platform() -> str:
     """The machine's own platform."""
     name = machine.machine().lower()
@@ -82,7 +90,8 @@ async def _source(session: Session, locator: Locator) -> AsyncIterator[Source]:
         async with session.stores.source(locator) as source:
             yield source
         return
-    options = ConversionOptions(compression=Compression("none"))
+    limits = session.config.archives
+    options = ConversionOptions("oci", Compression("none"), caps_of(limits), tar_limits_of(limits))
     async with open_any(Path(locator.path), scratch=session.stores.archives.scratch, options=options) as archive:
         yield archive
 

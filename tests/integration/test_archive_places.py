@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.test_drop_sets import index, members, write
 from tests.servers.command import run_ocisync
-from tests.servers.images import docker_archive, layout_files, make_image, oci_archive
+from tests.servers.images import docker_archive, image_of, layout_files, make_image, oci_archive, tar
 
 IS_ROOT = os.geteuid() == 0
 NOBODY = 65534
@@ -48,6 +48,26 @@ def test_a_bad_member_of_a_set_is_named(tmp_path: Path) -> None:
         failed = run_ocisync("push", tmp_path / "set", f"static:{tmp_path}/registry", "--tag", "a:1").expect(1)
         assert f"{wrong}: " in failed.stderr
         assert told in failed.stderr
+
+
+def test_fault_67_the_configuration_says_how_far_content_may_grow(tmp_path: Path) -> None:
+    image = image_of([tar({"zeros": bytes(70 * 1024**2)})])  # gzip makes it a thousandth
+    docker_archive(tmp_path / "a.tar.gz", {"a:1": image}, compress=True)
+    (tmp_path / "more.yaml").write_text("version: 1\narchives: {ratio: 5000, size: 1GiB}\n")
+    (tmp_path / "less.yaml").write_text("version: 1\narchives: {ratio: 5000, size: 70MiB}\n")
+    (tmp_path / "few.yaml").write_text("version: 1\narchives: {ratio: 5000, members: 2}\n")
+    for more, told in (
+        ((), "`archives.ratio`"),
+        (("-c", "less.yaml"), "`archives.size`"),
+        (("-c", "few.yaml"), "`archives.members`"),
+    ):
+        refused = run_ocisync("inspect", "a.tar.gz", *more, cwd=tmp_path).expect(1)
+        assert told in refused.stderr
+        assert "[limit.exceeded]" in refused.stderr
+    run_ocisync("copy", "a.tar.gz", "oci:layout", "-c", "more.yaml", cwd=tmp_path).expect()
+    refused = run_ocisync("unpack", "oci:layout", "root", "-c", "less.yaml", cwd=tmp_path).expect(1)
+    assert "`archives.size`" in refused.stderr
+    run_ocisync("unpack", "oci:layout", "root", "-c", "more.yaml", cwd=tmp_path).expect()
 
 
 def unprivileged(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from ocisync.config.load import load_config, parse_config
 from ocisync.config.models import (
+    ArchiveLimits,
     Config,
     Daemon,
     DropRule,
@@ -32,8 +33,8 @@ ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 ENVIRONMENT = {"HUB_TOKEN": "a", "S3_ACCESS_KEY_ID": "b", "S3_SECRET_ACCESS_KEY": "c"}
 MODELS: tuple[type[BaseModel], ...] = (
-    Config, Daemon, DropRule, Registry, RegistryDefaults, RegistryTarget, S3Target, StaticTarget, SyncRule, TagRules,
-    Webhook,
+    ArchiveLimits, Config, Daemon, DropRule, Registry, RegistryDefaults, RegistryTarget, S3Target, StaticTarget,
+    SyncRule, TagRules, Webhook,
 )  # fmt: skip
 
 
