@@ -6,15 +6,14 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeAlias
 
 from ocisync.config.context import Context
 from ocisync.config.document import Value
-from ocisync.config.problems import KeyPath
+from ocisync.config.problems import Finding, KeyPath
+from ocisync.config.sync_checks import check_sync
 from ocisync.errors import InvalidName
-from ocisync.spec.reference import parse_host, parse_image_name
+from ocisync.spec.reference import parse_host
 
-Finding: TypeAlias = "tuple[KeyPath, str]"
 _MAX_GZIP = 12
 
 
@@ -25,6 +24,8 @@ def check_together(root: dict[str, Value], context: Context) -> Iterator[Finding
     for check, section in _CHECKS:
         for path, entry in entries(root, section):
             yield from check(path, entry)
+    for path, entry in entries(root, "sync"):
+        yield from check_sync(path, entry, context.targets or {})
     yield from _hosts(root)
 
 
@@ -221,17 +222,6 @@ def _timing(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "time_zone"), "it only matters to a `schedule`. Add one, or remove it"
 
 
-def _one_tag(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
-    source = entry.get("source")
-    if isinstance(source, str) and entry.get("tags"):
-        try:
-            tag = parse_image_name(source).tag
-        except InvalidName:
-            return
-        if tag:
-            yield (*path, "tags"), f"the source names the one tag {tag} already. Remove it there, or remove `tags`"
-
-
 def derive_names(root: dict[str, Value]) -> dict[KeyPath, str]:
     """A name for each rule that has none: from its source or folder, made unique in the order of the file."""
     rules = entries(root, "drop") + entries(root, "sync")
@@ -271,7 +261,6 @@ _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], s
     (_keep, "targets"),
     (_compression, "drop"),
     (_incomplete, "drop"),
-    (_one_tag, "sync"),
     (_timing, "sync"),
     (_signatures, "sync"),
 )

@@ -16,10 +16,12 @@ from ocisync.config.models import (
     Daemon,
     DropRule,
     Ecr,
+    NameRules,
     Proxy,
     Registry,
     RegistryDefaults,
     RegistryTarget,
+    Rename,
     S3Target,
     StaticTarget,
     SyncRule,
@@ -40,12 +42,16 @@ FOREIGN_NAMES = {
     "url": "endpoint", "s3ForcePathStyle": "path_style", "period": "interval", "cron": "schedule",
     "timezone": "time_zone", "tz": "time_zone", "from": "source", "to": "target", "folder": "path", "dir": "path",
     "targets": "target", "include": "allow", "exclude": "deny",
+    "tagSets": "tag_sets", "platform": "platforms", "semverRange": "semver", "stripPrefix": "strip_prefix",
 }  # fmt: skip
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "registries": Registry, "defaults": RegistryDefaults, "drop": DropRule, "sync": SyncRule, "daemon": Daemon,
     "webhooks": Webhook,
 }  # fmt: skip
 _IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy}
+_IN_SYNC: Mapping[str, type[BaseModel]] = {
+    "tags": TagRules, "tag_sets": TagRules, "repositories": NameRules, "rename": Rename,
+}  # fmt: skip
 _DURATIONS = frozenset({"interval", "rescan", "idle_timeout", "connect_timeout"})  # those with a limit
 _QUOTE = 'Put it in quotes: "{text}"'
 
@@ -111,8 +117,8 @@ def model_at(loc: KeyPath) -> type[BaseModel]:
         return Config
     if loc[0] == "targets":
         return TARGET_TYPES.get(str(loc[2]) if len(loc) > 2 else "", StaticTarget)
-    if loc[0] == "sync" and loc[2:3] == ("tags",):
-        return TagRules
+    if loc[0] == "sync" and str(loc[2] if len(loc) > 2 else "") in _IN_SYNC:
+        return _IN_SYNC[str(loc[2])]
     depth = {"registries": 3, "defaults": 2}.get(str(loc[0]))
     if len(loc) == depth and str(loc[-1]) in _IN_REGISTRIES:
         return _IN_REGISTRIES[str(loc[-1])]

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from ocisync.config.problems import did_you_mean
-from ocisync.spec.reference import ImageName, parse_image_name
+from ocisync.spec.reference import ImageName, parse_host, parse_image_name, parse_name
 
 LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 PLACEHOLDERS = ("name", "tag", "os", "arch", "variant")
@@ -23,14 +23,27 @@ def parse_pattern(text: str) -> str:
     return text
 
 
-def parse_source(text: str) -> ImageName:
-    """An image's name in a registry, without a scheme or a digest."""
+def parse_source(text: str, *, digests: bool = False) -> ImageName:
+    """An image's name in a registry, without a scheme, and without a digest unless those are wanted."""
+    _check_scheme(text)
+    name = parse_image_name(text)
+    if name.digest and not digests:
+        raise ValueError("a digest never moves. For one image write `type: image`, for several list them as `digests`")
+    return name
+
+
+def parse_source_registry(text: str) -> ImageName:
+    """A registry's host, and a path that repositories' names must begin with ("" for all of them)."""
+    _check_scheme(text)
+    host, _, path = text.partition("/")
+    if "@" in path or ":" in path:
+        raise ValueError("a registry has no tag or digest. Write host or host/path, and select tags under `tags`")
+    return ImageName(parse_host(host), parse_name(path) if path else "")
+
+
+def _check_scheme(text: str) -> None:
     if "://" in text:
         raise ValueError(f"a source has no scheme. Write {text.partition('://')[2][:200]!r}")
-    name = parse_image_name(text)
-    if name.digest:
-        raise ValueError("a rule follows tags, and a digest never moves. Remove @… here, or use `ocisync copy` once")
-    return name
 
 
 def parse_label(text: str) -> str:

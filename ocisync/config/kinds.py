@@ -32,7 +32,6 @@ from ocisync.config.grammar import (
     parse_pattern,
     parse_prefix,
     parse_proxy,
-    parse_source,
     parse_url,
 )
 from ocisync.config.problems import did_you_mean
@@ -49,7 +48,7 @@ from ocisync.config.units import (
 from ocisync.errors import InvalidName
 from ocisync.spec.cron import parse_cron, parse_zone
 from ocisync.spec.platform import Platform, parse_platform
-from ocisync.spec.reference import ImageName, parse_host, parse_name
+from ocisync.spec.reference import parse_host, parse_name
 
 _T = TypeVar("_T")
 MIN_SHARED_SECRET = 16  # characters of what strangers may try to guess
@@ -57,13 +56,15 @@ MIN_SHARED_SECRET = 16  # characters of what strangers may try to guess
 
 @dataclass(frozen=True, slots=True)
 class TargetReference:
-    """A target's name and a repository path there ("" when none was given)."""
+    """A target's name, a repository path there and a tag ("" when none was given)."""
 
     target: str
     repository: str = ""
+    tag: str = ""
 
     def __str__(self) -> str:
-        return f"{self.target}/{self.repository}" if self.repository else self.target
+        place = f"{self.target}/{self.repository}" if self.repository else self.target
+        return f"{place}:{self.tag}" if self.tag else place
 
 
 class Section(BaseModel):
@@ -74,18 +75,19 @@ class Section(BaseModel):
     )
 
 
-def _text(kind: str, parse: Callable[[str], _T]) -> BeforeValidator:
+def text_kind(kind: str, parse: Callable[[str], _T]) -> BeforeValidator:
     """Run `parse` on text, let values of other types that are already parsed through, refuse numbers and lists."""
 
     def check(value: object) -> object:
         if isinstance(value, (bool, int, float, list, dict, type(None))):
             raise ValueError(f"expected {kind}, found {describe(value)}")  # noqa: TRY004 -- pydantic wants ValueError
-        return _named(parse, value) if isinstance(value, str) else value
+        return checked(parse, value) if isinstance(value, str) else value
 
     return BeforeValidator(check)
 
 
-def _named(parse: Callable[[str], _T], text: str) -> _T:
+def checked(parse: Callable[[str], _T], text: str) -> _T:
+    """Parse text; what breaks a name's grammar becomes a ValueError as pydantic wants it."""
     try:
         return parse(text)
     except InvalidName as exc:
@@ -130,26 +132,40 @@ def _file(value: object, info: ValidationInfo) -> object:
 
 
 def _references(value: object, info: ValidationInfo) -> object:
+    return parse_references(value, info, _plain_place)
+
+
+def parse_references(
+    value: object, info: ValidationInfo, place: Callable[[str, str], TargetReference]
+) -> tuple[TargetReference, ...]:
+    """One target or a list of them; `place` reads what follows a target's name."""
     if isinstance(value, tuple):
         return value
     written = value if isinstance(value, list) else [value]
     if not written:
         raise ValueError("the list is empty. Name at least one target")
-    references = tuple(_reference(item, info) for item in written)
+    references = tuple(_reference(item, info, place) for item in written)
     twice = next((one for one in references if references.count(one) > 1), None)
     if twice:
         raise ValueError(f"{str(twice)!r} stands twice. Remove one")
     return references
 
 
-def _reference(value: object, info: ValidationInfo) -> TargetReference:
+def _reference(value: object, info: ValidationInfo, place: Callable[[str, str], TargetReference]) -> TargetReference:
     if not isinstance(value, str):
         raise ValueError(f"expected a target's name, found {describe(value)}. Write a name from `targets:`")  # noqa: TRY004
-    name, slash, repository = value.partition("/")
-    check_target(name, info)
-    if slash and ":" in repository:
-        raise ValueError(f"{value[:100]!r}: a target takes no tag or digest. Write target or target/repository")
-    return TargetReference(name, _named(parse_name, repository) if slash else "")
+    name, slash, rest = value.partition("/")
+    if not slash:
+        return TargetReference(check_target(name, info))
+    if not rest:
+        raise ValueError(f"{value[:100]!r}: there is nothing after the slash. Write target or target/repository")
+    return place(check_target(name, info), rest)
+
+
+def _plain_place(name: str, rest: str) -> TargetReference:
+    if ":" in rest:
+        raise ValueError(f"{f'{name}/{rest}'[:100]!r}: a target takes no tag or digest. Write target/repository")
+    return TargetReference(name, checked(parse_name, rest))
 
 
 def check_target(name: str, info: ValidationInfo) -> str:
@@ -224,25 +240,24 @@ Retention = Annotated[
     _duration(parse_retention),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": FOREVER}]}),
 ]
-CronFields = Annotated[str, _text("a cron expression in quotes", parse_cron), _schema("string", minLength=1)]
+CronFields = Annotated[str, text_kind("a cron expression in quotes", parse_cron), _schema("string", minLength=1)]
 TimeZone = Annotated[
-    tzinfo, _text("a time zone's name", parse_zone), PlainSerializer(str), _schema("string", minLength=1)
+    tzinfo, text_kind("a time zone's name", parse_zone), PlainSerializer(str), _schema("string", minLength=1)
 ]
 Size = Annotated[
     int,
     BeforeValidator(_size),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": SIZE_PATTERN}]}),
 ]
-Pattern = Annotated[str, _text("an expression in quotes", parse_pattern), _schema("string", format="regex")]
-Source = Annotated[ImageName, _text("an image's name", parse_source), _schema("string", minLength=1)]
-Host = Annotated[str, _text("a registry's host", parse_host), _schema("string", minLength=1)]
-Label = Annotated[str, _text("a name", parse_label), _schema("string", pattern=LABEL_PATTERN)]
+Pattern = Annotated[str, text_kind("an expression in quotes", parse_pattern), _schema("string", format="regex")]
+Host = Annotated[str, text_kind("a registry's host", parse_host), _schema("string", minLength=1)]
+Label = Annotated[str, text_kind("a name", parse_label), _schema("string", pattern=LABEL_PATTERN)]
 PlatformName = Annotated[
     Platform,
-    _text("a platform such as linux/amd64", parse_platform),
+    text_kind("a platform such as linux/amd64", parse_platform),
     _schema("string", pattern="^[^/]+/[^/]+(/[^/]+)?$"),
 ]
-ListenAddress = Annotated[Address, _text("an address such as 127.0.0.1:8080", parse_address), _schema("string")]
+ListenAddress = Annotated[Address, text_kind("an address such as 127.0.0.1:8080", parse_address), _schema("string")]
 FolderPath = Annotated[Path, BeforeValidator(_path), _schema("string", minLength=1)]
 FilePath = Annotated[Path, BeforeValidator(_file), _schema("string", minLength=1)]
 Targets = Annotated[
@@ -258,13 +273,13 @@ Targets = Annotated[
     ),
 ]
 ServedTarget = Annotated[str, BeforeValidator(_served), _schema("string", minLength=1)]
-HttpUrl = Annotated[str, _text("a URL", parse_url), _schema("string", pattern="^https?://[^@?#]+$")]
+HttpUrl = Annotated[str, text_kind("a URL", parse_url), _schema("string", pattern="^https?://[^@?#]+$")]
 ProxyUrl = Annotated[
-    str, _text("a proxy's URL", parse_proxy), _schema("string", pattern="^(https?://[^@?#/]+/?|direct)$")
+    str, text_kind("a proxy's URL", parse_proxy), _schema("string", pattern="^(https?://[^@?#/]+/?|direct)$")
 ]
-Prefix = Annotated[str, _text("a folder's name", parse_prefix), _schema("string")]
-Layout = Annotated[str, _text("a layout in quotes", parse_layout), _schema("string")]
-HeaderName = Annotated[str, _text("a header's name", parse_header_name), _schema("string")]
+Prefix = Annotated[str, text_kind("a folder's name", parse_prefix), _schema("string")]
+Layout = Annotated[str, text_kind("a layout in quotes", parse_layout), _schema("string")]
+HeaderName = Annotated[str, text_kind("a header's name", parse_header_name), _schema("string")]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema(_SECRET_SCHEMA)]
 SharedSecret = Annotated[
     SecretStr, BeforeValidator(_secret), AfterValidator(_long_secret), WithJsonSchema(_SECRET_SCHEMA)

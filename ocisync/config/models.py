@@ -14,7 +14,8 @@ from ocisync.config.daemon import Daemon, Webhook
 from ocisync.config.kinds import Host, Items, Label, Section, TargetReference
 from ocisync.config.problems import Problem
 from ocisync.config.registries import Ecr, Proxy, Registry, RegistryDefaults
-from ocisync.config.rules import DropRule, SyncRule, TagRules
+from ocisync.config.rules import DropRule, SyncRule
+from ocisync.config.selection import NameRules, Rename, TagRules
 from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
 from ocisync.config.upkeep import Keep
 
@@ -25,10 +26,12 @@ __all__ = [
     "DropRule",
     "Ecr",
     "Keep",
+    "NameRules",
     "Proxy",
     "Registry",
     "RegistryDefaults",
     "RegistryTarget",
+    "Rename",
     "S3Target",
     "StaticTarget",
     "SyncRule",

@@ -6,7 +6,7 @@ from datetime import UTC
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from ocisync.config.kinds import (
     CronFields,
@@ -15,18 +15,20 @@ from ocisync.config.kinds import (
     Items,
     Label,
     Layout,
-    Pattern,
     PlatformName,
     Retention,
     Section,
-    Source,
+    Size,
     TargetReference,
     Targets,
     TimeZone,
 )
+from ocisync.config.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
 from ocisync.config.units import SECONDS
 from ocisync.config.writing import Writing
+from ocisync.errors import InvalidName
 from ocisync.spec.cron import Cron
+from ocisync.spec.renaming import REPOSITORY, Placing
 
 
 class Incomplete(Section):
@@ -101,25 +103,27 @@ class DropRule(Section):
         return self.failed_folder or self.path / "failed"
 
 
-class TagRules(Section):
-    """Expressions that must match a whole tag; Python's syntax."""
-
-    allow: Items[Pattern] = Field((), description="Only tags that one of these expressions matches. Not given: all.")
-    deny: Items[Pattern] = Field((), description="Not those that one of these matches, whatever `allow` says.")
-
-
 class SyncRule(Writing):
-    """A repository to mirror from a registry."""
+    """A repository, an image or a whole registry to mirror."""
 
     name: Label = Field(
         "", description="The rule's name in logs, metrics and commands. Not given: the last part of the source's name."
     )
-    source: Source = Field(
-        description="The repository to copy from, as docker names it: `ghcr.io/org/app`. With a tag: only that one."
+    type: Literal["repository", "registry", "image"] = Field(
+        "repository", description="What `source` is: a repository, a registry with all of its own, or one image."
     )
-    target: Targets = Field(
-        description="Where to copy to: a target's name or a list of them. A path after it is the repository there; "
-        "without one it is named as at the source."
+    source: SyncSource = Field(
+        description="The repository to copy from, as docker names it: `ghcr.io/org/app`. With a tag: only that one. "
+        "With `type: registry` a host, with `type: image` a tag or a digest."
+    )
+    repositories: NameRules = Field(
+        NameRules(), description="With `type: registry`: which repositories to copy. Not given: all."
+    )
+    rename: Rename = Field(Rename(), description="What repositories and tags are called at the target.")
+    target: Places = Field(
+        description="Where to copy to: a target's name or a list of them. A path after it is the repository there, "
+        "`{repository}` and `{name}` in it stand for the source's; without one it is named as at the source. "
+        "`:{tag}-x` after the path names tags."
     )
     format: Literal["oci", "docker"] | None = Field(
         None, description="Rewrite images in these media types, which changes digests. Not given: as they are."
@@ -128,6 +132,26 @@ class SyncRule(Writing):
         False, description="With `format`: convert signed images too, and leave their signatures behind."
     )
     tags: TagRules = Field(TagRules(), description="Which tags to copy. Not given: all.")
+    tag_sets: Items[TagRules] = Field((), description="More tags to copy: those that one of these sets means.")
+    digests: Digests = Field(
+        default_factory=dict,
+        description="Images to copy by their digests: a mapping of tags to them, or a list, which get digest-… tags.",
+    )
+    platforms: Items[PlatformName] = Field(
+        (), description="Only the images for these platforms of a multi-platform one. Not given: all."
+    )
+    attestations: Literal["matching", "all", "none"] = Field(
+        "matching",
+        description="Which attestations (entries for unknown/unknown) of an index: those about images that are copied.",
+    )
+    rewrite_index: bool | None = Field(
+        None,
+        description="With `platforms` and a registry as target: `true` makes a new index, whose digest differs; "
+        "`false` pushes the source's, which most registries refuse.",
+    )
+    max_size: Size | None = Field(
+        None, description="Leave out tags with an image of which more than this would have to be pulled."
+    )
     enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
     interval: Duration = Field(3600.0, ge=0.1, description="How long to wait from one run's start to the next one's.")
     jitter: float = Field(
@@ -147,6 +171,22 @@ class SyncRule(Writing):
         description="How long a verified image is trusted to be whole before all of it is looked up again.",
     )
 
+    @field_validator("max_size")
+    @classmethod
+    def _check_size(cls, value: int | None) -> int | None:
+        if value is not None and value <= 0:
+            raise ValueError("no image is as small as that. Write a size such as 2GiB, or remove it")
+        return value
+
+    @model_validator(mode="after")
+    def _check_places(self) -> SyncRule:
+        try:
+            if self.type != "registry":
+                self.places_of(self.source.repository)
+        except InvalidName as exc:
+            raise ValueError(f"`target` and `rename` together make no repository's name: {exc.message}") from exc
+        return self
+
     @property
     def cron(self) -> Cron | None:
         """When it runs by the calendar, where it does."""
@@ -155,5 +195,16 @@ class SyncRule(Writing):
     @property
     def places(self) -> tuple[TargetReference, ...]:
         """The targets, each with the repository's name there."""
-        name = self.source.repository
-        return tuple(TargetReference(one.target, one.repository or name) for one in self.target)
+        return self.places_of(self.source.repository)
+
+    def places_of(self, repository: str) -> tuple[TargetReference, ...]:
+        """Where a repository of the source goes.
+
+        Raises:
+            InvalidName: it would get a name that no repository can have.
+        """
+        found = []
+        for one in self.target:
+            placing = Placing(one.repository or REPOSITORY, self.rename.strip_prefix, self.rename.repositories)
+            found.append(TargetReference(one.target, placing.of(repository), one.tag))
+        return tuple(found)

@@ -20,6 +20,7 @@ class Kind(enum.Enum):
     REFERRERS = "referrers"
     TAGS_LIST = "tags list"
     REGISTRY = "registry"  # an object that belongs to no repository
+    OMITTED = "omissions"  # of an index: `spec.omissions`
 
 
 @dataclass(frozen=True, slots=True)

@@ -145,6 +145,15 @@ class Untagger(Protocol):
 
 
 @runtime_checkable
+class Sparse(Protocol):
+    """A target that keeps an index as it is when some of its images were left out on purpose, and knows which."""
+
+    async def omit(self, index: Digest, omitted: Sequence[Digest]) -> None:
+        """Remember which of an index's images were left out, in place of what was remembered before."""
+        ...
+
+
+@runtime_checkable
 class Reconciler(Protocol):
     """A target that keeps things which follow from its tags, such as their list."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
@@ -14,7 +15,7 @@ from ocisync.daemon.drop import DropRule, InputReport
 from ocisync.daemon.drop_jobs import Hold, Names, hold_nothing
 from ocisync.daemon.intake import Intake, IntakeTools
 from ocisync.daemon.queue import JobQueue, Runner
-from ocisync.daemon.schedule import Schedule
+from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.daemon.state import State
 from ocisync.daemon.wakeup import Wakeup
@@ -35,6 +36,7 @@ class RuleSet:
     workers: int  # jobs at a time
     upkeep: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
     hold: Hold = hold_nothing
+    expand: Expand = as_scheduled
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,7 @@ class Generation:
     def __init__(self, rules: RuleSet, state: State, observers: Observers) -> None:
         self.rules = rules
         self.queue = JobQueue(observe=observers.job)
-        self.scheduler = Scheduler(self.queue, state.rules)
+        self.scheduler = Scheduler(self.queue, state.rules, expand=partial(_expanded, rules.expand, observers))
         self.scheduler.replace((*rules.schedules, *rules.upkeep))
         tools = IntakeTools(state.inputs, rules.names, self.queue.run_now, observers.input, hold=rules.hold)
         self._intakes = [Intake(rule, tools) for rule in rules.drops]
@@ -75,6 +77,14 @@ class Generation:
             await self.queue.run(self.rules.run, self.rules.workers)
             intakes.cancel_scope.deadline = anyio.current_time() + _RECORD_TIME
         everything.cancel()
+
+
+async def _expanded(expand: Expand, observers: Observers, schedule: Schedule) -> Expansion:
+    """A rule's jobs; what is to be told of their finding is told."""
+    found = await expand(schedule)
+    for report in found.reports:
+        observers.job(report)
+    return found
 
 
 async def _serve(intake: Intake) -> None:

@@ -15,7 +15,7 @@ from ocisync.sync.ledger import Published
 LOOKUP = 500  # digests per query; SQLite takes 999 variables and more
 
 _ID = "SELECT id FROM repository WHERE target = ? AND name = ?"
-_PUBLISHED = f"SELECT name, digest, verified_at FROM tag WHERE repository = ({_ID})"
+_PUBLISHED = f"SELECT name, digest, verified_at, scope FROM tag WHERE repository = ({_ID})"
 _LOCATE = """
 SELECT blob.digest, min(repository.name) FROM blob JOIN repository ON repository.id = blob.repository
 WHERE repository.target = ? AND blob.digest IN ({marks}) GROUP BY blob.digest
@@ -33,8 +33,8 @@ class LedgerRecords:
         """Tag -> what was published under it."""
         return await self._database.read(
             lambda rows: {
-                str(tag): Published(_digest(digest), _time(verified_at))
-                for tag, digest, verified_at in rows.execute(_PUBLISHED, (target, repository))
+                str(tag): Published(_digest(digest), _time(verified_at), str(scope))
+                for tag, digest, verified_at, scope in rows.execute(_PUBLISHED, (target, repository))
             }
         )
 
@@ -46,8 +46,8 @@ class LedgerRecords:
         def write(rows: sqlite3.Connection) -> None:
             place = _place(rows, target, repository)
             rows.executemany(
-                "INSERT OR REPLACE INTO tag (repository, name, digest, verified_at) VALUES (?, ?, ?, ?)",
-                ((place, tag, known.digest, known.verified_at) for tag, known in tags.items()),
+                "INSERT OR REPLACE INTO tag (repository, name, digest, verified_at, scope) VALUES (?, ?, ?, ?, ?)",
+                ((place, tag, known.digest, known.verified_at, known.scope) for tag, known in tags.items()),
             )
             rows.executemany(
                 "INSERT OR REPLACE INTO blob (digest, repository, size) VALUES (?, ?, ?)",
@@ -90,6 +90,27 @@ class LedgerRecords:
                 rows.execute(f"DELETE FROM {table} WHERE repository = ?", (place,))
 
         await self._database.write(drop)
+
+    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """What was noted about content."""
+        found: dict[Digest, str] = {}
+        for some in _slices(digests):
+            found |= await self._database.read(partial(_noted, kind=kind, digests=some))
+        return found
+
+    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
+        """Remember facts about content."""
+        await self._database.write(
+            lambda rows: rows.executemany(
+                "INSERT OR REPLACE INTO note (kind, digest, fact) VALUES (?, ?, ?)",
+                ((kind, digest, fact) for digest, fact in facts.items()),
+            )
+        )
+
+
+def _noted(rows: sqlite3.Connection, *, kind: str, digests: Sequence[Digest]) -> dict[Digest, str]:
+    query = f"SELECT digest, fact FROM note WHERE kind = ? AND digest IN ({','.join('?' * len(digests))})"
+    return {_digest(digest): str(fact) for digest, fact in rows.execute(query, (kind, *digests))}
 
 
 def _place(rows: sqlite3.Connection, target: str, repository: str) -> int:

@@ -42,7 +42,15 @@ CREATE TABLE input (
 ) WITHOUT ROWID;
 """
 
-STEPS: tuple[str, ...] = (_FIRST,)
+_SCOPES_AND_NOTES = """
+ALTER TABLE tag ADD COLUMN scope TEXT NOT NULL DEFAULT '';
+CREATE TABLE note (
+    kind TEXT NOT NULL, digest TEXT NOT NULL, fact TEXT NOT NULL,
+    PRIMARY KEY (kind, digest)
+) WITHOUT ROWID;
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES)
 
 
 class NewerSchema(Exception):

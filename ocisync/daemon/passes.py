@@ -13,6 +13,7 @@ from ocisync.daemon.generation import RuleSet
 from ocisync.daemon.intake import IntakeTools, one_pass
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.schedule import Expand, Schedule
 from ocisync.daemon.state import State
 from ocisync.errors import OcisyncError
 from ocisync.sync.job import Job
@@ -42,7 +43,7 @@ async def run_pass(rules: RuleSet, state: State) -> PassReport:
         workers.start_soon(queue.run, rules.run, rules.workers)
         async with anyio.create_task_group() as all_rules:
             for schedule in rules.schedules:
-                all_rules.start_soon(_sync, schedule.rule, schedule.jobs, queue, state)
+                all_rules.start_soon(_sync, schedule, rules.expand, queue, state, report)
             tools = IntakeTools(state.inputs, rules.names, queue.run_now, report.inputs.append, hold=rules.hold)
             for drop in rules.drops:
                 all_rules.start_soon(_drop, drop, tools, report)
@@ -50,15 +51,17 @@ async def run_pass(rules: RuleSet, state: State) -> PassReport:
     return report
 
 
-async def _sync(rule: str, jobs: Sequence[Job], queue: JobQueue, state: State) -> None:
-    started = time.time()
-    reports: list[JobReport] = []
+async def _sync(schedule: Schedule, expand: Expand, queue: JobQueue, state: State, report: PassReport) -> None:
+    started, rule = time.time(), schedule.rule
+    found = await expand(schedule)
+    report.jobs.extend(found.reports)
+    reports = list(found.reports)
 
     async def run(job: Job) -> None:
         reports.append(await queue.run_now(job))
 
     async with anyio.create_task_group() as group:
-        for job in jobs:
+        for job in found.jobs:
             group.start_soon(run, job)
     before = await state.rules.rule_status(rule) or RuleStatus()
     await state.rules.save_rule_status(rule, _status(before, reports, started))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ocisync.daemon.rules import RuleStatus
 from ocisync.spec.cron import Cron
 from ocisync.sync.job import Job
+from ocisync.sync.reports import JobReport
 
 FIRST_WAIT = 15.0  # seconds; the ceiling after the first failure, doubled by each further one
 LONGEST_WAIT = 3600.0  # seconds; a failing rule waits no longer, nor longer than its interval
@@ -31,6 +33,23 @@ class Schedule:
             return self.interval
         following = self.cron.next_after(now)
         return self.cron.next_after(following) - following
+
+
+@dataclass(frozen=True, slots=True)
+class Expansion:
+    """The jobs of one run of a rule, and what is to be told of their finding."""
+
+    jobs: tuple[Job, ...]
+    reports: tuple[JobReport, ...] = ()
+
+
+Expand = Callable[[Schedule], Awaitable[Expansion]]
+"""Finds the jobs of a rule when it runs: a whole registry's repositories are known only then."""
+
+
+async def as_scheduled(schedule: Schedule) -> Expansion:
+    """The jobs that a rule always has."""
+    return Expansion(schedule.jobs)
 
 
 def first_wait(schedule: Schedule, status: RuleStatus, now: float) -> float:

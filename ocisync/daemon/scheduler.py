@@ -12,9 +12,8 @@ import structlog
 from ocisync.daemon.clock import Clock, SystemClock
 from ocisync.daemon.queue import STOPPED, JobQueue
 from ocisync.daemon.rules import RuleRecords, RuleStatus, RuleView
-from ocisync.daemon.schedule import Schedule, first_wait, next_due
+from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled, first_wait, next_due
 from ocisync.errors import OcisyncError
-from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
 
 _LOOK = 60.0  # seconds; who waits for a time of day looks so often whether the clock was set
@@ -61,8 +60,10 @@ class Scheduler:
         records: RuleRecords,
         clock: Clock | None = None,
         rng: random.Random | None = None,
+        expand: Expand = as_scheduled,
     ) -> None:
         self._queue = queue
+        self._expand = expand
         self._records = records
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
@@ -170,23 +171,24 @@ class Scheduler:
         try:
             rule.status = replace(before, last_started=self._clock.wall())
             await self._save(name, rule.status)
-            outcome = await self._run_jobs(rule.schedule.jobs)
+            outcome = await self._run_jobs(await self._expand(rule.schedule))
             if not outcome.is_stopped:
                 await self._finish(rule, outcome)
         finally:
             rule.is_running = False
             self._notify()
 
-    async def _run_jobs(self, jobs: tuple[Job, ...]) -> _Outcome:
-        outcome = _Outcome()
-        waiting = iter(jobs)
+    async def _run_jobs(self, found: Expansion) -> _Outcome:
+        outcome, waiting = _Outcome(), iter(found.jobs)
+        for report in found.reports:
+            outcome.add(report)
 
         async def lane() -> None:
             for job in waiting:
                 outcome.add(await self._queue.run_now(job))
 
         async with anyio.create_task_group() as tasks:
-            for _ in range(min(_LANES, len(jobs))):
+            for _ in range(min(_LANES, len(found.jobs))):
                 tasks.start_soon(lane)
         return outcome
 

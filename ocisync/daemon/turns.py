@@ -70,5 +70,4 @@ class Turns:
 
 def key_of(job: Job) -> Key:
     """Equal for jobs that would do the same; `recheck` does not count."""
-    literal = None if job.tags.literal is None else tuple(sorted(job.tags.literal.items()))
-    return str(job.source), str(job.target), literal, job.tags.allow, job.tags.deny
+    return str(job.source), str(job.target), job.tags.key, job.platforms.scope, job.largest

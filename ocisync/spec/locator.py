@@ -14,6 +14,7 @@ from ocisync.errors import InvalidName
 from ocisync.spec.digest import is_digest, parse_digest
 from ocisync.spec.formats import Format
 from ocisync.spec.platform import Platform
+from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice
 from ocisync.spec.reference import ImageName, parse_image_name, parse_name, parse_tag, split_tag
 
 TRANSPORTS = (
@@ -158,12 +159,13 @@ class SetLocator:
 
 @dataclass(frozen=True, slots=True)
 class ViewLocator:
-    """Another place's images, seen for one platform or in another format; digests change with the format only."""
+    """Another place's images, seen for one platform, in another format or with smaller indexes."""
 
     of: Locator
     platform: Platform | None = None
     format: Format | None = None  # media types; None: as they are
     drop_signatures: bool = False  # convert signed images too
+    images: PlatformChoice = EVERYTHING  # which images its indexes list: others get a new index and digest
 
     @property
     def reference(self) -> str:
@@ -172,6 +174,7 @@ class ViewLocator:
 
     def __str__(self) -> str:
         seen = f" for {self.platform}" if self.platform else ""
+        seen += f" with {self.images.scope} only" if self.images.scope else ""
         return f"{self.of}{seen}" + (f" as {self.format}" if self.format else "")
 
 

@@ -50,6 +50,11 @@ def is_tag(text: str) -> bool:
     return _TAG.match(text) is not None
 
 
+def is_name(text: str) -> bool:
+    """Whether text fits the grammar of repositories' names."""
+    return len(text) <= MAX_NAME and _NAME.match(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class ImageName:
     """An image in a registry: host, repository, and a tag or digest (the digest rules when both are given)."""

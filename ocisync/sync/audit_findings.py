@@ -63,6 +63,7 @@ class Verified:
     blobs: int = 0
     bytes: int = 0  # of blobs that were read
     skipped: int = 0  # blobs that an earlier run had read
+    omitted: int = 0  # images that indexes name and that were left out on purpose
     findings: list[Finding] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)  # repositories that could not be looked at
 
@@ -81,6 +82,7 @@ class Verified:
             "blobs": self.blobs,
             "bytesRead": self.bytes,
             "skipped": self.skipped,
+            "omitted": self.omitted,
             "findings": [finding.as_json() for finding in self.findings],
             "failures": {name: failure.message for name, failure in self.failures.items()},
         }

@@ -114,7 +114,8 @@ async def _remove(
     done.problems.extend(marks.problems)
     await journal(gone)
     manifests = [one.digest for one in gone if one.kind is Kind.MANIFEST]
-    await marks.repository.remove(Kind.REFERRERS, manifests)  # first: whoever brings a manifest again gives it a list
+    for derived in (Kind.REFERRERS, Kind.OMITTED):  # first: whoever brings a manifest again writes them anew
+        await marks.repository.remove(derived, manifests)
     await marks.repository.remove(Kind.MANIFEST, manifests)
     await marks.repository.remove(Kind.BLOB, [one.digest for one in gone if one.kind is Kind.BLOB])
     done.removed += len(gone)
@@ -138,7 +139,8 @@ async def _tidy(repository: AuditedRepository) -> None:
     """Remove the lists of a repository that has become empty."""
     if not await _is_empty(repository):
         return
-    await repository.remove(Kind.REFERRERS, [held.reference async for held in repository.held(Kind.REFERRERS)])
+    for derived in (Kind.REFERRERS, Kind.OMITTED):
+        await repository.remove(derived, [held.reference async for held in repository.held(derived)])
     await repository.remove(Kind.TAGS_LIST, ["list"])
     if not await _is_empty(repository):
         await repository.heal()  # a writer came meanwhile

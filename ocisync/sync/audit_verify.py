@@ -18,6 +18,7 @@ from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, digest_of, sha256
 from ocisync.spec.manifest import Manifest, media_type_of, parse_manifest
+from ocisync.spec.omissions import read_omissions
 from ocisync.spec.referrers import Entry, reference_of, referrers_body
 from ocisync.sync.audit_findings import Fault, Finding, Verified
 from ocisync.sync.reports import failure_of
@@ -129,6 +130,7 @@ class RepositoryWalk:
     _walked: set[Digest] = field(default_factory=set)
     _wanted: dict[Digest, tuple[Descriptor, str]] = field(default_factory=dict)  # blobs that a tag needs
     _subjects: dict[Digest, dict[Digest, Entry]] = field(default_factory=dict)  # what refers to each
+    _left_out: dict[Digest, frozenset[Digest]] = field(default_factory=dict)  # on purpose, by index
     _asked: set[Digest] = field(default_factory=set)  # manifests whose subject is known
 
     async def run(self) -> None:
@@ -172,9 +174,25 @@ class RepositoryWalk:
         manifest = self._parsed(desc, raw, tag) if raw is not None else None
         for child in manifest.children if manifest else ():
             if child.is_manifest:
-                await self._manifest(child, tag, level + 1)
+                await self._child(desc, child, tag, level + 1)
             elif not (media_types.is_foreign(child.media_type) and child.urls):
                 self._wanted.setdefault(child.digest, (child, tag))
+
+    async def _child(self, index: Descriptor, child: Descriptor, tag: str, level: int) -> None:
+        """An index's image, unless it was left out on purpose."""
+        if child.digest in self._manifests or child.digest not in await self._omissions(index.digest):
+            await self._manifest(child, tag, level)
+        else:
+            self.report.omitted += 1
+
+    async def _omissions(self, index: Digest) -> frozenset[Digest]:
+        if index not in self._left_out:
+            try:
+                _, raw = await self.repository.read(Kind.OMITTED, index)
+            except NotFound:
+                raw = b""
+            self._left_out[index] = read_omissions(raw)
+        return self._left_out[index]
 
     async def _checked(self, desc: Descriptor, tag: str) -> bytes | None:
         """A manifest's bytes by its digest; where they are damaged, those of its tag, when it is a root."""

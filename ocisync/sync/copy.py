@@ -15,7 +15,7 @@ import structlog
 
 from ocisync.content.concurrency import Once, for_each
 from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import ByteStream, Fetcher, Mounter, Opener, Target
+from ocisync.content.protocols import ByteStream, Fetcher, Mounter, Opener, Sparse, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded, ManifestError, NotFound, VerificationError
 from ocisync.spec import media_types
@@ -23,6 +23,7 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.spec.locator import TargetLocator
 from ocisync.spec.manifest import Manifest, parse_manifest
+from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice, wanted_entries
 from ocisync.sync.care import Care
 from ocisync.sync.children import recognised, referrers_of
 from ocisync.sync.reports import Traffic
@@ -46,6 +47,7 @@ class Copier:
     care: Care = field(default_factory=Care)
     held: dict[Digest, int] | None = None  # what the target's listing shows; None: it offers none
     is_empty: bool = False  # the target repository holds nothing: nothing needs to be asked for
+    choice: PlatformChoice = EVERYTHING  # which images of an index are brought
     placed: set[Digest] = field(default_factory=set)  # what this job brought
     _once: Once[Digest, Graph] = field(default_factory=Once)
     _slots: anyio.CapacityLimiter = field(init=False)
@@ -103,9 +105,18 @@ class Copier:
                 raise LimitExceeded(f"{parent.digest}: more than {self.tools.limits.max_graph} descriptors below it")
 
         await self._locate(manifest)
-        wanted = {child.digest: child for child in manifest.children if not _stays_away(child)}
+        children = wanted_entries(manifest.children, self.choice) if manifest.is_index else manifest.children
+        wanted = {child.digest: child for child in children if not _stays_away(child)}
         await for_each(list(wanted.values()), bring, self.tools.limits.blobs)
+        if manifest.is_index:
+            await self._note_omissions(parent, [one for one in manifest.children if one.digest not in wanted])
         return found
+
+    async def _note_omissions(self, index: Descriptor, left_out: Iterable[Descriptor]) -> None:
+        """Let the target know, before its index becomes visible, which images are missing on purpose."""
+        missing = [child.digest for child in left_out if not self._is_held(child)]
+        if isinstance(self.target, Sparse) and (missing or self._is_held(index)):
+            await self.target.omit(index.digest, missing)
 
     async def _bring_manifest(self, desc: Descriptor, depth: int) -> Graph:
         referring = await self._referring(desc, depth)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from ocisync.spec.locator import Locator, TargetLocator
+from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice
 from ocisync.sync.care import Care
 from ocisync.sync.select import TagSelection
 
@@ -20,6 +21,8 @@ class Job:
     target: TargetLocator
     tags: TagSelection = field(default_factory=TagSelection)
     recheck: float = DAY  # seconds after which a tag that the ledger calls verified is looked at again in full
+    platforms: PlatformChoice = EVERYTHING  # which images of an index are brought; the index itself stays as it is
+    largest: int = 0  # bytes to pull of any one image, else its tag is left out; 0: no limit
     care: Care = field(default_factory=Care)
     task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
 

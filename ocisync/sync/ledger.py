@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,6 +16,7 @@ class Published:
 
     digest: Digest
     verified_at: float  # seconds since the epoch
+    scope: str = ""  # which of an index's images that was (`PlatformChoice.scope`); empty: all
 
 
 class Ledger(Protocol):
@@ -50,6 +51,14 @@ class Ledger(Protocol):
         """Drop what is remembered of a repository, because the target turned out to be otherwise."""
         ...
 
+    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """What was noted about content, which never changes; what is not known is left out."""
+        ...
+
+    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
+        """Remember facts of one kind about content."""
+        ...
+
 
 @dataclass
 class MemoryLedger:
@@ -58,6 +67,7 @@ class MemoryLedger:
     tags: dict[tuple[str, str], dict[str, Published]] = field(default_factory=dict)
     blobs: dict[str, dict[Digest, str]] = field(default_factory=dict)
     layers: dict[tuple[str, str, Digest, str], Descriptor] = field(default_factory=dict)
+    facts: dict[tuple[str, Digest], str] = field(default_factory=dict)
 
     async def published(self, target: str, repository: str) -> Mapping[str, Published]:
         """What this run published."""
@@ -92,3 +102,11 @@ class MemoryLedger:
         known = self.blobs.get(target, {})
         for digest in [digest for digest, where in known.items() if where == repository]:
             del known[digest]
+
+    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """What this run noted."""
+        return {digest: fact for digest in digests if (fact := self.facts.get((kind, digest))) is not None}
+
+    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
+        """Remember until the process ends."""
+        self.facts.update({(kind, digest): fact for digest, fact in facts.items()})

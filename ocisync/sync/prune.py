@@ -15,7 +15,7 @@ from ocisync.content.protocols import Reconciler, Resolver, Target, Untagger
 from ocisync.errors import ConfigError, NotFound
 from ocisync.sync.care import Care
 from ocisync.sync.plan import Action, PlannedTag
-from ocisync.sync.select import TagSelection, select_tags
+from ocisync.sync.select import TagSelection, origin_of, still_there
 
 log = structlog.get_logger()
 
@@ -41,10 +41,10 @@ def find_gone(selection: TagSelection, care: Care, listed: Collection[str], pres
     if not care.prune:
         return Gone()
     mine = [tag for tag in present if not care.is_backup(tag) and not _OF_A_DIGEST.match(tag)]
-    mine = [tag for tag in mine if _selects(selection, tag)]
-    there = set(listed)
-    going = tuple(sorted(tag for tag in mine if _reference(selection, tag) not in there))
-    return Gone(going, "" if care.is_forced else _refusal(going, len(mine), care, is_empty=not there))
+    mine = [tag for tag in mine if origin_of(selection, tag) is not None]
+    there = still_there(selection, listed)
+    going = tuple(sorted(tag for tag in mine if tag not in there))
+    return Gone(going, "" if care.is_forced else _refusal(going, len(mine), care, is_empty=not listed))
 
 
 def planned_removals(gone: Gone) -> list[PlannedTag]:
@@ -58,7 +58,7 @@ async def prune(gone: Gone, selection: TagSelection, source: Resolver, target: T
     Raises:
         ConfigError: the target cannot remove tags.
     """
-    going = [tag for tag in gone.tags if await _is_gone(source, _reference(selection, tag))]
+    going = [tag for tag in gone.tags if await _is_gone(source, origin_of(selection, tag) or tag)]
     if going and not isinstance(target, Untagger):
         raise ConfigError("prune: tags cannot be removed from such a target; set `prune: false`")
     if going and isinstance(target, Untagger):
@@ -67,14 +67,6 @@ async def prune(gone: Gone, selection: TagSelection, source: Resolver, target: T
     elif isinstance(target, Reconciler):  # an earlier run may have ended between a tag and the list of tags
         await target.reconcile()
     return going
-
-
-def _selects(selection: TagSelection, tag: str) -> bool:
-    return tag in select_tags(selection, [tag])
-
-
-def _reference(selection: TagSelection, tag: str) -> str:
-    return (selection.literal or {}).get(tag, tag)
 
 
 def _refusal(going: Collection[str], mine: int, care: Care, *, is_empty: bool) -> str:

@@ -89,9 +89,9 @@ async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
         copier.traffic.manifests += len({root.digest for root in changed.values()})
     elif isinstance(copier.target, Reconciler):  # tags that nobody recorded: their writer may have been killed
         await copier.target.reconcile()
-    published = {
-        tag: Published(ready.root.digest, time.time()) for ready in batch if (tag := ready.planned.tag) not in kept
-    }
+    scope = copier.choice.scope
+    verified = [ready for ready in batch if ready.planned.tag not in kept]
+    published = {ready.planned.tag: Published(ready.root.digest, time.time(), scope) for ready in verified}
     blobs = {digest: size for ready in batch for digest, size in ready.graph.items()}
     await copier.tools.ledger.record(copier.where.target, copier.where.repository, published, blobs)
     return kept

@@ -88,7 +88,7 @@ class _Run:
     async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
         vouched = {
-            planned.tag: Published(planned.root.digest, policy.now)
+            planned.tag: Published(planned.root.digest, policy.now, self.job.platforms.scope)
             for planned in plan
             if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), policy)
         }
@@ -107,6 +107,7 @@ class _Run:
             held=dict(stored.sizes) if stored else None,
             is_empty=facts.is_empty,
             care=self.job.care,
+            choice=self.job.platforms,
         )
 
     async def _prune(self, gone: Gone) -> None:

@@ -1,36 +1,134 @@
-"""Which of a source's tags a rule means. Pure."""
+"""Which of a source's tags a rule means, and what they are called at the target. Pure.
+
+First names decide (`candidates`), then, where a rule asks for it, when images were made (`select`).
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from ocisync.spec.digest import Digest, is_digest
+from ocisync.spec.renaming import Renaming
+from ocisync.spec.versions import VersionRange, parse_version
+
+Order = Literal["version", "created"]
+Dates = Mapping[str, float | None]  # tag -> when its image was made, in seconds since the epoch; None: nobody knows
+
+_NO_DATES: Dates = {}
+
+
+@dataclass(frozen=True, slots=True)
+class TagSet:
+    """Conditions that a tag must meet all of.
+
+    `allow` and `deny` are regular expressions that must match a whole tag; no `allow` allows all.
+    """
+
+    allow: tuple[str, ...] = ()
+    deny: tuple[str, ...] = ()
+    versions: VersionRange | None = None
+    latest: int = 0  # so many of what meets the other conditions; 0: all
+    order: Order = "version"  # of `latest`
+    newer_than: float = 0.0  # seconds; 0: of any age
+
+    @property
+    def needs_dates(self) -> bool:
+        """Whether it depends on when images were made."""
+        return bool(self.newer_than) or (bool(self.latest) and self.order == "created")
 
 
 @dataclass(frozen=True, slots=True)
 class TagSelection:
-    """Patterns over the source's tags, or exact pairs that need no listing.
+    """Conditions on the source's tags, or exact pairs that need no listing.
 
-    `literal` maps target tags to source references; when given, the patterns are not looked at.
-    `allow` and `deny` are regular expressions that must match a whole tag; no `allow` allows all.
+    `literal` maps target tags to source references; when given, no conditions are looked at. `pinned` images come
+    in addition. The sets are alternatives.
     """
 
     literal: Mapping[str, str] | None = None
-    allow: tuple[str, ...] = ()
-    deny: tuple[str, ...] = field(default=())
+    sets: tuple[TagSet, ...] = (TagSet(),)
+    pinned: Mapping[str, Digest] = field(default_factory=dict)  # target tag -> what it always means
+    rename: Renaming = field(default_factory=Renaming)  # what the tags of sets are called at the target
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for selections that mean the same."""
+        literal = None if self.literal is None else tuple(sorted(self.literal.items()))
+        return literal, self.sets, tuple(sorted(self.pinned.items())), self.rename
+
+    @property
+    def needs_listing(self) -> bool:
+        """Whether the source's tags must be known."""
+        return self.literal is None and bool(self.sets)
+
+
+@dataclass(frozen=True, slots=True)
+class Selected:
+    """Target tag -> source reference, and what the user should know."""
+
+    references: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
+
+
+def candidates(selection: TagSelection, listed: Iterable[str]) -> list[str]:
+    """The source's tags whose dates decide, in the order listed."""
+    wanted = [one for one in selection.sets if one.needs_dates] if selection.literal is None else []
+    fitting = [set(named(one, tags)) for tags in (list(listed),) for one in wanted]
+    return [tag for tag in listed if any(tag in tags for tags in fitting)]
 
 
 def select_tags(selection: TagSelection, listed: Iterable[str]) -> dict[str, str]:
-    """Target tag -> source reference, in the order listed."""
+    """Target tag -> source reference, by names alone: `latest` and `newer_than` are not asked."""
     if selection.literal is not None:
-        return dict(selection.literal)
-    allow = [re.compile(pattern) for pattern in selection.allow]
-    deny = [re.compile(pattern) for pattern in selection.deny]
-    return {tag: tag for tag in listed if _allowed(tag, allow) and not _matches(tag, deny)}
+        return {**selection.literal, **selection.pinned}
+    tags = list(listed)
+    fitting = [set(named(one, tags)) for one in selection.sets]
+    chosen = [tag for tag in tags if any(tag in some for some in fitting)]
+    return {**_renamed(selection.rename, chosen).references, **selection.pinned}
 
 
-def _allowed(tag: str, allow: list[re.Pattern[str]]) -> bool:
-    return not allow or _matches(tag, allow)
+def select(selection: TagSelection, listed: Iterable[str], dates: Dates = _NO_DATES, now: float = 0.0) -> Selected:
+    """Every tag that one of the sets means; `dates` are those of the `candidates`, `now` in seconds since the epoch."""
+    if selection.literal is not None:
+        return Selected({**selection.literal, **selection.pinned})
+    tags = list(listed)
+    fitting = [set(_fitting(one, tags, dates, now)) for one in selection.sets]
+    found = _renamed(selection.rename, [tag for tag in tags if any(tag in some for some in fitting)])
+    undated = [tag for tag in candidates(selection, tags) if dates.get(tag, 0.0) is None]
+    warnings = (*found.warnings, *_told_undated(undated))
+    return Selected({**found.references, **selection.pinned}, warnings)
+
+
+def origin_of(selection: TagSelection, tag: str) -> str | None:
+    """The source's tag that a target's tag would come from, by names alone; None when the rule follows none with it."""
+    if tag in selection.pinned:
+        return None
+    if selection.literal is not None:
+        reference = selection.literal.get(tag)
+        return None if is_digest(reference) else reference
+    origin = selection.rename.undone(tag)
+    return origin if origin and any(named(one, [origin]) for one in selection.sets) else None
+
+
+def still_there(selection: TagSelection, listed: Iterable[str]) -> set[str]:
+    """The target tags whose origin the source lists."""
+    if selection.literal is None:
+        return {selection.rename.of(tag) for tag in listed}
+    there = set(listed)
+    return {tag for tag, reference in selection.literal.items() if reference in there}
+
+
+def named(conditions: TagSet, tags: Sequence[str]) -> list[str]:
+    """The tags whose names fit."""
+    allow = [re.compile(pattern) for pattern in conditions.allow]
+    deny = [re.compile(pattern) for pattern in conditions.deny]
+    fitting = [tag for tag in tags if (not allow or _matches(tag, allow)) and not _matches(tag, deny)]
+    if conditions.versions is None:
+        return fitting
+    return [tag for tag in fitting if conditions.versions.admits(parse_version(tag))]
 
 
 def _matches(tag: str, patterns: list[re.Pattern[str]]) -> bool:
@@ -40,12 +138,56 @@ def _matches(tag: str, patterns: list[re.Pattern[str]]) -> bool:
 def narrowed(selection: TagSelection, tags: Collection[str]) -> TagSelection | None:
     """The selection for some of the source's tags, without a listing; None when it means none of them.
 
-    What depends on other tags too, such as the newest so many, cannot be narrowed and comes back as it is.
+    What depends on other tags or on dates too, such as the newest so many, cannot be narrowed and comes back as it is.
     """
-    if replace(selection, literal=None, allow=(), deny=()) != TagSelection():
-        return selection
-    if selection.literal is None:
-        chosen = select_tags(selection, tags)
-    else:
+    if selection.literal is not None:
         chosen = {tag: reference for tag, reference in selection.literal.items() if reference in tags}
+    elif any(one.latest or one.needs_dates for one in selection.sets):
+        return selection
+    else:
+        chosen = select_tags(replace(selection, pinned={}), tags)
     return TagSelection(literal=chosen) if chosen else None
+
+
+def _fitting(conditions: TagSet, tags: Sequence[str], dates: Dates, now: float) -> list[str]:
+    fitting = named(conditions, tags)
+    if conditions.newer_than:
+        oldest = now - conditions.newer_than
+        fitting = [tag for tag in fitting if (made := dates.get(tag)) is not None and made >= oldest]
+    if not conditions.latest:
+        return fitting
+    newest = _by_date(fitting, dates) if conditions.order == "created" else _by_version(fitting)
+    return newest[: conditions.latest]
+
+
+def _by_version(tags: Sequence[str]) -> list[str]:
+    """The highest first; tags that are no versions are left out."""
+    versions = [(version, tag) for tag in tags if (version := parse_version(tag)) is not None]
+    return [tag for _, tag in sorted(versions, reverse=True)]
+
+
+def _by_date(tags: Sequence[str], dates: Dates) -> list[str]:
+    """The newest first; tags whose date nobody knows are left out."""
+    known = [(made, tag) for tag in tags if (made := dates.get(tag)) is not None]
+    return [tag for _, tag in sorted(known, reverse=True)]
+
+
+def _renamed(rename: Renaming, tags: Sequence[str]) -> Selected:
+    """Tags under their new names; of several that would share one, that which is called so already, else the first."""
+    found: dict[str, str] = {}
+    refused: dict[str, str] = {}
+    for tag in sorted(tags, key=lambda tag: rename.of(tag) != tag):
+        new = rename.of(tag)
+        if problem := rename.problem(tag) or (f"{found[new]} is called so already" if new in found else ""):
+            refused[tag] = f"the tag {tag} cannot become {new!r} at the target: {problem}. It is left out"
+        else:
+            found[new] = tag
+    order = {tag: at for at, tag in enumerate(tags)}
+    return Selected(dict(sorted(found.items(), key=lambda pair: order[pair[1]])), tuple(refused.values()))
+
+
+def _told_undated(tags: Sequence[str]) -> tuple[str, ...]:
+    if not tags:
+        return ()
+    shown = ", ".join(tags[:5]) + (", …" if len(tags) > 5 else "")
+    return (f"the images of {len(tags)} tags do not say when they were made, so they are left out: {shown}",)

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import Converter, Inventory, Source, Stored, Target, Vacant
-from ocisync.errors import NotFound, OcisyncError
+from ocisync.content.protocols import Inventory, Source, Stored, Target, Vacant
+from ocisync.errors import NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
+from ocisync.sync.choosing import choose
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger, Published
 from ocisync.sync.plan import Policy, TagFacts, is_due
 from ocisync.sync.prune import Gone, find_gone
-from ocisync.sync.reports import Failure, failure_of
-from ocisync.sync.select import select_tags
+from ocisync.sync.reports import Failure
 
 _ABSENT = Digest("")
 FEW_TAGS = 3  # so few are asked for one by one: that is cheaper than a listing
-MANY_TAGS = 100  # of more, no manifests are held: memory stays bounded
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,14 +54,12 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
     Raises:
         OcisyncError: the source's or the target's tags cannot be listed.
     """
-    listed = await _listed_at_source(job, source)
-    references = select_tags(job.tags, listed)
-    warnings = () if references else (f"{job.source}: no tag fits the rule's selection",)
-    known = await ledger.published(job.target.target, job.target.repository)
-    roots, failures = await _resolve_all(source, references, workers)
+    chosen = await choose(job, source, ledger, policy.now, workers)
+    references, roots = chosen.references, chosen.roots
+    known = await _published(job, ledger)
     stored = await target.stored() if isinstance(target, Inventory) else None
     present = dict(stored.tags) if stored else await _listed(target, references, whole=job.care.prune)
-    gone = find_gone(job.tags, job.care, listed, present)
+    gone = find_gone(job.tags, job.care, chosen.listed, present)
     is_empty = not (stored.sizes if stored else present)
 
     def must_ask(tag: str) -> bool:
@@ -72,31 +69,13 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
     await _ask(target, [tag for tag in roots if must_ask(tag)], present, workers)
     if not (present or is_empty) and isinstance(target, Vacant):  # none of a few tags is there: is anything?
         is_empty = await target.is_vacant()
-    return Facts(references, roots, failures, present, known, stored, is_empty, warnings, gone)
+    return Facts(references, roots, chosen.failures, present, known, stored, is_empty, tuple(chosen.warnings), gone)
 
 
-async def _listed_at_source(job: Job, source: Source) -> Sequence[str]:
-    """The source's tags, where anything depends on them."""
-    is_asked = job.tags.literal is None or job.care.prune
-    return await source.tags() if is_asked else ()
-
-
-async def _resolve_all(
-    source: Source, references: Mapping[str, str], workers: int
-) -> tuple[dict[str, Descriptor], dict[str, Failure]]:
-    roots: dict[str, Descriptor] = {}
-    failures: dict[str, Failure] = {}
-
-    async def resolve(tag: str) -> None:
-        try:
-            root = await source.resolve(references[tag])
-            roots[tag] = root if len(references) <= MANY_TAGS else replace(root, data=None)
-        except OcisyncError as exc:
-            failures[tag] = failure_of(exc)
-
-    if not isinstance(source, Converter):
-        await for_each(references, resolve, workers)
-    return roots, failures
+async def _published(job: Job, ledger: Ledger) -> Mapping[str, Published]:
+    """What is known to be whole as far as this job goes: with the same of its images."""
+    known = await ledger.published(job.target.target, job.target.repository)
+    return {tag: one for tag, one in known.items() if one.scope == job.platforms.scope}
 
 
 async def _listed(target: Target, references: Mapping[str, str], *, whole: bool) -> dict[str, Digest | None]:

@@ -3,50 +3,94 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 
-from ocisync.config.models import SyncRule
+from ocisync.config.models import Config, RegistryTarget, SyncRule, TagRules, TargetReference
+from ocisync.config.selection import pinned_tag
+from ocisync.spec.digest import Digest
 from ocisync.spec.locator import Locator, RegistryLocator, TargetLocator, ViewLocator
+from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice
+from ocisync.spec.reference import ImageName
+from ocisync.spec.renaming import TAG, Renaming
 from ocisync.sync.care import Care
 from ocisync.sync.job import Job
-from ocisync.sync.select import TagSelection
+from ocisync.sync.select import TagSelection, TagSet
 
 
-def sync_jobs(rule: SyncRule) -> list[Job]:
-    """One job per target of the rule."""
-    return [
-        Job(
-            rule.name,
-            _source(rule),
-            TargetLocator(place.target, place.repository),
-            _selection(rule),
-            rule.recheck,
-            Care(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
-        )
-        for place in rule.places
-    ]
+def sync_jobs(rule: SyncRule, config: Config) -> list[Job]:
+    """One job per target of the rule; none for a whole registry, whose repositories are not known yet."""
+    return [] if rule.type == "registry" else repository_jobs(rule, config, rule.source)
 
 
-def _source(rule: SyncRule) -> Locator:
-    source = RegistryLocator(rule.source)
-    if rule.format is None:
+def repository_jobs(rule: SyncRule, config: Config, source: ImageName) -> list[Job]:
+    """One job per target for one repository of the source.
+
+    Raises:
+        InvalidName: at a target it would get a name that no repository can have.
+    """
+    return [_job(rule, config, source, place) for place in rule.places_of(source.repository)]
+
+
+def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReference) -> Job:
+    choice = PlatformChoice(rule.platforms, rule.attestations)
+    is_registry = isinstance(config.targets.get(place.target), RegistryTarget)
+    rewrites = rule.format is not None or (is_registry and rule.rewrite_index is True)
+    return Job(
+        rule.name,
+        _source(rule, source, choice if rewrites else EVERYTHING),
+        TargetLocator(place.target, place.repository),
+        _selection(rule, source, place),
+        rule.recheck,
+        platforms=choice,
+        largest=rule.max_size or 0,
+        care=Care(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
+    )
+
+
+def _source(rule: SyncRule, image: ImageName, images: PlatformChoice) -> Locator:
+    source = RegistryLocator(image)
+    if rule.format is None and images.is_everything:
         return source
-    return ViewLocator(source, format=rule.format, drop_signatures=rule.drop_signatures)
+    return ViewLocator(source, format=rule.format, drop_signatures=rule.drop_signatures, images=images)
 
 
-def _selection(rule: SyncRule) -> TagSelection:
+def _selection(rule: SyncRule, image: ImageName, place: TargetReference) -> TagSelection:
     """A rule whose source or expressions name tags literally needs no listing."""
-    if rule.source.tag:
-        return TagSelection(literal={rule.source.tag: rule.source.tag})
-    allow, deny = rule.tags.allow, rule.tags.deny
-    if allow and not deny and all(_is_literal(pattern) for pattern in allow):
-        return TagSelection(literal={_unescaped(pattern): _unescaped(pattern) for pattern in allow})
-    return TagSelection(None, allow, deny)
+    rename = Renaming(rule.rename.tags, place.tag or TAG)
+    if image.digest:
+        return TagSelection(literal={rename.of(image.tag or pinned_tag(image.digest)): image.digest})
+    if image.tag:
+        return _literal({image.tag}, rename, rule.digests)
+    given = [rule.tags] if "tags" in rule.model_fields_set or not (rule.tag_sets or rule.digests) else []
+    sets = (*given, *rule.tag_sets)
+    named = [_named_by(tags) for tags in sets]
+    if all(names is not None for names in named):
+        return _literal({name for names in named for name in names or ()}, rename, rule.digests)
+    return TagSelection(None, tuple(_tag_set(tags) for tags in sets), rule.digests, rename)
+
+
+def _literal(tags: set[str], rename: Renaming, pinned: Mapping[str, Digest]) -> TagSelection:
+    return TagSelection(literal={rename.of(tag): tag for tag in sorted(tags)}, pinned=pinned)
+
+
+def _tag_set(tags: TagRules) -> TagSet:
+    return TagSet(tags.allow, tags.deny, tags.semver, tags.latest or 0, tags.latest_by, tags.newer_than or 0.0)
+
+
+def _named_by(tags: TagRules) -> list[str] | None:
+    """The tags that a set names one by one; None when it needs the list of tags."""
+    conditions = tags.deny or tags.semver or tags.latest or tags.newer_than
+    return None if conditions else literal_names(tags.allow)
+
+
+def literal_names(patterns: Sequence[str]) -> list[str] | None:
+    """What expressions name one by one; None when there are none, or one can match more than one text."""
+    return [_unescaped(one) for one in patterns] if patterns and all(map(_is_literal, patterns)) else None
 
 
 def _is_literal(pattern: str) -> bool:
-    """Whether an expression can match one text only."""
     plain = _unescaped(pattern)
-    return re.fullmatch(r"[A-Za-z0-9_-]+", plain.replace(".", "")) is not None and pattern == plain.replace(".", r"\.")
+    return re.fullmatch(r"[A-Za-z0-9/_-]+", plain.replace(".", "")) is not None and pattern == plain.replace(".", r"\.")
 
 
 def _unescaped(pattern: str) -> str:

@@ -12,11 +12,12 @@ from ocisync.daemon.generation import RuleSet
 from ocisync.daemon.input_records import InputRecord, InputState
 from ocisync.daemon.passes import PassReport, run_pass
 from ocisync.daemon.rules import RuleStatus
+from ocisync.daemon.schedule import Expansion, Schedule
 from ocisync.daemon.state import State, open_state
 from ocisync.errors import OcisyncError
 from ocisync.sync.job import Job
 from ocisync.sync.plan import PlannedTag
-from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.reports import Failure, JobReport, failure_of
 from ocisync.sync.run import plan_job
 from ocisync.sync.stores import Progress, Tools
 from ocisync.wiring.rules import rule_set
@@ -53,11 +54,11 @@ async def run_once_with(
 
 
 def _forced(rules: RuleSet) -> RuleSet:
-    schedules = [
-        replace(one, jobs=tuple(replace(job, care=replace(job.care, is_forced=True)) for job in one.jobs))
-        for one in rules.schedules
-    ]
-    return replace(rules, schedules=tuple(schedules))
+    async def expand(schedule: Schedule) -> Expansion:
+        found = await rules.expand(schedule)
+        return replace(found, jobs=tuple(replace(one, care=replace(one.care, is_forced=True)) for one in found.jobs))
+
+    return replace(rules, expand=expand)
 
 
 async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
@@ -69,7 +70,10 @@ async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
     ):
         rules = rule_set(session, only)
         for schedule in rules.schedules:
-            for job in schedule.jobs:
+            found = await rules.expand(schedule)
+            for report in found.reports:
+                _plan_report(report, plan)
+            for job in found.jobs:
                 await _plan_job(job, session.tools, plan)
         await _plan_drops(rules, state, plan)
     return plan
@@ -110,6 +114,12 @@ def _drop_status(records: Collection[InputRecord]) -> RuleStatus:
         failures=len(failed),
         next_due=min((record.due for record in failed if record.state is InputState.WAITING), default=None),
     )
+
+
+def _plan_report(report: JobReport, plan: PlannedPass) -> None:
+    plan.warnings.extend(report.warnings)
+    if report.failure is not None:
+        plan.failures[f"{report.rule}: {report.source}"] = report.failure
 
 
 async def _plan_job(job: Job, tools: Tools, plan: PlannedPass) -> None:

@@ -10,13 +10,16 @@ from pathlib import Path
 from ocisync.config.models import Config, Keep, RegistryTarget
 from ocisync.content.auditing import AuditedRegistry
 from ocisync.content.protocols import Source
+from ocisync.daemon.schedule import Schedule
 from ocisync.errors import ConfigError, InvalidName
 from ocisync.spec.locator import S3Locator, StaticLocator, parse_locator
 from ocisync.spec.reference import parse_name, parse_tag, split_tag
 from ocisync.stores.static.options import DAY
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.sync.audit_retention import KeepPolicy
+from ocisync.sync.job import Job
 from ocisync.wiring.jobs import sync_jobs
+from ocisync.wiring.registries import expanded
 from ocisync.wiring.session import Session, optional_session
 
 _ANY = "any"  # a repository's name, where a locator needs one and a registry is meant
@@ -49,11 +52,19 @@ class Place:
     @asynccontextmanager
     async def origins(self, repository: str) -> AsyncIterator[Sequence[Source]]:
         """The sources of the rules that fill a repository."""
-        config = self.session.config
-        jobs = [job for rule in config.sync for job in sync_jobs(rule)]
+        jobs = await _all_jobs(self.session)
         filling = [job for job in jobs if (job.target.target, job.target.repository) == (self.label, repository)]
         async with AsyncExitStack() as stack:
             yield [await stack.enter_async_context(self.session.stores.source(job.source)) for job in filling]
+
+
+async def _all_jobs(session: Session) -> list[Job]:
+    """The jobs of all sync rules, found as when they run."""
+    jobs: list[Job] = []
+    for rule in session.config.sync:
+        schedule = Schedule(rule.name, tuple(sync_jobs(rule, session.config)), rule.interval)
+        jobs.extend((await expanded(schedule, session)).jobs)
+    return jobs
 
 
 @asynccontextmanager

@@ -17,6 +17,7 @@ from ocisync.sync.run import run_job
 from ocisync.sync.stores import Progress
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.options import drop_rule
+from ocisync.wiring.registries import expanded
 from ocisync.wiring.session import Session, open_session
 from ocisync.wiring.upkeep import run_upkeep, upkeep_schedules
 
@@ -39,7 +40,7 @@ def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
     wanted = {rule.name for rule in config.rules if (rule.name in only if only else rule.enabled)}
     return RuleSet(
         schedules=tuple(
-            Schedule(rule.name, tuple(sync_jobs(rule)), rule.interval, rule.jitter, cron=rule.cron)
+            Schedule(rule.name, tuple(sync_jobs(rule, config)), rule.interval, rule.jitter, cron=rule.cron)
             for rule in config.sync
             if rule.name in wanted
         ),
@@ -49,6 +50,7 @@ def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
         names=session.stores.archives.names,
         workers=config.daemon.concurrent_rules,
         hold=session.stores.archives.holding,
+        expand=partial(expanded, session=session),
     )
 
 

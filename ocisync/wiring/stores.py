@@ -15,7 +15,6 @@ from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
 from ocisync.content.protocols import ObjectStore, Source, Target
 from ocisync.errors import ConfigError
-from ocisync.images.convert import Remembered
 from ocisync.spec.locator import (
     ArchiveLocator,
     DockerArchiveLocator,
@@ -37,7 +36,7 @@ from ocisync.stores.static.s3_options import S3Options
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.wiring.archives import ArchivePlace, Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
-from ocisync.wiring.views import seen
+from ocisync.wiring.views import Memory, seen
 
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
@@ -70,7 +69,7 @@ class OpenStores:
     _stack: AsyncExitStack
     _targets: dict[str, OpenTarget] = field(default_factory=dict)
     _shared: dict[object, object] = field(default_factory=dict)
-    _converted: Remembered = field(default_factory=dict)
+    _rewritten: Memory = field(default_factory=Memory)
     _opening: anyio.Lock = field(default_factory=anyio.Lock)
 
     def __post_init__(self) -> None:
@@ -105,7 +104,15 @@ class OpenStores:
                 yield source
             return
         async with self.source(view.of) as source:
-            yield seen(source, view, self._converted)
+            yield seen(source, view, self._rewritten)
+
+    async def repositories(self, host: str) -> list[str]:
+        """Every repository that a registry's catalog names.
+
+        Raises:
+            RegistryError: it does not show its catalog.
+        """
+        return await (await self._registries()).catalog(host)
 
     def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
         """A repository of a target."""

@@ -1,17 +1,31 @@
-"""Sources seen in another format, or for one platform."""
+"""Sources seen in another format, for one platform, or with smaller indexes."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass, field
 
 from ocisync.content.protocols import Converter, Source
 from ocisync.images.choose import chosen
 from ocisync.images.convert import ConvertedSource, Remembered
+from ocisync.images.narrow import Narrowed, NarrowedSource
 from ocisync.spec.locator import ViewLocator
 
 
-def seen(source: Source, view: ViewLocator, remembered: Remembered | None = None) -> Source:
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """What manifests became that were rewritten, so that they are not read in every pass."""
+
+    converted: Remembered = field(default_factory=dict)
+    narrowed: Narrowed = field(default_factory=dict)
+
+
+def seen(source: Source, view: ViewLocator, memory: Memory | None = None) -> Source:
     """The source as the view shows it; what must be converted anyway is converted to the view's format already."""
+    memory = memory or Memory()
     if view.platform is not None:
         source = chosen(source, view.platform)
+    if not view.images.is_everything and not isinstance(source, Converter):
+        source = NarrowedSource(source, view.images, memory.narrowed)
     if view.format is None or isinstance(source, Converter):
         return source
-    return ConvertedSource(source, view.format, view.drop_signatures, {} if remembered is None else remembered)
+    return ConvertedSource(source, view.format, view.drop_signatures, memory.converted)

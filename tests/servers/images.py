@@ -21,6 +21,7 @@ DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
+CREATED = "2024-01-01T00:00:00Z"
 
 Json: TypeAlias = dict[str, object]
 
@@ -86,10 +87,12 @@ def make_image(
     docker: bool = False,
     compressed: bool = True,
     shared: Sequence[bytes] = (),
+    created: str = CREATED,
 ) -> Image:
     """An image whose layers hold `size` bytes of noise each, after the uncompressed layers in `shared`."""
     own = tuple(tar({f"{seed}/{n}": noise(size, f"{seed}/{n}")}) for n in range(layers))
-    return image_of((*shared, *own), platform=platform, docker=docker, compressed=compressed, comment=seed)
+    layered = (*shared, *own)
+    return image_of(layered, platform=platform, docker=docker, compressed=compressed, comment=seed, created=created)
 
 
 def image_of(
@@ -99,9 +102,10 @@ def image_of(
     docker: bool = False,
     compressed: bool = True,
     comment: str = "",
+    created: str = CREATED,
 ) -> Image:
     """An image of these uncompressed layers."""
-    config = _encode(_config(layers, platform, comment))
+    config = _encode(_config(layers, platform, comment, created))
     stored = [gzip.compress(layer, mtime=0) if compressed else layer for layer in layers]
     manifest_type, config_type, layer_type = (
         (DOCKER_MANIFEST, DOCKER_CONFIG, DOCKER_LAYER) if docker else (OCI_MANIFEST, OCI_CONFIG, OCI_LAYER)
@@ -232,11 +236,11 @@ def write_archive(path: Path, files: Mapping[str, bytes], *, compress: bool = Fa
     return partial.rename(path)
 
 
-def _config(layers: Sequence[bytes], platform: tuple[str, str, str], comment: str) -> Json:
+def _config(layers: Sequence[bytes], platform: tuple[str, str, str], comment: str, created: str) -> Json:
     rootfs = {"type": "layers", "diff_ids": [digest_of(layer) for layer in layers]}
     history = [{"created": "2024-01-01T00:00:00Z", "created_by": f"{comment} {n}"} for n in range(len(layers))]
     facts: Json = {
-        "created": "2024-01-01T00:00:00Z",
+        "created": created,
         "config": {"Cmd": ["/hello"]},
         "rootfs": rootfs,
         "history": history,

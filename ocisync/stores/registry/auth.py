@@ -24,13 +24,15 @@ PULL, PUSH = "pull", "pull,push"
 class Grant:
     """What a request needs to be allowed."""
 
-    repository: str
+    repository: str  # "" for the list of all repositories
     actions: str = PULL
     also_from: str = ""  # another repository that is read in the same request
 
     @property
     def scopes(self) -> tuple[str, ...]:
         """As a token server is asked for it."""
+        if not self.repository:
+            return ("registry:catalog:*",)
         own = f"repository:{self.repository}:{self.actions}"
         return (own, f"repository:{self.also_from}:{PULL}") if self.also_from else (own,)
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import ClientSession
 
 from ocisync.spec.reference import parse_host
+from ocisync.stores.registry.listing import list_repositories
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository
 from ocisync.stores.registry.session import open_session
@@ -33,12 +34,19 @@ class RegistryClient:
         Raises:
             InvalidName: the host or the name breaks its grammar.
         """
+        return RegistryRepository(self._transport(host), name)
+
+    async def catalog(self, host: str) -> list[str]:
+        """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""
+        return await list_repositories(self._transport(host))
+
+    def _transport(self, host: str) -> Transport:
         host = parse_host(host)
         transport = self._hosts.get(host)
         if transport is None:
             transport = Transport(host, self._options.get(host, self._defaults), self._session)
             self._hosts[host] = transport
-        return RegistryRepository(transport, name)
+        return transport
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Listing tags page by page, from registries that follow the specification more or less.
+"""Listing tags and repositories page by page, from registries that follow the specification more or less.
 
 Spec: distribution v1.1, "Listing Tags"; Link as of RFC 5988.
 """
@@ -6,29 +6,43 @@ Spec: distribution v1.1, "Listing Tags"; Link as of RFC 5988.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from json import loads
 
 import structlog
 from anyio import to_thread
 from yarl import URL
 
-from ocisync.errors import LimitExceeded, NotFound, RedirectRefused, RegistryError
-from ocisync.spec.reference import is_tag
+from ocisync.errors import LimitExceeded, NotFound, RateLimited, RedirectRefused, RegistryError
+from ocisync.spec.reference import is_name, is_tag
 from ocisync.stores.registry.auth import Grant
 from ocisync.stores.registry.decisions import resolve_location
 from ocisync.stores.registry.hosts import same_origin, shown
 from ocisync.stores.registry.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
-PAGE = 1000  # tags asked for at a time
+PAGE = 1000  # names asked for at a time
 MAX_PAGES = 10_000
-MAX_TAGS = 5_000_000
-_MAX_EMPTY = 100  # pages without any tag in a row
+_MAX_EMPTY = 100  # pages without any name in a row
 _MAX_BODY = 64 * 1024 * 1024  # bytes of one page: registries that ignore `n` send everything
 _THREAD_WORTHY = 256 * 1024  # bytes
 _LINK = re.compile(r"<([^<>]*)>\s*((?:;[^,]*)?)")
 _NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One kind of list."""
+
+    what: str  # for messages
+    member: str  # of the JSON document
+    fits: Callable[[str], bool]  # what breaks the grammar is left out
+    most: int  # entries of the longest that there is
+
+
+TAGS = Listing("tags", "tags", is_tag, 5_000_000)
+REPOSITORIES = Listing("repositories", "repositories", is_name, 1_000_000)
 
 
 async def list_tags(transport: Transport, repository: str) -> list[str]:
@@ -39,29 +53,55 @@ async def list_tags(transport: Transport, repository: str) -> list[str]:
         RegistryError: a page is not a list of tags, or leads to another host: what was listed may not be all.
         LimitExceeded: more pages or tags than any repository has.
     """
-    first = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=PAGE)
+    url = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=PAGE)
+    return await _all_of(TAGS, transport, Grant(repository), url)
+
+
+async def list_repositories(transport: Transport) -> list[str]:
+    """Every repository that the registry's catalog names, each once, in lexical order.
+
+    Raises:
+        RegistryError: it shows no catalog (many hosted registries do not), or what was listed may not be all.
+        LimitExceeded: more pages or names than any registry has.
+    Spec: distribution's API, "Listing Repositories"; no part of distribution-spec.
+    """
+    url = transport.origin.with_path("/v2/_catalog").with_query(n=PAGE)
+    try:
+        return await _all_of(REPOSITORIES, transport, Grant(""), url)
+    except (RateLimited, LimitExceeded):
+        raise
+    except (NotFound, RegistryError) as exc:
+        raise RegistryError(
+            f"{transport.host} does not show its catalog: {exc.message}. Name the repositories one by one in "
+            "`repositories: {allow: [...]}`, without expressions, or in rules of their own",
+            code=exc.code,
+            handling=exc.handling,
+        ) from exc
+
+
+async def _all_of(listing: Listing, transport: Transport, grant: Grant, first: URL) -> list[str]:
     url: URL | None = first
-    tags: set[str] = set()
+    names: set[str] = set()
     visited: set[URL] = set()
     empty = 0
     while url is not None and url not in visited:
         visited.add(url)
-        found, link = await _page(transport, repository, url)
-        grown = not tags.issuperset(found)
-        tags.update(found)
+        found, link = await _page(listing, transport, grant, url)
+        grown = not names.issuperset(found)
+        names.update(found)
         empty = 0 if found else empty + 1
-        if len(visited) >= MAX_PAGES or len(tags) > MAX_TAGS or empty > _MAX_EMPTY:
-            counts = f"{len(visited)} pages, {len(tags)} tags"
-            raise LimitExceeded(f"{shown(first)}: the list of tags does not end ({counts})")
+        if len(visited) >= MAX_PAGES or len(names) > listing.most or empty > _MAX_EMPTY:
+            counts = f"{len(visited)} pages, {len(names)} {listing.what}"
+            raise LimitExceeded(f"{shown(first)}: the list of {listing.what} does not end ({counts})")
         url = next_page(url, found, link) if grown or not found else None
-    return sorted(tags)
+    return sorted(names)
 
 
 async def has_tags(transport: Transport, repository: str) -> bool:
     """Whether there is any tag, by one request."""
     url = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=1)
     try:
-        found, _ = await _page(transport, repository, url)
+        found, _ = await _page(TAGS, transport, Grant(repository), url)
     except NotFound:
         return False
     return bool(found)
@@ -105,8 +145,8 @@ def next_link(value: str | None) -> str | None:
     return None
 
 
-def parse_page(raw: bytes) -> list[str]:
-    """The tags of one page, as the registry spells and orders them; `tags: null` is none.
+def parse_page(raw: bytes, listing: Listing = TAGS) -> list[str]:
+    """The names of one page, as the registry spells and orders them; `tags: null` is none.
 
     Raises:
         ValueError: not such a document.
@@ -114,20 +154,21 @@ def parse_page(raw: bytes) -> list[str]:
     document = loads(raw)
     if not isinstance(document, Mapping):
         raise ValueError("not an object")  # noqa: TRY004  # it is a value's content, not a caller's type
-    tags = document.get("tags")
-    if tags is None:
+    names = document.get(listing.member)
+    if names is None:
         return []
-    if not isinstance(tags, list):
-        raise ValueError("tags is not a list")  # noqa: TRY004
-    return [tag for tag in tags if isinstance(tag, str) and is_tag(tag)]
+    if not isinstance(names, list):
+        raise ValueError(f"{listing.member} is not a list")  # noqa: TRY004
+    return [name for name in names if isinstance(name, str) and listing.fits(name)]
 
 
-async def _page(transport: Transport, repository: str, url: URL) -> tuple[list[str], str | None]:
-    async with transport.send(Request("GET", url, Grant(repository))) as answer:
-        raw = await answer.read(_MAX_BODY, "the list of tags")
+async def _page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> tuple[list[str], str | None]:
+    async with transport.send(Request("GET", url, grant)) as answer:
+        raw = await answer.read(_MAX_BODY, f"the list of {listing.what}")
         links = answer.headers.getall("Link", [])
     try:
-        tags = parse_page(raw) if len(raw) < _THREAD_WORTHY else await to_thread.run_sync(parse_page, raw)
+        is_small = len(raw) < _THREAD_WORTHY
+        names = parse_page(raw, listing) if is_small else await to_thread.run_sync(parse_page, raw, listing)
     except (ValueError, RecursionError) as exc:
-        raise RegistryError(f"{shown(url)}: the answer is not a list of tags: {exc}") from exc
-    return tags, ", ".join(links) if links else None
+        raise RegistryError(f"{shown(url)}: the answer is not a list of {listing.what}: {exc}") from exc
+    return names, ", ".join(links) if links else None

@@ -28,6 +28,7 @@ _FOLDERS = {
     Kind.BLOB: layout.BLOBS,
     Kind.REFERRERS: layout.REFERRERS,
     Kind.TAGS_LIST: layout.TAGS,
+    Kind.OMITTED: layout.OMITTED,
 }
 _LARGEST_LIST = 64 * 1024 * 1024  # bytes
 

@@ -29,6 +29,7 @@ JSON = "application/json"
 IMMUTABLE = "public, max-age=31536000, immutable"
 NO_CACHE = "no-cache"
 
+OMITTED = "omitted"  # which images of an index were left out on purpose; no client asks for it
 MANIFESTS, BLOBS, TAGS, REFERRERS = KINDS = ("manifests", "blobs", "tags", "referrers")
 _FIRST_REFUSED = frozenset({"_catalog", "index.html"})
 
@@ -89,6 +90,11 @@ def tags_key(name: str) -> str:
 def referrers_key(name: str, digest: Digest) -> str:
     """The key of the list of what refers to a manifest."""
     return f"{repository_prefix(name)}{REFERRERS}/{digest}"
+
+
+def omitted_key(name: str, index: Digest) -> str:
+    """The key of the list of images that an index names and the repository lacks on purpose."""
+    return f"{repository_prefix(name)}{OMITTED}/{index}"
 
 
 def parse_key(key: str) -> Key | None:

@@ -18,6 +18,7 @@ from ocisync.spec.reference import is_tag, parse_tag
 from ocisync.stores.static import layout
 from ocisync.stores.static.catalog import catalog_name
 from ocisync.stores.static.listing import closed_after
+from ocisync.stores.static.omissions import write_omissions
 from ocisync.stores.static.publication import Publication, Root
 from ocisync.stores.static.referrers import ReferrersPass, told
 from ocisync.stores.static.shelf import Shelf
@@ -25,7 +26,7 @@ from ocisync.stores.static.tags_list import converge, list_tags
 
 
 class StaticRepository:
-    """One repository: a Source that knows referrers, Target, Mounter, Inventory, Untagger, Refresher and Reconciler."""
+    """One repository: a Source that knows referrers, and all that a Target may be (`content.protocols`)."""
 
     def __init__(self, shelf: Shelf, name: str) -> None:
         self._shelf = shelf
@@ -112,6 +113,10 @@ class StaticRepository:
         key = layout.manifest_key(self.name, digest)
         found = await self._store.head(key)
         return found is not None and await self._shelf.touch(key, ObjectHeaders(found.content_type, layout.IMMUTABLE))
+
+    async def omit(self, index: Digest, omitted: Sequence[Digest]) -> None:
+        """Keep beside an index which of its images were left out."""
+        await write_omissions(self._shelf, self.name, index, omitted)
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
         """Write the manifests under their digests, then under their tags, then the list of tags."""

@@ -202,12 +202,16 @@ LINES = [
     ("sync: [{source: a, target: local, tags: {allow: 3}}]", "sync[0].tags.allow: expected a list, found a number"),
     ("sync: [{source: a, target: []}]", "sync[0].target: the list is empty. Name at least one target"),
     ("sync: [{source: a, target: [local, local]}]", "sync[0].target: 'local' stands twice. Remove one"),
-    ("sync: [{source: a, target: 'local/b:1'}]", "a target takes no tag or digest. Write target or target/repository"),
+    ("sync: [{source: a, target: 'local/b:1'}]", "all tags would become one. Write {tag} where a tag's name goes"),
+    ("drop: [{path: d, target: 'local/b:1'}]", "a target takes no tag or digest. Write target/repository"),
     ("sync: [{source: a, target: local, interval: 0s}]", "sync[0].interval: 0s is out of range. Write at least 100ms"),
     ("sync: [{source: a, target: local, enabled: yes}]", "sync[0].enabled: expected true or false, found text"),
     ("sync: [{name: a b, source: a, target: local}]", "sync[0].name: 'a b' cannot be a name. Use letters, digits"),
     ("sync: [{name: x, source: a, target: local}, {name: x, source: b, target: local}]", 'sync[0] is named "x" too'),
-    ("sync: [{source: 'a@sha256:" + 64 * "0" + "', target: local}]", "a digest never moves. Remove @… here"),
+    (
+        "sync: [{source: 'a@sha256:" + 64 * "0" + "', target: local}]",
+        "a digest never moves. For one image write",
+    ),
     (
         "drop: [{path: d, target: local, layout: '{name}/{tag}'}]",
         "drop[0].layout: it needs {name}, {tag}, {os} and {arch}",

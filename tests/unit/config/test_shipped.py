@@ -17,9 +17,11 @@ from ocisync.config.models import (
     Config,
     Daemon,
     DropRule,
+    NameRules,
     Registry,
     RegistryDefaults,
     RegistryTarget,
+    Rename,
     S3Target,
     StaticTarget,
     SyncRule,
@@ -33,8 +35,8 @@ ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 ENVIRONMENT = {"HUB_TOKEN": "a", "S3_ACCESS_KEY_ID": "b", "S3_SECRET_ACCESS_KEY": "c"}
 MODELS: tuple[type[BaseModel], ...] = (
-    ArchiveLimits, Config, Daemon, DropRule, Registry, RegistryDefaults, RegistryTarget, S3Target, StaticTarget,
-    SyncRule, TagRules, Webhook,
+    ArchiveLimits, Config, Daemon, DropRule, NameRules, Registry, RegistryDefaults, RegistryTarget, Rename, S3Target,
+    StaticTarget, SyncRule, TagRules, Webhook,
 )  # fmt: skip
 
 
@@ -111,7 +113,7 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
         for key in model.model_fields:
             default = defaults.get((model.__name__, key))
             about = [row for row in rows if row.startswith(f"| `{key}` |")]
-            if model is TagRules:
+            if model in (TagRules, NameRules, Rename):
                 assert any(f"`{key}`" in row for row in rows)
                 continue
             assert about, f"{model.__name__}.{key} is not in docs/configuration.md"

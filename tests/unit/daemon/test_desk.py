@@ -19,7 +19,7 @@ from ocisync.spec.locator import ViewLocator
 from ocisync.sync.care import Care
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
-from ocisync.sync.select import TagSelection
+from ocisync.sync.select import TagSelection, TagSet
 from tests.unit.daemon.clocks import TestClock, until
 from tests.unit.daemon.jobs import Gate, job
 
@@ -124,14 +124,14 @@ async def test_what_comes_during_a_look_is_one_more_look() -> None:
 
 
 async def test_a_tag_that_no_rule_selects_is_not_looked_at() -> None:
-    daemon = Daemon(job(tags=TagSelection(allow=("3.*",), deny=("3.*-rc",))))
+    daemon = Daemon(job(tags=TagSelection(sets=(TagSet(("3.*",), ("3.*-rc",)),))))
     assert daemon.desk.accept([push("2.0"), push("3-rc")]) == []
     assert daemon.desk.accept([push("3.1")]) == ["rule"]
     assert daemon.desk.accept([push("3.1", registry="else.example")]) == []
 
 
 async def test_a_push_without_a_tag_has_everything_looked_at() -> None:
-    selection = TagSelection(allow=("3.*",))
+    selection = TagSelection(sets=(TagSet(("3.*",)),))
     daemon = Daemon(job(tags=selection))
     async with daemon.running():
         assert daemon.desk.accept([push("")]) == ["rule"]

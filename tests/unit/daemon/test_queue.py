@@ -14,7 +14,7 @@ from ocisync.daemon.queue import STOPPED, JobQueue, Runner
 from ocisync.errors import NetworkError, NotFound
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
-from ocisync.sync.select import TagSelection
+from ocisync.sync.select import TagSelection, TagSet
 from tests.unit.daemon.jobs import Gate, job
 
 
@@ -81,7 +81,12 @@ async def test_a_running_job_gets_at_most_one_follow_up() -> None:
 
 async def test_jobs_that_do_different_things_are_not_coalesced() -> None:
     queue = JobQueue()
-    selections = (TagSelection(), TagSelection(allow=("a",)), TagSelection({"a": "a"}), TagSelection({"a": "b"}))
+    selections = (
+        TagSelection(),
+        TagSelection(sets=(TagSet(("a",)),)),
+        TagSelection({"a": "a"}),
+        TagSelection({"a": "b"}),
+    )
     for selection in selections:
         queue.submit(job(tags=selection))
     queue.submit(job("another rule"))

@@ -7,19 +7,23 @@ from dataclasses import replace
 import pytest
 
 from ocisync.content.memory import MemoryRepository
+from ocisync.spec.digest import sha256
+from ocisync.spec.renaming import Renaming, Substitution
 from ocisync.sync.care import Care
 from ocisync.sync.job import Job
 from ocisync.sync.plan import Action
 from ocisync.sync.prune import find_gone
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import plan_job, run_job
-from ocisync.sync.select import TagSelection
+from ocisync.sync.select import TagSelection, TagSet
 from tests.unit.sync.graphs import image, tag
 from tests.unit.sync.recording import Recording, job, tools_for
 
 ALL = TagSelection()
-NUMBERS = TagSelection(allow=("[0-9]+",))
+NUMBERS = TagSelection(sets=(TagSet(("[0-9]+",)),))
 PRUNE = Care(prune=True)
+FORCED = Care(prune=True, is_forced=True)
+RENAMED = TagSelection(rename=Renaming((Substitution("v(.*)", r"\1"),)))
 TEN = [str(number) for number in range(10)]
 
 
@@ -37,9 +41,14 @@ TEN = [str(number) for number in range(10)]
         (ALL, replace(PRUNE, is_forced=True), [], TEN, tuple(TEN), False),
         (ALL, PRUNE, [], [], (), False),
         (NUMBERS, PRUNE, TEN, [*TEN, "latest"], (), False),  # outside the rule's selection
-        (TagSelection(deny=("0",)), PRUNE, TEN[1:], TEN, (), False),
+        (TagSelection(sets=(TagSet(deny=("0",)),)), PRUNE, TEN[1:], TEN, (), False),
         (TagSelection({"9": "9", "0": "0"}), replace(PRUNE, prune_limit=0.5), TEN[1:], TEN, ("0",), False),
         (TagSelection({"mine": "0"}), replace(PRUNE, prune_limit=1), TEN[1:], [*TEN, "mine"], ("mine",), False),
+        (RENAMED, PRUNE, ["v1", "2"], ["1", "2", "3", "4-x"], ("3", "4-x"), True),
+        (RENAMED, FORCED, ["v1", "2"], ["1", "2", "3", "4-x"], ("3", "4-x"), False),
+        (TagSelection(rename=Renaming(template="{tag}-x")), FORCED, ["1"], ["1-x", "2-x", "3"], ("2-x",), False),
+        (TagSelection(pinned={"0": sha256(b"")}), PRUNE, TEN[1:], TEN, (), False),
+        (TagSelection({"0": sha256(b"")}), PRUNE, TEN[1:], TEN, (), False),  # an image by its digest moves never
         (ALL, replace(PRUNE, backup="bkup-{tag}"), TEN, [*TEN, "bkup-0"], (), False),
         (ALL, PRUNE, TEN, [*TEN, f"sha256-{'a' * 64}.sig", f"sha256-{'b' * 64}"], (), False),
     ],
@@ -63,7 +72,7 @@ def mirrored(*tags: str) -> tuple[Recording, Recording]:
 
 
 def pruning(care: Care = PRUNE) -> Job:
-    return replace(job(tags=TagSelection(deny=("other",))), care=care)
+    return replace(job(tags=TagSelection(sets=(TagSet(deny=("other",)),))), care=care)
 
 
 @pytest.mark.anyio

@@ -15,7 +15,7 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import plan_job, run_job
-from ocisync.sync.select import TagSelection
+from ocisync.sync.select import TagSelection, TagSet
 from ocisync.sync.stores import Limits
 from tests.unit.sync.graphs import image, index, tag
 from tests.unit.sync.recording import Recording, job, tools_for
@@ -143,7 +143,7 @@ async def test_the_blob_limit_holds_over_many_images() -> None:
 
 async def test_a_selection_that_fits_nothing_is_a_warning() -> None:
     source, target = source_with("1"), Recording()
-    report = await run_job(job(tags=TagSelection(allow=("9.*",))), tools_for(source, app=target))
+    report = await run_job(job(tags=TagSelection(sets=(TagSet(("9.*",)),))), tools_for(source, app=target))
     assert report.ok
     assert len(report.warnings) == 1
 

@@ -1,0 +1,151 @@
+"""What a sync rule selects, and what it is called at the target: the sections in it, and their field types."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+
+from ocisync.config.context import describe
+from ocisync.config.grammar import parse_pattern, parse_source, parse_source_registry
+from ocisync.config.kinds import (
+    Duration,
+    Items,
+    Pattern,
+    Section,
+    TargetReference,
+    checked,
+    parse_references,
+    text_kind,
+)
+from ocisync.spec.digest import Digest, parse_digest
+from ocisync.spec.reference import ImageName, parse_name, parse_tag
+from ocisync.spec.renaming import NAME, REPOSITORY, TAG, Substitution
+from ocisync.spec.versions import VersionRange, parse_range
+
+PINNED = "digest-"  # begins the tags of images that a rule names by their digests only
+_SHOWN_DIGITS = 16  # of a digest, in such a tag
+_REGISTRY, _IMAGE = "registry", "image"
+
+
+def pinned_tag(digest: Digest) -> str:
+    """The tag of an image that has no other name."""
+    return PINNED + digest.partition(":")[2][:_SHOWN_DIGITS]
+
+
+def _source(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, ImageName):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected an image's name, found {describe(value)}")  # noqa: TRY004
+    kind = info.data.get("type")
+    if kind == _REGISTRY:
+        return checked(parse_source_registry, value)
+    return checked(lambda text: parse_source(text, digests=kind == _IMAGE), value)
+
+
+def _place(name: str, rest: str) -> TargetReference:
+    """A target's name and templates of a repository and a tag."""
+    repository, colon, tag = rest.partition(":")
+    example = repository.replace(REPOSITORY, "x").replace(NAME, "x")
+    unknown = re.search(r"[{}]", example + tag.replace(TAG, "x"))
+    if unknown:
+        raise ValueError(f"{rest[:100]!r}: the placeholders are {REPOSITORY}, {NAME} and, after a colon, {TAG}")
+    if repository:
+        checked(parse_name, example)
+    if colon:
+        checked(parse_tag, tag.replace(TAG, "x"))
+    return TargetReference(name, repository, tag)
+
+
+def _places(value: object, info: ValidationInfo) -> object:
+    return parse_references(value, info, _place)
+
+
+def _substitutions(value: object) -> object:
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, dict):
+        raise ValueError(f'expected a mapping such as {{"old-(.*)": "new-\\\\1"}}, found {describe(value)}')  # noqa: TRY004
+    return tuple(_substitution(pattern, replacement) for pattern, replacement in value.items())
+
+
+def _substitution(pattern: object, replacement: object) -> Substitution:
+    if not isinstance(pattern, str) or not isinstance(replacement, str):
+        raise ValueError("expected an expression and what becomes of its matches, both in quotes")  # noqa: TRY004
+    try:
+        re.compile(parse_pattern(pattern)).sub(replacement, "")
+    except (re.error, IndexError) as exc:
+        raise ValueError(f"{replacement[:100]!r} does not fit the expression {pattern[:100]!r}: {exc}") from exc
+    return Substitution(pattern, replacement)
+
+
+def _digests(value: object) -> object:
+    if isinstance(value, list):
+        digests = [_digest(one) for one in value]
+        return {pinned_tag(digest): digest for digest in digests}
+    if isinstance(value, dict):
+        return {checked(parse_tag, str(tag)): _digest(one) for tag, one in value.items()}
+    raise ValueError(f"expected a list of digests, or a mapping of tags to digests, found {describe(value)}")
+
+
+def _digest(value: object) -> Digest:
+    if not isinstance(value, str):
+        raise ValueError(f"expected a digest such as sha256:…, found {describe(value)}")  # noqa: TRY004
+    return checked(parse_digest, value)
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_PLACES_SCHEMA = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True}]}
+_DIGESTS_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, {"type": "object", "additionalProperties": _TEXT}]}
+_SUBSTITUTIONS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}}
+
+SyncSource = Annotated[ImageName, BeforeValidator(_source), WithJsonSchema(_TEXT)]
+Places = Annotated[tuple[TargetReference, ...], BeforeValidator(_places), WithJsonSchema(_PLACES_SCHEMA)]
+Versions = Annotated[VersionRange, text_kind("a range in quotes", parse_range), WithJsonSchema(_TEXT)]
+Digests = Annotated[dict[str, Digest], BeforeValidator(_digests), WithJsonSchema(_DIGESTS_SCHEMA)]
+Substitutions = Annotated[
+    tuple[Substitution, ...], BeforeValidator(_substitutions), WithJsonSchema(_SUBSTITUTIONS_SCHEMA)
+]
+
+
+class TagRules(Section):
+    """Conditions that a tag must meet all of. Expressions must match a whole tag; Python's syntax."""
+
+    allow: Items[Pattern] = Field((), description="Only tags that one of these expressions matches. Not given: all.")
+    deny: Items[Pattern] = Field((), description="Not those that one of these matches, whatever `allow` says.")
+    semver: Versions | None = Field(
+        None, description="Only tags that are versions in this range, such as `>=3.5 <4`; none with a suffix like -rc1."
+    )
+    latest: int | None = Field(None, ge=1, description="Only so many of the tags that meet the other conditions.")
+    latest_by: Literal["version", "created"] = Field(
+        "version", description="Which are the latest: the highest versions, or the images that were made last."
+    )
+    newer_than: Duration | None = Field(None, description="Only images that were made within this time.")
+
+    @field_validator("newer_than")
+    @classmethod
+    def _check_age(cls, value: float | None) -> float | None:
+        if value == 0:
+            raise ValueError("no image is as young as that. Write a time such as 30d, or remove it")
+        return value
+
+
+class NameRules(Section):
+    """Expressions that must match a repository's whole name."""
+
+    allow: Items[Pattern] = Field(
+        (), description="Only repositories that one of these expressions matches. Not given: all."
+    )
+    deny: Items[Pattern] = Field((), description="Not those that one of these matches, whatever `allow` says.")
+
+
+class Rename(Section):
+    """New names: the prefix is taken off, then the first expression that matches the whole name is used."""
+
+    strip_prefix: str = Field("", description="What is taken off the beginning of repositories' names.")
+    repositories: Substitutions = Field(
+        (), description="Expressions for whole names, and what they become: the first that matches is used."
+    )
+    tags: Substitutions = Field((), description="The same for tags.")

@@ -1,0 +1,151 @@
+"""What a rule may ask of images before it selects them: dates, platforms, sizes.
+
+Content never changes, so each fact is read once and noted in the ledger under the image's digest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.protocols import Source
+from ocisync.content.verify import read_manifest
+from ocisync.errors import LimitExceeded, NotFound, OcisyncError
+from ocisync.spec import media_types
+from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.digest import Digest
+from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
+from ocisync.spec.platform import Platform, platform_from_json
+from ocisync.spec.platform_choice import PlatformChoice
+from ocisync.sync.ledger import Ledger
+from ocisync.sync.reports import Failure, failure_of
+
+_CREATED = "org.opencontainers.image.created"
+_MAX_DEPTH = 8  # nested indexes
+
+Look = Callable[[Source, Descriptor], Awaitable[str]]
+
+
+@dataclass(slots=True)
+class Facts:
+    """Facts of one kind by digest, and why the others could not be had."""
+
+    found: Mapping[Digest, str]
+    failures: dict[Digest, Failure] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFacts:
+    """Looks facts up in the ledger, and only what it lacks at the source."""
+
+    source: Source
+    ledger: Ledger
+    workers: int
+
+    async def created(self, roots: Collection[Descriptor]) -> tuple[dict[Digest, float | None], dict[Digest, Failure]]:
+        """When images were made, in seconds since the epoch, or None for those that do not say; and what failed."""
+        facts = await self._known("created", roots, _created)
+        return {digest: float(text) if text else None for digest, text in facts.found.items()}, facts.failures
+
+    async def platforms(
+        self, roots: Collection[Descriptor]
+    ) -> tuple[dict[Digest, list[Platform | None]], dict[Digest, Failure]]:
+        """The platforms that images are for; None for one that names none."""
+        facts = await self._known("platforms", roots, _platforms)
+        return {digest: _platforms_from(text) for digest, text in facts.found.items()}, facts.failures
+
+    async def largest(
+        self, roots: Collection[Descriptor], choice: PlatformChoice
+    ) -> tuple[dict[Digest, int], dict[Digest, Failure]]:
+        """Bytes to pull of the largest image that is wanted."""
+
+        async def look(source: Source, root: Descriptor) -> str:
+            return str(max([await _size(source, leaf) async for leaf in _leaves(source, root, choice)], default=0))
+
+        facts = await self._known(f"largest {choice.scope}".strip(), roots, look)
+        return {digest: int(text) for digest, text in facts.found.items()}, facts.failures
+
+    async def _known(self, kind: str, roots: Collection[Descriptor], look: Look) -> Facts:
+        by_digest = {root.digest: root for root in roots}
+        known = await self.ledger.notes(kind, list(by_digest))
+        facts, fresh = Facts(known), dict[Digest, str]()
+
+        async def read(root: Descriptor) -> None:
+            try:
+                fresh[root.digest] = await look(self.source, root)
+            except OcisyncError as exc:
+                facts.failures[root.digest] = failure_of(exc)
+
+        await for_each([root for digest, root in by_digest.items() if digest not in known], read, self.workers)
+        if fresh:
+            await self.ledger.note(kind, fresh)
+            facts.found = {**known, **fresh}
+        return facts
+
+
+async def _leaves(
+    source: Source, root: Descriptor, choice: PlatformChoice | None = None, depth: int = 0
+) -> AsyncIterator[Descriptor]:
+    """The images that a root leads to, in the order of its indexes; attestations are none."""
+    if depth > _MAX_DEPTH:
+        raise LimitExceeded(f"{root.digest}: indexes nested more than {_MAX_DEPTH} deep")
+    if not root.is_index:
+        yield root
+        return
+    for entry in (await _manifest(source, root)).children:
+        if entry.is_index:
+            async for leaf in _leaves(source, entry, choice, depth + 1):
+                yield leaf
+        elif entry.is_manifest and not entry.is_attestation and (choice is None or choice.wants(entry.platform)):
+            yield entry
+
+
+async def _created(source: Source, root: Descriptor) -> str:
+    """The date of the first image that is there; empty when it says none."""
+    async for leaf in _leaves(source, root):
+        try:
+            manifest = await _manifest(source, leaf)
+            said = (await _config(source, manifest)).get("created") or (manifest.annotations or {}).get(_CREATED)
+        except NotFound:
+            continue  # the source itself lacks it
+        seconds = _seconds(said)
+        return "" if seconds is None else repr(seconds)
+    return ""
+
+
+def _seconds(said: object) -> float | None:
+    """Seconds since the epoch; None for the epoch itself, which reproducible builds write, and for what is no date."""
+    try:
+        seconds = datetime.fromisoformat(said).timestamp() if isinstance(said, str) else 0.0
+    except (ValueError, OverflowError, OSError):
+        return None
+    return seconds if seconds > 0 else None
+
+
+async def _platforms(source: Source, root: Descriptor) -> str:
+    found: list[Platform | None] = [leaf.platform async for leaf in _leaves(source, root)]
+    if not root.is_index:
+        found = [platform_from_json(await _config(source, await _manifest(source, root)))]
+    return json.dumps([one and [one.os, one.architecture, one.variant, one.os_version] for one in found])
+
+
+def _platforms_from(text: str) -> list[Platform | None]:
+    return [Platform(*one) if one else None for one in json.loads(text)]
+
+
+async def _size(source: Source, leaf: Descriptor) -> int:
+    return sum(child.size for child in (await _manifest(source, leaf)).children)
+
+
+async def _manifest(source: Source, desc: Descriptor) -> Manifest:
+    return parse_manifest(await read_manifest(source, desc), desc.media_type)
+
+
+async def _config(source: Source, manifest: Manifest) -> Mapping[str, object]:
+    """An image's configuration; empty for artifacts, whose configuration is no image's."""
+    if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
+        return {}
+    return parse_json_object(await read_manifest(source, manifest.config))
