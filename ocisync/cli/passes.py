@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from ocisync.cli.progress import progress
-from ocisync.cli.text import printable, size_text, table, time_text
+from ocisync.cli.text import duration_text, printable, size_text, table, time_text
 from ocisync.config.load import load_config
 from ocisync.daemon.drop import InputReport, InputVerdict
+from ocisync.daemon.image_records import ImageRecord
 from ocisync.daemon.passes import PassReport
-from ocisync.daemon.rules import RuleStatus
 from ocisync.sync.plan import Action
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
-from ocisync.wiring.passes import PlannedPass, plan_once, rule_statuses, run_once_with, target_abilities
+from ocisync.wiring.passes import PlannedPass, RuleReport, plan_once, rule_reports, run_once_with, target_abilities
 from ocisync.wiring.session import run_async
 
 
@@ -38,12 +38,39 @@ def show_plan(file: Path, rules: list[str], as_json: bool) -> int:
 
 def show_status(file: Path, as_json: bool) -> int:
     """Each rule's last runs."""
-    statuses = run_async(rule_statuses, load_config(file))
+    reports = run_async(rule_reports, load_config(file))
     if as_json:
-        print(json.dumps({rule: asdict(status) for rule, status in statuses.items()}, indent=2))
+        print(json.dumps({rule: _status_json(report) for rule, report in reports.items()}, indent=2))
         return 0
-    print(_status_table(statuses))
+    print(_status_table(reports))
+    for report in reports.values():
+        for image in report.images:
+            if image.code:
+                print(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
     return 0
+
+
+def _status_json(report: RuleReport) -> dict[str, object]:
+    lag = None if report.lag is None else round(report.lag, 3)
+    return asdict(report.status) | {"lag": lag, "images": [_image_json(image) for image in report.images]}
+
+
+def _image_json(image: ImageRecord) -> dict[str, object]:
+    return {
+        "image": _image(image.target, image.tag),
+        "verdict": image.verdict,
+        "reason": image.reason,
+        "digest": image.digest or None,
+        "bytes": image.bytes,
+        "requests": image.requests,
+        "seconds": image.seconds,
+        "failure": {"code": image.code, "message": image.message} if image.code else None,
+        "since": image.at,
+    }
+
+
+def _image(target: str, tag: str) -> str:
+    return f"{target.removeprefix('target:')}:{tag}"
 
 
 def show_targets(file: Path, as_json: bool) -> int:
@@ -57,17 +84,18 @@ def show_targets(file: Path, as_json: bool) -> int:
     return 1 if any("error" in about for about in found.values()) else 0
 
 
-def _status_table(statuses: Mapping[str, RuleStatus]) -> str:
-    rows = [("RULE", "LAST SUCCESS", "NEXT RUN", "FAILURES", "LAST ERROR")]
+def _status_table(reports: Mapping[str, RuleReport]) -> str:
+    rows = [("RULE", "LAST SUCCESS", "LAG", "NEXT RUN", "FAILURES", "LAST ERROR")]
     rows += [
         (
             rule,
-            time_text(status.last_success),
-            time_text(status.next_due),
-            str(status.failures),
-            printable(status.message),
+            time_text(report.status.last_success),
+            "-" if report.lag is None else duration_text(report.lag),
+            "-" if report.status.next_due is None else time_text(report.status.next_due),
+            str(report.status.failures),
+            printable(report.status.message),
         )
-        for rule, status in statuses.items()
+        for rule, report in reports.items()
     ]
     return table(rows)
 
@@ -119,7 +147,20 @@ def _pass_json(report: PassReport) -> dict[str, object]:
         "jobs": [_job_json(job) for job in report.jobs],
         "inputs": [_input_json(one) for one in report.inputs],
         "failures": {rule: asdict(failure) for rule, failure in report.failures.items()},
+        "failed": [{"what": what, **asdict(failure)} for what, failure in _failed(report)],
     }
+
+
+def _failed(report: PassReport) -> Iterator[tuple[str, Failure]]:
+    """Everything that failed, by its name: images, whole jobs, inputs, rules."""
+    for job in report.jobs:
+        yield from ((_image(job.target, tag.tag), tag.failure) for tag in job.failed if tag.failure)
+        if job.failure:
+            yield f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure
+    for one in report.inputs:
+        if one.failure and not one.jobs:
+            yield f"{one.rule}: {one.key}", one.failure
+    yield from report.failures.items()
 
 
 def _job_json(job: JobReport) -> dict[str, object]:
@@ -129,6 +170,7 @@ def _job_json(job: JobReport) -> dict[str, object]:
         "target": job.target,
         "ok": job.ok,
         "seconds": round(job.seconds, 3),
+        "requests": job.requests,
         "traffic": asdict(job.traffic),
         "tags": [_tag_json(tag) for tag in job.tags],
         "warnings": job.warnings,
@@ -143,6 +185,9 @@ def _tag_json(tag: TagReport) -> dict[str, object]:
         "verdict": tag.verdict.value,
         "reason": tag.reason,
         "digest": tag.digest,
+        "bytes": tag.cost.bytes,
+        "requests": tag.cost.requests,
+        "seconds": round(tag.cost.seconds, 3),
         "failure": failure,
     }
 

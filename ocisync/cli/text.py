@@ -22,6 +22,16 @@ def time_text(moment: float | None) -> str:
     return datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
+def duration_text(seconds: float) -> str:
+    """A span of time in its two largest units, such as 3d 4h; below a second it is "0s"."""
+    rest, parts = int(seconds), []
+    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
+        count, rest = divmod(rest, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return " ".join(parts[:2]) or "0s"
+
+
 def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Columns padded to their widest cell; the first row is the heading."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]

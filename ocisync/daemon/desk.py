@@ -167,7 +167,11 @@ def source_of(locator: Locator) -> ImageName | None:
 def _only(job: Job, wish: _Wish) -> Job:
     """The job for what was pushed, where its selection allows that; otherwise all of it."""
     chosen = None if wish.is_all else narrowed(job.tags, wish.tags)
-    return job if chosen is None else replace(job, tags=chosen, care=replace(job.care, prune=False))
+    return (
+        job
+        if chosen is None or chosen == job.tags
+        else replace(job, tags=chosen, is_partial=True, care=replace(job.care, prune=False))
+    )
 
 
 def _is_stopped(report: JobReport) -> bool:

@@ -34,6 +34,7 @@ class Metrics:
         )
         self.tags = self._counter("tags", "Tags looked at, by what happened to them.", "rule", "verdict")
         self.errors = self._counter("errors", "Failures of jobs and tags, by the error's code.", "rule", "code")
+        self.requests = self._counter("requests", "Requests sent to sources and targets.", "rule")
         self.bytes = self._counter("copied_bytes", "Bytes sent to a target.", "target")
         self.blobs = self._counter("copied_blobs", "Blobs sent to a target.", "target")
         self.manifests = self._counter("copied_manifests", "Manifests sent to a target.", "target")
@@ -64,6 +65,7 @@ class Metrics:
         """Count what one run of a job did."""
         self.jobs.labels(report.rule, "ok" if report.ok else "failed").inc()
         self.job_seconds.labels(report.rule).observe(report.seconds)
+        self.requests.labels(report.rule).inc(report.requests)
         for tag in report.tags:
             self.tags.labels(report.rule, tag.verdict.value).inc()
         for failure in (report.failure, *(tag.failure for tag in report.failed)):

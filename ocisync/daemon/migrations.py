@@ -50,7 +50,17 @@ CREATE TABLE note (
 ) WITHOUT ROWID;
 """
 
-STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES)
+_IMAGES = """
+CREATE TABLE image (
+    rule TEXT NOT NULL, target TEXT NOT NULL, tag TEXT NOT NULL,
+    verdict TEXT NOT NULL, reason TEXT NOT NULL, digest TEXT NOT NULL,
+    bytes INTEGER NOT NULL, requests INTEGER NOT NULL, seconds REAL NOT NULL,
+    code TEXT NOT NULL, message TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (rule, target, tag)
+) WITHOUT ROWID;
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES, _IMAGES)
 
 
 class NewerSchema(Exception):

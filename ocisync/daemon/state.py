@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 
 from ocisync.daemon.database import Database
+from ocisync.daemon.image_records import ImageRecords
 from ocisync.daemon.input_records import InputRecords
 from ocisync.daemon.ledger_records import LedgerRecords
 from ocisync.daemon.rule_records import StoredRuleRecords
@@ -17,11 +18,12 @@ from ocisync.daemon.rule_records import StoredRuleRecords
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """What is remembered: of targets (a sync.ledger.Ledger), of rules, and of drop folders' inputs."""
+    """What is remembered: of targets (a sync.ledger.Ledger), of rules, drop folders' inputs and images."""
 
     ledger: LedgerRecords
     rules: StoredRuleRecords
     inputs: InputRecords
+    images: ImageRecords
 
 
 @asynccontextmanager
@@ -37,7 +39,9 @@ async def open_state(folder: Path, *, read_only: bool = False) -> AsyncIterator[
     database = Database(folder, read_only=read_only)
     await database.open()
     try:
-        yield State(LedgerRecords(database), StoredRuleRecords(database), InputRecords(database))
+        yield State(
+            LedgerRecords(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database)
+        )
     finally:
         with anyio.CancelScope(shield=True):
             await database.close()

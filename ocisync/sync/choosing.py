@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
+from ocisync.content.meter import charged_to
 from ocisync.content.protocols import Converter, Source
 from ocisync.errors import OcisyncError
 from ocisync.spec.descriptor import Descriptor
@@ -93,10 +94,13 @@ class _Choosing:
 
     async def _resolve(self, references: Collection[str]) -> None:
         is_held = len(references) <= MANY_TAGS
+        selection = self.job.tags
+        names = {reference: tag for tag, reference in (selection.literal or {}).items()}
 
         async def resolve(reference: str) -> None:
             try:
-                root = await self.source.resolve(reference)
+                with charged_to([names.get(reference) or selection.rename.of(reference)]):
+                    root = await self.source.resolve(reference)
             except OcisyncError as exc:
                 self._failed[reference] = failure_of(exc)
             else:

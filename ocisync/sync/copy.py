@@ -129,7 +129,7 @@ class Copier:
             await self.target.push(desc.with_data(raw), bytes_opener(raw))
             self.placed.add(desc.digest)
             self.traffic.manifests += 1
-            self.traffic.bytes += len(raw)
+            self.traffic.sent(len(raw))
         return {**below, **referring, desc.digest: desc.size}
 
     async def _read(self, desc: Descriptor) -> tuple[bytes, Manifest]:
@@ -205,7 +205,7 @@ class Copier:
         finally:
             self.tools.progress.blob_finished(desc)
         self.traffic.blobs += 1
-        self.traffic.bytes += desc.size
+        self.traffic.sent(desc.size)
         log.debug("blob.copied", digest=desc.digest, size=desc.size)
 
     @asynccontextmanager

@@ -24,6 +24,7 @@ class Job:
     platforms: PlatformChoice = EVERYTHING  # which images of an index are brought; the index itself stays as it is
     largest: int = 0  # bytes to pull of any one image, else its tag is left out; 0: no limit
     care: Care = field(default_factory=Care)
+    is_partial: bool = False  # only some of the tags that the rule selects, because they were pushed
     task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
 
     @property

@@ -10,6 +10,7 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.concurrency import for_each
+from ocisync.content.meter import charged_to
 from ocisync.content.protocols import OUTDATED, Inventory, Reconciler, Refresher, Stored
 from ocisync.errors import OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
@@ -70,6 +71,11 @@ async def _one_by_one(
 
 
 async def _publish(batch: list[Ready], copier: Copier) -> Kept:
+    with charged_to([ready.planned.tag for ready in batch]):
+        return await _publish_twice(batch, copier)
+
+
+async def _publish_twice(batch: list[Ready], copier: Copier) -> Kept:
     """Publish; once more from the last look on when that was too long ago."""
     try:
         return await _publish_in_time(batch, copier)

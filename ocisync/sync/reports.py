@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from ocisync.content.meter import Cost, count_bytes
 from ocisync.errors import OcisyncError
 from ocisync.spec.digest import Digest
 
@@ -42,6 +43,7 @@ class TagReport:
     reason: str
     digest: Digest | None = None
     failure: Failure | None = None
+    cost: Cost = field(default_factory=Cost)
 
 
 @dataclass(slots=True)
@@ -54,6 +56,11 @@ class Traffic:
     skipped: int = 0
     bytes: int = 0
 
+    def sent(self, size: int) -> None:
+        """Count so many bytes more."""
+        self.bytes += size
+        count_bytes(size)
+
 
 @dataclass(slots=True)
 class JobReport:
@@ -64,6 +71,7 @@ class JobReport:
     target: str
     tags: list[TagReport] = field(default_factory=list)
     traffic: Traffic = field(default_factory=Traffic)
+    requests: int = 0  # sent to source and target, retries and tokens among them
     seconds: float = 0.0
     failure: Failure | None = None  # the job as a whole; single tags carry their own
     warnings: list[str] = field(default_factory=list)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ocisync.content.concurrency import for_each
+from ocisync.content.meter import Meter, charged_to, metered
 from ocisync.content.protocols import Converter, Source, Target
 from ocisync.errors import Handling, LimitExceeded, OcisyncError
 from ocisync.spec.descriptor import Descriptor
@@ -35,10 +36,12 @@ async def run_job(job: Job, tools: Tools) -> JobReport:
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(rule=job.rule, source=report.source, target=report.target):
         try:
-            async with _opened(job, tools) as (source, target):
-                await _Run(job, source, target, tools, report).go()
+            with metered() as meter:
+                async with _opened(job, tools) as (source, target):
+                    await _Run(job, source, target, tools, report, meter).go()
         except OcisyncError as exc:
             report.failure = failure_of(exc)
+        report.requests = meter.total.requests
         report.seconds = time.monotonic() - started
         _log_finished(report)
     return report
@@ -74,6 +77,7 @@ class _Run:
     target: Target
     tools: Tools
     report: JobReport
+    meter: Meter
 
     async def go(self) -> None:
         policy = _policy(self.job, self.target)
@@ -145,8 +149,9 @@ class _Run:
         for planned in tags:
             self.tools.progress.tag_started(self.report.target, planned.tag)
         try:
-            root = tags[0].root or await self._root(tags[0], copier)
-            whole, graph = await copier.graph(root)
+            with charged_to([planned.tag for planned in tags]):
+                root = tags[0].root or await self._root(tags[0], copier)
+                whole, graph = await copier.graph(root)
         except OcisyncError as exc:
             for planned in tags:
                 self._done(failed(planned, exc))
@@ -161,7 +166,7 @@ class _Run:
         return await self.source.resolve(planned.reference)
 
     def _done(self, tag: TagReport) -> None:
-        self.report.tags.append(tag)
+        self.report.tags.append(replace(tag, cost=self.meter.of(tag.tag)))
         self.tools.progress.tag_finished(self.report.target, tag.tag, tag.verdict.value)
         if tag.failure is not None:
             log.warning("tag.failed", tag=tag.tag, code=tag.failure.code, error=tag.failure.message)
@@ -177,7 +182,12 @@ def _by_root(work: Iterable[PlannedTag]) -> list[list[PlannedTag]]:
 
 def _log_finished(report: JobReport) -> None:
     counts = {verdict.value: sum(tag.verdict is verdict for tag in report.tags) for verdict in Verdict}
-    facts: dict[str, object] = {**counts, "bytes": report.traffic.bytes, "seconds": round(report.seconds, 3)}
+    facts: dict[str, object] = {
+        **counts,
+        "bytes": report.traffic.bytes,
+        "requests": report.requests,
+        "seconds": round(report.seconds, 3),
+    }
     for warning in report.warnings:
         log.warning("job.warned", warning=warning)
     if report.failure is None:

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
+from ocisync.content.meter import charged_to
 from ocisync.content.protocols import Inventory, Source, Stored, Target, Vacant
 from ocisync.errors import NotFound
 from ocisync.spec.descriptor import Descriptor
@@ -93,7 +94,8 @@ async def _ask(target: Target, tags: Collection[str], present: dict[str, Digest 
 
     async def resolve(tag: str) -> None:
         try:
-            present[tag] = (await target.resolve(tag)).digest
+            with charged_to([tag]):
+                present[tag] = (await target.resolve(tag)).digest
         except NotFound:
             del present[tag]
 

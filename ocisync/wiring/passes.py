@@ -6,9 +6,10 @@ import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
-from ocisync.config.models import Config
+from ocisync.config.models import Config, SyncRule
 from ocisync.daemon.drop_look import Lookout
 from ocisync.daemon.generation import RuleSet
+from ocisync.daemon.image_records import ImageRecord
 from ocisync.daemon.input_records import InputRecord, InputState
 from ocisync.daemon.passes import PassReport, run_pass
 from ocisync.daemon.rules import RuleStatus
@@ -34,6 +35,15 @@ class PlannedFor:
     planned: PlannedTag
 
 
+@dataclass(frozen=True, slots=True)
+class RuleReport:
+    """A rule as the state remembers it."""
+
+    status: RuleStatus
+    lag: float | None  # seconds since it last did all it should; None: it never did
+    images: list[ImageRecord] = field(default_factory=list)  # the last look at each, by target and tag
+
+
 @dataclass(slots=True)
 class PlannedPass:
     """What a pass would do."""
@@ -49,7 +59,7 @@ async def run_once_with(
 ) -> PassReport:
     """One pass of the rules; `force_prune` lets any number of tags go that are gone at their source."""
     async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
-        rules = rule_set(session, only)
+        rules = rule_set(session, state.images, only)
         return await run_pass(_forced(rules) if force_prune else rules, state)
 
 
@@ -68,7 +78,7 @@ async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
         open_state(config.daemon.state, read_only=True) as state,
         open_session(config, state.ledger) as session,
     ):
-        rules = rule_set(session, only)
+        rules = rule_set(session, state.images, only)
         for schedule in rules.schedules:
             found = await rules.expand(schedule)
             for report in found.reports:
@@ -79,14 +89,32 @@ async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
     return plan
 
 
-async def rule_statuses(config: Config) -> dict[str, RuleStatus]:
+async def rule_reports(config: Config) -> dict[str, RuleReport]:
     """What the state remembers of each rule."""
+    now = time.time()
     async with open_state(config.daemon.state, read_only=True) as state:
         drops = {rule.name: _drop_status((await state.inputs.of_rule(rule.name)).values()) for rule in config.drop}
-        syncs = {rule.name: await state.rules.rule_status(rule.name) or RuleStatus() for rule in config.sync}
-        tasks = [schedule.rule for schedule in upkeep_schedules(config)]
-        upkeep = {rule: await state.rules.rule_status(rule) or RuleStatus() for rule in tasks}
-        return drops | syncs | upkeep
+        syncs = {rule.name: _with_next(rule, await _status(state, rule.name), now) for rule in config.sync}
+        upkeep = {schedule.rule: await _status(state, schedule.rule) for schedule in upkeep_schedules(config)}
+        return {
+            name: RuleReport(status, _lag(status, now), await state.images.of_rule(name) if name in syncs else [])
+            for name, status in (drops | syncs | upkeep).items()
+        }
+
+
+async def _status(state: State, rule: str) -> RuleStatus:
+    return await state.rules.rule_status(rule) or RuleStatus()
+
+
+def _with_next(rule: SyncRule, status: RuleStatus, now: float) -> RuleStatus:
+    """The calendar tells the next run of a rule that never ran."""
+    if rule.cron is None or status.next_due is not None:
+        return status
+    return replace(status, next_due=rule.cron.next_after(now))
+
+
+def _lag(status: RuleStatus, now: float) -> float | None:
+    return None if status.last_success is None else max(0.0, now - status.last_success)
 
 
 async def target_abilities(config: Config) -> dict[str, dict[str, str]]:

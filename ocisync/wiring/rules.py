@@ -6,11 +6,14 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
+import structlog
+
 from ocisync.config.models import Config
 from ocisync.daemon.generation import RuleSet
+from ocisync.daemon.image_records import ImageRecords
 from ocisync.daemon.schedule import Schedule
 from ocisync.daemon.state import State
-from ocisync.errors import ConfigError
+from ocisync.errors import ConfigError, OcisyncError
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
@@ -21,15 +24,17 @@ from ocisync.wiring.registries import expanded
 from ocisync.wiring.session import Session, open_session
 from ocisync.wiring.upkeep import run_upkeep, upkeep_schedules
 
+log = structlog.get_logger()
+
 
 @asynccontextmanager
 async def open_rules(config: Config, state: State, progress: Progress | None = None) -> AsyncIterator[RuleSet]:
     """The rules of a configuration over open stores."""
     async with open_session(config, state.ledger, progress) as session:
-        yield rule_set(session)
+        yield rule_set(session, state.images)
 
 
-def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
+def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -> RuleSet:
     """The enabled rules of a session, or the named ones, enabled or not.
 
     Raises:
@@ -46,7 +51,7 @@ def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
         ),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
         upkeep=() if only else tuple(upkeep_schedules(config)),
-        run=partial(_run, session=session),
+        run=partial(_run, session=session, images=images),
         names=session.stores.archives.names,
         workers=config.daemon.concurrent_rules,
         hold=session.stores.archives.holding,
@@ -54,8 +59,20 @@ def rule_set(session: Session, only: Sequence[str] = ()) -> RuleSet:
     )
 
 
-async def _run(job: Job, session: Session) -> JobReport:
-    return await (run_upkeep(job, session) if job.task else run_job(job, session.tools))
+async def _run(job: Job, session: Session, images: ImageRecords) -> JobReport:
+    if job.task:
+        return await run_upkeep(job, session)
+    report = await run_job(job, session.tools)
+    if any(rule.name == job.rule for rule in session.config.sync):
+        await _remember(report, images, job.is_partial)
+    return report
+
+
+async def _remember(report: JobReport, images: ImageRecords, is_partial: bool) -> None:
+    try:
+        await images.record(report, is_partial=is_partial)
+    except OcisyncError as exc:
+        log.warning("images.unwritable", rule=report.rule, code=exc.code, error=exc.message)
 
 
 def _check_names(config: Config, only: Sequence[str]) -> None:

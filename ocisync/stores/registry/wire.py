@@ -10,6 +10,7 @@ import anyio
 from yarl import URL
 
 from ocisync import __version__
+from ocisync.content.meter import count_request
 from ocisync.errors import OcisyncError, RegistryError, Stalled
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.body import PacedBody, uploading
@@ -78,6 +79,7 @@ class Wire:
     ) -> aiohttp.ClientResponse:
         length = {} if body is None else {"Content-Length": str(len(body) if isinstance(body, bytes) else body.length)}
         way = self._proxies.of(url)
+        count_request()
         return await self._session.request(
             method,
             url,

@@ -12,6 +12,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 from yarl import URL
 
+from ocisync.content.meter import count_request
 from ocisync.content.protocols import ByteStream
 from ocisync.errors import Stalled
 from ocisync.stores.static.s3_errors import error_from_exception, error_from_fault, fault_from_reply
@@ -103,6 +104,7 @@ class Wire:
         headers["Accept-Encoding"] = "identity"
         sent = signed(method, url, headers, payload, await session.credentials(), session.region) | length
         try:
+            count_request()
             response = await session.http.request(
                 method, URL(url, encoded=True), data=body, headers=sent, allow_redirects=False, proxy=session.proxy
             )

@@ -1,0 +1,102 @@
+"""What work costs: requests and bytes are counted where they happen, and charged to the tags they were for.
+
+The meter travels with the task and those it starts. What no tag can be charged with, such as a listing, and what comes
+from a task of somebody else, counts for the job only, or for whoever asked first.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class Cost:
+    """Requests sent, retries and tokens among them; bytes sent to a target; seconds spent, waiting included."""
+
+    requests: int = 0
+    bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(slots=True)
+class Meter:
+    """A job's cost, and its tags' shares."""
+
+    total: Cost = field(default_factory=Cost)
+    tags: dict[str, Cost] = field(default_factory=dict)
+
+    def of(self, tag: str) -> Cost:
+        """A tag's share; nothing when it was charged with none."""
+        return self.tags.get(tag) or Cost()
+
+
+_METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
+_CHARGED: ContextVar[Cost | None] = ContextVar("charged", default=None)
+
+
+def count_request() -> None:
+    """One more request was sent."""
+    for cost in _open_costs():
+        cost.requests += 1
+
+
+def count_bytes(count: int) -> None:
+    """So many bytes more were sent to a target."""
+    for cost in _open_costs():
+        cost.bytes += count
+
+
+@contextmanager
+def metered() -> Iterator[Meter]:
+    """Count what a job does inside this context."""
+    meter = Meter()
+    token = _METER.set(meter)
+    began = time.monotonic()
+    try:
+        yield meter
+    finally:
+        _METER.reset(token)
+        meter.total.seconds += time.monotonic() - began
+
+
+@contextmanager
+def charged_to(tags: Sequence[str]) -> Iterator[None]:
+    """Charge these tags, in equal parts, with what is done inside this context; each spends all of its seconds."""
+    spent = Cost()
+    token = _CHARGED.set(spent)
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        _CHARGED.reset(token)
+        spent.seconds = time.monotonic() - began
+        _distribute(spent, tags)
+
+
+def _open_costs() -> Iterator[Cost]:
+    meter, charged = _METER.get(), _CHARGED.get()
+    if meter is not None:
+        yield meter.total
+    if charged is not None:
+        yield charged
+
+
+def _distribute(spent: Cost, tags: Sequence[str]) -> None:
+    """What does not divide goes to the first ones."""
+    meter = _METER.get()
+    if meter is None:
+        return
+    for at, tag in enumerate(tags):
+        cost = meter.tags.setdefault(tag, Cost())
+        cost.requests += _part(spent.requests, at, len(tags))
+        cost.bytes += _part(spent.bytes, at, len(tags))
+        cost.seconds += spent.seconds
+
+
+def _part(whole: int, at: int, parts: int) -> int:
+    each, rest = divmod(whole, parts)
+    return each + (at < rest)
