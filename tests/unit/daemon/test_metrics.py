@@ -36,6 +36,7 @@ def a_report() -> JobReport:
         ],
         traffic=Traffic(blobs=3, manifests=2, mounted=1, skipped=4, bytes=1000),
         seconds=2.5,
+        requests=12,
     )
 
 
@@ -46,6 +47,7 @@ def test_a_job_is_counted() -> None:
     expected = {
         ("ocisync_jobs_total", "failed", "alpine"): 1,
         ("ocisync_job_duration_seconds_sum", "alpine"): 2.5,
+        ("ocisync_requests_total", "alpine"): 12,
         ("ocisync_tags_total", "alpine", "copied"): 1,
         ("ocisync_tags_total", "alpine", "failed"): 1,
         ("ocisync_tags_total", "alpine", "unchanged"): 1,
