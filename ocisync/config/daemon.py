@@ -7,8 +7,20 @@ from typing import Literal
 
 from pydantic import Field
 
-from ocisync.config.kinds import Duration, FolderPath, Host, ListenAddress, Secret, Section, ServedTarget, SharedSecret
+from ocisync.config.kinds import (
+    Duration,
+    FolderPath,
+    Host,
+    ListenAddress,
+    Secret,
+    Section,
+    ServedTarget,
+    SharedSecret,
+    Size,
+)
 from ocisync.config.units import Address
+
+GIB = 1 << 30  # bytes
 
 
 class Webhook(Section):
@@ -46,6 +58,11 @@ class Daemon(Section):
     )
     temporary: FolderPath | None = Field(
         None, description="The folder for unfinished work, on a disk with room. Not given: `tmp` inside `state`."
+    )
+    spool: Size = Field(
+        8 * GIB,
+        ge=0,
+        description="Room in `temporary` for blobs that several targets or a repeated upload want; 0: none.",
     )
     drain: Duration = Field(30.0, description="How long work under way may go on after SIGTERM before it is cut off.")
     concurrent_rules: int = Field(4, ge=1, le=256, description="Most rules that run at one time.")

@@ -37,6 +37,37 @@ class Fetcher(Protocol):
 
 
 @runtime_checkable
+class Seekable(Protocol):
+    """An opener that can leave out what is not wanted again."""
+
+    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
+        """Open from the start."""
+        ...
+
+    def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
+        """Open what follows the first `start` bytes."""
+        ...
+
+
+@runtime_checkable
+class RangeFetcher(Protocol):
+    """A source that can begin in the middle of content."""
+
+    def open_from(self, desc: Descriptor, start: int) -> AbstractAsyncContextManager[ByteStream]:
+        """As `Fetcher.open`, without the first `start` bytes."""
+        ...
+
+
+@runtime_checkable
+class Restarting(Protocol):
+    """A target that must be sent all of a blob again when its upload was cut off."""
+
+    def restarts(self, desc: Descriptor) -> bool:
+        """Whether that is so for a blob like this."""
+        ...
+
+
+@runtime_checkable
 class Resolver(Protocol):
     """Where a tag or digest can be looked up."""
 
@@ -288,6 +319,15 @@ class ServerSideCopy(Protocol):
 
     async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
         """Whether `to_key` now holds the bytes of `from_key`; False when there is nothing to copy."""
+        ...
+
+
+@runtime_checkable
+class Forgetful(Protocol):
+    """An object store far away, of which an upload that was cut off leaves nothing to go on with."""
+
+    def forgets(self, size: int) -> bool:
+        """Whether that is so for an object of so many bytes."""
         ...
 
 

@@ -6,8 +6,7 @@ A `Copier` serves one target repository during one job. What it copies becomes v
 from __future__ import annotations
 
 import functools
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -15,9 +14,9 @@ import structlog
 
 from ocisync.content.concurrency import Once, for_each
 from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import ByteStream, Fetcher, Mounter, Opener, Sparse, Target
+from ocisync.content.protocols import Fetcher, Mounter, Opener, Sparse, Target
 from ocisync.content.verify import read_manifest
-from ocisync.errors import LimitExceeded, ManifestError, NotFound, VerificationError
+from ocisync.errors import LimitExceeded, ManifestError, NotFound
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -26,6 +25,7 @@ from ocisync.spec.manifest import Manifest, parse_manifest
 from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice, wanted_entries
 from ocisync.sync.care import Care
 from ocisync.sync.children import recognised, referrers_of
+from ocisync.sync.reading import Reading, Watched, tried_twice
 from ocisync.sync.reports import Traffic
 from ocisync.sync.stores import Tools
 
@@ -50,10 +50,13 @@ class Copier:
     choice: PlatformChoice = EVERYTHING  # which images of an index are brought
     placed: set[Digest] = field(default_factory=set)  # what this job brought
     _once: Once[Digest, Graph] = field(default_factory=Once)
+    shares: tuple[str, ...] = ()  # lock names of all targets that are brought the same
     _slots: anyio.CapacityLimiter = field(init=False)
+    _reading: Reading = field(init=False)
 
     def __post_init__(self) -> None:
         self._slots = anyio.CapacityLimiter(self.tools.limits.blobs)
+        self._reading = Reading(self.source, self.tools.spools, self.where.lock_name, self.shares)
 
     async def graph(self, root: Descriptor) -> tuple[Descriptor, Graph]:
         """Bring everything below a root; the root comes back with its bytes, for `publish` to store last."""
@@ -130,6 +133,7 @@ class Copier:
             self.placed.add(desc.digest)
             self.traffic.manifests += 1
             self.traffic.sent(len(raw))
+        await self._reading.arrived(desc.digest)
         return {**below, **referring, desc.digest: desc.size}
 
     async def _read(self, desc: Descriptor) -> tuple[bytes, Manifest]:
@@ -137,7 +141,7 @@ class Copier:
         raw = None
         if self._is_held(desc) and isinstance(self.target, Fetcher):
             raw = await _read_own(self.target, desc)
-        raw = raw if raw is not None else await read_manifest(self.source, desc)
+        raw = raw if raw is not None else await self._reading.manifest(desc)
         try:
             return raw, parse_manifest(raw, desc.media_type)
         except ManifestError as exc:
@@ -145,7 +149,8 @@ class Copier:
 
     async def _bring_from_source(self, desc: Descriptor, depth: int) -> Graph:
         del depth
-        opener = bytes_opener(desc.data) if desc.data is not None else functools.partial(self.source.open, desc)
+        given = desc.data is not None
+        opener = bytes_opener(desc.data or b"") if given else self._reading.opener(desc, self.target)
         return await self._bring_blob(desc, opener)
 
     async def _bring_blob(self, desc: Descriptor, opener: Opener) -> Graph:
@@ -157,6 +162,7 @@ class Copier:
                     await self._send(desc, opener)
             self.placed.add(desc.digest)
         self.tools.whereabouts.seen(self.where.target, desc.digest, self.where.repository)
+        await self._reading.arrived(desc.digest)
         return {desc.digest: desc.size}
 
     async def _is_there(self, desc: Descriptor) -> bool:
@@ -198,43 +204,15 @@ class Copier:
 
     async def _send(self, desc: Descriptor, opener: Opener) -> None:
         self.tools.progress.blob_started(desc)
-        push = functools.partial(self.target.push, desc, functools.partial(self._watched, desc, opener))
+        push = functools.partial(self.target.push, desc, Watched(opener, desc, self.tools.progress))
         try:
             async with self._slots:
-                await _tried_twice(push)
+                await tried_twice(push, opener)
         finally:
             self.tools.progress.blob_finished(desc)
         self.traffic.blobs += 1
         self.traffic.sent(desc.size)
         log.debug("blob.copied", digest=desc.digest, size=desc.size)
-
-    @asynccontextmanager
-    async def _watched(self, desc: Descriptor, opener: Opener) -> AsyncIterator[ByteStream]:
-        """The same stream, counted for the progress display."""
-        moved = 0
-
-        async def counted(stream: ByteStream) -> AsyncIterator[bytes]:
-            nonlocal moved
-            async for chunk in stream:
-                moved += len(chunk)
-                self.tools.progress.blob_moved(desc, len(chunk))
-                yield chunk
-
-        try:
-            async with opener() as stream:
-                yield counted(stream)
-        except BaseException:
-            self.tools.progress.blob_moved(desc, -moved)
-            raise
-
-
-async def _tried_twice(push: Callable[[], Awaitable[None]]) -> None:
-    """Bytes may be damaged on their way: what does not verify is read once more before it is given up."""
-    try:
-        await push()
-    except VerificationError as exc:
-        log.warning("blob.damaged", code=exc.code, error=exc.message)
-        await push()
 
 
 def _stays_away(desc: Descriptor) -> bool:

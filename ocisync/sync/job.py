@@ -25,6 +25,7 @@ class Job:
     largest: int = 0  # bytes to pull of any one image, else its tag is left out; 0: no limit
     care: Care = field(default_factory=Care)
     is_partial: bool = False  # only some of the tags that the rule selects, because they were pushed
+    shares: tuple[str, ...] = ()  # lock names of the targets that the rule brings the same to; empty: only this one
     task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
 
     @property

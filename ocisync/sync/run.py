@@ -42,6 +42,8 @@ async def run_job(job: Job, tools: Tools) -> JobReport:
         except OcisyncError as exc:
             report.failure = failure_of(exc)
         report.requests = meter.total.requests
+        if tools.spools is not None and not job.is_partial:
+            await tools.spools.settle(job.target.lock_name, ok=report.ok)
         report.seconds = time.monotonic() - started
         _log_finished(report)
     return report
@@ -112,6 +114,7 @@ class _Run:
             is_empty=facts.is_empty,
             care=self.job.care,
             choice=self.job.platforms,
+            shares=self.job.shares,
         )
 
     async def _prune(self, gone: Gone) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ocisync.content.protocols import Source, Target
+from ocisync.content.spooling import Spools
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.locator import Locator, TargetLocator
 from ocisync.sync.ledger import Ledger, MemoryLedger
@@ -63,3 +64,4 @@ class Tools:
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     progress: Progress = field(default_factory=Progress)
     limits: Limits = field(default_factory=Limits)
+    spools: Spools | None = None  # where blobs wait that are wanted more than once

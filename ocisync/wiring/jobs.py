@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from ocisync.config.models import Config, RegistryTarget, SyncRule, TagRules, TargetReference
 from ocisync.config.selection import pinned_tag
@@ -28,7 +29,10 @@ def repository_jobs(rule: SyncRule, config: Config, source: ImageName) -> list[J
     Raises:
         InvalidName: at a target it would get a name that no repository can have.
     """
-    return [_job(rule, config, source, place) for place in rule.places_of(source.repository)]
+    places = rule.places_of(source.repository)
+    shares = tuple(TargetLocator(place.target, place.repository).lock_name for place in places)
+    jobs = [_job(rule, config, source, place) for place in places]
+    return [replace(job, shares=shares) for job in jobs] if len(jobs) > 1 else jobs
 
 
 def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReference) -> Job:

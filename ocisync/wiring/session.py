@@ -17,6 +17,7 @@ import anyio
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
+from ocisync.content.spooling import Spools
 from ocisync.errors import DiskError, OcisyncError
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.sync.stores import Limits, Progress, Tools
@@ -42,13 +43,17 @@ async def open_session(
     config: Config, ledger: Ledger | None = None, progress: Progress | None = None, scratch: Path | None = None
 ) -> AsyncIterator[Session]:
     """Open what a configuration names; stores connect on first use and are closed at the end."""
+    room = 0 if scratch else config.daemon.spool  # what a single command spools would be gone with it
     scratch = scratch or config.daemon.temporary_path
     await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
         stores = OpenStores(config, Archives(config, scratch), stack)
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
-        tools = Tools(stores, ledger or MemoryLedger(), progress=progress or Progress(), limits=limits)
+        spools = Spools(scratch / "spool", room) if room else None
+        tools = Tools(stores, ledger or MemoryLedger(), progress=progress or Progress(), limits=limits, spools=spools)
         yield Session(config, stores, tools)
+        if spools is not None:
+            await spools.close()
 
 
 @asynccontextmanager

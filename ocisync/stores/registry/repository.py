@@ -82,11 +82,21 @@ class RegistryRepository:
             async with bytes_opener(checked_bytes(desc.data, desc))() as data:
                 yield data
             return
-        stream = await self._started(desc)
+        async with self.open_from(desc, 0) as stream:
+            yield stream
+
+    @asynccontextmanager
+    async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
+        """Content without its first `start` bytes, which are read over where the registry ignores ranges."""
+        stream = await self._started(desc, start)
         try:
             yield stream
         finally:
             stream.close()
+
+    def restarts(self, desc: Descriptor) -> bool:
+        """Yes: a registry may lose an upload's session at any time."""
+        return not desc.is_manifest
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is here; what the registry will not tell counts as absent."""
@@ -119,7 +129,7 @@ class RegistryRepository:
         for tag in tags:
             await untagging.remove(parse_tag(tag))
 
-    async def _started(self, desc: Descriptor) -> ResumingStream:
+    async def _started(self, desc: Descriptor, start: int) -> ResumingStream:
         if desc.is_manifest and desc.size > MAX_MANIFEST_SIZE:
             raise LimitExceeded(
                 f"{self.host}/{self.name}@{desc.digest}: a manifest of {desc.size} bytes; "
@@ -127,7 +137,7 @@ class RegistryRepository:
                 code="limit.manifest",
             )
         retries = self._transport.options.retries
-        stream = ResumingStream(desc, partial(self._ask, desc), self._transport.rest, retries)
+        stream = ResumingStream(desc, partial(self._ask, desc), self._transport.rest, retries, start)
         try:
             await stream.start()
         except NotFound as exc:

@@ -31,20 +31,20 @@ class ResumingStream:
     what has been delivered already is read again and dropped; the consumer's digest tells whether it was the same.
     """
 
-    def __init__(self, desc: Descriptor, reopen: Reopen, rest: Rest, retries: int) -> None:
+    def __init__(self, desc: Descriptor, reopen: Reopen, rest: Rest, retries: int, start: int = 0) -> None:
         self._desc = desc
         self._reopen = reopen
         self._rest = rest
         self._retries = retries
         self._answer: Answer | None = None
-        self._seen = 0  # bytes delivered
+        self._seen = start  # bytes delivered
         self._skip = 0  # bytes to drop: delivered before
         self._failures = 0  # since the last progress
         self._ranges = True  # until the registry is seen to answer Range wrongly
 
     async def start(self) -> None:
         """Open for the first time, so that absence shows before anything is read."""
-        self._answer = await self._opened(0)
+        self._answer = await self._opened(self._seen)
 
     def close(self) -> None:
         """Stop, also half-way."""

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from ocisync.content.checkpoints import reached
 from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import ByteStream, ObjectHeaders, Opener, ServerSideCopy, Stored
+from ocisync.content.protocols import ByteStream, Forgetful, ObjectHeaders, Opener, ServerSideCopy, Stored
 from ocisync.content.verify import checked_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
 from ocisync.spec.descriptor import Descriptor
@@ -67,6 +67,16 @@ class StaticRepository:
         """Stream content by its digest."""
         async with self._store.open(layout.content_key(self.name, desc)) as (_, stream):
             yield stream
+
+    @asynccontextmanager
+    async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
+        """Content without its first `start` bytes."""
+        async with self._store.open(layout.content_key(self.name, desc), start=start) as (_, stream):
+            yield stream
+
+    def restarts(self, desc: Descriptor) -> bool:
+        """Whether the storage keeps nothing of an upload that was cut off."""
+        return isinstance(self._store, Forgetful) and self._store.forgets(desc.size)
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is here."""

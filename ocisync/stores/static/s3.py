@@ -86,6 +86,10 @@ class S3Store:
             log.info("uploads.aborted", store=str(self), count=count)
         return count
 
+    def forgets(self, size: int) -> bool:
+        """What is sent in one piece must be sent again from its start."""
+        return size <= self._client.options.multipart_threshold
+
     async def head(self, key: str) -> ObjectInfo | None:
         """What is stored under a key."""
         return await self._client.head(key)
