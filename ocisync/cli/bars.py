@@ -6,9 +6,11 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
+from ocisync.cli.text import printable
 from ocisync.spec.descriptor import Descriptor
 from ocisync.sync.stores import Progress
 
@@ -46,7 +48,8 @@ class TerminalProgress(Progress):
         if verdict == "unchanged":
             return
         mark = "[green]copied[/]" if verdict == "copied" else f"[red]{verdict}[/]"
-        self.console.print(f"{target.removeprefix('target:')}:{tag} {mark}", highlight=False)
+        name = escape(printable(f"{target.removeprefix('target:')}:{tag}"))
+        self.console.print(f"{name} {mark}", highlight=False)
 
     def blob_started(self, desc: Descriptor) -> None:
         """Grow the total; give a large blob its bar."""

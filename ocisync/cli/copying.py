@@ -8,15 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocisync.cli.progress import progress
-from ocisync.cli.text import size_text
+from ocisync.cli.text import printable, size_text
 from ocisync.errors import ConfigError
 from ocisync.spec.formats import Format
-from ocisync.spec.locator import Locator, TargetLocator, ViewLocator, locate_in, parse_locator
+from ocisync.spec.locator import Locator, ViewLocator, locate_in, parse_locator
 from ocisync.spec.platform import parse_platform
 from ocisync.spec.reference import split_tag
 from ocisync.sync.reports import JobReport, TagReport
 from ocisync.wiring.copying import Copied, copy_all, copy_images, copy_to, set_in_folder
-from ocisync.wiring.image_names import parse_source
+from ocisync.wiring.image_names import KEEPS_NAMES, parse_source, tagged
 from ocisync.wiring.session import optional_session, run_async
 
 
@@ -81,7 +81,7 @@ def _name_and_tag(text: str) -> tuple[str, str]:
     return name, tag or "latest"
 
 
-def _tell(source: Locator, place: Locator, report: JobReport) -> None:
+def _tell(source: Locator, place: Locator | str, report: JobReport) -> None:
     if report.failure is not None:
         _complain(str(source), place, report.failure.message, report.failure.code)
     for tag in report.failed:
@@ -96,10 +96,12 @@ def _tell(source: Locator, place: Locator, report: JobReport) -> None:
         print(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
 
 
-def _complain(source: str, place: Locator, message: str, code: str) -> None:
-    print(f"ocisync: {source} was not copied to {place}: {message} [{code}]", file=sys.stderr)
+def _complain(source: str, place: Locator | str, message: str, code: str) -> None:
+    print(f"ocisync: {printable(f'{source} was not copied to {place}: {message}')} [{code}]", file=sys.stderr)
 
 
-def _shown(place: Locator, tag: TagReport, *, of: int) -> str:
+def _shown(place: Locator | str, tag: TagReport, *, of: int) -> str:
     """A place, and which of its images when there are several."""
-    return str(place) if of == 1 and not isinstance(place, TargetLocator) else f"{place} {tag.tag}"
+    if isinstance(place, str) or (isinstance(place, KEEPS_NAMES) and of > 1):
+        return printable(f"{place} {tag.tag}")
+    return printable(tagged(place, tag.tag))

@@ -32,7 +32,9 @@ def show_tags(reference: str, as_json: bool, config: Path | None) -> None:
 
     async def act(source: Source, locator: Locator) -> None:
         tags = list(await source.tags())
-        text = json.dumps({"name": str(locator), "tags": tags}, indent=2) if as_json else "\n".join(tags)
+        text = (
+            json.dumps({"name": str(locator), "tags": tags}, indent=2) if as_json else "\n".join(map(printable, tags))
+        )
         sys.stdout.write(text + "\n" if text else "")
 
     _with_source(reference, config, act)

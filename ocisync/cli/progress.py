@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ocisync.cli.text import printable
 from ocisync.sync.stores import Progress
 
 
@@ -16,7 +17,7 @@ class LineProgress(Progress):
         """Say what became of a tag, unless nothing did."""
         if verdict == "unchanged":
             return
-        print(f"{target.removeprefix('target:')}:{tag} {verdict}", file=sys.stderr, flush=True)
+        print(f"{printable(target.removeprefix('target:'))}:{printable(tag)} {verdict}", file=sys.stderr, flush=True)
 
 
 @contextmanager

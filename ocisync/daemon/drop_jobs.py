@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from ocisync.daemon.drop import DropRule
 from ocisync.daemon.drop_inputs import Input
 from ocisync.daemon.drop_names import SingleArchive, checked_name
-from ocisync.errors import InputError
+from ocisync.errors import InputError, InvalidName
 from ocisync.spec.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator, SetMember, TargetLocator
 from ocisync.spec.reference import is_tag, parse_image_name, parse_name, split_tag
 from ocisync.sync.job import Job
@@ -77,7 +77,11 @@ def _place(path: str, reference: str, default: SingleArchive) -> tuple[str, str]
     if _is_unnamed(reference) or is_tag(reference):
         name, tag = checked_name(path, default)
         return name, tag if _is_unnamed(reference) else reference
-    image = parse_image_name(reference)
+    try:
+        image = parse_image_name(reference)
+    except InvalidName as exc:
+        told = f"{path}: the archive calls an image {reference[:200]!r}, which cannot be a name"
+        raise InvalidName(f"{told}: {exc.message}; save it under another") from exc
     if image.digest is not None:
         raise InputError(f"{path}: {reference[:200]!r} names a digest; save the image with a tag", code="name.missing")
     name = split_tag(reference)[0].removeprefix(f"{image.host}/")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ocisync.content.protocols import Source
 from ocisync.content.verify import read_manifest
-from ocisync.errors import ManifestError, NotFound
+from ocisync.errors import ManifestError, NotFound, UnsupportedManifest
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
@@ -82,8 +82,19 @@ async def pick(source: Source, root: Descriptor, platform: str) -> Descriptor:
 
 
 async def manifest_of(source: Source, desc: Descriptor) -> Manifest:
-    """A verified, parsed manifest."""
-    return parse_manifest(await read_manifest(source, desc), desc.media_type)
+    """A verified, parsed manifest.
+
+    Raises:
+        ManifestError: it is none that can be read, or other content.
+    """
+    raw = await read_manifest(source, desc)
+    try:
+        return parse_manifest(raw, desc.media_type)
+    except ManifestError as exc:
+        if desc.is_manifest or isinstance(exc, UnsupportedManifest):
+            raise exc.at(desc.digest) from exc
+        told = f"{desc.digest}: content of type {desc.media_type[:100]!r}, neither an image nor an index"
+        raise UnsupportedManifest(told) from exc
 
 
 async def _image(source: Source, desc: Descriptor, manifest: Manifest) -> ImageView:

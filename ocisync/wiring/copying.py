@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +33,7 @@ class Copied:
     """One job of a copy."""
 
     source: Locator
-    place: Locator
+    place: Locator | str  # the text of a root, where a name has no place below it
     report: JobReport
 
 
@@ -94,9 +94,27 @@ async def _copy_named(session: Session, source: Locator, names: dict[str, str], 
         async with _all_or_nothing(session, place, done) as where:
             done.append(await _run(session, source, place, where, names))
         return done
+    refused = _without_place(root, names)
+    if len(refused) == len(names):
+        raise next(iter(refused.values()))
+    done.extend(
+        Copied(source, root, JobReport("copy", str(source), root, failure=failure_of(exc))) for exc in refused.values()
+    )
+    names = {name: reference for name, reference in names.items() if name not in refused}
     for place, tags in places_below(root, names).items():
         done.append(await _run(session, source, place, session.stores.address(place), tags))
     return done
+
+
+def _without_place(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
+    """The names that cannot be names below a root; the others are copied all the same."""
+    found: dict[str, InvalidName] = {}
+    for name in names:
+        try:
+            places_below(root, {name: name})
+        except InvalidName as exc:
+            found[name] = exc.at(repr(name[:200]))
+    return found
 
 
 async def _run(session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str]) -> Copied:

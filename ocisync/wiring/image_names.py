@@ -92,7 +92,7 @@ def places_below(root: str, names: dict[str, str]) -> dict[Locator, dict[str, st
             image = parse_image_name(name)
             tag = image.tag or "latest"
             place = _below(root, image.repository, tag)
-        found.setdefault(_repository(place), {})[tag] = reference
+        found.setdefault(tagged(place, "latest"), {})[tag] = reference  # so equal repositories are one job
     return found
 
 
@@ -103,11 +103,11 @@ def _below(root: str, name: str, tag: str) -> Locator:
     return locate_in(root, name, tag)
 
 
-def _repository(place: Locator) -> Locator:
-    """A place without its tag, so that equal ones are one job."""
+def tagged(place: Locator, tag: str) -> Locator:
+    """The same repository with another tag; an archive or a layout stays as it is."""
     match place:
         case RegistryLocator(image):
-            return RegistryLocator(replace(image, tag="", digest=None))
+            return RegistryLocator(replace(image, tag=tag, digest=None))
         case StaticLocator() | S3Locator() | TargetLocator():
-            return replace(place, reference="latest")
+            return replace(place, reference=tag)
     return place

@@ -70,11 +70,26 @@ def test_fault_67_the_configuration_says_how_far_content_may_grow(tmp_path: Path
     run_ocisync("unpack", "oci:layout", "root", "-c", "more.yaml", cwd=tmp_path).expect()
 
 
+def test_fault_76_hostile_names_stop_no_other_image_and_move_no_cursor(tmp_path: Path) -> None:
+    names = ("team/good:1", "../../evil:1", "a:\x1b[31mred")
+    docker_archive(tmp_path / "a.tar", {name: make_image(name) for name in names})
+    copied = run_ocisync("copy", "--all", "a.tar", "static:registry", cwd=tmp_path).expect(1)
+    assert "static:registry//team/good:1\nsha256:" in copied.stdout
+    assert copied.stderr.count("[name.invalid]") == 2
+    assert "'../../evil:1': " in copied.stderr
+    assert [path.name for path in (tmp_path / "registry/v2").iterdir() if path.is_dir()] == ["team"]
+    listed = run_ocisync("tags", "a.tar", cwd=tmp_path).expect()
+    packed = run_ocisync("copy", "--all", "a.tar", "oci-archive:b.tar", cwd=tmp_path).expect()
+    for said in (copied, listed, packed):
+        assert "\x1b" not in said.stdout + said.stderr
+    assert "name.invalid" in run_ocisync("copy", "--all", "a.tar", "docker:registry", cwd=tmp_path).expect(2).stderr
+
+
 def unprivileged(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """`ocisync` without root's right to read everything."""
     fewer = ("setpriv", "--bounding-set=-dac_override,-dac_read_search") if IS_ROOT else ()
     command = [*fewer, sys.executable, "-m", "ocisync", *map(str, arguments)]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 def close(folder: Path) -> None:

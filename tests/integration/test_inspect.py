@@ -79,3 +79,14 @@ def test_plain_files_of_every_kind_are_shown(tmp_path: Path) -> None:
     assert "REFERRER" not in text
     several = run_ocisync("inspect", tmp_path / "o.tar").expect(1)
     assert "choose one of: 1, 2" in several.stderr
+
+
+def test_what_is_no_image_is_told_by_its_type(tmp_path: Path) -> None:
+    old = json.dumps({"schemaVersion": 1, "name": "a", "tag": "b", "fsLayers": [], "history": []}).encode()
+    kind = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+    entries = [named(describe("application/vnd.example.cache", b"cache"), "cache"), named(describe(kind, old), "old")]
+    made = layout_of(tmp_path / "l", entries, [b"cache", old])
+    for tag, told in (("cache", "content of type 'application/vnd.example.cache', neither"), ("old", "schema 1")):
+        failed = run_ocisync("inspect", f"oci:{made}:{tag}").expect(1)
+        assert told in failed.stderr
+        assert "manifest.unsupported" in failed.stderr

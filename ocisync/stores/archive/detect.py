@@ -108,7 +108,8 @@ async def _layout_is_usable(files: ArchiveFiles) -> bool:
 
 _REFUSALS = {
     ArchiveKind.ROOTFS: (
-        "this is a root filesystem (docker export), not an image: use `docker save`, or make an image of it first"
+        "this is a root filesystem (docker export), not an image: use `docker save`, or extract it and make an image "
+        "of the folder with `ocisync pack`"
     ),
     ArchiveKind.UNKNOWN: (
         "neither a docker-archive (no manifest.json) nor an oci-archive (no index.json): was it made by `docker save` "

@@ -21,7 +21,7 @@ from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ByteStream, LayerSink, Opener
 from ocisync.content.tar_index import TarLimits
 from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
-from ocisync.errors import ArchiveError, DiffIdMismatch, NotFound
+from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.formats import Format
@@ -113,14 +113,14 @@ class DockerArchiveSource:
             ArchiveError, LimitExceeded: a member is missing, corrupt or a bomb.
             InputChanged: the archive was replaced, cut or written to meanwhile.
         """
-        entry = pick(self._entries, reference)
-        config = await self._config(entry)
+        try:
+            entry = pick(self._entries, reference)
+            config = await self._config(entry)
+            named = pair_layers(entry, config)
+        except (InputError, ManifestError, InvalidName, DiffIdMismatch) as exc:
+            raise exc.at(self._files.where) from exc
         made = layers_elsewhere(entry, self._options.format)
-        layers = [
-            self._find(entry, diff_id, member)
-            for diff_id, member in pair_layers(entry, config).items()
-            if diff_id not in made
-        ]
+        layers = [self._find(entry, diff_id, member) for diff_id, member in named.items() if diff_id not in made]
 
         async def one(layer: _Layer) -> None:
             made[layer.diff_id] = await self._layer(layer, sink)

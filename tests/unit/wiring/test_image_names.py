@@ -8,7 +8,7 @@ import pytest
 
 from ocisync.errors import InvalidName
 from ocisync.spec.locator import ArchiveLocator, parse_locator
-from ocisync.wiring.image_names import own_name, parse_source, places_below
+from ocisync.wiring.image_names import own_name, parse_source, places_below, tagged
 
 DIGEST = "sha256:" + "a" * 64
 
@@ -75,3 +75,12 @@ def test_a_colon_may_be_part_of_a_files_name(tmp_path: Path) -> None:
     assert parse_source(f"{tmp_path}/app:1.tar") == ArchiveLocator(f"{tmp_path}/app:1.tar")
     assert parse_source(f"{tmp_path}/app:1.tar:a/b:2") == ArchiveLocator(f"{tmp_path}/app:1.tar", "a/b:2")
     assert parse_source(f"{tmp_path}/app:2") == ArchiveLocator(f"{tmp_path}/app", "2")
+
+
+def test_a_place_with_another_tag() -> None:
+    for place, expected in (
+        ("docker://h:1/a/b:1", "docker://h:1/a/b:2"),
+        ("static:d//a:1", "static:d//a:2"),
+        ("oci:d:1", "oci:d:1"),
+    ):
+        assert str(tagged(parse_locator(place), "2")) == expected
