@@ -6,11 +6,15 @@ from typing import Any
 
 import pytest
 from blockbuster import blockbuster_ctx
+from hypothesis import settings
 
 from tests.servers.docker_registry import DockerRegistry, docker_registry
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.seaweed import Bucket, Seaweed, bucket_front, seaweed
 from tests.servers.tls import Certificate, make_certificate
+
+settings.register_profile("any machine", deadline=None)  # a busy machine is no failure
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

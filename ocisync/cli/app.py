@@ -19,7 +19,9 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-config_app = typer.Typer(help="Check the configuration, or describe it to an editor.", no_args_is_help=True)
+config_app = typer.Typer(
+    help="Check the configuration, describe it to an editor, or import another tool's.", no_args_is_help=True
+)
 app.add_typer(config_app, name="config")
 
 Rules = Annotated[Optional[list[str]], typer.Argument(metavar="[RULE]...", help="Only these rules.")]  # noqa: UP045
@@ -332,6 +334,23 @@ def config_check(config: ConfigFile = None) -> None:
     from ocisync.cli.configuring import check
 
     check(config_file(config))
+
+
+@config_app.command("import")
+def config_import(
+    file: Annotated[
+        Path, typer.Argument(help="A regsync.yml, a skopeo sync YAML, or dregsy's or zot's configuration.")
+    ],
+    origin: Annotated[
+        Optional[Literal["regsync", "skopeo", "dregsy", "zot"]],  # noqa: UP045
+        typer.Option("--from", help="The tool it is for; recognised by the content otherwise."),
+    ] = None,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="A new file to write it to.")] = None,  # noqa: UP045
+) -> None:
+    """Write another tool's configuration as ocisync's, with comments on whatever has no equal."""
+    from ocisync.cli.configuring import import_config
+
+    import_config(file, origin, output)
 
 
 @config_app.command("schema")

@@ -1,10 +1,13 @@
-"""`ocisync init` and `ocisync config check`."""
+"""`ocisync init`, `ocisync config check` and `ocisync config import`."""
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 from ocisync.cli.text import counted
+from ocisync.config.imports.convert import Origin, convert_file
 from ocisync.config.load import load_config
 from ocisync.config.starter import starter_text
 from ocisync.errors import ConfigError
@@ -37,3 +40,30 @@ def check(file: Path) -> None:
         counted(len(config.sync), "sync rule"),
     )
     print(f"{file}: valid; {', '.join(parts)}")
+
+
+def import_config(file: Path, origin: Origin | None, output: Path | None) -> None:
+    """Print another tool's configuration as ours, or write it to a new file that only its owner can read.
+
+    Raises:
+        ConfigError: it cannot be read or is not understood, or the output exists.
+    """
+    text = convert_file(file, origin)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    try:
+        with open(output, "x", encoding="utf-8", opener=_private) as stream:
+            stream.write(text)
+    except FileExistsError as exc:
+        raise ConfigError(f"{output} exists already; name another file with --output") from exc
+    except OSError as exc:
+        raise ConfigError(f"{output} cannot be written: {exc.strerror}") from exc
+    print(
+        f"wrote {output}. Read its comments: each tells what has no equal.\n"
+        f"Check it with: ocisync config check -c {output}"
+    )
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

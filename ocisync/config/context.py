@@ -35,6 +35,14 @@ def describe(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
+def resolve_text(value: object, context: Context) -> str:
+    """The text behind `{env: …}`, `{file: …}` or plain text; not remembered as a secret."""
+    text = _resolve(value, context)
+    if not text:
+        raise ValueError("it is empty. Fill it in, or remove the key")
+    return text
+
+
 def resolve_secret(value: object, context: Context) -> str:
     """The text behind `{env: …}`, `{file: …}` or plain text; remembered in the context."""
     text = _resolve(value, context)

@@ -23,7 +23,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from ocisync.config.context import Context, describe, is_secret_file, resolve_secret
+from ocisync.config.context import Context, describe, is_secret_file, resolve_secret, resolve_text
 from ocisync.config.grammar import (
     LABEL_PATTERN,
     parse_header_name,
@@ -202,6 +202,11 @@ def _secret(value: object, info: ValidationInfo) -> object:
     return FileSecret(text, context.resolve(value["file"])) if is_secret_file(value) else SecretStr(text)
 
 
+def _name(value: object, info: ValidationInfo) -> object:
+    """A user's name, which may stand elsewhere, but is no secret."""
+    return resolve_text(value, context_of(info)) if isinstance(value, dict) else value
+
+
 def _long_secret(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value()) < MIN_SHARED_SECRET:
         raise ValueError(
@@ -281,6 +286,7 @@ Prefix = Annotated[str, text_kind("a folder's name", parse_prefix), _schema("str
 Layout = Annotated[str, text_kind("a layout in quotes", parse_layout), _schema("string")]
 HeaderName = Annotated[str, text_kind("a header's name", parse_header_name), _schema("string")]
 Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema(_SECRET_SCHEMA)]
+LoginName = Annotated[str, BeforeValidator(_name), WithJsonSchema(_SECRET_SCHEMA)]
 SharedSecret = Annotated[
     SecretStr, BeforeValidator(_secret), AfterValidator(_long_secret), WithJsonSchema(_SECRET_SCHEMA)
 ]

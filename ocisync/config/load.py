@@ -26,7 +26,16 @@ def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Conf
     Raises:
         ConfigError: the file is missing, unreadable or wrong; the message has a line for every problem.
     """
-    return parse_config(_decode(_read(path), path), folder=path.parent, file=str(path), environ=environ)
+    return parse_config(read_text(path), folder=path.parent, file=str(path), environ=environ)
+
+
+def read_text(path: Path) -> str:
+    """A configuration's text; at most 1 MiB of UTF-8.
+
+    Raises:
+        ConfigError: the file is missing or unreadable, or not that.
+    """
+    return _decode(_read(path), path)
 
 
 def parse_config(

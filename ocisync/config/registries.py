@@ -7,7 +7,19 @@ from typing import Annotated, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from ocisync.config.context import describe
-from ocisync.config.kinds import Duration, FilePath, HeaderName, Host, HttpUrl, Items, Label, ProxyUrl, Secret, Section
+from ocisync.config.kinds import (
+    Duration,
+    FilePath,
+    HeaderName,
+    Host,
+    HttpUrl,
+    Items,
+    Label,
+    LoginName,
+    ProxyUrl,
+    Secret,
+    Section,
+)
 
 _DIRECT = "direct"
 
@@ -82,7 +94,9 @@ class RegistryDefaults(Section):
 class Registry(RegistryDefaults):
     """One registry's host: how to log in, and how hard it may be worked."""
 
-    username: str | None = Field(None, min_length=1, description="The user to log in as, together with `password`.")
+    username: LoginName | None = Field(
+        None, min_length=1, description="The user to log in as, together with `password`; also {env: …} or {file: …}."
+    )
     password: Secret | None = Field(None, description="The password or access token of `username`.")
     identity_token: Secret | None = Field(
         None, description="An OAuth2 refresh token, as `docker login` stores it; instead of `username` and `password`."

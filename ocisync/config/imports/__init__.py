@@ -1,0 +1,1 @@
+"""Configurations of other mirroring tools, written as ours."""

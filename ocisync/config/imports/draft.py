@@ -1,0 +1,127 @@
+"""A configuration that is being written: values, and comments where something has no equal."""
+
+from __future__ import annotations
+
+import json
+import re
+import textwrap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import yaml
+
+Tree: TypeAlias = "str | int | float | bool | list[Tree] | dict[str, Tree]"
+
+_WIDTH = 110  # characters of a comment's line
+_LIKE_A_NUMBER = re.compile(r"[-+]?[0-9.]+(?:[eE][-+]?[0-9]+)?\Z", re.ASCII)
+_PLAIN_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*\Z", re.ASCII)
+_LIKE_A_CONSTANT = {"", "~", "null", "true", "false", "yes", "no", "on", "off"}
+
+
+@dataclass(slots=True)
+class Entry:
+    """An item of a section, and what is to be said of it."""
+
+    values: dict[str, Tree] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Say something once."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+
+@dataclass(slots=True)
+class Draft:
+    """The sections of a configuration."""
+
+    origin: str  # the tool it comes from
+    notes: list[str] = field(default_factory=list)
+    registries: dict[str, Entry] = field(default_factory=dict)
+    targets: dict[str, Entry] = field(default_factory=dict)
+    rules: list[Entry] = field(default_factory=list)
+    daemon: Entry = field(default_factory=Entry)
+
+    def registry(self, host: str) -> Entry:
+        """The entry of a host, made when there is none."""
+        return self.registries.setdefault(host, Entry())
+
+    def registry_target(self, host: str) -> str:
+        """The name of the target that is a registry's host, made when there is none."""
+        name = label(host)
+        if name not in self.targets:
+            is_plain = self.registries.get(host, Entry()).values.get("plain_http") is True
+            self.targets[name] = Entry({"type": "registry", "url": f"{'http' if is_plain else 'https'}://{host}"})
+        return name
+
+    def add_rule(self, name: str, rule: Entry) -> None:
+        """Add a rule under a name that no other has."""
+        taken = {str(one.values["name"]) for one in self.rules}
+        stem, unique, number = label(name), label(name), 1
+        while unique in taken:
+            number += 1
+            unique = f"{stem[:60]}-{number}"
+        rule.values = {"name": unique, **rule.values}
+        self.rules.append(rule)
+
+    def rendered(self) -> str:
+        """The whole file."""
+        parts = [f"{_comment([f'Imported from a configuration of {self.origin}.', *self.notes], '')}version: 1\n"]
+        parts += [_mapping(name, entries) for name, entries in self._mappings() if entries]
+        parts += [f"sync:\n{''.join(map(_item, self.rules))}"] if self.rules else []
+        if self.daemon.values or self.daemon.notes:
+            parts.append(f"{_comment(self.daemon.notes, '')}{_pair('daemon', self.daemon.values, '')}")
+        return "\n".join(parts)
+
+    def _mappings(self) -> Iterable[tuple[str, Mapping[str, Entry]]]:
+        used = {host: entry for host, entry in self.registries.items() if entry.values or entry.notes}
+        return (("registries", used), ("targets", self.targets))
+
+
+def label(text: str) -> str:
+    """A name for a target or a rule, out of any text."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "rule"
+
+
+def _mapping(section: str, entries: Mapping[str, Entry]) -> str:
+    lines = [f"{_comment(entry.notes, '  ')}{_pair(name, entry.values, '  ')}" for name, entry in entries.items()]
+    return f"{section}:\n{''.join(lines)}"
+
+
+def _item(entry: Entry) -> str:
+    first, *others = entry.values.items()
+    pairs = [_pair(*first, "  - "), *(_pair(key, value, "    ") for key, value in others)]
+    return _comment(entry.notes, "  ") + "".join(pairs)
+
+
+def _comment(notes: Iterable[str], indent: str) -> str:
+    lines = [line for note in notes for line in textwrap.wrap(" ".join(note.split()), _WIDTH)]
+    return "".join(f"{indent}# {line}\n" for line in lines)
+
+
+def _pair(key: str, value: Tree, indent: str) -> str:
+    """A key and its value on one line."""
+    if isinstance(value, dict | list):
+        return f"{indent}{key if _PLAIN_KEY.match(key) else json.dumps(key)}: {_dumped(value)}"
+    return f"{indent}{_dumped({key: value}, flow=False)}"
+
+
+def _dumped(tree: object, *, flow: bool = True) -> str:
+    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000, default_flow_style=flow)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes what YAML 1.2 would not read as text, and writes no aliases."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        del data
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    is_odd = _LIKE_A_NUMBER.match(text) or text.lower() in _LIKE_A_CONSTANT
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if is_odd else None)
+
+
+_Dumper.add_representer(str, _text)

@@ -1,0 +1,220 @@
+"""regsync.yml of regclient."""
+
+from __future__ import annotations
+
+import re
+
+from ocisync.config.document import Value
+from ocisync.config.imports.draft import Draft, Entry, Tree, label
+from ocisync.config.imports.reader import Reader, as_text, only_for, patterns, set_duration, set_schedule, version_range
+from ocisync.errors import InvalidName
+from ocisync.spec.reference import ImageName, parse_host, parse_image_name
+
+_SECRET = re.compile(r"\{\{\s*(env|file)\s+[\"`']([^\"`']+)[\"`']\s*\}\}\Z")
+_TAG = re.compile(r"\{\{\s*\.Ref\.Tag\s*\}\}")
+_DEFAULTS = ("backup", "interval", "schedule")  # what has no equal is told of once, at the top
+_NO_EQUAL = {
+    "hostname": "an address that is not the registry's name has no equal",
+    "credExpire": "not needed: a helper is asked again whenever its credentials are refused or about to expire",
+    "regcert": "write the certificate to a file, and name it here as `ca`",
+    "clientCert": "write the certificate to a file, and name it here as `client_cert`",
+    "clientKey": "write the key to a file, and name it here as `client_key`",
+    "pathPrefix": "write the prefix in front of the repository in each rule's `source`",
+    "mirrors": "see `registries` in docs/configuration.md for what there is",
+    "priority": "see mirrors",
+    "repoAuth": "not needed: tokens are asked for by repository",
+    "blobChunk": "not needed: uploads stream, whatever their size",
+    "blobMax": "not needed: uploads stream, whatever their size",
+    "apiOpts": "has no equal",
+    "scheme": "has no equal",
+    "ratelimit": "requests_per_second and Retry-After rule here; see `registries` in docs/configuration.md",
+    "digestTags": "see docs/configuration.md for what goes with an image",
+    "referrers": "see docs/configuration.md for what goes with an image",
+    "referrerFilters": "see docs/configuration.md for what goes with an image",
+    "referrerSource": "referrers come from the image's own repository",
+    "referrerTarget": "referrers go to the image's own repository",
+    "fastCopy": "not needed: what was verified is trusted for `recheck`",
+    "forceRecursive": "`recheck: 0s` looks up all of an image at each run",
+    "includeExternal": "foreign layers: see docs/configuration.md",
+    "mediaTypes": "every kind of manifest but docker's schema 1 is copied",
+    "hooks": "has no equal; ask for `ocisync once --json`, or watch the metrics",
+    "repoSets": "of several sets of repositories make several rules",
+    "skipDockerConfig": "name an empty `docker_config` under the top-level `defaults`",
+    "userAgent": "has no equal",
+    "cacheCount": "not needed",
+    "cacheTime": "not needed",
+    "parallel": "see daemon.concurrent_images",
+}
+
+
+def from_regsync(root: Value) -> Draft:
+    """Convert a whole file."""
+    draft, file = Draft("regsync"), Reader.of(root)
+    file.take("version")
+    for entry in file.each("creds"):
+        _registry(entry, draft)
+    defaults = file.inner("defaults")
+    given: dict[str, Value] = {key: value for key in _DEFAULTS if (value := defaults.take(key)) is not None}
+    if parallel := defaults.text("parallel"):
+        draft.daemon.values["concurrent_images"] = int(parallel) if parallel.isdecimal() else 3
+    top = Entry()
+    for step in file.each("sync"):
+        _step(Reader(given | step.left), draft)
+    defaults.tell_rest(top, _NO_EQUAL, "defaults.")
+    file.tell_rest(top, _NO_EQUAL)
+    draft.notes += top.notes
+    return draft
+
+
+def _registry(found: Reader, draft: Draft) -> None:
+    name = found.text("registry")
+    try:
+        entry = draft.registry(parse_host(name))
+    except InvalidName:
+        draft.notes.append(f"creds: {name!r} is no registry's host; its entry was left out")
+        return
+    _login(found, entry)
+    tls = found.text("tls")
+    if tls == "disabled":
+        entry.values["plain_http"] = True
+    elif tls == "insecure":
+        entry.values["insecure_skip_verify"] = True
+    if found.left.get("hostname") == name:
+        found.take("hostname")
+    _limits(found, entry)
+    found.tell_rest(entry, _NO_EQUAL)
+
+
+def _login(found: Reader, entry: Entry) -> None:
+    for key, ours in (("user", "username"), ("pass", "password")):
+        if text := found.text(key):
+            entry.values[ours] = _secret(text, entry, key)
+    if helper := found.text("credHelper"):
+        entry.values["credential_helper"] = label(helper.removeprefix("docker-credential-"))
+
+
+def _secret(text: str, entry: Entry, key: str) -> Tree:
+    """`{{env "NAME"}}` and `{{file "PATH"}}` as ours; other text stays."""
+    if found := _SECRET.match(text.strip()):
+        return {found[1]: found[2]}
+    if "{{" in text:
+        entry.note(f"{key}: its template has no equal; write {{env: NAME}} or {{file: PATH}}")
+    return text
+
+
+def _limits(found: Reader, entry: Entry) -> None:
+    for key, ours in (("reqPerSec", "requests_per_second"), ("reqConcurrent", "concurrency")):
+        text = found.text(key)
+        try:
+            number = float(text or 0)
+        except ValueError:
+            entry.note(f"{key}: {text} is no number")
+            continue
+        if number > 0:
+            entry.values[ours] = int(number) if number == int(number) else number
+
+
+def _step(found: Reader, draft: Draft) -> None:
+    rule = Entry()
+    kind, source, target = found.text("type") or "repository", found.text("source"), found.text("target")
+    try:
+        place = _place(target, kind, draft)
+        name = _source(rule, source, kind)
+    except InvalidName as exc:
+        draft.notes.append(f"sync: {source} -> {target} was left out: {exc.message}")
+        return
+    rule.values["target"] = place
+    _tags(found, rule)
+    _platforms(found, rule)
+    _backup(found, rule)
+    _timing(found, rule)
+    found.tell_rest(rule, _NO_EQUAL)
+    draft.add_rule(name, rule)
+
+
+def _source(rule: Entry, source: str, kind: str) -> str:
+    """Set type and source; the rule's name comes back."""
+    if kind == "registry":
+        rule.values |= {"type": "registry", "source": parse_host(source)}
+        return source
+    named = parse_image_name(source)
+    if kind == "image":
+        rule.values["type"] = "image"
+        named = named if named.tag or named.digest else ImageName(named.host, named.repository, "latest")
+    rule.values["source"] = str(named)
+    return named.repository.rpartition("/")[2]
+
+
+def _place(target: str, kind: str, draft: Draft) -> str:
+    if target.startswith("ocidir://"):
+        raise InvalidName(f"{target} is an OCI layout, which no rule keeps up to date; `ocisync copy` writes them")
+    if kind == "registry":
+        return f"{draft.registry_target(parse_host(target))}/{{repository}}"
+    named = parse_image_name(target)
+    tag = f":{named.tag}" if kind == "image" and named.tag else ""
+    return f"{draft.registry_target(named.host)}/{named.repository}{tag}"
+
+
+def _tags(found: Reader, rule: Entry) -> None:
+    if (tags := _tag_set(found.inner("tags"), rule)) or not rule.values:
+        rule.values["tags"] = tags
+    sets: list[Tree] = [one for each in found.each("tagSets") if (one := _tag_set(each, rule))]
+    if sets:
+        rule.values["tag_sets"] = sets
+    sets_of_names = found.each("repoSets")
+    repositories = found.inner("repos") if "repos" in found.left or len(sets_of_names) != 1 else sets_of_names[0]
+    if len(sets_of_names) > 1:
+        rule.note(f"repoSets: {_NO_EQUAL['repoSets']}")
+    names: dict[str, Tree] = {
+        key: list(expressions)
+        for key in ("allow", "deny")
+        if (expressions := patterns(rule, f"repos.{key}", repositories.texts(key)))
+    }
+    if names:
+        rule.values["repositories"] = names
+
+
+def _tag_set(found: Reader, rule: Entry) -> dict[str, Tree]:
+    tags: dict[str, Tree] = {}
+    for key in ("allow", "deny"):
+        if expressions := patterns(rule, f"tags.{key}", found.texts(key)):
+            tags[key] = list(expressions)
+    if usable := version_range(rule, " || ".join(found.texts("semverRange"))):
+        tags["semver"] = usable
+    found.tell_rest(rule, _NO_EQUAL, "tags.")
+    return tags
+
+
+def _platforms(found: Reader, rule: Entry) -> None:
+    platforms = [*found.texts("platform"), *found.texts("platforms")]
+    if platforms:
+        only_for(rule, platforms, is_registry=True)
+
+
+def _backup(found: Reader, rule: Entry) -> None:
+    text = found.text("backup")
+    ours = _TAG.sub("{tag}", text)
+    if not text:
+        return
+    if "{{" in ours or "/" in ours or ours.count("{tag}") != 1 or ours == "{tag}":
+        rule.note(f"backup: {text} has no equal; a tag with {{tag}} in it has, such as bkup-{{tag}}")
+    else:
+        rule.values["backup"] = ours
+
+
+def _timing(found: Reader, rule: Entry) -> None:
+    interval, schedule = found.text("interval"), found.text("schedule")
+    if schedule:
+        set_schedule(rule, schedule)
+    elif interval:
+        set_duration(rule, "interval", interval)
+
+
+def is_regsync(root: dict[str, Value]) -> bool:
+    """Whether a file looks like it."""
+    steps = root.get("sync")
+    return (
+        isinstance(steps, list)
+        and "targets" not in root
+        and any(as_text(Reader.of(one).take("source")) for one in steps)
+    )
