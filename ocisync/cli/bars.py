@@ -51,6 +51,10 @@ class TerminalProgress(Progress):
         name = escape(printable(f"{target.removeprefix('target:')}:{tag}"))
         self.console.print(f"{name} {mark}", highlight=False)
 
+    def held_up(self, reason: str) -> None:
+        """Print above the bars why nothing moves."""
+        self.console.print(reason, highlight=False, markup=False)
+
     def blob_started(self, desc: Descriptor) -> None:
         """Grow the total; give a large blob its bar."""
         if desc.digest not in self._seen:

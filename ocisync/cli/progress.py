@@ -19,6 +19,10 @@ class LineProgress(Progress):
             return
         print(f"{printable(target.removeprefix('target:'))}:{printable(tag)} {verdict}", file=sys.stderr, flush=True)
 
+    def held_up(self, reason: str) -> None:
+        """Say why nothing moves."""
+        print(reason, file=sys.stderr, flush=True)
+
 
 @contextmanager
 def progress() -> Iterator[Progress]:

@@ -18,6 +18,7 @@ from ocisync.config.models import (
     Ecr,
     NameRules,
     Proxy,
+    RateLimit,
     Registry,
     RegistryDefaults,
     RegistryTarget,
@@ -38,17 +39,17 @@ SECRET_KEYS = frozenset(
 # Names that users of other tools write, and ours.
 FOREIGN_NAMES = {
     "creds": "registries", "credentials": "registries", "user": "username", "pass": "password",
-    "reqPerSec": "requests_per_second", "reqConcurrent": "concurrency", "tls_verify": "insecure_skip_verify",
-    "url": "endpoint", "s3ForcePathStyle": "path_style", "period": "interval", "cron": "schedule",
-    "timezone": "time_zone", "tz": "time_zone", "from": "source", "to": "target", "folder": "path", "dir": "path",
-    "targets": "target", "include": "allow", "exclude": "deny",
+    "ratelimit": "rate_limit", "reqPerSec": "requests_per_second", "reqConcurrent": "concurrency",
+    "tls_verify": "insecure_skip_verify", "url": "endpoint", "s3ForcePathStyle": "path_style", "period": "interval",
+    "cron": "schedule", "timezone": "time_zone", "tz": "time_zone", "from": "source", "to": "target", "folder": "path",
+    "dir": "path", "targets": "target", "include": "allow", "exclude": "deny",
     "tagSets": "tag_sets", "platform": "platforms", "semverRange": "semver", "stripPrefix": "strip_prefix",
 }  # fmt: skip
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "registries": Registry, "defaults": RegistryDefaults, "drop": DropRule, "sync": SyncRule, "daemon": Daemon,
     "webhooks": Webhook,
 }  # fmt: skip
-_IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy}
+_IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy, "rate_limit": RateLimit}
 _IN_SYNC: Mapping[str, type[BaseModel]] = {
     "tags": TagRules, "tag_sets": TagRules, "repositories": NameRules, "rename": Rename,
 }  # fmt: skip
@@ -168,7 +169,7 @@ def _bound(word: str, name: str) -> Callable[[Finding], str]:
 
 
 def _limit(path: KeyPath, limit: float) -> str:
-    if path[-1] == "part_size":
+    if path[-1] in ("part_size", "bandwidth"):
         return format_size(int(limit))
     return format_duration(limit) if path[-1] in _DURATIONS else f"{limit:g}"
 

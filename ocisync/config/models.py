@@ -13,7 +13,7 @@ from ocisync.config.archives import ArchiveLimits
 from ocisync.config.daemon import Daemon, Webhook
 from ocisync.config.kinds import Host, Items, Label, Section, TargetReference
 from ocisync.config.problems import Problem
-from ocisync.config.registries import Ecr, Proxy, Registry, RegistryDefaults
+from ocisync.config.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
 from ocisync.config.rules import DropRule, SyncRule
 from ocisync.config.selection import NameRules, Rename, TagRules
 from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
@@ -28,6 +28,7 @@ __all__ = [
     "Keep",
     "NameRules",
     "Proxy",
+    "RateLimit",
     "Registry",
     "RegistryDefaults",
     "RegistryTarget",

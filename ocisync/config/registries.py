@@ -19,6 +19,7 @@ from ocisync.config.kinds import (
     ProxyUrl,
     Secret,
     Section,
+    Size,
 )
 
 _DIRECT = "direct"
@@ -61,12 +62,27 @@ class Ecr(Section):
     session_token: Secret | None = Field(None, description="The session token of temporary keys.")
 
 
+class RateLimit(Section):
+    """A host's budget of pulls, which its headers tell (Docker Hub's do)."""
+
+    min: int = Field(0, ge=0, le=1_000_000, description="How many pulls are left for others: below that a pass pauses.")
+    retry: Duration = Field(
+        300.0, gt=0, description="How often a paused pass looks whether the budget has renewed; looking costs no pull."
+    )
+
+
 class RegistryDefaults(Section):
     """What holds for every registry that does not say otherwise."""
 
     requests_per_second: Annotated[float, Field(gt=0)] | None = Field(
         None,
         description="Most requests sent to a host per second. Not given: only what the host asks for.",
+    )
+    bandwidth: Size | None = Field(
+        None, ge=16 * 1024, description="Most bytes per second from and to a host together. Not given: no limit."
+    )
+    rate_limit: RateLimit | None = Field(
+        None, description="How a limit on pulls is kept. Not given: Docker Hub's is used to its end, never beyond."
     )
     concurrency: int = Field(6, ge=1, le=256, description="Most requests to a host at one time.")
     connect_timeout: Duration = Field(10.0, gt=0, description="Longest wait for a connection and its TLS handshake.")

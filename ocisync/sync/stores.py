@@ -44,6 +44,9 @@ class Progress:
     def blob_finished(self, desc: Descriptor) -> None:
         """A blob has arrived, or its transfer ended with an error."""
 
+    def held_up(self, reason: str) -> None:
+        """A host must be left alone for a while; the work goes on by itself."""
+
 
 @dataclass(frozen=True, slots=True)
 class Limits:

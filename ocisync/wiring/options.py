@@ -14,7 +14,7 @@ from ocisync.content.decompress import Caps
 from ocisync.content.tar_index import TarLimits
 from ocisync.daemon.drop import DropRule, DropTarget, Incomplete
 from ocisync.spec.locator import S3Locator
-from ocisync.stores.registry.options import EcrOptions, ProxyOptions, RegistryOptions
+from ocisync.stores.registry.options import EcrOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 
@@ -50,6 +50,10 @@ def registry_options(settings: Registry) -> RegistryOptions:
         proxy=_proxy_options(settings.proxy) if settings.proxy else None,
         concurrency=settings.concurrency,
         requests_per_second=settings.requests_per_second or 0.0,
+        bandwidth=settings.bandwidth or 0,
+        rate_limit=RateLimitOptions(settings.rate_limit.min, settings.rate_limit.retry)
+        if settings.rate_limit
+        else None,
         connect_timeout=settings.connect_timeout,
         idle_timeout=settings.idle_timeout,
         retries=settings.retries,

@@ -47,10 +47,11 @@ async def open_session(
     scratch = scratch or config.daemon.temporary_path
     await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
-        stores = OpenStores(config, Archives(config, scratch), stack)
+        progress = progress or Progress()
+        stores = OpenStores(config, Archives(config, scratch), stack, progress.held_up)
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
         spools = Spools(scratch / "spool", room) if room else None
-        tools = Tools(stores, ledger or MemoryLedger(), progress=progress or Progress(), limits=limits, spools=spools)
+        tools = Tools(stores, ledger or MemoryLedger(), progress=progress, limits=limits, spools=spools)
         yield Session(config, stores, tools)
         if spools is not None:
             await spools.close()

@@ -67,6 +67,7 @@ class OpenStores:
     config: Config
     archives: Archives
     _stack: AsyncExitStack
+    tell: Callable[[str], None]  # why the work stands still
     _targets: dict[str, OpenTarget] = field(default_factory=dict)
     _shared: dict[object, object] = field(default_factory=dict)
     _rewritten: Memory = field(default_factory=Memory)
@@ -233,7 +234,7 @@ class OpenStores:
                 host = urlsplit(settings.url).netloc
                 hosts[host] = replace(hosts.get(host, RegistryOptions()), plain_http=True)
         defaults = registry_options(self.config.registry(""))
-        return await self._once("registries", lambda: open_registries(hosts, defaults))
+        return await self._once("registries", lambda: open_registries(hosts, defaults, self.tell))
 
     async def _static_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
         if isinstance(place, StaticLocator):

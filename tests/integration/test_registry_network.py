@@ -8,6 +8,7 @@ from email.utils import formatdate
 import anyio
 import pytest
 
+from ocisync.content.memory import bytes_opener
 from ocisync.errors import (
     AuthError,
     DigestMismatch,
@@ -28,6 +29,7 @@ from tests.integration.registries import (
     LAYER,
     NAME,
     QUICK,
+    blob_desc,
     manifest_desc,
     read,
     repository_at,
@@ -380,3 +382,24 @@ async def test_fault_26_a_manifest_over_4_mib_is_refused_unread(proxy: FaultProx
         proxy.rules.insert(0, proxy.on("HEAD", "/manifests/", faults.Reply(405)))
         with pytest.raises(LimitExceeded):
             await repository.resolve("1")
+
+
+async def test_fault_16_a_burst_of_503_slows_the_host_down_and_passes(proxy: FaultProxy) -> None:
+    burst = proxy.on(".*", "/v2/", faults.Reply(503), times=12)
+    async with repository_at(proxy.host, replace(QUICK, concurrency=4)) as repository:
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(repository.resolve, "1")
+        assert await repository.tags() == ["1"]
+    assert burst.hits == 12
+
+
+async def test_bandwidth_is_shared_by_downloads_and_uploads(proxy: FaultProxy) -> None:
+    new = blob_desc(b"n" * 400_000)
+    async with repository_at(proxy.host, replace(QUICK, bandwidth=2_000_000)) as repository:
+        began = time.monotonic()
+        async with anyio.create_task_group() as group:
+            group.start_soon(read, repository, LAYER)
+            group.start_soon(repository.push, new, bytes_opener(b"n" * 400_000))
+        assert time.monotonic() - began > (len(BLOB) + 400_000) / 2_000_000 - 0.1
+        assert await repository.exists(new)

@@ -10,7 +10,7 @@ from yarl import URL
 from ocisync.errors import LimitExceeded, RegistryError, Stalled
 from ocisync.stores.registry.failures import network_error
 from ocisync.stores.registry.hosts import shown
-from ocisync.stores.registry.limits import Release
+from ocisync.stores.registry.limits import Release, Throttle
 from ocisync.stores.registry.options import RegistryOptions
 
 CHUNK = 1024 * 1024  # bytes
@@ -20,13 +20,21 @@ _SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
 class Answer:
     """Status, headers and a body to read; whoever gets one closes it."""
 
-    def __init__(self, response: aiohttp.ClientResponse, method: str, url: URL, options: RegistryOptions) -> None:
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        method: str,
+        url: URL,
+        options: RegistryOptions,
+        throttle: Throttle | None = None,
+    ) -> None:
         self.status = response.status
         self.headers: CIMultiDictProxy[str] = response.headers
         self.url = url
         self._method = method
         self._response = response
         self._rate = RateWatch(options.minimum_rate, options.rate_window)
+        self._throttle = throttle
         self._releases: list[Release] = []
 
     @property
@@ -57,7 +65,7 @@ class Answer:
         """
         asked = anyio.current_time()
         try:
-            chunk = await self._response.content.read(CHUNK)
+            chunk = await self._response.content.read(self._throttle.piece if self._throttle else CHUNK)
         except (aiohttp.ClientError, OSError) as exc:
             self.close()
             raise network_error(exc, self._method, self.url) from exc
@@ -66,6 +74,8 @@ class Answer:
         elif self._rate.too_slow(anyio.current_time() - asked, len(chunk)):
             self.close()
             raise Stalled(f"{self._method} {shown(self.url)}: the body trickles below the minimum rate")
+        elif self._throttle is not None:
+            await self._throttle.passed(len(chunk))
         return chunk
 
     async def read(self, limit: int, what: str) -> bytes:

@@ -9,6 +9,7 @@ from contextvars import ContextVar
 import anyio
 
 from ocisync.content.protocols import ByteStream
+from ocisync.stores.registry.limits import Throttle
 
 
 class PacedBody:
@@ -20,7 +21,9 @@ class PacedBody:
         self.scope = anyio.CancelScope()
         self.transport: asyncio.Transport | None = None
         self.is_sent = False
+        self.throttle: Throttle | None = None
         self._stream = stream
+        self._chunk, self._at = b"", 0  # what the throttle holds back, and the byte it stands at
         self._idle = idle_timeout
         self._turn = anyio.Lock(fast_acquire=True)
         self._closed = False
@@ -34,7 +37,7 @@ class PacedBody:
                 raise StopAsyncIteration
             self.scope.deadline = math.inf
             try:
-                chunk = await anext(self._stream)
+                chunk = await self._next(self.throttle)
             except StopAsyncIteration:
                 self.is_sent = True
                 raise
@@ -43,6 +46,16 @@ class PacedBody:
                 raise
             self.scope.deadline = anyio.current_time() + self._idle
             return chunk
+
+    async def _next(self, throttle: Throttle | None) -> bytes:
+        if throttle is None:
+            return await anext(self._stream)
+        if self._at >= len(self._chunk):
+            self._chunk, self._at = await anext(self._stream), 0
+        piece = self._chunk[self._at : self._at + throttle.piece]
+        self._at += len(piece)
+        await throttle.passed(len(piece))
+        return piece
 
     async def close(self) -> None:
         """Return once nobody reads the stream any more."""

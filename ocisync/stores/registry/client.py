@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import ClientSession
 
 from ocisync.spec.reference import parse_host
+from ocisync.stores.registry.budget import Tell, silent
 from ocisync.stores.registry.listing import list_repositories
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository
@@ -21,9 +22,14 @@ class RegistryClient:
     """Every registry host that is spoken to, each with its own limits, credentials and tokens."""
 
     def __init__(
-        self, session: ClientSession, options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS
+        self,
+        session: ClientSession,
+        options: Mapping[str, RegistryOptions],
+        defaults: RegistryOptions = _DEFAULTS,
+        tell: Tell = silent,
     ) -> None:
         self._session = session
+        self._tell = tell
         self._options = {parse_host(host): chosen for host, chosen in options.items()}
         self._defaults = defaults
         self._hosts: dict[str, Transport] = {}
@@ -44,15 +50,18 @@ class RegistryClient:
         host = parse_host(host)
         transport = self._hosts.get(host)
         if transport is None:
-            transport = Transport(host, self._options.get(host, self._defaults), self._session)
+            transport = Transport(host, self._options.get(host, self._defaults), self._session, self._tell)
             self._hosts[host] = transport
         return transport
 
 
 @asynccontextmanager
 async def open_registries(
-    options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS
+    options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS, tell: Tell = silent
 ) -> AsyncIterator[RegistryClient]:
-    """A client for the hosts named in `options`, and with `defaults` for every other; closed with the block."""
+    """A client for the hosts named in `options`, and with `defaults` for every other; closed with the block.
+
+    `tell` is told why the work stands still, when a host must be left alone for long.
+    """
     async with open_session() as session:
-        yield RegistryClient(session, options, defaults)
+        yield RegistryClient(session, options, defaults, tell)

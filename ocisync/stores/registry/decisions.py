@@ -13,6 +13,7 @@ from ocisync.stores.registry.hosts import is_internal_only, is_loopback, shown
 
 RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+BUSY = frozenset({429, 503})  # the whole host, not only this request
 MAX_REDIRECTS = 10
 _NO_WAIT_GIVEN = 1.0  # seconds of pause when a host says "too many requests" without saying for how long
 _KNOWN_REALMS = {"lscr.io": ("ghcr.io",)}  # registries that are known to send clients to another site
@@ -31,7 +32,7 @@ def backoff(attempt: int, first: float, longest: float, jitter: float) -> float:
 
 
 def retry_after(value: str | None, now: float, longest: float) -> float:
-    """Seconds a host asks to be left alone, from 0 to `longest`; `now` in seconds since the epoch.
+    """Seconds a host asks to be left alone, from 0 to `longest`; `now` in seconds since the epoch, by the host's clock.
 
     Spec: RFC 9110, 10.2.3: a number of seconds or a date. Anything else counts as absent.
     """
@@ -43,6 +44,14 @@ def retry_after(value: str | None, now: float, longest: float) -> float:
     except (ValueError, TypeError, OverflowError):
         seconds = _NO_WAIT_GIVEN
     return max(0.0, min(seconds, longest))
+
+
+def server_time(date: str | None, ours: float) -> float:
+    """The moment of an answer by its Date header, since our own clock may be wrong; in seconds since the epoch."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else ours
+    except ValueError:
+        return ours
 
 
 def redirected(method: str, status: int, current: URL, location: str | None) -> URL:

@@ -12,7 +12,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from email.utils import parsedate_to_datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +20,7 @@ from anyio import to_thread
 
 from ocisync.errors import AuthError, Handling, NetworkError, OcisyncError, RegistryError
 from ocisync.stores.registry.authfiles import Credential
+from ocisync.stores.registry.decisions import server_time
 from ocisync.stores.registry.options import EcrOptions, RegistryOptions
 
 if TYPE_CHECKING:
@@ -125,16 +125,8 @@ def _given(reply: Mapping[str, Any]) -> _Given:
     data = reply["authorizationData"]
     data = data[0] if isinstance(data, list) else data
     expires: datetime = data["expiresAt"]
-    said = reply["ResponseMetadata"]["HTTPHeaders"].get("date", "")
-    return _Given(str(data["authorizationToken"]), expires.timestamp() - _moment(said))
-
-
-def _moment(date: str) -> float:
-    """The server's time, since our own clock may be wrong; seconds since the epoch."""
-    try:
-        return parsedate_to_datetime(date).timestamp()
-    except ValueError:
-        return time.time()
+    now = server_time(reply["ResponseMetadata"]["HTTPHeaders"].get("date"), time.time())
+    return _Given(str(data["authorizationToken"]), expires.timestamp() - now)
 
 
 def _refused(host: str, exc: ClientError) -> OcisyncError:
@@ -143,7 +135,7 @@ def _refused(host: str, exc: ClientError) -> OcisyncError:
     code, message = str(error.get("Code", "")), str(error.get("Message", ""))[:300]
     said = f"{host}: ECR refused {_RIGHT.partition(':')[2]}: {code}"
     if "Signature" in code and _SKEW.search(message):
-        offset = time.time() - _moment(str(metadata.get("HTTPHeaders", {}).get("date", "")))
+        offset = time.time() - server_time(metadata.get("HTTPHeaders", {}).get("date"), time.time())
         advice = f"this machine's clock differs by {abs(offset):.0f} s from AWS': set it by NTP"
         return RegistryError(f"{said}: {advice}", code="clock.skew", host=host)
     if code in _PASSING or int(metadata.get("HTTPStatusCode", 0)) >= 500:

@@ -1,4 +1,4 @@
-"""How fast one host is asked: requests at a time, requests a second, and the pause it asked for."""
+"""How fast one host is asked: requests at a time and a second, bytes a second, and the pauses it asked for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from contextlib import asynccontextmanager
 import anyio
 
 from ocisync.stores.registry.options import RegistryOptions
+
+_LEAST_PIECE, _MOST_PIECE = 4 * 1024, 1024 * 1024  # bytes
+_PIECES = 4  # a second: a slow transfer must not look like a dead one
 
 Release = Callable[[], None]
 
@@ -27,14 +30,42 @@ class Pace:
         return max(0.0, turn - now)
 
 
+class Throttle:
+    """A host's bandwidth, which all its transfers share in the order in which their pieces come."""
+
+    def __init__(self, per_second: int) -> None:
+        self._per_second = per_second  # bytes
+        self.piece = min(_MOST_PIECE, max(_LEAST_PIECE, per_second // _PIECES))  # most bytes to take at a time
+        self._free = float("-inf")
+
+    def reserve(self, size: int, now: float) -> float:
+        """Seconds to wait after `size` bytes, on the caller's clock."""
+        self._free = max(self._free, now) + size / self._per_second
+        return self._free - now
+
+    async def passed(self, size: int) -> None:
+        """Wait as long as these bytes take."""
+        await anyio.sleep(self.reserve(size, anyio.current_time()))
+
+
 class Gate:
-    """The way to one host. Uploads have places of their own: an upload may wait for a download from the same host."""
+    """The way to one host. Uploads have places of their own: an upload may wait for a download from the same host.
+
+    A host that asks to be left alone gets half the requests at a time from then on, and one more again for each round
+    of them that it answers well.
+    """
 
     def __init__(self, options: RegistryOptions) -> None:
+        self._places = options.concurrency
         self._requests = anyio.Semaphore(options.concurrency, fast_acquire=True)
         self._uploads = anyio.Semaphore(options.concurrency, fast_acquire=True)
         self._pace = Pace(options.requests_per_second)
         self._paused_until = float("-inf")
+        self._closed = 0  # places that nobody gets for now
+        self._to_close = 0  # of these: such as are still taken
+        self._round = 0  # good answers since a place was opened
+        self.answered = 0  # good answers, ever
+        self.refusals = 0  # since the last good answer
 
     async def enter(self) -> Release:
         """Wait for a place and for one's turn; the result gives the place back, once."""
@@ -42,9 +73,9 @@ class Gate:
         try:
             await self.turn()
         except BaseException:
-            self._requests.release()
+            self._leave()
             raise
-        return _once(self._requests.release)
+        return _once(self._leave)
 
     @asynccontextmanager
     async def upload_place(self) -> AsyncIterator[None]:
@@ -60,8 +91,44 @@ class Gate:
             await anyio.sleep(pause)
 
     def pause(self, seconds: float) -> None:
-        """Let no request start for so long."""
-        self._paused_until = max(self._paused_until, anyio.current_time() + seconds)
+        """Let no request start for so long; what is refused during a pause was on its way before it."""
+        now = anyio.current_time()
+        if now >= self._paused_until:
+            self.refusals += 1
+            self._close_half()
+        self._paused_until = max(self._paused_until, now + seconds)
+
+    def went_well(self) -> None:
+        """The host answered as it should."""
+        self.answered += 1
+        self.refusals = 0
+        if self._closed:
+            self._round += 1
+            if self._round >= self._places - self._closed:
+                self._open_one()
+
+    def _close_half(self) -> None:
+        half = (self._places - self._closed) // 2
+        self._closed += half
+        self._to_close += half
+        self._round = 0
+        while self._to_close and self._requests.value:
+            self._requests.acquire_nowait()
+            self._to_close -= 1
+
+    def _open_one(self) -> None:
+        self._closed -= 1
+        self._round = 0
+        if self._to_close:
+            self._to_close -= 1
+        else:
+            self._requests.release()
+
+    def _leave(self) -> None:
+        if self._to_close:
+            self._to_close -= 1
+        else:
+            self._requests.release()
 
 
 def _once(release: Release) -> Release:

@@ -31,6 +31,14 @@ class ProxyOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class RateLimitOptions:
+    """How a host's budget of pulls is kept."""
+
+    kept: int = 0  # pulls that are left for others
+    retry: float = 300.0  # seconds between two looks whether it has renewed
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """Credentials, trust and limits for one registry host.
 
@@ -59,6 +67,8 @@ class RegistryOptions:
 
     concurrency: int = 8  # requests at a time; as many uploads beside them
     requests_per_second: float = 0.0  # 0: no limit of our own
+    bandwidth: int = 0  # bytes a second, both ways together; 0: any
+    rate_limit: RateLimitOptions | None = None  # None: only Docker Hub's own limit, used to its end
     connect_timeout: float = 15.0  # seconds
     idle_timeout: float = 60.0  # seconds without a byte
     commit_timeout: float = 600.0  # seconds until the reply to a whole upload: some registries hash or move it first

@@ -139,11 +139,19 @@ class Referrers:
     async def _by_tag(self, subject: Digest) -> Sequence[Descriptor]:
         if self._lists is not None and fallback_tag(subject) not in self._lists:
             return ()
+        if not await self._is_kept(subject):
+            return ()
         try:
             return (await self._kept(subject, PULL)).entries
         except ManifestError as exc:
             log.warning("referrers.unreadable", repository=self._repository, subject=subject, error=exc.message)
             return ()
+
+    async def _is_kept(self, subject: Digest) -> bool:
+        """Whether there is a list, asked by HEAD: where pulls are counted, that is none."""
+        request = Request("HEAD", self._list_url(subject), Grant(self._repository), _THERE_OR_NOT, ACCEPT)
+        async with self._transport.send(request) as answer:
+            return answer.status == 200
 
     async def _kept(self, subject: Digest, actions: str) -> _Kept:
         """The list under the tag.

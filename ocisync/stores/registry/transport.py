@@ -6,20 +6,31 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import anyio
 import structlog
 from aiohttp import ClientSession
 from yarl import URL
 
-from ocisync.errors import Handling, OcisyncError, RedirectRefused, RegistryError
+from ocisync.content.metering import Allowance
+from ocisync.errors import Handling, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import Authenticator, Grant
 from ocisync.stores.registry.body import PacedBody
-from ocisync.stores.registry.decisions import MAX_REDIRECTS, REDIRECTS, backoff, redirected, retry_after
+from ocisync.stores.registry.budget import Budget, Tell, silent
+from ocisync.stores.registry.decisions import (
+    BUSY,
+    MAX_REDIRECTS,
+    REDIRECTS,
+    backoff,
+    redirected,
+    retry_after,
+    server_time,
+)
 from ocisync.stores.registry.failures import refusal
 from ocisync.stores.registry.hosts import endpoint, same_origin, shown
 from ocisync.stores.registry.limits import Gate
@@ -27,6 +38,9 @@ from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.wire import Body, Wire
 
 log = structlog.get_logger(__name__)
+_MOST_TRIES = 100  # of one request, however often the host asks for patience
+_WORTH_TELLING, _WORTH_SAYING = 1.0, 10.0  # seconds of a pause: in the log, and to whoever waits
+_ANY_BUT_BUSY = frozenset(range(200, 600)) - BUSY
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,11 @@ class Request:
     def is_upload(self) -> bool:
         """Whether its body streams, and so can be sent only once."""
         return isinstance(self.body, PacedBody)
+
+    @property
+    def is_pull(self) -> bool:
+        """Whether hosts that count pulls count it."""
+        return self.method == "GET" and "/manifests/" in self.url.raw_path
 
 
 class KnownSizes:
@@ -71,13 +90,15 @@ class KnownSizes:
 class Transport:
     """The way to one registry host, shared by all its repositories."""
 
-    def __init__(self, host: str, options: RegistryOptions, session: ClientSession) -> None:
+    def __init__(self, host: str, options: RegistryOptions, session: ClientSession, tell: Tell = silent) -> None:
         self.host = host
         self.options = options
         self.origin = endpoint(host, options)
         self._wire = Wire(session, self.origin.host or "", options)
         self._auth = Authenticator(host, self.origin, options, self._wire)
         self._gate = Gate(options)
+        self._tell = tell
+        self._budget = Budget(host, options.rate_limit, tell)
         self._headers: Mapping[str, str] | None = None
         self.sizes = KnownSizes()
 
@@ -97,13 +118,16 @@ class Transport:
             NotFound, AuthError, RateLimited, RegistryError: the registry refused, and will not or did not think better.
             RedirectRefused, NetworkError and its kin: it could not be reached, or not in a safe way.
         """
-        attempt = 0
+        attempt = tries = 0
         while True:
-            attempt += 1
+            attempt, tries, answered = attempt + 1, tries + 1, self._gate.answered
             try:
                 return await self._try(request)
             except OcisyncError as exc:
-                if not exc.retryable or request.is_upload or attempt > self.options.retries:
+                if isinstance(exc, RateLimited) and self._gate.answered > answered:
+                    attempt = 1  # the host answers others: waiting for one's turn is no failure
+                gives_up = attempt > self.options.retries or tries > _MOST_TRIES
+                if gives_up or not exc.retryable or request.is_upload:
                     raise
                 await self.rest(attempt, exc)
 
@@ -117,10 +141,29 @@ class Transport:
         log.debug("request.retried", host=self.host, attempt=attempt, wait=wait, code=reason.code, error=reason.message)
         await anyio.sleep(wait)
 
+    @property
+    def allowance(self) -> Allowance | None:
+        """What the host said last of its limit on pulls."""
+        return self._budget.allowance
+
     async def _try(self, request: Request) -> Answer:
         if request.is_upload:  # its place was taken by `upload_place`
             await self._gate.turn()
             return await self._accepted(request)
+        if not request.is_pull:
+            return await self._entered(request)
+        await self._budget.take(partial(self._look, request))
+        try:
+            return await self._entered(request)
+        finally:
+            self._budget.give_back()
+
+    async def _look(self, pull: Request) -> None:
+        """Let the host tell what is left of its budget, whatever else it says."""
+        answer = await self._entered(replace(pull, method="HEAD", accept=_ANY_BUT_BUSY))
+        answer.close()
+
+    async def _entered(self, request: Request) -> Answer:
         release = await self._gate.enter()
         try:
             answer = await self._accepted(request)
@@ -131,9 +174,12 @@ class Transport:
         return answer
 
     async def _accepted(self, request: Request) -> Answer:
+        ended = self._budget.ended
         answer = await self._authorized(request)
+        self._budget.observe(answer.headers, ended)
         if answer.status not in request.accept:
             raise await self._refusal(request, answer)
+        self._gate.went_well()
         return answer
 
     async def _authorized(self, request: Request) -> Answer:
@@ -175,8 +221,19 @@ class Transport:
     async def _refusal(self, request: Request, answer: Answer) -> OcisyncError:
         body = await answer.beginning()
         asked = answer.headers.get("Retry-After")
-        if answer.status == 429 or (answer.status == 503 and asked is not None):
-            pause = retry_after(asked, time.time(), self.options.longest_pause)
-            self._gate.pause(pause)
-            log.warning("registry.paused", host=self.host, status=answer.status, seconds=pause)
+        if answer.status in BUSY:
+            self._slow_down(answer, asked)
         return refusal(request.method, answer.url, answer.status, body, retry_after=asked)
+
+    def _slow_down(self, answer: Answer, asked: str | None) -> None:
+        """Leave the whole host alone: as long as it asks, else longer with each refusal in a row."""
+        if asked is None and answer.status == 503:
+            pause = backoff(self._gate.refusals + 1, self.options.first_wait, self.options.longest_wait, 1.0)
+        else:
+            now = server_time(answer.headers.get("Date"), time.time())
+            pause = retry_after(asked, now, max(self.options.longest_pause, self._budget.window))
+        self._gate.pause(pause)
+        note = log.warning if pause >= _WORTH_TELLING else log.debug
+        note("registry.paused", host=self.host, status=answer.status, seconds=pause)
+        if pause >= _WORTH_SAYING:
+            self._tell(f"{self.host}: asks to be left alone for {pause:.0f} s (status {answer.status}); waits")

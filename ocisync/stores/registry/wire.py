@@ -16,6 +16,7 @@ from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.body import PacedBody, uploading
 from ocisync.stores.registry.failures import network_error
 from ocisync.stores.registry.hosts import shown
+from ocisync.stores.registry.limits import Throttle
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.proxies import Proxies
 from ocisync.stores.registry.trust import Trust
@@ -33,6 +34,7 @@ class Wire:
         self._options = options
         self._trust = Trust(hostname, options)
         self._proxies = Proxies(options.proxy)
+        self._throttle = Throttle(options.bandwidth) if options.bandwidth else None
 
     async def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Body = None) -> Answer:
         """Send one request and return its answer, whatever its status.
@@ -46,6 +48,7 @@ class Wire:
         return await self._answered_in_time(method, url, headers, body)
 
     async def _upload(self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody) -> Answer:
+        body.throttle = self._throttle
         token = uploading.set(body)
         try:
             answer = await self._answered_in_time(method, url, headers, body)
@@ -72,7 +75,7 @@ class Wire:
             response = await self._send(method, url, headers, body, trust)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _foreign(exc, method, url) from exc
-        return Answer(response, method, url, self._options)
+        return Answer(response, method, url, self._options, self._throttle)
 
     async def _send(
         self, method: str, url: URL, headers: Mapping[str, str], body: Body, trust: ssl.SSLContext | bool

@@ -13,6 +13,7 @@ from ocisync.stores.registry.decisions import (
     resolve_location,
     retry_after,
     same_site,
+    server_time,
 )
 from ocisync.stores.registry.failures import refusal
 from ocisync.stores.registry.hosts import endpoint, is_internal_only, is_plain_http, same_origin, shown
@@ -44,6 +45,13 @@ REGISTRY = URL("https://registry.example.com")
 )
 def test_fault_15_retry_after_in_every_form(value: str | None, seconds: float) -> None:
     assert retry_after(value, NOW, 300.0) == seconds
+
+
+def test_fault_61_a_date_is_taken_by_the_hosts_clock_not_ours() -> None:
+    theirs = formatdate(NOW + 7200, usegmt=True)
+    assert server_time(theirs, NOW) == NOW + 7200
+    assert retry_after(formatdate(NOW + 7220, usegmt=True), server_time(theirs, NOW), 300.0) == 20.0
+    assert [server_time(date, NOW) for date in (None, "", "yesterday")] == [NOW] * 3
 
 
 def test_the_wait_doubles_up_to_its_cap_and_jitter_takes_a_share() -> None:

@@ -7,7 +7,8 @@ from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import sha256
 from ocisync.stores.registry.answer import RateWatch
-from ocisync.stores.registry.limits import Gate, Pace
+from ocisync.stores.registry.budget import Count, parse_count
+from ocisync.stores.registry.limits import Gate, Pace, Throttle
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.transport import KnownSizes
 
@@ -67,6 +68,64 @@ async def test_a_cancelled_wait_gives_its_place_back() -> None:
     gate._paused_until = 0.0
     with anyio.fail_after(5):
         await gate.enter()
+
+
+async def places(gate: Gate) -> int:
+    """How many requests may be under way now."""
+    releases = []
+    with anyio.move_on_after(0.05):
+        while True:
+            releases.append(await gate.enter())
+    for release in releases:
+        release()
+    return len(releases)
+
+
+async def test_fault_15_a_host_that_refuses_gets_half_the_requests_and_then_more_again() -> None:
+    gate = Gate(RegistryOptions(concurrency=8))
+    taken = [await gate.enter() for _ in range(8)]
+    gate.pause(60)
+    gate.pause(60)  # a refusal of the same burst
+    for release in taken:
+        release()
+    gate._paused_until = 0.0
+    assert await places(gate) == 4
+    gate.pause(0)
+    gate.pause(0)
+    gate.pause(0)
+    assert (await places(gate), gate.refusals) == (1, 4)
+    gate.went_well()
+    assert (await places(gate), gate.refusals) == (2, 0)
+    for _ in range(2 + 3 + 4 + 5 + 6 + 7 + 50):
+        gate.went_well()
+    assert await places(gate) == 8
+
+
+def test_a_throttle_makes_transfers_wait_for_each_other() -> None:
+    throttle = Throttle(100_000)
+    assert throttle.piece == 25_000
+    assert [throttle.reserve(25_000, 10.0) for _ in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert throttle.reserve(50_000, 100.0) == pytest.approx(0.5), "time that nobody used is gone"
+    assert (Throttle(1).piece, Throttle(10**12).piece) == (4096, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("76;w=21600", Count(76, 21600.0)),
+        ("0;w=21600", Count(0, 21600.0)),
+        ("100; w=60", Count(100, 60.0)),
+        ("12", Count(12, None)),
+        ("100, 100;w=60", Count(100, None)),
+        ("-1;w=5", None),
+        ("many", None),
+        ("9" * 12, None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_limits_in_headers(text: str | None, count: Count | None) -> None:
+    assert parse_count(text) == count
 
 
 def test_fault_04_a_trickle_shows_within_a_window() -> None:

@@ -1,0 +1,39 @@
+"""An optional power of sources: telling how many pulls their host still allows.
+
+A pull is what Docker Hub counts: a GET of a manifest. Asking by HEAD costs nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What a host said of its limit on pulls."""
+
+    host: str
+    remaining: int  # pulls
+    limit: int | None = None  # pulls in a window
+    window: float | None = None  # seconds
+    kept: int = 0  # pulls that are left for others
+
+    @property
+    def usable(self) -> int:
+        """How many pulls may be spent now."""
+        return max(0, self.remaining - self.kept)
+
+
+@runtime_checkable
+class Metered(Protocol):
+    """A source whose host may count pulls."""
+
+    @property
+    def host(self) -> str:
+        """The registry's host."""
+        ...
+
+    def allowance(self) -> Allowance | None:
+        """What its host said last; None when it has not spoken of a limit."""
+        ...
