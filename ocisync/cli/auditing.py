@@ -146,8 +146,9 @@ def _verified_text(report: Verified) -> str:
         f"{report.repositories} repositories, {report.tags} tags, {report.manifests} manifests, {report.blobs} blobs"
     )
     read = f", {size_text(report.bytes)} read" if report.bytes else ""
+    omitted = f", {report.omitted} images left out on purpose" if report.omitted else ""
     verdict = f"{len(report.findings)} faults, {repaired} repaired" if report.findings else "all is well"
-    return "\n".join([*lines, f"{counts}{read}: {verdict}"])
+    return "\n".join([*lines, f"{counts}{omitted}{read}: {verdict}"])
 
 
 def _finding_text(finding: Finding) -> str:

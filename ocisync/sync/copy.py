@@ -16,7 +16,15 @@ from ocisync.content.concurrency import Once, for_each
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import Fetcher, Mounter, Opener, Sparse, Target
 from ocisync.content.verify import read_manifest
-from ocisync.errors import LimitExceeded, ManifestError, NotFound
+from ocisync.errors import (
+    AuthError,
+    LimitExceeded,
+    ManifestError,
+    NotFound,
+    OcisyncError,
+    RateLimited,
+    RegistryError,
+)
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -49,6 +57,7 @@ class Copier:
     is_empty: bool = False  # the target repository holds nothing: nothing needs to be asked for
     choice: PlatformChoice = EVERYTHING  # which images of an index are brought
     placed: set[Digest] = field(default_factory=set)  # what this job brought
+    _is_sparse: bool = False  # images of an index were left out, of which the target cannot know
     _once: Once[Digest, Graph] = field(default_factory=Once)
     shares: tuple[str, ...] = ()  # lock names of all targets that are brought the same
     _slots: anyio.CapacityLimiter = field(init=False)
@@ -118,8 +127,18 @@ class Copier:
     async def _note_omissions(self, index: Descriptor, left_out: Iterable[Descriptor]) -> None:
         """Let the target know, before its index becomes visible, which images are missing on purpose."""
         missing = [child.digest for child in left_out if not self._is_held(child)]
-        if isinstance(self.target, Sparse) and (missing or self._is_held(index)):
+        if not isinstance(self.target, Sparse):
+            self._is_sparse |= bool(missing)
+        elif missing or self._is_held(index):
             await self.target.omit(index.digest, missing)
+
+    def explained(self, error: OcisyncError) -> OcisyncError:
+        """An error with what to do about it, where a target got an index without all of its images."""
+        refused = isinstance(error, RegistryError | NotFound) and not isinstance(error, AuthError | RateLimited)
+        if not self._is_sparse or not refused:
+            return error
+        advice = "it refuses an index of which it lacks images: write `rewrite_index: true` for a new one"
+        return type(error)(f"{error.message}; {advice}", code=error.code, handling=error.handling)
 
     async def _bring_manifest(self, desc: Descriptor, depth: int) -> Graph:
         referring = await self._referring(desc, depth)

@@ -65,7 +65,7 @@ async def _one_by_one(
                 raise error
             kept = await _publish([ready], copier)
         except OcisyncError as exc:
-            report(failed(ready.planned, exc))
+            report(failed(ready.planned, copier.explained(exc)))
         else:
             _report_all([ready], kept, report)
 
@@ -104,7 +104,7 @@ async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
 
 
 def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:
-    if ready.planned.action is Action.COPY:
+    if ready.planned.action is Action.COPY or ready.mended:  # what was brought may need lists of its own
         return True
     return held is not None and ready.root.digest not in held  # the tag is there, its digest key is not
 

@@ -157,7 +157,7 @@ class _Run:
                 whole, graph = await copier.graph(root)
         except OcisyncError as exc:
             for planned in tags:
-                self._done(failed(planned, exc))
+                self._done(failed(planned, copier.explained(exc)))
             return
         mended = not copier.placed.isdisjoint(graph.keys() - {whole.digest})
         for planned in tags:

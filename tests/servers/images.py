@@ -22,6 +22,7 @@ DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
 DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar"
 CREATED = "2024-01-01T00:00:00Z"
+_REFERENCE = "vnd.docker.reference"
 
 Json: TypeAlias = dict[str, object]
 
@@ -122,12 +123,19 @@ def image_of(
 
 
 def make_index(
-    children: Iterable[Image], *, docker: bool = False, annotations: Mapping[str, str] | None = None
+    children: Iterable[Image],
+    *,
+    docker: bool = False,
+    annotations: Mapping[str, str] | None = None,
+    statements: Mapping[str, Image] | None = None,
 ) -> Index:
-    """An index of images, with their platforms."""
-    images = tuple(children)
+    """An index of images, with their platforms; `statements` are attestations by the digest that they are about."""
+    attested = statements or {}
+    images = (*children, *attested.values())
     kind = DOCKER_LIST if docker else OCI_INDEX
     entries = [describe(one.media_type, one.manifest) | {"platform": _platform(one.platform)} for one in images]
+    for entry, about in zip(entries[len(images) - len(attested) :], attested, strict=True):
+        entry["annotations"] = {f"{_REFERENCE}.type": "attestation-manifest", f"{_REFERENCE}.digest": about}
     document: Json = {"schemaVersion": 2, "mediaType": kind, "manifests": entries}
     if annotations:
         document["annotations"] = dict(annotations)
