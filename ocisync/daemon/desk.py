@@ -36,7 +36,7 @@ class _Place:
     """A repository that a rule follows."""
 
     rule: str
-    source: ImageName | None
+    source: ImageName
 
 
 @dataclass(slots=True)
@@ -65,7 +65,7 @@ class Desk:
         """Have looked at what was pushed, by every rule that selects it; returns the rules."""
         rules: dict[str, None] = {}
         for push in pushes:
-            for job, image in self._selecting(push.tag):
+            for job, image in _selecting(self._meant(push), push.tag):
                 if push.means(image):
                     self._wish(_Place(job.rule, image), push.tag)
                     rules[job.rule] = None
@@ -73,7 +73,7 @@ class Desk:
 
     def ask(self, rule: str, tag: str) -> bool:
         """Have one tag of a rule looked at; False when there is no such rule, or it does not select the tag."""
-        places = [_Place(rule, image) for job, image in self._selecting(tag) if job.rule == rule]
+        places = [_Place(rule, image) for job, image in _selecting(self._jobs(), tag) if job.rule == rule]
         for place in places:
             self._wish(place, tag)
         return bool(places)
@@ -102,18 +102,22 @@ class Desk:
         self._wishes.setdefault(place, _Wish()).add(tag)
         self._wakeup.set()
 
-    def _selecting(self, tag: str) -> Iterator[tuple[Job, ImageName]]:
-        """The jobs that may have to do with a tag, and what they copy from."""
-        for job in self._jobs():
-            image = source_of(job.source)
-            if image is not None and (not tag or narrowed(job.tags, (tag,))):
-                yield job, image
-
-    def _jobs(self, place: _Place | None = None) -> Iterator[Job]:
-        """All jobs, or a place's."""
+    def _jobs(self) -> Iterator[Job]:
+        """The jobs that rules always have."""
         generation = self._generation()
-        jobs = (job for schedule in generation.rules.schedules for job in schedule.jobs) if generation else ()
-        return (job for job in jobs if place is None or place == _Place(job.rule, source_of(job.source)))
+        return (job for schedule in generation.rules.schedules for job in schedule.jobs) if generation else iter(())
+
+    def _meant(self, push: Push) -> Iterator[Job]:
+        """The jobs that may have to do with a push."""
+        generation = self._generation()
+        yield from self._jobs()
+        if generation and push.registry:
+            yield from generation.rules.follow(push.registry, push.repository)
+
+    def _at(self, place: _Place) -> list[Job]:
+        """A place's jobs."""
+        push = Push(place.source.repository, registry=place.source.host)
+        return [job for job in self._meant(push) if (job.rule, source_of(job.source)) == (place.rule, place.source)]
 
     async def _look(self, place: _Place) -> None:
         try:
@@ -136,7 +140,7 @@ class Desk:
         async def run(job: Job) -> None:
             reports.append(await generation.queue.run_now(job))
 
-        jobs = [_only(job, wish) for job in self._jobs(place)]
+        jobs = [_only(job, wish) for job in self._at(place)]
         async with anyio.create_task_group() as tasks:
             for job in jobs:
                 tasks.start_soon(run, job)
@@ -145,7 +149,7 @@ class Desk:
     async def _put_back(self, place: _Place) -> None:
         """Keep the wish for the next generation of rules, if that still has the place."""
         await self._clock.sleep(_PATIENCE)
-        if any(self._jobs(place)):
+        if self._at(place):
             wish, again = self._wishes.setdefault(place, _Wish()), self._running[place]
             wish.tags |= again.tags
             wish.is_all |= again.is_all
@@ -155,6 +159,14 @@ class Desk:
         generation = self._generation()
         if generation is not None:
             generation.scheduler.trigger(place.rule, FIRST_WAIT)
+
+
+def _selecting(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName]]:
+    """The jobs that select a tag, as far as its name tells, and what they copy from."""
+    for job in jobs:
+        image = source_of(job.source)
+        if image is not None and (not tag or narrowed(job.tags, (tag,))):
+            yield job, image
 
 
 def source_of(locator: Locator) -> ImageName | None:

@@ -5,7 +5,7 @@ A reload drains one generation and starts the next; what runs is never torn by a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -20,9 +20,20 @@ from ocisync.daemon.scheduler import Scheduler
 from ocisync.daemon.state import State
 from ocisync.daemon.wakeup import Wakeup
 from ocisync.daemon.watch import watch_folder
+from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 
 _RECORD_TIME = 10.0  # seconds after the last job in which intakes may record what became of their inputs
+
+
+Follow = Callable[[str, str], Sequence[Job]]
+"""The jobs for one repository of a registry that rules mirror as a whole, by its host and name."""
+
+
+def follow_nothing(host: str, repository: str) -> Sequence[Job]:
+    """No rule mirrors a whole registry."""
+    del host, repository
+    return ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +48,7 @@ class RuleSet:
     upkeep: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
     hold: Hold = hold_nothing
     expand: Expand = as_scheduled
+    follow: Follow = follow_nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,7 +97,8 @@ class _Pages:
         if self._health.trigger(rule, tag):
             return json_answer({"rule": rule, **({"tag": tag} if tag else {}), "triggered": True}, 202)
         if rule in self._health.rule_views():
-            return text_answer(404, f"the rule {rule[:200]!r} does not select the tag {tag[:200]!r}\n")
+            told = f"the rule {rule[:200]!r} does not select the tag {tag[:200]!r}, or mirrors a whole registry"
+            return text_answer(404, f"{told}\n")
         return text_answer(404, f"there is no rule named {rule[:200]!r}; GET /v1/status lists them\n")
 
 

@@ -142,10 +142,10 @@ def narrowed(selection: TagSelection, tags: Collection[str]) -> TagSelection | N
     """
     if selection.literal is not None:
         chosen = {tag: reference for tag, reference in selection.literal.items() if reference in tags}
-    elif any(one.latest or one.needs_dates for one in selection.sets):
+        return TagSelection(literal=chosen) if chosen else None
+    chosen = select_tags(replace(selection, pinned={}), tags)
+    if chosen and any(one.latest or one.needs_dates for one in selection.sets):
         return selection
-    else:
-        chosen = select_tags(replace(selection, pinned={}), tags)
     return TagSelection(literal=chosen) if chosen else None
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import structlog
 
 from ocisync.config.models import SyncRule
 from ocisync.daemon.schedule import Expansion, Schedule
 from ocisync.errors import ConfigError, InvalidName, OcisyncError
-from ocisync.spec.reference import ImageName
+from ocisync.spec.reference import ImageName, parse_name
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport, failure_of
 from ocisync.sync.select import TagSet, named
@@ -37,6 +37,24 @@ async def expanded(schedule: Schedule, session: Session) -> Expansion:
     for warning in report.warnings:
         log.warning("job.warned", rule=rule.name, warning=warning)
     return Expansion(tuple(jobs), (report,) if report.failure or report.warnings else ())
+
+
+def followed(host: str, repository: str, session: Session, rules: Collection[str]) -> list[Job]:
+    """The jobs for one repository that was pushed, of those of the rules that mirror its whole registry."""
+    try:
+        image = ImageName(host, parse_name(repository))
+    except InvalidName:
+        return []
+    meant = (one for one in session.config.sync if one.name in rules and _follows(one, image))
+    return [job for rule in meant for job in _jobs(rule, session, [repository], JobReport(rule.name, "", ""))]
+
+
+def _follows(rule: SyncRule, image: ImageName) -> bool:
+    if rule.type != "registry" or rule.source.host != image.host:
+        return False
+    prefix = f"{rule.source.repository}/" if rule.source.repository else ""
+    conditions = TagSet(rule.repositories.allow, rule.repositories.deny)
+    return image.repository.startswith(prefix) and bool(named(conditions, [image.repository]))
 
 
 async def _repositories(rule: SyncRule, session: Session) -> list[str]:

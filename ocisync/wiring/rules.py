@@ -20,7 +20,7 @@ from ocisync.sync.run import run_job
 from ocisync.sync.stores import Progress
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.options import drop_rule
-from ocisync.wiring.registries import expanded
+from ocisync.wiring.registries import expanded, followed
 from ocisync.wiring.session import Session, open_session
 from ocisync.wiring.upkeep import run_upkeep, upkeep_schedules
 
@@ -56,6 +56,7 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -
         workers=config.daemon.concurrent_rules,
         hold=session.stores.archives.holding,
         expand=partial(expanded, session=session),
+        follow=partial(followed, session=session, rules=wanted),
     )
 
 

@@ -215,3 +215,18 @@ async def test_what_a_stop_interrupts_makes_its_rule_due_at_the_next_start(settl
     dues = {rule: status.next_due or 0.0 for rule, status in daemon.records.statuses.items()}
     assert 1.7e9 < dues["rule"] < 8e9
     assert dues["other"] == 9e9
+
+
+async def test_a_repository_of_a_whole_registry_is_looked_at_also_when_it_is_new() -> None:
+    daemon = Daemon()
+
+    def follow(host: str, repository: str) -> list[Job]:
+        return [job("whole", repository)] if (host, repository) == ("registry.example", "new") else []
+
+    daemon.generation.rules = replace(daemon.generation.rules, follow=follow)
+    async with daemon.running():
+        assert daemon.desk.accept([push("1", "new"), push("1", "other", "registry.example")]) == []
+        assert daemon.desk.accept([push("1", "new", "registry.example")]) == ["whole"]
+        await daemon.settle()
+        await until(lambda: len(daemon.gate.finished) == 1)
+    assert daemon.looked == [("whole", {"1": "1"})]

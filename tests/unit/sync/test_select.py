@@ -125,3 +125,7 @@ def test_a_selection_is_narrowed_to_some_tags(selection: TagSelection, expected:
 def test_what_depends_on_more_than_names_is_not_narrowed(conditions: TagSet) -> None:
     selection = TagSelection(sets=(TagSet(), conditions))
     assert narrowed(selection, ["1.0"]) == selection
+
+
+def test_a_tag_whose_name_does_not_fit_is_left_alone_whatever_else_is_asked() -> None:
+    assert narrowed(TagSelection(sets=(TagSet(allow=("v.*",), latest=3),)), ["1.0"]) is None
