@@ -27,6 +27,11 @@ app.add_typer(config_app, name="config")
 Rules = Annotated[Optional[list[str]], typer.Argument(metavar="[RULE]...", help="Only these rules.")]  # noqa: UP045
 OnePlatform = Annotated[str, typer.Option("--platform", help="One image of an index: os/architecture[/variant].")]
 Texts = Annotated[Optional[list[str]], typer.Option(help="May be given again; NAME=VALUE where it has both.")]  # noqa: UP045
+LayerCompression = Annotated[
+    Optional[Literal["gzip", "zstd", "none"]],  # noqa: UP045
+    typer.Option("--compression", help="Of docker-archives' layers that come uncompressed; gzip."),
+]
+CompressionLevel = Annotated[Optional[int], typer.Option("--level", help="Of that: gzip 1 to 12, zstd 1 to 19.")]  # noqa: UP045
 LogFormat = Literal["console", "json"]
 LogLevelOption = Annotated[Optional[LogLevel], typer.Option("--log-level", help="The least level that is logged.")]  # noqa: UP045
 LogFormatOption = Annotated[Optional[LogFormat], typer.Option("--log-format", help="How log lines look.")]  # noqa: UP045
@@ -124,13 +129,15 @@ def copy(
     drop_signatures: Annotated[
         bool, typer.Option("--drop-signatures", help="With --format: convert signed images, leaving their signatures.")
     ] = False,
+    compression: LayerCompression = None,
+    level: CompressionLevel = None,
     config: ConfigFile = None,
 ) -> None:
     """Copy images with all their platforms, digests unchanged; several images into one archive."""
-    from ocisync.cli.copying import CopyOptions, copy_command
+    from ocisync.cli.copying import CopyOptions, compression_of, copy_command
 
     start_logging(context)
-    options = CopyOptions(every, platform, form, drop_signatures)
+    options = CopyOptions(every, platform, form, drop_signatures, compression_of(compression, level))
     raise typer.Exit(copy_command(sources, destination, options, optional_config(config)))
 
 
@@ -140,13 +147,16 @@ def push(
     folder: Annotated[Path, typer.Argument(help="A folder of archives named OS.ARCH.tar.gz")],
     destination: Annotated[str, typer.Argument(help="A registry: s3://BUCKET?endpoint=URL, static:DIR, docker://HOST")],
     tag: Annotated[list[str], typer.Option("--tag", "-t", help="NAME:TAG to publish as; may be given again.")],
+    compression: LayerCompression = None,
+    level: CompressionLevel = None,
     config: ConfigFile = None,
 ) -> None:
     """Publish a folder of archives, one per platform, as one multi-arch image."""
-    from ocisync.cli.copying import push_folder
+    from ocisync.cli.copying import compression_of, push_folder
 
     start_logging(context)
-    raise typer.Exit(push_folder(folder, destination, tag, optional_config(config)))
+    squeezed = compression_of(compression, level)
+    raise typer.Exit(push_folder(folder, destination, tag, optional_config(config), squeezed))
 
 
 @app.command()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ocisync.cli.progress import progress
 from ocisync.cli.text import printable, size_text
+from ocisync.content.compress import Compression, Kind
 from ocisync.errors import ConfigError
 from ocisync.spec.formats import Format
 from ocisync.spec.locator import Locator, ViewLocator, locate_in, parse_locator
@@ -28,11 +29,14 @@ class CopyOptions:
     platform: str = ""
     format: Format | None = None
     drop_signatures: bool = False
+    compression: Compression | None = None  # of docker-archives' layers that come uncompressed
 
     def seen(self, source: Locator) -> Locator:
         """A source as the options want it seen."""
         if self.drop_signatures and self.format is None:
             raise ConfigError("--drop-signatures goes with --format: without a conversion signatures stay valid")
+        if self.format == "docker" and self.compression is not None and self.compression.kind == "zstd":
+            raise ConfigError("--compression zstd needs OCI's media types: docker reads no zstd in its own")
         if not self.platform and self.format is None:
             return source
         platform = parse_platform(self.platform) if self.platform else None
@@ -47,7 +51,7 @@ def copy_command(sources: Sequence[str], destination: str, options: CopyOptions,
 
     async def main() -> list[Copied]:
         with progress() as shown:
-            async with optional_session(config, shown) as session:
+            async with optional_session(config, shown, options.compression) as session:
                 if options.every:
                     return await copy_all(session, places[0], destination)
                 return await copy_images(session, places, parse_locator(destination))
@@ -58,14 +62,21 @@ def copy_command(sources: Sequence[str], destination: str, options: CopyOptions,
     return 0 if all(one.report.ok for one in copied) else 1
 
 
-def push_folder(folder: Path, destination: str, tags: list[str], config: Path | None) -> int:
+def compression_of(kind: Kind | None, level: int | None) -> Compression | None:
+    """What was asked for; None when nothing was. Raises ConfigError where the kind has no such level."""
+    return None if kind is None and level is None else Compression(kind or "gzip", level)
+
+
+def push_folder(
+    folder: Path, destination: str, tags: list[str], config: Path | None, compression: Compression | None = None
+) -> int:
     """Publish a folder's archives as one image under every tag; the exit status."""
     places = [locate_in(destination, *_name_and_tag(tag)) for tag in tags]
     source = set_in_folder(folder)
 
     async def main() -> list[JobReport]:
         with progress() as shown:
-            async with optional_session(config, shown) as session:
+            async with optional_session(config, shown, compression) as session:
                 return [await copy_to(session, source, place) for place in places]
 
     reports = run_async(main)

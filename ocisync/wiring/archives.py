@@ -43,6 +43,7 @@ class Archives:
 
     config: Config
     scratch: Path
+    compression: Compression | None = None  # of layers that come uncompressed; None: as the drop rule says
     _held: dict[tuple[ArchivePlace, ViewLocator | None], Source] = field(default_factory=dict)
 
     @asynccontextmanager
@@ -130,6 +131,7 @@ class Archives:
         options = conversion_options(rule) if rule else ConversionOptions()
         limits = self.config.archives
         options = replace(options, caps=caps_of(limits), limits=tar_limits_of(limits))
+        options = replace(options, compression=self.compression) if self.compression else options
         return replace(options, format=wanted) if wanted else options
 
 

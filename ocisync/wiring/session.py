@@ -17,6 +17,7 @@ import anyio
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
+from ocisync.content.compress import Compression
 from ocisync.content.spooling import Spools
 from ocisync.errors import DiskError, OcisyncError
 from ocisync.sync.ledger import Ledger, MemoryLedger
@@ -40,15 +41,22 @@ class Session:
 
 @asynccontextmanager
 async def open_session(
-    config: Config, ledger: Ledger | None = None, progress: Progress | None = None, scratch: Path | None = None
+    config: Config,
+    ledger: Ledger | None = None,
+    progress: Progress | None = None,
+    scratch: Path | None = None,
+    compression: Compression | None = None,
 ) -> AsyncIterator[Session]:
-    """Open what a configuration names; stores connect on first use and are closed at the end."""
+    """Open what a configuration names; stores connect on first use and are closed at the end.
+
+    `compression` is that of layers which come uncompressed; without it, what the drop rules say.
+    """
     room = 0 if scratch else config.daemon.spool  # what a single command spools would be gone with it
     scratch = scratch or config.daemon.temporary_path
     await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
         progress = progress or Progress()
-        stores = OpenStores(config, Archives(config, scratch), stack, progress.held_up)
+        stores = OpenStores(config, Archives(config, scratch, compression), stack, progress.held_up)
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
         spools = Spools(scratch / "spool", room) if room else None
         tools = Tools(stores, ledger or MemoryLedger(), progress=progress, limits=limits, spools=spools)
@@ -58,11 +66,13 @@ async def open_session(
 
 
 @asynccontextmanager
-async def optional_session(file: Path | None, progress: Progress | None = None) -> AsyncIterator[Session]:
+async def optional_session(
+    file: Path | None, progress: Progress | None = None, compression: Compression | None = None
+) -> AsyncIterator[Session]:
     """A session for a single command: the configuration gives credentials and limits where there is one."""
     config = load_config(file) if file else Config(version=1)
     with tempfile.TemporaryDirectory(prefix="ocisync-") as scratch:
-        async with open_session(config, progress=progress, scratch=Path(scratch)) as session:
+        async with open_session(config, None, progress, Path(scratch), compression) as session:
             yield session
 
 

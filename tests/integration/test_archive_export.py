@@ -324,6 +324,28 @@ def test_formats_on_the_command_line(tmp_path: Path) -> None:
     assert "--format" in refused.stderr
 
 
+def test_layers_are_compressed_as_the_command_says(tmp_path: Path) -> None:
+    image = make_image(size=200_000)
+    docker_archive(tmp_path / "set/linux.amd64.tar", image)
+    source, made = tmp_path / "set/linux.amd64.tar", tmp_path / "l"
+    digests = {}
+    for number, options in enumerate(((), ("--level", "9"), ("--compression", "zstd"), ("--compression", "none"))):
+        copy(*options, source, f"oci:{made}:{number}")
+        found = json.loads(skopeo("inspect", "--raw", f"oci:{made}:{number}"))["layers"]
+        digests[options] = [layer["digest"] for layer in found]
+        kind = {"zstd": "+zstd", "none": ""}.get(options[-1] if options else "", "+gzip")
+        assert {layer["mediaType"] for layer in found} == {f"application/vnd.oci.image.layer.v1.tar{kind}"}
+    assert len({tuple(found) for found in digests.values()}) == 4
+    assert digests["--compression", "none"] == [digest_of(layer) for layer in image.layers]
+    place = (f"static:{tmp_path}/s", "--tag", "a:1", "--compression", "zstd")
+    run_ocisync("push", tmp_path / "set", *place).expect()
+    held = {path.name for path in (tmp_path / "s/v2/a/blobs").iterdir()}
+    assert set(digests["--compression", "zstd"]) <= held
+    assert "no level 30" in copy("--level", "30", source, f"oci:{made}:x", code=2).stderr
+    both = ("--format", "docker", "--compression", "zstd")
+    assert "OCI's media types" in copy(*both, source, f"oci:{made}:x", code=2).stderr
+
+
 def test_several_images_do_not_fit_one_tag(tmp_path: Path) -> None:
     oci_archive(tmp_path / "in.tar", {"1": make_image()})
     for place in ("docker://127.0.0.1:1/a:1", f"oci-archive:{tmp_path}/o.tar:name"):

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from ocisync.content.checkpoints import reached
 from ocisync.content.compress import BLOCK, Compressed, Compression, compress, compressor_name
 from ocisync.content.concurrency import for_each
@@ -39,6 +41,8 @@ from ocisync.stores.archive.docker_manifest import (
 )
 from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
 from ocisync.stores.archive.legacy import is_legacy, legacy_config, legacy_entries
+
+log = structlog.get_logger(__name__)
 
 _LAYERS_AT_ONCE = 2
 _HASHED_PER_STEP = 64  # chunks of at most 1 MiB between two looks for cancellation
@@ -132,6 +136,7 @@ class DockerArchiveSource:
         )
         self._small.update({manifest.digest: manifest, config_desc.digest: config_desc})
         self._tagged[reference] = manifest
+        log.debug("image.converted", path=self._files.where, digest=manifest.digest, by=self.variant)
         return manifest
 
     @asynccontextmanager
