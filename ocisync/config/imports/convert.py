@@ -41,6 +41,8 @@ def convert_file(path: Path, origin: Origin | None = None) -> str:
     Raises:
         ConfigError: it cannot be read, is no YAML or JSON, or of no known format.
     """
+    if not path.exists():
+        raise ConfigError(f"{path}: there is no file of this name")
     text = read_text(path)
     try:
         document = parse_document(text)

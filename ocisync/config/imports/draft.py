@@ -39,6 +39,7 @@ class Draft:
     origin: str  # the tool it comes from
     notes: list[str] = field(default_factory=list)
     registries: dict[str, Entry] = field(default_factory=dict)
+    defaults: dict[str, Tree] = field(default_factory=dict)  # of all registries
     targets: dict[str, Entry] = field(default_factory=dict)
     rules: list[Entry] = field(default_factory=list)
     daemon: Entry = field(default_factory=Entry)
@@ -69,6 +70,7 @@ class Draft:
         """The whole file."""
         parts = [f"{_comment([f'Imported from a configuration of {self.origin}.', *self.notes], '')}version: 1\n"]
         parts += [_mapping(name, entries) for name, entries in self._mappings() if entries]
+        parts += [_pair("defaults", self.defaults, "")] if self.defaults else []
         parts += [f"sync:\n{''.join(map(_item, self.rules))}"] if self.rules else []
         if self.daemon.values or self.daemon.notes:
             parts.append(f"{_comment(self.daemon.notes, '')}{_pair('daemon', self.daemon.values, '')}")

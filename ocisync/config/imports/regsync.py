@@ -27,7 +27,6 @@ _NO_EQUAL = {
     "blobMax": "not needed: uploads stream, whatever their size",
     "apiOpts": "has no equal",
     "scheme": "has no equal",
-    "ratelimit": "requests_per_second and Retry-After rule here; see `registries` in docs/configuration.md",
     "digestTags": "see docs/configuration.md for what goes with an image",
     "referrers": "see docs/configuration.md for what goes with an image",
     "referrerFilters": "see docs/configuration.md for what goes with an image",
@@ -55,6 +54,8 @@ def from_regsync(root: Value) -> Draft:
         _registry(entry, draft)
     defaults = file.inner("defaults")
     given: dict[str, Value] = {key: value for key in _DEFAULTS if (value := defaults.take(key)) is not None}
+    if limit := _rate_limit(defaults.inner("ratelimit")):
+        draft.defaults["rate_limit"] = limit
     if parallel := defaults.text("parallel"):
         draft.daemon.values["concurrent_images"] = int(parallel) if parallel.isdecimal() else 3
     top = Entry()
@@ -128,6 +129,8 @@ def _step(found: Reader, draft: Draft) -> None:
     _platforms(found, rule)
     _backup(found, rule)
     _timing(found, rule)
+    if limit := _rate_limit(found.inner("ratelimit")):
+        draft.registry(_host(source, kind)).values["rate_limit"] = limit
     found.tell_rest(rule, _NO_EQUAL)
     draft.add_rule(name, rule)
 
@@ -143,6 +146,20 @@ def _source(rule: Entry, source: str, kind: str) -> str:
         named = named if named.tag or named.digest else ImageName(named.host, named.repository, "latest")
     rule.values["source"] = str(named)
     return named.repository.rpartition("/")[2]
+
+
+def _host(source: str, kind: str) -> str:
+    return parse_host(source) if kind == "registry" else parse_image_name(source).host
+
+
+def _rate_limit(found: Reader) -> dict[str, Tree]:
+    """Pulls that are left for others, and how often to look whether there are more."""
+    limit = Entry()
+    if (least := found.text("min")).isdecimal():
+        limit.values["min"] = int(least)
+    if retry := found.text("retry"):
+        set_duration(limit, "retry", retry)
+    return limit.values
 
 
 def _place(target: str, kind: str, draft: Draft) -> str:

@@ -54,6 +54,9 @@ def test_regsync(tmp_path: Path) -> None:
     assert (old.insecure_skip_verify, old.username) == (True, "reader")
     assert config.registries["123456789012.dkr.ecr.eu-west-1.amazonaws.com"].credential_helper == "ecr-login"
     assert config.daemon.concurrent_images == 4
+    assert hub.rate_limit
+    assert config.defaults.rate_limit
+    assert (hub.rate_limit.min, config.defaults.rate_limit.min, config.defaults.rate_limit.retry) == (20, 50, 600)
     target = config.targets["mirror.test-5000"]
     assert isinstance(target, RegistryTarget)
     assert target.url == "http://mirror.test:5000"

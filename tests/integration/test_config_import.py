@@ -1,0 +1,38 @@
+"""`ocisync config import`, as a user runs it."""
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from tests.servers.command import run_ocisync
+
+EXAMPLES = Path(__file__).parents[1] / "unit" / "config" / "imports"
+
+
+@pytest.mark.parametrize("name", ["regsync.yml", "skopeo.yml", "dregsy.yaml", "zot.json"])
+def test_an_import_is_accepted_by_config_check(name: str, tmp_path: Path) -> None:
+    (tmp_path / "hub-token").write_text("a token\n")
+    file = tmp_path / "ocisync.yaml"
+    done = run_ocisync("config", "import", EXAMPLES / name, "-o", file).expect(0)
+    assert f"ocisync config check -c {file}" in done.stdout
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert "valid;" in run_ocisync("config", "check", "-c", file, env={"HUB_LOGIN": "me"}).expect(0).stdout
+    assert run_ocisync("config", "import", EXAMPLES / name).expect(0).stdout == file.read_text()
+
+
+def test_what_is_wrong_is_told_in_words(tmp_path: Path) -> None:
+    file = tmp_path / "foreign.yml"
+    file.write_text("something: else\n")
+    (tmp_path / "taken.yaml").touch()
+    cases = {
+        (file,): "not recognised. Name the tool it is for: --from regsync, dregsy, zot, skopeo",
+        (file, "--from", "zot"): "nothing that could be mirrored",
+        (tmp_path / "missing.yml",): "there is no file of this name",
+        (EXAMPLES / "skopeo.yml", "-o", tmp_path / "taken.yaml"): "exists already; name another file with --output",
+        (EXAMPLES / "skopeo.yml", "-o", tmp_path / "no" / "folder.yaml"): "cannot be written",
+    }
+    for arguments, told in cases.items():
+        done = run_ocisync("config", "import", *arguments).expect(2)
+        assert told in done.stderr, done.stderr
+        assert "Traceback" not in done.stderr
