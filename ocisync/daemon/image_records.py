@@ -4,23 +4,17 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
+from functools import lru_cache
 
 from ocisync.daemon.database import Database
 from ocisync.logs import clean
 from ocisync.sync.reports import JobReport, TagReport, Verdict
 
 _COLUMNS = "rule, target, tag, verdict, reason, digest, bytes, requests, seconds, code, message, at"
-_KEPT = ("rule", "target", "tag")
-# An image that stays unchanged is written once: a pass over many tags that finds nothing new writes nothing.
-_SAVE = f"""
-INSERT INTO image ({_COLUMNS}) VALUES ({", ".join("?" * len(_COLUMNS.split()))})
-ON CONFLICT (rule, target, tag) DO UPDATE SET
-{", ".join(f"{name} = excluded.{name}" for name in _COLUMNS.split(", ") if name not in _KEPT)}
-WHERE excluded.verdict <> '{Verdict.UNCHANGED.value}' OR image.verdict <> excluded.verdict
-   OR image.digest <> excluded.digest
-"""
+_SAVE = f"INSERT OR REPLACE INTO image ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split()))})"
+_KNOWN = "SELECT tag, verdict, digest FROM image WHERE rule = ? AND target = ?"
+_FORGET = "DELETE FROM image WHERE rule = ? AND target = ? AND tag = ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +44,19 @@ class ImageRecords:
     async def record(self, report: JobReport, *, is_partial: bool = False) -> None:
         """Remember what a job came to, in place of what it came to before.
 
-        A job that failed as a whole, or looked at some tags only, tells nothing of the others.
+        A job that failed as a whole, or looked at some tags only, tells nothing of the others. An image that stays
+        unchanged is written once, so that a pass which finds nothing new writes nothing.
         """
-        now = time.time()
-        rows = [astuple(_record(report, tag, now)) for tag in report.tags]
+        place, now = (report.rule, report.target), time.time()
         is_whole = report.failure is None and not is_partial
 
         def write(connection: sqlite3.Connection) -> None:
-            connection.executemany(_SAVE, rows)
+            known = {tag: (verdict, digest) for tag, verdict, digest in connection.execute(_KNOWN, place)}
+            news = (tag for tag in report.tags if not _is_known(tag, known.get(tag.tag)))
+            connection.executemany(_SAVE, (_row(report, tag, now) for tag in news))
             if is_whole:
-                _forget_others(connection, report, (tag.tag for tag in report.tags))
+                gone = known.keys() - {tag.tag for tag in report.tags}
+                connection.executemany(_FORGET, ((*place, tag) for tag in gone))
 
         await self._database.write(write)
 
@@ -73,14 +70,15 @@ class ImageRecords:
         )
 
 
-def _record(report: JobReport, tag: TagReport, now: float) -> ImageRecord:
+def _row(report: JobReport, tag: TagReport, now: float) -> tuple[object, ...]:
+    """The columns of an ImageRecord."""
     failure = tag.failure
-    return ImageRecord(
+    return (
         report.rule,
         report.target,
         tag.tag,
         tag.verdict.value,
-        clean(tag.reason),
+        _clean(tag.reason),
         tag.digest or "",
         tag.cost.bytes,
         tag.cost.requests,
@@ -91,11 +89,8 @@ def _record(report: JobReport, tag: TagReport, now: float) -> ImageRecord:
     )
 
 
-def _forget_others(connection: sqlite3.Connection, report: JobReport, tags: Iterable[str]) -> None:
-    """Drop the tags that the rule no longer brings to this target."""
-    place = (report.rule, report.target)
-    known = {tag for (tag,) in connection.execute("SELECT tag FROM image WHERE rule = ? AND target = ?", place)}
-    gone = known.difference(tags)
-    connection.executemany(
-        "DELETE FROM image WHERE rule = ? AND target = ? AND tag = ?", ((*place, tag) for tag in gone)
-    )
+_clean = lru_cache(1000)(clean)  # the same few reasons stand beside thousands of tags
+
+
+def _is_known(tag: TagReport, known: tuple[str, str] | None) -> bool:
+    return tag.verdict is Verdict.UNCHANGED and known == (Verdict.UNCHANGED.value, tag.digest or "")
