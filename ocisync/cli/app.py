@@ -131,13 +131,25 @@ def copy(
     ] = False,
     compression: LayerCompression = None,
     level: CompressionLevel = None,
+    referrers: Annotated[
+        bool, typer.Option("--referrers", help="With what refers to the image (signatures, SBOMs), and to that.")
+    ] = False,
+    artifact_type: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option("--artifact-type", help="With --referrers: only of this type; may be given again."),
+    ] = None,
+    digest_tags: Annotated[
+        bool, typer.Option("--digest-tags", help="With cosign's tags of the image: .sig, .att and .sbom.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Copy images with all their platforms, digests unchanged; several images into one archive."""
     from ocisync.cli.copying import CopyOptions, compression_of, copy_command
 
     start_logging(context)
-    options = CopyOptions(every, platform, form, drop_signatures, compression_of(compression, level))
+    packing = compression_of(compression, level)
+    types = artifact_type or ()
+    options = CopyOptions(every, platform, form, drop_signatures, packing, referrers, types, digest_tags)
     raise typer.Exit(copy_command(sources, destination, options, optional_config(config)))
 
 

@@ -15,8 +15,9 @@ from ocisync.spec.formats import Format
 from ocisync.spec.locator import Locator, ViewLocator, locate_in, parse_locator
 from ocisync.spec.platform import parse_platform
 from ocisync.spec.reference import split_tag
+from ocisync.sync.attached import ReferrerChoice
 from ocisync.sync.reports import JobReport, TagReport
-from ocisync.wiring.copying import Copied, copy_all, copy_images, copy_to, set_in_folder
+from ocisync.wiring.copying import Copied, Extent, copy_all, copy_images, copy_to, set_in_folder
 from ocisync.wiring.image_names import KEEPS_NAMES, parse_source, tagged
 from ocisync.wiring.session import optional_session, run_async
 
@@ -30,6 +31,24 @@ class CopyOptions:
     format: Format | None = None
     drop_signatures: bool = False
     compression: Compression | None = None  # of docker-archives' layers that come uncompressed
+    referrers: bool = False
+    artifact_types: Sequence[str] = ()
+    digest_tags: bool = False
+
+    @property
+    def extent(self) -> Extent:
+        """How far the copy goes.
+
+        Raises:
+            ConfigError: options that contradict each other.
+        """
+        if self.artifact_types and not self.referrers:
+            raise ConfigError("--artifact-type goes with --referrers: it says which of them to take")
+        if (self.referrers or self.digest_tags) and self.format is not None:
+            raise ConfigError(
+                "--format changes digests, so nothing that refers to an image fits: leave one of them out"
+            )
+        return Extent(ReferrerChoice(self.referrers or None, tuple(self.artifact_types), self.digest_tags))
 
     def seen(self, source: Locator) -> Locator:
         """A source as the options want it seen."""
@@ -49,12 +68,16 @@ def copy_command(sources: Sequence[str], destination: str, options: CopyOptions,
     if options.every and len(places) > 1:
         raise ConfigError("--all takes one source; copy the others by further calls")
 
+    extent = options.extent
+    if (options.referrers or options.digest_tags) and destination.startswith("docker-archive:"):
+        raise ConfigError("a docker-archive holds images only, not what refers to them: write an oci-archive")
+
     async def main() -> list[Copied]:
         with progress() as shown:
             async with optional_session(config, shown, options.compression) as session:
                 if options.every:
-                    return await copy_all(session, places[0], destination)
-                return await copy_images(session, places, parse_locator(destination))
+                    return await copy_all(session, places[0], destination, extent)
+                return await copy_images(session, places, parse_locator(destination), extent)
 
     copied = run_async(main)
     for one in copied:

@@ -14,6 +14,7 @@ from ocisync.config.load import load_config
 from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.image_records import ImageRecord
 from ocisync.daemon.passes import PassReport
+from ocisync.sync.attached import Attached
 from ocisync.sync.plan import Action
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 from ocisync.wiring.passes import PlannedPass, RuleReport, plan_once, rule_reports, run_once_with, target_abilities
@@ -215,6 +216,7 @@ def _plan_json(plan: PlannedPass) -> dict[str, object]:
                 "action": one.planned.action.value,
                 "reason": one.planned.reason,
                 "digest": one.planned.root.digest if one.planned.root else None,
+                **_attached_json(one.planned.attached),
             }
             for one in plan.tags
         ],
@@ -222,6 +224,14 @@ def _plan_json(plan: PlannedPass) -> dict[str, object]:
         "warnings": plan.warnings,
         "failures": {rule: asdict(failure) for rule, failure in plan.failures.items()},
     }
+
+
+def _attached_json(attached: Attached | None) -> dict[str, object]:
+    """What goes along with an image; nothing where nothing is wanted."""
+    if attached is None:
+        return {}
+    tags = {tag: attached.tags[tag].digest for tag in sorted(attached.tags)}
+    return {"referrers": [desc.digest for desc in attached.referrers], "digestTags": tags}
 
 
 def _plan_text(plan: PlannedPass) -> str:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from ocisync.config.accompanying import Accompanying
 from ocisync.config.kinds import (
     CronFields,
     Duration,
@@ -103,7 +104,7 @@ class DropRule(Section):
         return self.failed_folder or self.path / "failed"
 
 
-class SyncRule(Writing):
+class SyncRule(Writing, Accompanying):
     """A repository, an image or a whole registry to mirror."""
 
     name: Label = Field(

@@ -24,6 +24,7 @@ def check_sync(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Itera
         yield from _one_image(path, entry, kind, image)
     yield from _places(path, entry, kind, has_one_tag=image is not None and bool(image.tag or image.digest))
     yield from _indexes(path, entry, targets)
+    yield from _along(path, entry)
 
 
 def _image(entry: Entry) -> ImageName | None:
@@ -88,6 +89,13 @@ def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterato
                     "kept there. Write `rewrite_index: true` for a new index, with another digest, or `false` to try it"
                 ),
             )
+
+
+def _along(path: KeyPath, entry: Entry) -> Iterator[Finding]:
+    for key in ("referrers", "digest_tags"):
+        if entry.get(key) and "format" in entry:
+            told = "what refers to an image no longer fits once `format` changed its digest. Keep one"
+            yield (*path, key), told
 
 
 def _targets(path: KeyPath, entry: Entry) -> Iterator[tuple[KeyPath, str]]:

@@ -15,7 +15,7 @@ from ocisync.sync.ledger import Published
 LOOKUP = 500  # digests per query; SQLite takes 999 variables and more
 
 _ID = "SELECT id FROM repository WHERE target = ? AND name = ?"
-_PUBLISHED = f"SELECT name, digest, verified_at, scope FROM tag WHERE repository = ({_ID})"
+_PUBLISHED = f"SELECT name, digest, verified_at, scope, referrers FROM tag WHERE repository = ({_ID})"
 _LOCATE = """
 SELECT blob.digest, min(repository.name) FROM blob JOIN repository ON repository.id = blob.repository
 WHERE repository.target = ? AND blob.digest IN ({marks}) GROUP BY blob.digest
@@ -33,8 +33,8 @@ class LedgerRecords:
         """Tag -> what was published under it."""
         return await self._database.read(
             lambda rows: {
-                str(tag): Published(_digest(digest), _time(verified_at), str(scope))
-                for tag, digest, verified_at, scope in rows.execute(_PUBLISHED, (target, repository))
+                str(tag): Published(_digest(digest), _time(verified_at), str(scope), str(referrers))
+                for tag, digest, verified_at, scope, referrers in rows.execute(_PUBLISHED, (target, repository))
             }
         )
 
@@ -46,8 +46,12 @@ class LedgerRecords:
         def write(rows: sqlite3.Connection) -> None:
             place = _place(rows, target, repository)
             rows.executemany(
-                "INSERT OR REPLACE INTO tag (repository, name, digest, verified_at, scope) VALUES (?, ?, ?, ?, ?)",
-                ((place, tag, known.digest, known.verified_at, known.scope) for tag, known in tags.items()),
+                "INSERT OR REPLACE INTO tag (repository, name, digest, verified_at, scope, referrers) "
+                "VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    (place, tag, known.digest, known.verified_at, known.scope, known.referrers)
+                    for tag, known in tags.items()
+                ),
             )
             rows.executemany(
                 "INSERT OR REPLACE INTO blob (digest, repository, size) VALUES (?, ?, ?)",

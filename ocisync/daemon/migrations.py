@@ -60,7 +60,9 @@ CREATE TABLE image (
 ) WITHOUT ROWID;
 """
 
-STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES, _IMAGES)
+_REFERRERS = "ALTER TABLE tag ADD COLUMN referrers TEXT NOT NULL DEFAULT ''"
+
+STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES, _IMAGES, _REFERRERS)
 
 
 class NewerSchema(Exception):

@@ -15,6 +15,7 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import parse_json_object
 from ocisync.spec.platform import Platform, platform_from_json, same_platform
+from ocisync.spec.referrers import is_digest_tag
 
 
 def chosen(source: Source, platform: Platform) -> ChosenSource:
@@ -34,15 +35,20 @@ class ChosenSource:
         return await self._source.tags()
 
     async def resolve(self, reference: str) -> Descriptor:
-        """The image for the platform; a digest means what it names.
+        """The image for the platform; a digest means what it names, and a tag named for a digest what it holds.
 
         Raises:
             NotFound: `platform.missing`: there is none for it.
         """
         found = await self._source.resolve(reference)
-        if is_digest(reference) and not found.is_index:
+        if is_digest_tag(reference) or (is_digest(reference) and not found.is_index):
             return found
         return await self._checked(await pick(self._source, found, str(self._platform)))
+
+    @property
+    def brings_referrers(self) -> bool:
+        """Whether the source does."""
+        return bool(getattr(self._source, "brings_referrers", False))
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What the source tells."""

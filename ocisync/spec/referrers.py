@@ -6,6 +6,7 @@ Spec: distribution-spec v1.1.1, "Listing Referrers".
 from __future__ import annotations
 
 import json
+import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
 COSIGN = {".sig": "cosign signature", ".att": "cosign attestation", ".sbom": "cosign list of parts"}  # by tag's ending
 _REMEMBERED = 200_000  # manifests; most of them refer to nothing
 _HEX_IN_TAG = 64  # digits
+_DIGEST_TAG = re.compile(r"sha(?:256|512)-[0-9a-f]{64}(?:[0-9a-f]{64})?(?:\.(?:sig|att|sbom))?\Z", re.ASCII)
 
 Entry = Mapping[str, object]
 Entries = Mapping[Digest, Entry]
@@ -74,6 +76,16 @@ def fallback_tag(subject: Digest) -> str:
 def cosign_tags(subject: Digest) -> list[str]:
     """The tags under which cosign keeps what it says about a manifest."""
     return [subject.replace(":", "-") + ending for ending in COSIGN]
+
+
+def is_digest_tag(tag: str) -> bool:
+    """Whether a tag is named for a digest: a list of referrers, or cosign's."""
+    return _DIGEST_TAG.match(tag) is not None
+
+
+def is_list_tag(tag: str) -> bool:
+    """Whether a tag is that of a list of referrers."""
+    return is_digest_tag(tag) and "." not in tag
 
 
 def with_entries(body: bytes | None, entries: Entries) -> bytes:

@@ -1,12 +1,10 @@
-"""What belongs to a manifest beside what it lists plainly: entries of unknown types, and what refers to it."""
+"""Entries of an index that are of unknown types."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from ocisync.content.protocols import Fetcher
-from ocisync.content.referrers import Referring
 from ocisync.errors import ManifestError, UnsupportedManifest
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
@@ -34,8 +32,3 @@ async def recognised(entry: Descriptor, read: Read) -> Descriptor:
     except ManifestError:
         return entry
     return replace(entry, media_type=manifest.media_type)
-
-
-async def referrers_of(source: Fetcher, desc: Descriptor) -> Sequence[Descriptor]:
-    """What the source knows to refer to a manifest; nothing when it cannot tell."""
-    return await source.referrers(desc.digest) if isinstance(source, Referring) else ()

@@ -16,12 +16,14 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.spec.platform import Platform
 from ocisync.spec.platform_choice import PlatformChoice
+from ocisync.spec.referrers import is_list_tag
 from ocisync.sync.image_facts import ImageFacts
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger
 from ocisync.sync.reports import Failure, failure_of
 from ocisync.sync.select import Selected, candidates, select
 
+FEW_TAGS = 3  # so few are asked for one by one: that is cheaper than a listing
 MANY_TAGS = 100  # of more, no manifests are held: memory stays bounded
 
 
@@ -78,13 +80,24 @@ class _Choosing:
     async def _selected(self) -> Selected:
         """Tags whose date cannot be looked up count as selected, so that they are told as failed."""
         selection = self.job.tags
-        if selection.needs_listing or self.job.care.prune:
+        if selection.needs_listing or self.job.care.prune or self._has_digest_tags():
             self._listed = await self.source.tags()
-        asked = candidates(selection, self._listed)
+        offered = self._offered()
+        asked = candidates(selection, offered)
         dates = await self._dates(asked)
-        selected = select(selection, self._listed, dates, self.now)
+        selected = select(selection, offered, dates, self.now)
         failed = {selection.rename.of(tag): tag for tag in asked if tag in self._failed}
         return replace(selected, references={**failed, **selected.references})
+
+    def _has_digest_tags(self) -> bool:
+        """Whether a listing is cheaper than asking for the digest tags of each image."""
+        return self.job.referrers.digest_tags and len(self.job.tags.literal or ()) > FEW_TAGS
+
+    def _offered(self) -> Sequence[str]:
+        """The tags to select from: lists of referrers go along with their subjects, or are made at the target."""
+        if not self.job.referrers.referrers:
+            return self._listed
+        return [tag for tag in self._listed if not is_list_tag(tag)]
 
     async def _dates(self, tags: Collection[str]) -> Mapping[str, float | None]:
         await self._resolve(tags)

@@ -31,8 +31,10 @@ from ocisync.spec.digest import Digest
 from ocisync.spec.locator import TargetLocator
 from ocisync.spec.manifest import Manifest, parse_manifest
 from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice, wanted_entries
+from ocisync.sync.along import Along, Ways
 from ocisync.sync.care import Care
-from ocisync.sync.children import recognised, referrers_of
+from ocisync.sync.children import recognised
+from ocisync.sync.companions import Companions
 from ocisync.sync.reading import Reading, Watched, tried_twice
 from ocisync.sync.reports import Traffic
 from ocisync.sync.stores import Tools
@@ -56,7 +58,10 @@ class Copier:
     held: dict[Digest, int] | None = None  # what the target's listing shows; None: it offers none
     is_empty: bool = False  # the target repository holds nothing: nothing needs to be asked for
     choice: PlatformChoice = EVERYTHING  # which images of an index are brought
+    companions: Companions | None = None  # what goes along with the images; None: nothing
     placed: set[Digest] = field(default_factory=set)  # what this job brought
+    beside: dict[Digest, Mapping[str, Descriptor]] = field(default_factory=dict)  # by root: tags to publish before its
+    _manifests: set[Digest] = field(default_factory=set)  # met by this job
     _is_sparse: bool = False  # images of an index were left out, of which the target cannot know
     _once: Once[Digest, Graph] = field(default_factory=Once)
     shares: tuple[str, ...] = ()  # lock names of all targets that are brought the same
@@ -75,9 +80,8 @@ class Copier:
                 return root, await self._bring_from_source(root, depth=1)
         raw, manifest = await self._read(root)
         below = await self._children(root, manifest, depth=1)
-        referring = await self._referring(root, depth=1)
         whole = replace(root, media_type=manifest.media_type, size=len(raw), data=raw)
-        return whole, {**below, **referring, root.digest: len(raw)}
+        return whole, {**below, **await self._along(root.digest, below), root.digest: len(raw)}
 
     async def blob(self, desc: Descriptor, opener: Opener) -> None:
         """Bring one blob whose bytes are at hand (a converted layer)."""
@@ -95,15 +99,19 @@ class Copier:
         work = self._bring_manifest if desc.is_manifest else self._bring_from_source
         return await self._once(desc.digest, functools.partial(work, desc, depth))
 
-    async def _referring(self, desc: Descriptor, depth: int) -> Graph:
-        """Bring what refers to a manifest, where the source can tell."""
-        referring = await referrers_of(self.source, desc)
-        if referring and depth > self.tools.limits.max_index_depth:
-            raise LimitExceeded(f"{desc.digest}: referrers nested more than {self.tools.limits.max_index_depth} deep")
-        found: dict[Digest, int] = {}
-        for one in referring:
-            found.update(await self._node(one, depth + 1))
-        return found
+    async def _along(self, root: Digest, below: Graph) -> Graph:
+        """Bring what refers to a root or to something below it, where the job wants that."""
+        if self.companions is None:
+            return {}
+        ways = Ways(self._whole, lambda desc: self._node(desc, depth=2), self._manifests.__contains__)
+        along = Along(self.companions, self.target, ways, self.tools.limits.max_graph)
+        await along.bring(root, below)
+        self.beside[root] = along.tags
+        return along.found
+
+    async def _whole(self, desc: Descriptor) -> Descriptor:
+        raw, manifest = await self._read(desc)
+        return replace(desc, media_type=manifest.media_type, size=len(raw), data=raw)
 
     async def _children(self, parent: Descriptor, manifest: Manifest, depth: int) -> Graph:
         if manifest.is_index and depth > self.tools.limits.max_index_depth:
@@ -141,10 +149,10 @@ class Copier:
         return type(error)(f"{error.message}; {advice}", code=error.code, handling=error.handling)
 
     async def _bring_manifest(self, desc: Descriptor, depth: int) -> Graph:
-        referring = await self._referring(desc, depth)
+        self._manifests.add(desc.digest)
         if self.validates and not self.is_empty and await self.target.exists(desc):
             self.traffic.skipped += 1
-            return {**referring, desc.digest: desc.size}
+            return {desc.digest: desc.size}
         raw, manifest = await self._read(desc)
         below = await self._children(desc, manifest, depth)
         if self._is_new(below) or not await self._is_there(desc):
@@ -153,7 +161,7 @@ class Copier:
             self.traffic.manifests += 1
             self.traffic.sent(len(raw))
         await self._reading.arrived(desc.digest)
-        return {**below, **referring, desc.digest: desc.size}
+        return {**below, desc.digest: desc.size}
 
     async def _read(self, desc: Descriptor) -> tuple[bytes, Manifest]:
         """A manifest from wherever it is cheapest; its digest makes both the same."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from ocisync.spec.locator import Locator, TargetLocator
 from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice
+from ocisync.sync.attached import ReferrerChoice
 from ocisync.sync.care import Care
 from ocisync.sync.select import TagSelection
 
@@ -26,6 +27,7 @@ class Job:
     care: Care = field(default_factory=Care)
     is_partial: bool = False  # only some of the tags that the rule selects, because they were pushed
     shares: tuple[str, ...] = ()  # lock names of the targets that the rule brings the same to; empty: only this one
+    referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
     task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
 
     @property

@@ -17,6 +17,7 @@ class Published:
     digest: Digest
     verified_at: float  # seconds since the epoch
     scope: str = ""  # which of an index's images that was (`PlatformChoice.scope`); empty: all
+    referrers: str = ""  # the fingerprint of what referred to it at the source; empty: not asked
 
 
 class Ledger(Protocol):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
+from ocisync.sync.attached import Attached
 from ocisync.sync.ledger import Published
 from ocisync.sync.reports import Failure
 
@@ -17,6 +18,7 @@ class Action(enum.Enum):
 
     COPY = "copy"  # bring its graph and point the tag at it
     CHECK = "check"  # the tag is right, but what lies below it is not known to be whole here
+    REFER = "refer"  # the tag is right, but what refers to its image is not known to be here
     SKIP = "skip"
     KEEP = "keep"  # the tag points elsewhere, and must not move
     PRUNE = "prune"  # the source has it no more
@@ -33,6 +35,7 @@ class PlannedTag:
     reason: str
     root: Descriptor | None = None
     failure: Failure | None = None
+    attached: Attached | None = None  # what goes along; None: nothing is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +59,15 @@ class TagFacts:
     is_present: bool
     present: Digest | None
     published: Published | None
+    attached: Attached | None = None
 
 
 def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
     """The decision for one tag. A manifest's presence does not prove its blobs, so it alone never means SKIP."""
 
     def planned(action: Action, reason: str) -> PlannedTag:
-        return PlannedTag(facts.tag, facts.reference, action, reason, facts.root, facts.failure)
+        more = f", with {facts.attached}" if facts.attached and action is Action.COPY else ""
+        return PlannedTag(facts.tag, facts.reference, action, reason + more, facts.root, facts.failure, facts.attached)
 
     if facts.failure is not None:
         return planned(Action.FAIL, f"the source could not be asked: {facts.failure.message}")
@@ -76,10 +81,18 @@ def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
             return planned(Action.KEEP, kept_reason(facts.present))
         return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
     if verified and not is_due(facts.published, policy):
-        return planned(Action.SKIP, "unchanged")
-    if policy.validates and facts.present is not None:
+        if _is_accompanied(facts):
+            return planned(Action.SKIP, "unchanged")
+        return planned(Action.REFER, f"unchanged; what refers to it now is not known to be here: {facts.attached}")
+    if policy.validates and facts.present is not None and facts.attached is None:
         return planned(Action.SKIP, "unchanged; the registry keeps what its manifests need")
     return planned(Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here")
+
+
+def _is_accompanied(facts: TagFacts) -> bool:
+    """Whether what refers to the image is the same as when it was verified here."""
+    known = facts.published.referrers if facts.published else ""
+    return facts.attached is None or facts.attached.fingerprint == known
 
 
 def kept_reason(present: Digest | None) -> str:

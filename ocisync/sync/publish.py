@@ -11,8 +11,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import charged_to
-from ocisync.content.protocols import OUTDATED, Inventory, Reconciler, Refresher, Stored
-from ocisync.errors import OcisyncError, StoreError
+from ocisync.content.protocols import OUTDATED, Inventory, Reconciler, Refresher, Resolver, Stored
+from ocisync.errors import NotFound, OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.sync.batches import batch_of
@@ -87,6 +87,7 @@ async def _publish_twice(batch: list[Ready], copier: Copier) -> Kept:
 
 async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
     held = await _look_again(batch, copier)
+    await _publish_beside(batch, copier)
     changed = {ready.planned.tag: ready.root for ready in batch if _is_to_publish(ready, held)}
     kept = await look_before_writing(copier.care, copier.target, changed)
     changed = {tag: root for tag, root in changed.items() if tag not in kept}
@@ -95,12 +96,38 @@ async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
         copier.traffic.manifests += len({root.digest for root in changed.values()})
     elif isinstance(copier.target, Reconciler):  # tags that nobody recorded: their writer may have been killed
         await copier.target.reconcile()
-    scope = copier.choice.scope
     verified = [ready for ready in batch if ready.planned.tag not in kept]
-    published = {ready.planned.tag: Published(ready.root.digest, time.time(), scope) for ready in verified}
+    published = {ready.planned.tag: _verified(ready, copier.choice.scope) for ready in verified}
     blobs = {digest: size for ready in batch for digest, size in ready.graph.items()}
     await copier.tools.ledger.record(copier.where.target, copier.where.repository, published, blobs)
     return kept
+
+
+async def _publish_beside(batch: list[Ready], copier: Copier) -> None:
+    """Publish the tags that go along with images, such as signatures, where they do not point there yet."""
+    wanted = {tag: desc for ready in batch for tag, desc in copier.beside.get(ready.root.digest, {}).items()}
+    changed: dict[str, Descriptor] = {}
+
+    async def look(tag: str) -> None:
+        if copier.is_empty or await _points_at(copier.target, tag) != wanted[tag].digest:
+            changed[tag] = wanted[tag]
+
+    await for_each(sorted(wanted), look, copier.tools.limits.blobs)
+    if changed:
+        await copier.target.publish(changed)
+        copier.traffic.manifests += len(changed)
+
+
+async def _points_at(target: Resolver, tag: str) -> Digest | None:
+    try:
+        return (await target.resolve(tag)).digest
+    except NotFound:
+        return None
+
+
+def _verified(ready: Ready, scope: str) -> Published:
+    attached = ready.planned.attached
+    return Published(ready.root.digest, time.time(), scope, attached.fingerprint if attached is not None else "")
 
 
 def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:
@@ -117,7 +144,7 @@ async def _look_again(batch: list[Ready], copier: Copier) -> Mapping[Digest, int
     Raises:
         StoreError: it is missing even after it was brought again.
     """
-    if not any(ready.planned.action is Action.COPY for ready in batch):
+    if not any(ready.planned.action is Action.COPY or ready.mended for ready in batch):
         return copier.held
     if isinstance(copier.target, Refresher):
         await copier.target.stage([ready.root for ready in batch if ready.planned.action is Action.COPY])

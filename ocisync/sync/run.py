@@ -16,6 +16,7 @@ from ocisync.content.meter import Meter, charged_to, metered
 from ocisync.content.protocols import Converter, Source, Target
 from ocisync.errors import Handling, LimitExceeded, OcisyncError
 from ocisync.spec.descriptor import Descriptor
+from ocisync.sync.companions import Companions, companions_of
 from ocisync.sync.convert import convert
 from ocisync.sync.copy import Copier
 from ocisync.sync.job import Job
@@ -57,7 +58,8 @@ async def plan_job(job: Job, tools: Tools) -> tuple[Facts, list[PlannedTag]]:
     """
     async with _opened(job, tools) as (source, target):
         policy = _policy(job, target)
-        facts = await survey(job, source, target, tools.ledger, policy, tools.limits.images)
+        companions = companions_of(source, job.referrers, tools.limits.max_index_depth)
+        facts = await survey(job, source, target, tools.ledger, policy, tools.limits.images, companions)
         plan = make_plan(map(facts.of, facts.references), policy)
         return facts, [*plan, *planned_removals(facts.gone)]
 
@@ -83,11 +85,13 @@ class _Run:
 
     async def go(self) -> None:
         policy = _policy(self.job, self.target)
-        facts = await survey(self.job, self.source, self.target, self.tools.ledger, policy, self.tools.limits.images)
+        limits = self.tools.limits
+        companions = companions_of(self.source, self.job.referrers, limits.max_index_depth)
+        facts = await survey(self.job, self.source, self.target, self.tools.ledger, policy, limits.images, companions)
         self.report.warnings.extend(facts.warnings)
         plan = make_plan(map(facts.of, facts.references), policy)
         await self._remember_skipped(facts, plan, policy)
-        await self._execute(self._settle(plan), self._copier(facts, policy))
+        await self._execute(self._settle(plan), self._copier(facts, policy, companions))
         if self.job.care.prune:
             await self._prune(facts.gone)
 
@@ -101,7 +105,7 @@ class _Run:
         if vouched:
             await self.tools.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})
 
-    def _copier(self, facts: Facts, policy: Policy) -> Copier:
+    def _copier(self, facts: Facts, policy: Policy, companions: Companions | None) -> Copier:
         stored = facts.stored
         return Copier(
             self.source,
@@ -115,6 +119,7 @@ class _Run:
             care=self.job.care,
             choice=self.job.platforms,
             shares=self.job.shares,
+            companions=companions,
         )
 
     async def _prune(self, gone: Gone) -> None:

@@ -8,18 +8,19 @@ from dataclasses import dataclass, field
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import charged_to
 from ocisync.content.protocols import Inventory, Source, Stored, Target, Vacant
-from ocisync.errors import NotFound
+from ocisync.errors import NotFound, OcisyncError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
-from ocisync.sync.choosing import choose
+from ocisync.sync.attached import Attached
+from ocisync.sync.choosing import FEW_TAGS, Chosen, choose
+from ocisync.sync.companions import Companions
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger, Published
 from ocisync.sync.plan import Policy, TagFacts, is_due
 from ocisync.sync.prune import Gone, find_gone
-from ocisync.sync.reports import Failure
+from ocisync.sync.reports import Failure, failure_of
 
 _ABSENT = Digest("")
-FEW_TAGS = 3  # so few are asked for one by one: that is cheaper than a listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +36,7 @@ class Facts:
     is_empty: bool = False  # the target repository has no tag at all
     warnings: tuple[str, ...] = field(default=())
     gone: Gone = field(default_factory=Gone)  # what prune would remove from the target
+    attached: Mapping[str, Attached] = field(default_factory=dict)  # what goes along, where the job wants that
 
     def of(self, tag: str) -> TagFacts:
         """What is known of one tag."""
@@ -46,10 +48,19 @@ class Facts:
             tag in self.present,
             self.present.get(tag),
             self.ledger.get(tag),
+            self.attached.get(tag),
         )
 
 
-async def survey(job: Job, source: Source, target: Target, ledger: Ledger, policy: Policy, workers: int) -> Facts:
+async def survey(
+    job: Job,
+    source: Source,
+    target: Target,
+    ledger: Ledger,
+    policy: Policy,
+    workers: int,
+    companions: Companions | None = None,
+) -> Facts:
     """Gather the facts of one job; only single tags may fail.
 
     Raises:
@@ -57,6 +68,7 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
     """
     chosen = await choose(job, source, ledger, policy.now, workers)
     references, roots = chosen.references, chosen.roots
+    attached = await _attached(companions, chosen, workers) if companions else {}
     known = await _published(job, ledger)
     stored = await target.stored() if isinstance(target, Inventory) else None
     present = dict(stored.tags) if stored else await _listed(target, references, whole=job.care.prune)
@@ -70,13 +82,30 @@ async def survey(job: Job, source: Source, target: Target, ledger: Ledger, polic
     await _ask(target, [tag for tag in roots if must_ask(tag)], present, workers)
     if not (present or is_empty) and isinstance(target, Vacant):  # none of a few tags is there: is anything?
         is_empty = await target.is_vacant()
-    return Facts(references, roots, chosen.failures, present, known, stored, is_empty, tuple(chosen.warnings), gone)
+    warnings = tuple(chosen.warnings)
+    return Facts(references, roots, chosen.failures, present, known, stored, is_empty, warnings, gone, attached)
 
 
 async def _published(job: Job, ledger: Ledger) -> Mapping[str, Published]:
     """What is known to be whole as far as this job goes: with the same of its images."""
     known = await ledger.published(job.target.target, job.target.repository)
     return {tag: one for tag, one in known.items() if one.scope == job.platforms.scope}
+
+
+async def _attached(companions: Companions, chosen: Chosen, workers: int) -> dict[str, Attached]:
+    """What goes along with each tag's image; a tag of which that cannot be told fails."""
+    if chosen.listed:
+        companions.learn_tags(chosen.listed)
+    found: dict[str, Attached] = {}
+
+    async def look(tag: str) -> None:
+        try:
+            found[tag] = await companions.around(chosen.roots[tag].digest)
+        except OcisyncError as exc:
+            chosen.failures[tag] = failure_of(exc)
+
+    await for_each(list(chosen.roots), look, workers)
+    return found
 
 
 async def _listed(target: Target, references: Mapping[str, str], *, whole: bool) -> dict[str, Digest | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocisync.daemon.drop_names import is_temporary, stem_of
@@ -19,7 +19,9 @@ from ocisync.spec.locator import (
     parse_locator,
 )
 from ocisync.spec.platform import Platform, parse_platform
+from ocisync.spec.referrers import is_list_tag
 from ocisync.stores.archive.layout_index import LAYOUT_FILE
+from ocisync.sync.attached import ReferrerChoice
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport, failure_of
 from ocisync.sync.run import run_job
@@ -37,6 +39,16 @@ class Copied:
     report: JobReport
 
 
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a copy goes."""
+
+    referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
+
+
+_PLAIN = Extent()
+
+
 class _Incomplete(OcisyncError):
     """An archive must not appear, because one of its images failed."""
 
@@ -51,7 +63,9 @@ async def copy_to(session: Session, source: Locator, place: Locator) -> JobRepor
     return copied.report
 
 
-async def copy_images(session: Session, sources: Sequence[Locator], place: Locator) -> list[Copied]:
+async def copy_images(
+    session: Session, sources: Sequence[Locator], place: Locator, extent: Extent = _PLAIN
+) -> list[Copied]:
     """Copy images to one place; an archive holds all of them, or is not written.
 
     Raises:
@@ -67,13 +81,13 @@ async def copy_images(session: Session, sources: Sequence[Locator], place: Locat
             try:
                 async with session.stores.archives.holding(source):
                     name = await _name_for(session, source, place)
-                    done.append(await _run(session, source, place, where, {name: source.reference}))
+                    done.append(await _run(session, source, place, where, {name: source.reference}, extent))
             except OcisyncError as exc:  # it cannot even be opened: the others go on
                 done.append(Copied(source, place, JobReport("copy", str(source), str(where), failure=failure_of(exc))))
     return done
 
 
-async def copy_all(session: Session, source: Locator, root: str) -> list[Copied]:
+async def copy_all(session: Session, source: Locator, root: str, extent: Extent = _PLAIN) -> list[Copied]:
     """Copy every named image that a source has, below a registry's root or into an archive or layout.
 
     Raises:
@@ -82,17 +96,21 @@ async def copy_all(session: Session, source: Locator, root: str) -> list[Copied]
     """
     async with session.stores.archives.holding(source):
         names = await _names(session, source)
+        if extent.referrers.referrers:  # lists of referrers are made at the destination
+            names = {name: tag for name, tag in names.items() if not is_list_tag(tag)}
         if not names:
             raise InputError(f"{source}: no image in it has a name; copy it without --all", code="name.missing")
-        return await _copy_named(session, source, names, root)
+        return await _copy_named(session, source, names, root, extent)
 
 
-async def _copy_named(session: Session, source: Locator, names: dict[str, str], root: str) -> list[Copied]:
+async def _copy_named(
+    session: Session, source: Locator, names: dict[str, str], root: str, extent: Extent
+) -> list[Copied]:
     done: list[Copied] = []
     if root.partition(":")[0] in ("oci", "oci-archive", "docker-archive"):
         place = parse_locator(root)
         async with _all_or_nothing(session, place, done) as where:
-            done.append(await _run(session, source, place, where, names))
+            done.append(await _run(session, source, place, where, names, extent))
         return done
     refused = _without_place(root, names)
     if len(refused) == len(names):
@@ -102,7 +120,7 @@ async def _copy_named(session: Session, source: Locator, names: dict[str, str], 
     )
     names = {name: reference for name, reference in names.items() if name not in refused}
     for place, tags in places_below(root, names).items():
-        done.append(await _run(session, source, place, session.stores.address(place), tags))
+        done.append(await _run(session, source, place, session.stores.address(place), tags, extent))
     return done
 
 
@@ -117,8 +135,10 @@ def _without_place(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
     return found
 
 
-async def _run(session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str]) -> Copied:
-    job = Job("copy", source, where, TagSelection(literal=tags), recheck=0.0)
+async def _run(
+    session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str], extent: Extent
+) -> Copied:
+    job = Job("copy", source, where, TagSelection(literal=tags), recheck=0.0, referrers=extent.referrers)
     return Copied(source, place, await run_job(job, session.tools))
 
 

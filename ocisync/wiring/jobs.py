@@ -13,6 +13,7 @@ from ocisync.spec.locator import Locator, RegistryLocator, TargetLocator, ViewLo
 from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice
 from ocisync.spec.reference import ImageName
 from ocisync.spec.renaming import TAG, Renaming
+from ocisync.sync.attached import ReferrerChoice
 from ocisync.sync.care import Care
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection, TagSet
@@ -48,6 +49,7 @@ def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReferen
         platforms=choice,
         largest=rule.max_size or 0,
         care=Care(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
+        referrers=_referrers(rule),
     )
 
 
@@ -56,6 +58,11 @@ def _source(rule: SyncRule, image: ImageName, images: PlatformChoice) -> Locator
     if rule.format is None and images.is_everything:
         return source
     return ViewLocator(source, format=rule.format, drop_signatures=rule.drop_signatures, images=images)
+
+
+def _referrers(rule: SyncRule) -> ReferrerChoice:
+    types = rule.referrers.types if rule.referrers is not None else ()
+    return ReferrerChoice(rule.referrers is not None, types, rule.digest_tags)
 
 
 def _selection(rule: SyncRule, image: ImageName, place: TargetReference) -> TagSelection:

@@ -41,6 +41,8 @@ class LayoutSource:
     Its references are the names that index.json gives, digests, or empty for the only image.
     """
 
+    brings_referrers = True  # a copy takes them along unasked: they are part of the layout
+
     def __init__(self, files: Files, entries: Iterable[Entry]) -> None:
         self._files = files
         self._entries = tuple(entries)

@@ -35,7 +35,7 @@ _LOCK_FILE = ".ocisync.lock"
 
 
 class LayoutTarget:
-    """A Target and Source over a layout directory; index.json is written last, under a lock."""
+    """A Target, Source and Reconciler over a layout directory; index.json is written last, under a lock."""
 
     names_blobs = True  # index.json may name any content, not only manifests
 
@@ -90,6 +90,14 @@ class LayoutTarget:
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
         """Store the manifests and point names at them; what refers to another manifest is listed without a name."""
         await push_manifests(self, tags.values())
+        await self._write_index(tags)
+
+    async def reconcile(self) -> None:
+        """List what was stored since and refers to another manifest; it needs no name."""
+        if self._met:
+            await self._write_index({})
+
+    async def _write_index(self, tags: Mapping[str, Descriptor]) -> None:
         met, self._met = self._met, {}
         found = await referrers_among(self._files, met.values())
         referring = [referring_entry(one) for told in found.values() for one in told]

@@ -140,8 +140,9 @@ class StaticRepository:
         await self._write_lists()
 
     async def reconcile(self) -> None:
-        """Bring the list of tags up to date: a writer may have ended between a tag and the list."""
+        """Bring all lists up to date: a writer may have ended between content and a list."""
         await self._shelf.prepare()
+        await self._write_referrers({})
         await self._write_lists()
 
     async def untag(self, tags: Sequence[str]) -> None:

@@ -37,7 +37,7 @@ def _digests(count: int) -> list[Digest]:
 async def _fill(ledger: Ledger) -> None:
     one, two, three = _digests(3)
     await ledger.record("t", "a", {"1": Published(one, 10.0), "2": Published(two, 10.0)}, {one: 1, two: 2})
-    await ledger.record("t", "a", {"2": Published(three, 20.5)}, {three: 3})
+    await ledger.record("t", "a", {"2": Published(three, 20.5, "a scope", "what referred")}, {three: 3})
     await ledger.record("t", "b", {"1": Published(one, 30.0)}, {one: 1})
     await ledger.record("other", "a", {"9": Published(one, 30.0)}, {one: 1})
     await ledger.record("t", "c", {"1": Published(one, 30.0, "linux/amd64")}, {})

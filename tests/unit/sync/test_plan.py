@@ -7,6 +7,7 @@ import pytest
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, sha256
+from ocisync.sync.attached import Attached
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, Policy, TagFacts, decide
 from ocisync.sync.reports import Failure
@@ -14,6 +15,7 @@ from ocisync.sync.reports import Failure
 NOW = 1_000_000.0
 ROOT = Descriptor(media_types.OCI_MANIFEST, sha256(b"root"), 4)
 OTHER = sha256(b"other")
+OTHER_DESC = Descriptor(media_types.OCI_MANIFEST, OTHER, 5)
 FRESH = Published(ROOT.digest, NOW - 10)
 STALE = Published(ROOT.digest, NOW - 10_000)
 FUTURE = Published(ROOT.digest, NOW + 10)
@@ -58,3 +60,44 @@ def test_a_tag_that_the_source_cannot_resolve_fails_with_its_failure() -> None:
 def test_an_image_to_be_converted_is_copied() -> None:
     planned = decide(TagFacts("1", "", None, None, True, ROOT.digest, FRESH), Policy(NOW, 3600.0, False))
     assert planned.action is Action.COPY
+
+
+SIGNED = Attached((OTHER_DESC,), {})
+SEEN = Published(ROOT.digest, NOW - 10, referrers=SIGNED.fingerprint)
+
+
+@pytest.mark.parametrize(
+    ("present", "published", "validates", "attached", "action"),
+    [
+        (ROOT.digest, SEEN, False, SIGNED, Action.SKIP),
+        (None, SEEN, False, SIGNED, Action.SKIP),
+        (ROOT.digest, SEEN, False, Attached(), Action.REFER),  # what referred to it is gone, or is another
+        (ROOT.digest, FRESH, False, SIGNED, Action.REFER),
+        (ROOT.digest, FRESH, False, Attached(), Action.REFER),  # never asked for: below the root there may be some
+        (ROOT.digest, SEEN, False, None, Action.SKIP),
+        (ROOT.digest, STALE, True, SIGNED, Action.CHECK),  # no registry vouches for what refers to a manifest
+        (OTHER, SEEN, False, SIGNED, Action.COPY),
+    ],
+)
+def test_decisions_about_what_refers_to_an_image(
+    present: Digest | None, published: Published, validates: bool, attached: Attached | None, action: Action
+) -> None:
+    facts = TagFacts("1", "1", ROOT, None, True, present, published, attached)
+    planned = decide(facts, Policy(NOW, 3600.0, validates))
+    assert (planned.action, planned.attached) == (action, attached)
+
+
+def test_a_plan_tells_what_goes_along() -> None:
+    attached = Attached((OTHER_DESC, ROOT), {"a": ROOT})
+    facts = TagFacts("1", "1", ROOT, None, False, None, None, attached)
+    assert decide(facts, Policy(NOW, 3600.0, False)).reason == "new, with 2 referrers and 1 digest tag"
+    plain = TagFacts("1", "1", ROOT, None, False, None, None, Attached())
+    assert decide(plain, Policy(NOW, 3600.0, False)).reason == "new"
+
+
+def test_a_fingerprint_is_of_digests_and_tags_in_any_order() -> None:
+    one = Attached((OTHER_DESC,), {"a": ROOT, "b": OTHER_DESC})
+    other = Attached((OTHER_DESC,), {"b": OTHER_DESC, "a": ROOT})
+    different = [Attached((OTHER_DESC,), {"a": OTHER_DESC, "b": ROOT}), Attached((ROOT,), one.tags), Attached()]
+    assert one.fingerprint == other.fingerprint
+    assert len({one.fingerprint, *(each.fingerprint for each in different)}) == 4

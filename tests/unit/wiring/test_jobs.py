@@ -14,6 +14,7 @@ from ocisync.spec.platform import Platform
 from ocisync.spec.platform_choice import PlatformChoice
 from ocisync.spec.renaming import Renaming, Substitution
 from ocisync.spec.versions import parse_range
+from ocisync.sync.attached import ReferrerChoice
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection, TagSet
 from ocisync.wiring.jobs import repository_jobs, sync_jobs
@@ -173,3 +174,37 @@ def test_what_contradicts_itself_is_told(rule_text: str, message: str, tmp_path:
         jobs_of(rule_text, tmp_path)
     assert message in caught.value.message
     assert len(caught.value.message.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("written", "choice"),
+    [
+        ("", ReferrerChoice(False)),
+        ("referrers: false", ReferrerChoice(False)),
+        ("referrers: true", ReferrerChoice(True)),
+        ("referrers: {types: [a/b, c/d]}, digest_tags: true", ReferrerChoice(True, ("a/b", "c/d"), True)),
+    ],
+)
+def test_what_goes_along(written: str, choice: ReferrerChoice, tmp_path: Path) -> None:
+    (job,) = jobs_of(f"{{source: ghcr.io/a, target: one, {written}}}", tmp_path)
+    assert job.referrers == choice
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("referrers: all", "expected true, false or types, found text"),
+        ("referrers: [a/b]", "Write `true`, or `{types: [application/spdx+json]}`"),
+        ("referrers: {type: a/b}", 'unknown key "type"'),
+        ("referrers: {}", "`types` needs a list"),
+        ("referrers: {types: []}", "`types` needs a list"),
+        ("referrers: {types: [1]}", "`types` needs a list"),
+        ("digest_tags: cosign", "digest_tags"),
+        ("referrers: true, format: oci", "no longer fits once `format` changed its digest"),
+        ("digest_tags: true, format: oci", "no longer fits once `format` changed its digest"),
+    ],
+)
+def test_what_cannot_go_along(written: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        jobs_of(f"{{source: ghcr.io/a, target: one, {written}}}", tmp_path)
+    assert told in caught.value.message
