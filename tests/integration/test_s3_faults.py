@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ByteStream
 from ocisync.errors import (
     DigestMismatch,
     OcisyncError,
@@ -71,6 +73,21 @@ async def store(options: S3Options) -> AsyncIterator[S3Store]:
 @pytest.fixture
 def target(store: S3Store) -> StaticRepository:
     return StaticRegistry(store).repository(NAME)
+
+
+@dataclass
+class SeekableBytes:
+    """An opener that tells where it was opened."""
+
+    data: bytes
+    first_byte: int = -1
+
+    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
+        return self.from_byte(0)
+
+    def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
+        self.first_byte = start
+        return bytes_opener(self.data[start:])()
 
 
 def blob_key(data: bytes) -> str:
@@ -140,7 +157,6 @@ async def test_fault_37_an_upload_that_really_vanished_is_an_error(
         await target.push(described(BIG), bytes_opener(BIG))
     assert caught.value.retryable
     assert bucket.keys("v2/") == []
-    assert bucket.uploads() == []
 
 
 @pytest.mark.parametrize(
@@ -288,13 +304,57 @@ async def test_fault_40_etags_that_are_no_md5_do_no_harm(
         assert bucket.get(blob_key(data)).body == data
 
 
-async def test_fault_41_a_failed_upload_leaves_no_parts(
+async def test_fault_41_a_failed_upload_keeps_its_parts_and_the_next_one_goes_on(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:
-    s3_proxy.on("PUT", "partNumber=3", refusal(403, "AccessDenied"))
+    s3_proxy.on("PUT", "partNumber=3", refusal(403, "AccessDenied"), times=1)
     with pytest.raises(S3ConfigError):
         await target.push(described(BIG), bytes_opener(BIG))
+    assert len(bucket.uploads()) == 1
+    await target.push(described(BIG), bytes_opener(BIG))
+    assert bucket.get(blob_key(BIG)).body == BIG
     assert bucket.uploads() == []
+    assert bucket.keys("v2/.") == []
+
+
+def keep_part(bucket: Bucket, body: bytes) -> None:
+    """As an earlier process left it: the first part of the big blob."""
+    key = f"v2/.scratch-upload-{described(BIG).digest.replace(':', '-')}"
+    made = bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
+    bucket.client.upload_part(Bucket=bucket.name, Key=key, UploadId=made["UploadId"], PartNumber=1, Body=body)
+
+
+async def test_fault_41_a_part_that_was_finished_is_neither_read_nor_sent_again(
+    target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
+) -> None:
+    keep_part(bucket, BIG[: 5 * MIB])
+    opener = SeekableBytes(BIG)
+    await target.push(described(BIG), opener)
+    assert opener.first_byte == 5 * MIB
+    assert len(s3_proxy.seen("PUT", "partNumber=[23]")) == len(s3_proxy.seen("PUT", "partNumber=")) == 2
+    assert bucket.get(blob_key(BIG)).body == BIG
+    assert (bucket.keys("v2/."), bucket.uploads()) == ([], [])
+
+
+async def test_fault_40_kept_parts_that_are_other_bytes_are_found_and_never_shown(
+    target: StaticRepository, bucket: Bucket
+) -> None:
+    keep_part(bucket, b"x" * 5 * MIB)
+    with pytest.raises(DigestMismatch):
+        await target.push(described(BIG), bytes_opener(BIG))
+    assert (bucket.keys("v2/"), bucket.uploads()) == ([], [])
+    await target.push(described(BIG), bytes_opener(BIG))
+    assert bucket.get(blob_key(BIG)).body == BIG
+
+
+async def test_fault_41_a_whole_upload_that_was_not_copied_yet_is_verified_and_copied(
+    target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
+) -> None:
+    bucket.put(f"v2/.scratch-upload-{described(BIG).digest.replace(':', '-')}", BIG)
+    await target.push(described(BIG), bytes_opener(b"never read"))
+    assert bucket.get(blob_key(BIG)).body == BIG
+    assert bucket.keys("v2/.") == []
+    assert s3_proxy.seen("PUT", "partNumber=") == []
 
 
 @pytest.mark.parametrize("body", [BIG[:-1], BIG + b"x", b"x" + BIG[1:]], ids=["short", "long", "other"])
@@ -306,12 +366,15 @@ async def test_fault_41_wrong_content_leaves_no_parts(target: StaticRepository, 
     assert bucket.keys("v2/") == []
 
 
-async def test_fault_41_a_cancelled_upload_leaves_no_parts(target: StaticRepository, bucket: Bucket) -> None:
+async def test_fault_41_a_cancelled_upload_goes_on_later(target: StaticRepository, bucket: Bucket) -> None:
     opener = CountingOpener(BIG, stop_after=11 * MIB)
     async with anyio.create_task_group() as group:
         group.start_soon(target.push, described(BIG), opener)
         await opener.stopped.wait()
         group.cancel_scope.cancel()
+    assert len(bucket.uploads()) == 1
+    await target.push(described(BIG), bytes_opener(BIG))
+    assert bucket.get(blob_key(BIG)).body == BIG
     assert bucket.uploads() == []
 
 
@@ -322,9 +385,11 @@ async def test_fault_41_abandoned_uploads_are_aborted_by_age(
         bucket.client.create_multipart_upload(Bucket=bucket.name, Key=key)
     assert await store.abort_uploads(3600) == 0
     assert len(bucket.uploads()) == 2
-    async with open_s3(replace(options, abandoned_after=0)) as later:
+    bucket.put("v2/.scratch-upload-left", b"of an upload that was killed after its copy")
+    async with open_s3(replace(options, abandoned_after=-60)) as later:
         await later.probe()
     assert bucket.uploads() == ["elsewhere/not-ours"]
+    assert bucket.keys("v2/.scratch-upload") == []
 
 
 @pytest.mark.parametrize("doing", ["exists", "push", "publish"])

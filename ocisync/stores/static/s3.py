@@ -7,6 +7,7 @@ an integrity check, but one that is an MD5 and differs from ours gives a store a
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -19,7 +20,7 @@ from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Ope
 from ocisync.content.verify import Verifier
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
 from ocisync.spec.digest import Digest
-from ocisync.stores.static.layout import ROOT
+from ocisync.stores.static.layout import ROOT, SCRATCH
 from ocisync.stores.static.s3_client import MD5_UP_TO, S3Client
 from ocisync.stores.static.s3_copy import copy_object
 from ocisync.stores.static.s3_download import Download
@@ -28,6 +29,7 @@ from ocisync.stores.static.s3_options import S3Options
 from ocisync.stores.static.s3_probe import Abilities, probe
 from ocisync.stores.static.s3_provider import Provider, try_provider
 from ocisync.stores.static.s3_session import open_session
+from ocisync.stores.static.s3_staging import StagedUpload
 
 log = structlog.get_logger()
 
@@ -124,6 +126,9 @@ class S3Store:
             conditions = abilities.conditions(if_match)
             info, md5 = await self._client.put(key, opener, headers, size=size, digest=digest, conditions=conditions)
             return await self._kept(info, md5, digest)
+        if if_match is None and digest is not None:
+            await StagedUpload(self._client, self._budget, key, headers, size, digest).run(opener)
+            return await self._sized(ObjectInfo(key, size))
         arguments = {name.replace("-", ""): value for name, value in abilities.conditions(if_match).items()}
         await MultipartUpload(self._client, self._budget, key, headers, size, digest, arguments).run(opener)
         return await self._sized(ObjectInfo(key, size))
@@ -153,8 +158,16 @@ class S3Store:
     async def _reap(self) -> None:
         try:
             await self.abort_uploads(self._client.options.abandoned_after)
+            await self._remove_scratch(time.time() - self._client.options.abandoned_after)
         except (StoreError, NotFound) as exc:  # a right that is missing, or a provider without it: no reason to stop
             log.warning("uploads.not_listed", store=str(self), reason=str(exc))
+
+    async def _remove_scratch(self, before: float) -> None:
+        """Remove what an upload left that was killed between its copy and its end."""
+        left = [info.key async for info in self.list(SCRATCH) if info.modified < before]
+        if left:
+            await self.delete(left)
+            log.info("scratch.removed", store=str(self), count=len(left))
 
     async def touch(self, key: str, headers: ObjectHeaders) -> bool:
         """Copy an object onto itself, so that it is dated now; False when it is not there."""

@@ -16,8 +16,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ocisync.content.checkpoints import reached
 from ocisync.content.protocols import ByteStream, ObjectHeaders, Opener
+from ocisync.content.resuming import opened_from
 from ocisync.content.verify import CHUNK, rechunked
-from ocisync.errors import NotFound, StoreError
+from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.spec.digest import Digest
 from ocisync.stores.static.checking import Check
 from ocisync.stores.static.s3_client import S3Client
@@ -67,9 +68,17 @@ class Part:
         return sum(map(len, self.chunks))
 
 
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an earlier process left of an upload: its parts from the first on."""
+
+    upload_id: str = ""  # empty: begin one
+    etags: tuple[str, ...] = ()
+
+
 @dataclass(slots=True)
 class MultipartUpload:
-    """One object on its way; `run` does it all."""
+    """One object on its way; `run` does it all. With `kept`, parts are kept for the next try when one fails."""
 
     client: S3Client
     budget: Budget
@@ -78,31 +87,48 @@ class MultipartUpload:
     size: int  # bytes
     digest: Digest | None
     conditions: Mapping[str, str]  # arguments of CompleteMultipartUpload
+    kept: Kept | None = None
     _id: str = ""
     _etags: dict[int, str] = field(default_factory=dict)
     _held: int = 0  # bytes of the budget
     _failures: list[Exception] = field(default_factory=list)
 
     async def run(self, opener: Opener) -> None:
-        """Upload, verify, complete; whatever goes wrong, the parts are removed.
+        """Upload, verify, complete; when something goes wrong, the parts are removed, or kept where that was asked for.
+
+        What follows kept parts is not verified here: only the whole can be.
 
         Raises:
             DigestMismatch, SizeMismatch: the content is other than announced; nothing became visible.
         """
-        made = await self._control("create_multipart_upload", **object_arguments(self.headers, self.client.options))
-        self._id = str(made["UploadId"])
+        await self._begin()
         try:
-            async with opener() as stream:
-                await self._send_parts(stream)
+            if self._first_byte < self.size:
+                async with opened_from(opener, self._first_byte) as stream:
+                    await self._send_parts(stream)
             reached("complete.before")
             await self._complete()
             reached("complete.after")
-        except BaseException:
-            with anyio.move_on_after(_ABORT_SECONDS, shield=True):
-                await self._abort()
+        except BaseException as exc:
+            if self.kept is None or isinstance(exc, VerificationError):
+                with anyio.move_on_after(_ABORT_SECONDS, shield=True):
+                    await self._abort()
             raise
         finally:
             self.budget.give_back(self._held)
+
+    @property
+    def _first_byte(self) -> int:
+        count = len(self.kept.etags) if self.kept else 0
+        return min(self.size, count * part_size_for(self.size, self.client.options))
+
+    async def _begin(self) -> None:
+        if self.kept is not None and self.kept.upload_id:
+            self._id = self.kept.upload_id
+            self._etags = dict(enumerate(self.kept.etags, 1))
+            return
+        made = await self._control("create_multipart_upload", **object_arguments(self.headers, self.client.options))
+        self._id = str(made["UploadId"])
 
     async def _send_parts(self, stream: ByteStream) -> None:
         async with anyio.create_task_group() as group:
@@ -137,7 +163,9 @@ class MultipartUpload:
     async def _parts(self, stream: ByteStream) -> AsyncIterator[Part]:
         """Parts of equal size but for the last; the end is reached only when the whole was verified."""
         part_size = part_size_for(self.size, self.client.options)
-        check, number, chunks, hasher = Check(self.size, self.digest), 1, list[bytes](), hashlib.sha256()
+        first = self._first_byte
+        check = Check(self.size - first, None if first else self.digest)
+        number, chunks, hasher = len(self._etags) + 1, list[bytes](), hashlib.sha256()
         self._held += await self.budget.take(part_size)
         async for chunk in rechunked(stream, CHUNK):
             await to_thread.run_sync(_hash, chunk, check, hasher)
