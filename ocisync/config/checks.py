@@ -147,6 +147,16 @@ def _login(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, ways[1]), f"{' and '.join(ways)} are different ways to log in. Keep one"
 
 
+def _mirrors(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+    mirrors = entry.get("mirrors")
+    named = [str(one).rstrip("/") for one in mirrors] if isinstance(mirrors, list) else []
+    for position, mirror in enumerate(named):
+        if mirror == str(path[-1]):
+            yield (*path, "mirrors", position), "a registry is no mirror of itself. Remove it; it is asked last anyway"
+        elif mirror in named[:position]:
+            yield (*path, "mirrors", position), f"{mirror[:100]} stands here twice. Remove one"
+
+
 def _certificates(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
     if "client_key" in entry and "client_cert" not in entry:
         yield (*path, "client_key"), "a key needs its certificate. Add `client_cert`, or remove it"
@@ -254,6 +264,7 @@ _SECRETS = {"password", "identity_token", "token", "secret", "secret_access_key"
 _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], str], ...] = (
     (_login, "registries"),
     (_certificates, "registries"),
+    (_mirrors, "registries"),
     (_ecr_keys, "registries"),
     (_proxy_login, "registries"),
     (_proxy_login, "defaults"),

@@ -69,6 +69,16 @@ def parse_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def parse_mirror(text: str) -> str:
+    """A registry's host, or a host and a path that goes before every repository."""
+    host, slash, path = text.removesuffix("/").partition("/")
+    if text.startswith(("http://", "https://")):
+        raise ValueError(
+            f"a mirror has no scheme. Write {text.partition('://')[2][:200]!r}, and plain_http under its host"
+        )
+    return parse_host(host) + (f"/{parse_name(path)}" if slash else "")
+
+
 def parse_proxy(text: str) -> str:
     """A proxy's http or https URL, or `direct`."""
     if text == "direct":

@@ -29,6 +29,7 @@ from ocisync.config.grammar import (
     parse_header_name,
     parse_label,
     parse_layout,
+    parse_mirror,
     parse_pattern,
     parse_prefix,
     parse_proxy,
@@ -279,6 +280,7 @@ Targets = Annotated[
 ]
 ServedTarget = Annotated[str, BeforeValidator(_served), _schema("string", minLength=1)]
 HttpUrl = Annotated[str, text_kind("a URL", parse_url), _schema("string", pattern="^https?://[^@?#]+$")]
+MirrorPlace = Annotated[str, text_kind("a registry's host", parse_mirror), _schema("string", minLength=1)]
 ProxyUrl = Annotated[
     str, text_kind("a proxy's URL", parse_proxy), _schema("string", pattern="^(https?://[^@?#/]+/?|direct)$")
 ]

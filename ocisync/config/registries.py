@@ -16,6 +16,7 @@ from ocisync.config.kinds import (
     Items,
     Label,
     LoginName,
+    MirrorPlace,
     ProxyUrl,
     Secret,
     Section,
@@ -124,6 +125,11 @@ class Registry(RegistryDefaults):
         None,
         description="Log in to Amazon ECR with AWS credentials. Not given: hosts that are ECR's by their name do so "
         "when nothing else is known of them.",
+    )
+    mirrors: Items[MirrorPlace] = Field(
+        (),
+        description="Registries to read from first, in this order: `host` or `host/path`. What none of them gives "
+        "comes from this host.",
     )
     client_cert: FilePath | None = Field(
         None, description="A PEM file with the certificate to show to this host when it asks for one."

@@ -14,7 +14,7 @@ from ocisync.content.decompress import Caps
 from ocisync.content.tar_index import TarLimits
 from ocisync.daemon.drop import DropRule, DropTarget, Incomplete
 from ocisync.spec.locator import S3Locator
-from ocisync.stores.registry.options import EcrOptions, ProxyOptions, RateLimitOptions, RegistryOptions
+from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 
@@ -48,6 +48,7 @@ def registry_options(settings: Registry) -> RegistryOptions:
         realm_hosts=settings.realms,
         headers={name: value.get_secret_value() for name, value in settings.headers.items()},
         proxy=_proxy_options(settings.proxy) if settings.proxy else None,
+        mirrors=tuple(_mirror(place) for place in settings.mirrors),
         concurrency=settings.concurrency,
         requests_per_second=settings.requests_per_second or 0.0,
         bandwidth=settings.bandwidth or 0,
@@ -58,6 +59,11 @@ def registry_options(settings: Registry) -> RegistryOptions:
         idle_timeout=settings.idle_timeout,
         retries=settings.retries,
     )
+
+
+def _mirror(place: str) -> MirrorOptions:
+    host, _, prefix = place.partition("/")
+    return MirrorOptions(host, prefix)
 
 
 def _ecr_options(settings: Ecr) -> EcrOptions:

@@ -82,7 +82,7 @@ class OpenStores:
         """The repository, archive or set that a locator names."""
         match locator:
             case RegistryLocator(image):
-                yield (await self._registries()).repository(image.host, image.repository)
+                yield (await self._registries()).source(image.host, image.repository)
             case StaticLocator() | S3Locator():
                 yield (await self._static_of(locator)).repository(locator.repository)
             case LayoutLocator() | OciArchiveLocator() | DockerArchiveLocator() | ArchiveLocator() | SetLocator():

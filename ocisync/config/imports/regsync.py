@@ -20,7 +20,7 @@ _NO_EQUAL = {
     "clientCert": "write the certificate to a file, and name it here as `client_cert`",
     "clientKey": "write the key to a file, and name it here as `client_key`",
     "pathPrefix": "write the prefix in front of the repository in each rule's `source`",
-    "mirrors": "see `registries` in docs/configuration.md for what there is",
+    "mirrors": "name them here as `mirrors`, in the order of their priority",
     "priority": "see mirrors",
     "repoAuth": "not needed: tokens are asked for by repository",
     "blobChunk": "not needed: uploads stream, whatever their size",

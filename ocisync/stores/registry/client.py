@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 from ocisync.spec.reference import parse_host
 from ocisync.stores.registry.budget import Tell, silent
 from ocisync.stores.registry.listing import list_repositories
+from ocisync.stores.registry.mirrored import Mirror, MirroredRepository
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository
 from ocisync.stores.registry.session import open_session
@@ -33,6 +34,7 @@ class RegistryClient:
         self._options = {parse_host(host): chosen for host, chosen in options.items()}
         self._defaults = defaults
         self._hosts: dict[str, Transport] = {}
+        self._mirrors: dict[str, tuple[Mirror, ...]] = {}
 
     def repository(self, host: str, name: str) -> RegistryRepository:
         """A repository, which need not exist.
@@ -41,6 +43,18 @@ class RegistryClient:
             InvalidName: the host or the name breaks its grammar.
         """
         return RegistryRepository(self._transport(host), name)
+
+    def source(self, host: str, name: str) -> RegistryRepository:
+        """A repository to read from, also from the host's mirrors; raises as `repository`."""
+        transport = self._transport(host)
+        mirrors = self._mirrors_of(transport)
+        return MirroredRepository(transport, name, mirrors) if mirrors else RegistryRepository(transport, name)
+
+    def _mirrors_of(self, origin: Transport) -> tuple[Mirror, ...]:
+        if origin.host not in self._mirrors:
+            listed = origin.options.mirrors
+            self._mirrors[origin.host] = tuple(Mirror(self._transport(one.host), one.prefix) for one in listed)
+        return self._mirrors[origin.host]
 
     async def catalog(self, host: str) -> list[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""

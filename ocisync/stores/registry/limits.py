@@ -90,6 +90,11 @@ class Gate:
         while (pause := self._paused_until - anyio.current_time()) > 0:  # noqa: ASYNC110  # it may grow meanwhile
             await anyio.sleep(pause)
 
+    @property
+    def is_paused(self) -> bool:
+        """Whether no request may start now."""
+        return anyio.current_time() < self._paused_until
+
     def pause(self, seconds: float) -> None:
         """Let no request start for so long; what is refused during a pause was on its way before it."""
         now = anyio.current_time()

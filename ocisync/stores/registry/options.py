@@ -39,6 +39,14 @@ class RateLimitOptions:
 
 
 @dataclass(frozen=True, slots=True)
+class MirrorOptions:
+    """Where a mirror is; how it is reached stands in its own host's options."""
+
+    host: str
+    prefix: str = ""  # goes before every repository there
+
+
+@dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """Credentials, trust and limits for one registry host.
 
@@ -64,6 +72,8 @@ class RegistryOptions:
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS, repr=False)
 
     proxy: ProxyOptions | None = None  # None: as the environment says
+
+    mirrors: tuple[MirrorOptions, ...] = ()  # read from in this order, before the host itself
 
     concurrency: int = 8  # requests at a time; as many uploads beside them
     requests_per_second: float = 0.0  # 0: no limit of our own

@@ -24,7 +24,7 @@ from ocisync.stores.registry.auth import Grant
 from ocisync.stores.registry.listing import has_tags, list_tags
 from ocisync.stores.registry.manifests import ACCEPT, Manifests
 from ocisync.stores.registry.referrers import Referrers
-from ocisync.stores.registry.stream import ResumingStream
+from ocisync.stores.registry.stream import Reopen, ResumingStream
 from ocisync.stores.registry.transport import Request, Transport
 from ocisync.stores.registry.untag import Untagging
 from ocisync.stores.registry.uploads import Uploads
@@ -134,7 +134,17 @@ class RegistryRepository:
         for tag in tags:
             await untagging.remove(parse_tag(tag))
 
-    async def _started(self, desc: Descriptor, start: int) -> ResumingStream:
+    async def ask(self, desc: Descriptor, start: int) -> Answer:
+        """Content from a byte on, unchecked; the caller closes it. Raises as `Transport.open`."""
+        kind = "manifests" if desc.is_manifest else "blobs"
+        url = self._transport.origin.with_path(f"/v2/{self.name}/{kind}/{parse_digest(desc.digest)}")
+        headers = ACCEPT if desc.is_manifest else {}
+        if start:
+            headers = {**headers, "Range": f"bytes={start}-"}
+        accept = _WHOLE_OR_PART if start else _WHOLE
+        return await self._transport.open(Request("GET", url, Grant(self.name), accept, headers))
+
+    async def _started(self, desc: Descriptor, start: int, reopen: Reopen | None = None) -> ResumingStream:
         if desc.is_manifest and desc.size > MAX_MANIFEST_SIZE:
             raise LimitExceeded(
                 f"{self.host}/{self.name}@{desc.digest}: a manifest of {desc.size} bytes; "
@@ -142,7 +152,7 @@ class RegistryRepository:
                 code="limit.manifest",
             )
         retries = self._transport.options.retries
-        stream = ResumingStream(desc, partial(self._ask, desc), self._transport.rest, retries, start)
+        stream = ResumingStream(desc, reopen or partial(self.ask, desc), self._transport.rest, retries, start)
         try:
             await stream.start()
         except NotFound as exc:
@@ -153,12 +163,3 @@ class RegistryRepository:
                 ) from exc
             raise
         return stream
-
-    async def _ask(self, desc: Descriptor, start: int) -> Answer:
-        kind = "manifests" if desc.is_manifest else "blobs"
-        url = self._transport.origin.with_path(f"/v2/{self.name}/{kind}/{parse_digest(desc.digest)}")
-        headers = ACCEPT if desc.is_manifest else {}
-        if start:
-            headers = {**headers, "Range": f"bytes={start}-"}
-        accept = _WHOLE_OR_PART if start else _WHOLE
-        return await self._transport.open(Request("GET", url, Grant(self.name), accept, headers))

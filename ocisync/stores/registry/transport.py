@@ -6,6 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -140,6 +141,17 @@ class Transport:
         wait = backoff(attempt, self.options.first_wait, self.options.longest_wait, random.random())
         log.debug("request.retried", host=self.host, attempt=attempt, wait=wait, code=reason.code, error=reason.message)
         await anyio.sleep(wait)
+
+    def impatient(self) -> Transport:
+        """The same way to the same host, for those who would rather ask another than try again."""
+        other = copy(self)
+        other.options = replace(self.options, retries=0)
+        return other
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether the host asked to be left alone."""
+        return self._gate.is_paused
 
     @property
     def allowance(self) -> Allowance | None:

@@ -271,6 +271,10 @@ LINES = [
         'registries[r.io].ecr.regio: unknown key "regio": did you mean "region"?',
     ),
     ("registries: {r.io: {ecr: {access_key_id: k}}}", "registries[r.io].ecr.access_key_id: it needs secret_access_key"),
+    ("registries: {r.io: {mirrors: ['https://m.io']}}", "mirrors[0]: a mirror has no scheme. Write 'm.io'"),
+    ("registries: {r.io: {mirrors: [m.io/Path]}}", "mirrors[0]: 'Path' is not a repository name"),
+    ("registries: {r.io: {mirrors: [m.io, r.io]}}", "mirrors[1]: a registry is no mirror of itself. Remove it"),
+    ("registries: {r.io: {mirrors: [m.io, m.io/]}}", "mirrors[1]: m.io stands here twice. Remove one"),
     (
         "registries: {r.io: {proxy: 3128}}",
         "proxy: expected a URL, `direct` or a mapping, found a number. Write",
