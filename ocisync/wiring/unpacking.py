@@ -112,7 +112,7 @@ async def _layout(cache: Path | None, folder: Path) -> AsyncIterator[Path]:
 
 async def _fetch(session: Session, source: Source, image: Descriptor, root: Path) -> Traffic:
     traffic = Traffic()
-    async with open_layout_target(root) as layout:
+    async with open_layout_target(root, is_cache=True) as layout:
         copier = Copier(source, layout, TargetLocator(f"oci:{root}", ""), session.tools, traffic)
         whole, _ = await copier.graph(image)
         await layout.publish({hex_of(image.digest): whole})

@@ -250,6 +250,8 @@ def test_a_failed_export_leaves_nothing_and_keeps_what_was_there(tmp_path: Path)
             failed = run_ocisync("copy", *map(str, sources), f"{kind}:{out}/a.tar")
             assert failed.code != 0, failed
             assert left_in(out) == []
+        assert run_ocisync("copy", str(sources[-1]), f"oci:{out}/layout").code != 0
+        assert left_in(out) == []
     (out / "a.tar").write_bytes(b"before")
     assert run_ocisync("copy", f"oci:{made}:1", f"oci-archive:{out}/a.tar").code == 1
     assert (out / "a.tar").read_bytes() == b"before"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import anyio
@@ -47,10 +48,12 @@ def write_layout(root: Path, named: dict[str, Image | Index]) -> Path:
     return root
 
 
-async def put_all(target: Target, image: Image | Index, tag: str) -> None:
-    """Copy what was made by hand: blobs, children, then the tag."""
+async def put_all(target: Target, image: Image | Index, tag: str, there: str = "") -> None:
+    """Copy what was made by hand: blobs but for one that is there, children, then the tag."""
     for one in image.children if isinstance(image, Index) else (image,):
         for digest, blob in one.blobs.items():
+            if digest == there:
+                continue
             await target.push(Descriptor("application/octet-stream", Digest(digest), len(blob)), bytes_opener(blob))
         child = Descriptor(one.media_type, Digest(one.digest), len(one.manifest))
         await target.push(child, bytes_opener(one.manifest))
@@ -162,6 +165,48 @@ async def test_a_layout_directory_shows_no_wrong_blob(tmp_path: Path) -> None:
             await target.resolve("absent")
 
 
+async def test_a_layout_from_which_nothing_came_goes_again(tmp_path: Path) -> None:
+    blob, there = (Descriptor("application/octet-stream", Digest(digest_of(body)), len(body)) for body in (b"a", b"b"))
+    async with open_layout_target(tmp_path / "new") as target:
+        await target.push(blob, bytes_opener(b"a"))
+    assert names_in(tmp_path) == []
+    async with open_layout_target(tmp_path / "cache", is_cache=True) as target:
+        await target.push(blob, bytes_opener(b"a"))
+    assert (tmp_path / "cache/blobs/sha256" / blob.digest[7:]).is_file()
+    (tmp_path / "empty").mkdir()
+    async with open_layout_target(tmp_path / "old") as target, open_layout_target(tmp_path / "empty") as empty:
+        await empty.push(blob, bytes_opener(b"a"))
+        await put_all(target, make_image(), "1")
+    assert names_in(tmp_path / "empty") == []
+    before = everything_in(tmp_path)
+    async with open_layout_target(tmp_path / "old") as target:
+        await target.push(there, bytes_opener(b"b"))
+        assert await target.exists(there)
+    assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("fails_last", [False, True])
+async def test_what_another_writer_may_rely_on_stays(tmp_path: Path, fails_last: bool) -> None:
+    image = make_image()
+    (digest, body), *_ = image.blobs.items()
+    blob = Descriptor("application/octet-stream", Digest(digest), len(body))
+    async with AsyncExitStack() as stack, open_layout_target(tmp_path / "l") as failing:
+        await failing.push(blob, bytes_opener(body))
+        other = await stack.enter_async_context(open_layout_target(tmp_path / "l"))
+        assert await other.exists(blob)  # so it is not pushed again
+        if fails_last:
+            await put_all(other, image, "1", there=digest)
+            await stack.aclose()
+        else:
+            stack.push_async_callback(put_all, other, image, "1", there=digest)
+            kept = stack.pop_all()
+    if not fails_last:
+        await kept.aclose()
+    async with open_layout_target(tmp_path / "l") as target:
+        assert await target.exists(blob)
+        assert (await target.resolve("1")).digest == image.digest
+
+
 async def test_parallel_writers_lose_no_tag(tmp_path: Path) -> None:
     async with (
         open_layout_target(tmp_path) as one,
@@ -266,6 +311,10 @@ async def test_a_set_member_with_several_images_is_refused(tmp_path: Path) -> No
 
 def names_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
+
+
+def everything_in(folder: Path) -> list[Path]:
+    return sorted(folder.rglob("*"))
 
 
 def mode_of(path: Path) -> int:

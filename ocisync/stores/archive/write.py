@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
 
+from anyio import CancelScope
+
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import BlobStore, ByteStream, Opener
 from ocisync.content.threads import region_opener, run_file
@@ -22,16 +24,14 @@ from ocisync.spec.manifest import media_type_of
 from ocisync.stores.archive.files import FolderFiles, read_small
 from ocisync.stores.archive.layout_index import (
     INDEX_FILE,
-    LAYOUT_FILE,
     Entry,
     blob_path,
     parse_index,
 )
 from ocisync.stores.archive.layout_types import referrers_among
-from ocisync.stores.archive.render import LAYOUT, referring_entry, render_index, updated_index
+from ocisync.stores.archive.render import referring_entry, render_index, updated_index
 from ocisync.stores.archive.staged import staged_file, write_file
-
-_LOCK_FILE = ".ocisync.lock"
+from ocisync.stores.archive.writing import LOCK_FILE, Writing, make_folder, open_lock
 
 
 class LayoutTarget:
@@ -40,6 +40,7 @@ class LayoutTarget:
     names_blobs = True  # index.json may name any content, not only manifests
 
     def __init__(self, root: Path) -> None:
+        self.brought: list[Path] = []  # the blobs that were not there before
         self._root = root
         self._files = FolderFiles(root)
         self._met: dict[Digest, Descriptor] = {}  # manifests that index.json may have to list
@@ -55,10 +56,11 @@ class LayoutTarget:
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Store verified content under its digest."""
         path = self._root / blob_path(desc.digest)
-        await run_file(partial(_make_folder, path.parent))
+        await run_file(partial(make_folder, path.parent))
         async with staged_file(path) as staged, content_of(desc, opener)() as stream:
             async for chunk in verified(stream, desc):
                 await run_file(partial(staged.write, chunk))
+            self.brought.append(path)
             await run_file(staged.commit)
         self._meet(desc)
 
@@ -109,14 +111,21 @@ class LayoutTarget:
 
 
 @asynccontextmanager
-async def open_layout_target(directory: Path) -> AsyncIterator[LayoutTarget]:
+async def open_layout_target(directory: Path, *, is_cache: bool = False) -> AsyncIterator[LayoutTarget]:
     """Write to an OCI layout in a directory, which is made when it is missing, and added to when it is there.
+
+    When nothing was published at the end, what was brought goes again; but a cache keeps it for the next time.
 
     Raises:
         DiskError: it cannot be written.
     """
-    await run_file(partial(_make_layout, directory))
-    yield LayoutTarget(directory)
+    writing = await run_file(partial(Writing, directory))
+    target = LayoutTarget(directory)
+    try:
+        yield target
+    finally:
+        with CancelScope(shield=True):
+            await run_file(partial(writing.close, None if is_cache else target.brought))
 
 
 async def push_manifests(target: BlobStore, manifests: Iterable[Descriptor]) -> None:
@@ -128,19 +137,6 @@ async def push_manifests(target: BlobStore, manifests: Iterable[Descriptor]) -> 
 def content_of(desc: Descriptor, opener: Opener) -> Opener:
     """Where the bytes come from: the descriptor, when it carries them."""
     return opener if desc.data is None else bytes_opener(checked_bytes(desc.data, desc))
-
-
-def _make_layout(root: Path) -> None:
-    _make_folder(root / "blobs" / "sha256")
-    if not (root / LAYOUT_FILE).is_file():
-        write_file(root / LAYOUT_FILE, LAYOUT)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise DiskError(f"{folder}: cannot be made: {exc.strerror}", errno=exc.errno) from exc
 
 
 def _read_index(root: Path) -> tuple[Entry, ...]:
@@ -167,10 +163,6 @@ def _update_index(root: Path, tags: Mapping[str, Descriptor], referring: Iterabl
 
 @contextmanager
 def _locked(root: Path) -> Iterator[None]:
-    try:
-        lock = (root / _LOCK_FILE).open("a")
-    except OSError as exc:
-        raise DiskError(f"{root / _LOCK_FILE}: cannot be opened: {exc.strerror}", errno=exc.errno) from exc
-    with lock:
+    with open_lock(root / LOCK_FILE) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
