@@ -66,9 +66,8 @@ class Desk:
         rules: dict[str, None] = {}
         for push in pushes:
             for job, image in _selecting(self._meant(push), push.tag):
-                if push.means(image):
-                    self._wish(_Place(job.rule, image), push.tag)
-                    rules[job.rule] = None
+                self._wish(_Place(job.rule, image), push.tag)
+                rules[job.rule] = None
         return list(rules)
 
     def ask(self, rule: str, tag: str) -> bool:
@@ -108,9 +107,12 @@ class Desk:
         return (job for schedule in generation.rules.schedules for job in schedule.jobs) if generation else iter(())
 
     def _meant(self, push: Push) -> Iterator[Job]:
-        """The jobs that may have to do with a push."""
+        """The jobs that copy from where something was pushed."""
         generation = self._generation()
-        yield from self._jobs()
+        for job in self._jobs():
+            image = source_of(job.source)
+            if image is not None and push.means(image):
+                yield job
         if generation and push.registry:
             yield from generation.rules.follow(push.registry, push.repository)
 

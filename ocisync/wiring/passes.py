@@ -21,6 +21,7 @@ from ocisync.sync.plan import PlannedTag
 from ocisync.sync.reports import Failure, JobReport, failure_of
 from ocisync.sync.run import plan_job
 from ocisync.sync.stores import Progress, Tools
+from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.rules import rule_set
 from ocisync.wiring.session import open_session
 from ocisync.wiring.upkeep import upkeep_schedules
@@ -96,10 +97,20 @@ async def rule_reports(config: Config) -> dict[str, RuleReport]:
         drops = {rule.name: _drop_status((await state.inputs.of_rule(rule.name)).values()) for rule in config.drop}
         syncs = {rule.name: _with_next(rule, await _status(state, rule.name), now) for rule in config.sync}
         upkeep = {schedule.rule: await _status(state, schedule.rule) for schedule in upkeep_schedules(config)}
+        images = {rule.name: await _images(state, rule, config) for rule in config.sync}
         return {
-            name: RuleReport(status, _lag(status, now), await state.images.of_rule(name) if name in syncs else [])
+            name: RuleReport(status, _lag(status, now), images.get(name, []))
             for name, status in (drops | syncs | upkeep).items()
         }
+
+
+async def _images(state: State, rule: SyncRule, config: Config) -> list[ImageRecord]:
+    """The last look at a rule's images, but for those at targets it no longer has."""
+    found = await state.images.of_rule(rule.name)
+    if rule.type == "registry":
+        return found
+    targets = {str(job.target) for job in sync_jobs(rule, config)}
+    return [image for image in found if image.target in targets]
 
 
 async def _status(state: State, rule: str) -> RuleStatus:
