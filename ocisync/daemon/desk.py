@@ -26,6 +26,7 @@ from ocisync.sync.select import narrowed
 
 SETTLE = 0.5  # seconds after a push in which others join it: one image is often several notifications
 MOST_TAGS = 100  # of one repository; of more, the whole selection is looked at
+_NAMED_FOR_A_DIGEST = "sha256-"
 _PATIENCE = 1.0  # seconds between two looks for a generation of rules, while one drains
 
 log = structlog.get_logger(__name__)
@@ -66,7 +67,7 @@ class Desk:
         rules: dict[str, None] = {}
         for push in pushes:
             for job, image in _selecting(self._meant(push), push.tag):
-                self._wish(_Place(job.rule, image), push.tag)
+                self._wish(_Place(job.rule, image), "" if _is_beside(job, push.tag) else push.tag)
                 rules[job.rule] = None
         return list(rules)
 
@@ -167,8 +168,13 @@ def _selecting(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName]]
     """The jobs that select a tag, as far as its name tells, and what they copy from."""
     for job in jobs:
         image = source_of(job.source)
-        if image is not None and (not tag or narrowed(job.tags, (tag,))):
+        if image is not None and (not tag or _is_beside(job, tag) or narrowed(job.tags, (tag,))):
             yield job, image
+
+
+def _is_beside(job: Job, tag: str) -> bool:
+    """Whether a tag is what goes along with one of the job's images, of which its name does not tell the tag."""
+    return tag.startswith(_NAMED_FOR_A_DIGEST) and bool(job.referrers.digest_tags or job.referrers.referrers)
 
 
 def source_of(locator: Locator) -> ImageName | None:

@@ -12,7 +12,14 @@ from ocisync.spec.reference import ImageName, parse_host, parse_image_name
 
 _SECRET = re.compile(r"\{\{\s*(env|file)\s+[\"`']([^\"`']+)[\"`']\s*\}\}\Z")
 _TAG = re.compile(r"\{\{\s*\.Ref\.Tag\s*\}\}")
-_DEFAULTS = ("backup", "interval", "schedule")  # what has no equal is told of once, at the top
+_DEFAULTS = (
+    "backup",
+    "interval",
+    "schedule",
+    "digestTags",
+    "referrers",
+    "referrerFilters",
+)  # what has no equal is told of once, at the top
 _NO_EQUAL = {
     "hostname": "an address that is not the registry's name has no equal",
     "credExpire": "not needed: a helper is asked again whenever its credentials are refused or about to expire",
@@ -27,9 +34,6 @@ _NO_EQUAL = {
     "blobMax": "not needed: uploads stream, whatever their size",
     "apiOpts": "has no equal",
     "scheme": "has no equal",
-    "digestTags": "see docs/configuration.md for what goes with an image",
-    "referrers": "see docs/configuration.md for what goes with an image",
-    "referrerFilters": "see docs/configuration.md for what goes with an image",
     "referrerSource": "referrers come from the image's own repository",
     "referrerTarget": "referrers go to the image's own repository",
     "fastCopy": "not needed: what was verified is trusted for `recheck`",
@@ -127,6 +131,7 @@ def _step(found: Reader, draft: Draft) -> None:
     rule.values["target"] = place
     _tags(found, rule)
     _platforms(found, rule)
+    _accompanying(found, rule)
     _backup(found, rule)
     _timing(found, rule)
     if limit := _rate_limit(found.inner("ratelimit")):
@@ -206,6 +211,18 @@ def _platforms(found: Reader, rule: Entry) -> None:
     platforms = [*found.texts("platform"), *found.texts("platforms")]
     if platforms:
         only_for(rule, platforms, is_registry=True)
+
+
+def _accompanying(found: Reader, rule: Entry) -> None:
+    if found.flag("digestTags"):
+        rule.values["digest_tags"] = True
+    filters, is_wanted = found.each("referrerFilters"), found.flag("referrers")
+    if not is_wanted:
+        return
+    types: list[Tree] = [kind for one in filters if (kind := one.text("artifactType"))]
+    for one in filters:
+        one.tell_rest(rule, {"annotations": "referrers are chosen by their type only"}, "referrerFilters.")
+    rule.values["referrers"] = {"types": types} if types and len(types) == len(filters) else True
 
 
 def _backup(found: Reader, rule: Entry) -> None:

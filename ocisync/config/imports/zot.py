@@ -29,7 +29,6 @@ _NO_EQUAL = {
     "certDir": "name the files in it: the authority as `ca`, the client's as `client_cert` and `client_key`",
     "syncTimeout": "a transfer may take as long as it makes progress; see idle_timeout",
     "preserveDigest": "not needed: digests never change",
-    "syncLegacyCosignTags": "see docs/configuration.md for what goes with an image",
     "urls": "only the first is asked; see docs/configuration.md for mirrors",
 }
 _S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "secretkey": "secret_access_key"}
@@ -98,14 +97,18 @@ def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
     if len(urls) > 1:
         entry.note(f"urls: {_NO_EQUAL['urls']}")
     interval, contents = found.text("pollInterval"), found.each("content")
+    along: dict[str, Tree] = {"referrers": True}
+    if found.text("syncLegacyCosignTags") != "false":
+        along["digest_tags"] = True
     if found.text("onDemand") == "true":
         entry.note(f"onDemand: {_NO_EQUAL['onDemand']}")
     found.tell_rest(entry, _NO_EQUAL)
     for content in contents:
-        _content(content, host, interval, draft, is_on)
+        rule = _content(content, host, interval, draft, is_on)
+        rule.values |= along
 
 
-def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> None:
+def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> Entry:
     prefix, destination = found.text("prefix").strip("/"), found.text("destination").strip("/")
     is_stripped = found.flag("stripPrefix")
     rule = Entry()
@@ -122,6 +125,7 @@ def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool)
         rule.note("zot did not poll this by itself; enable it, and give it an `interval`")
     found.tell_rest(rule, _NO_EQUAL)
     draft.add_rule((prefix.replace("*", "").strip("/") or host).rpartition("/")[2], rule)
+    return rule
 
 
 def _many(rule: Entry, host: str, prefix: str, destination: str, is_stripped: bool) -> None:

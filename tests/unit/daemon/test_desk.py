@@ -16,6 +16,7 @@ from ocisync.daemon.rules import MemoryRecords, RuleStatus
 from ocisync.daemon.schedule import FIRST_WAIT, Schedule
 from ocisync.errors import NetworkError
 from ocisync.spec.locator import ViewLocator
+from ocisync.sync.attached import ReferrerChoice
 from ocisync.sync.care import Care
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
@@ -24,6 +25,7 @@ from tests.unit.daemon.clocks import TestClock, until
 from tests.unit.daemon.jobs import Gate, job
 
 HOUR = 3600.0
+WITH_SIGNATURES = ReferrerChoice(digest_tags=True)
 
 
 class Daemon:
@@ -163,6 +165,17 @@ async def test_one_tag_of_a_rule_can_be_asked_for() -> None:
 async def test_a_converted_source_is_known_too() -> None:
     daemon = Daemon(replace(job(), source=ViewLocator(job().source, format="oci")))
     assert daemon.desk.accept([push()]) == ["rule"]
+
+
+async def test_a_signature_has_everything_looked_at_where_signatures_go_along() -> None:
+    signature = push(f"sha256-{'0' * 64}.sig")
+    signed = replace(job("signed"), tags=TagSelection(sets=(TagSet(allow=("v.*",)),)), referrers=WITH_SIGNATURES)
+    daemon = Daemon(signed, replace(signed, rule="bare", referrers=ReferrerChoice()))
+    async with daemon.running():
+        assert daemon.desk.accept([signature]) == ["signed"]
+        await daemon.settle()
+        await until(lambda: len(daemon.gate.finished) == 1)
+    assert daemon.looked == [("signed", None)]
 
 
 async def test_a_push_has_nothing_pruned() -> None:

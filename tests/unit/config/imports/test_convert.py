@@ -64,6 +64,8 @@ def test_regsync(tmp_path: Path) -> None:
     assert (hello.type, str(hello.source), hello.interval) == ("image", "docker.io/library/hello-world:latest", 5400)
     assert (hello.target[0].repository, hello.target[0].tag) == ("base/hello-world", "stable")
     assert hello.backup is None
+    assert hello.referrers
+    assert (hello.referrers.types, hello.digest_tags) == (("application/vnd.test",), True)
     assert golang.cron
     assert (golang.cron.fields, golang.backup) == ("40 2 * * *", "old-{tag}")
     assert golang.tags.allow == (r"1.2\d", "3.10")
@@ -120,6 +122,7 @@ def test_zot(tmp_path: Path) -> None:
     assert str(rules["other"].places[0]) == "local/here"
     assert rules["many"].repositories.allow == ("many/.*",)
     assert str(rules["x"].places_of("libs/a/x")[0]) == "local/there/a/x"
+    assert (rules["app"].digest_tags, rules["app"].referrers is not None) == (True, True)
     assert (rules["os"].enabled, rules["app"].interval) == (False, 6 * 3600)
     for told in ("onlySigned:", "onDemand:", "sync.credentialsFile:", "http.auth:"):
         assert f"# {told}" in text
