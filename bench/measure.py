@@ -117,13 +117,14 @@ class BucketPlace:
 
     def since(self, usage: Usage) -> Usage:
         """The usage with what came since the last look."""
-        return replace(usage, target=self._new(), stored=self._stored())
+        return replace(usage, target=self.asked(), stored=self._stored())
 
     def skip(self) -> None:
         """Leave out what came so far."""
-        self._new()
+        self.asked()
 
-    def _new(self) -> Requests:
+    def asked(self) -> Requests:
+        """The requests that came since the last look, by kind."""
         text = fetch("GET", self.metrics).body.decode()
         now: Requests = Counter()
         for bucket, kind, count in _METRIC.findall(text):
@@ -135,7 +136,7 @@ class BucketPlace:
     def _stored(self) -> int:
         pages = self.bucket.client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket.name)
         size = sum(entry["Size"] for page in pages for entry in page.get("Contents", []))
-        self._new()
+        self.asked()
         return int(size)
 
 

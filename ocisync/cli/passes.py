@@ -17,7 +17,8 @@ from ocisync.daemon.passes import PassReport
 from ocisync.sync.attached import Attached
 from ocisync.sync.plan import Action
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
-from ocisync.wiring.passes import PlannedPass, RuleReport, plan_once, rule_reports, run_once_with, target_abilities
+from ocisync.wiring.abilities import target_abilities
+from ocisync.wiring.passes import PlannedPass, RuleReport, plan_once, rule_reports, run_once_with
 from ocisync.wiring.session import run_async
 
 

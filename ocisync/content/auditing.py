@@ -81,6 +81,10 @@ class AuditedRepository(Protocol):
         """
         ...
 
+    def collecting(self) -> AbstractAsyncContextManager[None]:
+        """Warn writers: who lists the repository within the block looks again after it, before a tag is written."""
+        ...
+
     async def remove(self, kind: Kind, references: Sequence[str]) -> None:
         """Remove objects, never more than these; absent ones are no error."""
         ...

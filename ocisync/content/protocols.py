@@ -200,6 +200,7 @@ class Stored:
     tags: Mapping[str, Digest | None]  # None: the tag is there, what it points at is not known from a listing
     sizes: Mapping[Digest, int] = field(default_factory=dict)  # bytes; every manifest and blob that the listing shows
     modified: Mapping[Digest, float] = field(default_factory=dict)  # seconds since the epoch, where the listing tells
+    is_collected: bool = False  # a garbage collector is removing content: what is listed may go
 
 
 @runtime_checkable

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
+import anyio
 import structlog
 
 from ocisync.content.auditing import AuditedRegistry, AuditedRepository, Kind, Leftovers
 from ocisync.content.concurrency import for_each
-from ocisync.errors import OcisyncError
+from ocisync.errors import OcisyncError, StoreError
 from ocisync.spec.digest import Digest
 from ocisync.sync.audit_lists import list_problem
 from ocisync.sync.audit_marks import Marks
@@ -24,6 +25,7 @@ from ocisync.sync.reports import Failure, failure_of
 log = structlog.get_logger()
 
 BATCH = 500  # objects between two looks at the tags
+WARNED = 60.0  # seconds; when the last look takes longer, nothing is removed: writers heed a warning for thrice as long
 WORKERS = 8
 
 Journal = Callable[[Sequence[Doomed]], Awaitable[None]]
@@ -106,21 +108,31 @@ async def collect(
 async def _remove(
     registry: AuditedRegistry, marks: Marks, batch: Sequence[Doomed], journal: Journal, done: Collected
 ) -> None:
-    """Look at ages, then at the tags, then remove at once what neither spares."""
+    """Look at ages, then at the tags, then remove what neither spares; writers are warned before the last look."""
     now = await registry.now()
     old = await _still_old(marks, batch, now)
-    await marks.grow(now)
-    gone = [one for one in old if one.digest not in marks.reachable] if not marks.problems else []
+    async with marks.repository.collecting():
+        with anyio.move_on_after(WARNED) as looking:
+            await marks.grow(now)
+        is_told = not marks.problems and not looking.cancelled_caught
+        gone = [one for one in old if one.digest not in marks.reachable] if is_told else []
+        await journal(gone)
+        with anyio.move_on_after(WARNED) as removing:
+            await _remove_at_once(marks.repository, gone)
+        if removing.cancelled_caught:
+            raise StoreError(f"{marks.repository.name}: the store took longer than {WARNED:.0f} s to remove objects")
     done.problems.extend(marks.problems)
-    await journal(gone)
-    manifests = [one.digest for one in gone if one.kind is Kind.MANIFEST]
-    for derived in (Kind.REFERRERS, Kind.OMITTED):  # first: whoever brings a manifest again writes them anew
-        await marks.repository.remove(derived, manifests)
-    await marks.repository.remove(Kind.MANIFEST, manifests)
-    await marks.repository.remove(Kind.BLOB, [one.digest for one in gone if one.kind is Kind.BLOB])
     done.removed += len(gone)
     done.bytes += sum(one.size for one in gone)
     done.spared += len(batch) - len(gone)
+
+
+async def _remove_at_once(repository: AuditedRepository, gone: Sequence[Doomed]) -> None:
+    manifests = [one.digest for one in gone if one.kind is Kind.MANIFEST]
+    for derived in (Kind.REFERRERS, Kind.OMITTED):  # first: whoever brings a manifest again writes them anew
+        await repository.remove(derived, manifests)
+    await repository.remove(Kind.MANIFEST, manifests)
+    await repository.remove(Kind.BLOB, [one.digest for one in gone if one.kind is Kind.BLOB])
 
 
 async def _still_old(marks: Marks, batch: Sequence[Doomed], now: float) -> list[Doomed]:

@@ -130,15 +130,25 @@ async def _below(repository: AuditedRepository, raw: bytes, depth: int = 8) -> d
     return found
 
 
+async def check_tags(repository: AuditedRepository, tags: Sequence[str]) -> None:
+    """See that all of them are there.
+
+    Raises:
+        NotFound: one is not.
+    """
+    for tag in tags:
+        if await repository.look(Kind.TAG, tag) is None:
+            told = f"{repository.name}:{tag}: no such tag; nothing was removed"
+            raise NotFound(f"{told}; `ocisync ls TARGET/{repository.name}` lists the tags that are there")
+
+
 async def remove_tags(repository: AuditedRepository, tags: Sequence[str]) -> None:
     """Remove tags, then bring the lists up to date; what they pointed at stays until it is collected.
 
     Raises:
         NotFound: one of them is not there; none is removed.
     """
-    for tag in tags:
-        if await repository.look(Kind.TAG, tag) is None:
-            raise NotFound(f"{repository.name}:{tag}: no such tag")
+    await check_tags(repository, tags)
     await repository.remove(Kind.TAG, tags)
     if isinstance(repository.store, Reconciler):
         await repository.store.reconcile()

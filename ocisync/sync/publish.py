@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
+import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream
 
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 MAX_BATCH = 500  # tags
 Kept = Mapping[str, Descriptor]  # tags that must not move, with what they point at
 
+_COLLECTED = 0.2  # seconds between looks while a collector removes something
 LINGER = 3.0  # seconds that a whole tag may wait for others where publishing several costs no more than one
 
 
@@ -169,12 +171,21 @@ async def _missing(batch: list[Ready], copier: Copier) -> tuple[set[Digest], Map
         return set(), None
     roots = {ready.root.digest for ready in batch}
     needed = {digest: size for ready in batch for digest, size in ready.graph.items() if digest not in roots}
-    stored = await copier.target.stored()
+    stored = await _settled(copier.target)
     if isinstance(copier.target, Refresher) and (stale := _stale(needed, stored, copier.target.stale_after)):
         await for_each(stale, copier.target.refresh, copier.tools.limits.blobs)
-        stored = await copier.target.stored()
+        stored = await _settled(copier.target)
     held = stored.sizes
     return {digest for digest, size in needed.items() if held.get(digest) != size}, held
+
+
+async def _settled(target: Inventory) -> Stored:
+    """A listing while no collector is at work: one that has not seen the roots may remove what was listed."""
+    stored = await target.stored()
+    while stored.is_collected:
+        await anyio.sleep(_COLLECTED)
+        stored = await target.stored()
+    return stored
 
 
 def _stale(needed: Iterable[Digest], stored: Stored, stale_after: float) -> list[Digest]:

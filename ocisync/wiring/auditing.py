@@ -9,6 +9,7 @@ from typing import TextIO
 
 from anyio import Lock, to_thread
 
+from ocisync.content.auditing import AuditedRegistry
 from ocisync.errors import ConfigError, DiskError
 from ocisync.stores.static.layout import check_name
 from ocisync.sync.audit_findings import Verified
@@ -21,6 +22,7 @@ from ocisync.sync.audit_tags import (
     RepositoryView,
     Retained,
     TagView,
+    check_tags,
     list_repositories,
     list_tags,
     remove_tags,
@@ -38,28 +40,36 @@ async def reconcile_place(text: str, config: Path | None) -> Reconciled:
 
 
 async def list_place(text: str, config: Path | None) -> list[RepositoryView] | list[TagView]:
-    """The repositories of a registry, or the tags of one repository."""
+    """The tags of one repository, or the repositories of a registry, or of a part of it."""
     async with open_place(text, config) as place:
-        if place.repository:
+        if place.repository and place.repository in [name async for name in place.registry.names(place.repository)]:
             return await list_tags(place.registry.repository(place.repository))
-        return await list_repositories(place.registry)
+        return await list_repositories(place.registry, place.repository)
 
 
 async def remove_from(text: str, images: Sequence[tuple[str, str]], config: Path | None, dry_run: bool) -> list[str]:
     """Remove tags, given as names with a tag or "" for all tags; what was removed.
 
     Raises:
-        NotFound: a tag is not there.
+        NotFound: a tag is not there; none is removed.
     """
-    removed: list[str] = []
     async with open_place(text, config) as place:
-        for name, tag in images:
-            repository = place.registry.repository(name)
-            tags = [tag] if tag else list(await repository.store.tags())
+        going = await _tags_of(place.registry, images)
+        for name, tags in going.items():
             if not dry_run:
-                await remove_tags(repository, tags)
-            removed.extend(f"{name}:{one}" for one in tags)
-    return removed
+                await remove_tags(place.registry.repository(name), tags)
+    return [f"{name}:{tag}" for name, tags in going.items() for tag in tags]
+
+
+async def _tags_of(registry: AuditedRegistry, images: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+    """The tags that are named, each once, by repository; raises as `remove_from`."""
+    found: dict[str, list[str]] = {}
+    for name, tag in images:
+        repository = registry.repository(name)
+        tags = [tag] if tag else list(await repository.store.tags())
+        await check_tags(repository, tags)
+        found[name] = list(dict.fromkeys([*found.get(name, []), *tags]))
+    return found
 
 
 async def keep_in(
@@ -100,6 +110,8 @@ async def collect_place(text: str, config: Path | None, how: Collecting) -> tupl
             journal=how.journal or work.journal,
         )
         journal = work.journal or Path()
+        if sum((bool(how.apply), bool(how.plan), how.dry_run)) > 1:
+            raise ConfigError("--plan, --apply and --dry-run exclude each other: a plan is written first, then applied")
         if how.apply:
             return await work.totals(how.apply), await work.apply(how.apply), journal
         if how.plan:
@@ -126,7 +138,13 @@ class Verification:
 
 
 async def verify_place(text: str, config: Path | None, how: Verification) -> Verified:
-    """Walk a registry, and mend it when asked to."""
+    """Walk a registry, and mend it when asked to.
+
+    Raises:
+        ConfigError: what is about reading blobs, without reading them.
+    """
+    if not how.deep and (how.resume or how.rate):
+        raise ConfigError("--resume and --rate are about reading blobs: add --deep")
     async with open_place(text, config) as place:
         options = place.static.options
         seen = await _seen(place, how)

@@ -152,7 +152,10 @@ def _ends(file: Path) -> tuple[str, str]:
                 first = first or line
                 last = line
     except (OSError, UnicodeDecodeError) as exc:
-        raise ConfigError(f"{file}: cannot be read as a plan: {exc}") from exc
+        reason = getattr(exc, "strerror", None) or exc
+        raise ConfigError(
+            f"{file}: cannot be read as a plan: {reason}; `ocisync gc TARGET --plan FILE` writes one"
+        ) from exc
     return first, last
 
 

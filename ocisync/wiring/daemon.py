@@ -30,6 +30,7 @@ from ocisync.errors import OcisyncError
 from ocisync.logs import register_secrets
 from ocisync.serve.app import registry_routes, serve
 from ocisync.sync.stores import Progress
+from ocisync.wiring.abilities import log_abilities
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
 
@@ -144,6 +145,7 @@ async def running_daemon(
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
             tasks.start_soon(daemon.desk.serve)
+            tasks.start_soon(log_abilities, config)
             tasks.start_soon(_run, daemon, state, tasks.cancel_scope)
             await daemon.service.started()
             yield daemon

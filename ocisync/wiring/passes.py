@@ -128,18 +128,6 @@ def _lag(status: RuleStatus, now: float) -> float | None:
     return None if status.last_success is None else max(0.0, now - status.last_success)
 
 
-async def target_abilities(config: Config) -> dict[str, dict[str, str]]:
-    """What the storage of each static target can do, by target; `error` says why it cannot be used."""
-    found: dict[str, dict[str, str]] = {}
-    async with open_session(config) as session:
-        for name, settings in config.targets.items():
-            try:
-                found[name] = await session.stores.abilities(settings)
-            except OcisyncError as exc:
-                found[name] = {"error": exc.message}
-    return found
-
-
 def _drop_status(records: Collection[InputRecord]) -> RuleStatus:
     """A drop rule's inputs, told as a rule's status: what was published last, and what is refused or tried again."""
     done = [record for record in records if record.state is InputState.DONE]

@@ -7,13 +7,15 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import anyio
+
 from ocisync.config.models import Config, Keep, RegistryTarget
 from ocisync.content.auditing import AuditedRegistry
 from ocisync.content.protocols import Source
 from ocisync.daemon.schedule import Schedule
-from ocisync.errors import ConfigError, InvalidName
+from ocisync.errors import ConfigError, InvalidName, NotFound
 from ocisync.spec.locator import S3Locator, StaticLocator, parse_locator
-from ocisync.spec.reference import parse_name, parse_tag, split_tag
+from ocisync.spec.reference import parse_name, split_tag
 from ocisync.stores.static.options import DAY
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.sync.audit_retention import KeepPolicy
@@ -33,7 +35,6 @@ class Place:
     label: str  # the target's name, or the locator
     static: StaticRegistry
     repository: str = ""
-    tag: str = ""
     grace: float = DAY  # seconds
     limit: float = 0.5
     policy: KeepPolicy | None = None
@@ -69,20 +70,25 @@ async def _all_jobs(session: Session) -> list[Job]:
 
 @asynccontextmanager
 async def open_place(text: str, config: Path | None) -> AsyncIterator[Place]:
-    """What `TARGET[/NAME[:TAG]]`, `static:DIR[//NAME[:TAG]]` or `s3://BUCKET[/NAME[:TAG]]?…` means.
+    """What `TARGET[/NAME]`, `static:DIR[//NAME]` or `s3://BUCKET[/NAME]?…` means.
 
     Raises:
         ConfigError: there is no such target, or it is no static registry.
+        NotFound: there is no such folder or repository.
     """
     async with optional_session(config) as session:
         if text.startswith(("static:", "s3:")):
-            yield await _located(session, text)
+            place = await _located(session, text)
         else:
-            name, _, image = text.partition("/")
-            yield await target_place(session, name, image)
+            name, _, repository = text.partition("/")
+            place = await target_place(session, name, repository)
+        if place.repository and not [one async for one in place.registry.names(place.repository)]:
+            told = f"{place.label}: there is no repository {place.repository}"
+            raise NotFound(f"{told}; `ocisync ls {place.label}` lists those that are there")
+        yield place
 
 
-async def target_place(session: Session, name: str, image: str = "") -> Place:
+async def target_place(session: Session, name: str, repository: str = "") -> Place:
     """A configured target; raises as `open_place` does."""
     if not session.config.targets:
         raise ConfigError(
@@ -91,11 +97,11 @@ async def target_place(session: Session, name: str, image: str = "") -> Place:
         )
     static = await session.stores.static_registry(name)
     settings = session.config.targets[name]
-    repository, tag = _image(image)
+    repository = _repository(repository)
     policy = keep_policy(session.config, name)
     if isinstance(settings, RegistryTarget):
         raise ConfigError(f"{name}: not a static registry")
-    return Place(session, name, static, repository, tag, settings.grace, settings.limit, policy)
+    return Place(session, name, static, repository, settings.grace, settings.limit, policy)
 
 
 def keep_policy(config: Config, target: str) -> KeepPolicy | None:
@@ -108,16 +114,18 @@ def keep_policy(config: Config, target: str) -> KeepPolicy | None:
 
 
 async def _located(session: Session, text: str) -> Place:
-    whole, image = _split(text)
+    whole, repository = _split(text)
     locator = parse_locator(whole)
     if not isinstance(locator, StaticLocator | S3Locator):
         raise InvalidName(f"{text[:200]!r} is no static registry")
+    if isinstance(locator, StaticLocator) and not await anyio.Path(locator.directory).is_dir():
+        raise NotFound(f"{locator.directory}: there is no such folder; name the one that holds `v2`")
     label = whole.replace(f"//{_ANY}", "") if isinstance(locator, StaticLocator) else f"s3://{locator.bucket}"
-    return Place(session, label, await session.stores.static_registry_of(locator), *_image(image))
+    return Place(session, label, await session.stores.static_registry_of(locator), _repository(repository))
 
 
 def _split(text: str) -> tuple[str, str]:
-    """A locator of a registry with a repository's name in it, and the image that the text named."""
+    """A locator of a registry with a repository's name in it, and the repository that the text named."""
     if text.startswith("static:"):
         directory, slashes, image = text.removeprefix("static:").rpartition("//")
         return (f"static:{directory}//{_ANY}", image) if slashes else (f"static:{image}//{_ANY}", "")
@@ -126,8 +134,13 @@ def _split(text: str) -> tuple[str, str]:
     return f"s3://{bucket}/{_ANY}{question}{query}", image
 
 
-def _image(text: str) -> tuple[str, str]:
-    if not text:
-        return "", ""
-    name, tag = split_tag(text)
-    return parse_name(name), parse_tag(tag) if tag else ""
+def _repository(text: str) -> str:
+    """A repository's name, or nothing.
+
+    Raises:
+        InvalidName: it is none, or has a tag.
+    """
+    name, tag = split_tag(text) if text else ("", "")
+    if tag:
+        raise InvalidName(f"{text[:200]!r}: this is about whole repositories: leave out the tag")
+    return parse_name(name) if name else ""

@@ -53,7 +53,7 @@ class Directory:
     def listing(self) -> list[str]:
         """The files but for ocisync's own, by their path."""
         found = (path.relative_to(self.path).as_posix() for path in self.path.rglob("*") if path.is_file())
-        return sorted(key for key in found if not key.startswith(".ocisync/"))
+        return sorted(key for key in found if not key.startswith(PRIVATE))
 
     def read(self, key: str) -> bytes | None:
         """A file's bytes."""
@@ -80,7 +80,7 @@ class BucketPlace:
     def listing(self) -> list[str]:
         """The objects but for ocisync's own."""
         found = self.bucket.keys()
-        return [key for key in found if not key.startswith(".ocisync/")]
+        return [key for key in found if not key.startswith(PRIVATE)]
 
     def read(self, key: str) -> bytes | None:
         """An object's bytes."""
@@ -89,6 +89,7 @@ class BucketPlace:
         return reply.body if reply.status == 200 else None
 
 
+PRIVATE = (".ocisync/", "v2/.scratch-")  # a kill may leave these, gc takes them
 ENV = {"S3_SECRET": SECRET_KEY}
 
 

@@ -1,6 +1,7 @@
 """The commands that look after static registries, and the daemon that does it on schedule."""
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from tests.integration.mainjob import ENV, KINDS, BucketPlace, Directory, Kind, 
 from tests.servers.command import Finished, daemon, run_ocisync
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.images import Image, make_image, oci_archive, push
-from tests.servers.process import wait_for
+from tests.servers.process import running, wait_for
 from tests.servers.seaweed import ACCESS_KEY, SECRET_KEY, Seaweed
 
 NAME = "team/app"
@@ -90,6 +91,16 @@ def _gc(file: Path, *arguments: str) -> Finished:
         assert time.monotonic() < deadline, done
 
 
+def test_rm_removes_all_that_it_was_told_or_nothing(place: Place, tmp_path: Path) -> None:
+    file = publish(tmp_path, place, images(2))
+    for more in ((), ("--dry-run",)):
+        said = ocisync("rm", file, "out", f"{NAME}:v0", f"{NAME}:nope", *more).expect(1).stderr
+        assert f"{NAME}:nope: no such tag; nothing was removed; `ocisync ls TARGET/{NAME}`" in said
+    assert tags(place, NAME) == ["v0", "v1"]
+    assert len(ocisync("rm", file, "out", f"{NAME}:v0", NAME).expect(0).stdout.splitlines()) == 2
+    assert tags(place, NAME) == []
+
+
 def test_all_tags_of_a_repository(place: Place, tmp_path: Path) -> None:
     file = publish(tmp_path, place, images(2))
     assert len(ocisync("rm", file, "out", NAME).expect(0).stdout.splitlines()) == 2
@@ -148,6 +159,50 @@ def test_places_that_no_configuration_names(tmp_path: Path, s3: Seaweed) -> None
             assert "1 tags" in run_ocisync("verify", named, env=env, cwd=tmp_path).expect(0).stdout
 
 
+@pytest.mark.parametrize("command", ["ls", "verify", "gc", "reconcile", "keep"])
+def test_a_place_that_is_not_there_is_no_empty_registry(command: str, tmp_path: Path) -> None:
+    more = ("--newest", "1") if command == "keep" else ()
+    said = run_ocisync(command, "static:./typo", *more, cwd=tmp_path).expect(1).stderr
+    assert "typo: there is no such folder" in said
+    assert not (tmp_path / "typo").exists()
+    file = write_config(tmp_path, {"out": Directory(tmp_path / "registry").settings})
+    said = ocisync(command, file, "out/team/typo", *more).expect(1).stderr
+    assert "out: there is no repository team/typo; `ocisync ls out` lists those that are there" in said
+    assert "leave out the tag" in ocisync(command, file, f"out/{NAME}:v0", *more).expect(2).stderr
+
+
+def test_ls_of_a_part_of_a_registry(place: Place, tmp_path: Path) -> None:
+    file = publish(tmp_path, place, images(1))
+    (view,) = json.loads(ocisync("ls", file, "out/team", "--json").expect(0).stdout)
+    assert (view["name"], view["tags"]) == (NAME, 1)
+
+
+def test_options_that_exclude_each_other(tmp_path: Path) -> None:
+    (tmp_path / "r").mkdir()
+    for wrong in (("--plan", "a", "--apply", "b"), ("--dry-run", "--apply", "b")):
+        assert "exclude" in run_ocisync("gc", "static:r", *wrong, cwd=tmp_path).expect(2).stderr
+    assert "No such file" in run_ocisync("gc", "static:r", "--apply", "b", cwd=tmp_path).expect(2).stderr
+    for early in (("--resume",), ("--rate", "1MiB")):
+        assert "add --deep" in run_ocisync("verify", "static:r", *early, cwd=tmp_path).expect(2).stderr
+
+
+def test_a_deep_verification_that_was_killed_is_resumed(tmp_path: Path) -> None:
+    """Slowly, so that it is killed in the middle; the next one reads only the rest."""
+    place = Directory(tmp_path / "registry")
+    found = {f"v{number}": make_image(str(number), layers=1, size=40_000) for number in range(6)}
+    file = publish(tmp_path, place, found)
+    command = [sys.executable, "-m", "ocisync", "verify", "out", "--deep", "--rate", "40KiB", "-c", str(file)]
+    seen = tmp_path / "state/verify/out.jsonl"
+    with running(command, tmp_path) as slow:
+        slow.wait_until(lambda: seen.exists() and len(seen.read_text().splitlines()) >= 2, "two blobs to be read")
+        slow.kill()
+    report = json.loads(ocisync("verify", file, "out", "--deep", "--resume", "--json").expect(0).stdout)
+    assert (report["skipped"] >= 2, report["skipped"] < report["blobs"] == 12) == (True, True)
+    assert not seen.exists()
+    again = json.loads(ocisync("verify", file, "out", "--deep", "--resume", "--json").expect(0).stdout)
+    assert (again["skipped"], again["blobs"]) == (0, 12)
+
+
 def test_targets_that_are_none(tmp_path: Path, registry: DockerRegistry) -> None:
     file = write_config(tmp_path, {"inner": {"type": "registry", "url": registry.url}})
     assert "known are inner" in ocisync("ls", file, "outer").expect(2).stderr
@@ -175,13 +230,17 @@ def test_status_tells_what_the_storage_can_do(tmp_path: Path, s3: Seaweed) -> No
 
 def test_the_daemon_looks_after_its_targets(place: Place, tmp_path: Path) -> None:
     upkeep = {"reconcile": "1s", "gc": "1s", "grace": "1s", "limit": 1.0, "keep": {"newest": 1, "every": "1s"}}
-    file = publish(tmp_path, place, images(3), **upkeep)
+    publish(tmp_path, place, images(3))
+    file = write_config(tmp_path, {"out": place.settings | upkeep})
     status = json.loads(ocisync("status", file, "--json").expect(0).stdout)
     assert {"reconcile out", "keep out", "gc out"} <= status.keys()
-    with daemon(file, env=ENV) as running:
+    with daemon(file, env=ENV) as started:
         wait_for(lambda: len(tags(place, NAME)) == 1, "all tags but the newest to go")
         wait_for(lambda: sum("/blobs/" in key for key in place.listing()) == 2, "their blobs to be collected")
         clobber(place, f"v2/{NAME}/tags/list")
         wait_for(lambda: b'"tags"' in (place.read(f"v2/{NAME}/tags/list") or b""), "the list to be mended")
-        assert "job.failed" not in running.log, running.log
+        assert "job.failed" not in started.log, started.log
+        if isinstance(place, BucketPlace):
+            wait_for(lambda: "target.tried" in started.log, "what the bucket can do to be tried")
+            assert "'server-side copy': 'yes'" in started.log
     assert (tmp_path / "state/gc/out.jsonl").exists()

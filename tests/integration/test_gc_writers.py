@@ -13,20 +13,24 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.protocols import ObjectStore
+from ocisync.content.protocols import ObjectStore, Stored
 from ocisync.errors import ConfigError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.repository import StaticRepository
+from ocisync.stores.static.shelf import Shelf
 from ocisync.stores.static.target import StaticRegistry
+from ocisync.sync.audit_gc import Collected, collect, plan_collection
+from ocisync.sync.audit_plan import Doomed, Totals
 from ocisync.sync.audit_reconcile import reconcile
 from ocisync.sync.audit_verify import Depth, verify
+from ocisync.sync.reports import JobReport
 from ocisync.wiring.collecting import Collection
 from tests.contract.graphs import make_image, push_image
 from tests.integration.registry_writer import NAME, Moves, bring, missing, opened
-from tests.integration.static_targets import KINDS, Kind, put, read_json
+from tests.integration.static_targets import KINDS, Kind, keys, put, read_json
 from tests.integration.test_gc import gc, grow_old
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Seaweed
 
@@ -165,6 +169,73 @@ async def test_a_paused_writer_publishes_nothing_that_lacks_a_blob(
         assert await missing(target, image) == []
         assert (await target.resolve("tag")).digest == image.desc.digest
         assert (await verify(StaticRegistry(store).audit(), Depth(deep=True))).ok
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_collector_that_pauses_before_it_removes_takes_nothing_that_is_tagged_meanwhile(
+    kind: Kind, tmp_path: Path, s3: Seaweed
+) -> None:
+    """It has looked at everything, and sleeps; a writer finds old content, and wants to tag it."""
+    async with opened(new_place(kind, tmp_path, s3)) as store:
+        image, grace = make_image("reused", layers=3), 60.0
+        repository = StaticRegistry(store, options=StaticOptions(grace=grace)).repository(NAME)
+        await push_image(repository, image)
+        await grow_old(store, 1.0)
+        looked, goes_on, reports = anyio.Event(), anyio.Event(), list[JobReport]()
+
+        async def pause(_: Sequence[Doomed]) -> None:
+            looked.set()
+            await goes_on.wait()
+
+        async def write() -> None:
+            await looked.wait()
+            reports.append(await bring(Waiting(repository._shelf, NAME, goes_on), "tag", image))
+
+        audit, doomed = StaticRegistry(store).audit(), list[Doomed]()
+        async for one in plan_collection(audit, 1.0, Totals()):
+            doomed.append(one)
+        done = Collected()
+        with anyio.fail_after(100):
+            async with anyio.create_task_group() as group:
+                group.start_soon(write)
+                await collect(audit, NAME, doomed, 1.0, pause, done)
+        assert done.removed == len(image.blobs)
+        assert [report.ok for report in reports] == [True]
+        assert await missing(repository, image) == []
+        assert not [key for key in await keys(store) if layout.COLLECTING in key]
+
+
+class Waiting(StaticRepository):
+    """A writer that lets a collector go on when its own listing has shown what the collector is about to remove."""
+
+    def __init__(self, shelf: Shelf, name: str, goes_on: anyio.Event) -> None:
+        super().__init__(shelf, name)
+        self._goes_on = goes_on
+        self._is_staged = False
+
+    async def stage(self, roots: Sequence[Descriptor]) -> None:
+        await super().stage(roots)
+        self._is_staged = True
+
+    async def stored(self) -> Stored:
+        found = await super().stored()
+        if self._is_staged:
+            self._goes_on.set()
+        return found
+
+
+async def test_the_warning_of_a_collector_that_was_killed_does_not_hold_up_writers(tmp_path: Path) -> None:
+    store = DirectoryStore(tmp_path / "registry", fsync=False)
+    registry = StaticRegistry(store)
+    warning = f"v2/{NAME}/manifests/{layout.COLLECTING}0123456789abcdef"
+    await put(store, warning, b"")
+    assert (await registry.repository(NAME).stored()).is_collected
+    _age(store, warning, 600)
+    assert not (await registry.repository(NAME).stored()).is_collected
+    async with registry.audit().repository(NAME).collecting():
+        assert (await registry.repository(NAME).stored()).is_collected
+        assert await store.head(warning) is None
+    assert await keys(store) == []
 
 
 async def test_what_is_reused_is_made_young(tmp_path: Path) -> None:

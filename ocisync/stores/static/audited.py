@@ -138,6 +138,18 @@ class RepositoryAudit:
                 raise LimitExceeded(f"{key} at {self._shelf.store}: {held.size} bytes are no {kind.value}")
             return held, b"".join([chunk async for chunk in stream])
 
+    @asynccontextmanager
+    async def collecting(self) -> AsyncIterator[None]:
+        """An object that writers' listings show; after a failure it stays, for what was asked may still take effect."""
+        prefix = self._prefix(Kind.MANIFEST) + layout.COLLECTING
+        async for info in self._shelf.store.list(prefix):
+            if self._shelf.is_warning_over(info):  # of a collector that was killed
+                await self._shelf.store.delete([info.key])
+        key = f"{prefix}{secrets.token_hex(8)}"
+        await self._shelf.write(key, b"", layout.JSON_HEADERS)
+        yield
+        await self._shelf.store.delete([key])
+
     async def remove(self, kind: Kind, references: Sequence[str]) -> None:
         """Remove objects of one kind."""
         await self._shelf.store.delete([self._key(kind, reference) for reference in references])

@@ -23,6 +23,7 @@ ROOT_KEYS = (ROOT, ROOT_INDEX)  # REST endpoints ask for the key, website endpoi
 ROOT_BODY = b"{}"
 PRIVATE = ".ocisync/"  # below it lies nothing that clients may see
 CATALOG_KEY = "v2/_catalog"
+COLLECTING = ".collecting-"  # below manifests/, no tag and no digest: content is being removed
 SCRATCH = "v2/.scratch-"  # keys that are written to try something out, and removed at once
 
 JSON = "application/json"

@@ -8,7 +8,15 @@ from contextlib import asynccontextmanager
 
 from ocisync.content.checkpoints import reached
 from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import ByteStream, Forgetful, ObjectHeaders, Opener, ServerSideCopy, Stored
+from ocisync.content.protocols import (
+    ByteStream,
+    Forgetful,
+    ObjectHeaders,
+    ObjectInfo,
+    Opener,
+    ServerSideCopy,
+    Stored,
+)
 from ocisync.content.verify import checked_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
 from ocisync.spec.descriptor import Descriptor
@@ -41,17 +49,12 @@ class StaticRepository:
         """Every tag, in lexical order, from the tags themselves."""
         tags = await list_tags(self._store, self.name)
         if not tags and not await self._has_anything():
-            raise NotFound(f"{self}: there is no such repository")
+            raise NotFound(f"{self}: there is no such repository; `ocisync ls TARGET` lists those that are there")
         return tags
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of a tag or digest, with its bytes."""
-        async with self._store.open(layout.manifest_key(self.name, reference)) as (info, stream):
-            if info.size > MAX_MANIFEST_SIZE:
-                raise LimitExceeded(
-                    f"{info.key} at {self._store}: {info.size} bytes are no manifest", code="limit.manifest"
-                )
-            data = b"".join([chunk async for chunk in stream])
+        info, data = await self._read(reference)
         digest = digest_of(data, Digest(reference)) if is_digest(reference) else sha256(data)
         if is_digest(reference) and digest != reference:
             raise DigestMismatch(f"{info.key} at {self._store}: the content hashes to {digest}; push the image again")
@@ -61,6 +64,19 @@ class StaticRepository:
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What refers to a manifest, by its list, or by the one under a tag where the registry keeps none."""
         return await told(self._store, self.name, digest)
+
+    async def _read(self, reference: str) -> tuple[ObjectInfo, bytes]:
+        try:
+            async with self._store.open(layout.manifest_key(self.name, reference)) as (info, stream):
+                if info.size > MAX_MANIFEST_SIZE:
+                    raise LimitExceeded(
+                        f"{info.key} at {self._store}: {info.size} bytes are no manifest", code="limit.manifest"
+                    )
+                return info, b"".join([chunk async for chunk in stream])
+        except NotFound as exc:
+            image = f"{self.name}{'@' if is_digest(reference) else ':'}{reference}"
+            told = f"{image} at {self._store}: not there; `ocisync ls TARGET/{self.name}` lists the tags that are"
+            raise NotFound(told, code=exc.code) from exc
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
@@ -162,7 +178,9 @@ class StaticRepository:
         }
         tags = {ref: by_etag.get((info.etag, info.size)) for ref, info in manifests.items() if is_tag(ref)}
         sizes = {digest: info.size for digest, info in digests.items()}
-        return Stored(tags, sizes, {digest: info.modified for digest, info in digests.items()})
+        warnings = [info for ref, info in manifests.items() if ref.startswith(layout.COLLECTING)]
+        is_collected = not all(map(self._shelf.is_warning_over, warnings))
+        return Stored(tags, sizes, {digest: info.modified for digest, info in digests.items()}, is_collected)
 
     async def delete(self, digests: Sequence[Digest]) -> None:
         """Remove content under its digest, be it manifest or blob."""

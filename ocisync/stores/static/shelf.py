@@ -17,6 +17,8 @@ from ocisync.stores.static.derived import Derived, Rounds
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.page import publish_page
 
+_WARNED = 180.0  # seconds
+
 
 @runtime_checkable
 class Conditional(Protocol):
@@ -91,6 +93,10 @@ class Shelf:
     def is_stale(self, info: ObjectInfo) -> bool:
         """Whether an object is so old that it must be made young before it is relied on."""
         return time.time() - info.modified > self.options.stale_after
+
+    def is_warning_over(self, info: ObjectInfo) -> bool:
+        """Whether a collector's warning is so old that the collector is gone."""
+        return time.time() - info.modified > _WARNED
 
     async def touch(self, key: str, headers: ObjectHeaders) -> bool:
         """Make an object young; False when it is not there, or the store cannot."""
