@@ -128,11 +128,12 @@ async def _remove(
 
 
 async def _remove_at_once(repository: AuditedRepository, gone: Sequence[Doomed]) -> None:
+    """Lists of referrers last: a writer gives every manifest one that it sees without."""
     manifests = [one.digest for one in gone if one.kind is Kind.MANIFEST]
-    for derived in (Kind.REFERRERS, Kind.OMITTED):  # first: whoever brings a manifest again writes them anew
-        await repository.remove(derived, manifests)
+    await repository.remove(Kind.OMITTED, manifests)
     await repository.remove(Kind.MANIFEST, manifests)
     await repository.remove(Kind.BLOB, [one.digest for one in gone if one.kind is Kind.BLOB])
+    await repository.remove(Kind.REFERRERS, manifests)
 
 
 async def _still_old(marks: Marks, batch: Sequence[Doomed], now: float) -> list[Doomed]:

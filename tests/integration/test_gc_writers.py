@@ -151,7 +151,7 @@ async def test_a_paused_writer_publishes_nothing_that_lacks_a_blob(
 ) -> None:
     """Its existence checks found old blobs; it sleeps for longer than the grace period while gc takes them."""
     async with opened(new_place(kind, tmp_path, s3)) as store:
-        image, grace = make_image("reused", layers=3), 1.0
+        image, grace = make_image("reused", layers=3), 3.0
         await push_image(StaticRegistry(store).repository(NAME), image)
         await grow_old(store, grace)
         target = StaticRegistry(store, options=StaticOptions(grace=grace)).repository(NAME)
