@@ -20,7 +20,7 @@ from tests.servers.process import free_port
 from tests.servers.seaweed import Bucket, Seaweed, seaweed
 
 _LAUNCH = Path(__file__).with_name("launch.py")
-_KEPT = ("PATH", "HOME", "LANG", "TMPDIR")
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
 _METRIC = re.compile(r'SeaweedFS_s3_request_total\{bucket="([^"]*)",code="[^"]*",type="([^"]*)"\} (\S+)')
 _KINDS = (
     (re.compile(r"^/v2/[^?]+/tags/list"), "tags"),

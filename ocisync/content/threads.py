@@ -26,7 +26,7 @@ async def run_file(act: Callable[[], T]) -> T:
     return await to_thread.run_sync(act, limiter=file_limiter)
 
 
-async def run_steps(steps: Generator[None, None, T]) -> T:
+async def run_steps(steps: Generator[None, None, T], limiter: CapacityLimiter = cpu_limiter) -> T:
     """Run a generator to its end, one step per hop to a thread; a cancelled task stops between two steps."""
 
     def step() -> tuple[bool, T | None]:
@@ -38,7 +38,7 @@ async def run_steps(steps: Generator[None, None, T]) -> T:
 
     try:
         while True:
-            finished, value = await to_thread.run_sync(step, limiter=cpu_limiter)
+            finished, value = await to_thread.run_sync(step, limiter=limiter)
             if finished:
                 return value  # type: ignore[return-value]
     finally:

@@ -77,6 +77,20 @@ async def update(check: Verifier, chunk: bytes) -> None:
         await to_thread.run_sync(check.update, chunk, limiter=_hashers)
 
 
+async def gathered(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[list[bytes]]:
+    """The same chunks in lists of `size` bytes or more, but for the last: what is worth a hop to a thread."""
+    pending: list[bytes] = []
+    held = 0
+    async for chunk in stream:
+        pending.append(chunk)
+        held += len(chunk)
+        if held >= size:
+            yield pending
+            pending, held = [], 0
+    if pending:
+        yield pending
+
+
 async def rechunked(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[bytes]:
     """The same bytes in chunks of exactly `size`, but for the last."""
     pending: list[bytes] = []

@@ -89,12 +89,31 @@ class _Attempt:
     async def _bring(self) -> None:
         if self.found.refusal is not None:
             raise self.found.refusal
-        self.members = await read_members(self.found, self.known)
-        if not self._was_published():
-            self._warn_of_lost_platforms()
-            await self._publish()
-            await run_file(partial(check_unchanged, self.found))
+        if self.known is None:
+            await self._read_and_publish()
+        else:
+            await self._read()
+            if not self._was_published():
+                self._warn_of_lost_platforms()
+                await self._publish()
         await self._save(InputState.DONE)
+
+    async def _read_and_publish(self) -> None:
+        """What was never seen is published while its digests are found; they go on record if it fails, too."""
+        failures: list[Exception] = []
+
+        async def kept(act: Callable[[], Awaitable[None]]) -> None:
+            try:
+                await act()
+            except Exception as exc:  # noqa: BLE001 (raised below, once both are done)
+                failures.append(exc)
+
+        await for_each((self._read, self._publish), kept, 2)
+        if failures:
+            raise failures[0]
+
+    async def _read(self) -> None:
+        self.members = await read_members(self.found, self.known)
 
     def _was_published(self) -> bool:
         """Whether all of this content is on record for the same purpose; raises what it was refused for.
@@ -121,6 +140,7 @@ class _Attempt:
         failures = [report.worst() for report in self.report.jobs if not report.ok]
         if failures:
             raise _as_error(failures)
+        await run_file(partial(check_unchanged, self.found))
         self.report.verdict, self.report.published = InputVerdict.PUBLISHED, published_by(jobs)
 
     async def _run(self, job: Job) -> None:

@@ -44,7 +44,7 @@ from ocisync.stores.archive.legacy import is_legacy, legacy_config, legacy_entri
 
 log = structlog.get_logger(__name__)
 
-_LAYERS_AT_ONCE = 2
+_LAYERS_AT_ONCE = 3  # two keep two CPUs busy while one is made to last on the disk
 _HASHED_PER_STEP = 64  # chunks of at most 1 MiB between two looks for cancellation
 
 

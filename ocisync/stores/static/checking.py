@@ -5,14 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 
-from anyio import to_thread
+from anyio import CapacityLimiter, to_thread
 
 from ocisync.content.protocols import ByteStream, Opener
-from ocisync.content.verify import Verifier, rechunked
+from ocisync.content.verify import Verifier
 from ocisync.errors import SizeMismatch
 from ocisync.spec.digest import Digest
 
 _THREAD_WORTHY = 128 * 1024  # bytes
+_hashers = CapacityLimiter(4)  # more threads would cost memory and win nothing
 
 
 class Check:
@@ -58,14 +59,15 @@ class Check:
 async def held_back(stream: ByteStream, check: Check) -> AsyncIterator[bytes]:
     """The same bytes, the last chunk of them only when all were checked: a wrong body never arrives whole."""
     last = b""
-    async for chunk in rechunked(stream):
+    async for chunk in stream:
         if len(chunk) < _THREAD_WORTHY:
             check.update(chunk)
         else:
-            await to_thread.run_sync(check.update, chunk)
-        if last:
-            yield last
-        last = chunk
+            await to_thread.run_sync(check.update, chunk, limiter=_hashers)
+        held, last = last, chunk
+        if held:
+            yield held
+        del held, chunk  # or they would stay in memory while the next is awaited
     check.finish()
     if last:
         yield last

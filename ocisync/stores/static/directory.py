@@ -16,7 +16,7 @@ import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Opener
-from ocisync.content.verify import rechunked
+from ocisync.content.verify import gathered
 from ocisync.errors import DiskError, NotFound
 from ocisync.spec.digest import Digest
 from ocisync.stores.static.files import Files
@@ -98,8 +98,8 @@ class DirectoryStore:
         temporary = await self._run(key, self._files.temporary, size, digest)
         try:
             async with opener() as stream:
-                async for chunk in rechunked(stream):
-                    await self._run(key, temporary.write, chunk)
+                async for chunks in gathered(stream):
+                    await self._run(key, temporary.write, chunks)
             return await self._run(key, self._files.commit, temporary, key, if_match)
         finally:
             if temporary.is_open:

@@ -56,7 +56,7 @@ class Wire:
                 return response.headers
         sending = _Sending(self._session, chunks)
         async with anyio.create_task_group() as group:
-            send, receive = anyio.create_memory_object_stream[bytes](1)
+            send, receive = anyio.create_memory_object_stream[bytes](0)
             with receive:
                 group.start_soon(sending.feed, send)
                 await sending.exchange(
@@ -137,6 +137,7 @@ class _Sending:
                     if waiting.cancelled_caught:
                         self._fail(_stalled(self._session.where))
                         return
+                    del chunk  # or it would stay in memory until the next has come
         except anyio.BrokenResourceError:
             pass  # the request ended before its body: the reply says why
         except Exception as exc:  # noqa: BLE001 (raised again by `upload`, outside the task group)
@@ -164,6 +165,7 @@ def _query(query: Mapping[str, str]) -> str:
 async def _drained(receive: MemoryObjectReceiveStream[bytes]) -> AsyncIterator[bytes]:
     async for chunk in receive:
         yield chunk
+        del chunk  # as in `feed`
 
 
 def _stalled(where: str) -> Stalled:

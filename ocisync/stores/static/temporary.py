@@ -10,6 +10,7 @@ import fcntl
 import os
 import secrets
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -29,12 +30,13 @@ class Temporary:
         self._check = Check(size, digest)
         self.path, self._fd = _create(folder)
 
-    def write(self, chunk: bytes) -> None:
+    def write(self, chunks: Iterable[bytes]) -> None:
         """Hash and write the next bytes."""
-        self._check.update(chunk)
-        view = memoryview(chunk)
-        while view:
-            view = view[os.write(self._fd, view) :]
+        for chunk in chunks:
+            self._check.update(chunk)
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._fd, view) :]
 
     def finish(self, *, fsync: bool) -> None:
         """Check the whole, and make it last."""
