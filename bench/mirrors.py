@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench import limits
@@ -31,6 +32,10 @@ def _phases(bench: Bench, name: str, command: list[str], errand: Errand, servers
     if name == "ocisync":
         remove(errand.folder / "state")
         step("warm, no ledger")
+        remove(errand.folder / "state")
+        ocisync(replace(errand, validates=True))
+        step("warm, no ledger, validates")
+        ocisync(errand)
     if errand.workload.moves:
         with errand.workload.moved():
             step("moved")

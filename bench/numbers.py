@@ -43,6 +43,9 @@ def _many_warm(bench: Bench) -> Iterator[Number]:
         yield Number("many warm, wall / skopeo sync", ours.wall / skopeo.wall, 0.15)
         yield from _asked_little("many warm", bench, ours)
         yield Number("many warm without a ledger, wall / skopeo sync", bare.wall / skopeo.wall, 0.25)
+    told = bench.get("many", "warm, no ledger, validates", "ocisync")
+    if told and skopeo:
+        yield Number("the same with `validates: true`, wall / skopeo sync", told.wall / skopeo.wall, 0.25)
 
 
 def _asked_little(what: str, bench: Bench, usage: Usage) -> Iterator[Number]:

@@ -24,6 +24,7 @@ class Errand:
     source: str  # host:port
     target: str
     folder: Path
+    validates: bool = False  # what ocisync is told of the target
 
     def write(self, name: str, text: str) -> Path:
         """A file in the folder."""
@@ -55,9 +56,10 @@ def ocisync_config(errand: Errand, target: Json, daemon: Json | None = None) -> 
         for name in errand.workload.repositories
     ]
     process = {"state": str(errand.folder / "state")} | (daemon or {})
-    return errand.write(
-        "ocisync.yaml", json.dumps({"version": 1, "targets": {"out": target}, "sync": rules, "daemon": process})
-    )
+    document: Json = {"version": 1, "targets": {"out": target}, "sync": rules, "daemon": process}
+    if errand.validates:
+        document["registries"] = {errand.target: {"validates": True}}
+    return errand.write("ocisync.yaml", json.dumps(document))
 
 
 def rule_name(repository: str) -> str:

@@ -46,6 +46,7 @@ def registry_options(settings: Registry) -> RegistryOptions:
         insecure_tls=settings.insecure_skip_verify,
         plain_http=settings.plain_http,
         realm_hosts=settings.realms,
+        validates=settings.validates,
         headers={name: value.get_secret_value() for name, value in settings.headers.items()},
         proxy=_proxy_options(settings.proxy) if settings.proxy else None,
         mirrors=tuple(_mirror(place) for place in settings.mirrors),

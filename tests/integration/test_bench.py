@@ -12,7 +12,7 @@ from bench.cases import CASES
 _ROOT = Path(__file__).parents[2]
 _EXPECTED = {
     "start": {("start", "--help"), ("start", "config check")},
-    "many": {("many", "warm, no ledger"), ("many", "moved"), ("many to directory", "warm, daemon")},
+    "many": {("many", "warm, no ledger, validates"), ("many", "moved"), ("many to directory", "warm, daemon")},
     "typical": {("typical", "warm"), ("typical", "moved"), ("typical to S3", "cold")},
     "big": {("big", "cold"), ("big to S3", "cold")},
     "single": {("single", "cold")},

@@ -165,6 +165,21 @@ def test_a_lost_ledger_costs_time_and_no_traffic(tmp_path: Path, registry: Docke
         assert not [one for one in bodies(registry.requests()[start:]) if "/blobs/" in one]
 
 
+@pytest.mark.parametrize("validates", [False, True])
+def test_a_registry_that_validates_needs_no_ledger(tmp_path: Path, registry: DockerRegistry, validates: bool) -> None:
+    fill(registry, 10)
+    with docker_registry(tmp_path / "second") as second:
+        rule = {"source": f"{registry.host}/{NAME}", "target": "out"}
+        out = {"out": {"type": "registry", "url": second.url}}
+        file = write_config(tmp_path, out, sync=[rule], registries={second.host: {"validates": validates}})
+        once(file)
+        shutil.rmtree(tmp_path / "state")
+        start, start_second = len(registry.requests()), len(second.requests())
+        once(file)
+        looked = [one for one in second.requests()[start_second:] if "/blobs/" in one.path]
+        assert bool(looked) is bool(bodies(registry.requests()[start:])) is not validates
+
+
 def test_a_single_image_is_looked_up_by_one_question(tmp_path: Path, registry: DockerRegistry) -> None:
     push(registry.client, "one", "1", make_image("one"))
     rule = {"source": f"{registry.host}/one:1", "target": "out"}

@@ -39,6 +39,7 @@ class RegistryRepository:
     def __init__(self, transport: Transport, name: str) -> None:
         self.host = transport.host
         self.name = parse_name(name)
+        self.validates = transport.options.validates  # a manifest that is here proves all that is below it
         self._transport = transport
         self._manifests = Manifests(transport, name)
         self._uploads = Uploads(transport, name)
