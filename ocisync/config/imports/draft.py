@@ -122,7 +122,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    is_odd = _LIKE_A_NUMBER.match(text) or text.lower() in _LIKE_A_CONSTANT
+    is_odd = _LIKE_A_NUMBER.match(text) or text.lower() in _LIKE_A_CONSTANT or not text.isprintable()
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if is_odd else None)
 
 

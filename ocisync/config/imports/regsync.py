@@ -26,9 +26,8 @@ _NO_EQUAL = {
     "regcert": "write the certificate to a file, and name it here as `ca`",
     "clientCert": "write the certificate to a file, and name it here as `client_cert`",
     "clientKey": "write the key to a file, and name it here as `client_key`",
-    "pathPrefix": "write the prefix in front of the repository in each rule's `source`",
-    "mirrors": "name them here as `mirrors`, in the order of their priority",
-    "priority": "see mirrors",
+    "pathPrefix": "stands in the `mirrors` that name this host; elsewhere, write it before the repository in `source`",
+    "priority": "the order of `mirrors` is their priority",
     "repoAuth": "not needed: tokens are asked for by repository",
     "blobChunk": "not needed: uploads stream, whatever their size",
     "blobMax": "not needed: uploads stream, whatever their size",
@@ -54,8 +53,10 @@ def from_regsync(root: Value) -> Draft:
     """Convert a whole file."""
     draft, file = Draft("regsync"), Reader.of(root)
     file.take("version")
-    for entry in file.each("creds"):
-        _registry(entry, draft)
+    known = file.each("creds")
+    ranks = _ranks(known)
+    for entry in known:
+        _registry(entry, ranks, draft)
     defaults = file.inner("defaults")
     given: dict[str, Value] = {key: value for key in _DEFAULTS if (value := defaults.take(key)) is not None}
     if limit := _rate_limit(defaults.inner("ratelimit")):
@@ -71,7 +72,17 @@ def from_regsync(root: Value) -> Draft:
     return draft
 
 
-def _registry(found: Reader, draft: Draft) -> None:
+def _ranks(known: list[Reader]) -> dict[str, tuple[int, str]]:
+    """By host, when it comes to be asked among mirrors, and the mirror's place."""
+    ranks = {}
+    for entry in known:
+        host, priority = as_text(entry.left.get("registry")), as_text(entry.left.get("priority"))
+        prefix = as_text(entry.left.get("pathPrefix")).strip("/")
+        ranks[host] = (-int(priority) if priority.isdecimal() else 0, f"{host}/{prefix}" if prefix else host)
+    return ranks
+
+
+def _registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: Draft) -> None:
     name = found.text("registry")
     try:
         entry = draft.registry(parse_host(name))
@@ -87,6 +98,8 @@ def _registry(found: Reader, draft: Draft) -> None:
     if found.left.get("hostname") == name:
         found.take("hostname")
     _limits(found, entry)
+    if mirrors := sorted((ranks.get(host, (0, host)) for host in found.texts("mirrors")), key=lambda rank: rank[0]):
+        entry.values["mirrors"] = [place for _, place in mirrors]
     found.tell_rest(entry, _NO_EQUAL)
 
 

@@ -29,7 +29,6 @@ _NO_EQUAL = {
     "certDir": "name the files in it: the authority as `ca`, the client's as `client_cert` and `client_key`",
     "syncTimeout": "a transfer may take as long as it makes progress; see idle_timeout",
     "preserveDigest": "not needed: digests never change",
-    "urls": "only the first is asked; see docs/configuration.md for mirrors",
 }
 _S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "secretkey": "secret_access_key"}
 
@@ -79,14 +78,12 @@ def _listen(found: Reader, draft: Draft) -> None:
 
 def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
     urls = found.texts("urls")
-    try:
-        parts = urlsplit(urls[0] if urls else "")
-        host = parse_host(parts.netloc or parts.path.strip("/"))
-    except (InvalidName, ValueError) as exc:
-        draft.notes.append(f"A registry was left out, as its url is none: {exc}")
+    host = _host(urls[0]) if urls else ""
+    if not host:
+        draft.notes.append(f"A registry was left out, as its url is none: {urls[0] if urls else 'it has none'}")
         return
     entry = draft.registry(host)
-    if parts.scheme == "http":
+    if urls[0].startswith("http://"):
         entry.values["plain_http"] = True
     if found.text("tlsVerify") == "false":
         entry.values["insecure_skip_verify"] = True
@@ -94,8 +91,9 @@ def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
         entry.values["retries"] = min(int(retries), 100)
     if found.text("credentialHelper") == "ecr":
         entry.values["ecr"] = {}
-    if len(urls) > 1:
-        entry.note(f"urls: {_NO_EQUAL['urls']}")
+    if others := [one for url in urls[1:] if (one := _host(url))]:
+        entry.values["mirrors"] = list(others)
+        entry.note("urls: lists come from the first, images from the others as long as they have them")
     interval, contents = found.text("pollInterval"), found.each("content")
     along: dict[str, Tree] = {"referrers": True}
     if found.text("syncLegacyCosignTags") != "false":
@@ -106,6 +104,15 @@ def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
     for content in contents:
         rule = _content(content, host, interval, draft, is_on)
         rule.values |= along
+
+
+def _host(url: str) -> str:
+    """The host of a URL; empty when it is none."""
+    try:
+        parts = urlsplit(url)
+        return parse_host(parts.netloc or parts.path.strip("/"))
+    except (InvalidName, ValueError):
+        return ""
 
 
 def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> Entry:

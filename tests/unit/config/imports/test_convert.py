@@ -52,6 +52,7 @@ def test_regsync(tmp_path: Path) -> None:
     assert (hub.username, hub.password.get_secret_value()) == ("me", "a token")
     assert (mirror.plain_http, mirror.requests_per_second, mirror.concurrency) == (True, 2.5, 4)
     assert (old.insecure_skip_verify, old.username) == (True, "reader")
+    assert [str(one) for one in old.mirrors] == ["near.test/old", "far.test"]
     assert config.registries["123456789012.dkr.ecr.eu-west-1.amazonaws.com"].credential_helper == "ecr-login"
     assert config.daemon.concurrent_images == 4
     assert hub.rate_limit
@@ -75,7 +76,7 @@ def test_regsync(tmp_path: Path) -> None:
     assert (str(web.cron.zone), len(web.tag_sets)) == ("Europe/Berlin", 2)
     assert (registry.type, registry.interval) == ("registry", 7200)
     assert (registry.repositories.allow, registry.repositories.deny) == (("team/.*",), (".*-test",))
-    for told in ("regcert:", "mirrors:", "hooks:", "defaults.userAgent:", "backup: {{$t"):
+    for told in ("regcert:", "hostname:", "hooks:", "defaults.userAgent:", "backup: {{$t"):
         assert f"# {told}" in text
 
 
@@ -118,6 +119,7 @@ def test_zot(tmp_path: Path) -> None:
     assert (str(config.daemon.listen), config.daemon.serve) == ("0.0.0.0:5001", "local")
     assert config.registries["one.test:5000"].retries == 3
     assert config.registries["three.test"].plain_http
+    assert [str(one) for one in config.registries["one.test:5000"].mirrors] == ["two.test"]
     assert rules["app"].tags.deny == (".*(?:.*arm.*).*",)
     assert str(rules["other"].places[0]) == "local/here"
     assert rules["many"].repositories.allow == ("many/.*",)
