@@ -15,6 +15,7 @@ from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.image_records import ImageRecord
 from ocisync.daemon.passes import PassReport
 from ocisync.sync.attached import Attached
+from ocisync.sync.forecast import Pulls
 from ocisync.sync.plan import Action
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 from ocisync.wiring.abilities import target_abilities
@@ -222,6 +223,7 @@ def _plan_json(plan: PlannedPass) -> dict[str, object]:
             for one in plan.tags
         ],
         "inputs": [{"rule": rule, "input": key, "reason": reason} for rule, key, reason in plan.inputs],
+        "pulls": {host: _pulls_json(pulls) for host, pulls in plan.pulls.items()},
         "warnings": plan.warnings,
         "failures": {rule: asdict(failure) for rule, failure in plan.failures.items()},
     }
@@ -244,6 +246,28 @@ def _plan_text(plan: PlannedPass) -> str:
     rows += [("take", f"{rule}: {printable(key)}", printable(reason)) for rule, key, reason in plan.inputs]
     lines = [table(rows) if len(rows) > 1 else "nothing to do"]
     lines += [f"{len(plan.tags) - len(work)} of {len(plan.tags)} tags are unchanged"] if plan.tags else []
+    lines += [_pulls_text(pulls) for pulls in plan.pulls.values() if pulls.allowance]
     lines += [f"warning: {printable(warning)}" for warning in plan.warnings]
     lines += [f"{what}: {printable(failure.message)} [{failure.code}]" for what, failure in plan.failures.items()]
     return "\n".join(lines)
+
+
+def _pulls_json(pulls: Pulls) -> dict[str, object]:
+    told = pulls.allowance
+    left = (
+        {"remaining": told.remaining, "limit": told.limit, "window": told.window, "kept": told.kept} if told else None
+    )
+    return {"least": pulls.least, "most": pulls.most, "allowance": left}
+
+
+def _pulls_text(pulls: Pulls) -> str:
+    """What a pass needs of a host that counts pulls, and whether it will have to wait for it."""
+    needed = f"{pulls.least}" if pulls.least == pulls.most else f"{pulls.least} to {pulls.most}"
+    text = f"{pulls.host}: {needed} pulls are needed"
+    if (told := pulls.allowance) is None:
+        return text
+    of = f" of {told.limit}" if told.limit else ""
+    keeps = f", {told.kept} of them kept for others" if told.kept else ""
+    waits = "; the pass will wait for more" if pulls.least > told.usable else ""
+    waits = waits or ("; the pass may have to wait for more" if pulls.most > told.usable else "")
+    return f"{text}; {told.remaining}{of} are left{keeps}{waits}"

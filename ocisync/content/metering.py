@@ -1,4 +1,4 @@
-"""An optional power of sources: telling how many pulls their host still allows.
+"""How many pulls a host still allows.
 
 A pull is what Docker Hub counts: a GET of a manifest. Asking by HEAD costs nothing.
 """
@@ -6,7 +6,6 @@ A pull is what Docker Hub counts: a GET of a manifest. Asking by HEAD costs noth
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,17 +22,3 @@ class Allowance:
     def usable(self) -> int:
         """How many pulls may be spent now."""
         return max(0, self.remaining - self.kept)
-
-
-@runtime_checkable
-class Metered(Protocol):
-    """A source whose host may count pulls."""
-
-    @property
-    def host(self) -> str:
-        """The registry's host."""
-        ...
-
-    def allowance(self) -> Allowance | None:
-        """What its host said last; None when it has not spoken of a limit."""
-        ...

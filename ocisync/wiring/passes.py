@@ -16,14 +16,15 @@ from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.schedule import Expansion, Schedule
 from ocisync.daemon.state import State, open_state
 from ocisync.errors import OcisyncError
+from ocisync.sync.forecast import Pulls, pulls_of
 from ocisync.sync.job import Job
 from ocisync.sync.plan import PlannedTag
 from ocisync.sync.reports import Failure, JobReport, failure_of
 from ocisync.sync.run import plan_job
-from ocisync.sync.stores import Progress, Tools
-from ocisync.wiring.jobs import sync_jobs
+from ocisync.sync.stores import Progress
+from ocisync.wiring.jobs import registry_host, sync_jobs
 from ocisync.wiring.rules import rule_set
-from ocisync.wiring.session import open_session
+from ocisync.wiring.session import Session, open_session
 from ocisync.wiring.upkeep import upkeep_schedules
 
 
@@ -53,6 +54,7 @@ class PlannedPass:
     inputs: list[tuple[str, str, str]] = field(default_factory=list)  # rule, input, reason
     warnings: list[str] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)
+    pulls: dict[str, Pulls] = field(default_factory=dict)  # by the source's host
 
 
 async def run_once_with(
@@ -85,7 +87,7 @@ async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
             for report in found.reports:
                 _plan_report(report, plan)
             for job in found.jobs:
-                await _plan_job(job, session.tools, plan)
+                await _plan_job(job, session, plan)
         await _plan_drops(rules, state, plan)
     return plan
 
@@ -149,9 +151,9 @@ def _plan_report(report: JobReport, plan: PlannedPass) -> None:
         plan.failures[f"{report.rule}: {report.source}"] = report.failure
 
 
-async def _plan_job(job: Job, tools: Tools, plan: PlannedPass) -> None:
+async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
     try:
-        facts, planned = await plan_job(job, tools)
+        facts, planned = await plan_job(job, session.tools)
     except OcisyncError as exc:
         plan.failures[f"{job.rule}: {job.source} -> {job.lock_name}"] = failure_of(exc)
         return
@@ -159,6 +161,14 @@ async def _plan_job(job: Job, tools: Tools, plan: PlannedPass) -> None:
     if facts.gone.refusal:
         plan.warnings.append(f"{job.rule}: {job.lock_name}: nothing would be pruned: {facts.gone.refusal}")
     plan.tags.extend(PlannedFor(job.rule, job.lock_name, one) for one in planned)
+    if host := registry_host(job.source):
+        plan.pulls[host] = await _pulls(host, planned, session) + plan.pulls.get(host, Pulls(host))
+
+
+async def _pulls(host: str, planned: Sequence[PlannedTag], session: Session) -> Pulls:
+    """What a job's plan needs of a host, from which mirrors may take all of it."""
+    needed = replace(pulls_of(host, planned), allowance=await session.stores.allowance(host))
+    return replace(needed, least=0) if session.config.registry(host).mirrors else needed
 
 
 async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:

@@ -13,6 +13,7 @@ import anyio
 
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
+from ocisync.content.metering import Allowance
 from ocisync.content.protocols import ObjectStore, Source, Target
 from ocisync.errors import ConfigError
 from ocisync.spec.locator import (
@@ -114,6 +115,10 @@ class OpenStores:
             RegistryError: it does not show its catalog.
         """
         return await (await self._registries()).catalog(host)
+
+    async def allowance(self, host: str) -> Allowance | None:
+        """What a registry said last of its limit on pulls."""
+        return (await self._registries()).allowance(host)
 
     def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
         """A repository of a target."""

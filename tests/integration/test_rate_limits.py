@@ -119,3 +119,20 @@ def test_an_index_and_its_platforms_are_a_pull_each(front: Hub, registry: Docker
     source = f"docker://{front.host}/multi:v1"
     run_ocisync("copy", source, f"oci:{tmp_path}/out:v1").expect()
     assert front.pulls == 1 + len(index.children)
+
+
+def test_a_plan_forecasts_the_pulls_of_a_pass_and_costs_none(
+    front: Hub, registry: DockerRegistry, tmp_path: Path
+) -> None:
+    front.limit = TAGS + 2
+    push(registry.client, "app", "multi", multi_platform("app"))
+    config = configured(tmp_path, front, min=5)
+    told = json.loads(run_ocisync("plan", "--json", "-c", config).expect().stdout)["pulls"][front.host]
+    assert (front.pulls, told["least"]) == (0, TAGS + 1)
+    assert told["allowance"] == {"remaining": TAGS + 2, "limit": TAGS + 2, "window": 21600.0, "kept": 5}
+    shown = run_ocisync("plan", "-c", config).expect().stdout
+    needed = f"{front.host}: {told['least']} to {told['most']} pulls are needed"
+    assert f"{needed}; {TAGS + 2} of {TAGS + 2} are left, 5 of them kept for others; the pass will wait" in shown
+    front.limit = 1000
+    passed(config)
+    assert told["least"] <= front.pulls <= told["most"]

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession
 
+from ocisync.content.metering import Allowance
 from ocisync.spec.reference import parse_host
 from ocisync.stores.registry.budget import Tell, silent
 from ocisync.stores.registry.listing import list_repositories
@@ -55,6 +56,10 @@ class RegistryClient:
             listed = origin.options.mirrors
             self._mirrors[origin.host] = tuple(Mirror(self._transport(one.host), one.prefix) for one in listed)
         return self._mirrors[origin.host]
+
+    def allowance(self, host: str) -> Allowance | None:
+        """What a host said last of its limit on pulls; None when it has not spoken of any."""
+        return self._transport(host).allowance
 
     async def catalog(self, host: str) -> list[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from ocisync.content.memory import bytes_opener
-from ocisync.content.metering import Allowance
 from ocisync.content.protocols import ByteStream, Opener
 from ocisync.content.verify import checked_bytes
 from ocisync.errors import LimitExceeded, NotFound, UnsupportedManifest
@@ -47,10 +46,6 @@ class RegistryRepository:
 
     def __repr__(self) -> str:
         return f"RegistryRepository({self.host}/{self.name})"
-
-    def allowance(self) -> Allowance | None:
-        """What the host said last of its limit on pulls."""
-        return self._transport.allowance
 
     async def tags(self) -> Sequence[str]:
         """Every tag, each once, in lexical order; raises as `listing.list_tags` does."""
