@@ -141,6 +141,12 @@ def copy(
     digest_tags: Annotated[
         bool, typer.Option("--digest-tags", help="With cosign's tags of the image: .sig, .att and .sbom.")
     ] = False,
+    include_external: Annotated[
+        bool, typer.Option("--include-external", help="Foreign layers too, from their own URLs if need be.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Send everything again, whatever the destination says it has.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Copy images with all their platforms, digests unchanged; several images into one archive."""
@@ -149,7 +155,8 @@ def copy(
     start_logging(context)
     packing = compression_of(compression, level)
     types = artifact_type or ()
-    options = CopyOptions(every, platform, form, drop_signatures, packing, referrers, types, digest_tags)
+    going_along = (referrers, types, digest_tags, include_external)
+    options = CopyOptions(every, platform, form, drop_signatures, packing, *going_along, force=force)
     raise typer.Exit(copy_command(sources, destination, options, optional_config(config)))
 
 

@@ -34,6 +34,8 @@ class CopyOptions:
     referrers: bool = False
     artifact_types: Sequence[str] = ()
     digest_tags: bool = False
+    include_external: bool = False
+    force: bool = False
 
     @property
     def extent(self) -> Extent:
@@ -48,7 +50,8 @@ class CopyOptions:
             raise ConfigError(
                 "--format changes digests, so nothing that refers to an image fits: leave one of them out"
             )
-        return Extent(ReferrerChoice(self.referrers or None, tuple(self.artifact_types), self.digest_tags))
+        choice = ReferrerChoice(self.referrers or None, tuple(self.artifact_types), self.digest_tags)
+        return Extent(choice, self.include_external, self.force)
 
     def seen(self, source: Locator) -> Locator:
         """A source as the options want it seen."""

@@ -72,3 +72,6 @@ class Accompanying(Section):
     digest_tags: bool = Field(
         False, description="Cosign's tags of an image go along: `sha256-<hex>.sig`, `.att` and `.sbom`."
     )
+    include_external: bool = Field(
+        False, description="Copy foreign layers too, from their own URLs where the registry does not have them."
+    )

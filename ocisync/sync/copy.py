@@ -25,7 +25,6 @@ from ocisync.errors import (
     RateLimited,
     RegistryError,
 )
-from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.spec.locator import TargetLocator
@@ -35,6 +34,7 @@ from ocisync.sync.along import Along, Ways
 from ocisync.sync.care import Care
 from ocisync.sync.children import recognised
 from ocisync.sync.companions import Companions
+from ocisync.sync.foreign import is_elsewhere
 from ocisync.sync.reading import Reading, Watched, tried_twice
 from ocisync.sync.reports import Traffic
 from ocisync.sync.stores import Tools
@@ -59,6 +59,9 @@ class Copier:
     is_empty: bool = False  # the target repository holds nothing: nothing needs to be asked for
     choice: PlatformChoice = EVERYTHING  # which images of an index are brought
     companions: Companions | None = None  # what goes along with the images; None: nothing
+    scope: str = ""  # what of an image is brought, for the ledger
+    include_external: bool = False  # foreign layers too
+    send_again: bool = False  # whatever the target says it has
     placed: set[Digest] = field(default_factory=set)  # what this job brought
     beside: dict[Digest, Mapping[str, Descriptor]] = field(default_factory=dict)  # by root: tags to publish before its
     _manifests: set[Digest] = field(default_factory=set)  # met by this job
@@ -81,6 +84,8 @@ class Copier:
         raw, manifest = await self._read(root)
         below = await self._children(root, manifest, depth=1)
         whole = replace(root, media_type=manifest.media_type, size=len(raw), data=raw)
+        if self.send_again:
+            await self.target.push(whole, bytes_opener(raw))
         return whole, {**below, **await self._along(root.digest, below), root.digest: len(raw)}
 
     async def blob(self, desc: Descriptor, opener: Opener) -> None:
@@ -126,7 +131,7 @@ class Copier:
 
         await self._locate(manifest)
         children = wanted_entries(manifest.children, self.choice) if manifest.is_index else manifest.children
-        wanted = {child.digest: child for child in children if not _stays_away(child)}
+        wanted = {child.digest: child for child in children if self.include_external or not is_elsewhere(child)}
         await for_each(list(wanted.values()), bring, self.tools.limits.blobs)
         if manifest.is_index:
             await self._note_omissions(parent, [one for one in manifest.children if one.digest not in wanted])
@@ -150,7 +155,7 @@ class Copier:
 
     async def _bring_manifest(self, desc: Descriptor, depth: int) -> Graph:
         self._manifests.add(desc.digest)
-        if self.validates and not self.is_empty and await self.target.exists(desc):
+        if self.validates and not (self.is_empty or self.send_again) and await self.target.exists(desc):
             self.traffic.skipped += 1
             return {desc.digest: desc.size}
         raw, manifest = await self._read(desc)
@@ -166,7 +171,7 @@ class Copier:
     async def _read(self, desc: Descriptor) -> tuple[bytes, Manifest]:
         """A manifest from wherever it is cheapest; its digest makes both the same."""
         raw = None
-        if self._is_held(desc) and isinstance(self.target, Fetcher):
+        if self._is_held(desc) and not self.send_again and isinstance(self.target, Fetcher):
             raw = await _read_own(self.target, desc)
         raw = raw if raw is not None else await self._reading.manifest(desc)
         try:
@@ -193,6 +198,8 @@ class Copier:
         return {desc.digest: desc.size}
 
     async def _is_there(self, desc: Descriptor) -> bool:
+        if self.send_again:
+            return False
         if self.held is not None:
             return self._is_held(desc)
         if self.is_empty:
@@ -220,6 +227,8 @@ class Copier:
         home = self.tools.whereabouts.home(self.where.target, desc.digest)
         if home is None or home == self.where.repository or not isinstance(self.target, Mounter):
             return False
+        if self.send_again:  # another repository's may be as bad
+            return False
         async with self._slots:
             done = await self.target.mount(desc, home)
         if done:
@@ -240,11 +249,6 @@ class Copier:
         self.traffic.blobs += 1
         self.traffic.sent(desc.size)
         log.debug("blob.copied", digest=desc.digest, size=desc.size)
-
-
-def _stays_away(desc: Descriptor) -> bool:
-    """A foreign layer is fetched by pullers from its own URLs and is not copied."""
-    return media_types.is_foreign(desc.media_type) and bool(desc.urls)
 
 
 async def _read_own(target: Fetcher, desc: Descriptor) -> bytes | None:

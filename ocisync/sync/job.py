@@ -28,7 +28,14 @@ class Job:
     is_partial: bool = False  # only some of the tags that the rule selects, because they were pushed
     shares: tuple[str, ...] = ()  # lock names of the targets that the rule brings the same to; empty: only this one
     referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
+    include_external: bool = False  # foreign layers too, which need not be in any registry
+    send_again: bool = False  # believe nothing that the target says it has
     task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
+
+    @property
+    def scope(self) -> str:
+        """What of an image is brought, for the ledger; empty: all but foreign layers."""
+        return f"{self.platforms.scope}{' external' if self.include_external else ''}"
 
     @property
     def lock_name(self) -> str:

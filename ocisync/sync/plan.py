@@ -46,6 +46,7 @@ class Policy:
     recheck: float  # seconds
     validates: bool  # the target refuses a manifest whose children it lacks
     overwrite: bool = True  # tags that are at the target may move
+    send_again: bool = False  # believe nothing that the target says it has
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +81,20 @@ def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
         if not policy.overwrite:
             return planned(Action.KEEP, kept_reason(facts.present))
         return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
+    return planned(*_unchanged(facts, policy, verified=verified))
+
+
+def _unchanged(facts: TagFacts, policy: Policy, *, verified: bool) -> tuple[Action, str]:
+    """What to do about a tag that is right."""
+    if policy.send_again:
+        return Action.COPY, "unchanged; everything is sent again"
     if verified and not is_due(facts.published, policy):
         if _is_accompanied(facts):
-            return planned(Action.SKIP, "unchanged")
-        return planned(Action.REFER, f"unchanged; what refers to it now is not known to be here: {facts.attached}")
+            return Action.SKIP, "unchanged"
+        return Action.REFER, f"unchanged; what refers to it now is not known to be here: {facts.attached}"
     if policy.validates and facts.present is not None and facts.attached is None:
-        return planned(Action.SKIP, "unchanged; the registry keeps what its manifests need")
-    return planned(Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here")
+        return Action.SKIP, "unchanged; the registry keeps what its manifests need"
+    return Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here"
 
 
 def _is_accompanied(facts: TagFacts) -> bool:

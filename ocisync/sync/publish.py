@@ -99,7 +99,7 @@ async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
     elif isinstance(copier.target, Reconciler):  # tags that nobody recorded: their writer may have been killed
         await copier.target.reconcile()
     verified = [ready for ready in batch if ready.planned.tag not in kept]
-    published = {ready.planned.tag: _verified(ready, copier.choice.scope) for ready in verified}
+    published = {ready.planned.tag: _verified(ready, copier.scope) for ready in verified}
     blobs = {digest: size for ready in batch for digest, size in ready.graph.items()}
     await copier.tools.ledger.record(copier.where.target, copier.where.repository, published, blobs)
     return kept

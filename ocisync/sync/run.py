@@ -13,12 +13,13 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import Meter, charged_to, metered
-from ocisync.content.protocols import Converter, Source, Target
+from ocisync.content.protocols import Converter, Fetcher, Source, Target
 from ocisync.errors import Handling, LimitExceeded, OcisyncError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.sync.companions import Companions, companions_of
 from ocisync.sync.convert import convert
 from ocisync.sync.copy import Copier
+from ocisync.sync.foreign import ForeignToo
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag, Policy, is_due, make_plan
@@ -71,7 +72,7 @@ async def _opened(job: Job, tools: Tools) -> AsyncIterator[tuple[Source, Target]
 
 
 def _policy(job: Job, target: Target) -> Policy:
-    return Policy(time.time(), job.recheck, getattr(target, "validates", False), job.care.overwrite)
+    return Policy(time.time(), job.recheck, getattr(target, "validates", False), job.care.overwrite, job.send_again)
 
 
 @dataclass
@@ -91,24 +92,34 @@ class _Run:
         self.report.warnings.extend(facts.warnings)
         plan = make_plan(map(facts.of, facts.references), policy)
         await self._remember_skipped(facts, plan, policy)
-        await self._execute(self._settle(plan), self._copier(facts, policy, companions))
+        async with self._reader() as reader:
+            await self._execute(self._settle(plan), self._copier(reader, facts, policy, companions))
         if self.job.care.prune:
             await self._prune(facts.gone)
 
     async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
         vouched = {
-            planned.tag: Published(planned.root.digest, policy.now, self.job.platforms.scope)
+            planned.tag: Published(planned.root.digest, policy.now, self.job.scope)
             for planned in plan
             if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), policy)
         }
         if vouched:
             await self.tools.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})
 
-    def _copier(self, facts: Facts, policy: Policy, companions: Companions | None) -> Copier:
+    @asynccontextmanager
+    async def _reader(self) -> AsyncIterator[Fetcher]:
+        """The source; with foreign layers, where the job wants them."""
+        if not self.job.include_external or self.tools.external is None:
+            yield self.source
+            return
+        async with self.tools.external() as external:
+            yield ForeignToo(self.source, external)
+
+    def _copier(self, reader: Fetcher, facts: Facts, policy: Policy, companions: Companions | None) -> Copier:
         stored = facts.stored
         return Copier(
-            self.source,
+            reader,
             self.target,
             self.job.target,
             self.tools,
@@ -120,6 +131,9 @@ class _Run:
             choice=self.job.platforms,
             shares=self.job.shares,
             companions=companions,
+            scope=self.job.scope,
+            include_external=self.job.include_external,
+            send_again=self.job.send_again,
         )
 
     async def _prune(self, gone: Gone) -> None:

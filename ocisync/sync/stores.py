@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ocisync.content.protocols import Source, Target
+from ocisync.content.protocols import Fetcher, Source, Target
 from ocisync.content.spooling import Spools
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.locator import Locator, TargetLocator
@@ -24,6 +25,9 @@ class Stores(Protocol):
     def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
         """A repository of a target, or an archive to be written; an archive appears when the context ends well."""
         ...
+
+
+OpenExternal = Callable[[], AbstractAsyncContextManager[Fetcher]]
 
 
 class Progress:
@@ -67,4 +71,5 @@ class Tools:
     whereabouts: Whereabouts = field(default_factory=Whereabouts)
     progress: Progress = field(default_factory=Progress)
     limits: Limits = field(default_factory=Limits)
+    external: OpenExternal | None = None  # foreign layers at their own URLs
     spools: Spools | None = None  # where blobs wait that are wanted more than once

@@ -89,7 +89,7 @@ async def survey(
 async def _published(job: Job, ledger: Ledger) -> Mapping[str, Published]:
     """What is known to be whole as far as this job goes: with the same of its images."""
     known = await ledger.published(job.target.target, job.target.repository)
-    return {tag: one for tag, one in known.items() if one.scope == job.platforms.scope}
+    return {tag: one for tag, one in known.items() if one.scope == job.scope}
 
 
 async def _attached(companions: Companions, chosen: Chosen, workers: int) -> dict[str, Attached]:

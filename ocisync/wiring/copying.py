@@ -44,6 +44,8 @@ class Extent:
     """How far a copy goes."""
 
     referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
+    include_external: bool = False
+    send_again: bool = False
 
 
 _PLAIN = Extent()
@@ -138,7 +140,16 @@ def _without_place(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
 async def _run(
     session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str], extent: Extent
 ) -> Copied:
-    job = Job("copy", source, where, TagSelection(literal=tags), recheck=0.0, referrers=extent.referrers)
+    job = Job(
+        "copy",
+        source,
+        where,
+        TagSelection(literal=tags),
+        recheck=0.0,
+        referrers=extent.referrers,
+        include_external=extent.include_external,
+        send_again=extent.send_again,
+    )
     return Copied(source, place, await run_job(job, session.tools))
 
 

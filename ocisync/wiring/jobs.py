@@ -50,6 +50,7 @@ def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReferen
         largest=rule.max_size or 0,
         care=Care(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
         referrers=_referrers(rule),
+        include_external=rule.include_external,
     )
 
 

@@ -59,7 +59,9 @@ async def open_session(
         stores = OpenStores(config, Archives(config, scratch, compression), stack, progress.held_up)
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
         spools = Spools(scratch / "spool", room) if room else None
-        tools = Tools(stores, ledger or MemoryLedger(), progress=progress, limits=limits, spools=spools)
+        tools = Tools(
+            stores, ledger or MemoryLedger(), progress=progress, limits=limits, spools=spools, external=stores.external
+        )
         yield Session(config, stores, tools)
         if spools is not None:
             await spools.close()

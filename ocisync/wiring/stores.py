@@ -14,7 +14,7 @@ import anyio
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
 from ocisync.content.metering import Allowance
-from ocisync.content.protocols import ObjectStore, Source, Target
+from ocisync.content.protocols import Fetcher, ObjectStore, Source, Target
 from ocisync.errors import ConfigError
 from ocisync.spec.locator import (
     ArchiveLocator,
@@ -123,6 +123,11 @@ class OpenStores:
     def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
         """A repository of a target."""
         return self._targets[locator.target](locator.repository)
+
+    @asynccontextmanager
+    async def external(self) -> AsyncIterator[Fetcher]:
+        """Foreign layers at their own URLs."""
+        yield (await self._registries()).external()
 
     def address(self, place: Locator) -> TargetLocator:
         """Any place that can be written to, as a target of its own.

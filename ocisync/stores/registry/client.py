@@ -10,6 +10,7 @@ from aiohttp import ClientSession
 from ocisync.content.metering import Allowance
 from ocisync.spec.reference import parse_host
 from ocisync.stores.registry.budget import Tell, silent
+from ocisync.stores.registry.external import ExternalContent
 from ocisync.stores.registry.listing import list_repositories
 from ocisync.stores.registry.mirrored import Mirror, MirroredRepository
 from ocisync.stores.registry.options import RegistryOptions
@@ -64,6 +65,10 @@ class RegistryClient:
     async def catalog(self, host: str) -> list[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""
         return await list_repositories(self._transport(host))
+
+    def external(self) -> ExternalContent:
+        """What lies neither here nor there: foreign layers at their own URLs."""
+        return ExternalContent(self._session, self._defaults)
 
     def _transport(self, host: str) -> Transport:
         host = parse_host(host)

@@ -87,6 +87,12 @@ def test_decisions_about_what_refers_to_an_image(
     assert (planned.action, planned.attached) == (action, attached)
 
 
+def test_a_forced_copy_believes_nothing() -> None:
+    facts = TagFacts("1", "1", ROOT, None, True, ROOT.digest, FRESH)
+    planned = decide(facts, Policy(NOW, 3600.0, validates=True, send_again=True))
+    assert (planned.action, planned.reason) == (Action.COPY, "unchanged; everything is sent again")
+
+
 def test_a_plan_tells_what_goes_along() -> None:
     attached = Attached((OTHER_DESC, ROOT), {"a": ROOT})
     facts = TagFacts("1", "1", ROOT, None, False, None, None, attached)

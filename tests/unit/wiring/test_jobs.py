@@ -190,6 +190,14 @@ def test_what_goes_along(written: str, choice: ReferrerChoice, tmp_path: Path) -
     assert job.referrers == choice
 
 
+def test_foreign_layers_are_another_scope(tmp_path: Path) -> None:
+    (plain,) = jobs_of("{source: ghcr.io/a, target: one}", tmp_path)
+    (job,) = jobs_of("{source: ghcr.io/a, target: one, include_external: true}", tmp_path)
+    assert (plain.include_external, plain.scope) == (False, "")
+    assert job.include_external
+    assert job.scope != plain.scope
+
+
 @pytest.mark.parametrize(
     ("written", "told"),
     [
