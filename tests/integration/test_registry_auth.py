@@ -173,6 +173,7 @@ async def test_fault_06_a_bad_certificate_is_refused(tmp_path: Path, expired: bo
             with pytest.raises(TlsError) as caught:
                 await repository.tags()
     assert caught.value.code == "tls.verify"
+    assert ("set this machine's clock" if expired else "trust its authority by `ca`") in caught.value.message
     assert not caught.value.retryable
     assert proxy.requests == []
 

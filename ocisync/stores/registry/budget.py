@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 import anyio
 import structlog
-from multidict import CIMultiDictProxy
+from multidict import CIMultiDictProxy, istr
 
 from ocisync.content.metering import Allowance
 from ocisync.errors import Handling, RateLimited
 from ocisync.stores.registry.options import RateLimitOptions
 
 log = structlog.get_logger(__name__)
-_LIMIT, _REMAINING = "RateLimit-Limit", "RateLimit-Remaining"
+_LIMIT, _REMAINING = istr("RateLimit-Limit"), istr("RateLimit-Remaining")
 _COUNT = re.compile(r"([0-9]{1,9})(?:;\s*w=([0-9]{1,9}))?\s*(?:;|,|\Z)", re.ASCII)
 
 Tell = Callable[[str], None]
@@ -98,7 +98,9 @@ class Budget:
         Answers overtake each other: one that was asked for before other pulls ended may only lower what is known.
         """
         self._was_told = True
-        left = parse_count(headers.get(_REMAINING))
+        if (text := headers.get(_REMAINING)) is None:
+            return
+        left = parse_count(text)
         if left is None or (left.window is None and not self._is_asked_for):
             return
         limit = parse_count(headers.get(_LIMIT))

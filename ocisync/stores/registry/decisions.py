@@ -111,7 +111,7 @@ def check_realm(realm: str, registry: URL, host: str, allowed: Sequence[str]) ->
         raise _realm_error(host, realm, "it is not https")
     trusted = {*allowed, *_KNOWN_REALMS.get(host, ())}
     if name not in trusted and not same_site(name, registry.host or ""):
-        raise _realm_error(host, realm, "it is on another site; if that is right, list its host under realm_hosts")
+        raise _realm_error(host, realm, "it is on another site; if that is right, list its host under `realms`")
     return url.with_fragment(None)
 
 

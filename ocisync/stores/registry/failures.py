@@ -34,7 +34,10 @@ def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
     """What a failed connection or transfer is to ocisync."""
     where = f"{method} {shown(url)}"
     if _is_certificate(exc):
-        return TlsError(f"{where}: TLS refused: {_reason(exc)}; trust its authority with ca_file", host=url.host)
+        reason = _reason(exc)
+        is_timely = not any(word in reason for word in ("expired", "not yet valid"))
+        advice = "trust its authority by `ca`" if is_timely else "have it renewed, or set this machine's clock by NTP"
+        return TlsError(f"{where}: TLS refused: {reason}; {advice}", host=url.host)
     if isinstance(exc, aiohttp.SocketTimeoutError):
         return Stalled(f"{where}: no byte came within the idle time-out", host=url.host)
     if isinstance(exc, TimeoutError):
@@ -117,6 +120,8 @@ def _is_certificate(exc: Exception) -> bool:
 
 def _reason(exc: Exception) -> str:
     inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None)
+    if isinstance(inner, ssl.SSLCertVerificationError):  # its number is OpenSSL's, not the system's
+        return printable(inner.verify_message)
     if isinstance(inner, OSError):
         plain = os.strerror(inner.errno) if inner.errno else ""  # the loop's own text repeats the address
         return printable(plain or inner.strerror or str(inner) or type(inner).__name__)
