@@ -12,14 +12,8 @@ from ocisync.spec.reference import ImageName, parse_host, parse_image_name
 
 _SECRET = re.compile(r"\{\{\s*(env|file)\s+[\"`']([^\"`']+)[\"`']\s*\}\}\Z")
 _TAG = re.compile(r"\{\{\s*\.Ref\.Tag\s*\}\}")
-_DEFAULTS = (
-    "backup",
-    "interval",
-    "schedule",
-    "digestTags",
-    "referrers",
-    "referrerFilters",
-)  # what has no equal is told of once, at the top
+# Of `defaults`, what has an equal in a rule; of the rest is told once, at the top.
+_DEFAULTS = ("backup", "interval", "schedule", "digestTags", "referrers", "referrerFilters", "includeExternal")
 _NO_EQUAL = {
     "hostname": "an address that is not the registry's name has no equal",
     "credExpire": "not needed: a helper is asked again whenever its credentials are refused or about to expire",
@@ -37,7 +31,6 @@ _NO_EQUAL = {
     "referrerTarget": "referrers go to the image's own repository",
     "fastCopy": "not needed: what was verified is trusted for `recheck`",
     "forceRecursive": "`recheck: 0s` looks up all of an image at each run",
-    "includeExternal": "foreign layers: see docs/configuration.md",
     "mediaTypes": "every kind of manifest but docker's schema 1 is copied",
     "hooks": "has no equal; ask for `ocisync once --json`, or watch the metrics",
     "repoSets": "of several sets of repositories make several rules",
@@ -227,8 +220,9 @@ def _platforms(found: Reader, rule: Entry) -> None:
 
 
 def _accompanying(found: Reader, rule: Entry) -> None:
-    if found.flag("digestTags"):
-        rule.values["digest_tags"] = True
+    for key, ours in (("digestTags", "digest_tags"), ("includeExternal", "include_external")):
+        if found.flag(key):
+            rule.values[ours] = True
     filters, is_wanted = found.each("referrerFilters"), found.flag("referrers")
     if not is_wanted:
         return

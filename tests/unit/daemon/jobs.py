@@ -55,7 +55,7 @@ class Gate:
 
     async def until_started(self, count: int) -> None:
         """Wait until `count` jobs have started."""
-        with anyio.fail_after(10):
+        with anyio.fail_after(60):
             await self._until(lambda: len(self.started) >= count)
 
     async def _until(self, holds: object) -> None:

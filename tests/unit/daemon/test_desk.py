@@ -59,7 +59,7 @@ class Daemon:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        with anyio.fail_after(20):
+        with anyio.fail_after(100):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.generation.queue.run, self.run_job, 4)
                 tasks.start_soon(self.desk.serve)

@@ -74,6 +74,7 @@ def test_regsync(tmp_path: Path) -> None:
     assert [str(one) for one in golang.platforms] == ["linux/amd64", "linux/arm64"]
     assert web.cron
     assert (str(web.cron.zone), len(web.tag_sets)) == ("Europe/Berlin", 2)
+    assert (web.include_external, golang.include_external) == (True, False)
     assert (registry.type, registry.interval) == ("registry", 7200)
     assert (registry.repositories.allow, registry.repositories.deny) == (("team/.*",), (".*-test",))
     for told in ("regcert:", "hostname:", "hooks:", "defaults.userAgent:", "backup: {{$t"):
