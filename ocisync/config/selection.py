@@ -67,7 +67,8 @@ def _substitutions(value: object) -> object:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict):
-        raise ValueError(f'expected a mapping such as {{"old-(.*)": "new-\\\\1"}}, found {describe(value)}')  # noqa: TRY004
+        found = describe(value)
+        raise ValueError(f'expected a mapping, found {found}. Write expression: replacement, as in "v(.*)": "\\\\1"')  # noqa: TRY004
     return tuple(_substitution(pattern, replacement) for pattern, replacement in value.items())
 
 
@@ -87,7 +88,7 @@ def _digests(value: object) -> object:
         return {pinned_tag(digest): digest for digest in digests}
     if isinstance(value, dict):
         return {checked(parse_tag, str(tag)): _digest(one) for tag, one in value.items()}
-    raise ValueError(f"expected a list of digests, or a mapping of tags to digests, found {describe(value)}")
+    raise ValueError(f"expected digests, found {describe(value)}. Write a list of them, or a mapping of tags to them")
 
 
 def _digest(value: object) -> Digest:

@@ -103,7 +103,9 @@ class LedgerRecords:
         return found
 
     async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
-        """Remember facts about content."""
+        """Remember facts about content, where the state may be written."""
+        if self._database.read_only:
+            return
         await self._database.write(
             lambda rows: rows.executemany(
                 "INSERT OR REPLACE INTO note (kind, digest, fact) VALUES (?, ?, ?)",

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, MutableMapping, Sequence
+import json
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from ocisync.content.memory import bytes_opener
+from ocisync.content.notes import Notes
 from ocisync.content.protocols import ByteStream, Source
 from ocisync.content.referrers import Referring
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded
-from ocisync.spec.descriptor import Descriptor
+from ocisync.spec.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.manifest import parse_manifest
 from ocisync.spec.platform_choice import PlatformChoice, narrowed_index, wanted_entries
 
 _MAX_DEPTH = 8  # nested indexes
-_MOST_REMEMBERED = 10_000  # indexes
-
-Narrowed = MutableMapping[tuple[Digest, str], Descriptor]
-"""What indexes became, by their old digests and the choice's scope: they need not be read again."""
 
 
 @dataclass
@@ -29,7 +27,7 @@ class NarrowedSource:
 
     source: Source
     choice: PlatformChoice
-    remembered: Narrowed = field(default_factory=dict)
+    notes: Notes
     _origins: dict[Digest, Descriptor] = field(default_factory=dict)  # new digest -> the old index
 
     async def tags(self) -> Sequence[str]:
@@ -43,13 +41,20 @@ class NarrowedSource:
         found = await self.source.resolve(reference)
         if not found.is_index:
             return found
-        known = self.remembered.get((found.digest, self.choice.scope))
-        if known is None:
-            known = replace(await self._narrowed(found), data=None)
-            self._remember(found, known)
+        known = await self._noted(found)
         if known.digest != found.digest:
             self._origins[known.digest] = found
         return known
+
+    async def _noted(self, found: Descriptor) -> Descriptor:
+        """What an index becomes; it is read once, and then never again."""
+        kind = f"narrowed {self.choice.scope}"
+        fact = (await self.notes.notes(kind, [found.digest])).get(found.digest)
+        if fact is not None:
+            return descriptor_from_json(json.loads(fact))
+        made = await self._narrowed(found)
+        await self.notes.note(kind, {found.digest: json.dumps(descriptor_to_json(made))})
+        return made
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What the source tells; nothing refers to a new index."""
@@ -81,8 +86,3 @@ class NarrowedSource:
         if all(entry.digest in kept and kept[entry.digest].digest == entry.digest for entry in entries):
             return desc.with_data(raw)
         return narrowed_index(raw, desc.media_type, kept)
-
-    def _remember(self, found: Descriptor, made: Descriptor) -> None:
-        while len(self.remembered) >= _MOST_REMEMBERED:
-            del self.remembered[next(iter(self.remembered))]
-        self.remembered[found.digest, self.choice.scope] = made

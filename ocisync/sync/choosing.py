@@ -17,7 +17,7 @@ from ocisync.spec.digest import Digest
 from ocisync.spec.platform import Platform
 from ocisync.spec.platform_choice import PlatformChoice
 from ocisync.spec.referrers import is_list_tag
-from ocisync.sync.image_facts import ImageFacts
+from ocisync.sync.image_facts import ImageFacts, SmallContent
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger
 from ocisync.sync.reports import Failure, failure_of
@@ -49,14 +49,22 @@ async def choose(job: Job, source: Source, ledger: Ledger, now: float, workers: 
     Raises:
         OcisyncError: the source's tags cannot be listed.
     """
-    choosing = _Choosing(job, source, ImageFacts(source, ledger, workers), now)
+    content = SmallContent(source)
+    choosing = _Choosing(job, source, ImageFacts(content, ledger, workers), now)
     chosen = await choosing.by_name_and_date()
     if not chosen.references:
         chosen.warnings.append(f"{job.source}: no tag fits the rule's selection")
     if not isinstance(source, Converter):
         await choosing.by_platform(chosen)
         await choosing.by_size(chosen)
+        if len(chosen.roots) <= MANY_TAGS:
+            chosen.roots = {tag: _with_content(root, content) for tag, root in chosen.roots.items()}
     return chosen
+
+
+def _with_content(root: Descriptor, content: SmallContent) -> Descriptor:
+    """A root with the bytes that were read already: a copy need not ask for them again."""
+    return root if root.data is not None else replace(root, data=content.held.get(root.digest))
 
 
 @dataclass
@@ -73,8 +81,10 @@ class _Choosing:
         selected = await self._selected()
         references = dict(selected.references)
         await self._resolve([one for one in references.values() if one not in self._failed])
-        roots = {tag: self._resolved[one] for tag, one in references.items() if one in self._resolved}
         failures = {tag: self._failed[one] for tag, one in references.items() if one in self._failed}
+        roots = {
+            tag: self._resolved[one] for tag, one in references.items() if one in self._resolved and tag not in failures
+        }
         return Chosen(references, roots, failures, list(selected.warnings), self._listed)
 
     async def _selected(self) -> Selected:

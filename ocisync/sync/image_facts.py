@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import Source
+from ocisync.content.memory import bytes_opener
+from ocisync.content.protocols import ByteStream, Fetcher
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded, NotFound, OcisyncError
 from ocisync.spec import media_types
@@ -26,7 +28,8 @@ from ocisync.sync.reports import Failure, failure_of
 _CREATED = "org.opencontainers.image.created"
 _MAX_DEPTH = 8  # nested indexes
 
-Look = Callable[[Source, Descriptor], Awaitable[str]]
+Look = Callable[[Fetcher, Descriptor], Awaitable[str]]
+_HELD = 16 * 1024 * 1024  # bytes of manifests and configurations that are kept while a job chooses
 
 
 @dataclass(slots=True)
@@ -37,11 +40,30 @@ class Facts:
     failures: dict[Digest, Failure] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class SmallContent:
+    """A Fetcher that keeps what was read, so that neither two facts nor the copy read it again; bounded."""
+
+    source: Fetcher
+    held: dict[Digest, bytes] = field(default_factory=dict)
+    size: int = 0  # bytes
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream what is held, or what the source has."""
+        if desc.digest not in self.held and self.size + desc.size <= _HELD:
+            self.held[desc.digest] = await read_manifest(self.source, desc)
+            self.size += desc.size
+        opened = bytes_opener(self.held[desc.digest])() if desc.digest in self.held else self.source.open(desc)
+        async with opened as stream:
+            yield stream
+
+
 @dataclass(frozen=True, slots=True)
 class ImageFacts:
     """Looks facts up in the ledger, and only what it lacks at the source."""
 
-    source: Source
+    source: SmallContent
     ledger: Ledger
     workers: int
 
@@ -62,7 +84,7 @@ class ImageFacts:
     ) -> tuple[dict[Digest, int], dict[Digest, Failure]]:
         """Bytes to pull of the largest image that is wanted."""
 
-        async def look(source: Source, root: Descriptor) -> str:
+        async def look(source: Fetcher, root: Descriptor) -> str:
             return str(max([await _size(source, leaf) async for leaf in _leaves(source, root, choice)], default=0))
 
         facts = await self._known(f"largest {choice.scope}".strip(), roots, look)
@@ -87,7 +109,7 @@ class ImageFacts:
 
 
 async def _leaves(
-    source: Source, root: Descriptor, choice: PlatformChoice | None = None, depth: int = 0
+    source: Fetcher, root: Descriptor, choice: PlatformChoice | None = None, depth: int = 0
 ) -> AsyncIterator[Descriptor]:
     """The images that a root leads to, in the order of its indexes; attestations are none."""
     if depth > _MAX_DEPTH:
@@ -103,7 +125,7 @@ async def _leaves(
             yield entry
 
 
-async def _created(source: Source, root: Descriptor) -> str:
+async def _created(source: Fetcher, root: Descriptor) -> str:
     """The date of the first image that is there; empty when it says none."""
     async for leaf in _leaves(source, root):
         try:
@@ -125,7 +147,7 @@ def _seconds(said: object) -> float | None:
     return seconds if seconds > 0 else None
 
 
-async def _platforms(source: Source, root: Descriptor) -> str:
+async def _platforms(source: Fetcher, root: Descriptor) -> str:
     found: list[Platform | None] = [leaf.platform async for leaf in _leaves(source, root)]
     if not root.is_index:
         found = [platform_from_json(await _config(source, await _manifest(source, root)))]
@@ -136,15 +158,15 @@ def _platforms_from(text: str) -> list[Platform | None]:
     return [Platform(*one) if one else None for one in json.loads(text)]
 
 
-async def _size(source: Source, leaf: Descriptor) -> int:
+async def _size(source: Fetcher, leaf: Descriptor) -> int:
     return sum(child.size for child in (await _manifest(source, leaf)).children)
 
 
-async def _manifest(source: Source, desc: Descriptor) -> Manifest:
+async def _manifest(source: Fetcher, desc: Descriptor) -> Manifest:
     return parse_manifest(await read_manifest(source, desc), desc.media_type)
 
 
-async def _config(source: Source, manifest: Manifest) -> Mapping[str, object]:
+async def _config(source: Fetcher, manifest: Manifest) -> Mapping[str, object]:
     """An image's configuration; empty for artifacts, whose configuration is no image's."""
     if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
         return {}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ocisync.content.notes import Notes
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 
@@ -20,7 +21,7 @@ class Published:
     referrers: str = ""  # the fingerprint of what referred to it at the source; empty: not asked
 
 
-class Ledger(Protocol):
+class Ledger(Notes, Protocol):
     """Verified tags per target repository, where blobs lie at a target, and which layer holds which diff ID.
 
     `target` and `repository` are a `TargetLocator`'s. Nothing here waits for a network.
@@ -50,14 +51,6 @@ class Ledger(Protocol):
 
     async def forget(self, target: str, repository: str) -> None:
         """Drop what is remembered of a repository, because the target turned out to be otherwise."""
-        ...
-
-    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
-        """What was noted about content, which never changes; what is not known is left out."""
-        ...
-
-    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
-        """Remember facts of one kind about content."""
         ...
 
 

@@ -24,6 +24,7 @@ from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.sync.stores import Limits, Progress, Tools
 from ocisync.wiring.archives import Archives
 from ocisync.wiring.stores import OpenStores
+from ocisync.wiring.views import Memory
 
 _T = TypeVar("_T")
 _GARBAGE = 5000  # new objects between two looks; the default, 700, costs a busy event loop dearly
@@ -56,12 +57,12 @@ async def open_session(
     await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
         progress = progress or Progress()
-        stores = OpenStores(config, Archives(config, scratch, compression), stack, progress.held_up)
+        ledger = ledger or MemoryLedger()
+        archives = Archives(config, scratch, compression)
+        stores = OpenStores(config, archives, stack, progress.held_up, Memory(notes=ledger))
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
         spools = Spools(scratch / "spool", room) if room else None
-        tools = Tools(
-            stores, ledger or MemoryLedger(), progress=progress, limits=limits, spools=spools, external=stores.external
-        )
+        tools = Tools(stores, ledger, progress=progress, limits=limits, spools=spools, external=stores.external)
         yield Session(config, stores, tools)
         if spools is not None:
             await spools.close()

@@ -69,9 +69,9 @@ class OpenStores:
     archives: Archives
     _stack: AsyncExitStack
     tell: Callable[[str], None]  # why the work stands still
+    memory: Memory = field(default_factory=Memory)
     _targets: dict[str, OpenTarget] = field(default_factory=dict)
     _shared: dict[object, object] = field(default_factory=dict)
-    _rewritten: Memory = field(default_factory=Memory)
     _opening: anyio.Lock = field(default_factory=anyio.Lock)
 
     def __post_init__(self) -> None:
@@ -106,7 +106,7 @@ class OpenStores:
                 yield source
             return
         async with self.source(view.of) as source:
-            yield seen(source, view, self._rewritten)
+            yield seen(source, view, self.memory)
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.

@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rules import MemoryRecords, RuleStatus
-from ocisync.daemon.schedule import Schedule
+from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
 from ocisync.spec.cron import Cron
 from ocisync.sync.job import Job
-from ocisync.sync.reports import JobReport
+from ocisync.sync.reports import Failure, JobReport
 from tests.unit.daemon.clocks import TestClock, until
 from tests.unit.daemon.jobs import Gate, job
 
@@ -38,13 +38,13 @@ class CountedRecords(MemoryRecords):
 class Daemon:
     """A scheduler with its queue, runner, clock and records."""
 
-    def __init__(self, *schedules: Schedule, runner: Gate | None = None) -> None:
+    def __init__(self, *schedules: Schedule, runner: Gate | None = None, expand: Expand = as_scheduled) -> None:
         self.gate = runner or Gate(is_open=True)
         self.error: OcisyncError | None = None
         self.queue = JobQueue()
         self.clock = TestClock()
         self.records = CountedRecords()
-        self.scheduler = Scheduler(self.queue, self.records, self.clock, random.Random(1))
+        self.scheduler = Scheduler(self.queue, self.records, self.clock, random.Random(1), expand)
         self.scheduler.replace(schedules)
 
     async def run_job(self, wanted: Job) -> JobReport:
@@ -363,3 +363,31 @@ def test_the_default_clock_is_the_systems() -> None:
     clock = SystemClock()
     assert clock.wall() > 1_700_000_000
     assert clock.monotonic() == pytest.approx(clock.monotonic(), abs=5)
+
+
+async def test_jobs_are_found_when_the_rule_runs() -> None:
+    found: list[tuple[str, ...]] = [("a", "b"), ("b", "c")]
+
+    async def expand(schedule: Schedule) -> Expansion:
+        return Expansion(tuple(job(schedule.rule, name) for name in found.pop(0)))
+
+    daemon = Daemon(Schedule("rule", (), HOUR, jitter=0.0), expand=expand)
+    async with daemon.running():
+        await daemon.settled(1)
+        assert sorted(one.target.repository for one in daemon.gate.finished) == ["a", "b"]
+        daemon.scheduler.trigger("rule")
+        await daemon.settled(2)
+    assert sorted(one.target.repository for one in daemon.gate.finished) == ["a", "b", "b", "c"]
+
+
+async def test_jobs_that_cannot_be_found_are_a_failure_of_the_rule() -> None:
+    async def expand(schedule: Schedule) -> Expansion:
+        failure = Failure("net.unreachable", "no catalog", "retry")
+        return Expansion((), (JobReport(schedule.rule, "docker://r.io", "local", failure=failure),))
+
+    daemon = Daemon(Schedule("rule", (), HOUR, jitter=0.0), expand=expand)
+    async with daemon.running():
+        await daemon.settled(1)
+    status = daemon.records.statuses["rule"]
+    assert (status.code, status.failures, status.last_success) == ("net.unreachable", 1, None)
+    assert daemon.due_in() < HOUR

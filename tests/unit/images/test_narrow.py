@@ -7,12 +7,13 @@ import json
 import pytest
 
 from ocisync.content.verify import read_manifest
-from ocisync.images.narrow import Narrowed, NarrowedSource
+from ocisync.images.narrow import NarrowedSource
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.manifest import parse_manifest
 from ocisync.spec.platform import parse_platform
 from ocisync.spec.platform_choice import PlatformChoice
+from ocisync.sync.ledger import MemoryLedger
 from tests.unit.sync.graphs import as_json, image, put, tag
 from tests.unit.sync.recording import Recording
 
@@ -36,10 +37,10 @@ async def test_an_index_is_read_once_and_a_plain_image_never() -> None:
     root = index(source, platform(one, "amd64"), platform(other, "arm64"))
     tag(source, "both", root)
     tag(source, "plain", one)
-    memory: Narrowed = {}
-    first = await NarrowedSource(source, AMD64, memory).resolve("both")
+    ledger = MemoryLedger()
+    first = await NarrowedSource(source, AMD64, ledger).resolve("both")
     assert source.opened == [root.digest]
-    again = NarrowedSource(source, AMD64, memory)
+    again = NarrowedSource(source, AMD64, ledger)
     assert await again.resolve("both") == first
     assert await again.resolve("plain") == one
     assert source.opened == [root.digest]
@@ -53,7 +54,7 @@ async def test_an_index_of_wanted_images_only_keeps_its_digest() -> None:
     source = Recording()
     root = index(source, platform(image(source, b"one"), "amd64"))
     tag(source, "1", root)
-    assert await NarrowedSource(source, AMD64).resolve("1") == root
+    assert await NarrowedSource(source, AMD64, MemoryLedger()).resolve("1") == root
 
 
 async def test_nested_indexes_are_narrowed_too() -> None:
@@ -61,7 +62,7 @@ async def test_nested_indexes_are_narrowed_too() -> None:
     one, other = image(source, b"one"), image(source, b"other")
     inner = index(source, platform(one, "amd64"), platform(other, "arm64"))
     tag(source, "1", index(source, as_json(inner), platform(other, "arm64")))
-    view = NarrowedSource(source, AMD64)
+    view = NarrowedSource(source, AMD64, MemoryLedger())
     root = await view.resolve("1")
     (child,) = parse_manifest(await read_manifest(view, root)).children
     assert child.digest != inner.digest
