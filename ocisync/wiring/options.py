@@ -111,6 +111,7 @@ def s3_options(settings: S3Target) -> S3Options:
         endpoint=settings.endpoint or "",
         region=settings.region or "",
         path_style=settings.path_style,
+        profile=settings.profile or "",
         access_key=_revealed(settings.access_key_id),
         secret_key=_revealed(settings.secret_access_key),
         session_token=_revealed(settings.session_token),

@@ -241,6 +241,24 @@ async def test_fault_39_credentials_that_were_replaced_are_loaded_again(
     assert bucket.get(blob_key(MEDIUM)).body == MEDIUM
 
 
+async def test_keys_of_a_profile(
+    options: S3Options, bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    keys = f"aws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n"
+    file.write_text(f"[default]\naws_access_key_id = wrong\naws_secret_access_key = wrong\n[mirror]\n{keys}")
+    own = replace(options, access_key="", secret_key="", profile="mirror")
+    async with open_s3(own) as store:
+        await StaticRegistry(store).repository(NAME).push(described(MEDIUM), bytes_opener(MEDIUM))
+    assert bucket.get(blob_key(MEDIUM)).body == MEDIUM
+    with pytest.raises(S3ConfigError, match="no-such"):
+        async with open_s3(replace(own, profile="no-such")):
+            pass
+
+
 async def test_fault_39_a_token_that_expires_in_mid_run(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:

@@ -21,6 +21,7 @@ class S3Options:
     endpoint: str = ""  # a URL; empty: AWS
     region: str = ""
     path_style: bool = False  # the bucket in the path instead of the host name
+    profile: str = ""  # of the AWS configuration files; empty: as $AWS_PROFILE says
     access_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)

@@ -45,10 +45,10 @@ class S3Session:
 
     async def load(self) -> None:
         """Find credentials and make the client for control operations."""
-        session = AioSession()
+        session = AioSession(profile=self.options.profile or None)
         session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
         options = self.options
-        await to_thread.run_sync(_warm, session)
+        await to_thread.run_sync(_warm, session, options.profile)
         if not options.access_key:  # reads files, and may run a command or ask the machine's metadata service
             await to_thread.run_sync(anyio.run, session.get_credentials)
         self.region = options.region or session.get_config_variable("region") or _REGION
@@ -166,9 +166,9 @@ def _moment(value: object) -> datetime:
         return cast("datetime", parse_timestamp(value))
 
 
-def _warm(session: AioSession) -> None:
+def _warm(session: AioSession, profile: str) -> None:
     """Let botocore read its data files and configuration in a thread, where that may take its time."""
-    plain = botocore.session.Session()
+    plain = botocore.session.Session(profile=profile or None)
     plain.register_component("data_loader", session.get_component("data_loader"))
     plain.create_client("s3", region_name=_REGION, aws_access_key_id="warm", aws_secret_access_key="up")
     _ = session.full_config
