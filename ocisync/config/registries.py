@@ -90,6 +90,11 @@ class RegistryDefaults(Section):
     idle_timeout: Duration = Field(
         60.0, gt=0, description="Longest wait without any progress. A transfer as a whole may take as long as it needs."
     )
+    chunk_size: Size | None = Field(
+        None,
+        ge=1 << 20,
+        description="Send blobs in requests of this size. Not given: in one, until one is refused as too large.",
+    )
     retries: int = Field(
         5,
         ge=0,

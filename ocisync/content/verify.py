@@ -5,6 +5,7 @@ Spec: image-spec v1.1, descriptor.md, "Verification": size first, then digest.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import AsyncGenerator, AsyncIterator
 
 from anyio import CapacityLimiter, to_thread
@@ -39,6 +40,12 @@ class Verifier:
         if self.size is not None and self.seen > self.size:
             raise SizeMismatch(f"{self.digest}: more than its {self.size} bytes arrived")
         self._hasher.update(chunk)
+
+    def copied(self) -> Verifier:
+        """Another that has seen the same."""
+        other = copy.copy(self)
+        other._hasher = self._hasher.copy()
+        return other
 
     def finish(self) -> None:
         """Check the whole.

@@ -58,6 +58,7 @@ def registry_options(settings: Registry) -> RegistryOptions:
         else None,
         connect_timeout=settings.connect_timeout,
         idle_timeout=settings.idle_timeout,
+        chunk_size=settings.chunk_size or 0,
         retries=settings.retries,
     )
 

@@ -365,6 +365,16 @@ async def test_fault_40_kept_parts_that_are_other_bytes_are_found_and_never_show
     assert bucket.get(blob_key(BIG)).body == BIG
 
 
+async def test_a_large_blob_is_copied_to_its_place_in_parts(options: S3Options, bucket: Bucket) -> None:
+    async with open_s3(replace(options, copy_size=5 * MIB)) as store:
+        repository = StaticRegistry(store).repository(NAME)
+        await repository.push(described(BIG), bytes_opener(BIG))
+        assert bucket.get(blob_key(BIG)).body == BIG
+        assert await StaticRegistry(store).repository("library/twin").mount(described(BIG), NAME)
+    assert bucket.get(blob_key(BIG).replace(NAME, "library/twin")).body == BIG
+    assert (bucket.keys("v2/."), bucket.uploads()) == ([], [])
+
+
 async def test_fault_41_a_whole_upload_that_was_not_copied_yet_is_verified_and_copied(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:

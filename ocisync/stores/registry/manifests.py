@@ -5,13 +5,16 @@ Spec: distribution v1.1, "Pulling manifests", "Pushing Manifests".
 
 from __future__ import annotations
 
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from yarl import URL
 
 from ocisync.content.protocols import Opener
 from ocisync.content.verify import checked_bytes, verified
-from ocisync.errors import DigestMismatch, LimitExceeded, UnsupportedManifest
+from ocisync.errors import DigestMismatch, LimitExceeded, RegistryError, UnsupportedManifest
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, describe
 from ocisync.spec.digest import Digest, digest_of, is_digest
@@ -28,6 +31,8 @@ _HEAD_REFUSED = frozenset({400, 403, 405, 406, 415, 501})
 _FOUND_OR_REFUSED = frozenset({200}) | _HEAD_REFUSED
 _KNOWN_OR_NOT = frozenset({200, 403, 404})
 _CREATED = frozenset({201})
+_BAD_REQUEST, _TYPE_REFUSED = 400, frozenset({406, 415})
+_INVALID = re.compile("MANIFEST_INVALID|UNSUPPORTED")
 
 
 class Manifests:
@@ -68,7 +73,7 @@ class Manifests:
         data = await _bytes_of(desc, opener)
         headers = {"Content-Type": desc.media_type}
         request = Request("PUT", self._url(reference), Grant(self._repository, PUSH), _CREATED, headers, data)
-        async with self._transport.send(request) as answer:
+        async with _refused_types_told(desc), self._transport.send(request) as answer:
             check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
 
     def _url(self, reference: str) -> URL:
@@ -87,6 +92,23 @@ class Manifests:
             if is_digest(expected):
                 desc = _checked(desc, raw, Digest(str(expected)), url)
         return desc
+
+
+@asynccontextmanager
+async def _refused_types_told(desc: Descriptor) -> AsyncIterator[None]:
+    """Say what can be done when a registry does not take a type."""
+    try:
+        yield
+    except RegistryError as exc:
+        status = exc.facts.get("status")
+        is_type = status in _TYPE_REFUSED or (status == _BAD_REQUEST and _INVALID.search(exc.message) is not None)
+        if not is_type:
+            raise
+        other = "oci" if "docker" in desc.media_type else "docker"
+        raise UnsupportedManifest(
+            f"{exc.message}; the registry may not take {desc.media_type}: `format: {other}` in the rule rewrites them, "
+            "which changes their digests"
+        ) from exc
 
 
 def described(reference: str, answer: Answer) -> Descriptor | None:

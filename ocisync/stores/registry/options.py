@@ -86,6 +86,8 @@ class RegistryOptions:
     minimum_rate: int = 1024  # bytes a second over `rate_window`; 0: any
     rate_window: float = 60.0  # seconds
 
+    chunk_size: int = 0  # bytes of one request of an upload; 0: all in one, until a body is refused as too large
+
     retries: int = 5  # after the first try
     first_wait: float = 0.25  # seconds; doubles up to `longest_wait`, with full jitter
     longest_wait: float = 30.0  # seconds

@@ -102,6 +102,7 @@ class Transport:
         self._budget = Budget(host, options.rate_limit, tell)
         self._headers: Mapping[str, str] | None = None
         self.sizes = KnownSizes()
+        self.chunk_size = options.chunk_size  # bytes; made smaller when a body is refused as too large
 
     @asynccontextmanager
     async def send(self, request: Request) -> AsyncIterator[Answer]:

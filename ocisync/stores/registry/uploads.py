@@ -21,6 +21,7 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.registry.auth import PUSH, Grant
 from ocisync.stores.registry.body import PacedBody
+from ocisync.stores.registry.chunked import ChunkedUpload
 from ocisync.stores.registry.decisions import resolve_location
 from ocisync.stores.registry.hosts import shown
 from ocisync.stores.registry.transport import Request, Transport
@@ -28,6 +29,8 @@ from ocisync.stores.registry.transport import Request, Transport
 log = structlog.get_logger(__name__)
 _CLEAN_UP = 10.0  # seconds
 _MAX_SESSIONS = 1000  # kept from refused mounts
+_TOO_LARGE = 413
+_FIRST_CHUNK, _LEAST_CHUNK = 64 << 20, 1 << 20  # bytes
 _KNOWN_OR_NOT = frozenset({200, 403, 404})
 _MOUNTED_OR_BEGUN = frozenset({201, 202})
 _BEGUN = frozenset({202})
@@ -82,12 +85,23 @@ class Uploads:
         attempt = 0
         while (failed := await self._push_once(desc, opener)) is not None:
             attempt += 1
+            if self._is_too_large(failed, desc):
+                continue
             worth_it = failed.retryable or isinstance(failed, NotFound)  # 404: the session is lost
             if not worth_it or attempt > self._transport.options.retries:
                 raise failed
             await self._transport.rest(attempt, failed)
             if isinstance(failed, NetworkError) and await self.exists(desc):
                 return
+
+    def _is_too_large(self, failed: OcisyncError, desc: Descriptor) -> bool:
+        """Whether a body was refused for its size and smaller ones may be taken; from now on this host gets those."""
+        chunk = self._transport.chunk_size or desc.size
+        if failed.facts.get("status") != _TOO_LARGE or chunk <= _LEAST_CHUNK:
+            return False
+        self._transport.chunk_size = max(_LEAST_CHUNK, min(_FIRST_CHUNK, chunk // 2))
+        log.info("uploads.chunked", host=self._transport.host, chunk=self._transport.chunk_size)
+        return True
 
     async def _push_once(self, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         """One try: None when done, else what went wrong at the registry. The content's own errors are raised."""
@@ -105,6 +119,23 @@ class Uploads:
             return None
 
     async def _send(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
+        chunk = self._transport.chunk_size
+        return await (self._send_chunked if 0 < chunk < desc.size else self._send_whole)(session, desc, opener)
+
+    async def _send_chunked(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
+        upload = ChunkedUpload(self._transport, self._grant, desc, self._transport.chunk_size)
+        end = await upload.run(session, opener)
+        if isinstance(end, OcisyncError):
+            return end
+        request = Request("PUT", with_digest(end, desc.digest), self._grant, _CREATED, _NO_BODY)
+        try:
+            async with self._transport.send(request) as answer:
+                check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
+        except OcisyncError as exc:
+            return exc
+        return None
+
+    async def _send_whole(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         async with opener() as stream, _verified(stream, desc) as held:
             body = PacedBody(held, desc.size, self._transport.options.idle_timeout)
             request = Request("PUT", with_digest(session, desc.digest), self._grant, _CREATED, _BINARY, body)

@@ -11,9 +11,7 @@ from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import NotFound, StoreError
 from ocisync.stores.static.s3_client import S3Client
 from ocisync.stores.static.s3_headers import copied_metadata, object_arguments
-from ocisync.stores.static.s3_options import GIB, MAX_SINGLE
-
-_COPIED = GIB  # bytes of one part
+from ocisync.stores.static.s3_options import MAX_PARTS, MAX_SINGLE
 
 
 async def copy_object(client: S3Client, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
@@ -24,7 +22,7 @@ async def copy_object(client: S3Client, from_key: str, to_key: str, headers: Obj
     source = {"Bucket": client.options.bucket, "Key": client.options.key_prefix + from_key}
     key = client.options.key_prefix + to_key
     try:
-        if found.size > MAX_SINGLE:
+        if found.size > (MAX_SINGLE if from_key == to_key else client.options.copy_size):
             await _in_parts(client, source, key, found.size, headers)
         else:
             await client.control(
@@ -47,10 +45,11 @@ async def copy_object(client: S3Client, from_key: str, to_key: str, headers: Obj
 async def _in_parts(client: S3Client, source: Mapping[str, str], key: str, size: int, headers: ObjectHeaders) -> None:
     made = await client.control("create_multipart_upload", key, Key=key, **object_arguments(headers, client.options))
     upload = {"Key": key, "UploadId": str(made["UploadId"])}
+    step = max(client.options.copy_size, -(-size // MAX_PARTS))
     try:
         parts = [
-            await _copy_part(client, source, upload, number, start, min(start + _COPIED, size))
-            for number, start in enumerate(range(0, size, _COPIED), 1)
+            await _copy_part(client, source, upload, number, start, min(start + step, size))
+            for number, start in enumerate(range(0, size, step), 1)
         ]
         await client.control("complete_multipart_upload", key, MultipartUpload={"Parts": parts}, **upload)
     except BaseException:

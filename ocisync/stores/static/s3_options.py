@@ -29,6 +29,7 @@ class S3Options:
     multipart_threshold: int = GIB  # bytes
     part_size: int = 5 * MIB  # bytes; larger for what would need more than 10,000 parts
     part_memory: int = 16 * MIB  # bytes of parts held at a time, for all uploads together
+    copy_size: int = 128 * MIB  # bytes that one request copies inside the bucket: it must end within `idle_timeout`
     storage_class: str = ""  # of blobs; empty: the bucket's own
     encryption: str = ""  # by the server: AES256, aws:kms; empty: as the bucket does by itself
     encryption_key: str = ""  # of aws:kms
