@@ -1,4 +1,4 @@
-"""A docker-archive of 3 GiB: 128 MiB of memory at most, and two layers spooled at a time."""
+"""A docker-archive of 3 GiB: 128 MiB of memory at most, and one layer spooled for each worker."""
 
 from pathlib import Path
 
