@@ -141,11 +141,8 @@ class Spool:
 
     def write_at(self, offset: int, data: bytes) -> None:
         """Fill a part of what was reserved; several threads may, each its own part."""
-        rest = memoryview(data)
         try:
-            while rest:
-                done = os.pwrite(self._fd, rest, offset)
-                rest, offset = rest[done:], offset + done
+            pwrite_all(self._fd, data, offset)
         except OSError as exc:
             raise _disk_error(self._folder, exc) from exc
 
@@ -193,6 +190,14 @@ def _open_unnamed(folder: Path) -> int:
     fd, name = tempfile.mkstemp(dir=folder, prefix=".ocisync-spool-")
     os.unlink(name)  # noqa: PTH108 (a path object adds nothing)
     return fd
+
+
+def pwrite_all(fd: int, data: bytes, offset: int) -> None:
+    """Write all of the data at an offset; raises OSError."""
+    rest = memoryview(data)
+    while rest:
+        done = os.pwrite(fd, rest, offset)
+        rest, offset = rest[done:], offset + done
 
 
 def _pread(fd: int, offset: int, length: int) -> bytes:

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ocisync.content.files import pwrite_all
 from ocisync.errors import DiskError
 from ocisync.spec.digest import Digest, is_digest
 
@@ -46,11 +47,8 @@ class SpoolFile:
         Raises:
             DiskError: `spool.failed`: the disk is full or broken.
         """
-        rest = memoryview(data)
         try:
-            while rest:
-                done = os.pwrite(self._fd, rest, offset)
-                rest, offset = rest[done:], offset + done
+            pwrite_all(self._fd, data, offset)
         except OSError as exc:
             raise _failed(self.path, exc) from exc
 

@@ -14,11 +14,12 @@ from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded
-from ocisync.images.signed import check_unsigned, is_signature_tag
+from ocisync.images.signed import check_unsigned
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
 from ocisync.spec.formats import Format, is_format, rewrite
 from ocisync.spec.manifest import Manifest, parse_manifest
+from ocisync.spec.referrers import is_digest_tag
 
 _MAX_DEPTH = 8  # nested indexes
 _MOST_REMEMBERED = 10_000  # images
@@ -41,7 +42,7 @@ class ConvertedSource:
     async def tags(self) -> Sequence[str]:
         """The source's tags; those that hold signatures only when they are not to be dropped."""
         tags = await self.source.tags()
-        return [tag for tag in tags if not is_signature_tag(tag)] if self.drop_signatures else tags
+        return [tag for tag in tags if not is_digest_tag(tag)] if self.drop_signatures else tags
 
     async def resolve(self, reference: str) -> Descriptor:
         """The rewritten image's descriptor, or the old one where nothing has to change.

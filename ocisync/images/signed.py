@@ -5,21 +5,13 @@ Spec: image-spec v1.1, manifest.md, "subject"; cosign's and distribution-spec's 
 
 from __future__ import annotations
 
-import re
-
 from ocisync.content.protocols import Source
 from ocisync.content.referrers import Referring
 from ocisync.errors import InputError, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.manifest import Manifest
 
-_SIGNATURE_TAG = re.compile(r"sha(?:256-[0-9a-f]{64}|512-[0-9a-f]{128})(?:\.(?:sig|att|sbom))?\Z", re.ASCII)
 _ENDINGS = (".sig", ".att", "")  # cosign's signatures and attestations; the fallback list of referrers
-
-
-def is_signature_tag(tag: str) -> bool:
-    """Whether a tag is named after another image's digest."""
-    return _SIGNATURE_TAG.match(tag) is not None
 
 
 async def check_unsigned(source: Source, desc: Descriptor, manifest: Manifest) -> None:
