@@ -134,7 +134,7 @@ POINTS = {
     "referrers": 4,
     "tag": 2,
     "tags_list": 2,
-    "catalog": 2,
+    "catalog": 1,  # repositories that become whole at the same time share one
     "ledger": 3,
     "archive.move": 3,
 }
