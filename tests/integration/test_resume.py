@@ -18,19 +18,19 @@ from tests.servers.process import wait_for
 from tests.servers.seaweed import Seaweed
 from tests.servers.skopeo import skopeo
 
-Far = Literal["s3", "registry"]
-FAR: tuple[Far, ...] = ("s3", "registry")
+Kind = Literal["directory", "s3", "registry"]
+KINDS: tuple[Kind, ...] = ("directory", "s3", "registry")
 NAME = "big/app"
 SIZE = 96 * MIB
 _PARTS = {"multipart_threshold": "64MiB", "part_size": "5MiB"}
 _LONG = 300.0  # seconds
 
 
-def prove_resume(kind: Far, size: int, folder: Path, registry: DockerRegistry, s3: Seaweed) -> None:
+def prove_resume(kind: Kind, size: int, folder: Path, registry: DockerRegistry, s3: Seaweed) -> None:
     """Kill when half has come, run again, and count what the source sent."""
     layer = push_big(registry, NAME, "1", size)
     blob = f"/blobs/{layer.digest}"
-    with fault_proxy(registry.url) as source, far_target(kind, folder, s3) as (settings, kept, host):
+    with fault_proxy(registry.url) as source, resumed_target(kind, folder, s3) as (settings, kept, host):
         rule = {"source": f"{source.host}/{NAME}", "target": "out"}
         file = write_config(folder, {"out": settings}, sync=[rule])
         source.on("GET", blob, Stall(size // 2), times=1)
@@ -54,8 +54,8 @@ def _check_reads(source: FaultProxy, blob: str, size: int) -> None:
 
 
 @contextmanager
-def far_target(
-    kind: Far, folder: Path, s3: Seaweed
+def resumed_target(
+    kind: Kind, folder: Path, s3: Seaweed
 ) -> Iterator[tuple[dict[str, object], Callable[[], int], Callable[[], str]]]:
     """The target's settings, what is safe of an upload to it, and where it is pulled from."""
     if kind == "registry":
@@ -63,6 +63,11 @@ def far_target(
             spool = folder / "state/tmp/spool"
             kept = lambda: sum(path.stat().st_size for path in spool.glob("sha256-*"))  # noqa: E731
             yield {"type": "registry", "url": target.url}, kept, lambda: target.host
+        return
+    if kind == "directory":
+        with open_place("directory", folder / "target", s3) as place, readable(place) as host:
+            kept = lambda: sum(path.stat().st_size for path in (folder / "target").rglob("part-*"))  # noqa: E731
+            yield place.settings, kept, lambda: host
         return
     with open_place("s3", folder / "bucket", s3, **_PARTS) as place, readable(place) as host:
         assert isinstance(place, BucketPlace)
@@ -78,6 +83,6 @@ def _parts(place: BucketPlace) -> int:
     return total
 
 
-@pytest.mark.parametrize("kind", FAR)
-def test_a_kill_in_the_middle_of_a_blob(kind: Far, tmp_path: Path, registry: DockerRegistry, s3: Seaweed) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kill_in_the_middle_of_a_blob(kind: Kind, tmp_path: Path, registry: DockerRegistry, s3: Seaweed) -> None:
     prove_resume(kind, SIZE, tmp_path, registry, s3)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
@@ -16,8 +17,9 @@ import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.resuming import opened_from
 from ocisync.content.verify import gathered
-from ocisync.errors import DiskError, NotFound
+from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.spec.digest import Digest
 from ocisync.stores.static.files import Files
 from ocisync.stores.static.folders import disk_errors, split_key
@@ -92,19 +94,27 @@ class DirectoryStore:
         digest: Digest | None = None,
         if_match: str | None = None,
     ) -> ObjectInfo:
-        """Write a temporary file, verify it, make it last, and move it into place."""
+        """Write a temporary file, verify it, make it last, and move it into place.
+
+        What came of a large blob before its source broke off, or the process ended, is taken up by the next call.
+        """
         split_key(key)
         await self.prepare()
         temporary = await self._run(key, self._files.temporary, size, digest)
+        is_usable = True
         try:
-            async with opener() as stream:
-                async for chunks in gathered(stream):
-                    await self._run(key, temporary.write, chunks)
+            if temporary.length < size or not size:
+                async with opened_from(opener, temporary.length) as stream:
+                    async for chunks in gathered(stream):
+                        await self._run(key, temporary.write, chunks)
             return await self._run(key, self._files.commit, temporary, key, if_match)
+        except (VerificationError, DiskError):
+            is_usable = False
+            raise
         finally:
             if temporary.is_open:
                 with CancelScope(shield=True):
-                    await self._run(key, temporary.discard)
+                    await self._run(key, partial(temporary.discard, keep=is_usable))
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Files below a prefix, sorted by key; what is not a plain file is left out."""

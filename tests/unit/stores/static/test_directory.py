@@ -4,14 +4,17 @@ import os
 import stat
 import subprocess
 from collections.abc import Iterator
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
 from anyio import to_thread
 
-from ocisync.content.memory import bytes_opener
-from ocisync.content.protocols import ObjectHeaders
-from ocisync.errors import DiskError, InvalidName, StoreError
+from ocisync.content.memory import MemoryRepository, bytes_opener
+from ocisync.content.protocols import ByteStream, ObjectHeaders
+from ocisync.content.resuming import SourceOpener
+from ocisync.errors import DigestMismatch, DiskError, InvalidName, StoreError
+from ocisync.spec.descriptor import describe
 from ocisync.spec.digest import sha256
 from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.target import StaticRegistry
@@ -175,6 +178,59 @@ async def test_a_failed_write_leaves_no_temporary(store: DirectoryStore, root: P
     with pytest.raises(RuntimeError):
         await store.put("v2/key", opener, HEADERS, size=3 * MIB)
     assert files(root / ".ocisync/tmp") == []
+
+
+LARGE = bytes(range(256)) * (65 * MIB // 256)
+
+
+async def half_of_it(store: DirectoryStore) -> list[Path]:
+    """A large blob whose source breaks off; the temporary files after that."""
+    broken = CountingOpener(LARGE, fail_after=32 * MIB)
+    with pytest.raises(RuntimeError):
+        await store.put("v2/key", broken, HEADERS, size=len(LARGE), digest=sha256(LARGE))
+    return files(store.root / ".ocisync/tmp")
+
+
+async def test_what_came_of_a_large_blob_is_taken_up(store: DirectoryStore) -> None:
+    [part] = await half_of_it(store)
+    kept = part.stat().st_size
+    assert kept > 30 * MIB
+    await DirectoryStore(store.root).prepare()
+    source = MemoryRepository()
+    desc = describe(LARGE, "application/octet-stream")
+    source.content[desc.digest] = desc, LARGE
+    started: list[int] = []
+
+    class Noted(SourceOpener):
+        def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
+            started.append(start)
+            return super().from_byte(start)
+
+    await store.put("v2/key", Noted(source, desc), HEADERS, size=desc.size, digest=desc.digest)
+    assert started == [kept]
+    assert await get(store, "v2/key") == LARGE
+    assert files(store.root / ".ocisync/tmp") == []
+
+
+async def test_a_damaged_part_is_not_taken_up_twice(store: DirectoryStore) -> None:
+    [part] = await half_of_it(store)
+    with part.open("r+b") as file:
+        file.write(b"damage")
+    with pytest.raises(DigestMismatch):
+        await store.put("v2/key", bytes_opener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
+    assert files(store.root / ".ocisync/tmp") == []
+    assert await store.head("v2/key") is None
+    await store.put("v2/key", bytes_opener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
+    assert await get(store, "v2/key") == LARGE
+
+
+async def test_two_writers_of_a_large_blob_do_not_share_a_part(store: DirectoryStore, root: Path) -> None:
+    await put(store, "v2/other", b"x")
+    first = await to_thread.run_sync(Temporary, root / ".ocisync/tmp", len(LARGE), sha256(LARGE))
+    await store.put("v2/key", bytes_opener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
+    assert await get(store, "v2/key") == LARGE
+    assert first.path.exists()
+    await to_thread.run_sync(first.discard)
 
 
 async def test_somebody_tidied_up_while_we_run(store: DirectoryStore, root: Path) -> None:
