@@ -17,6 +17,7 @@ from ocisync.content.files import pwrite_all
 from ocisync.errors import DiskError
 from ocisync.spec.digest import Digest, is_digest
 
+_LEFT = 1 << 30  # bytes
 FAILED = "spool.failed"  # the code of errors that only mean: do without the spool
 
 
@@ -114,13 +115,13 @@ def leftovers(folder: Path) -> list[Leftover]:
 
 
 def room_for(folder: Path) -> int:
-    """How many bytes more the disk should take: a twentieth of it is left to others."""
+    """How many bytes more the disk should take: a twentieth of it, at most a GiB, is left to others."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         found = os.statvfs(folder)
     except OSError:
         return 0
-    return (found.f_bavail - found.f_blocks // 20) * found.f_frsize
+    return found.f_bavail * found.f_frsize - min(found.f_blocks * found.f_frsize // 20, _LEFT)
 
 
 def _leftovers(folder: Path) -> Iterator[Leftover]:

@@ -4,8 +4,9 @@ import json
 import os
 import sys
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ REGION = "us-east-1"
 _ONE_VOLUME_A_BUCKET = {"WEED_MASTER_VOLUME_GROWTH_COPY_1": "1"}  # seven is its default, and a run makes many buckets
 _PARTS = ("master", "volume", "filer", "s3")
 _NUMBERS = count(1)
+_ATTEMPTS = 3
 _SESSION = web.AppKey("session", ClientSession)
 # A front is no tunnel: what belongs to one connection stays on it.
 _OF_A_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "host"}
@@ -102,15 +104,31 @@ class Seaweed:
 @contextmanager
 def seaweed(folder: Path, **options: object) -> Iterator[Seaweed]:
     """Start master, volume, filer and S3 in one process; ends with the block. `options` are given to `weed server`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    ports = {f"{part}{kind}": free_port() for part in _PARTS for kind in (".port", ".port.grpc")}
-    identities = folder / "s3.json"
-    identities.write_text(json.dumps({"identities": [_admin(), _anonymous()]}))
-    endpoint = f"http://127.0.0.1:{ports['s3.port']}"
-    env = os.environ | _ONE_VOLUME_A_BUCKET
-    with running(_command(folder, identities, {**ports, **options}), folder, env) as child:
-        child.wait_until(lambda: _ready(endpoint), "SeaweedFS to store an object", 60)
-        yield Seaweed(endpoint, _client(endpoint))
+    with ExitStack() as stack:
+        yield _started(folder, options, stack)
+
+
+def _started(folder: Path, options: Mapping[str, object], stack: ExitStack) -> Seaweed:
+    """Try again with other ports: eight are picked at once, and another process may take one of them before."""
+    for attempt in range(_ATTEMPTS):
+        own = folder / str(attempt)
+        own.mkdir(parents=True)
+        ports = {f"{part}{kind}": free_port() for part in _PARTS for kind in (".port", ".port.grpc")}
+        identities = own / "s3.json"
+        identities.write_text(json.dumps({"identities": [_admin(), _anonymous()]}))
+        endpoint = f"http://127.0.0.1:{ports['s3.port']}"
+        with ExitStack() as trial:
+            env = os.environ | _ONE_VOLUME_A_BUCKET
+            child = trial.enter_context(running(_command(own, identities, {**ports, **options}), own, env))
+            try:
+                child.wait_until(partial(_ready, endpoint), "SeaweedFS to store an object", 60)
+            except (TimeoutError, RuntimeError):
+                if attempt + 1 == _ATTEMPTS:
+                    raise
+                continue
+            stack.push(trial.pop_all())
+            break
+    return Seaweed(endpoint, _client(endpoint))
 
 
 def _command(folder: Path, identities: Path, ports: Mapping[str, object]) -> list[str | Path]:
