@@ -161,13 +161,14 @@ def test_without_room_to_spool_each_target_reads_for_itself(
         check_registry(found.registry, tmp_path / "pulled")
 
 
-@pytest.mark.parametrize("fault", [Flip(at=70_000), ResetBody(70_000)], ids=["flipped", "reset"])
+# What is damaged is read once more only, so no blob may be damaged twice.
+@pytest.mark.parametrize(("fault", "times"), [(Flip(at=70_000), 1), (ResetBody(70_000), 4)], ids=["flipped", "reset"])
 def test_fault_20_damage_on_the_way_from_the_source_reaches_no_target(
-    fault: Flip | ResetBody, tmp_path: Path, registry: DockerRegistry, s3: Seaweed
+    fault: Flip | ResetBody, times: int, tmp_path: Path, registry: DockerRegistry, s3: Seaweed
 ) -> None:
     fill(registry)
     with fault_proxy(registry.url) as front, world(tmp_path, registry, s3, source=f"{front.host}/{NAME}") as found:
-        front.on("GET", "/blobs/sha256:", fault, times=4)
+        front.on("GET", "/blobs/sha256:", fault, times=times)
         run_ocisync("once", "-c", found.file, env=ENV).expect(0)
         check_place(found.bucket)
         check_place(found.directory)
