@@ -85,7 +85,7 @@ def skopeo(errand: Errand) -> list[str]:
     file = errand.write("sync.yaml", json.dumps({errand.source: {"tls-verify": False, "images": images}}))
     plain = ("--src-tls-verify=false", "--dest-tls-verify=false")
     kinds = ("--all", *plain, "--src", "yaml", "--dest", "docker")
-    return ["skopeo", "--insecure-policy", "sync", *kinds, str(file), f"{errand.target}/skopeo"]
+    return ["skopeo", "--insecure-policy", "sync", "--retry-times", "3", *kinds, str(file), f"{errand.target}/skopeo"]
 
 
 def regsync(errand: Errand) -> list[str]:

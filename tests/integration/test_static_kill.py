@@ -63,7 +63,8 @@ def test_fault_57_killed_while_writing_to_a_directory(tmp_path: Path, point: str
         assert run(folder, "publish", "new", "latest", "2.0") == 0
     assert files(tmp_path / "registry") == files(tmp_path / "undisturbed")
     assert whole_tags(files(tmp_path / "registry")) == {"latest", "1.0", "2.0"}
-    assert list((tmp_path / "registry/.ocisync/tmp").iterdir()) == []
+    left = [path.name for path in (tmp_path / "registry/.ocisync/tmp").iterdir()]
+    assert [name for name in left if not name.startswith("link-")] == []  # a link goes when it is a minute old
 
 
 def s3_options(bucket: Bucket, prefix: str) -> dict[str, object]:
