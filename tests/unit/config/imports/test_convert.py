@@ -110,7 +110,7 @@ def test_dregsy(tmp_path: Path) -> None:
     amazon, batch = rules["amazon"], rules["amazon-2"]
     assert (amazon.type, amazon.enabled, amazon.repositories.allow) == ("registry", False, ("acme/.*",))
     assert str(amazon.places_of("acme/web")[0]) == "target.test-5000/ecr/acme/web"
-    assert str(batch.places_of("jobs/batch-7")[0]) == "target.test-5000/work/batch/7"
+    assert str(batch.places_of("jobs/batch-7")[0]) == "target.test-5000/done/batch/7"
     assert "# auth: it holds no user and password" in text
 
 
