@@ -148,10 +148,11 @@ class Registry(RegistryDefaults):
     plain_http: bool | None = Field(
         None, description="Speak HTTP without TLS. Not given: only to this machine's own loopback addresses."
     )
-    validates: bool = Field(
-        False,
+    validates: bool | None = Field(
+        None,
         description="This registry refuses manifests of which it lacks a part, and collects no garbage beside writers: "
-        "a tag that points at the right digest there is taken for whole.",
+        "a tag that points at the right digest there is taken for whole. Not given: where nothing is on record of many "
+        "tags, it is tried out, and the registry is believed until the next full look.",
     )
     headers: dict[HeaderName, Secret] = Field(
         default_factory=dict, description="Headers to add to every request to this host."

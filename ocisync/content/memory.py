@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from ocisync.content.protocols import ByteStream, Opener, Stored
 from ocisync.content.verify import checked_bytes, verified
@@ -61,10 +62,15 @@ class MemoryRepository:
                 self.content[desc.digest] = (desc, checked_bytes(desc.data, desc))
             self.tagged[tag] = self.content[desc.digest][0]
 
-    async def stored(self) -> Stored:
-        """Everything held."""
+    async def outline(self) -> Stored:
+        """Tags, and the manifests held."""
         tags = {tag: desc.digest for tag, desc in self.tagged.items()}
-        return Stored(tags, {digest: len(data) for digest, (_, data) in self.content.items()})
+        return Stored(tags, {digest: desc.size for digest, (desc, _) in self.content.items() if desc.is_manifest})
+
+    async def stored(self, outline: Stored | None = None) -> Stored:
+        """Everything held."""
+        outline = outline or await self.outline()
+        return replace(outline, sizes={digest: len(data) for digest, (_, data) in self.content.items()})
 
     async def untag(self, tags: Sequence[str]) -> None:
         """Forget tags."""

@@ -167,6 +167,15 @@ class Refresher(Protocol):
 
 
 @runtime_checkable
+class Vouching(Protocol):
+    """A target that may not take a manifest of which it lacks a part."""
+
+    async def vouches(self) -> bool:
+        """Whether that was seen, so that a manifest that is there shows that all below it was there with it."""
+        ...
+
+
+@runtime_checkable
 class Untagger(Protocol):
     """A target that can remove tags."""
 
@@ -205,10 +214,14 @@ class Stored:
 
 @runtime_checkable
 class Inventory(Protocol):
-    """A target that can tell everything a repository holds at the cost of a listing."""
+    """A target that can tell everything a repository holds at the cost of listings."""
 
-    async def stored(self) -> Stored:
-        """Tags with what they point at, and every digest with its size; empty for an absent repository."""
+    async def outline(self) -> Stored:
+        """Tags with what they point at, and every manifest's digest with its size; empty for an absent repository."""
+        ...
+
+    async def stored(self, outline: Stored | None = None) -> Stored:
+        """The blobs as well; what `outline` told just now is not asked again."""
         ...
 
     async def delete(self, digests: Sequence[Digest]) -> None:

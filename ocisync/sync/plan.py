@@ -47,6 +47,7 @@ class Policy:
     validates: bool  # the target refuses a manifest whose children it lacks
     overwrite: bool = True  # tags that are at the target may move
     send_again: bool = False  # believe nothing that the target says it has
+    vouches: bool = False  # the target was seen to refuse such a manifest: believed until the first full look
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,8 @@ def _unchanged(facts: TagFacts, policy: Policy, *, verified: bool) -> tuple[Acti
         if _is_accompanied(facts):
             return Action.SKIP, "unchanged"
         return Action.REFER, f"unchanged; what refers to it now is not known to be here: {facts.attached}"
-    if policy.validates and facts.present is not None and facts.attached is None:
+    is_believed = policy.validates or (policy.vouches and facts.published is None)
+    if is_believed and facts.present is not None and facts.attached is None:
         return Action.SKIP, "unchanged; the registry keeps what its manifests need"
     return Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here"
 

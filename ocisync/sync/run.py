@@ -13,9 +13,10 @@ from anyio.streams.memory import MemoryObjectSendStream
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import Meter, charged_to, metered
-from ocisync.content.protocols import Converter, Fetcher, Source, Target
+from ocisync.content.protocols import Converter, Fetcher, Source, Target, Vouching
 from ocisync.errors import Handling, LimitExceeded, OcisyncError
 from ocisync.spec.descriptor import Descriptor
+from ocisync.sync.choosing import FEW_TAGS
 from ocisync.sync.companions import Companions, companions_of
 from ocisync.sync.convert import convert
 from ocisync.sync.copy import Copier
@@ -27,7 +28,7 @@ from ocisync.sync.prune import GONE, REFUSED, Gone, planned_removals, prune
 from ocisync.sync.publish import Ready, failed, publish_ready
 from ocisync.sync.reports import JobReport, TagReport, Verdict, failure_of
 from ocisync.sync.stores import Tools
-from ocisync.sync.survey import Facts, survey
+from ocisync.sync.survey import Facts, survey, with_blobs
 
 log = structlog.get_logger()
 
@@ -90,12 +91,20 @@ class _Run:
         companions = companions_of(self.source, self.job.referrers, limits.max_index_depth)
         facts = await survey(self.job, self.source, self.target, self.tools.ledger, policy, limits.images, companions)
         self.report.warnings.extend(facts.warnings)
+        policy = replace(policy, vouches=await self._is_vouched_for(facts))
         plan = make_plan(map(facts.of, facts.references), policy)
         await self._remember_skipped(facts, plan, policy)
-        async with self._reader() as reader:
-            await self._execute(self._settle(plan), self._copier(reader, facts, policy, companions))
+        if work := self._settle(plan):
+            facts = await with_blobs(facts, self.target)
+            async with self._reader() as reader:
+                await self._execute(work, self._copier(reader, facts, policy, companions))
         if self.job.care.prune:
             await self._prune(facts.gone)
+
+    async def _is_vouched_for(self, facts: Facts) -> bool:
+        """Whether tags of which nothing is on record may be believed; a few are looked at sooner than that is asked."""
+        unknown = len(facts.unrecorded)
+        return unknown > FEW_TAGS and isinstance(self.target, Vouching) and await self.target.vouches()
 
     async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
@@ -158,8 +167,6 @@ class _Run:
         return work
 
     async def _execute(self, work: list[PlannedTag], copier: Copier) -> None:
-        if not work:
-            return
         send, receive = anyio.create_memory_object_stream[Ready](self.tools.limits.images * 4)
         async with anyio.create_task_group() as group:
             group.start_soon(publish_ready, receive, copier, self._done)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import charged_to
@@ -32,11 +32,17 @@ class Facts:
     failures: Mapping[str, Failure]  # tags that could not be resolved at the source
     present: Mapping[str, Digest | None]  # tags at the target; None: there, what it points at was not asked
     ledger: Mapping[str, Published]
-    stored: Stored | None = None  # the target's listing, where it offers one
+    stored: Stored | None = None  # what the target's listing shows, where it offers one: at first no blobs
     is_empty: bool = False  # the target repository has no tag at all
     warnings: tuple[str, ...] = field(default=())
     gone: Gone = field(default_factory=Gone)  # what prune would remove from the target
     attached: Mapping[str, Attached] = field(default_factory=dict)  # what goes along, where the job wants that
+
+    @property
+    def unrecorded(self) -> list[str]:
+        """Tags that are right at the target, as nobody has recorded."""
+        roots = self.roots.items()
+        return [tag for tag, root in roots if self.present.get(tag) == root.digest and tag not in self.ledger]
 
     def of(self, tag: str) -> TagFacts:
         """What is known of one tag."""
@@ -50,6 +56,14 @@ class Facts:
             self.ledger.get(tag),
             self.attached.get(tag),
         )
+
+
+async def with_blobs(facts: Facts, target: Target) -> Facts:
+    """The facts that copying needs: also which blobs the target has, where it can list them."""
+    if facts.stored is None or not isinstance(target, Inventory):
+        return facts
+    stored = await target.stored(facts.stored)
+    return replace(facts, stored=stored, is_empty=not stored.sizes)
 
 
 async def survey(
@@ -70,7 +84,7 @@ async def survey(
     references, roots = chosen.references, chosen.roots
     attached = await _attached(companions, chosen, workers) if companions else {}
     known = await _published(job, ledger)
-    stored = await target.stored() if isinstance(target, Inventory) else None
+    stored = await target.outline() if isinstance(target, Inventory) else None
     present = dict(stored.tags) if stored else await _listed(target, references, whole=job.care.prune)
     gone = find_gone(job.tags, job.care, chosen.listed, present)
     is_empty = not (stored.sizes if stored else present)

@@ -198,9 +198,12 @@ class TargetContract:
         assert (dict(nothing.tags), dict(nothing.sizes)) == ({}, {})
         image = make_index(make_image("one"), make_image("two"))
         await publish_image(target, image, "latest", "1.0")
+        outline = await target.outline()
         stored = await target.stored()
-        assert stored.tags == {"latest": image.desc.digest, "1.0": image.desc.digest}
+        assert await target.stored(outline) == stored
+        assert outline.tags == stored.tags == {"latest": image.desc.digest, "1.0": image.desc.digest}
         below = [image, *image.children]
+        assert outline.sizes == {one.desc.digest: one.desc.size for one in below}
         blobs = {desc.digest: desc.size for child in image.children for desc, _ in child.blobs}
         assert stored.sizes == {one.desc.digest: one.desc.size for one in below} | blobs
 

@@ -217,8 +217,8 @@ class Waiting(StaticRepository):
         await super().stage(roots)
         self._is_staged = True
 
-    async def stored(self) -> Stored:
-        found = await super().stored()
+    async def stored(self, outline: Stored | None = None) -> Stored:
+        found = await super().stored(outline)
         if self._is_staged:
             self._goes_on.set()
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from tests.integration.mainjob import ENV, KINDS, BucketPlace, Kind, contents, o
 from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import Access, DockerRegistry, docker_registry
 from tests.servers.fault_proxy import FaultProxy
+from tests.servers.faults import Reply
 from tests.servers.images import Image, image_of, make_image, multi_platform, noise, push, tar
 from tests.servers.seaweed import Seaweed
 
@@ -149,7 +151,7 @@ def test_an_unchanged_pass_to_s3_asks_little_and_writes_nothing(
         s3_proxy.requests.clear()
         once(file)
         assert s3_proxy.seen("PUT|POST|DELETE") == []
-        assert len(s3_proxy.requests) <= 4, [f"{one.method} {one.path}" for one in s3_proxy.requests]
+        assert len(s3_proxy.requests) <= 1, [f"{one.method} {one.path}" for one in s3_proxy.requests]
 
 
 def test_a_lost_ledger_costs_time_and_no_traffic(tmp_path: Path, registry: DockerRegistry, s3: Seaweed) -> None:
@@ -165,8 +167,10 @@ def test_a_lost_ledger_costs_time_and_no_traffic(tmp_path: Path, registry: Docke
         assert not [one for one in bodies(registry.requests()[start:]) if "/blobs/" in one]
 
 
-@pytest.mark.parametrize("validates", [False, True])
-def test_a_registry_that_validates_needs_no_ledger(tmp_path: Path, registry: DockerRegistry, validates: bool) -> None:
+@pytest.mark.parametrize("validates", [False, True, None])  # None: docker-registry is tried, and refuses
+def test_a_registry_that_validates_needs_no_ledger(
+    tmp_path: Path, registry: DockerRegistry, validates: bool | None
+) -> None:
     fill(registry, 10)
     with docker_registry(tmp_path / "second") as second:
         rule = {"source": f"{registry.host}/{NAME}", "target": "out"}
@@ -177,7 +181,40 @@ def test_a_registry_that_validates_needs_no_ledger(tmp_path: Path, registry: Doc
         start, start_second = len(registry.requests()), len(second.requests())
         once(file)
         looked = [one for one in second.requests()[start_second:] if "/blobs/" in one.path]
-        assert bool(looked) is bool(bodies(registry.requests()[start:])) is not validates
+        assert bool(looked) is bool(bodies(registry.requests()[start:])) is (validates is False)
+        offered = [one.status for one in second.requests()[start_second:] if one.method in ("PUT", "POST", "DELETE")]
+        assert offered == ([400] if validates is None else [])
+
+
+def test_a_registry_that_takes_what_it_lacks_is_not_believed(
+    tmp_path: Path, registry: DockerRegistry, registry_proxy: FaultProxy
+) -> None:
+    fill(registry, 10)
+    rule = {"source": f"{registry.host}/{NAME}", "target": "out/copy"}
+    file = write_config(tmp_path, {"out": {"type": "registry", "url": registry_proxy.url}}, sync=[rule])
+    once(file)
+    shutil.rmtree(tmp_path / "state")
+    registry_proxy.on("PUT", "/manifests/sha256:", Reply(201))
+    registry_proxy.on("DELETE", "/manifests/sha256:", Reply(202))
+    registry_proxy.requests.clear()
+    once(file)
+    (taken,) = registry_proxy.seen("PUT")
+    assert [one.path for one in registry_proxy.seen("DELETE")] == [taken.path]
+    assert registry_proxy.seen("HEAD", "/blobs/")
+
+
+def test_a_registry_is_believed_until_the_first_full_look(tmp_path: Path, registry: DockerRegistry) -> None:
+    fill(registry, 10)
+    with docker_registry(tmp_path / "second") as second:
+        rule = {"source": f"{registry.host}/{NAME}", "target": "out", "recheck": "1s"}
+        file = write_config(tmp_path, {"out": {"type": "registry", "url": second.url}}, sync=[rule])
+        once(file)
+        shutil.rmtree(tmp_path / "state")
+        once(file)
+        start, until = len(second.requests()), time.monotonic() + 30
+        while not [one for one in second.requests()[start:] if "/blobs/" in one.path]:
+            assert time.monotonic() < until
+            once(file)
 
 
 def test_a_single_image_is_looked_up_by_one_question(tmp_path: Path, registry: DockerRegistry) -> None:

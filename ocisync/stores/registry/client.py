@@ -17,6 +17,7 @@ from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository
 from ocisync.stores.registry.session import open_session
 from ocisync.stores.registry.transport import Transport
+from ocisync.stores.registry.vouching import Vouching
 
 _DEFAULTS = RegistryOptions()
 
@@ -37,6 +38,7 @@ class RegistryClient:
         self._defaults = defaults
         self._hosts: dict[str, Transport] = {}
         self._mirrors: dict[str, tuple[Mirror, ...]] = {}
+        self._vouching: dict[str, Vouching] = {}
 
     def repository(self, host: str, name: str) -> RegistryRepository:
         """A repository, which need not exist.
@@ -44,7 +46,8 @@ class RegistryClient:
         Raises:
             InvalidName: the host or the name breaks its grammar.
         """
-        return RegistryRepository(self._transport(host), name)
+        transport = self._transport(host)
+        return RegistryRepository(transport, name, self._vouching.setdefault(transport.host, Vouching()))
 
     def source(self, host: str, name: str) -> RegistryRepository:
         """A repository to read from, also from the host's mirrors; raises as `repository`."""

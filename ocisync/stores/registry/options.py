@@ -68,7 +68,7 @@ class RegistryOptions:
     client_key: Path | None = None  # None: it stands in `client_cert`
     insecure_tls: bool = False  # accept any certificate of this host
     plain_http: bool | None = None  # None: for loopback hosts for which neither ca_file nor insecure_tls is set
-    validates: bool = False  # it refuses a manifest of which it lacks a part
+    validates: bool | None = None  # whether it refuses a manifest of which it lacks a part; None: to be found out
     realm_hosts: tuple[str, ...] = ()  # hosts beside the registry's own site that may be given its credentials
     headers: Mapping[str, str] = field(default_factory=lambda: _NO_HEADERS, repr=False)
 

@@ -27,6 +27,7 @@ from ocisync.stores.registry.stream import Reopen, ResumingStream
 from ocisync.stores.registry.transport import Request, Transport
 from ocisync.stores.registry.untag import Untagging
 from ocisync.stores.registry.uploads import Uploads
+from ocisync.stores.registry.vouching import Vouching
 
 _WHOLE = frozenset({200})
 _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve the rest, so the whole is read again
@@ -35,11 +36,12 @@ _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve th
 class RegistryRepository:
     """A repository as the seam sees it; it lives as long as the client it came from."""
 
-    def __init__(self, transport: Transport, name: str) -> None:
+    def __init__(self, transport: Transport, name: str, vouching: Vouching | None = None) -> None:
         self.host = transport.host
         self.name = parse_name(name)
-        self.validates = transport.options.validates  # a manifest that is here proves all that is below it
+        self.validates = transport.options.validates is True  # a manifest that is here proves all that is below it
         self._transport = transport
+        self._vouching = vouching or Vouching()
         self._manifests = Manifests(transport, name)
         self._uploads = Uploads(transport, name)
         self._referrers = Referrers(transport, name, self)
@@ -123,6 +125,12 @@ class RegistryRepository:
             await self._manifests.push(tag, desc)
             if (reference := reference_of(desc.digest, desc.data or b"")) is not None:
                 await self._referrers.refer(reference.subject, [desc])
+
+    async def vouches(self) -> bool:
+        """Whether the registry refuses manifests for what they lack, as far as the options tell or a trial shows."""
+        if self._transport.options.validates is not None:
+            return self._transport.options.validates
+        return await self._vouching.ask(self._transport, self.name)
 
     async def untag(self, tags: Sequence[str]) -> None:
         """Remove tags one by one; raises as `Untagging.remove` does."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from ocisync.content.checkpoints import reached
 from ocisync.content.memory import bytes_opener
@@ -167,20 +168,25 @@ class StaticRepository:
         reached("untag")
         await self.reconcile()
 
-    async def stored(self) -> Stored:
-        """Everything a listing of the repository shows; tags by the ETag that they share with their digest's object."""
-        prefix = layout.repository_prefix(self.name)
-        manifests = await self._shelf.listed(f"{prefix}{layout.MANIFESTS}/")
-        blobs = await self._shelf.listed(f"{prefix}{layout.BLOBS}/")
-        digests = {Digest(ref): info for ref, info in (blobs | manifests).items() if is_digest(ref)}
-        by_etag = {
-            (info.etag, info.size): Digest(ref) for ref, info in manifests.items() if is_digest(ref) and info.etag
-        }
+    async def outline(self) -> Stored:
+        """Tags and manifests, by one listing; tags by the ETag that they share with their digest's object."""
+        manifests = await self._shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
+        digests = {Digest(ref): info for ref, info in manifests.items() if is_digest(ref)}
+        by_etag = {(info.etag, info.size): digest for digest, info in digests.items() if info.etag}
         tags = {ref: by_etag.get((info.etag, info.size)) for ref, info in manifests.items() if is_tag(ref)}
         sizes = {digest: info.size for digest, info in digests.items()}
         warnings = [info for ref, info in manifests.items() if ref.startswith(layout.COLLECTING)]
         is_collected = not all(map(self._shelf.is_warning_over, warnings))
         return Stored(tags, sizes, {digest: info.modified for digest, info in digests.items()}, is_collected)
+
+    async def stored(self, outline: Stored | None = None) -> Stored:
+        """Everything that listings of the repository show."""
+        found = outline or await self.outline()
+        listed = await self._shelf.listed(f"{layout.repository_prefix(self.name)}{layout.BLOBS}/")
+        blobs = {Digest(ref): info for ref, info in listed.items() if is_digest(ref)}
+        sizes = {digest: info.size for digest, info in blobs.items()}
+        modified = {digest: info.modified for digest, info in blobs.items()}
+        return replace(found, sizes={**sizes, **found.sizes}, modified={**modified, **found.modified})
 
     async def delete(self, digests: Sequence[Digest]) -> None:
         """Remove content under its digest, be it manifest or blob."""

@@ -50,6 +50,22 @@ def test_decisions(
     assert decide(facts, Policy(NOW, 3600.0, validates)).action is action
 
 
+@pytest.mark.parametrize(
+    ("published", "attached", "action"),
+    [
+        (None, None, Action.SKIP),
+        (None, Attached(), Action.CHECK),  # no registry vouches for what refers to a manifest
+        (STALE, None, Action.CHECK),  # what is on record gets its full look
+        (OF_OTHER, None, Action.CHECK),
+    ],
+)
+def test_a_registry_that_vouches_is_believed_once(
+    published: Published | None, attached: Attached | None, action: Action
+) -> None:
+    facts = TagFacts("1", "1", ROOT, None, True, ROOT.digest, published, attached)
+    assert decide(facts, Policy(NOW, 3600.0, validates=False, vouches=True)).action is action
+
+
 def test_a_tag_that_the_source_cannot_resolve_fails_with_its_failure() -> None:
     failure = Failure("net.unreachable", "no route", "retry")
     planned = decide(TagFacts("1", "1", None, failure, True, ROOT.digest, FRESH), Policy(NOW, 3600.0, False))

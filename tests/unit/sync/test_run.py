@@ -173,12 +173,12 @@ async def test_fault_46_a_blob_that_vanishes_before_the_tag_is_brought_again() -
     class Vanishing(Recording):
         listings = 0
 
-        async def stored(self) -> Stored:
+        async def stored(self, outline: Stored | None = None) -> Stored:
             self.listings += 1
             if self.listings == 2:  # the first is the survey's, the second the look before the tag
                 lost = next(digest for digest, (_, data) in self.content.items() if data == b"base layer")
                 del self.content[lost]
-            return await super().stored()
+            return await super().stored(outline)
 
     source, target = source_with("1"), Vanishing()
     report = await run_job(job(), tools_for(source, app=target))
