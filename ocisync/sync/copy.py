@@ -64,6 +64,7 @@ class Copier:
     send_again: bool = False  # whatever the target says it has
     placed: set[Digest] = field(default_factory=set)  # what this job brought
     beside: dict[Digest, Mapping[str, Descriptor]] = field(default_factory=dict)  # by root: tags to publish before its
+    omitted: dict[Digest, list[Digest]] = field(default_factory=dict)  # by index: what was left out of it on purpose
     _manifests: set[Digest] = field(default_factory=set)  # met by this job
     _is_sparse: bool = False  # images of an index were left out, of which the target cannot know
     _once: Once[Digest, Graph] = field(default_factory=Once)
@@ -143,6 +144,7 @@ class Copier:
         if not isinstance(self.target, Sparse):
             self._is_sparse |= bool(missing)
         elif missing or self._is_held(index):
+            self.omitted |= {index.digest: missing} if missing else {}
             await self.target.omit(index.digest, missing)
 
     def explained(self, error: OcisyncError) -> OcisyncError:

@@ -12,7 +12,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import charged_to
-from ocisync.content.protocols import OUTDATED, Inventory, Reconciler, Refresher, Resolver, Stored
+from ocisync.content.protocols import OUTDATED, Inventory, Reconciler, Refresher, Resolver, Sparse, Stored
 from ocisync.errors import NotFound, OcisyncError, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -162,7 +162,15 @@ async def _look_again(batch: list[Ready], copier: Copier) -> Mapping[Digest, int
             f"{next(iter(missing))}: vanished from {copier.where} again right after it was copied: "
             "find out what deletes there"
         )
+    await _remember_omissions(batch, copier, held or {})
     return held
+
+
+async def _remember_omissions(batch: list[Ready], copier: Copier, held: Mapping[Digest, int]) -> None:
+    """A collector that took an index which has come back since took the record of what is left out of it as well."""
+    if isinstance(copier.target, Sparse):
+        for index in {digest for ready in batch for digest in ready.graph if digest in copier.omitted}:
+            await copier.target.omit(index, [digest for digest in copier.omitted[index] if digest not in held])
 
 
 async def _missing(batch: list[Ready], copier: Copier) -> tuple[set[Digest], Mapping[Digest, int] | None]:

@@ -1,18 +1,21 @@
 """Omitted images as time goes by: other platforms, a lost ledger, damage, and a collection; over both static stores."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from ocisync.content.memory import MemoryRepository
+from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.spec.locator import StaticLocator, TargetLocator
 from ocisync.spec.media_types import OCI_INDEX
 from ocisync.spec.platform import parse_platform
 from ocisync.spec.platform_choice import Attestations, PlatformChoice
+from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.repository import StaticRepository
 from ocisync.stores.static.s3 import S3Store
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.sync.audit_findings import Verified
@@ -63,6 +66,7 @@ class Mirror:
     store: DirectoryStore | S3Store
     source: MemoryRepository = field(default_factory=lambda: source_with(INDEX))
     ledger: MemoryLedger = field(default_factory=MemoryLedger)
+    repository: type[StaticRepository] = StaticRepository  # what writes
 
     @property
     def registry(self) -> StaticRegistry:
@@ -94,7 +98,7 @@ class Mirror:
         return Job("rule", StaticLocator("memory", "x"), TargetLocator("out", NAME), platforms=choice)
 
     def _tools(self) -> Tools:
-        return Tools(OneTarget(self.source, self.registry.repository(NAME)), self.ledger)
+        return Tools(OneTarget(self.source, self.repository(self.registry._shelf, NAME)), self.ledger)
 
 
 @pytest.fixture(params=KINDS)
@@ -136,6 +140,25 @@ async def test_two_rules_with_different_platforms_share_a_repository(mirror: Mir
     assert (found.findings, found.omitted) == ([], 4)
     await mirror.registry.repository(NAME).delete([Digest(AMD64)])
     assert {finding.reference for finding in (await mirror.verified()).findings} == {AMD64}
+
+
+class Raced(StaticRepository):
+    """A writer whose index, as it lay there untagged, is collected in the moment before it is staged anew."""
+
+    async def stage(self, roots: Sequence[Descriptor]) -> None:
+        await self._store.delete([layout.omitted_key(self.name, root.digest) for root in roots])
+        await super().stage(roots)
+
+
+async def test_what_a_collector_takes_away_meanwhile_is_remembered_again(mirror: Mirror) -> None:
+    await mirror.mirror("linux/amd64")
+    before = await keys(mirror.store)
+    await mirror.registry.repository(NAME).untag(["1"])
+    mirror.repository = Raced
+    await mirror.mirror("linux/amd64")
+    assert await keys(mirror.store) == before
+    found = await mirror.verified()
+    assert (found.findings, found.omitted) == ([], 4)
 
 
 async def test_without_the_ledger_nothing_is_sent_again(mirror: Mirror) -> None:
