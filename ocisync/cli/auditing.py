@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from ocisync.cli.text import printable, size_text, table, time_text
+from ocisync.cli.text import counted, printable, size_text, table, time_text
 from ocisync.config.units import parse_duration, parse_size
 from ocisync.errors import ConfigError
 from ocisync.sync.audit_findings import Finding, Verified
@@ -41,7 +41,7 @@ def run_reconcile(place: str, config: Path | None, as_json: bool) -> int:
     else:
         _tell_failures(done.failures)
         print("\n".join(map(printable, done.changed[:_SHOWN])) or "nothing had to be changed")
-        print(f"{done.repositories} repositories, {len(done.changed)} objects changed")
+        print(f"{counted(done.repositories, 'repository')}, {counted(len(done.changed), 'object')} changed")
     return 0 if done.ok else 1
 
 
@@ -92,7 +92,7 @@ def run_keep(
         print(table([("", "TAG", "REASON"), *rows]))
     _complain(done.problems)
     _tell_failures(done.failures)
-    print(f"{done.removed} tags removed" if not dry_run else "nothing was changed")
+    print(f"{counted(done.removed, 'tag')} removed" if not dry_run else "nothing was changed")
     return 0 if done.ok else 1
 
 
@@ -118,13 +118,14 @@ def run_gc(place: str, config: Path | None, how: Collecting, as_json: bool) -> i
 
 def _collected_text(totals: Totals, done: Collected | None, journal: Path, how: Collecting) -> str:
     plan = (
-        f"{totals.objects} objects in {totals.repositories} repositories; nothing reaches {totals.doomed} of them "
+        f"{counted(totals.objects, 'object')} in {counted(totals.repositories, 'repository')}; "
+        f"nothing reaches {totals.doomed} of them "
         f"({size_text(totals.bytes)})"
     )
     if done is None:
         return plan + (f"; the plan is in {how.plan}" if how.plan else "; nothing was changed")
     _tell_failures(done.failures)
-    left = f"{done.left.uploads} uploads aborted, {done.left.scratch} scratch objects removed"
+    left = f"{counted(done.left.uploads, 'upload')} aborted, {counted(done.left.scratch, 'scratch object')} removed"
     lines = [plan, f"{done.removed} removed ({size_text(done.bytes)}), {done.spared} spared, {left}"]
     return "\n".join([*lines, f"the journal is {journal}"] if done.removed else lines)
 
@@ -142,12 +143,16 @@ def _verified_text(report: Verified) -> str:
         lines.append(f"… and {len(report.findings) - _SHOWN} more; --json tells all")
     _tell_failures(report.failures)
     repaired = sum(finding.repaired for finding in report.findings)
-    counts = (
-        f"{report.repositories} repositories, {report.tags} tags, {report.manifests} manifests, {report.blobs} blobs"
-    )
+    found = {
+        "repository": report.repositories,
+        "tag": report.tags,
+        "manifest": report.manifests,
+        "blob": report.blobs,
+    }
+    counts = ", ".join(counted(number, noun) for noun, number in found.items())
     read = f", {size_text(report.bytes)} read" if report.bytes else ""
-    omitted = f", {report.omitted} images left out on purpose" if report.omitted else ""
-    verdict = f"{len(report.findings)} faults, {repaired} repaired" if report.findings else "all is well"
+    omitted = f", {counted(report.omitted, 'image')} left out on purpose" if report.omitted else ""
+    verdict = f"{counted(len(report.findings), 'fault')}, {repaired} repaired" if report.findings else "all is well"
     return "\n".join([*lines, f"{counts}{omitted}{read}: {verdict}"])
 
 

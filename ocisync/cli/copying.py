@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocisync.cli.progress import progress
-from ocisync.cli.text import printable, size_text
+from ocisync.cli.text import counted, printable, size_text
 from ocisync.content.compress import Compression, Kind
 from ocisync.errors import ConfigError
 from ocisync.spec.formats import Format
@@ -129,7 +129,7 @@ def _tell(source: Locator, place: Locator | str, report: JobReport) -> None:
         print(f"{_shown(place, tag, of=len(report.tags))}\n{tag.digest}", end="\n" if len(done) > 1 else " ")
     if done:
         traffic = report.traffic
-        sent = f"{traffic.blobs} blobs sent, {traffic.mounted} linked, {traffic.skipped} there already"
+        sent = f"{counted(traffic.blobs, 'blob')} sent, {traffic.mounted} linked, {traffic.skipped} there already"
         print(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
 
 

@@ -14,7 +14,7 @@ import anyio
 
 from ocisync.cli.progress import progress
 from ocisync.cli.samples import ARCHITECTURES, write_sample
-from ocisync.cli.text import size_text
+from ocisync.cli.text import counted, size_text
 from ocisync.content.protocols import Source
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.images.pull import pull_and_check
@@ -165,7 +165,7 @@ async def _pull(source: Source, root: Descriptor, name: str) -> bool:
     except OcisyncError as exc:
         _say(f"   {name}: {exc.message} [{exc.code}]")
         return False
-    counts = f"{pulled.manifests} manifests, {pulled.blobs} blobs, {size_text(pulled.bytes)}"
+    counts = f"{counted(pulled.manifests, 'manifest')}, {counted(pulled.blobs, 'blob')}, {size_text(pulled.bytes)}"
     _say(f"   {name}  {root.digest}  {counts}: all as promised")
     return True
 

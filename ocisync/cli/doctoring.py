@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Collection
 from pathlib import Path
 
-from ocisync.cli.text import printable
+from ocisync.cli.text import counted, printable
 from ocisync.errors import ConfigError
 from ocisync.sync.doctor import Diagnosis
 from ocisync.sync.doctor_causes import CLIENTS, Level
@@ -73,7 +73,7 @@ def _as_text(found: Diagnosis, clients: Collection[str]) -> str:
     place = found.place
     image = f"/{place.name}{'@' if ':' in place.tag else ':'}{place.tag}" if place.tag else ""
     front = f", served by {' behind '.join(_FRONTS[name] for name in found.fronts)}" if found.fronts else ""
-    parts = [f"{printable(place.root + image)}: {found.looked_at} requests{front}"]
+    parts = [f"{printable(place.root + image)}: {counted(found.looked_at, 'request')}{front}"]
     parts += [_finding_text(found, one) for one in found.findings]
     parts.append("\n".join(_client_text(found, name) for name in clients))
     return "\n\n".join(parts)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ocisync.cli.progress import progress
-from ocisync.cli.text import printable, size_text
+from ocisync.cli.text import counted, printable, size_text
 from ocisync.errors import ConfigError
 from ocisync.images.pack_names import parse_exclude_file
 from ocisync.images.pack_settings import read_settings
@@ -54,7 +54,7 @@ def _tell(folder: Path, place: str, packed: Packed) -> int:
         print(f"ocisync: {folder} was not packed to {place}: {failure.message} [{failure.code}]", file=sys.stderr)
         return 1
     traffic = report.traffic
-    sent = f"{traffic.blobs} blobs sent, {traffic.skipped} there already, {size_text(traffic.bytes)}"
+    sent = f"{counted(traffic.blobs, 'blob')} sent, {traffic.skipped} there already, {size_text(traffic.bytes)}"
     print(f"{place}\n{report.tags[0].digest} ({sent}, {report.seconds:.1f} s)")
     return 0
 

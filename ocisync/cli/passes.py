@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ocisync.cli.progress import progress
-from ocisync.cli.text import duration_text, printable, size_text, table, time_text
+from ocisync.cli.text import counted, duration_text, printable, size_text, table, time_text
 from ocisync.config.load import load_config
 from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.image_records import ImageRecord
@@ -140,8 +140,8 @@ def _summary(report: PassReport) -> str:
     blobs = sum(one.blobs for one in traffic)
     failed = len(report.failures) + sum(job.failure is not None for job in report.jobs)
     failed += sum(not one.ok and not one.jobs for one in report.inputs)
-    rest = f"; {failed} rules or files failed" if failed else ""
-    return f"{len(tags)} tags: {counts}; {blobs} blobs, {size_text(sent)} sent{rest}"
+    rest = f"; {failed} {'rule or file' if failed == 1 else 'rules or files'} failed" if failed else ""
+    return f"{counted(len(tags), 'tag')}: {counts}; {counted(blobs, 'blob')}, {size_text(sent)} sent{rest}"
 
 
 def _pass_json(report: PassReport) -> dict[str, object]:

@@ -46,4 +46,6 @@ def printable(text: object) -> str:
 
 def counted(number: int, noun: str) -> str:
     """A number and its noun, in the singular or plural."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+    if number == 1:
+        return f"{number} {noun}"
+    return f"{number} {noun[:-1]}ies" if noun.endswith("y") else f"{number} {noun}s"

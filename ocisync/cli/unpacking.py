@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from ocisync.cli.progress import progress
-from ocisync.cli.text import printable, size_text
+from ocisync.cli.text import counted, printable, size_text
 from ocisync.wiring.image_names import parse_source
 from ocisync.wiring.session import optional_session, run_async
 from ocisync.wiring.unpacking import Unpacked, unpack_options, unpack_to
@@ -27,5 +27,5 @@ def unpack_image(
     done = run_async(main)
     for warning in done.warnings:
         print(f"ocisync: {printable(warning)}", file=sys.stderr)
-    fetched = f"{done.fetched.blobs} blobs fetched, {size_text(done.fetched.bytes)}"
-    print(f"{folder}\n{done.digest} ({done.layers} layers, {fetched})")
+    fetched = f"{counted(done.fetched.blobs, 'blob')} fetched, {size_text(done.fetched.bytes)}"
+    print(f"{folder}\n{done.digest} ({counted(done.layers, 'layer')}, {fetched})")

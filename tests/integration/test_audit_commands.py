@@ -156,7 +156,7 @@ def test_places_that_no_configuration_names(tmp_path: Path, s3: Seaweed) -> None
         places = {f"static:{local.path}": f"static:{local.path}//{NAME}", url.format(""): url.format(f"/{NAME}")}
         for root, named in places.items():
             assert NAME in run_ocisync("ls", root, env=env, cwd=tmp_path).expect(0).stdout
-            assert "1 tags" in run_ocisync("verify", named, env=env, cwd=tmp_path).expect(0).stdout
+            assert "1 tag" in run_ocisync("verify", named, env=env, cwd=tmp_path).expect(0).stdout
 
 
 @pytest.mark.parametrize("command", ["ls", "verify", "gc", "reconcile", "keep"])
