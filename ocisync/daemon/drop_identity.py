@@ -1,10 +1,14 @@
-"""The identity of an input is its content: sha256 over its files, read again only when their stamps changed."""
+"""The identity of an input is its content: what an archive says it holds once that is published, else its bytes.
+
+They are read again only when the files' stamps changed.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 
 from ocisync.content.threads import file_limiter, run_steps
@@ -38,6 +42,16 @@ def unread(member: Member, digest: str = "") -> MemberRecord:
     stamp = member.entry.stamp
     platform = str(member.platform or "")
     return MemberRecord(member.entry.relative, stamp.size, stamp.mtime_ns, stamp.inode, digest, platform)
+
+
+def is_of_bytes(member: MemberRecord) -> bool:
+    """Whether a file is on record by a digest of its bytes."""
+    return member.digest.startswith("sha256:")
+
+
+def without_claim(member: MemberRecord) -> MemberRecord:
+    """A file without what it says it holds: only its publication proves that."""
+    return member if is_of_bytes(member) else replace(member, digest="")
 
 
 def identity_of(members: tuple[MemberRecord, ...]) -> str:

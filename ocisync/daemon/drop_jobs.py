@@ -23,6 +23,15 @@ Hold = Callable[[Locator], AbstractAsyncContextManager[None]]
 """Keeps an archive open, so that its names and all jobs of it need one opening; raises ArchiveError."""
 
 
+Identify = Callable[[Locator], Awaitable[str]]
+"""What an archive says it holds, as one digest; empty where only all of its bytes tell. Raises ArchiveError."""
+
+
+async def identify_nothing(locator: Locator) -> str:  # noqa: ARG001 (as Identify has it)
+    """Every archive is known by its bytes."""
+    return ""
+
+
 def hold_nothing(locator: Locator) -> AbstractAsyncContextManager[None]:  # noqa: ARG001 (as Hold has it)
     """Every use opens the archive anew."""
     return nullcontext()

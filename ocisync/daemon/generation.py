@@ -12,7 +12,7 @@ from functools import partial
 import anyio
 
 from ocisync.daemon.drop import DropRule, InputReport
-from ocisync.daemon.drop_jobs import Hold, Names, hold_nothing
+from ocisync.daemon.drop_jobs import Hold, Identify, Names, hold_nothing, identify_nothing
 from ocisync.daemon.intake import Intake, IntakeTools
 from ocisync.daemon.queue import JobQueue, Runner
 from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled
@@ -47,6 +47,7 @@ class RuleSet:
     workers: int  # jobs at a time
     upkeep: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
     hold: Hold = hold_nothing
+    identify: Identify = identify_nothing
     expand: Expand = as_scheduled
     follow: Follow = follow_nothing
 
@@ -67,7 +68,9 @@ class Generation:
         self.queue = JobQueue(observe=observers.job)
         self.scheduler = Scheduler(self.queue, state.rules, expand=partial(_expanded, rules.expand, observers))
         self.scheduler.replace((*rules.schedules, *rules.upkeep))
-        tools = IntakeTools(state.inputs, rules.names, self.queue.run_now, observers.input, hold=rules.hold)
+        tools = IntakeTools(
+            state.inputs, rules.names, self.queue.run_now, observers.input, hold=rules.hold, identify=rules.identify
+        )
         self._intakes = [Intake(rule, tools) for rule in rules.drops]
 
     def stop(self, drain: float) -> None:

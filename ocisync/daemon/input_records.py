@@ -27,7 +27,7 @@ class MemberRecord:
     size: int  # bytes
     mtime_ns: int
     inode: int
-    digest: str  # of its content; empty when it was not read
+    digest: str  # of its bytes, or `image:` and of what it says it holds; empty when it was not read
     platform: str = ""  # os/architecture[/variant]; empty for a single archive
 
 

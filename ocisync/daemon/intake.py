@@ -22,7 +22,7 @@ from ocisync.content.threads import run_file
 from ocisync.daemon.aftermath import remove_old
 from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
 from ocisync.daemon.drop_inputs import Input
-from ocisync.daemon.drop_jobs import Hold, Names, hold_nothing
+from ocisync.daemon.drop_jobs import Hold, Identify, Names, hold_nothing, identify_nothing
 from ocisync.daemon.drop_look import Lookout
 from ocisync.daemon.input_records import InputRecords
 from ocisync.daemon.take import Run, Taker
@@ -54,6 +54,7 @@ class IntakeTools:
     monotonic: Callable[[], float] = time.monotonic  # seconds
     chance: Callable[[], float] = random.random  # from 0 to 1, for jitter
     hold: Hold = hold_nothing
+    identify: Identify = identify_nothing
 
 
 async def one_pass(rule: DropRule, tools: IntakeTools, *, patience: bool = True) -> list[InputReport]:
@@ -75,8 +76,9 @@ class Intake:
         self._tools = tools
         self._lookout = Lookout(rule, tools.inputs, tools.now, tools.monotonic)
         self._taker = Taker(
-            rule, tools.inputs, tools.names, tools.run, tools.now, tools.monotonic, tools.chance, tools.hold
-        )
+            rule, tools.inputs, tools.names, tools.run, tools.now, tools.monotonic, tools.chance, tools.hold,
+            tools.identify,
+        )  # fmt: skip
         self._busy: set[str] = set()
         self._stopping = False
         self._clean_at = 0.0  # monotonic seconds

@@ -44,7 +44,9 @@ async def run_pass(rules: RuleSet, state: State) -> PassReport:
         async with anyio.create_task_group() as all_rules:
             for schedule in rules.schedules:
                 all_rules.start_soon(_sync, schedule, rules.expand, queue, state, report)
-            tools = IntakeTools(state.inputs, rules.names, queue.run_now, report.inputs.append, hold=rules.hold)
+            tools = IntakeTools(
+                state.inputs, rules.names, queue.run_now, report.inputs.append, hold=rules.hold, identify=rules.identify
+            )
             for drop in rules.drops:
                 all_rules.start_soon(_drop, drop, tools, report)
         queue.close()

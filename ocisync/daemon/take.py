@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -12,9 +13,9 @@ from ocisync.content.concurrency import for_each
 from ocisync.content.threads import run_file
 from ocisync.daemon.aftermath import clear_done, quarantine
 from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
-from ocisync.daemon.drop_identity import check_unchanged, identity_of, read_members, unread
+from ocisync.daemon.drop_identity import check_unchanged, identity_of, is_of_bytes, read_members, unread, without_claim
 from ocisync.daemon.drop_inputs import MAX_WAIT, Input, is_as_recorded
-from ocisync.daemon.drop_jobs import Hold, Names, hold_nothing, jobs_of, published_by, source_of
+from ocisync.daemon.drop_jobs import Hold, Identify, Names, hold_nothing, jobs_of, published_by, source_of
 from ocisync.daemon.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.daemon.queue import STOPPED
 from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError
@@ -45,6 +46,7 @@ class Taker:
     monotonic: Callable[[], float]
     chance: Callable[[], float]
     hold: Hold
+    identify: Identify
     paused_until: float = 0.0  # monotonic seconds
 
     def pause_left(self) -> float:
@@ -89,17 +91,29 @@ class _Attempt:
     async def _bring(self) -> None:
         if self.found.refusal is not None:
             raise self.found.refusal
-        if self.known is None:
-            await self._read_and_publish()
-        else:
+        if not self._was_published():
+            await self._bring_changed()
+        await self._save(InputState.DONE)
+
+    async def _bring_changed(self) -> None:
+        """Bytes on record are compared first; an archive that tells what it holds is not read for that."""
+        if self.known and self.known.members and all(map(is_of_bytes, self.known.members)):
             await self._read()
             if not self._was_published():
                 self._warn_of_lost_platforms()
                 await self._publish()
-        await self._save(InputState.DONE)
+            return
+        async with self._held():
+            claim = "" if self.found.is_set else await self.taker.identify(source_of(self.found))
+            if not claim:
+                await self._read_and_publish()
+                return
+            self.members = tuple(unread(member, claim) for member in self.found.members)
+            if not self._was_published():
+                await self._publish()
 
     async def _read_and_publish(self) -> None:
-        """What was never seen is published while its digests are found; they go on record if it fails, too."""
+        """What is known by nothing else is published while its bytes are read; they go on record if it fails, too."""
         failures: list[Exception] = []
 
         async def kept(act: Callable[[], Awaitable[None]]) -> None:
@@ -121,9 +135,14 @@ class _Attempt:
         Part of a set is known as well: the others were cleared away, perhaps just before the process was killed.
         """
         known, report = self.known, self.report
-        if known is None or known.purpose != self.rule.purpose or not _holds(known.members, self.members):
+        if known is None or known.purpose != self.rule.purpose:
             return False
-        self.members = _merged(known.members, self.members)
+        if is_as_recorded(self.found, known):
+            self.members = known.members
+        elif _holds(known.members, self.members):
+            self.members = _merged(known.members, self.members)
+        else:
+            return False
         if known.state is InputState.QUARANTINED:
             raise InputError(known.message, code=known.code)
         if known.state is InputState.DONE:
@@ -132,8 +151,7 @@ class _Attempt:
         return known.state is InputState.DONE
 
     async def _publish(self) -> None:
-        hold = hold_nothing if self.found.is_set else self.taker.hold
-        async with hold(source_of(self.found)):
+        async with self._held():
             jobs, warnings = await jobs_of(self.found, self.rule, self.taker.names)
             self.report.warnings += warnings
             await for_each(jobs, self._run, len(jobs))
@@ -142,6 +160,10 @@ class _Attempt:
             raise _as_error(failures)
         await run_file(partial(check_unchanged, self.found))
         self.report.verdict, self.report.published = InputVerdict.PUBLISHED, published_by(jobs)
+
+    def _held(self) -> AbstractAsyncContextManager[None]:
+        hold = hold_nothing if self.found.is_set else self.taker.hold
+        return hold(source_of(self.found))
 
     async def _run(self, job: Job) -> None:
         self.report.jobs.append(await self.taker.run(job))
@@ -206,13 +228,14 @@ class _Attempt:
 
     async def _save(self, state: InputState, failure: Failure | None = None, *, wait: bool = False) -> None:
         """Put on record what became of the input; one that waits gets the time of its next attempt."""
+        members = self.members if state is InputState.DONE else tuple(map(without_claim, self.members))
         record = InputRecord(
             self.found.key,
             state,
             self.taker.now(),
             self.rule.purpose,
-            identity_of(self.members) if all(member.digest for member in self.members) else "",
-            self.members,
+            identity_of(members) if all(member.digest for member in members) else "",
+            members,
             self.report.published,
         )
         if failure is not None:
@@ -225,7 +248,7 @@ class _Attempt:
 
 
 def _holds(known: Members, members: Members) -> bool:
-    return _contents(members) <= _contents(known)
+    return all(member.digest for member in members) and _contents(members) <= _contents(known)
 
 
 def _merged(known: Members, members: Members) -> Members:

@@ -25,7 +25,7 @@ from ocisync.spec.locator import (
 )
 from ocisync.spec.platform import Platform, same_platform
 from ocisync.stores.archive.detect import open_any
-from ocisync.stores.archive.docker_archive import ConversionOptions
+from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource
 from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
 from ocisync.stores.archive.write import open_layout_target
 from ocisync.stores.archive.write_archive import open_docker_archive_target, open_oci_archive_target
@@ -109,6 +109,17 @@ class Archives:
             raise ConfigError(f"{locator} has no names of its own")
         async with self.source(inner, view) as source:
             return await source.tags()
+
+    async def identity(self, locator: Locator) -> str:
+        """What an archive says it holds, as one digest; empty where only all of its bytes tell.
+
+        Raises:
+            ArchiveError: it is no archive of images, or corrupt.
+        """
+        if not isinstance(locator, ArchiveFileLocator):
+            return ""
+        async with self.source(locator) as source:
+            return await source.identity() if isinstance(source, DockerArchiveSource) else ""
 
     async def _open(self, locator: ArchiveFileLocator, stack: AsyncExitStack, view: ViewLocator | None) -> Source:
         source = await self._opened(locator, stack, view.format if view else None)

@@ -55,6 +55,7 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -
         names=session.stores.archives.names,
         workers=config.daemon.concurrent_rules,
         hold=session.stores.archives.holding,
+        identify=session.stores.archives.identity,
         expand=partial(expanded, session=session),
         follow=partial(followed, session=session, rules=wanted),
     )

@@ -11,9 +11,11 @@ import pytest
 
 from ocisync.cli.samples import docker_archive, write_sample
 from ocisync.config.load import load_config
+from ocisync.daemon.drop import InputVerdict
 from ocisync.daemon.passes import PassReport, run_pass
 from ocisync.daemon.state import open_state
 from ocisync.wiring.rules import open_rules
+from tests.servers.images import docker_members, make_image, write_archive
 
 CONFIG = """
 version: 1
@@ -77,3 +79,41 @@ async def test_a_second_pass_has_nothing_to_do(file: Path) -> None:
     await _pass(file)
     again = await _pass(file)
     assert (again.ok, again.jobs, again.inputs) == (True, [], [])
+
+
+def _dropped(tmp_path: Path, members: dict[str, bytes]) -> Path:
+    path = tmp_path / "ocisync.yaml"
+    path.write_text(CONFIG)
+    write_archive(tmp_path / "drop/app.tar", members)
+    return path
+
+
+async def _verdict(file: Path) -> str:
+    report = await _pass(file)
+    (found,) = report.inputs
+    assert report.jobs == [] or found.verdict is not InputVerdict.UNCHANGED
+    return found.failure.code if found.failure else found.verdict.value
+
+
+async def test_images_that_are_saved_again_are_known_by_what_their_archive_says(tmp_path: Path) -> None:
+    members = docker_members({"team/app:1": make_image("one")})
+    file = _dropped(tmp_path, members)
+    assert await _verdict(file) == "published"
+    _dropped(tmp_path, dict(reversed(members.items())))
+    assert await _verdict(file) == "unchanged"
+    _dropped(tmp_path, docker_members({"team/app:1": make_image("two")}))
+    assert await _verdict(file) == "published"
+    _dropped(tmp_path, members)
+    assert await _verdict(file) == "published"
+
+
+async def test_what_a_damaged_archive_says_holds_no_good_one_back(tmp_path: Path) -> None:
+    members = docker_members({"team/app:1": make_image("one")})
+    layer = next(name for name in members if name.endswith(".tar"))
+    file = _dropped(tmp_path, members | {layer: bytes(len(members[layer]))})
+    (tmp_path / "drop/failed").write_text("in the way of the folder")
+    assert await _verdict(file) == "verify.diffid"
+    assert await _verdict(file) == "verify.diffid"
+    assert (tmp_path / "drop/app.tar").exists()
+    _dropped(tmp_path, members)
+    assert await _verdict(file) == "published"

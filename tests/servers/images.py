@@ -202,6 +202,11 @@ def push_blob(registry: RegistryClient, name: str, digest: str, blob: bytes) -> 
 def docker_archive(path: Path, images: Mapping[str, Image] | Image, *, compress: bool = False) -> Path:
     """Write what `docker save` writes: images by their `name:tag`, or one image without any name."""
     named = {"": images} if isinstance(images, Image) else images
+    return write_archive(path, docker_members(named), compress=compress)
+
+
+def docker_members(named: Mapping[str, Image]) -> dict[str, bytes]:
+    """A docker-archive's members by their names: the layers, the configurations, manifest.json."""
     files: dict[str, bytes] = {}
     entries: list[Json] = []
     for tag, image in named.items():
@@ -209,8 +214,7 @@ def docker_archive(path: Path, images: Mapping[str, Image] | Image, *, compress:
         config = f"{digest_of(image.config)[7:]}.json"
         files |= {config: image.config, **dict(zip(names, image.layers, strict=True))}
         entries.append({"Config": config, "RepoTags": [tag] if tag else None, "Layers": names})
-    files["manifest.json"] = json.dumps(entries).encode()
-    return write_archive(path, files, compress=compress)
+    return {**files, "manifest.json": json.dumps(entries).encode()}
 
 
 def oci_archive(path: Path, images: Mapping[str, Image | Index] | Image | Index, *, compress: bool = False) -> Path:

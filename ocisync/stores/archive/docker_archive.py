@@ -40,6 +40,7 @@ from ocisync.stores.archive.docker_manifest import (
     pick,
 )
 from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
+from ocisync.stores.archive.identity import docker_identity
 from ocisync.stores.archive.legacy import is_legacy, legacy_config, legacy_entries
 
 log = structlog.get_logger(__name__)
@@ -90,6 +91,10 @@ class DockerArchiveSource:
     def references(self) -> tuple[tuple[str, ...], ...]:
         """The names (`name:tag`) of each image, in the archive's order."""
         return tuple(entry.tags for entry in self._entries)
+
+    async def identity(self) -> str:
+        """One digest for all that it holds; empty where only all of its bytes tell."""
+        return await docker_identity(self._files, self._entries)
 
     async def tags(self) -> Sequence[str]:
         """Every name, as `resolve` takes it."""

@@ -50,6 +50,7 @@ class ArchiveFiles:
     def __init__(self, path: Path, input_file: InputFile, index: TarIndex) -> None:
         self.where = str(path)
         self.index = index
+        self.is_compressed = index.file is not input_file  # as a whole
         self._input = input_file
 
     @asynccontextmanager
