@@ -14,6 +14,7 @@ from ocisync.stores.registry.limits import Release, Throttle
 from ocisync.stores.registry.options import RegistryOptions
 
 CHUNK = 1024 * 1024  # bytes
+_LARGE = 128 * 1024  # bytes; such a piece is worth passing on as it is, smaller ones are joined
 _SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
 
 
@@ -46,7 +47,11 @@ class Answer:
     @property
     def ends_with_connection(self) -> bool:
         """Whether nothing but the end of the connection tells where the body ends."""
-        return self.content_length is None and "chunked" not in self.headers.get("Transfer-Encoding", "").lower()
+        return self.content_length is None and not self._is_chunked
+
+    @property
+    def _is_chunked(self) -> bool:
+        return "chunked" in self.headers.get("Transfer-Encoding", "").lower()
 
     @property
     def media_type(self) -> str:
@@ -65,7 +70,7 @@ class Answer:
         """
         asked = anyio.current_time()
         try:
-            chunk = await self._response.content.read(self._throttle.piece if self._throttle else CHUNK)
+            chunk = await self._some()
         except (aiohttp.ClientError, OSError) as exc:
             self.close()
             raise network_error(exc, self._method, self.url) from exc
@@ -77,6 +82,14 @@ class Answer:
         elif self._throttle is not None:
             await self._throttle.passed(len(chunk))
         return chunk
+
+    async def _some(self) -> bytes:
+        """What has come, uncopied where it came in a large piece."""
+        content = self._response.content
+        if self._throttle is not None or self._is_chunked:
+            return await content.read(self._throttle.piece if self._throttle else CHUNK)
+        piece, _ = await content.readchunk()
+        return piece if not piece or len(piece) >= _LARGE else piece + content.read_nowait(CHUNK - len(piece))
 
     async def read(self, limit: int, what: str) -> bytes:
         """The whole body, which nobody may have encoded.

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from ocisync.stores.registry.answer import CHUNK
 from ocisync.stores.registry.body import uploading
 from ocisync.stores.registry.hosts import is_internal_only
+from ocisync.stores.registry.receiving import PIECE, Receiver
 
 _HEADER_LIMIT = 64 * 1024  # bytes; signed URLs are long
+_AHEAD = 256 * 1024  # bytes; with twice as many unread, a connection waits: that is one piece, be it a large one
 
 
 @asynccontextmanager
@@ -26,7 +30,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,  # it would read ~/.netrc too; proxies are looked up here
-        read_bufsize=CHUNK,
+        read_bufsize=_AHEAD,
         max_line_size=_HEADER_LIMIT,
         max_field_size=_HEADER_LIMIT,
     ) as session:
@@ -34,10 +38,15 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 class Connector(aiohttp.TCPConnector):
-    """Tells an upload's body which connection it is sent on, so that a broken upload can be dropped at once.
+    """Reads in large pieces, and tells an upload's body which connection it is sent on.
 
-    An ordinary close would wait, for ever when the receiver does not read, until the last chunk has left.
+    So a broken upload can be dropped at once: an ordinary close would wait, for ever when the receiver does not read,
+    until the last chunk has left.
     """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._buffer = memoryview(bytearray(PIECE))
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -47,6 +56,15 @@ class Connector(aiohttp.TCPConnector):
         if (body := uploading.get()) is not None:
             body.transport = connection.transport
         return connection
+
+    async def _wrap_create_connection(self, *args: Any, **options: Any) -> tuple[asyncio.Transport, ResponseHandler]:
+        factory, *others = args
+
+        def receiver() -> Receiver:
+            return Receiver(factory(), self._buffer)
+
+        transport, made = await super()._wrap_create_connection(receiver, *others, **options)
+        return transport, cast("Receiver", made).reader
 
 
 class PublicResolver(AbstractResolver):

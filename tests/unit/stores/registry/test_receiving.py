@@ -1,0 +1,50 @@
+"""Reading a connection into a shared buffer."""
+
+import asyncio
+
+import anyio.lowlevel
+import pytest
+from aiohttp.client_proto import ResponseHandler
+
+from ocisync.stores.registry.receiving import PIECE, Receiver
+from ocisync.stores.registry.session import Connector, open_session
+
+pytestmark = pytest.mark.anyio
+_BODY = bytes(range(256)) * (4 * PIECE // 256)
+
+
+class _Reader(ResponseHandler):
+    def __init__(self) -> None:
+        super().__init__(asyncio.get_running_loop())
+        self.seen: list[bytes] = []
+
+    def data_received(self, data: bytes) -> None:
+        self.seen.append(data)
+
+
+async def test_what_was_handed_over_stays_as_it_was_when_the_buffer_is_used_again() -> None:
+    reader, buffer = _Reader(), memoryview(bytearray(4))
+    receivers = [Receiver(reader, buffer), Receiver(reader, buffer)]
+    for receiver, data in zip(receivers, (b"one", b"four"), strict=True):
+        receiver.get_buffer(-1)[: len(data)] = data
+        receiver.buffer_updated(len(data))
+    assert reader.seen == [b"one", b"four"]
+
+
+async def test_what_waits_in_the_socket_comes_in_one_large_piece() -> None:
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(_BODY) + _BODY)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    pieces: list[bytes] = []
+    async with server, open_session() as session, session.get(f"http://127.0.0.1:{port}/") as response:
+        assert isinstance(session.connector, Connector)
+        while piece := (await response.content.readchunk())[0]:
+            pieces.append(piece)
+            await anyio.lowlevel.checkpoint()
+    assert b"".join(pieces) == _BODY
+    assert max(map(len, pieces)) > 256 * 1024
