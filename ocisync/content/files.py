@@ -17,6 +17,7 @@ from typing import Protocol
 from ocisync.errors import DiskError, InputChanged, InputError
 
 READ = 1024 * 1024  # bytes per read
+_NAMED_MODE = 0o644  # what is published, anyone may read
 
 
 class ReadAt(Protocol):
@@ -153,8 +154,25 @@ class Spool:
             raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
         return data
 
+    def link(self, path: Path, *, fsync: bool) -> bool:
+        """Give the file a name, once, on its own file system; nothing may be written to it afterwards.
+
+        False where that cannot be done, or where files are to belong to their folder's group.
+        """
+        try:
+            if os.fstat(self._fd).st_nlink or path.parent.stat().st_mode & stat.S_ISGID:
+                return False
+            os.fchmod(self._fd, _NAMED_MODE)
+            if fsync:
+                os.fsync(self._fd)
+            # Python follows the link only when it is given a folder, which an absolute path does not use.
+            os.link(f"/proc/self/fd/{self._fd}", path, src_dir_fd=self._fd, follow_symlinks=True)
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
-        """Give the disk space back."""
+        """Give the disk space back, unless the file was given a name."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import BinaryIO, Protocol, runtime_checkable
 
 from ocisync.spec.descriptor import Descriptor
@@ -46,6 +47,19 @@ class Seekable(Protocol):
 
     def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
         """Open what follows the first `start` bytes."""
+        ...
+
+
+@runtime_checkable
+class Linkable(Protocol):
+    """An opener of a whole file without a name, hashed as it was written, which nobody writes to any more."""
+
+    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
+        """Read it."""
+        ...
+
+    async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
+        """Name the file, once, its content being on the disk by then; False where that cannot be done."""
         ...
 
 

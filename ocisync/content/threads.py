@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -13,6 +14,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.files import READ, Region, Spool
 from ocisync.content.protocols import ByteStream, Opener
+from ocisync.spec.digest import Digest
 
 T = TypeVar("T")
 
@@ -63,6 +65,22 @@ def region_opener(region: Region) -> Opener:
             await stream.aclose()
 
     return opened
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolOpener:
+    """Opens a spool that is whole, and lets a store take its file over: a Linkable."""
+
+    spool: Spool
+    digest: Digest  # of what was written
+
+    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
+        """From the first byte."""
+        return region_opener(Region(self.spool, 0, self.spool.size))()
+
+    async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
+        """Give the file a name."""
+        return digest == self.digest and await run_file(partial(self.spool.link, path, fsync=fsync))
 
 
 @asynccontextmanager

@@ -35,7 +35,7 @@ from ocisync.sync.care import Care
 from ocisync.sync.children import recognised
 from ocisync.sync.companions import Companions
 from ocisync.sync.foreign import is_elsewhere
-from ocisync.sync.reading import Reading, Watched, tried_twice
+from ocisync.sync.reading import Reading, tried_twice, watched
 from ocisync.sync.reports import Traffic
 from ocisync.sync.stores import Tools
 
@@ -242,7 +242,7 @@ class Copier:
 
     async def _send(self, desc: Descriptor, opener: Opener) -> None:
         self.tools.progress.blob_started(desc)
-        push = functools.partial(self.target.push, desc, Watched(opener, desc, self.tools.progress))
+        push = functools.partial(self.target.push, desc, watched(opener, desc, self.tools.progress))
         try:
             async with self._slots:
                 await tried_twice(push, opener)

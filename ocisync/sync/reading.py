@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import structlog
 
-from ocisync.content.protocols import ByteStream, Fetcher, Opener, Restarting, Target
+from ocisync.content.protocols import ByteStream, Fetcher, Linkable, Opener, Restarting, Target
 from ocisync.content.resuming import SourceOpener, opened_from
 from ocisync.content.spooling import SpooledOpener, Spools, is_spool_failure
 from ocisync.content.verify import read_manifest
@@ -97,6 +98,13 @@ async def _or_discarded(push: Callable[[], Awaitable[None]], opener: Opener) -> 
         raise
 
 
+def watched(opener: Opener, desc: Descriptor, progress: Progress) -> Watched:
+    """The same opener, counted for the progress display."""
+    if isinstance(opener, Linkable):
+        return WatchedFile(opener, desc, progress, opener)
+    return Watched(opener, desc, progress)
+
+
 @dataclass(frozen=True, slots=True)
 class Watched:
     """The same streams, counted for the progress display."""
@@ -130,3 +138,17 @@ class Watched:
         except BaseException:
             self.progress.blob_moved(self.desc, -moved)
             raise
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedFile(Watched):
+    """The same for a file that a store may take over."""
+
+    file: Linkable
+
+    async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
+        """Give the file a name: then all of it has moved."""
+        is_linked = await self.file.link(path, digest, fsync=fsync)
+        if is_linked:
+            self.progress.blob_moved(self.desc, self.desc.size)
+        return is_linked

@@ -22,7 +22,7 @@ from ocisync.content.files import Region
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ByteStream, LayerSink, Opener
 from ocisync.content.tar_index import TarLimits
-from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
+from ocisync.content.threads import SpoolOpener, new_spool, region_opener, run_file, run_steps
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError, NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
@@ -222,7 +222,7 @@ class DockerArchiveSource:
             made = await compress(_blocks(layer.region), spool.write, self._options.compression)
             reached("spool")
             desc = self._describe(layer, made, self._options.compression.kind)
-            yield desc, region_opener(Region(spool, 0, spool.size))
+            yield desc, SpoolOpener(spool, made.digest)
 
     async def _hash(self, layer: _Layer, kind: str) -> Compressed:
         if kind not in ("", "gzip", "zstd"):

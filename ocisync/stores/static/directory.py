@@ -16,7 +16,7 @@ from typing import BinaryIO, TypeVar, cast
 import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.protocols import ByteStream, Linkable, ObjectHeaders, ObjectInfo, Opener
 from ocisync.content.resuming import opened_from
 from ocisync.content.verify import gathered
 from ocisync.errors import DiskError, NotFound, VerificationError
@@ -100,6 +100,10 @@ class DirectoryStore:
         """
         split_key(key)
         await self.prepare()
+        if isinstance(opener, Linkable) and digest and if_match is None:
+            info = await self._take_over(key, opener, size, digest)
+            if info is not None:
+                return info
         temporary = await self._run(key, self._files.temporary, size, digest)
         is_usable = True
         try:
@@ -115,6 +119,17 @@ class DirectoryStore:
             if temporary.is_open:
                 with CancelScope(shield=True):
                     await self._run(key, partial(temporary.discard, keep=is_usable))
+
+    async def _take_over(self, key: str, file: Linkable, size: int, digest: Digest) -> ObjectInfo | None:
+        """Move a file that was verified as it was written into place; None where it must be copied."""
+        path = self._files.new_link()
+        try:
+            if await file.link(path, digest, fsync=self._files.fsync):
+                return await self._run(key, self._files.take_over, path, key, size)
+        finally:
+            with CancelScope(shield=True):
+                await self._run(key, partial(path.unlink, missing_ok=True))
+        return None
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Files below a prefix, sorted by key; what is not a plain file is left out."""

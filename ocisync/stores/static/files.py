@@ -29,7 +29,7 @@ class Files:
 
     def __init__(self, root: Path, *, fsync: bool) -> None:
         self.root = root
-        self._fsync = fsync
+        self.fsync = fsync
         self._private = root / layout.PRIVATE
         self._temporary = self._private / "tmp"
 
@@ -68,16 +68,31 @@ class Files:
 
     def commit(self, temporary: Temporary, key: str, if_match: str | None) -> ObjectInfo:
         """Verify a temporary file, make it last, and move it into place."""
+        temporary.finish(fsync=self.fsync)
+        self._place(temporary.path, key, if_match)
+        return info_of(key, temporary.close())
+
+    def new_link(self) -> Path:
+        """Where a link may be that is moved into place at once."""
+        return self._temporary / link_name()
+
+    def take_over(self, path: Path, key: str, size: int) -> ObjectInfo | None:
+        """Move a whole file into place; None when it is not of this size."""
+        found = path.stat()
+        if found.st_size != size:
+            return None
+        self._place(path, key, if_match=None)
+        return info_of(key, found)
+
+    def _place(self, path: Path, key: str, if_match: str | None) -> None:
         folders, name = split_key(key)
-        temporary.finish(fsync=self._fsync)
         reached("blob")
-        with made_folder(self.root, folders, fsync=self._fsync) as parent:
+        with made_folder(self.root, folders, fsync=self.fsync) as parent:
             with self._lock(exclusive=if_match is not None):
                 self._check(parent, name, key, if_match)
-                os.replace(temporary.path, name, dst_dir_fd=parent)
-            if self._fsync:
+                os.replace(path, name, dst_dir_fd=parent)
+            if self.fsync:
                 os.fsync(parent)
-        return info_of(key, temporary.close())
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove files; folders stay, since another writer may be about to use them."""
@@ -100,10 +115,10 @@ class Files:
         with folder(self.root, folders) as source, folder(self._temporary, ()) as scratch:
             try:
                 self._link(source, name, scratch, link)
-                with made_folder(self.root, to_folders, fsync=self._fsync) as parent:
+                with made_folder(self.root, to_folders, fsync=self.fsync) as parent:
                     with self._lock(exclusive=False):
                         os.replace(link, to_name, src_dir_fd=scratch, dst_dir_fd=parent)
-                    if self._fsync:
+                    if self.fsync:
                         os.fsync(parent)
             finally:
                 with suppress(FileNotFoundError):  # moving a link over a link to the same file leaves both
@@ -117,7 +132,7 @@ class Files:
         except FileNotFoundError:
             raise
         except OSError:  # too many links, another file system, or one without links
-            _copy_bytes(source, name, scratch, link, fsync=self._fsync)
+            _copy_bytes(source, name, scratch, link, fsync=self.fsync)
 
     def _check(self, parent: int, name: str, key: str, if_match: str | None) -> None:
         if if_match is None:

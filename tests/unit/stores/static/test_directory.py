@@ -10,17 +10,20 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from ocisync.content.files import Spool
 from ocisync.content.memory import MemoryRepository, bytes_opener
 from ocisync.content.protocols import ByteStream, ObjectHeaders
 from ocisync.content.resuming import SourceOpener
-from ocisync.errors import DigestMismatch, DiskError, InvalidName, StoreError
+from ocisync.content.threads import SpoolOpener
+from ocisync.errors import DigestMismatch, DiskError, InvalidName, SizeMismatch, StoreError
 from ocisync.spec.descriptor import describe
-from ocisync.spec.digest import sha256
+from ocisync.spec.digest import Digest, sha256
 from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.target import StaticRegistry
 from ocisync.stores.static.temporary import Temporary
 from tests.contract.graphs import CountingOpener, described, make_image, publish_image
 from tests.contract.object_store_contract import get, keys, put
+from tests.integration.test_drop import OTHER, _has_second_file_system
 
 MIB = 1024 * 1024
 HEADERS = ObjectHeaders("application/octet-stream")
@@ -282,3 +285,60 @@ async def test_fault_50_a_read_only_file_system_is_told(small_disk: Path) -> Non
     assert caught.value.code == "disk"
     assert not caught.value.retryable
     assert await repository.resolve("latest") == image.desc
+
+
+async def _spooled(spool: Spool, data: bytes) -> SpoolOpener:
+    await to_thread.run_sync(spool.write, data)
+    return SpoolOpener(spool, sha256(data))
+
+
+async def _put(store: DirectoryStore, key: str, opener: SpoolOpener, data: bytes) -> os.stat_result:
+    """Store a spool; what became of it."""
+    info = await store.put(key, opener, HEADERS, size=len(data), digest=sha256(data))
+    path = store.root / key
+    assert info == await store.head(key)
+    assert (path.read_bytes(), stat.S_IMODE(path.stat().st_mode)) == (data, 0o644)
+    assert files(store.root / ".ocisync/tmp") == []
+    return path.stat()
+
+
+async def test_a_file_that_was_verified_as_it_was_written_is_taken_over_once(
+    store: DirectoryStore, tmp_path: Path
+) -> None:
+    data = b"x" * MIB + b"y"
+    other = DirectoryStore(tmp_path / "other")
+    with Spool(tmp_path) as spool:
+        opener = await _spooled(spool, data)
+        first = await _put(store, "v2/a/blobs/one", opener, data)
+        again = await _put(store, "v2/b/blobs/one", opener, data)
+        elsewhere = await _put(other, "v2/a/blobs/one", opener, data)
+        assert os.path.samestat(first, os.fstat(spool._fd))
+    assert len({first.st_ino, again.st_ino, elsewhere.st_ino}) == 3
+    assert (store.root / "v2/a/blobs/one").read_bytes() == data
+
+
+async def test_a_file_is_copied_where_it_cannot_be_taken_over(store: DirectoryStore, tmp_path: Path) -> None:
+    await store.prepare()
+    (store.root / ".ocisync/tmp").chmod(0o2700)
+    with Spool(tmp_path) as spool:
+        found = await _put(store, "v2/a/blobs/one", await _spooled(spool, b"data"), b"data")
+        assert not os.path.samestat(found, os.fstat(spool._fd))
+
+
+@pytest.mark.skipif(not _has_second_file_system(), reason="needs a second file system")
+async def test_a_file_of_another_file_system_is_copied(store: DirectoryStore) -> None:
+    with Spool(OTHER) as spool:
+        await _put(store, "v2/a/blobs/one", await _spooled(spool, b"data"), b"data")
+
+
+@pytest.mark.parametrize("announced", [(4, sha256(b"else")), (3, sha256(b"data"))], ids=["digest", "size"])
+async def test_a_file_that_is_not_what_was_announced_is_not_taken_over(
+    store: DirectoryStore, tmp_path: Path, announced: tuple[int, Digest]
+) -> None:
+    size, digest = announced
+    with Spool(tmp_path) as spool:
+        opener = await _spooled(spool, b"data")
+        with pytest.raises((DigestMismatch, SizeMismatch)):
+            await store.put("v2/a/blobs/one", opener, HEADERS, size=size, digest=digest)
+    assert await store.head("v2/a/blobs/one") is None
+    assert files(store.root) == []
