@@ -6,6 +6,7 @@ Everything here blocks; call it in a thread (`content.threads`).
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import stat
 import tempfile
@@ -157,6 +158,7 @@ class Spool:
     def link(self, path: Path, *, fsync: bool) -> bool:
         """Give the file a name, once, on its own file system; nothing may be written to it afterwards.
 
+        A lock on it tells others, until it is closed, that it is not abandoned.
         False where that cannot be done, or where files are to belong to their folder's group.
         """
         try:
@@ -165,6 +167,7 @@ class Spool:
             os.fchmod(self._fd, _NAMED_MODE)
             if fsync:
                 os.fsync(self._fd)
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             # Python follows the link only when it is given a folder, which an absolute path does not use.
             os.link(f"/proc/self/fd/{self._fd}", path, src_dir_fd=self._fd, follow_symlinks=True)
         except OSError:

@@ -59,7 +59,7 @@ class Linkable(Protocol):
         ...
 
     async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
-        """Name the file, once, its content being on the disk by then; False where that cannot be done."""
+        """Name the file, once, locked and its content on the disk by then; False where that cannot be done."""
         ...
 
 

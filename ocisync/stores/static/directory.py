@@ -122,7 +122,7 @@ class DirectoryStore:
 
     async def _take_over(self, key: str, file: Linkable, size: int, digest: Digest) -> ObjectInfo | None:
         """Move a file that was verified as it was written into place; None where it must be copied."""
-        path = self._files.new_link()
+        path = self._files.new_path()
         try:
             if await file.link(path, digest, fsync=self._files.fsync):
                 return await self._run(key, self._files.take_over, path, key, size)

@@ -16,7 +16,7 @@ from ocisync.spec.digest import Digest
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE
 from ocisync.stores.static import layout
 from ocisync.stores.static.folders import FILE_MODE, FOLDER_MODE, folder, made_folder, split_key
-from ocisync.stores.static.temporary import Temporary, link_name, remove_abandoned
+from ocisync.stores.static.temporary import Temporary, file_name, link_name, remove_abandoned
 from ocisync.stores.static.walk import etag_of, info_of
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block
@@ -72,9 +72,9 @@ class Files:
         self._place(temporary.path, key, if_match)
         return info_of(key, temporary.close())
 
-    def new_link(self) -> Path:
-        """Where a link may be that is moved into place at once."""
-        return self._temporary / link_name()
+    def new_path(self) -> Path:
+        """Where a locked file may be until it is moved into place."""
+        return self._temporary / file_name()
 
     def take_over(self, path: Path, key: str, size: int) -> ObjectInfo | None:
         """Move a whole file into place; None when it is not of this size."""

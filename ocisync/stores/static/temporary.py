@@ -84,7 +84,7 @@ class Temporary:
 
 def _create(folder: Path) -> tuple[Path, int]:
     while True:
-        path = folder / secrets.token_hex(12)
+        path = folder / file_name()
         fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with suppress(OSError):  # a file system without locks: leftovers go by their age
             fcntl.flock(fd, fcntl.LOCK_EX)
@@ -105,6 +105,11 @@ def _take_part(folder: Path, digest: Digest) -> tuple[Path, int] | None:
         pass
     os.close(fd)
     return None
+
+
+def file_name() -> str:
+    """A name for a file that is locked as long as somebody needs it."""
+    return secrets.token_hex(12)
 
 
 def link_name() -> str:

@@ -317,6 +317,18 @@ async def test_a_file_that_was_verified_as_it_was_written_is_taken_over_once(
     assert (store.root / "v2/a/blobs/one").read_bytes() == data
 
 
+async def test_a_file_that_was_to_be_taken_over_goes_with_its_writer(store: DirectoryStore, tmp_path: Path) -> None:
+    await store.prepare()
+    left = store.root / ".ocisync/tmp/left"
+    with Spool(tmp_path) as spool:
+        opener = await _spooled(spool, b"data")
+        assert await opener.link(left, opener.digest, fsync=True)
+        await DirectoryStore(store.root).prepare()
+        assert left.read_bytes() == b"data"
+    await DirectoryStore(store.root).prepare()
+    assert not left.exists()
+
+
 async def test_a_file_is_copied_where_it_cannot_be_taken_over(store: DirectoryStore, tmp_path: Path) -> None:
     await store.prepare()
     (store.root / ".ocisync/tmp").chmod(0o2700)
