@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,14 +42,16 @@ class SpoolFile:
         """Bytes that have arrived."""
         return os.fstat(self._fd).st_size
 
-    def write_at(self, offset: int, data: bytes) -> None:
-        """Write all of the data.
+    def write_at(self, offset: int, chunks: Iterable[bytes]) -> None:
+        """Write all of the chunks, one after the other.
 
         Raises:
             DiskError: `spool.failed`: the disk is full or broken.
         """
         try:
-            pwrite_all(self._fd, data, offset)
+            for chunk in chunks:
+                pwrite_all(self._fd, chunk, offset)
+                offset += len(chunk)
         except OSError as exc:
             raise _failed(self.path, exc) from exc
 

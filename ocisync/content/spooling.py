@@ -1,14 +1,15 @@
 """Blobs that several targets want, or that a target may want again: read once from the source, kept in bounded space.
 
 Whoever is ahead reads the source and writes the file; the others read the file. So nobody waits for a slow one, memory
-holds a chunk for each, and what came before a failure, or before the process ended, is not read from the source again.
+holds a few MiB, and what came before a failure is not read from the source again; when the process was killed, at most
+a few MiB are.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from ocisync.spec.digest import Digest
 log = structlog.get_logger()
 
 _READ = 1024 * 1024  # bytes
+_GATHERED = 2 * 1024 * 1024  # bytes that are written at a time: what a killed process has to read again
 _FORGOTTEN = 24 * 3600.0  # seconds after which what nobody came for again is removed
 
 
@@ -43,7 +45,8 @@ class Blob:
         self._turn = anyio.Lock()
         self._source = AsyncExitStack()
         self._stream: ByteStream | None = None
-        self._last = b""  # the chunk that arrived last
+        self._written = length  # bytes that are in the file
+        self._recent: list[bytes] = []  # what arrived last; all that is not written is among it
 
     async def chunks(self, source: Opener, start: int) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` on; `source` is asked when nobody else has them yet.
@@ -60,6 +63,9 @@ class Blob:
     async def close(self) -> None:
         """Let go of the source and of the file."""
         await self._close_source()
+        if not self.is_broken:
+            with suppress(DiskError):
+                await self._write()
         await run_file(self.file.close)
 
     async def _next(self, source: Opener, at: int) -> bytes:
@@ -67,11 +73,11 @@ class Blob:
             async with self._turn:
                 if at >= self.length:
                     return await self._arrived(source)
-        behind = self.length - at
-        if behind <= len(self._last):
-            return self._last[-behind:]
+        start = self.length - sum(map(len, self._recent))
+        if at >= start:
+            return _chunk_at(self._recent, at - start)
         try:
-            return await run_file(partial(self.file.read_at, at, min(_READ, behind)))
+            return await run_file(partial(self.file.read_at, at, min(_READ, start - at)))
         except DiskError:
             self.is_broken = True
             raise
@@ -79,16 +85,27 @@ class Blob:
     async def _arrived(self, source: Opener) -> bytes:
         try:
             chunk = await self._read(source)
-            await run_file(partial(self.file.write_at, self.length, chunk))
+            self._keep(chunk)
+            if self.length - self._written >= _GATHERED or self.length == self._desc.size:
+                await self._write()
         except BaseException as exc:
             self.is_broken |= isinstance(exc, DiskError)
             await self._close_source()
             raise
-        self.length += len(chunk)
-        self._last = chunk
         if self.length == self._desc.size:
             await self._close_source()
         return chunk
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._written == self.length:
+            self._recent = []
+        self._recent.append(chunk)
+        self.length += len(chunk)
+
+    async def _write(self) -> None:
+        if self._written < self.length:
+            await run_file(partial(self.file.write_at, self._written, self._recent))
+            self._written = self.length
 
     async def _read(self, source: Opener) -> bytes:
         if self._stream is None:
@@ -277,6 +294,15 @@ class SpooledOpener:
 def is_spool_failure(error: Exception) -> bool:
     """Whether an error only means that the spool cannot be used."""
     return isinstance(error, DiskError) and error.code == FAILED
+
+
+def _chunk_at(chunks: Iterable[bytes], at: int) -> bytes:
+    """What one of the chunks holds from a byte on, which is counted from the first."""
+    for chunk in chunks:
+        if at < len(chunk):
+            return chunk[at:]
+        at -= len(chunk)
+    return b""
 
 
 def _length_of(file: SpoolFile, size: int) -> int:

@@ -20,9 +20,9 @@ from ocisync.spec.descriptor import Descriptor, describe
 from tests.servers.images import noise
 
 pytestmark = pytest.mark.anyio
-DATA = noise(1_000_000, "blob")
+DATA = noise(5_000_000, "blob")  # more than is gathered before it is written
 BLOB = Descriptor("application/octet-stream", describe(DATA, "").digest, len(DATA))
-CHUNK = 50_000  # bytes
+CHUNK = 250_000  # bytes
 ALL = ("a", "b", "c")
 
 
@@ -109,13 +109,13 @@ async def test_one_that_comes_later_reads_what_is_kept_for_it(tmp_path: Path) ->
 
 
 async def test_when_the_one_that_reads_ahead_breaks_off_another_goes_on(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source(break_at=300_000)
+    spools, source = Spools(tmp_path / "spool", 10_000_000), Source(break_at=1_500_000)
     async with spools.opener(BLOB, source, ALL)() as behind:
         first = await anext(behind)
         with pytest.raises(NetworkError):
             await read(spools.opener(BLOB, source, ALL))
         assert first + b"".join([chunk async for chunk in behind]) == DATA
-    assert (source.given, source.opened, source.still_open) == (len(DATA), [0, 300_000], 0)
+    assert (source.given, source.opened, source.still_open) == (len(DATA), [0, 1_500_000], 0)
 
 
 async def test_a_cancelled_reader_lets_the_source_go(tmp_path: Path) -> None:
@@ -139,6 +139,14 @@ async def test_the_next_process_goes_on_where_the_last_one_ended(tmp_path: Path)
     assert (source.given, source.opened) == (len(DATA), [0, 10 * CHUNK])
     await later.arrived(BLOB.digest, "a")
     assert files(tmp_path / "spool") == []
+
+
+async def test_a_kill_costs_two_mib_at_most(tmp_path: Path) -> None:
+    async with Spools(tmp_path / "spool", 10_000_000).opener(BLOB, Source(), ALL)() as stream:
+        arrived = 0
+        async for chunk in stream:
+            arrived += len(chunk)
+            assert arrived - 2 * 1024 * 1024 < sum(files(tmp_path / "spool")) <= arrived
 
 
 async def test_a_damaged_file_is_found_by_its_reader_and_read_anew(tmp_path: Path) -> None:
@@ -205,7 +213,7 @@ async def test_fault_49_a_disk_that_fails_is_done_without(tmp_path: Path) -> Non
     spools, source = Spools(tmp_path / "spool", 10_000_000), Source()
     opener = spools.opener(BLOB, source, ALL)
     async with opener() as stream:
-        for _ in range(2):
+        for _ in range(10):
             await anext(stream)
         (path,) = (tmp_path / "spool").iterdir()
         with path.open("r+b") as file:
