@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast, runtime_checkable
 from urllib.parse import urlsplit
 
 import anyio
@@ -29,7 +29,6 @@ from ocisync.spec.locator import (
     TargetLocator,
     ViewLocator,
 )
-from ocisync.stores.registry.client import RegistryClient, open_registries
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
@@ -38,6 +37,9 @@ from ocisync.stores.static.target import StaticRegistry
 from ocisync.wiring.archives import ArchivePlace, Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
 from ocisync.wiring.views import Memory, seen
+
+if TYPE_CHECKING:
+    from ocisync.stores.registry.client import RegistryClient
 
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
@@ -244,6 +246,8 @@ class OpenStores:
                 host = urlsplit(settings.url).netloc
                 hosts[host] = replace(hosts.get(host, RegistryOptions()), plain_http=True)
         defaults = registry_options(self.config.registry(""))
+        from ocisync.stores.registry.client import open_registries  # aiohttp takes 0.1 s to import
+
         return await self._once("registries", lambda: open_registries(hosts, defaults, self.tell))
 
     async def _static_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
