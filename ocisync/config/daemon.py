@@ -64,6 +64,11 @@ class Daemon(Section):
         ge=0,
         description="Room in `temporary` for blobs that several targets or a repeated upload want; 0: none.",
     )
+    spool_from: Size = Field(
+        GIB,
+        ge=0,
+        description="The smallest blob that is spooled only because its upload to a registry may have to be repeated.",
+    )
     drain: Duration = Field(30.0, description="How long work under way may go on after SIGTERM before it is cut off.")
     concurrent_rules: int = Field(4, ge=1, le=256, description="Most rules that run at one time.")
     concurrent_images: int = Field(3, ge=1, le=256, description="Most images that one rule copies at one time.")

@@ -136,9 +136,13 @@ class _Entry:
 
 
 class Spools:
-    """All blobs of a folder, `limit` bytes at most; a blob for which there is no room is read past it."""
+    """All blobs of a folder, `limit` bytes at most; a blob for which there is no room is read past it.
 
-    def __init__(self, folder: Path, limit: int) -> None:
+    A blob that only one target wants should have `worth` bytes: a smaller one is rather read again than written down.
+    """
+
+    def __init__(self, folder: Path, limit: int, worth: int = 0) -> None:
+        self.worth = worth
         self._folder = folder
         self._limit = limit
         self._entries: dict[Digest, _Entry] = {}

@@ -20,8 +20,6 @@ from ocisync.sync.stores import Progress
 
 log = structlog.get_logger()
 
-SPOOLED_FROM = 64 << 20  # bytes; a smaller blob for one target is rather read again than written down
-
 
 @dataclass(frozen=True, slots=True)
 class Reading:
@@ -35,7 +33,7 @@ class Reading:
     def opener(self, desc: Descriptor, target: Target) -> Opener:
         """Opens content for a target."""
         direct = SourceOpener(self.source, desc)
-        if self.spools is None or not (self._is_shared or _is_sent_twice(desc, target)):
+        if self.spools is None or not (self._is_shared or _is_sent_twice(desc, target, self.spools.worth)):
             return direct
         return self.spools.opener(desc, direct, self.shares or (self.own,))
 
@@ -74,8 +72,8 @@ class Opened:
         return self.opener()
 
 
-def _is_sent_twice(desc: Descriptor, target: Target) -> bool:
-    return desc.size >= SPOOLED_FROM and isinstance(target, Restarting) and target.restarts(desc)
+def _is_sent_twice(desc: Descriptor, target: Target, worth: int) -> bool:
+    return desc.size >= worth and isinstance(target, Restarting) and target.restarts(desc)
 
 
 async def tried_twice(push: Callable[[], Awaitable[None]], opener: Opener) -> None:

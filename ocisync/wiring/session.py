@@ -61,7 +61,7 @@ async def open_session(
         archives = Archives(config, scratch, compression)
         stores = OpenStores(config, archives, stack, progress.held_up, Memory(notes=ledger))
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
-        spools = Spools(scratch / "spool", room) if room else None
+        spools = Spools(scratch / "spool", room, config.daemon.spool_from) if room else None
         tools = Tools(stores, ledger, progress=progress, limits=limits, spools=spools, external=stores.external)
         yield Session(config, stores, tools)
         if spools is not None:

@@ -26,13 +26,13 @@ _PARTS = {"multipart_threshold": "64MiB", "part_size": "5MiB"}
 _LONG = 300.0  # seconds
 
 
-def prove_resume(kind: Kind, size: int, folder: Path, registry: DockerRegistry, s3: Seaweed) -> None:
+def prove_resume(kind: Kind, size: int, folder: Path, registry: DockerRegistry, s3: Seaweed, **daemon: object) -> None:
     """Kill when half has come, run again, and count what the source sent."""
     layer = push_big(registry, NAME, "1", size)
     blob = f"/blobs/{layer.digest}"
     with fault_proxy(registry.url) as source, resumed_target(kind, folder, s3) as (settings, kept, host):
         rule = {"source": f"{source.host}/{NAME}", "target": "out"}
-        file = write_config(folder, {"out": settings}, sync=[rule])
+        file = write_config(folder, {"out": settings}, sync=[rule], daemon=daemon)
         source.on("GET", blob, Stall(size // 2), times=1)
         with started("once", "-c", file, env=ENV) as child:
             wait_for(lambda: kept() > size // 2 - 6 * MIB, "half of the blob", _LONG)
@@ -85,4 +85,4 @@ def _parts(place: BucketPlace) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kill_in_the_middle_of_a_blob(kind: Kind, tmp_path: Path, registry: DockerRegistry, s3: Seaweed) -> None:
-    prove_resume(kind, SIZE, tmp_path, registry, s3)
+    prove_resume(kind, SIZE, tmp_path, registry, s3, spool_from="64MiB")
