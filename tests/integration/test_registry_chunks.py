@@ -185,7 +185,8 @@ def test_fault_35_what_a_lost_session_took_comes_from_the_spool(tmp_path: Path, 
         proxy.on("PUT", "/blobs/uploads/", faults.ResetRequest(40 * MIB), times=1)
         settings = {"out": {"type": "registry", "url": proxy.url}}
         rule = {"source": f"{registry.host}/big/app", "target": "out"}
-        run_ocisync("once", "-c", write_config(tmp_path, settings, sync=[rule]), env=ENV, timeout=300).expect(0)
+        file = write_config(tmp_path, settings, sync=[rule], daemon={"spool_from": "64MiB"})
+        run_ocisync("once", "-c", file, env=ENV, timeout=300).expect(0)
         reads = [one for one in registry.requests() if one.method == "GET" and layer.digest in one.path]
         assert sum(one.size for one in reads) < layer.size + 16 * MIB  # what the buffers held when it broke
         assert target.client.request("HEAD", f"/v2/big/app/blobs/{layer.digest}").status == 200

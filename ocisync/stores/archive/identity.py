@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 from ocisync.content.decompress import MAGIC_LENGTH, compression_of
@@ -13,7 +13,7 @@ from ocisync.stores.archive.docker_manifest import ImageEntry
 from ocisync.stores.archive.files import ArchiveFiles, read_small
 
 
-async def docker_identity(files: ArchiveFiles, entries: Iterable[ImageEntry]) -> str:
+async def docker_identity(files: ArchiveFiles, entries: Sequence[ImageEntry]) -> str:
     """A digest of all that decides what becomes of an archive; empty where only all of its bytes tell.
 
     manifest.json and the configurations give every name and the diff ID of every layer, which a conversion proves.
@@ -23,10 +23,12 @@ async def docker_identity(files: ArchiveFiles, entries: Iterable[ImageEntry]) ->
         ArchiveError, LimitExceeded: as reading any of it does.
     """
     raw = await read_small(files, "manifest.json")
-    layers = [files.region(name) for entry in entries for name in entry.layers]
-    if raw is None or files.is_compressed or not await run_file(partial(_are_plain, layers)):
+    if raw is None or files.is_compressed:
         return ""
     configs = [await read_small(files, entry.config) or b"" for entry in entries]
+    layers = [files.region(name) for entry in entries for name in entry.layers]
+    if not await run_file(partial(_are_plain, layers)):
+        return ""
     parts = [hashlib.sha256(part).hexdigest() for part in (raw, *configs)]
     sizes = [str(layer.size) for layer in layers if layer]
     return "image:sha256:" + hashlib.sha256("\n".join([*parts, *sizes]).encode()).hexdigest()
