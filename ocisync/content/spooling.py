@@ -126,7 +126,7 @@ class Blob:
 
 @dataclass(slots=True)
 class _Entry:
-    """A blob that is in the spool, and who has yet to get it."""
+    """A blob's file that is in the spool, and who has yet to get it; what begins anew is another entry."""
 
     size: int  # bytes, when it is whole
     waiting: set[str] = field(default_factory=set)  # targets
@@ -176,8 +176,8 @@ class Spools:
                     await self._arrived(digest, target)
 
     @asynccontextmanager
-    async def holding(self, desc: Descriptor, targets: Iterable[str]) -> AsyncIterator[Blob | None]:
-        """A blob for the time of the block; None when there is no room for it."""
+    async def holding(self, desc: Descriptor, targets: Iterable[str]) -> AsyncIterator[tuple[_Entry, Blob] | None]:
+        """A blob for the time of the block, and the file it is kept in; None when there is no room for it."""
         async with self._lock:
             entry = await self._entry(desc)
             blob = entry.blob if entry else None
@@ -188,18 +188,20 @@ class Spools:
             yield None
             return
         try:
-            yield blob
+            yield entry, blob
         finally:
             with CancelScope(shield=True):
                 await self._let_go(desc.digest, entry, blob)
 
-    async def discard(self, digest: Digest, blob: Blob) -> None:
-        """What a reader got was damaged, or cannot be written: the next reader begins anew."""
+    async def discard(self, digest: Digest, entry: _Entry, blob: Blob) -> None:
+        """What a reader got was damaged, or cannot be written: the next reader begins anew.
+
+        Another reader may have opened the same file in the meantime: it is the file that goes, not this opening of it.
+        """
         if blob.is_broken:
             self._failed.add(digest)
         async with self._lock:
-            entry = self._entries.get(digest)
-            if entry is not None and entry.blob in (blob, None):
+            if self._entries.get(digest) is entry:
                 del self._entries[digest]
                 await run_file(partial(blob.file.path.unlink, missing_ok=True))
 
@@ -271,7 +273,7 @@ class SpooledOpener:
         self._desc = desc
         self._source = source
         self._targets = targets
-        self._used: Blob | None = None
+        self._used: tuple[_Entry, Blob] | None = None
 
     def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
         """From the first byte."""
@@ -280,19 +282,19 @@ class SpooledOpener:
     @asynccontextmanager
     async def from_byte(self, start: int) -> AsyncIterator[ByteStream]:
         """From a later byte."""
-        async with self._spools.holding(self._desc, self._targets) as blob:
-            self._used = blob
-            if blob is None:
+        async with self._spools.holding(self._desc, self._targets) as held:
+            self._used = held
+            if held is None:
                 async with opened_from(self._source, start) as stream:
                     yield stream
             else:
-                async with aclosing(blob.chunks(self._source, start)) as chunks:
+                async with aclosing(held[1].chunks(self._source, start)) as chunks:
                     yield chunks
 
     async def discard(self) -> None:
         """What was read was not right: read it from the source the next time."""
         if self._used is not None:
-            await self._spools.discard(self._desc.digest, self._used)
+            await self._spools.discard(self._desc.digest, *self._used)
 
 
 def is_spool_failure(error: Exception) -> bool:

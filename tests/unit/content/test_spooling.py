@@ -162,6 +162,21 @@ async def test_a_damaged_file_is_found_by_its_reader_and_read_anew(tmp_path: Pat
     assert source.given == 2 * len(DATA)
 
 
+async def test_a_damaged_file_is_not_read_again_though_another_reader_has_opened_it(tmp_path: Path) -> None:
+    spools, source = Spools(tmp_path / "spool", 10_000_000), Source(b"x" + DATA[1:])
+    first, second = (spools.opener(BLOB, source, ALL) for _ in range(2))
+    with pytest.raises(DigestMismatch):
+        await read(first)
+    source.data = DATA
+    async with second() as stream:
+        await first.discard()
+        assert await read(first) == DATA
+        assert b"".join([chunk async for chunk in stream]) != DATA
+    await second.discard()
+    assert await read(second) == DATA
+    assert source.given == 2 * len(DATA)
+
+
 @pytest.mark.parametrize("data", [DATA[:-1], DATA + b"x"], ids=["short", "long"])
 async def test_a_source_of_another_length_is_told(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(SizeMismatch):
