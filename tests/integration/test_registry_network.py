@@ -105,6 +105,24 @@ async def test_fault_03_an_early_end_for_ever_is_truncated(proxy: FaultProxy, ch
     assert len(proxy.seen("GET", BLOB_PATH)) == 3
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+async def test_fault_03_a_list_or_manifest_that_ends_early_is_read_again(proxy: FaultProxy, chunked: bool) -> None:
+    proxy.on("HEAD", "/manifests/1", faults.Reply(405))
+    cut = [proxy.on("GET", path, faults.Truncate(10, chunked=chunked), times=1) for path in ("/tags/", "/manifests/1")]
+    async with repository_at(proxy.host) as repository:
+        assert await repository.tags() == ["1"]
+        assert (await repository.resolve("1")).digest == IMAGE.digest
+    assert [rule.hits for rule in cut] == [1, 1]
+
+
+async def test_fault_03_a_list_that_always_ends_early_is_truncated(proxy: FaultProxy) -> None:
+    proxy.on("GET", "/tags/", faults.Truncate(10))
+    async with repository_at(proxy.host, replace(QUICK, retries=2)) as repository:
+        with pytest.raises(Truncated):
+            await repository.tags()
+    assert len(proxy.seen("GET", "/tags/")) == 3
+
+
 @pytest.mark.parametrize("after", [-1, 0, HALF])
 async def test_fault_04_a_stall_ends_by_the_idle_time_out_and_is_resumed(proxy: FaultProxy, after: int) -> None:
     proxy.on("GET", BLOB_PATH, faults.Stall(after), times=1)

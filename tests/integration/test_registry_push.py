@@ -1,7 +1,7 @@
 """Uploads to a real registry: FAULTS 5, 20, 21, 31, 35, and mounts."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from functools import partial
 
@@ -199,6 +199,29 @@ async def test_fault_20_a_source_that_breaks_is_not_the_registrys_fault(registry
             await repository.push(LAYER, absent)
     assert len(registry_proxy.seen("POST", UPLOADS)) == 1
     assert len(registry_proxy.seen("DELETE", UPLOADS)) == 1
+
+
+async def test_a_broken_upload_leaves_the_connection_alone_that_its_source_is_read_on(
+    registry: DockerRegistry, registry_proxy: FaultProxy
+) -> None:
+    images.push_blob(registry.client, NAME, LAYER.digest, BLOB)
+    async with open_registries({registry_proxy.host: QUICK}) as client, AsyncExitStack() as kept:
+        repository, source = (client.repository(registry_proxy.host, name) for name in ("other/image", NAME))
+        opened: list[ByteStream] = []
+
+        @asynccontextmanager
+        async def damaged() -> AsyncIterator[ByteStream]:
+            async def chunks() -> AsyncIterator[bytes]:
+                opened.append(await kept.enter_async_context(source.open(LAYER)))
+                yield BLOB[:100_000]
+                raise DigestMismatch("found at the end")
+
+            yield chunks()
+
+        with pytest.raises(DigestMismatch):
+            await repository.push(LAYER, damaged)
+        assert b"".join([chunk async for chunk in opened[0]]) == BLOB
+    assert len(registry_proxy.seen("GET", BLOB_PATH)) == 1
 
 
 async def test_fault_20_a_source_that_breaks_half_way_is_not_taken_for_a_lost_session(

@@ -32,6 +32,7 @@ class PacedBody:
         return self
 
     async def __anext__(self) -> bytes:
+        uploading.set(None)  # what the stream opens is no connection of the upload; the caller is a task of its own
         async with self._turn:
             if self._closed:
                 raise StopAsyncIteration

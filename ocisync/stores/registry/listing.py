@@ -16,6 +16,7 @@ from yarl import URL
 
 from ocisync.errors import LimitExceeded, NotFound, RateLimited, RedirectRefused, RegistryError
 from ocisync.spec.reference import is_name, is_tag
+from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import Grant
 from ocisync.stores.registry.decisions import resolve_location
 from ocisync.stores.registry.hosts import same_origin, shown
@@ -163,9 +164,10 @@ def parse_page(raw: bytes, listing: Listing = TAGS) -> list[str]:
 
 
 async def _page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> tuple[list[str], str | None]:
-    async with transport.send(Request("GET", url, grant)) as answer:
-        raw = await answer.read(_MAX_BODY, f"the list of {listing.what}")
-        links = answer.headers.getall("Link", [])
+    async def taken(answer: Answer) -> tuple[bytes, list[str]]:
+        return await answer.read(_MAX_BODY, f"the list of {listing.what}"), answer.headers.getall("Link", [])
+
+    raw, links = await transport.ask(Request("GET", url, grant), taken)
     try:
         is_small = len(raw) < _THREAD_WORTHY
         names = parse_page(raw, listing) if is_small else await to_thread.run_sync(parse_page, raw, listing)

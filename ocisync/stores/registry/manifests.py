@@ -83,10 +83,11 @@ class Manifests:
         return Request(method, url, Grant(self._repository), accept, ACCEPT)
 
     async def _get(self, reference: str, url: URL) -> Descriptor:
-        async with self._transport.send(self._request("GET", url)) as answer:
+        async def taken(answer: Answer) -> tuple[bytes, str, str | None]:
             raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
-            announced = answer.media_type
-            said = answer.headers.get("Docker-Content-Digest")
+            return raw, answer.media_type, answer.headers.get("Docker-Content-Digest")
+
+        raw, announced, said = await self._transport.ask(self._request("GET", url), taken)
         desc = describe(raw, media_type_of(raw, announced))
         for expected in (reference, said):
             if is_digest(expected):

@@ -20,6 +20,7 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, sha256
 from ocisync.spec.manifest import MAX_MANIFEST_SIZE, parse_manifest
 from ocisync.spec.referrers import Entry, fallback_tag, reference_of, with_entries
+from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import PULL, PUSH, Grant
 from ocisync.stores.registry.hosts import shown
 from ocisync.stores.registry.listing import followed, next_link
@@ -123,13 +124,18 @@ class Referrers:
         return found
 
     async def _page(self, url: URL, actions: str) -> tuple[Sequence[Descriptor], URL | None] | None:
-        request = Request("GET", url, Grant(self._repository, actions), _TOLD_OR_NOT, _ACCEPT_INDEX)
-        async with self._transport.send(request) as answer:
+        async def taken(answer: Answer) -> tuple[bytes, str | None] | None:
             if answer.status != 200 or answer.media_type != media_types.OCI_INDEX:
                 await answer.beginning()
                 return None
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
-            link = next_link(", ".join(answer.headers.getall("Link", [])))
+            return raw, next_link(", ".join(answer.headers.getall("Link", [])))
+
+        request = Request("GET", url, Grant(self._repository, actions), _TOLD_OR_NOT, _ACCEPT_INDEX)
+        found = await self._transport.ask(request, taken)
+        if found is None:
+            return None
+        raw, link = found
         try:
             listed = parse_manifest(raw, media_types.OCI_INDEX).children
         except OcisyncError as exc:
@@ -159,18 +165,21 @@ class Referrers:
         Raises:
             ManifestError: the tag holds something else.
         """
-        url = self._list_url(subject)
-        request = Request("GET", url, Grant(self._repository, actions), _THERE_OR_NOT, ACCEPT)
-        async with self._transport.send(request) as answer:
+
+        async def taken(answer: Answer) -> _Kept:
             if answer.status == 404:
                 await answer.beginning()
                 return _Kept(None)
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
-            announced, etag = answer.media_type, answer.headers.get("ETag", "")
-        manifest = parse_manifest(raw, announced)
-        if manifest.media_type != media_types.OCI_INDEX:
-            raise ManifestError(f"what the tag holds is of type {manifest.media_type}")
-        return _Kept(raw, manifest.children, etag)
+            manifest = parse_manifest(raw, answer.media_type)
+            if manifest.media_type != media_types.OCI_INDEX:
+                raise ManifestError(f"what the tag holds is of type {manifest.media_type}")
+            return _Kept(raw, manifest.children, answer.headers.get("ETag", ""))
+
+        url = self._list_url(subject)
+        return await self._transport.ask(
+            Request("GET", url, Grant(self._repository, actions), _THERE_OR_NOT, ACCEPT), taken
+        )
 
     async def _kept_list(self, subject: Digest) -> _Kept:
         try:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TypeVar
 
 import anyio
 import structlog
@@ -39,6 +40,7 @@ from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.wire import Body, Wire
 
 log = structlog.get_logger(__name__)
+_T = TypeVar("_T")
 _MOST_TRIES = 100  # of one request, however often the host asks for patience
 _WORTH_TELLING, _WORTH_SAYING = 1.0, 10.0  # seconds of a pause: in the log, and to whoever waits
 _ANY_BUT_BUSY = frozenset(range(200, 600)) - BUSY
@@ -120,11 +122,26 @@ class Transport:
             NotFound, AuthError, RateLimited, RegistryError: the registry refused, and will not or did not think better.
             RedirectRefused, NetworkError and its kin: it could not be reached, or not in a safe way.
         """
+        return await self._tried(request, partial(self._try, request))
+
+    async def ask(self, request: Request, take: Callable[[Answer], Awaitable[_T]]) -> _T:
+        """What `take` makes of an accepted answer, asked for again when its body breaks off; raises as `open` does."""
+
+        async def asked() -> _T:
+            answer = await self._try(request)
+            try:
+                return await take(answer)
+            finally:
+                answer.close()
+
+        return await self._tried(request, asked)
+
+    async def _tried(self, request: Request, once: Callable[[], Awaitable[_T]]) -> _T:
         attempt = tries = 0
         while True:
             attempt, tries, answered = attempt + 1, tries + 1, self._gate.answered
             try:
-                return await self._try(request)
+                return await once()
             except OcisyncError as exc:
                 if isinstance(exc, RateLimited) and self._gate.answered > answered:
                     attempt = 1  # the host answers others: waiting for one's turn is no failure
