@@ -294,3 +294,14 @@ async def test_fault_34_many_writers_at_a_time_lose_nothing_that_a_second_look_d
     for desc in descs:
         await write(desc)
     assert digests(listed(registry)) == {one.digest for one in artifacts}
+
+
+@pytest.mark.parametrize("path", [API, LIST], ids=["api", "tag"])
+async def test_fault_03_a_list_of_referrers_that_ends_early_is_read_again(
+    registry: DockerRegistry, registry_proxy: FaultProxy, path: str
+) -> None:
+    keep(registry, ONE)
+    cut = registry_proxy.on("GET", path, faults.Truncate(10), times=1)
+    async with repository_at(registry_proxy.host) as repository:
+        assert [desc.digest for desc in await repository.referrers(SUBJECT)] == [ONE.digest]
+    assert cut.hits == 1
