@@ -10,11 +10,27 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager
 from typing import Any, Literal, TextIO
 from urllib.parse import quote, quote_plus
 
-import structlog
+
+@contextmanager
+def _not_found(module: str) -> Iterator[None]:
+    """Let nobody find a module for the time of the block, if it is not loaded already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]  # the import system's own mark
+    try:
+        yield
+    finally:
+        del sys.modules[module]
+
+
+with _not_found("rich"):  # structlog would load it for tracebacks that our logs do not show: a twentieth of the start
+    import structlog
 
 MASK = "***"
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}

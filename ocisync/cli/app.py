@@ -81,18 +81,18 @@ def once(
     ] = False,
 ) -> None:
     """Do one pass of every rule; exit 0 all good, 1 some failed."""
+    start_logging(context)
     from ocisync.cli.passes import run_once
 
-    start_logging(context)
     raise typer.Exit(run_once(config_file(config), rules or [], as_json, force_prune))
 
 
 @app.command()
 def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show what a pass would do and why, changing nothing."""
+    start_logging(context)
     from ocisync.cli.passes import show_plan
 
-    start_logging(context)
     raise typer.Exit(show_plan(config_file(config), rules or [], as_json))
 
 
@@ -104,9 +104,9 @@ def status(
     targets: Annotated[bool, typer.Option("--targets", help="Try out what each target's storage can do.")] = False,
 ) -> None:
     """Show each rule's last success, last failure and next run."""
+    start_logging(context)
     from ocisync.cli.passes import show_status, show_targets
 
-    start_logging(context)
     if targets:
         raise typer.Exit(show_targets(config_file(config), as_json))
     raise typer.Exit(show_status(config_file(config), as_json))
@@ -150,9 +150,9 @@ def copy(
     config: ConfigFile = None,
 ) -> None:
     """Copy images with all their platforms, digests unchanged; several images into one archive."""
+    start_logging(context)
     from ocisync.cli.copying import CopyOptions, compression_of, copy_command
 
-    start_logging(context)
     packing = compression_of(compression, level)
     types = artifact_type or ()
     going_along = (referrers, types, digest_tags, include_external)
@@ -171,9 +171,9 @@ def push(
     config: ConfigFile = None,
 ) -> None:
     """Publish a folder of archives, one per platform, as one multi-arch image."""
+    start_logging(context)
     from ocisync.cli.copying import compression_of, push_folder
 
-    start_logging(context)
     squeezed = compression_of(compression, level)
     raise typer.Exit(push_folder(folder, destination, tag, optional_config(config), squeezed))
 
@@ -211,9 +211,9 @@ def pack(
     config: ConfigFile = None,
 ) -> None:
     """Pack a folder as an image of one layer; equal folders give equal digests."""
+    start_logging(context, default="warning")
     from ocisync.cli.packing import pack_folder
 
-    start_logging(context, default="warning")
     options = {
         "parent": parent,
         "entrypoint": entrypoint,
@@ -252,9 +252,9 @@ def unpack(
     config: ConfigFile = None,
 ) -> None:
     """Unpack an image's layers to a folder, verified; nothing is left behind when that fails."""
+    start_logging(context, default="warning")
     from ocisync.cli.unpacking import unpack_image
 
-    start_logging(context, default="warning")
     unpack_image(source, folder, platform, cache, rootless, optional_config(config))
 
 
@@ -265,9 +265,9 @@ def serve(
     listen: Annotated[str, typer.Option(help="Address and port; port 0 lets the system pick.")] = "127.0.0.1:5000",
 ) -> None:
     """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane."""
+    start_logging(context, default="info")
     from ocisync.wiring.commands import serve_registry
 
-    start_logging(context, default="info")
     serve_registry(directory, listen)
 
 
@@ -281,9 +281,9 @@ def inspect(
     config: ConfigFile = None,
 ) -> None:
     """Show an image: platforms, sizes, layers, configuration."""
+    start_logging(context)
     from ocisync.cli.inspecting import show_image, show_raw
 
-    start_logging(context)
     if raw:
         show_raw(reference, platform, optional_config(config))
     else:
@@ -298,9 +298,9 @@ def tags(
     config: ConfigFile = None,
 ) -> None:
     """List the tags of a repository or archive."""
+    start_logging(context)
     from ocisync.cli.inspecting import show_tags
 
-    start_logging(context)
     show_tags(reference, as_json, optional_config(config))
 
 
@@ -312,9 +312,9 @@ def digest(
     config: ConfigFile = None,
 ) -> None:
     """Print the digest of an image, without pulling it."""
+    start_logging(context)
     from ocisync.cli.inspecting import show_digest
 
-    start_logging(context)
     show_digest(reference, platform, optional_config(config))
 
 
@@ -327,9 +327,9 @@ def doctor(
     as_json: AsJson = False,
 ) -> None:
     """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail."""
+    start_logging(context, default="warning")
     from ocisync.cli.doctoring import show_diagnosis
 
-    start_logging(context, default="warning")
     raise typer.Exit(show_diagnosis(url, client or [], as_json, ca))
 
 
@@ -351,9 +351,9 @@ def demo(
     folder: Annotated[Optional[Path], typer.Option(help="Where to work; a temporary folder otherwise.")] = None,  # noqa: UP045
 ) -> None:
     """Show the main job on this machine: archives dropped, published, served, mirrored, pulled back and checked."""
+    start_logging(context)
     from ocisync.cli.demo import run_demo
 
-    start_logging(context)
     raise typer.Exit(run_demo(once, folder))
 
 

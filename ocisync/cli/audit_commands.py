@@ -27,17 +27,17 @@ def add_commands(app: typer.Typer) -> None:
 
 def reconcile(context: typer.Context, target: Registry, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Derive lists of tags, referrers and repositories anew, after other tools wrote to a static registry."""
+    start_logging(context)
     from ocisync.cli.auditing import run_reconcile
 
-    start_logging(context)
     raise typer.Exit(run_reconcile(target, optional_config(config), as_json))
 
 
 def ls(context: typer.Context, target: Registry, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """List a static registry's repositories, or one repository's tags, with sizes, dates and what they share."""
+    start_logging(context)
     from ocisync.cli.auditing import show_list
 
-    start_logging(context)
     raise typer.Exit(show_list(target, optional_config(config), as_json))
 
 
@@ -49,9 +49,9 @@ def rm(
     dry_run: DryRun = False,
 ) -> None:
     """Remove tags from a static registry; what only they reached stays until `ocisync gc`."""
+    start_logging(context)
     from ocisync.cli.auditing import run_remove
 
-    start_logging(context)
     raise typer.Exit(run_remove(target, image, optional_config(config), dry_run))
 
 
@@ -67,9 +67,9 @@ def keep(
     as_json: AsJson = False,
 ) -> None:
     """Remove tags by age, as the target's `keep` or these options say."""
+    start_logging(context)
     from ocisync.cli.auditing import keep_policy, run_keep
 
-    start_logging(context)
     policy = keep_policy(newest, newer_than, tag or [])
     raise typer.Exit(run_keep(target, optional_config(config), policy, limit, dry_run, as_json))
 
@@ -87,10 +87,10 @@ def gc(
     as_json: AsJson = False,
 ) -> None:
     """Remove from a static registry what no tag reaches; safe beside running writers."""
+    start_logging(context)
     from ocisync.cli.auditing import run_gc, seconds
     from ocisync.wiring.auditing import Collecting
 
-    start_logging(context)
     how = Collecting(plan, apply, dry_run, seconds(grace), limit, journal)
     raise typer.Exit(run_gc(target, optional_config(config), how, as_json))
 
@@ -107,9 +107,9 @@ def verify(
     as_json: AsJson = False,
 ) -> None:
     """Check that every tag of a static registry is whole; exit 1 if anything is wrong and was not repaired."""
+    start_logging(context)
     from ocisync.cli.auditing import run_verify, size
     from ocisync.wiring.auditing import Verification
 
-    start_logging(context)
     how = Verification(deep, repair, resume, size(rate) or 0.0, concurrency)
     raise typer.Exit(run_verify(target, optional_config(config), how, as_json))

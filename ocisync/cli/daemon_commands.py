@@ -20,9 +20,9 @@ def add_commands(app: typer.Typer) -> None:
 
 def sync_now(context: typer.Context, rules: Rules, tag: Tag = "", url: Url = "", config: ConfigFile = None) -> None:
     """Have the running daemon run sync rules now, whatever their interval or schedule."""
+    start_logging(context)
     from ocisync.wiring.remote import sync_now as ask
     from ocisync.wiring.session import run_async
 
-    start_logging(context)
     run_async(ask, config_file(config), rules, tag, url)
     print(f"asked for {', '.join(rules)}; `ocisync status` shows how it goes")

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Sequence
 
 from ocisync.daemon.drop import DropRule
 from ocisync.daemon.drop_inputs import Input
 from ocisync.daemon.drop_names import SingleArchive, checked_name
+from ocisync.daemon.rule_set import Names
 from ocisync.errors import InputError, InvalidName
 from ocisync.spec.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator, SetMember, TargetLocator
 from ocisync.spec.reference import is_tag, parse_image_name, parse_name, split_tag
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
-
-Names = Callable[[Locator], Awaitable[Sequence[str]]]
-"""What an archive says its images are called: RepoTags or reference annotations, `@N` for one of several that has none.
-
-Raises ArchiveError."""
-
-Hold = Callable[[Locator], AbstractAsyncContextManager[None]]
-"""Keeps an archive open, so that its names and all jobs of it need one opening; raises ArchiveError."""
-
-
-Identify = Callable[[Locator], Awaitable[str]]
-"""What an archive says it holds, as one digest; empty where only all of its bytes tell. Raises ArchiveError."""
-
-
-async def identify_nothing(locator: Locator) -> str:  # noqa: ARG001 (as Identify has it)
-    """Every archive is known by its bytes."""
-    return ""
-
-
-def hold_nothing(locator: Locator) -> AbstractAsyncContextManager[None]:  # noqa: ARG001 (as Hold has it)
-    """Every use opens the archive anew."""
-    return nullcontext()
 
 
 def source_of(found: Input) -> Locator:

@@ -5,51 +5,24 @@ A reload drains one generation and starts the next; what runs is never torn by a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
 import anyio
 
-from ocisync.daemon.drop import DropRule, InputReport
-from ocisync.daemon.drop_jobs import Hold, Identify, Names, hold_nothing, identify_nothing
+from ocisync.daemon.drop import InputReport
 from ocisync.daemon.intake import Intake, IntakeTools
-from ocisync.daemon.queue import JobQueue, Runner
-from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled
+from ocisync.daemon.queue import JobQueue
+from ocisync.daemon.rule_set import RuleSet
+from ocisync.daemon.schedule import Expand, Expansion, Schedule
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.daemon.state import State
 from ocisync.daemon.wakeup import Wakeup
 from ocisync.daemon.watch import watch_folder
-from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 
 _RECORD_TIME = 10.0  # seconds after the last job in which intakes may record what became of their inputs
-
-
-Follow = Callable[[str, str], Sequence[Job]]
-"""The jobs for one repository of a registry that rules mirror as a whole, by its host and name."""
-
-
-def follow_nothing(host: str, repository: str) -> Sequence[Job]:
-    """No rule mirrors a whole registry."""
-    del host, repository
-    return ()
-
-
-@dataclass(frozen=True, slots=True)
-class RuleSet:
-    """What a configuration asks for, and how its jobs are run."""
-
-    schedules: tuple[Schedule, ...]
-    drops: tuple[DropRule, ...]
-    run: Runner
-    names: Names
-    workers: int  # jobs at a time
-    upkeep: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
-    hold: Hold = hold_nothing
-    identify: Identify = identify_nothing
-    expand: Expand = as_scheduled
-    follow: Follow = follow_nothing
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from ocisync.content.threads import run_file
 from ocisync.daemon.aftermath import remove_old
 from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
 from ocisync.daemon.drop_inputs import Input
-from ocisync.daemon.drop_jobs import Hold, Identify, Names, hold_nothing, identify_nothing
 from ocisync.daemon.drop_look import Lookout
 from ocisync.daemon.input_records import InputRecords
+from ocisync.daemon.rule_set import Hold, Identify, Names, hold_nothing, identify_nothing
 from ocisync.daemon.take import Run, Taker
 from ocisync.daemon.wakeup import Wakeup
 from ocisync.errors import OcisyncError

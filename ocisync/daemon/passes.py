@@ -5,19 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
-from ocisync.daemon.generation import RuleSet
-from ocisync.daemon.intake import IntakeTools, one_pass
 from ocisync.daemon.queue import JobQueue
+from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.schedule import Expand, Schedule
 from ocisync.daemon.state import State
 from ocisync.errors import OcisyncError
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport, failure_of
+
+if TYPE_CHECKING:
+    from ocisync.daemon.intake import IntakeTools
 
 
 @dataclass(slots=True)
@@ -44,11 +47,8 @@ async def run_pass(rules: RuleSet, state: State) -> PassReport:
         async with anyio.create_task_group() as all_rules:
             for schedule in rules.schedules:
                 all_rules.start_soon(_sync, schedule, rules.expand, queue, state, report)
-            tools = IntakeTools(
-                state.inputs, rules.names, queue.run_now, report.inputs.append, hold=rules.hold, identify=rules.identify
-            )
-            for drop in rules.drops:
-                all_rules.start_soon(_drop, drop, tools, report)
+            if rules.drops:
+                all_rules.start_soon(_drops, rules, queue, state, report)
         queue.close()
     return report
 
@@ -76,7 +76,20 @@ def _status(before: RuleStatus, reports: Sequence[JobReport], started: float) ->
     return replace(before, last_started=started, last_failure=time.time(), code=failure.code, message=failure.message)
 
 
+async def _drops(rules: RuleSet, queue: JobQueue, state: State, report: PassReport) -> None:
+    from ocisync.daemon.intake import IntakeTools  # the start of a pass without drop folders does not pay for it
+
+    tools = IntakeTools(
+        state.inputs, rules.names, queue.run_now, report.inputs.append, hold=rules.hold, identify=rules.identify
+    )
+    async with anyio.create_task_group() as folders:
+        for drop in rules.drops:
+            folders.start_soon(_drop, drop, tools, report)
+
+
 async def _drop(rule: DropRule, tools: IntakeTools, report: PassReport) -> None:
+    from ocisync.daemon.intake import one_pass
+
     try:
         waiting = await one_pass(rule, tools)
     except OcisyncError as exc:

@@ -10,8 +10,9 @@ from typing import Generic, Protocol, TypeVar
 import anyio
 import structlog
 
-from ocisync.daemon.generation import Generation, Observers, RuleSet
+from ocisync.daemon.generation import Generation, Observers
 from ocisync.daemon.notify import Notifier
+from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.state import State
 
 log = structlog.get_logger()

@@ -15,9 +15,10 @@ from ocisync.daemon.aftermath import clear_done, quarantine
 from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
 from ocisync.daemon.drop_identity import check_unchanged, identity_of, is_of_bytes, read_members, unread, without_claim
 from ocisync.daemon.drop_inputs import MAX_WAIT, Input, is_as_recorded
-from ocisync.daemon.drop_jobs import Hold, Identify, Names, hold_nothing, jobs_of, published_by, source_of
+from ocisync.daemon.drop_jobs import jobs_of, published_by, source_of
 from ocisync.daemon.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.daemon.queue import STOPPED
+from ocisync.daemon.rule_set import Hold, Identify, Names, hold_nothing
 from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport, failure_of

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocisync.config.models import Config, DropRule
 from ocisync.content.compress import Compression
 from ocisync.content.protocols import Source, Target
 from ocisync.errors import ConfigError, InputError
-from ocisync.images.merge import Member, merged
 from ocisync.spec.formats import Format
 from ocisync.spec.locator import (
     ArchiveLocator,
@@ -24,13 +24,11 @@ from ocisync.spec.locator import (
     ViewLocator,
 )
 from ocisync.spec.platform import Platform, same_platform
-from ocisync.stores.archive.detect import open_any
-from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource
-from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
-from ocisync.stores.archive.write import open_layout_target
-from ocisync.stores.archive.write_archive import open_docker_archive_target, open_oci_archive_target
 from ocisync.wiring.options import caps_of, tar_limits_of
 from ocisync.wiring.views import seen
+
+if TYPE_CHECKING:  # imported where one is opened: a twentieth of the start
+    from ocisync.stores.archive.docker_archive import ConversionOptions
 
 ArchiveFileLocator = ArchiveLocator | DockerArchiveLocator | LayoutLocator | OciArchiveLocator
 ArchiveFile = OciArchiveLocator | DockerArchiveLocator
@@ -59,6 +57,8 @@ class Archives:
             if not isinstance(locator, SetLocator):
                 yield await self._open(locator, stack, view)
                 return
+            from ocisync.images.merge import Member, merged
+
             members = [
                 Member(one.platform, await self._open(ArchiveLocator(one.path), stack, view), where=one.path)
                 for one in members_for(locator, view.platform if view else None)
@@ -86,6 +86,9 @@ class Archives:
     @asynccontextmanager
     async def target(self, place: ArchiveFile | LayoutLocator) -> AsyncIterator[Target]:
         """A layout that is added to, or an archive that appears when the context ends well."""
+        from ocisync.stores.archive.write import open_layout_target
+        from ocisync.stores.archive.write_archive import open_docker_archive_target, open_oci_archive_target
+
         path = Path(place.path)
         match place:
             case LayoutLocator():
@@ -118,6 +121,8 @@ class Archives:
         """
         if not isinstance(locator, ArchiveFileLocator):
             return ""
+        from ocisync.stores.archive.docker_archive import DockerArchiveSource
+
         async with self.source(locator) as source:
             return await source.identity() if isinstance(source, DockerArchiveSource) else ""
 
@@ -126,6 +131,9 @@ class Archives:
         return seen(source, view) if view else source
 
     async def _opened(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
+        from ocisync.stores.archive.detect import open_any
+        from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
+
         path, options = Path(locator.path), self._options(Path(locator.path), wanted)
         match locator:
             case LayoutLocator():
@@ -138,6 +146,8 @@ class Archives:
 
     def _options(self, path: Path, wanted: Format | None) -> ConversionOptions:
         """How layers are converted: as asked for, else as the drop rule says in whose folder the file lies."""
+        from ocisync.stores.archive.docker_archive import ConversionOptions
+
         rule = next((rule for rule in self.config.drop if path.is_relative_to(rule.path)), None)
         options = conversion_options(rule) if rule else ConversionOptions()
         limits = self.config.archives
@@ -163,4 +173,6 @@ def members_for(locator: SetLocator, platform: Platform | None) -> tuple[SetMemb
 
 def conversion_options(rule: DropRule) -> ConversionOptions:
     """The conversion that a drop rule asks for."""
+    from ocisync.stores.archive.docker_archive import ConversionOptions
+
     return ConversionOptions(rule.format, Compression(rule.compression, rule.level))

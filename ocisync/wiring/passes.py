@@ -7,11 +7,10 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from ocisync.config.models import Config, SyncRule
-from ocisync.daemon.drop_look import Lookout
-from ocisync.daemon.generation import RuleSet
 from ocisync.daemon.image_records import ImageRecord
 from ocisync.daemon.input_records import InputRecord, InputState
 from ocisync.daemon.passes import PassReport, run_pass
+from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.schedule import Expansion, Schedule
 from ocisync.daemon.state import State, open_state
@@ -172,6 +171,8 @@ async def _pulls(host: str, planned: Sequence[PlannedTag], session: Session) -> 
 
 
 async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:
+    from ocisync.daemon.drop_look import Lookout  # `once` does without
+
     for rule in rules.drops:
         try:
             look = await Lookout(rule, state.inputs, time.time, time.monotonic).plan()

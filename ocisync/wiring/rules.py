@@ -9,8 +9,8 @@ from functools import partial
 import structlog
 
 from ocisync.config.models import Config
-from ocisync.daemon.generation import RuleSet
 from ocisync.daemon.image_records import ImageRecords
+from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.schedule import Schedule
 from ocisync.daemon.state import State
 from ocisync.errors import ConfigError, OcisyncError

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -11,13 +12,12 @@ from ocisync.config.models import Config, RegistryTarget
 from ocisync.daemon.schedule import Schedule
 from ocisync.errors import OcisyncError
 from ocisync.spec.locator import TargetLocator
-from ocisync.sync.audit_reconcile import reconcile
-from ocisync.sync.audit_tags import retain
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport, failure_of
-from ocisync.wiring.auditing import collection_of
-from ocisync.wiring.places import Place, target_place
 from ocisync.wiring.session import Session
+
+if TYPE_CHECKING:
+    from ocisync.wiring.places import Place
 
 log = structlog.get_logger()
 
@@ -40,6 +40,8 @@ def upkeep_schedules(config: Config) -> Iterator[Schedule]:
 
 async def run_upkeep(job: Job, session: Session) -> JobReport:
     """Do one task; what went wrong is in the report."""
+    from ocisync.wiring.places import target_place  # neither the daemon's start nor `once` needs what audits need
+
     report = JobReport(job.rule, job.task, str(job.target))
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(rule=job.rule, target=report.target):
@@ -57,6 +59,10 @@ async def run_upkeep(job: Job, session: Session) -> JobReport:
 
 async def _run(task: str, place: Place) -> Failure | None:
     """The first thing that went wrong."""
+    from ocisync.sync.audit_reconcile import reconcile
+    from ocisync.sync.audit_tags import retain
+    from ocisync.wiring.auditing import collection_of
+
     if task == "reconcile":
         done = await reconcile(place.registry)
         return next(iter(done.failures.values()), None)

@@ -10,8 +10,9 @@ import anyio
 import pytest
 
 from ocisync.daemon.desk import MOST_TAGS, SETTLE, Desk
-from ocisync.daemon.generation import Generation, Observers, RuleSet
+from ocisync.daemon.generation import Generation, Observers
 from ocisync.daemon.pushes import Push
+from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.rules import MemoryRecords, RuleStatus
 from ocisync.daemon.schedule import FIRST_WAIT, Schedule
 from ocisync.errors import NetworkError
