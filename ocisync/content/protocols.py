@@ -345,8 +345,8 @@ class ObjectStore(Protocol):
 class ServerSideCopy(Protocol):
     """An object store that can copy or link an object without the bytes passing through here."""
 
-    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
-        """Whether `to_key` now holds the bytes of `from_key`; False when there is nothing to copy."""
+    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:
+        """Whether `to_key` now holds the bytes of `from_key`, so many as were seen; False when there are none."""
         ...
 
 

@@ -189,12 +189,12 @@ class ObjectStoreContract:
 
     async def test_a_copy(self, store: ObjectStore) -> None:
         assert isinstance(store, ServerSideCopy)
-        assert not await store.copy("v2/a/key", "v2/b/key", HEADERS)
+        assert not await store.copy("v2/a/key", "v2/b/key", HEADERS, 1)
         await put(store, "v2/a/key", BIG)
         await put(store, "v2/b/key", b"old")
-        assert await store.copy("v2/a/key", "v2/b/key", HEADERS)
+        assert await store.copy("v2/a/key", "v2/b/key", HEADERS, len(BIG))
         assert await get(store, "v2/b/key") == BIG
-        assert await store.copy("v2/a/key", "v2/b/key", HEADERS)
+        assert await store.copy("v2/a/key", "v2/b/key", HEADERS, len(BIG))
         await store.delete(["v2/a/key"])
         assert await get(store, "v2/b/key") == BIG
 

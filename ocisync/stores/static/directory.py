@@ -142,7 +142,7 @@ class DirectoryStore:
         """Remove files."""
         await self._run("", self._files.delete, keys)
 
-    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
+    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:  # noqa: ARG002
         """Link a file, and date it now: a link is as old as its file."""
         return await self.link(from_key, to_key) and await self.touch(to_key, headers)
 

@@ -120,7 +120,8 @@ class StaticRepository:
         found = await self._store.head(from_key)
         if found is None or found.size != desc.size:
             return False
-        return await self._store.copy(from_key, layout.content_key(self.name, desc), layout.content_headers(desc))
+        to_key, headers = layout.content_key(self.name, desc), layout.content_headers(desc)
+        return await self._store.copy(from_key, to_key, headers, desc.size)
 
     @property
     def stale_after(self) -> float:

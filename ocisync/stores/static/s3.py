@@ -151,9 +151,9 @@ class S3Store:
                 for key in batch:
                     await self._client.control("delete_object", key, Key=self._prefix + key)
 
-    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
+    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:
         """Copy an object inside the bucket."""
-        return await copy_object(self._client, from_key, to_key, headers)
+        return await copy_object(self._client, from_key, to_key, headers, size)
 
     async def _reap(self) -> None:
         try:
@@ -171,7 +171,8 @@ class S3Store:
 
     async def touch(self, key: str, headers: ObjectHeaders) -> bool:
         """Copy an object onto itself, so that it is dated now; False when it is not there."""
-        return await copy_object(self._client, key, key, headers)
+        found = await self.head(key)
+        return found is not None and await copy_object(self._client, key, key, headers, found.size)
 
     async def _check(self, key: str, if_match: str) -> None:
         """The next best thing where the provider ignores conditions; a writer in between is found by looking again."""

@@ -107,6 +107,15 @@ class S3Client:
 
         return await self.retrier.run(act, self.retrier.writing)
 
+    async def copy(self, from_key: str, to_key: str, headers: Mapping[str, str]) -> None:
+        """CopyObject, with these headers and no others.
+
+        Raises:
+            NotFound: there is nothing to copy.
+        """
+        act = partial(self.wire.copy, from_key, to_key, headers)
+        await self.retrier.run(act, self.retrier.writing)
+
     def checksum(self, digest: Digest | None) -> dict[str, str]:
         """The checksum header, where the provider takes it."""
         return checksum_headers(digest) if self.options.sends_checksum else {}

@@ -10,34 +10,23 @@ import anyio
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import NotFound, StoreError
 from ocisync.stores.static.s3_client import S3Client
-from ocisync.stores.static.s3_headers import copied_metadata, object_arguments
+from ocisync.stores.static.s3_headers import copied_metadata, object_arguments, object_headers
 from ocisync.stores.static.s3_options import MAX_PARTS, MAX_SINGLE
 
 
-async def copy_object(client: S3Client, from_key: str, to_key: str, headers: ObjectHeaders) -> bool:
-    """Whether `to_key` now holds the bytes of `from_key`; False when there is nothing to copy."""
-    found = await client.head(from_key)
-    if found is None:
-        return False
-    source = {"Bucket": client.options.bucket, "Key": client.options.key_prefix + from_key}
-    key = client.options.key_prefix + to_key
+async def copy_object(client: S3Client, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:
+    """Whether `to_key` now holds the `size` bytes of `from_key`; False when there is nothing to copy."""
     try:
-        if found.size > (MAX_SINGLE if from_key == to_key else client.options.copy_size):
-            await _in_parts(client, source, key, found.size, headers)
+        if size > (MAX_SINGLE if from_key == to_key else client.options.copy_size):
+            source = {"Bucket": client.options.bucket, "Key": client.options.key_prefix + from_key}
+            await _in_parts(client, source, client.options.key_prefix + to_key, size, headers)
         else:
-            await client.control(
-                "copy_object",
-                to_key,
-                Key=key,
-                CopySource=source,
-                MetadataDirective="REPLACE",  # the headers are given, never inherited
-                **object_arguments(headers, client.options),
-                **copied_metadata(to_key),
-            )
+            kept = {**object_headers(headers, client.options), **copied_metadata(to_key)}
+            await client.copy(from_key, to_key, kept)
     except NotFound:
         return False
     copied = await client.head(to_key)
-    if copied is None or copied.size != found.size:
+    if copied is None or copied.size != size:
         raise StoreError(f"{to_key} at {client.where}: the store said that it copied {from_key}, but it did not")
     return True
 

@@ -11,8 +11,7 @@ from ocisync.spec.media_types import OCTET_STREAM
 from ocisync.stores.static.layout import IMMUTABLE, MANIFESTS, NO_CACHE, parse_key
 from ocisync.stores.static.s3_options import S3Options
 
-_DIGEST_NAME = "docker-content-digest"
-DIGEST_METADATA = f"x-amz-meta-{_DIGEST_NAME}"
+DIGEST_METADATA = "x-amz-meta-docker-content-digest"
 _NAMES = {
     "ContentType": "Content-Type",
     "CacheControl": "Cache-Control",
@@ -44,11 +43,10 @@ def _cache_control(meant: str, options: S3Options) -> str:
     return {IMMUTABLE: options.cache_immutable, NO_CACHE: options.cache_mutable}.get(meant, meant)
 
 
-def copied_metadata(key: str) -> dict[str, object]:
+def copied_metadata(key: str) -> dict[str, str]:
     """The metadata of a copy whose key tells its digest; what the copied object had is not taken over."""
     named = parse_key(key)
-    is_named = named is not None and named.kind == MANIFESTS and is_digest(named.reference)
-    return {"Metadata": {_DIGEST_NAME: named.reference}} if named is not None and is_named else {}
+    return digest_metadata(key, Digest(named.reference)) if named and is_digest(named.reference) else {}
 
 
 def digest_metadata(key: str, digest: Digest | None) -> dict[str, str]:

@@ -82,6 +82,6 @@ async def _body() -> AsyncIterator[bytes]:
 
 async def _copies(client: S3Client, key: str) -> bool:
     try:
-        return await copy_object(client, key, f"{key}-copy", _HEADERS)
+        return await copy_object(client, key, f"{key}-copy", _HEADERS, len(_BODY))
     except OcisyncError:
         return False

@@ -89,7 +89,7 @@ class StagedUpload:
             await download.close()
 
     async def _show(self) -> None:
-        if not await copy_object(self.client, self.scratch, self.key, self.headers):
+        if not await copy_object(self.client, self.scratch, self.key, self.headers, self.size):
             found = await self.client.head(self.key)
             if found is None or found.size != self.size:  # or else another writer of this blob was here first
                 raise NotFound(f"{self.scratch} at {self.client.where}: vanished before it was copied to {self.key}")

@@ -67,6 +67,19 @@ class Wire:
             raise sending.failure
         return sending.reply
 
+    async def copy(self, from_key: str, to_key: str, headers: Mapping[str, str]) -> None:
+        """Copy an object inside the store. A failure may come after the status said that all was well."""
+        options, doing = self._session.options, f"copy {from_key} to {to_key}"
+        source = quote(f"{options.bucket}/{options.key_prefix}{from_key}", safe="/-_.~")
+        sent = {"x-amz-copy-source": source, "x-amz-metadata-directive": "REPLACE", **headers}
+        async with await self._request("PUT", to_key, {}, sent, EMPTY, None) as response:
+            try:
+                document = await response.read()
+            except (aiohttp.ClientError, OSError) as exc:
+                raise error_from_exception(exc, self._session.where, doing) from exc
+        if b"<Error>" in document:
+            raise error_from_fault(fault_from_reply(500, response.headers, document), self._session.where, doing)
+
     async def listing(self, query: Mapping[str, str]) -> bytes:
         """One page of the bucket's listing, as the document it is."""
         doing = f"list {query.get('prefix', '')}"
