@@ -71,8 +71,10 @@ class Copier:
     shares: tuple[str, ...] = ()  # lock names of all targets that are brought the same
     _slots: anyio.CapacityLimiter = field(init=False)
     _reading: Reading = field(init=False)
+    _mounter: Mounter | None = field(init=False)  # the target, if it is one
 
     def __post_init__(self) -> None:
+        self._mounter = self.target if isinstance(self.target, Mounter) else None
         self._slots = anyio.CapacityLimiter(self.tools.limits.blobs)
         self._reading = Reading(self.source, self.tools.spools, self.where.lock_name, self.shares)
 
@@ -218,21 +220,19 @@ class Copier:
 
     async def _locate(self, manifest: Manifest) -> None:
         """Ask the ledger, once per manifest, where its blobs lie at this target."""
-        if not isinstance(self.target, Mounter) or manifest.is_index:
+        if self._mounter is None or manifest.is_index:
             return
         unknown = [child.digest for child in manifest.children if not self._is_held(child)]
-        if unknown:
-            for digest, repository in (await self.tools.ledger.locate(self.where.target, unknown)).items():
-                self.tools.whereabouts.seen(self.where.target, digest, repository)
+        await self.tools.whereabouts.look_up(self.tools.ledger, self.where.target, unknown)
 
     async def _mounted(self, desc: Descriptor) -> bool:
         home = self.tools.whereabouts.home(self.where.target, desc.digest)
-        if home is None or home == self.where.repository or not isinstance(self.target, Mounter):
+        if home is None or home == self.where.repository or self._mounter is None:
             return False
         if self.send_again:  # another repository's may be as bad
             return False
         async with self._slots:
-            done = await self.target.mount(desc, home)
+            done = await self._mounter.mount(desc, home)
         if done:
             self.traffic.mounted += 1
             log.debug("blob.mounted", digest=desc.digest, size=desc.size, origin=home)

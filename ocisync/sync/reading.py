@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import structlog
 
@@ -98,9 +100,15 @@ async def _or_discarded(push: Callable[[], Awaitable[None]], opener: Opener) -> 
 
 def watched(opener: Opener, desc: Descriptor, progress: Progress) -> Watched:
     """The same opener, counted for the progress display."""
-    if isinstance(opener, Linkable):
-        return WatchedFile(opener, desc, progress, opener)
+    if _is_linkable(type(opener)):  # type: ignore[arg-type]  # classes are hashable
+        return WatchedFile(opener, desc, progress, cast("Linkable", opener))
     return Watched(opener, desc, progress)
+
+
+@lru_cache
+def _is_linkable(kind: type[object]) -> bool:
+    """Whether such openers are Linkable; to look at each would take longer than all else about a small blob here."""
+    return issubclass(kind, Linkable)
 
 
 @dataclass(frozen=True, slots=True)

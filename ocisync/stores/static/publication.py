@@ -50,6 +50,11 @@ class Publication:
     here: dict[str, ObjectInfo] = field(default_factory=dict)  # by tag and by digest
     begun: float = field(default_factory=time.time)  # when what the tags need was seen to be there; since the epoch
 
+    _linker: Linker | None = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._linker = self.shelf.store if isinstance(self.shelf.store, Linker) else None
+
     async def write_roots(self) -> None:
         """Look at what is there, and write the manifests under their digests where they are not."""
         await self._look()
@@ -98,8 +103,7 @@ class Publication:
         if self._points_at(tag, root):
             return
         key, from_key = (layout.manifest_key(self.name, reference) for reference in (tag, root.desc.digest))
-        store = self.shelf.store
-        if not (isinstance(store, Linker) and await store.link(from_key, key)):
+        if self._linker is None or not await self._linker.link(from_key, key):
             await self.shelf.write(key, root.data, layout.tag_headers(root.desc))
         reached("tag")
 

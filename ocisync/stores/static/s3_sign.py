@@ -48,10 +48,11 @@ def signed(
     request = f"{method}\n{path}\n{query}\n{canonical}\n{';'.join(names)}\n{payload}"
     scope = f"{moment[:8]}/{region}/s3/aws4_request"
     text = f"{_ALGORITHM}\n{moment}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
-    signature = _mac(_key(credentials.secret_key, moment[:8], region), text).hex()
+    keyed = _key(credentials.secret_key, moment[:8], region).copy()
+    keyed.update(text.encode())
     sent["Authorization"] = (
         f"{_ALGORITHM} Credential={credentials.access_key}/{scope}, SignedHeaders={';'.join(names)}, "
-        f"Signature={signature}"
+        f"Signature={keyed.hexdigest()}"
     )
     return sent
 
@@ -65,16 +66,12 @@ def _split(url: str) -> tuple[str, str, str]:
 
 
 @lru_cache(maxsize=16)
-def _key(secret: str, day: str, region: str) -> bytes:
-    """The key of one day."""
+def _key(secret: str, day: str, region: str) -> hmac.HMAC:
+    """What signs by the key of one day."""
     key = f"AWS4{secret}".encode()
     for part in (day, region, "s3", "aws4_request"):
-        key = _mac(key, part)
-    return key
-
-
-def _mac(key: bytes, text: str) -> bytes:
-    return hmac.digest(key, text.encode(), "sha256")
+        key = hmac.digest(key, part.encode(), "sha256")
+    return hmac.new(key, digestmod="sha256")
 
 
 def payload_of(digest: Digest | None) -> str:
