@@ -12,6 +12,7 @@ import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any, Literal, TextIO
 from urllib.parse import quote, quote_plus
 
@@ -37,6 +38,7 @@ LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNI
 
 _MIN_SECRET = 4  # characters; shorter ones would mask half of every line
 _MAX_DEPTH = 6  # of nested values in an event
+_SHORT = 200  # characters; such texts come again and again, and are cleaned once
 _SECRET_KEY = re.compile(
     r"(?:passw(?:or)?d|token|secret|authorization|signature|access_?key(?:_?id)?|api_?key|private_?key|credentials?"
     r"|cookie|(?:^|_)auth)\Z"
@@ -82,6 +84,7 @@ class _Secrets:
             self.spellings |= spellings
             longest_first = sorted(self.spellings, key=len, reverse=True)
             self.expression = re.compile("|".join(map(re.escape, longest_first)))
+            _short_cleaned.cache_clear()
 
 
 _SECRETS = _Secrets()
@@ -166,7 +169,7 @@ def _mask(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> Mutabl
 def _safe(key: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    if _SECRET_KEY.search(key.lower().replace("-", "_")):
+    if _is_secret(key):
         return MASK
     if isinstance(value, (int, float)):
         return value
@@ -181,7 +184,17 @@ def _safe(key: str, value: object, depth: int) -> Any:
 
 def clean(text: str) -> str:
     """Redacted and printable."""
+    return _short_cleaned(text) if len(text) <= _SHORT else printable(redact(text))
+
+
+@lru_cache(2000)
+def _short_cleaned(text: str) -> str:
     return printable(redact(text))
+
+
+@lru_cache(500)
+def _is_secret(key: str) -> bool:
+    return _SECRET_KEY.search(key.lower().replace("-", "_")) is not None
 
 
 _SHARED: tuple[structlog.typing.Processor, ...] = (

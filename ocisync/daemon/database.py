@@ -1,6 +1,7 @@
 """One SQLite file behind one thread: transactions, and a rebuild when the file turns out to be damaged.
 
-What it holds is a cache (see sync/ledger.py), so a damaged or newer file is moved aside and a fresh one begun.
+What several callers want at the same moment is one transaction, or where that fails, each its own. What the file holds
+is a cache (see sync/ledger.py), so a damaged or newer file is moved aside and a fresh one begun.
 """
 
 from __future__ import annotations
@@ -9,15 +10,17 @@ import contextlib
 import fcntl
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import structlog
 from anyio import CapacityLimiter, to_thread
 
 from ocisync.content.checkpoints import reached
 from ocisync.daemon.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
+from ocisync.daemon.together import Asked, Together
 from ocisync.errors import DiskError, OcisyncError, StoreError
 
 T = TypeVar("T")
@@ -41,6 +44,7 @@ class Database:
         self.path = folder / FILE_NAME
         self.read_only = read_only
         self._limiter = CapacityLimiter(1)
+        self._together = Together(self._settle_all, self._limiter)
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
@@ -61,13 +65,31 @@ class Database:
         Raises:
             StoreError, DiskError: the file cannot be used now.
         """
-        return await to_thread.run_sync(self._guarded, act, limiter=self._limiter)
+        return cast("T", await self._together.ask(Asked(act, is_write=False)))
 
     async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """Run statements in the thread, all of them or none; raises as `read` does."""
-        return await to_thread.run_sync(
-            self._guarded, lambda connection: _commit(connection, act), limiter=self._limiter
-        )
+        return cast("T", await self._together.ask(Asked(act, is_write=True)))
+
+    def _settle_all(self, together: Sequence[Asked]) -> None:
+        if len(together) > 1 and self._settled_at_once(together):
+            return
+        for one in together:
+            try:
+                one.settle(self._guarded(partial(_run_all, [one]))[0])
+            except Exception as exc:  # noqa: BLE001 (raised where it was asked)
+                one.settle(None, exc)
+
+    def _settled_at_once(self, together: Sequence[Asked]) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            results = _run_all(together, self._connection)
+        except Exception:  # noqa: BLE001 (met again, and told, when each is done by itself)
+            return False
+        for one, result in zip(together, results, strict=True):
+            one.settle(result)
+        return True
 
     def _guarded(self, act: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
@@ -134,17 +156,19 @@ class Database:
         self._connection = None
 
 
-def _commit(connection: sqlite3.Connection, act: Callable[[sqlite3.Connection], T]) -> T:
+def _run_all(together: Sequence[Asked], connection: sqlite3.Connection) -> list[object]:
+    if not any(one.is_write for one in together):
+        return [one.act(connection) for one in together]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        result = act(connection)
+        results = [one.act(connection) for one in together]
         reached("ledger")
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
             connection.execute("ROLLBACK")
         raise
-    return result
+    return results
 
 
 def _opened(path: Path) -> sqlite3.Connection:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sqlite3
 import time
 from dataclasses import dataclass
-from functools import lru_cache
 
 from ocisync.daemon.database import Database
 from ocisync.logs import clean
@@ -78,7 +77,7 @@ def _row(report: JobReport, tag: TagReport, now: float) -> tuple[object, ...]:
         report.target,
         tag.tag,
         tag.verdict.value,
-        _clean(tag.reason),
+        clean(tag.reason),
         tag.digest or "",
         tag.cost.bytes,
         tag.cost.requests,
@@ -87,9 +86,6 @@ def _row(report: JobReport, tag: TagReport, now: float) -> tuple[object, ...]:
         clean(failure.message) if failure else "",
         now,
     )
-
-
-_clean = lru_cache(1000)(clean)  # the same few reasons stand beside thousands of tags
 
 
 def _is_known(tag: TagReport, known: tuple[str, str] | None) -> bool:

@@ -64,7 +64,8 @@ async def choose(job: Job, source: Source, ledger: Ledger, now: float, workers: 
 
 def _with_content(root: Descriptor, content: SmallContent) -> Descriptor:
     """A root with the bytes that were read already: a copy need not ask for them again."""
-    return root if root.data is not None else replace(root, data=content.held.get(root.digest))
+    data = content.held.get(root.digest)
+    return root if data is None or root.data is not None else root.with_data(data)
 
 
 @dataclass
@@ -127,7 +128,7 @@ class _Choosing:
             except OcisyncError as exc:
                 self._failed[reference] = failure_of(exc)
             else:
-                self._resolved[reference] = root if is_held else replace(root, data=None)
+                self._resolved[reference] = root if is_held or root.data is None else replace(root, data=None)
 
         if not isinstance(self.source, Converter):
             unknown = dict.fromkeys(one for one in references if one not in self._resolved)

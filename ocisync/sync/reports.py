@@ -34,9 +34,9 @@ def failure_of(error: OcisyncError) -> Failure:
     return Failure(error.code, error.message, error.handling.value)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TagReport:
-    """One tag of a pass."""
+    """One tag of a pass; what it cost is known last."""
 
     tag: str
     verdict: Verdict

@@ -195,7 +195,8 @@ class _Run:
         return await self.source.resolve(planned.reference)
 
     def _done(self, tag: TagReport) -> None:
-        self.report.tags.append(replace(tag, cost=self.meter.of(tag.tag)))
+        tag.cost = self.meter.of(tag.tag)
+        self.report.tags.append(tag)
         self.tools.progress.tag_finished(self.report.target, tag.tag, tag.verdict.value)
         if tag.failure is not None:
             log.warning("tag.failed", tag=tag.tag, code=tag.failure.code, error=tag.failure.message)

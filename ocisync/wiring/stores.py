@@ -239,6 +239,9 @@ class OpenStores:
         return opened
 
     async def _registries(self) -> RegistryClient:
+        return await self._once("registries", self._opened_registries)
+
+    def _opened_registries(self) -> AbstractAsyncContextManager[RegistryClient]:
         hosts = {host: registry_options(self.config.registry(host)) for host in self.config.registries}
         for settings in self.config.targets.values():
             if isinstance(settings, RegistryTarget) and settings.url.startswith("http:"):
@@ -247,7 +250,7 @@ class OpenStores:
         defaults = registry_options(self.config.registry(""))
         from ocisync.stores.registry.client import open_registries  # aiohttp takes 0.1 s to import
 
-        return await self._once("registries", lambda: open_registries(hosts, defaults, self.tell))
+        return open_registries(hosts, defaults, self.tell)
 
     async def _static_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
         if isinstance(place, StaticLocator):
@@ -265,9 +268,10 @@ class OpenStores:
 
     async def _once(self, key: object, opened: Callable[[], AbstractAsyncContextManager[_T]]) -> _T:
         """What is opened once per session and closed with it."""
-        async with self._opening:
-            if key not in self._shared:
-                self._shared[key] = await self._stack.enter_async_context(opened())
+        if key not in self._shared:
+            async with self._opening:
+                if key not in self._shared:
+                    self._shared[key] = await self._stack.enter_async_context(opened())
         return cast("_T", self._shared[key])
 
 

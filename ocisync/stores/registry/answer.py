@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
 import aiohttp
-import anyio
 from multidict import CIMultiDictProxy
 from yarl import URL
 
@@ -34,7 +35,8 @@ class Answer:
         self.url = url
         self._method = method
         self._response = response
-        self._rate = RateWatch(options.minimum_rate, options.rate_window)
+        self._options = options
+        self._rate: RateWatch | None = None  # of a body, once one is read
         self._throttle = throttle
         self._releases: list[Release] = []
 
@@ -68,7 +70,7 @@ class Answer:
         Raises:
             Truncated, Stalled, NetworkError: the body broke off, stood still, or trickled.
         """
-        asked = anyio.current_time()
+        asked = time.monotonic()
         try:
             chunk = await self._some()
         except (aiohttp.ClientError, OSError) as exc:
@@ -76,12 +78,17 @@ class Answer:
             raise network_error(exc, self._method, self.url) from exc
         if not chunk:
             self.close()
-        elif self._rate.too_slow(anyio.current_time() - asked, len(chunk)):
+        elif self._trickles(time.monotonic() - asked, len(chunk)):
             self.close()
             raise Stalled(f"{self._method} {shown(self.url)}: the body trickles below the minimum rate")
         elif self._throttle is not None:
             await self._throttle.passed(len(chunk))
         return chunk
+
+    def _trickles(self, waited: float, size: int) -> bool:
+        if self._rate is None:
+            self._rate = RateWatch(self._options.minimum_rate, self._options.rate_window)
+        return self._rate.too_slow(waited, size)
 
     async def _some(self) -> bytes:
         """What has come, uncopied where it came in a large piece."""

@@ -112,6 +112,8 @@ class Authenticator:
         return Token(credential.basic, credential.expires)
 
     def _held_for(self, grant: Grant) -> Token | None:
+        if not self._held:
+            return None
         for known in (grant, replace(grant, actions=PUSH)):
             if (token := self._held.get(known)) is not None and token.is_fresh:
                 return token

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
@@ -85,19 +86,19 @@ class Gate:
 
     async def turn(self) -> None:
         """Wait for the end of a pause and for the pace."""
-        if wait := self._pace.reserve(anyio.current_time()):
+        if wait := self._pace.reserve(time.monotonic()):
             await anyio.sleep(wait)
-        while (pause := self._paused_until - anyio.current_time()) > 0:  # noqa: ASYNC110  # it may grow meanwhile
+        while (pause := self._paused_until - time.monotonic()) > 0:  # noqa: ASYNC110  # it may grow meanwhile
             await anyio.sleep(pause)
 
     @property
     def is_paused(self) -> bool:
         """Whether no request may start now."""
-        return anyio.current_time() < self._paused_until
+        return time.monotonic() < self._paused_until
 
     def pause(self, seconds: float) -> None:
         """Let no request start for so long; what is refused during a pause was on its way before it."""
-        now = anyio.current_time()
+        now = time.monotonic()
         if now >= self._paused_until:
             self.refusals += 1
             self._close_half()

@@ -77,7 +77,7 @@ class Manifests:
             check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
 
     def _url(self, reference: str) -> URL:
-        return self._base / parse_tag_or_digest(reference)
+        return self._base.joinpath(parse_tag_or_digest(reference), encoded=True)
 
     def _request(self, method: str, url: URL, accept: frozenset[int] = frozenset({200})) -> Request:
         return Request(method, url, Grant(self._repository), accept, ACCEPT)

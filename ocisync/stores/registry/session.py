@@ -29,6 +29,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        skip_auto_headers=("Content-Type", "Accept"),
         trust_env=False,  # it would read ~/.netrc too; proxies are looked up here
         read_bufsize=_AHEAD,
         max_line_size=_HEADER_LIMIT,

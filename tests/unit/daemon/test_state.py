@@ -14,11 +14,12 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from ocisync.daemon.database import FILE_NAME
+from ocisync.daemon.database import FILE_NAME, Database
 from ocisync.daemon.input_records import InputRecord, InputState, MemberRecord
 from ocisync.daemon.ledger_records import LOOKUP
 from ocisync.daemon.lock import LOCK_NAME, daemon_lock, hold_daemon_lock
 from ocisync.daemon.migrations import STEPS, migrate, version_of
+from ocisync.daemon.rule_records import StoredRuleRecords
 from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.state import State, open_state
 from ocisync.errors import ConfigError, DiskError, Handling, StoreError
@@ -233,6 +234,37 @@ async def test_two_processes_may_write(tmp_path: Path) -> None:
             group.start_soon(state.ledger.record, "t", f"r{number}", {}, {_digests(20)[number]: 1})
     async with open_state(tmp_path) as state:
         assert len(await state.ledger.locate("t", _digests(20))) == 20
+
+
+async def test_of_what_is_written_together_one_that_fails_fails_alone_and_leaves_nothing(tmp_path: Path) -> None:
+    def failing(rows: sqlite3.Connection) -> None:
+        rows.execute("UPDATE rule SET failures = 9")
+        rows.execute("INSERT INTO rule (name, failures) VALUES (1, 2, 3)")
+
+    refused = []
+    database = Database(tmp_path)
+    await database.open()
+
+    rules = StoredRuleRecords(database)
+
+    async def write(name: str) -> None:
+        await rules.save_rule_status(name, RuleStatus(failures=1))
+
+    async def fail() -> None:
+        with pytest.raises(StoreError, match="3 values for 2 columns"):
+            await database.write(failing)
+        refused.append("alone")
+
+    async with anyio.create_task_group() as group:
+        for name in ("first", "second"):
+            group.start_soon(write, name)
+        group.start_soon(fail)
+        for name in ("third", "fourth"):
+            group.start_soon(write, name)
+    failures = {name: status.failures for name, status in (await rules.rule_statuses()).items()}
+    await database.close()
+    assert refused
+    assert failures == dict.fromkeys(("first", "second", "third", "fourth"), 1)
 
 
 async def test_a_folder_that_cannot_be_made_is_said(tmp_path: Path) -> None:
