@@ -46,7 +46,9 @@ class S3Target(Upkeep):
     secret_access_key: Secret | None = Field(None, description="The secret of `access_key_id`.")
     session_token: Secret | None = Field(None, description="The session token of temporary keys.")
     ca: FilePath | None = Field(
-        None, description="A PEM file of certificate authorities to trust beside the system's own."
+        None,
+        description="A PEM file of certificate authorities to trust in place of the system's. "
+        "Not given: $AWS_CA_BUNDLE or the profile's ca_bundle, else the system's.",
     )
     multipart_threshold: Size = Field(GIB, ge=5 * MIB, le=5 * GIB, description="Larger blobs are sent in parts.")
     part_size: Size = Field(

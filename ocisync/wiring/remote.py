@@ -12,6 +12,7 @@ import anyio
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.config.units import Address
+from ocisync.content.certificates import system_context
 from ocisync.errors import ConfigError, NetworkError, NotFound, OcisyncError, RegistryError
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30)  # seconds; the daemon answers at once, whatever it works on
@@ -34,7 +35,12 @@ async def sync_now(file: Path, rules: Sequence[str], tag: str, url: str) -> None
         )
     base = url.rstrip("/") or _own_url(config.daemon.listen, file)
     headers = {"Authorization": f"Bearer {config.daemon.token.get_secret_value()}"}
-    async with aiohttp.ClientSession(timeout=_TIMEOUT, headers=headers, cookie_jar=aiohttp.DummyCookieJar()) as session:
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(ssl=system_context() if base.startswith("https:") else True),
+        timeout=_TIMEOUT,
+        headers=headers,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    ) as session:
         for rule in rules:
             await _ask(session, f"{base}/v1/sync", {"rule": rule} | ({"tag": tag} if tag else {}))
 

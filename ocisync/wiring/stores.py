@@ -13,6 +13,7 @@ import anyio
 
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
+from ocisync.content.certificates import import_aiohttp
 from ocisync.content.metering import Allowance
 from ocisync.content.protocols import Fetcher, ObjectStore, Source, Target
 from ocisync.errors import ConfigError
@@ -248,6 +249,7 @@ class OpenStores:
                 host = urlsplit(settings.url).netloc
                 hosts[host] = replace(hosts.get(host, RegistryOptions()), plain_http=True)
         defaults = registry_options(self.config.registry(""))
+        import_aiohttp()
         from ocisync.stores.registry.client import open_registries  # aiohttp takes 0.1 s to import
 
         return open_registries(hosts, defaults, self.tell)
@@ -285,6 +287,7 @@ async def _static_directory(path: Path, kept: StaticOptions = _KEPT) -> AsyncIte
 
 @asynccontextmanager
 async def _static_bucket(options: S3Options, kept: StaticOptions = _KEPT) -> AsyncIterator[StaticRegistry]:
+    import_aiohttp()
     from ocisync.stores.static.s3 import open_s3  # botocore takes 0.1 s to import
     from ocisync.stores.static.target import StaticRegistry
 

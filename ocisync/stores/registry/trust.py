@@ -9,6 +9,7 @@ import anyio
 from anyio import to_thread
 from yarl import URL
 
+from ocisync.content.certificates import system_context
 from ocisync.errors import ConfigError
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.rereading import Stamp, stamp
@@ -23,9 +24,10 @@ class Trust:
         self._hostname = hostname
         self._options = options
         self._contexts: dict[bool, _Reloaded] = {}
+        self._known: ssl.SSLContext | None = None
 
-    async def of(self, url: URL) -> ssl.SSLContext | bool:
-        """What aiohttp takes as `ssl`: true for the system's authorities, false for none, or a context.
+    async def of(self, url: URL, proxy: URL | None = None) -> ssl.SSLContext | bool:
+        """What aiohttp takes as `ssl` for a URL: a context, false for any certificate, true where there is no TLS.
 
         Only the host itself is shown the client certificate, and only its own certificate may be anything.
 
@@ -33,17 +35,22 @@ class Trust:
             ConfigError: a file cannot be used.
         """
         if url.scheme != "https":
-            return True
+            return await self._system() if proxy is not None and proxy.scheme == "https" else True
         is_own = url.host == self._hostname
         options = self._options
         shows = is_own and options.client_cert is not None
         if is_own and options.insecure_tls and not shows:
             return False
         if options.ca_file is None and not shows:
-            return True
+            return await self._system()
         if is_own not in self._contexts:
             self._contexts[is_own] = _Reloaded(options, shows=shows, checks=not (is_own and options.insecure_tls))
         return await self._contexts[is_own].current()
+
+    async def _system(self) -> ssl.SSLContext:
+        if self._known is None:
+            self._known = await to_thread.run_sync(system_context)
+        return self._known
 
 
 class _Reloaded:

@@ -18,7 +18,7 @@ from ocisync.stores.registry.failures import network_error
 from ocisync.stores.registry.hosts import shown
 from ocisync.stores.registry.limits import Throttle
 from ocisync.stores.registry.options import RegistryOptions
-from ocisync.stores.registry.proxies import Proxies
+from ocisync.stores.registry.proxies import Proxies, Way
 from ocisync.stores.registry.trust import Trust
 
 _OWN_HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
@@ -78,18 +78,24 @@ class Wire:
         raise _stalled(method, url)
 
     async def _answered(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Answer:
-        trust = await self._trust.of(url)
+        way = self._proxies.of(url)
+        trust = await self._trust.of(url, way.url)
         try:
-            response = await self._send(method, url, headers, body, trust)
+            response = await self._send(method, url, headers, body, way, trust)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _foreign(exc, method, url) from exc
         return Answer(response, method, url, self._options, self._throttle)
 
     async def _send(
-        self, method: str, url: URL, headers: Mapping[str, str], body: Body, trust: ssl.SSLContext | bool
+        self,
+        method: str,
+        url: URL,
+        headers: Mapping[str, str],
+        body: Body,
+        way: Way,
+        trust: ssl.SSLContext | bool,
     ) -> aiohttp.ClientResponse:
         length = {} if body is None else {"Content-Length": str(len(body) if isinstance(body, bytes) else body.length)}
-        way = self._proxies.of(url)
         count_request()
         return await self._session.request(
             method,

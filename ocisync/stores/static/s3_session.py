@@ -21,6 +21,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, NoCredentialsError
 from botocore.utils import get_environ_proxies, parse_timestamp
 
+from ocisync.content.certificates import system_context
 from ocisync.errors import ConfigError
 from ocisync.stores.static.s3_errors import error_from_exception
 from ocisync.stores.static.s3_options import S3Options
@@ -31,12 +32,15 @@ _REGION = "us-east-1"  # for stores that have none
 class S3Session:
     """The clients and credentials of one bucket; made by `open_session`."""
 
-    def __init__(self, options: S3Options, http: aiohttp.ClientSession, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, options: S3Options, http: aiohttp.ClientSession, stack: AsyncExitStack, authorities: str = ""
+    ) -> None:
         self.options = options
         self.http = http
-        self.where = f"bucket {options.bucket!r} at {options.endpoint or 'AWS'}"
+        self.where = _where(options)
         self.generation = 0  # of the credentials
         self._stack = stack
+        self._authorities = authorities or ssl.get_default_verify_paths().cafile  # None: what botocore brings along
         self._lock = anyio.Lock()
         self.region = options.region or _REGION
         self.base_url = ""
@@ -57,7 +61,7 @@ class S3Session:
                 "s3",
                 region_name=self.region,
                 endpoint_url=options.endpoint or None,
-                verify=str(options.ca) if options.ca else None,
+                verify=self._authorities,
                 aws_access_key_id=options.access_key or None,
                 aws_secret_access_key=options.secret_key or None,
                 aws_session_token=options.session_token or None,
@@ -106,7 +110,8 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
     async with AsyncExitStack() as stack:
         sockets = _Sockets(options.idle_timeout)
         stack.push_async_callback(sockets.cut)
-        tls = await to_thread.run_sync(_tls, options)
+        authorities = await to_thread.run_sync(_authorities, options)
+        tls = await to_thread.run_sync(_tls, authorities)
         connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make)
         http = aiohttp.ClientSession(
             connector=connector,
@@ -117,7 +122,7 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
         )
         http._retry_connection = False  # it would send the rest of a stream that was begun elsewhere
         await stack.enter_async_context(http)
-        session = S3Session(options, http, stack)
+        session = S3Session(options, http, stack, authorities)
         try:
             await session.load()
         except (BotoCoreError, ValueError) as exc:
@@ -149,13 +154,27 @@ class _Sockets:
             await anyio.lowlevel.checkpoint()
 
 
-def _tls(options: S3Options) -> ssl.SSLContext | bool:
-    if options.ca is None:
-        return True
+def _where(options: S3Options) -> str:
+    return f"bucket {options.bucket!r} at {options.endpoint or 'AWS'}"
+
+
+def _authorities(options: S3Options) -> str:
+    """A file of authorities to trust in place of the system's, as the AWS tools find it; empty: none."""
+    if options.ca is not None:
+        return str(options.ca)
     try:
-        return ssl.create_default_context(cafile=options.ca)
+        return botocore.session.Session(profile=options.profile or None).get_config_variable("ca_bundle") or ""
+    except BotoCoreError as exc:
+        raise error_from_exception(exc, _where(options), "connecting") from exc
+
+
+def _tls(authorities: str) -> ssl.SSLContext:
+    if not authorities:
+        return system_context()
+    try:
+        return ssl.create_default_context(cafile=authorities)
     except OSError as exc:
-        raise ConfigError(f"{options.ca}: cannot be read as a PEM file of certificate authorities: {exc}") from exc
+        raise ConfigError(f"{authorities}: cannot be read as a PEM file of certificate authorities: {exc}") from exc
 
 
 def _moment(value: object) -> datetime:
