@@ -27,7 +27,7 @@ from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 _ROOT = Path(__file__).parents[1]
 _SMALL = MIB  # bytes; a larger body is read from its file while it is sent
-_ACCEPT = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
+ACCEPT = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Request:
 def heads(workload: Workload, source: str) -> list[Request]:
     """The tag list of every repository, and a HEAD for every tag."""
     lists = [Request("GET", f"http://{source}/v2/{name}/tags/list") for name in workload.repositories]
-    found = [Request("HEAD", f"http://{source}/v2/{name}/manifests/{tag}", _ACCEPT) for name, tag in workload.tags]
+    found = [Request("HEAD", f"http://{source}/v2/{name}/manifests/{tag}", ACCEPT) for name, tag in workload.tags]
     return [*lists, *found]
 
 
@@ -54,20 +54,38 @@ def reads(workload: Workload, source: str) -> list[Request]:
     for name, one in workload.repositories.items():
         urls |= {digest: f"/v2/{name}/blobs/{digest}" for digest in one.blobs}
         urls |= {digest: f"/v2/{name}/manifests/{digest}" for digest in one.manifests}
-    return [Request("GET", f"http://{source}{url}", _ACCEPT) for url in urls.values()]
+    return [Request("GET", f"http://{source}{url}", ACCEPT) for url in urls.values()]
 
 
 def puts(workload: Workload, bucket: Bucket) -> list[Request]:
     """The objects of a static registry, each with its signature."""
-    return [_signed(bucket, key, path) for key, path in _objects(workload)]
+    found = []
+    for key, path in _objects(workload):
+        url, headers = signed(bucket, key, path.parent.name)  # a registry's storage names contents by their digest
+        found.append(Request("PUT", url, headers, str(path), path.stat().st_size))
+    return found
+
+
+def signed(bucket: Bucket, key: str, payload: str, *, copied_from: str = "") -> tuple[str, dict[str, str]]:
+    """URL and headers of a PUT of a payload with this SHA-256, or of a copy of another key inside the store."""
+    url = f"{bucket.endpoint}/{bucket.name}/{quote(key)}"
+    source = {"x-amz-copy-source": f"/{bucket.name}/{quote(copied_from)}"} if copied_from else {}
+    request = AWSRequest("PUT", url, headers={"Content-Type": "application/octet-stream"} | source)
+    _Known(Credentials(ACCESS_KEY, SECRET_KEY), payload).add_auth(request)
+    return url, dict(request.headers.items())
 
 
 def measured(requests: Sequence[Request], concurrency: int, folder: Path) -> Usage:
     """Send the requests from a bare client."""
+    return apart("bench.limits", {"concurrency": concurrency, "requests": [asdict(one) for one in requests]}, folder)
+
+
+def apart(module: str, document: object, folder: Path) -> Usage:
+    """Run a bare client in a process of its own; the times are those that it measured."""
     folder.mkdir(parents=True, exist_ok=True)
     file, result = folder / "requests.json", folder / "sent.json"
-    file.write_text(json.dumps({"concurrency": concurrency, "requests": [asdict(one) for one in requests]}))
-    command: list[str | Path] = [sys.executable, "-m", "bench.limits", file, result]
+    file.write_text(json.dumps(document))
+    command: list[str | Path] = [sys.executable, "-m", module, file, result]
     whole = run(command, folder, {"PYTHONPATH": str(_ROOT)})
     found = json.loads(result.read_text())
     return Usage(found["wall"], found["cpu"], whole.peak)
@@ -91,14 +109,6 @@ def _objects(workload: Workload) -> Iterator[tuple[str, Path]]:
             yield f"v2/{name}/referrers/{digest}", workload.no_referrers
         for tag, digest in one.tags.items():
             yield f"v2/{name}/manifests/{tag}", path(digest)
-
-
-def _signed(bucket: Bucket, key: str, path: Path) -> Request:
-    url = f"{bucket.endpoint}/{bucket.name}/{quote(key)}"
-    payload = path.parent.name  # a registry's storage names contents by their digest
-    request = AWSRequest("PUT", url, headers={"Content-Type": "application/octet-stream"})
-    _Known(Credentials(ACCESS_KEY, SECRET_KEY), payload).add_auth(request)
-    return Request("PUT", url, dict(request.headers.items()), str(path), path.stat().st_size)
 
 
 class _Known(S3SigV4Auth):  # type: ignore[misc] # botocore has no types

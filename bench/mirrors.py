@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench import limits
+from bench import copies, limits
 from bench.measure import S3, RegistryPlace, Source, source_registry, target_registry
 from bench.peers import Errand, bucket_target, ocisync, ocisync_into
 from bench.record import READERS, WRITERS, Bench, measured
@@ -21,6 +21,14 @@ def mirror(bench: Bench, load: Workload) -> None:
             with bench.folder() as folder, _pair(load, folder) as (source, target):
                 errand = Errand(load, source.registry.host, target.registry.host, folder / "client")
                 _phases(bench, name, client(errand), errand, (source, target))
+        if not bench.peers:
+            continue
+        with bench.folder() as folder, _pair(load, folder) as (source, target):
+            steps = copies.to_registry(load, source.registry.host, target.registry.host)
+            source.skip()
+            target.skip()
+            sent = copies.measured(steps, to_s3=False, folder=folder / "limit")
+            bench.record(load.name, "cold", copies.NAME, target.since(source.since(sent)))
 
 
 def _phases(bench: Bench, name: str, command: list[str], errand: Errand, servers: tuple[Source, RegistryPlace]) -> None:
@@ -55,6 +63,11 @@ def cold_s3(bench: Bench, load: Workload, s3: S3) -> None:
                 bench.counts[f"{load.name} objects"] = len(puts)
                 sent = limits.measured(puts, WRITERS, folder / "limit")
                 bench.record(f"{load.name} to S3", "cold", "bare PUTs", place.since(sent))
+            with s3.place() as place:
+                steps = copies.to_bucket(load, host, place.bucket)
+                source.skip()
+                sent = copies.measured(steps, to_s3=True, folder=folder / "limit")
+                bench.record(f"{load.name} to S3", "cold", copies.NAME, place.since(source.since(sent)))
             read = limits.measured(limits.reads(load, host), READERS, folder / "limit")
             bench.record(f"{load.name} to S3", "cold", "bare GETs", source.since(read))
 
