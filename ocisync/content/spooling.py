@@ -42,7 +42,7 @@ class Blob:
         self._desc = desc
         self.file = file
         self.length = length  # bytes that have arrived
-        self._turn = anyio.Lock()
+        self._turn = anyio.Lock(fast_acquire=True)
         self._source = AsyncExitStack()
         self._stream: ByteStream | None = None
         self._written = length  # bytes that are in the file
@@ -148,7 +148,7 @@ class Spools:
         self._entries: dict[Digest, _Entry] = {}
         self._failed: set[Digest] = set()
         self._settled: dict[str, bool] = {}
-        self._lock = anyio.Lock()
+        self._lock = anyio.Lock(fast_acquire=True)
         self._is_swept = False
 
     def opener(self, desc: Descriptor, source: Opener, targets: Collection[str]) -> SpooledOpener:

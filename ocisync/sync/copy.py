@@ -69,13 +69,13 @@ class Copier:
     _is_sparse: bool = False  # images of an index were left out, of which the target cannot know
     _once: Once[Digest, Graph] = field(default_factory=Once)
     shares: tuple[str, ...] = ()  # lock names of all targets that are brought the same
-    _slots: anyio.CapacityLimiter = field(init=False)
+    _slots: anyio.Semaphore = field(init=False)
     _reading: Reading = field(init=False)
     _mounter: Mounter | None = field(init=False)  # the target, if it is one
 
     def __post_init__(self) -> None:
         self._mounter = self.target if isinstance(self.target, Mounter) else None
-        self._slots = anyio.CapacityLimiter(self.tools.limits.blobs)
+        self._slots = anyio.Semaphore(self.tools.limits.blobs, fast_acquire=True)
         self._reading = Reading(self.source, self.tools.spools, self.where.lock_name, self.shares)
 
     async def graph(self, root: Descriptor) -> tuple[Descriptor, Graph]:

@@ -34,7 +34,7 @@ class Whereabouts:
         self._homes: OrderedDict[tuple[str, Digest], str] = OrderedDict()
         self._uploading: dict[tuple[str, Digest], anyio.Event] = {}
         self._questions: dict[str, _Question] = {}  # the next one of each target
-        self._asking = anyio.Lock()
+        self._asking = anyio.Lock(fast_acquire=True)
 
     def seen(self, target: str, digest: Digest, repository: str) -> None:
         """Remember that a repository has a blob."""

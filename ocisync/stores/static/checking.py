@@ -5,15 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 
-from anyio import CapacityLimiter, to_thread
-
 from ocisync.content.protocols import ByteStream, Opener
-from ocisync.content.verify import Verifier
+from ocisync.content.verify import Hashed, Verifier
 from ocisync.errors import SizeMismatch
 from ocisync.spec.digest import Digest
-
-_THREAD_WORTHY = 128 * 1024  # bytes
-_hashers = CapacityLimiter(4)  # more threads would cost memory and win nothing
 
 
 class Check:
@@ -36,11 +31,21 @@ class Check:
         Raises:
             SizeMismatch: more than announced.
         """
-        self._seen += len(chunk)
+        self.count(len(chunk))
+        self.hash(chunk)
+
+    def count(self, size: int) -> None:
+        """So many bytes more came, which are hashed later; raises as `update` does."""
+        self._seen += size
         if self._verifier:
-            self._verifier.update(chunk)
+            self._verifier.count(size)
         elif self._seen > self._size:
             raise SizeMismatch(f"more than the announced {self._size} bytes arrived")
+
+    def hash(self, chunk: bytes) -> None:
+        """Hash bytes that were counted."""
+        if self._verifier:
+            self._verifier.hash(chunk)
         if self._md5:
             self._md5.update(chunk)
 
@@ -59,15 +64,14 @@ class Check:
 async def held_back(stream: ByteStream, check: Check) -> AsyncIterator[bytes]:
     """The same bytes, the last chunk of them only when all were checked: a wrong body never arrives whole."""
     last = b""
+    hashed = Hashed(check)
     async for chunk in stream:
-        if len(chunk) < _THREAD_WORTHY:
-            check.update(chunk)
-        else:
-            await to_thread.run_sync(check.update, chunk, limiter=_hashers)
+        await hashed.add(chunk)
         held, last = last, chunk
         if held:
             yield held
         del held, chunk  # or they would stay in memory while the next is awaited
+    await hashed.settle()
     check.finish()
     if last:
         yield last

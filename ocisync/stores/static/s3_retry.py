@@ -32,6 +32,15 @@ class Lane:
     def __post_init__(self) -> None:
         self.limiter = anyio.CapacityLimiter(self.most)
 
+    async def __aenter__(self) -> None:
+        try:
+            self.limiter.acquire_nowait()  # without a turn of the loop
+        except anyio.WouldBlock:
+            await self.limiter.acquire()
+
+    async def __aexit__(self, *_: object) -> None:
+        self.limiter.release()
+
     def slower(self) -> None:
         """The store complained."""
         self._good = 0
@@ -63,7 +72,7 @@ class Retrier:
         for attempt in count(1):
             generation = self._session.generation
             try:
-                async with lane.limiter:
+                async with lane:
                     result = await act()
             except OcisyncError as exc:
                 if exc.facts.get("store") != self._session.where:
