@@ -98,8 +98,10 @@ async def _or_discarded(push: Callable[[], Awaitable[None]], opener: Opener) -> 
         raise
 
 
-def watched(opener: Opener, desc: Descriptor, progress: Progress) -> Watched:
-    """The same opener, counted for the progress display."""
+def watched(opener: Opener, desc: Descriptor, progress: Progress) -> Opener:
+    """The same opener, counted for the progress display, where there is one."""
+    if type(progress).blob_moved is Progress.blob_moved:
+        return opener
     if _is_linkable(type(opener)):  # type: ignore[arg-type]  # classes are hashable
         return WatchedFile(opener, desc, progress, cast("Linkable", opener))
     return Watched(opener, desc, progress)
