@@ -13,6 +13,8 @@ Key = TypeVar("Key", bound=Hashable)
 
 async def for_each(items: Collection[T], act: Callable[[T], Awaitable[object]], workers: int) -> None:
     """Act on every item, on at most `workers` at a time; the first error cancels the rest and is raised as it is."""
+    if not items:
+        return
     if len(items) == 1:
         await act(next(iter(items)))
         return

@@ -108,6 +108,7 @@ class Hashed:
     def _hash(self, chunks: list[bytes]) -> None:
         for chunk in chunks:
             self._check.hash(chunk)
+        chunks.clear()  # a thread that waits for work holds what it was given last
 
 
 async def verified(stream: ByteStream, desc: Descriptor) -> AsyncGenerator[bytes, None]:

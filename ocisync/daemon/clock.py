@@ -23,6 +23,10 @@ class Clock(Protocol):
         """Wait on the monotonic clock."""
         ...
 
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        """Wait for an event, at most so long."""
+        ...
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -38,3 +42,8 @@ class SystemClock:
     async def sleep(self, seconds: float) -> None:
         """anyio's sleep."""
         await anyio.sleep(seconds)
+
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        """By anyio's deadline."""
+        with anyio.move_on_after(seconds):
+            await event.wait()

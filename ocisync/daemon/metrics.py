@@ -5,6 +5,7 @@ Labels are rules, targets and error codes: names from the configuration, never a
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 
@@ -66,8 +67,8 @@ class Metrics:
         self.jobs.labels(report.rule, "ok" if report.ok else "failed").inc()
         self.job_seconds.labels(report.rule).observe(report.seconds)
         self.requests.labels(report.rule).inc(report.requests)
-        for tag in report.tags:
-            self.tags.labels(report.rule, tag.verdict.value).inc()
+        for verdict, count in collections.Counter(tag.verdict.value for tag in report.tags).items():
+            self.tags.labels(report.rule, verdict).inc(count)
         for failure in (report.failure, *(tag.failure for tag in report.failed)):
             if failure is not None:
                 self.errors.labels(report.rule, failure.code).inc()

@@ -156,14 +156,7 @@ class Scheduler:
         first = min(rule.due for rule in waiting)
         if any(rule.wall_due is not None for rule in waiting):
             first = min(first, self._clock.monotonic() + _LOOK)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self._sleep_until, first, tasks.cancel_scope)
-            await changed.wait()
-            tasks.cancel_scope.cancel()
-
-    async def _sleep_until(self, due: float, scope: anyio.CancelScope) -> None:
-        await self._clock.sleep(max(0.0, due - self._clock.monotonic()))
-        scope.cancel()
+        await self._clock.wait(changed, max(0.0, first - self._clock.monotonic()))
 
     async def _run_rule(self, rule: _Rule) -> None:
         name = rule.schedule.rule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -211,9 +212,9 @@ def _by_root(work: Iterable[PlannedTag]) -> list[list[PlannedTag]]:
 
 
 def _log_finished(report: JobReport) -> None:
-    counts = {verdict.value: sum(tag.verdict is verdict for tag in report.tags) for verdict in Verdict}
+    counts = Counter(tag.verdict for tag in report.tags)
     facts: dict[str, object] = {
-        **counts,
+        **{verdict.value: counts[verdict] for verdict in Verdict},
         "bytes": report.traffic.bytes,
         "requests": report.requests,
         "seconds": round(report.seconds, 3),

@@ -37,6 +37,18 @@ class TestClock:
         finally:
             self.sleeping.remove(until)
 
+    async def wait(self, event: anyio.Event, seconds: float) -> None:
+        """Wait for an event, or until the clock has been advanced so far."""
+
+        async def sleep(scope: anyio.CancelScope) -> None:
+            await self.sleep(seconds)
+            scope.cancel()
+
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(sleep, tasks.cancel_scope)
+            await event.wait()
+            tasks.cancel_scope.cancel()
+
     def advance(self, seconds: float) -> None:
         """Let time pass."""
         self.now += seconds
