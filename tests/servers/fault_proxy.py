@@ -6,11 +6,11 @@ import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from urllib.parse import urlsplit
 
 import anyio
-from anyio.abc import ByteStream, SocketAttribute, SocketStream
+from anyio.abc import ByteStream, SocketAttribute, SocketStream, TaskGroup
+from anyio.lowlevel import checkpoint
 from anyio.streams.buffered import BufferedByteReceiveStream
 from anyio.streams.tls import TLSListener
 
@@ -183,10 +183,19 @@ def fault_proxy(upstream: str, tls: Certificate | None = None) -> Iterator[Fault
     async def serving() -> AsyncIterator[str]:
         plain = await anyio.create_tcp_listener(local_host="127.0.0.1")
         listener = TLSListener(plain, tls.server_context(), standard_compatible=False) if tls else plain
+        accepting = anyio.CancelScope()
+
+        async def accept(tasks: TaskGroup) -> None:
+            with accepting:
+                await listener.serve(proxy.serve, tasks)
+
         async with listener, anyio.create_task_group() as tasks:
-            tasks.start_soon(partial(listener.serve, proxy.serve))
+            tasks.start_soon(accept, tasks)
             port = plain.extra(SocketAttribute.local_port)
             yield f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+            accepting.cancel()
+            for _ in range(3):  # whoever was accepted last begins: a task that never did would close nothing
+                await checkpoint()
             tasks.cancel_scope.cancel()
 
     with in_thread(serving) as proxy.url:
