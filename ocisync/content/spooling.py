@@ -219,12 +219,15 @@ class Spools:
             return entry
         if desc.digest in self._failed or not await self._make_room(desc):
             return None
-        file = await run_file(partial(open_file, self._folder, desc.digest))
-        if file is None:
+        found = await run_file(
+            partial(_opened, self._folder, desc)
+        )  # whole: who is cancelled in between leaves it locked
+        if found is None:
             return None
+        file, length = found
         entry = self._entries.setdefault(desc.digest, _Entry(desc.size))
         entry.size, entry.used = desc.size, time.monotonic()
-        entry.blob = Blob(desc, file, await run_file(partial(_length_of, file, desc.size)))
+        entry.blob = Blob(desc, file, length)
         if entry.blob.length:
             log.info("blob.taken_up", digest=desc.digest, at=entry.blob.length, size=desc.size)
         return entry
@@ -311,8 +314,15 @@ def _chunk_at(chunks: Iterable[bytes], at: int) -> bytes:
     return b""
 
 
-def _length_of(file: SpoolFile, size: int) -> int:
-    """How much of a blob is there; what cannot be a part of it is dropped."""
-    if file.length > size:
-        file.cut(0)
-    return file.length
+def _opened(folder: Path, desc: Descriptor) -> tuple[SpoolFile, int] | None:
+    """A blob's file, and how much of it is there; what cannot be a part of it is dropped."""
+    file = open_file(folder, desc.digest)
+    if file is None:
+        return None
+    try:
+        if file.length > desc.size:
+            file.cut(0)
+        return file, file.length
+    except BaseException:
+        file.close()
+        raise
