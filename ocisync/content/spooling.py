@@ -219,9 +219,7 @@ class Spools:
             return entry
         if desc.digest in self._failed or not await self._make_room(desc):
             return None
-        found = await run_file(
-            partial(_opened, self._folder, desc)
-        )  # whole: who is cancelled in between leaves it locked
+        found = await run_file(partial(_opened, self._folder, desc))  # at once: cancelled between, it stays locked
         if found is None:
             return None
         file, length = found
@@ -322,7 +320,7 @@ def _opened(folder: Path, desc: Descriptor) -> tuple[SpoolFile, int] | None:
     try:
         if file.length > desc.size:
             file.cut(0)
-        return file, file.length
     except BaseException:
         file.close()
         raise
+    return file, file.length
