@@ -219,7 +219,7 @@ class Spools:
             return entry
         if desc.digest in self._failed or not await self._make_room(desc):
             return None
-        found = await run_file(partial(_opened, self._folder, desc))  # at once: cancelled between, it stays locked
+        found = await run_file(partial(_opened, self._folder, desc))
         if found is None:
             return None
         file, length = found
@@ -313,7 +313,10 @@ def _chunk_at(chunks: Iterable[bytes], at: int) -> bytes:
 
 
 def _opened(folder: Path, desc: Descriptor) -> tuple[SpoolFile, int] | None:
-    """A blob's file, and how much of it is there; what cannot be a part of it is dropped."""
+    """A blob's file, and how much of it is there; what cannot be a part of it is dropped.
+
+    All in one hop: who was cancelled between two would leave the file locked.
+    """
     file = open_file(folder, desc.digest)
     if file is None:
         return None

@@ -33,7 +33,7 @@ class S3Session:
     """The clients and credentials of one bucket; made by `open_session`."""
 
     def __init__(
-        self, options: S3Options, http: aiohttp.ClientSession, stack: AsyncExitStack, authorities: str = ""
+        self, options: S3Options, http: aiohttp.ClientSession, stack: AsyncExitStack, authorities: str
     ) -> None:
         self.options = options
         self.http = http

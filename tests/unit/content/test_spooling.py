@@ -10,6 +10,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+from anyio.lowlevel import checkpoint
 
 from ocisync.content.memory import bytes_opener
 from ocisync.content.protocols import ByteStream, Opener
@@ -126,6 +127,27 @@ async def test_a_cancelled_reader_lets_the_source_go(tmp_path: Path) -> None:
     assert source.still_open == 0
     assert await read(spools.opener(BLOB, source, ALL)) == DATA
     assert source.given == len(DATA)
+
+
+async def test_who_is_cancelled_while_the_file_is_opened_leaves_it_to_others(tmp_path: Path) -> None:
+    spools = Spools(tmp_path / "spool", 10_000_000)
+
+    async def hold(desc: Descriptor) -> None:
+        async with spools.holding(desc, ["a"]):
+            await anyio.sleep_forever()
+
+    for number in range(30):
+        data = f"blob {number}".encode()
+        desc = describe(data, "")
+        async with anyio.create_task_group() as group:
+            group.start_soon(hold, desc)
+            while not files(tmp_path / "spool"):
+                await checkpoint()
+            group.cancel_scope.cancel()
+        async with spools.holding(desc, ["a"]) as held:
+            assert held is not None, "it is locked, and so read past"
+        await spools.arrived(desc.digest, "a")
+        assert files(tmp_path / "spool") == []
 
 
 async def test_the_next_process_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
