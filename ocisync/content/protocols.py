@@ -95,6 +95,19 @@ class Resolver(Protocol):
 
 
 @runtime_checkable
+class Distant(Resolver, Protocol):
+    """Where each look-up costs a request, and whoever says why it is made may be answered at less cost."""
+
+    async def revalidate(self, reference: str, known: Descriptor) -> Descriptor:
+        """As `resolve`, for a tag that pointed at a known manifest when it was last seen."""
+        ...
+
+    async def pull(self, reference: str) -> Descriptor:
+        """As `resolve`, for a tag whose manifest is wanted: with its bytes, unless that would be counted as a pull."""
+        ...
+
+
+@runtime_checkable
 class Source(Fetcher, Resolver, Protocol):
     """One repository to copy from."""
 

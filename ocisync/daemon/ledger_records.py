@@ -15,7 +15,13 @@ from ocisync.sync.ledger import Published
 LOOKUP = 500  # digests per query; SQLite takes 999 variables and more
 
 _ID = "SELECT id FROM repository WHERE target = ? AND name = ?"
-_PUBLISHED = f"SELECT name, digest, verified_at, scope, referrers FROM tag WHERE repository = ({_ID})"
+_PUBLISHED = f"""
+SELECT name, digest, verified_at, scope, referrers, media_type, size FROM tag WHERE repository = ({_ID})
+"""
+_PUBLISH = """
+INSERT OR REPLACE INTO tag (repository, name, digest, verified_at, scope, referrers, media_type, size)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
 _LOCATE = """
 SELECT blob.digest, min(repository.name) FROM blob JOIN repository ON repository.id = blob.repository
 WHERE repository.target = ? AND blob.digest IN ({marks}) GROUP BY blob.digest
@@ -32,10 +38,7 @@ class LedgerRecords:
     async def published(self, target: str, repository: str) -> Mapping[str, Published]:
         """Tag -> what was published under it."""
         return await self._database.read(
-            lambda rows: {
-                str(tag): Published(_digest(digest), _time(verified_at), str(scope), str(referrers))
-                for tag, digest, verified_at, scope, referrers in rows.execute(_PUBLISHED, (target, repository))
-            }
+            lambda rows: {str(tag): _published(*one) for tag, *one in rows.execute(_PUBLISHED, (target, repository))}
         )
 
     async def record(
@@ -46,11 +49,10 @@ class LedgerRecords:
         def write(rows: sqlite3.Connection) -> None:
             place = _place(rows, target, repository)
             rows.executemany(
-                "INSERT OR REPLACE INTO tag (repository, name, digest, verified_at, scope, referrers) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
+                _PUBLISH,
                 (
-                    (place, tag, known.digest, known.verified_at, known.scope, known.referrers)
-                    for tag, known in tags.items()
+                    (place, tag, one.digest, one.verified_at, one.scope, one.referrers, one.media_type, one.size)
+                    for tag, one in tags.items()
                 ),
             )
             rows.executemany(
@@ -130,10 +132,22 @@ def _located(rows: sqlite3.Connection, *, target: str, digests: Sequence[Digest]
     return {_digest(digest): str(name) for digest, name in rows.execute(query, (target, *digests))}
 
 
+def _published(
+    digest: object, verified_at: object, scope: object, referrers: object, media_type: object, size: object
+) -> Published:
+    return Published(_digest(digest), _time(verified_at), str(scope), str(referrers), str(media_type), _size(size))
+
+
 def _time(value: object) -> float:
     if not isinstance(value, int | float):
         raise Damaged(f"{str(value)[:40]!r} is not a time")
     return float(value)
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise Damaged(f"{str(value)[:40]!r} is not a size")
+    return value
 
 
 def _digest(text: object) -> Digest:

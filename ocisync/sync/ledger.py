@@ -19,6 +19,13 @@ class Published:
     verified_at: float  # seconds since the epoch
     scope: str = ""  # which of an index's images that was (`PlatformChoice.scope`); empty: all
     referrers: str = ""  # the fingerprint of what referred to it at the source; empty: not asked
+    media_type: str = ""  # empty where an earlier version published it
+    size: int = 0  # bytes; 0 where an earlier version published it
+
+    @property
+    def root(self) -> Descriptor | None:
+        """What the tag pointed at, where all of it is known."""
+        return Descriptor(self.media_type, self.digest, self.size) if self.media_type and self.size else None
 
 
 class Ledger(Notes, Protocol):

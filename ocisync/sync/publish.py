@@ -128,8 +128,9 @@ async def _points_at(target: Resolver, tag: str) -> Digest | None:
 
 
 def _verified(ready: Ready, scope: str) -> Published:
-    attached = ready.planned.attached
-    return Published(ready.root.digest, time.time(), scope, attached.fingerprint if attached is not None else "")
+    root, attached = ready.root, ready.planned.attached
+    fingerprint = attached.fingerprint if attached is not None else ""
+    return Published(root.digest, time.time(), scope, fingerprint, root.media_type, root.size)
 
 
 def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:

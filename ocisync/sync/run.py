@@ -62,7 +62,8 @@ async def plan_job(job: Job, tools: Tools) -> tuple[Facts, list[PlannedTag]]:
     async with _opened(job, tools) as (source, target):
         policy = _policy(job, target)
         companions = companions_of(source, job.referrers, tools.limits.max_index_depth)
-        facts = await survey(job, source, target, tools.ledger, policy, tools.limits.images, companions)
+        workers = tools.limits.images
+        facts = await survey(job, source, target, tools.ledger, policy, workers, companions, is_trial=True)
         plan = make_plan(map(facts.of, facts.references), policy)
         return facts, [*plan, *planned_removals(facts.gone)]
 
@@ -110,9 +111,11 @@ class _Run:
     async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
         vouched = {
-            planned.tag: Published(planned.root.digest, policy.now, self.job.scope)
+            planned.tag: Published(root.digest, policy.now, self.job.scope, "", root.media_type, root.size)
             for planned in plan
-            if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), policy)
+            if planned.action is Action.SKIP
+            and (root := planned.root)
+            and is_due(facts.ledger.get(planned.tag), policy)
         }
         if vouched:
             await self.tools.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import charged_to
-from ocisync.content.protocols import Inventory, Source, Stored, Target, Vacant
+from ocisync.content.protocols import Distant, Inventory, Source, Stored, Target, Vacant
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.sync.attached import Attached
-from ocisync.sync.choosing import FEW_TAGS, Chosen, choose
+from ocisync.sync.choosing import FEW_TAGS, Choosing, Chosen
 from ocisync.sync.companions import Companions
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger, Published
@@ -74,18 +74,23 @@ async def survey(
     policy: Policy,
     workers: int,
     companions: Companions | None = None,
+    *,
+    is_trial: bool = False,
 ) -> Facts:
-    """Gather the facts of one job; only single tags may fail.
+    """Gather the facts of one job; only single tags may fail. In a trial nothing is read that only a copy needs.
 
     Raises:
         OcisyncError: the source's or the target's tags cannot be listed.
     """
-    chosen = await choose(job, source, ledger, policy.now, workers)
+    known = await _published(job, ledger)
+    choosing = Choosing(job, source, ledger, policy.now, workers, _expected(known, policy))
+    selected = await choosing.select()
+    stored = await target.outline() if isinstance(target, Inventory) else None
+    present = dict(stored.tags) if stored else await _listed(target, selected.references, whole=job.care.prune)
+    absent = set() if is_trial or len(job.shares) > 1 else selected.references.keys() - present.keys()
+    chosen = await choosing.choose(selected, absent)
     references, roots = chosen.references, chosen.roots
     attached = await _attached(companions, chosen, workers) if companions else {}
-    known = await _published(job, ledger)
-    stored = await target.outline() if isinstance(target, Inventory) else None
-    present = dict(stored.tags) if stored else await _listed(target, references, whole=job.care.prune)
     gone = find_gone(job.tags, job.care, chosen.listed, present)
     is_empty = not (stored.sizes if stored else present)
 
@@ -93,7 +98,7 @@ async def survey(
         told = tag in known and known[tag].digest == roots[tag].digest and not is_due(known[tag], policy)
         return present.get(tag, _ABSENT) is None and not (told and len(references) > FEW_TAGS)
 
-    await _ask(target, [tag for tag in roots if must_ask(tag)], present, workers)
+    await _ask(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
     if not (present or is_empty) and isinstance(target, Vacant):  # none of a few tags is there: is anything?
         is_empty = await target.is_vacant()
     warnings = tuple(chosen.warnings)
@@ -104,6 +109,11 @@ async def _published(job: Job, ledger: Ledger) -> Mapping[str, Published]:
     """What is known to be whole as far as this job goes: with the same of its images."""
     known = await ledger.published(job.target.target, job.target.repository)
     return {tag: one for tag, one in known.items() if one.scope == job.scope}
+
+
+def _expected(known: Mapping[str, Published], policy: Policy) -> dict[str, Descriptor]:
+    """What tags may be asked for as that which they are known to be; not those of which a full look is due."""
+    return {tag: root for tag, one in known.items() if (root := one.root) is not None and not is_due(one, policy)}
 
 
 async def _attached(companions: Companions, chosen: Chosen, workers: int) -> dict[str, Attached]:
@@ -132,14 +142,19 @@ async def _listed(target: Target, references: Mapping[str, str], *, whole: bool)
         return {}
 
 
-async def _ask(target: Target, tags: Collection[str], present: dict[str, Digest | None], workers: int) -> None:
+async def _ask(
+    target: Target, wanted: Mapping[str, Descriptor], present: dict[str, Digest | None], workers: int
+) -> None:
     """Resolve tags at the target for which neither a listing nor the ledger tells the digest."""
+    distant = target if isinstance(target, Distant) else None
 
     async def resolve(tag: str) -> None:
         try:
             with charged_to([tag]):
-                present[tag] = (await target.resolve(tag)).digest
+                found = await (distant.revalidate(tag, wanted[tag]) if distant else target.resolve(tag))
         except NotFound:
             del present[tag]
+        else:
+            present[tag] = found.digest
 
-    await for_each(tags, resolve, workers)
+    await for_each(wanted, resolve, workers)

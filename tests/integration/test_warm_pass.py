@@ -67,8 +67,9 @@ def bodies(requests: Iterable[Access]) -> list[str]:
 
 
 def check_only_heads(requests: list[Access], count: int) -> None:
-    """The source was asked for its list of tags and for each tag's digest, nothing else."""
+    """The source was asked for its list of tags, and for each tag whether it is what it was; nothing else."""
     assert bodies(requests) == []
+    assert {one.status for one in requests if "/manifests/" in one.path} == {304}
     assert {one.method for one in requests if "/manifests/" in one.path} == {"HEAD"}
     assert sum("/manifests/" in one.path for one in requests) == count
     assert all("/manifests/" in one.path or "/tags/list" in one.path or one.path == "/v2/" for one in requests)

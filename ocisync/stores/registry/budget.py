@@ -59,6 +59,7 @@ class Budget:
         self._is_asked_for = options is not None
         self._known: Allowance | None = None
         self._was_told = False  # an answer came, with or without a limit
+        self._was_free = False  # a manifest came without a limit
         self._pending = 0  # pulls under way
         self.ended = 0  # pulls that ended, ever
         self._turn = anyio.Lock(fast_acquire=True)
@@ -92,13 +93,21 @@ class Budget:
         self.ended += 1
         self._tell()
 
-    def observe(self, headers: CIMultiDictProxy[str], ended_before: int) -> None:
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing speaks of a limit, where a host that has one would have told it."""
+        return self._was_free and self._known is None and not self._is_asked_for
+
+    def observe(self, headers: CIMultiDictProxy[str], ended_before: int, *, told_of: bool = False) -> None:
         """Take what an answer says; `ended_before` is `ended` as it was when its request was sent.
+
+        `told_of`: a host that has a limit tells it in such an answer.
 
         Answers overtake each other: one that was asked for before other pulls ended may only lower what is known.
         """
         self._was_told = True
         if (text := headers.get(_REMAINING)) is None:
+            self._was_free |= told_of
             return
         left = parse_count(text)
         if left is None or (left.window is None and not self._is_asked_for):

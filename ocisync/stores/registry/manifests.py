@@ -29,6 +29,8 @@ from ocisync.stores.registry.uploads import check_echo
 ACCEPT = {"Accept": media_types.ACCEPT}
 _HEAD_REFUSED = frozenset({400, 403, 405, 406, 415, 501})
 _FOUND_OR_REFUSED = frozenset({200}) | _HEAD_REFUSED
+_AS_KNOWN = 304
+_KNOWN_FOUND_OR_REFUSED = _FOUND_OR_REFUSED | {_AS_KNOWN}
 _KNOWN_OR_NOT = frozenset({200, 403, 404})
 _CREATED = frozenset({201})
 _BAD_REQUEST, _TYPE_REFUSED = 400, frozenset({406, 415})
@@ -43,8 +45,11 @@ class Manifests:
         self._repository = repository
         self._base = transport.origin.with_path(f"/v2/{repository}/manifests/")
 
-    async def resolve(self, reference: str) -> Descriptor:
+    async def resolve(self, reference: str, known: Descriptor | None = None) -> Descriptor:
         """The descriptor of a tag or digest; with its body only where HEAD does not tell enough.
+
+        A registry whose ETags are digests need not open the manifest to say that it is still the known one (RFC 9110,
+        13.1.2); others answer as ever.
 
         Raises:
             NotFound: no such tag or digest.
@@ -53,9 +58,20 @@ class Manifests:
             DigestMismatch: the registry names another digest than the one asked for.
         """
         url = self._url(reference)
-        async with self._transport.send(self._request("HEAD", url, _FOUND_OR_REFUSED)) as answer:
+        request = self._request("HEAD", url, _FOUND_OR_REFUSED)
+        if known is not None:
+            request = replace(request, accept=_KNOWN_FOUND_OR_REFUSED, headers=_unless(known))
+        async with self._transport.send(request) as answer:
+            if known is not None and answer.status == _AS_KNOWN:
+                return _agreed(known, answer)
             found = described(reference, answer) if answer.status == 200 else None
         return found or await self._get(reference, url)
+
+    async def pull(self, reference: str) -> Descriptor:
+        """The descriptor of a tag or digest with its bytes, where pulls are known not to be counted; as `resolve`."""
+        if not self._transport.gives_freely:
+            return await self.resolve(reference)
+        return await self._get(reference, self._url(reference))
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether the manifest is there; what the registry will not tell counts as absent."""
@@ -134,6 +150,18 @@ def described(reference: str, answer: Answer) -> Descriptor | None:
     if not is_digest(digest) or not size or not media_types.is_manifest(kind):
         return None
     return Descriptor(kind, Digest(str(digest)), size)
+
+
+def _unless(known: Descriptor) -> dict[str, str]:
+    return {**ACCEPT, "If-None-Match": f'"{known.digest}"'}
+
+
+def _agreed(known: Descriptor, answer: Answer) -> Descriptor:
+    """The known manifest, unless the registry names another than the one that was asked about."""
+    said = answer.headers.get("Docker-Content-Digest")
+    if is_digest(said) and _disagree(known.digest, str(said)):
+        raise DigestMismatch(f"{shown(answer.url)}: still {known.digest} says the registry, and that it is {said}")
+    return known
 
 
 def _checked(desc: Descriptor, raw: bytes, expected: Digest, url: URL) -> Descriptor:

@@ -82,6 +82,16 @@ class MirroredRepository(RegistryRepository):
         found = await self._first(None, lambda repository: repository.resolve(reference))
         return found if found is not None else await super().resolve(reference)
 
+    async def revalidate(self, reference: str, known: Descriptor) -> Descriptor:
+        """The same for a tag that may still point at a known manifest."""
+        found = await self._first(None, lambda repository: repository.revalidate(reference, known))
+        return found if found is not None else await super().revalidate(reference, known)
+
+    async def pull(self, reference: str) -> Descriptor:
+        """The same for a tag whose manifest is wanted."""
+        found = await self._first(None, lambda repository: repository.pull(reference))
+        return found if found is not None else await super().pull(reference)
+
     @asynccontextmanager
     async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
         """Content without its first `start` bytes; each place that breaks off leads on to the next."""

@@ -63,6 +63,14 @@ class RegistryRepository:
         """The descriptor of a tag or digest; raises as `Manifests.resolve` does."""
         return await self._manifests.resolve(reference)
 
+    async def revalidate(self, reference: str, known: Descriptor) -> Descriptor:
+        """The descriptor of a tag that may still point at a known manifest; raises as `Manifests.resolve` does."""
+        return await self._manifests.resolve(reference, known)
+
+    async def pull(self, reference: str) -> Descriptor:
+        """The descriptor of a tag whose manifest is wanted; raises as `Manifests.resolve` does."""
+        return await self._manifests.pull(reference)
+
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What refers to a manifest, by the API or the list under a tag; raises as `Referrers.told` does."""
         return await self._referrers.told(parse_digest(digest))

@@ -65,7 +65,12 @@ class Request:
     @property
     def is_pull(self) -> bool:
         """Whether hosts that count pulls count it."""
-        return self.method == "GET" and "/manifests/" in self.url.raw_path
+        return self.method == "GET" and self.is_of_manifest
+
+    @property
+    def is_of_manifest(self) -> bool:
+        """Whether it is for a manifest, and not for one of another kind."""
+        return "/manifests/" in self.url.raw_path
 
 
 class KnownSizes:
@@ -167,6 +172,11 @@ class Transport:
         return other
 
     @property
+    def gives_freely(self) -> bool:
+        """Whether the host gave a manifest and told of no limit on pulls."""
+        return self._budget.is_unlimited
+
+    @property
     def is_paused(self) -> bool:
         """Whether the host asked to be left alone."""
         return self._gate.is_paused
@@ -206,7 +216,7 @@ class Transport:
     async def _accepted(self, request: Request) -> Answer:
         ended = self._budget.ended
         answer = await self._authorized(request)
-        self._budget.observe(answer.headers, ended)
+        self._budget.observe(answer.headers, ended, told_of=answer.status == 200 and request.is_of_manifest)
         if answer.status not in request.accept:
             raise await self._refusal(request, answer)
         self._gate.went_well()

@@ -18,14 +18,14 @@ from ocisync.daemon.database import FILE_NAME, Database
 from ocisync.daemon.input_records import InputRecord, InputState, MemberRecord
 from ocisync.daemon.ledger_records import LOOKUP
 from ocisync.daemon.lock import LOCK_NAME, daemon_lock, hold_daemon_lock
-from ocisync.daemon.migrations import STEPS, migrate, version_of
+from ocisync.daemon.migrations import APPLICATION_ID, STEPS, migrate, version_of
 from ocisync.daemon.rule_records import StoredRuleRecords
 from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.state import State, open_state
 from ocisync.errors import ConfigError, DiskError, Handling, StoreError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, sha256
-from ocisync.spec.media_types import OCI_LAYER_GZIP
+from ocisync.spec.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
 from ocisync.sync.ledger import Ledger, MemoryLedger, Published
 
 LAYER = Descriptor(OCI_LAYER_GZIP, sha256(b"layer"), 5)
@@ -38,7 +38,9 @@ def _digests(count: int) -> list[Digest]:
 async def _fill(ledger: Ledger) -> None:
     one, two, three = _digests(3)
     await ledger.record("t", "a", {"1": Published(one, 10.0), "2": Published(two, 10.0)}, {one: 1, two: 2})
-    await ledger.record("t", "a", {"2": Published(three, 20.5, "a scope", "what referred")}, {three: 3})
+    await ledger.record(
+        "t", "a", {"2": Published(three, 20.5, "a scope", "what referred", OCI_MANIFEST, 7)}, {three: 3}
+    )
     await ledger.record("t", "b", {"1": Published(one, 30.0)}, {one: 1})
     await ledger.record("other", "a", {"9": Published(one, 30.0)}, {one: 1})
     await ledger.record("t", "c", {"1": Published(one, 30.0, "linux/amd64")}, {})
@@ -201,6 +203,23 @@ def test_an_older_state_is_upgraded_step_by_step() -> None:
     assert connection.execute("SELECT x, y FROM a").fetchall() == [(3, 2)]
     assert version_of(connection) == 3
     connection.close()
+
+
+def _write_before_roots(path: Path) -> None:
+    older = sqlite3.connect(path, isolation_level=None)
+    older.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    migrate(older, STEPS[:4])
+    older.execute("INSERT INTO repository VALUES (1, 't', 'a')")
+    older.execute("INSERT INTO tag VALUES (1, '1', ?, 10.0, '', '')", _digests(1))
+    older.close()
+
+
+async def test_tags_of_an_older_state_are_known_without_what_it_did_not_keep(tmp_path: Path) -> None:
+    await anyio.to_thread.run_sync(_write_before_roots, tmp_path / FILE_NAME)
+    async with open_state(tmp_path) as state:
+        (known,) = (await state.ledger.published("t", "a")).values()
+        assert known == Published(_digests(1)[0], 10.0)
+        assert known.root is None
 
 
 def test_a_step_that_fails_leaves_the_version_before_it() -> None:

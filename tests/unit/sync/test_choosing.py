@@ -11,7 +11,7 @@ from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.platform import Platform, parse_platform
 from ocisync.spec.platform_choice import PlatformChoice
-from ocisync.sync.choosing import choose, unwanted
+from ocisync.sync.choosing import Choosing, Chosen, unwanted
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import MemoryLedger
 from ocisync.sync.run import run_job
@@ -58,10 +58,16 @@ def asking(selection: TagSelection | None = None, *platforms: str, largest: int 
     return Job(plain.rule, plain.source, plain.target, plain.tags, platforms=choice, largest=largest)
 
 
+async def choose(asked: Job, source: Recording, ledger: MemoryLedger) -> Chosen:
+    """Both steps, of a target of which nothing is known."""
+    choosing = Choosing(asked, source, ledger, NOW, workers=4)
+    return await choosing.choose(await choosing.select())
+
+
 async def test_a_rule_that_asks_for_no_facts_reads_nothing() -> None:
     source = Recording()
     tag(source, "1", image(source, "one"))
-    chosen = await choose(asking(), source, MemoryLedger(), NOW, 4)
+    chosen = await choose(asking(), source, MemoryLedger())
     assert chosen.references == {"1": "1"}
     assert source.opened == []
 
@@ -81,7 +87,7 @@ async def test_a_rule_that_asks_for_no_facts_reads_nothing() -> None:
 async def test_dates_as_configurations_write_them(created: str, is_young: bool) -> None:
     source = Recording()
     tag(source, "1", image(source, "one", created))
-    chosen = await choose(asking(YOUNG), source, MemoryLedger(), NOW, 4)
+    chosen = await choose(asking(YOUNG), source, MemoryLedger())
     assert bool(chosen.references) == is_young
 
 
@@ -90,7 +96,7 @@ async def test_the_date_of_an_index_is_that_of_its_first_image_that_is_there() -
     gone, there = image(source, "gone", "2020-01-01T00:00:00Z"), image(source, "there", "2025-06-10T00:00:00Z")
     tag(source, "1", index(source, (gone, "linux/amd64"), (there, "linux/arm64")))
     del source.content[gone.digest]
-    chosen = await choose(asking(YOUNG), source, MemoryLedger(), NOW, 4)
+    chosen = await choose(asking(YOUNG), source, MemoryLedger())
     assert chosen.references == {"1": "1"}
 
 
@@ -98,10 +104,10 @@ async def test_what_was_learnt_is_not_read_again() -> None:
     source, ledger = Recording(), MemoryLedger()
     tag(source, "1", index(source, (image(source, "one", "2025-06-10T00:00:00Z"), "linux/amd64")))
     asked = asking(YOUNG, "linux/amd64", largest=10_000)
-    first = await choose(asked, source, ledger, NOW, 4)
+    first = await choose(asked, source, ledger)
     assert len(source.opened) == len(set(source.opened)) == 3  # the index, the image, its configuration
     source.opened.clear()
-    again = await choose(asked, source, ledger, NOW, 4)
+    again = await choose(asked, source, ledger)
     assert source.opened == []
     assert again.references == first.references == {"1": "1"}
 
@@ -124,7 +130,7 @@ async def test_a_tag_whose_date_cannot_be_learnt_is_a_failure_and_not_left_out()
     tag(source, "broken", broken)
     tag(source, "good", good)
     source.content[broken.digest] = (broken, b"{" + source.content[broken.digest][1][1:-1] + b" ")
-    chosen = await choose(asking(YOUNG), source, MemoryLedger(), NOW, 4)
+    chosen = await choose(asking(YOUNG), source, MemoryLedger())
     assert chosen.references.keys() == {"broken", "good"}
     assert {name: failure.code for name, failure in chosen.failures.items()} == {"broken": "verify.digest"}
     assert chosen.roots.keys() == {"good"}
@@ -140,7 +146,7 @@ async def test_a_tag_that_vanishes_while_it_is_looked_at_is_a_failure_of_its_own
     source = Vanishing()
     for name in "12":
         tag(source, name, image(source, name, "2025-06-10T00:00:00Z"))
-    chosen = await choose(asking(YOUNG), source, MemoryLedger(), NOW, 4)
+    chosen = await choose(asking(YOUNG), source, MemoryLedger())
     assert {name: failure.code for name, failure in chosen.failures.items()} == {"1": "source.missing"}
     assert chosen.roots.keys() == {"2"}
 
@@ -151,7 +157,7 @@ async def test_platforms_and_sizes_leave_tags_out_with_a_warning_each() -> None:
     tag(source, "other", image(source, "arm", platform="linux/arm64"))
     tag(source, "small", index(source, (small, "linux/amd64"), (large, "linux/arm64")))
     tag(source, "large", index(source, (large, "linux/amd64"), (small, "linux/arm64")))
-    chosen = await choose(asking(None, "linux/amd64", largest=500), source, MemoryLedger(), NOW, 4)
+    chosen = await choose(asking(None, "linux/amd64", largest=500), source, MemoryLedger())
     assert chosen.references == {"small": "small"}
     first, second = chosen.warnings
     assert first.endswith("left out, as they have no image for linux/amd64: other (linux/arm64)")
