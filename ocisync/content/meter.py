@@ -63,18 +63,23 @@ def metered() -> Iterator[Meter]:
         meter.total.seconds += time.monotonic() - began
 
 
-@contextmanager
-def charged_to(tags: Sequence[str]) -> Iterator[None]:
+class charged_to:  # noqa: N801 (a context like `metered`; a class costs half of what a generator does, for every tag)
     """Charge these tags, in equal parts, with what is done inside this context; each spends all of its seconds."""
-    spent = Cost()
-    token = _CHARGED.set(spent)
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        _CHARGED.reset(token)
-        spent.seconds = time.monotonic() - began
-        _distribute(spent, tags)
+
+    __slots__ = ("_began", "_spent", "_tags", "_token")
+
+    def __init__(self, tags: Sequence[str]) -> None:
+        self._tags = tags
+        self._spent = Cost()
+
+    def __enter__(self) -> None:
+        self._token = _CHARGED.set(self._spent)
+        self._began = time.monotonic()
+
+    def __exit__(self, *exc: object) -> None:
+        _CHARGED.reset(self._token)
+        self._spent.seconds = time.monotonic() - self._began
+        _distribute(self._spent, self._tags)
 
 
 def _open_costs() -> Iterator[Cost]:
@@ -91,7 +96,8 @@ def _distribute(spent: Cost, tags: Sequence[str]) -> None:
     if meter is None:
         return
     for at, tag in enumerate(tags):
-        cost = meter.tags.setdefault(tag, Cost())
+        if (cost := meter.tags.get(tag)) is None:
+            cost = meter.tags[tag] = Cost()
         cost.requests += _part(spent.requests, at, len(tags))
         cost.bytes += _part(spent.bytes, at, len(tags))
         cost.seconds += spent.seconds

@@ -43,6 +43,7 @@ class Manifests:
     def __init__(self, transport: Transport, repository: str) -> None:
         self._transport = transport
         self._repository = repository
+        self._grant = Grant(repository)
         self._base = transport.origin.with_path(f"/v2/{repository}/manifests/")
 
     async def resolve(self, reference: str, known: Descriptor | None = None) -> Descriptor:
@@ -58,9 +59,10 @@ class Manifests:
             DigestMismatch: the registry names another digest than the one asked for.
         """
         url = self._url(reference)
-        request = self._request("HEAD", url, _FOUND_OR_REFUSED)
-        if known is not None:
-            request = replace(request, accept=_KNOWN_FOUND_OR_REFUSED, headers=_unless(known))
+        if known is None:
+            request = self._request("HEAD", url, _FOUND_OR_REFUSED)
+        else:
+            request = Request("HEAD", url, self._grant, _KNOWN_FOUND_OR_REFUSED, _unless(known))
         async with self._transport.send(request) as answer:
             if known is not None and answer.status == _AS_KNOWN:
                 return _agreed(known, answer)
@@ -96,7 +98,7 @@ class Manifests:
         return self._base.joinpath(parse_tag_or_digest(reference), encoded=True)
 
     def _request(self, method: str, url: URL, accept: frozenset[int] = frozenset({200})) -> Request:
-        return Request(method, url, Grant(self._repository), accept, ACCEPT)
+        return Request(method, url, self._grant, accept, ACCEPT)
 
     async def _get(self, reference: str, url: URL) -> Descriptor:
         async def taken(answer: Answer) -> tuple[bytes, str, str | None]:
