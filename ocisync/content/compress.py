@@ -26,6 +26,7 @@ from ocisync.spec.digest import Digest
 
 Kind = Literal["gzip", "zstd", "none"]
 Buffer = bytes | bytearray
+Block = bytes | memoryview
 BLOCK = 1024 * 1024  # bytes; changing it changes every digest
 DEFAULT_LEVELS = {"gzip": 1, "zstd": 3, "none": 0}
 _MAX_LEVELS = {"gzip": 12, "zstd": 19, "none": 0}
@@ -68,7 +69,7 @@ def compressor_name(compression: Compression) -> str:
     return "none" if library is None else f"{library}/{compression.kind}/level={_level(compression)}/block={BLOCK}"
 
 
-def block_compressor(compression: Compression) -> Callable[[bytes], Buffer]:
+def block_compressor(compression: Compression) -> Callable[[Block], Buffer]:
     """A pure function from one block's content to its compressed bytes, safe to call in several threads."""
     if compression.kind == "none":
         return bytes
@@ -93,13 +94,22 @@ def exact_blocks(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
         yield bytes(held)
 
 
-async def compress(blocks: Iterator[bytes], write: Callable[[Buffer], None], compression: Compression) -> Compressed:
+def _dropped(_: Block) -> None:
+    pass
+
+
+async def compress(
+    blocks: Iterator[Block],
+    write: Callable[[Buffer], None],
+    compression: Compression,
+    done: Callable[[Block], None] = _dropped,
+) -> Compressed:
     """Compress the blocks that `exact_blocks` gives, on all CPUs, overlapping with reading and writing.
 
     Memory: a block per CPU, and at most 16 compressed ones. `blocks` and `write` are called in threads, each by one at
-    a time.
+    a time, and `done` in any of them, with a block that is not needed any more.
     """
-    line = _Line(blocks, write, block_compressor(compression))
+    line = _Line(blocks, write, block_compressor(compression), done)
 
     async def work(_: int) -> None:
         while await to_thread.run_sync(line.work, limiter=cpu_limiter):
@@ -113,11 +123,16 @@ class _Line:
     """Blocks on their way: taken in order, compressed side by side, written in order."""
 
     def __init__(
-        self, blocks: Iterator[bytes], write: Callable[[Buffer], None], squeeze: Callable[[bytes], Buffer]
+        self,
+        blocks: Iterator[Block],
+        write: Callable[[Buffer], None],
+        squeeze: Callable[[Block], Buffer],
+        done: Callable[[Block], None],
     ) -> None:
         self._blocks = enumerate(blocks)
         self._write = write
         self._squeeze = squeeze
+        self._done = done
         self._taking = threading.Lock()
         self._changed = threading.Condition()
         self._ready: dict[int, Buffer] = {}  # compressed, waiting for those before them
@@ -150,6 +165,7 @@ class _Line:
                 return False
             self._content_hash.update(block)
         data = self._squeeze(block)
+        self._done(block)
         with self._changed:
             self._ready[number] = data
             if self._writing:
@@ -182,9 +198,9 @@ def _level(compression: Compression) -> int:
     return DEFAULT_LEVELS[compression.kind] if compression.level is None else compression.level
 
 
-def _gzip(block: bytes, level: int) -> Buffer:
+def _gzip(block: Block, level: int) -> Buffer:
     return deflate.gzip_compress(block, level)  # its header has neither a name nor a time
 
 
-def _zstd(block: bytes, level: int) -> Buffer:
+def _zstd(block: Block, level: int) -> Buffer:
     return zstandard.ZstdCompressor(level=level, write_checksum=True).compress(block)

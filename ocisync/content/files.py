@@ -37,6 +37,10 @@ class ReadAt(Protocol):
         """
         ...
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with what is there from `offset` on; raises as `read_at` does."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Region:
@@ -49,6 +53,10 @@ class Region:
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes from `offset` within the stretch."""
         return self.file.read_at(self.offset + offset, length)
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer with what is there from `offset` within the stretch on."""
+        self.file.read_into(self.offset + offset, buffer)
 
     def head(self, length: int) -> bytes:
         """The first bytes, at most `length`."""
@@ -79,9 +87,12 @@ class InputFile:
             InputChanged: the file was cut or written to.
         """
         data = _pread(self._fd, offset, length)
-        if len(data) != length or _state(os.fstat(self._fd)) != _state(self._was):
-            raise self._changed("was cut or written to")
+        self._check_read(length, len(data))
         return data
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer; raises as `read_at` does."""
+        self._check_read(len(buffer), _pread_into(self._fd, offset, buffer))
 
     def check(self) -> None:
         """Look whether the name still leads to the same, unchanged file.
@@ -103,6 +114,10 @@ class InputFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
+
+    def _check_read(self, wanted: int, found: int) -> None:
+        if wanted != found or _state(os.fstat(self._fd)) != _state(self._was):
+            raise self._changed("was cut or written to")
 
     def _changed(self, how: str) -> InputChanged:
         return InputChanged(f"{self.path}: the file {how} while it was read; it is read again once it is stable")
@@ -151,9 +166,12 @@ class Spool:
     def read_at(self, offset: int, length: int) -> bytes:
         """Exactly `length` bytes."""
         data = _pread(self._fd, offset, length)
-        if len(data) != length:
-            raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
+        self._check_read(length, len(data))
         return data
+
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """Fill a buffer."""
+        self._check_read(len(buffer), _pread_into(self._fd, offset, buffer))
 
     def link(self, path: Path, *, fsync: bool) -> bool:
         """Give the file a name, once, on its own file system; nothing may be written to it afterwards.
@@ -173,6 +191,10 @@ class Spool:
         except OSError:
             return False
         return True
+
+    def _check_read(self, wanted: int, found: int) -> None:
+        if wanted != found:
+            raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
 
     def close(self) -> None:
         """Give the disk space back, unless the file was given a name."""
@@ -221,6 +243,21 @@ def pwrite_all(fd: int, data: bytes, offset: int) -> None:
         rest, offset = rest[done:], offset + done
 
 
+def _pread_into(fd: int, offset: int, buffer: memoryview) -> int:
+    """How many bytes were there."""
+    done = 0
+    try:
+        while done < len(buffer) and (count := os.preadv(fd, [buffer[done:]], offset + done)):
+            done += count
+    except OSError as exc:
+        raise _unread(offset, exc) from exc
+    return done
+
+
+def _unread(offset: int, error: OSError) -> DiskError:
+    return DiskError(f"reading at byte {offset} failed: {error.strerror}", errno=error.errno)
+
+
 def _pread(fd: int, offset: int, length: int) -> bytes:
     parts: list[bytes] = []
     missing = length
@@ -229,7 +266,7 @@ def _pread(fd: int, offset: int, length: int) -> bytes:
             parts.append(data)
             missing -= len(data)
     except OSError as exc:
-        raise DiskError(f"reading at byte {offset} failed: {exc.strerror}", errno=exc.errno) from exc
+        raise _unread(offset, exc) from exc
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

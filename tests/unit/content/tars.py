@@ -26,6 +26,10 @@ class Memory:
         assert offset + length <= self.size
         return self.data[offset : offset + length]
 
+    def read_into(self, offset: int, buffer: memoryview) -> None:
+        """The same into a buffer."""
+        buffer[:] = self.read_at(offset, len(buffer))
+
 
 def drain(steps: Generator[None, None, T]) -> T:
     """Run a generator to its end; its result."""

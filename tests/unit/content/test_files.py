@@ -25,6 +25,8 @@ def test_fault_53_cut_while_it_is_read(path: Path) -> None:
     with pytest.raises(InputChanged):
         opened.read_at(400, 200)
     with pytest.raises(InputChanged):
+        opened.read_into(400, memoryview(bytearray(200)))
+    with pytest.raises(InputChanged):
         opened.check()
     opened.close()
 
@@ -35,6 +37,8 @@ def test_fault_53_written_to_while_it_is_read(path: Path) -> None:
     with pytest.raises(InputChanged) as caught:
         opened.read_at(0, 10)
     assert caught.value.retryable
+    with pytest.raises(InputChanged):
+        opened.read_into(0, memoryview(bytearray(10)))
     opened.close()
 
 
@@ -64,6 +68,10 @@ def test_a_spool_leaves_nothing_behind(tmp_path: Path) -> None:
         spool.write(b"one")
         spool.write(b"two")
         assert spool.read_at(1, 4) == b"netw"
+        spool.read_into(1, memoryview(buffer := bytearray(4)))
+        assert buffer == b"netw"
+        with pytest.raises(DiskError, match="lost its end"):
+            spool.read_into(3, memoryview(buffer))
         assert list(tmp_path.iterdir()) == []
     with pytest.raises(DiskError):
         Spool(tmp_path / "absent")
