@@ -41,10 +41,13 @@ class Request:
     size: int = 0  # bytes of the body
 
 
-def heads(workload: Workload, source: str) -> list[Request]:
-    """The tag list of every repository, and a HEAD for every tag."""
+def heads(workload: Workload, source: str, *, conditional: bool = False) -> list[Request]:
+    """The tag list of every repository, and a HEAD for every tag; with what it points at, where `conditional`."""
     lists = [Request("GET", f"http://{source}/v2/{name}/tags/list") for name in workload.repositories]
-    found = [Request("HEAD", f"http://{source}/v2/{name}/manifests/{tag}", ACCEPT) for name, tag in workload.tags]
+    found = []
+    for name, tag in workload.tags:
+        known = {"If-None-Match": f'"{workload.repositories[name].tags[tag]}"'} if conditional else {}
+        found.append(Request("HEAD", f"http://{source}/v2/{name}/manifests/{tag}", ACCEPT | known))
     return [*lists, *found]
 
 

@@ -67,8 +67,11 @@ def _many_daemon(bench: Bench) -> Iterator[Number]:
     for kind in ("directory", "S3"):
         case = f"many to {kind}"
         ours, bare = bench.get(case, "warm, daemon", "ocisync"), bench.get(case, "warm, daemon", "bare HEADs")
-        if ours and bare:
-            yield Number(f"{case}, warm pass of the daemon, wall / bare HEADs", ours.wall / bare.wall, 1.25)
+        same = bench.get(case, "warm, daemon", "bare conditional HEADs")
+        if ours and bare and same:
+            what = f"{case}, warm pass of the daemon, wall"
+            yield Number(f"{what} / bare HEADs", ours.wall / bare.wall, 1.25, bare=same.wall / bare.wall)
+            yield Number(f"{what} / bare HEADs with If-None-Match", ours.wall / same.wall, 1.25, bare=1.0)
             yield from _asked_little(f"{case}, warm pass of the daemon", bench, ours)
 
 

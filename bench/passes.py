@@ -23,7 +23,7 @@ _PAUSE = 0.5  # seconds
 
 
 def daemon_passes(bench: Bench, load: Workload, s3: S3) -> None:
-    """One pass of a running daemon in which nothing changed, beside a bare client's HEADs."""
+    """One pass of a running daemon in which nothing changed, beside the HEADs of a bare client, of both kinds."""
     with bench.folder() as folder:
         path = folder / "registry"
         _passes(bench, load, "directory", folder, FolderPlace(path), directory_target(path))
@@ -42,8 +42,10 @@ def _passes(bench: Bench, load: Workload, kind: str, folder: Path, place: Place,
             for _ in range(bench.runs):
                 usage = _one_pass(running, load, source, place)
                 bench.record(f"many to {kind}", "warm, daemon", "ocisync", usage)
-                sent = limits.measured(limits.heads(load, host), READERS, folder / "limit")
-                bench.record(f"many to {kind}", "warm, daemon", "bare HEADs", sent)
+                for client, conditional in (("bare HEADs", False), ("bare conditional HEADs", True)):
+                    heads = limits.heads(load, host, conditional=conditional)
+                    sent = limits.measured(heads, READERS, folder / "limit")
+                    bench.record(f"many to {kind}", "warm, daemon", client, sent)
 
 
 def _one_pass(running: Daemon, load: Workload, source: Source, place: Place) -> Usage:

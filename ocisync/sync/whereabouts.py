@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 
 import anyio
 
@@ -18,23 +17,12 @@ from ocisync.sync.ledger import Ledger
 _REMEMBERED = 100_000  # blobs, over all targets
 
 
-@dataclass(slots=True)
-class _Question:
-    """Blobs of one target that somebody wants to know about."""
-
-    digests: set[Digest] = field(default_factory=set)
-    is_answered: bool = False
-    ended: anyio.Event = field(default_factory=anyio.Event)
-
-
 class Whereabouts:
     """Blob -> repository per target, for this process."""
 
     def __init__(self) -> None:
         self._homes: OrderedDict[tuple[str, Digest], str] = OrderedDict()
         self._uploading: dict[tuple[str, Digest], anyio.Event] = {}
-        self._questions: dict[str, _Question] = {}  # the next one of each target
-        self._asking = anyio.Lock(fast_acquire=True)
 
     def seen(self, target: str, digest: Digest, repository: str) -> None:
         """Remember that a repository has a blob."""
@@ -43,40 +31,11 @@ class Whereabouts:
             self._homes.popitem(last=False)
 
     async def look_up(self, ledger: Ledger, target: str, digests: Iterable[Digest]) -> None:
-        """Learn what the ledger knows of blobs.
-
-        What is wanted while it answers becomes one question: the way to it costs more than the answer.
-        """
-        unknown = {digest for digest in digests if (target, digest) not in self._homes}
-        if not unknown:
-            return
-        question = self._questions.get(target)
-        if question is None:
-            await self._ask(ledger, target, unknown)
-            return
-        question.digests |= unknown
-        await question.ended.wait()
-        if not question.is_answered:  # who would have asked was cancelled, or the ledger failed
-            await self._learn(ledger, target, unknown)
-
-    async def _ask(self, ledger: Ledger, target: str, digests: set[Digest]) -> None:
-        question = self._questions[target] = _Question(digests)
-        try:
-            try:
-                await self._asking.acquire()
-            finally:
-                del self._questions[target]
-            try:
-                await self._learn(ledger, target, question.digests)
-            finally:
-                self._asking.release()
-            question.is_answered = True
-        finally:
-            question.ended.set()
-
-    async def _learn(self, ledger: Ledger, target: str, digests: Iterable[Digest]) -> None:
-        for digest, repository in (await ledger.locate(target, list(digests))).items():
-            self.seen(target, digest, repository)
+        """Learn what the ledger knows of blobs."""
+        unknown = [digest for digest in digests if (target, digest) not in self._homes]
+        if unknown:
+            for digest, repository in (await ledger.locate(target, unknown)).items():
+                self.seen(target, digest, repository)
 
     def forget(self, target: str, digest: Digest) -> None:
         """A repository turned out not to have it."""
