@@ -52,7 +52,13 @@ def _object(facts: Mapping[str, str], is_encoded: bool) -> ObjectInfo:
         modified = datetime.fromisoformat(facts["LastModified"]).timestamp() if facts.get("LastModified") else 0.0
     except (KeyError, ValueError) as exc:
         raise ValueError(f"the listing has an object without a proper key, size or date: {exc}") from exc
-    return ObjectInfo(unquote_plus(key) if is_encoded else key, size, facts.get("ETag", ""), modified)
+    return ObjectInfo(_decoded(key) if is_encoded else key, size, facts.get("ETag", ""), modified)
+
+
+def _decoded(key: str) -> str:
+    """As `unquote_plus`, which takes a third of a page's time; of ours, nothing but colons and slashes is encoded."""
+    plain = key.replace("%3A", ":").replace("%2F", "/")
+    return unquote_plus(key) if "%" in plain or "+" in plain else plain
 
 
 def _children(element: ElementTree.Element) -> Iterator[tuple[str, str]]:

@@ -23,9 +23,19 @@ def test_an_object_with_or_without_a_namespace(namespace: str) -> None:
     assert page == Page([ObjectInfo("a%b+c", 12, '"abc"', _MOMENT)], "")
 
 
-def test_encoded_keys_are_decoded_where_the_store_says_so() -> None:
-    page = parse_page(_document("<EncodingType>url</EncodingType>" + _OBJECT.format(key="v2/a%3Ab+%C3%BC%2B")))
-    assert [one.key for one in page.objects] == ["v2/a:b ü+"]
+@pytest.mark.parametrize(
+    ("encoded", "key"),
+    [
+        ("v2/a%3Ab+%C3%BC%2B", "v2/a:b ü+"),
+        ("v2%2Fa/manifests/sha256%3Aabc", "v2/a/manifests/sha256:abc"),
+        ("v2%2fa%3ab", "v2/a:b"),
+        ("v2/a%253Ab", "v2/a%3Ab"),
+        ("v2/a+b", "v2/a b"),
+    ],
+)
+def test_encoded_keys_are_decoded_where_the_store_says_so(encoded: str, key: str) -> None:
+    page = parse_page(_document("<EncodingType>url</EncodingType>" + _OBJECT.format(key=encoded)))
+    assert [one.key for one in page.objects] == [key]
 
 
 def test_the_next_page_is_asked_for_by_its_token() -> None:
