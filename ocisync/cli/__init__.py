@@ -22,6 +22,8 @@ def main() -> None:
         sys.exit(_tell(exc))
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        gc.freeze()  # what is left goes with the process: to look through it first takes as long as a tenth of the start
 
 
 def _tell(error: OcisyncError) -> int:
