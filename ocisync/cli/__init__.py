@@ -23,7 +23,7 @@ def main() -> None:
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
-        gc.freeze()  # what is left goes with the process: to look through it first takes as long as a tenth of the start
+        gc.freeze()  # what is left goes with the process; to look through it first takes a tenth of the start
 
 
 def _tell(error: OcisyncError) -> int:
