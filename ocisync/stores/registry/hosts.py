@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from functools import lru_cache
 
 from yarl import URL
 
@@ -35,6 +36,7 @@ def is_loopback(hostname: str) -> bool:
     return address.is_loopback
 
 
+@lru_cache(maxsize=1000)
 def is_internal_only(hostname: str) -> bool:
     """Whether a host's name is a link-local or cloud metadata address, to which no registry may send us."""
     name = hostname.lower().rstrip(".")
