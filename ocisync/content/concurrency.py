@@ -21,8 +21,9 @@ async def for_each(items: Collection[T], act: Callable[[T], Awaitable[object]], 
     pending = iter(items)
     failures: list[Exception] = []
     async with anyio.create_task_group() as group:
-        for _ in range(min(workers, len(items))):
+        for _ in range(min(workers, len(items)) - 1):
             group.start_soon(_work, pending, act, failures, group.cancel_scope)
+        await _work(pending, act, failures, group.cancel_scope)  # one task fewer to start
     if failures:
         raise failures[0]
 

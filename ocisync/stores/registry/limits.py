@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 
 import anyio
 
@@ -78,11 +78,10 @@ class Gate:
             raise
         return _once(self._leave)
 
-    @asynccontextmanager
-    async def upload_place(self) -> AsyncIterator[None]:
+    @property
+    def upload_place(self) -> AbstractAsyncContextManager[object]:
         """A place for one upload with all its requests, taken before its source is opened: nobody waits in a circle."""
-        async with self._uploads:
-            yield
+        return self._uploads
 
     async def turn(self) -> None:
         """Wait for the end of a pause and for the pace."""

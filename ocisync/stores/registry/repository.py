@@ -6,7 +6,7 @@ Spec: distribution v1.1.1.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
 from ocisync.content.memory import bytes_opener
@@ -79,8 +79,7 @@ class RegistryRepository:
         """See that manifests are told as what refers to another; raises as `Referrers.refer` does."""
         await self._referrers.refer(parse_digest(subject), referrers)
 
-    @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    def open(self, desc: Descriptor) -> AbstractAsyncContextManager[ByteStream]:
         """Content from its first byte; a broken transfer is resumed inside.
 
         Raises:
@@ -90,11 +89,8 @@ class RegistryRepository:
             LimitExceeded: a manifest over 4 MiB.
         """
         if desc.data is not None:
-            async with bytes_opener(checked_bytes(desc.data, desc))() as data:
-                yield data
-            return
-        async with self.open_from(desc, 0) as stream:
-            yield stream
+            return bytes_opener(checked_bytes(desc.data, desc))()
+        return self.open_from(desc, 0)
 
     @asynccontextmanager
     async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:

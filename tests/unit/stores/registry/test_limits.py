@@ -42,7 +42,7 @@ async def test_a_gate_has_so_many_places_and_uploads_have_their_own() -> None:
     with anyio.move_on_after(0.05) as waiting:
         await gate.enter()
     assert waiting.cancelled_caught
-    async with gate.upload_place(), gate.upload_place():
+    async with gate.upload_place, gate.upload_place:
         first()
         first()  # giving back twice is harmless
         await gate.enter()
