@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from ocisync.content.protocols import ByteStream, Opener, Stored
 from ocisync.content.verify import checked_bytes, verified
@@ -88,11 +88,18 @@ async def _chunks(data: bytes) -> AsyncIterator[bytes]:
         yield data[start : start + _CHUNK]
 
 
-def bytes_opener(data: bytes) -> Opener:
-    """An opener of bytes at hand."""
+@dataclass(frozen=True, slots=True)
+class BytesOpener:
+    """An opener of bytes at hand: whoever wants all of them at once takes `data`."""
+
+    data: bytes
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[ByteStream]:
-        yield _chunks(data)
+    async def __call__(self) -> AsyncIterator[ByteStream]:
+        """From the first byte."""
+        yield _chunks(self.data)
 
-    return opened
+
+def bytes_opener(data: bytes) -> Opener:
+    """An opener of bytes at hand."""
+    return BytesOpener(data)
