@@ -319,17 +319,13 @@ class _BlocksOf:
             self._free.append(block)
 
 
-def _blocks(region: Region) -> Iterator[bytes]:
-    yield region.head(BLOCK)
-    for offset in range(BLOCK, region.size, BLOCK):
-        yield region.read_at(offset, min(BLOCK, region.size - offset))
-
-
 def _hash_layer(region: Region, kind: str, caps: Caps) -> Generator[None, None, Compressed]:
     outer, inner = hashlib.sha256(), hashlib.sha256()
-    chunks = decompressed(region, kind, caps, outer.update) if kind else _blocks(region)
+    blocks = _BlocksOf(region)
+    chunks: Iterator[Block] = decompressed(region, kind, caps, outer.update) if kind else blocks
     for number, chunk in enumerate(chunks, 1):
         inner.update(chunk)
+        blocks.use_again(chunk)
         if number % _HASHED_PER_STEP == 0:
             yield
     diff_id = Digest(f"sha256:{inner.hexdigest()}")
