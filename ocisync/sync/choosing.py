@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from types import MappingProxyType
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.meter import charged_to
@@ -55,7 +54,7 @@ class Choosing:
         ledger: Ledger,
         now: float,
         workers: int,
-        known: Mapping[str, Descriptor] = MappingProxyType({}),
+        known: Mapping[str, Descriptor],
     ) -> None:
         """`now` in seconds since the epoch; `known`: what target tags were seen to point at, and may still."""
         self._job = job

@@ -128,9 +128,8 @@ async def _points_at(target: Resolver, tag: str) -> Digest | None:
 
 
 def _verified(ready: Ready, scope: str) -> Published:
-    root, attached = ready.root, ready.planned.attached
-    fingerprint = attached.fingerprint if attached is not None else ""
-    return Published(root.digest, time.time(), scope, fingerprint, root.media_type, root.size)
+    attached = ready.planned.attached
+    return Published.of(ready.root, time.time(), scope, attached.fingerprint if attached is not None else "")
 
 
 def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:

@@ -111,11 +111,9 @@ class _Run:
     async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
         vouched = {
-            planned.tag: Published(root.digest, policy.now, self.job.scope, "", root.media_type, root.size)
+            planned.tag: Published.of(planned.root, policy.now, self.job.scope)
             for planned in plan
-            if planned.action is Action.SKIP
-            and (root := planned.root)
-            and is_due(facts.ledger.get(planned.tag), policy)
+            if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), policy)
         }
         if vouched:
             await self.tools.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})

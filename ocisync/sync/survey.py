@@ -86,10 +86,13 @@ async def survey(
     choosing = Choosing(job, source, ledger, policy.now, workers, _expected(known, policy))
     selected = await choosing.select()
     stored = await target.outline() if isinstance(target, Inventory) else None
-    present = dict(stored.tags) if stored else await _listed(target, selected.references, whole=job.care.prune)
-    absent = set() if is_trial or len(job.shares) > 1 else selected.references.keys() - present.keys()
+    few = len(selected.references) <= FEW_TAGS and not job.care.prune
+    listed = dict(stored.tags) if stored else await _listed(target, few=few)
+    is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
+    absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
     chosen = await choosing.choose(selected, absent)
     references, roots = chosen.references, chosen.roots
+    present = dict.fromkeys(references) if listed is None else listed
     attached = await _attached(companions, chosen, workers) if companions else {}
     gone = find_gone(job.tags, job.care, chosen.listed, present)
     is_empty = not (stored.sizes if stored else present)
@@ -132,10 +135,10 @@ async def _attached(companions: Companions, chosen: Chosen, workers: int) -> dic
     return found
 
 
-async def _listed(target: Target, references: Mapping[str, str], *, whole: bool) -> dict[str, Digest | None]:
-    """Which tags a target without an inventory may have; what they point at is not asked yet."""
-    if not isinstance(target, Source) or (len(references) <= FEW_TAGS and not whole):
-        return dict.fromkeys(references)
+async def _listed(target: Target, *, few: bool) -> dict[str, Digest | None] | None:
+    """Which tags a target without an inventory has; None: not known, each is asked for. What they point at is not."""
+    if few or not isinstance(target, Source):
+        return None
     try:
         return dict.fromkeys(await target.tags())
     except NotFound:
@@ -146,7 +149,7 @@ async def _ask(
     target: Target, wanted: Mapping[str, Descriptor], present: dict[str, Digest | None], workers: int
 ) -> None:
     """Resolve tags at the target for which neither a listing nor the ledger tells the digest."""
-    distant = target if isinstance(target, Distant) else None
+    distant = target if wanted and isinstance(target, Distant) else None
 
     async def resolve(tag: str) -> None:
         try:

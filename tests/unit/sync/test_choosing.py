@@ -60,7 +60,7 @@ def asking(selection: TagSelection | None = None, *platforms: str, largest: int 
 
 async def choose(asked: Job, source: Recording, ledger: MemoryLedger) -> Chosen:
     """Both steps, of a target of which nothing is known."""
-    choosing = Choosing(asked, source, ledger, NOW, workers=4)
+    choosing = Choosing(asked, source, ledger, NOW, workers=4, known={})
     return await choosing.choose(await choosing.select())
 
 

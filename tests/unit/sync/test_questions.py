@@ -110,6 +110,30 @@ async def test_a_plan_reads_no_manifest() -> None:
     assert asked(source) == [f"resolve {name}" for name in ALL]
 
 
+class Plain:
+    """A target as a registry is: it shows its tags and no more, and tells whether it has any."""
+
+    def __init__(self) -> None:
+        self.held = Recording()
+        self.exists, self.push, self.publish = self.held.exists, self.held.push, self.held.publish
+        self.open, self.tags, self.resolve = self.held.open, self.held.tags, self.held.resolve
+        self.looks = 0
+
+    async def is_vacant(self) -> bool:
+        """Count, and answer."""
+        self.looks += 1
+        return not self.held.tagged
+
+
+async def test_a_tag_that_is_left_out_does_not_count_as_one_that_is_there() -> None:
+    source, target = Remote(), Plain()
+    tag(source, "1", image(source, b"one"))
+    tag(source, "2", image(source, b"two" * 1000))
+    report = await run_job(replace(job(), largest=1000), tools_for(source, app=target))
+    assert [(one.tag, one.verdict.value) for one in report.tags] == [("1", "copied")]
+    assert target.looks == 1
+
+
 async def test_no_more_is_pulled_beforehand_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     source, images = filled()
     monkeypatch.setattr(choosing, "_ROOM", 2 * max(one.size for one in images.values()) + 1)
