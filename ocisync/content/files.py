@@ -192,10 +192,6 @@ class Spool:
             return False
         return True
 
-    def _check_read(self, wanted: int, found: int) -> None:
-        if wanted != found:
-            raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
-
     def close(self) -> None:
         """Give the disk space back, unless the file was given a name."""
         fd, self._fd = self._fd, -1
@@ -209,6 +205,10 @@ class Spool:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _check_read(self, wanted: int, found: int) -> None:
+        if wanted != found:
+            raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
 
 
 def _open_regular(path: Path) -> int:

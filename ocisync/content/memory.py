@@ -98,8 +98,3 @@ class BytesOpener:
     async def __call__(self) -> AsyncIterator[ByteStream]:
         """From the first byte."""
         yield _chunks(self.data)
-
-
-def bytes_opener(data: bytes) -> Opener:
-    """An opener of bytes at hand."""
-    return BytesOpener(data)

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import Once
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded
@@ -70,7 +70,7 @@ class ConvertedSource:
                 yield stream
             return
         made = await self._rewritten(self._origins[desc.digest], 0)
-        async with bytes_opener(made.data or b"")() as stream:
+        async with BytesOpener(made.data or b"")() as stream:
             yield stream
 
     async def _is_made(self, digest: Digest) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Converter, LayerSink, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound, OcisyncError
@@ -68,7 +68,7 @@ class MergedSource:
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
         """Stream the index, or ask the member that has the content."""
         if self._index is not None and self._index.digest == desc.digest and self._index.data is not None:
-            async with bytes_opener(self._index.data)() as stream:
+            async with BytesOpener(self._index.data)() as stream:
                 yield stream
             return
         async with self._owner(desc.digest).open(desc) as stream:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.notes import Notes
 from ocisync.content.protocols import ByteStream, Source
 from ocisync.content.referrers import Referring
@@ -68,7 +68,7 @@ class NarrowedSource:
                 yield stream
             return
         made = await self._narrowed(self._origins[desc.digest])
-        async with bytes_opener(made.data or b"")() as stream:
+        async with BytesOpener(made.data or b"")() as stream:
             yield stream
 
     async def _narrowed(self, desc: Descriptor, depth: int = 0) -> Descriptor:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ocisync.content.compress import Compression, compress, exact_blocks
 from ocisync.content.files import READ, InputFile, Region, Spool
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener, Source
 from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
 from ocisync.content.verify import read_manifest
@@ -115,7 +115,7 @@ class PackedSource:
         if self._blobs:
             made.insert(0, build_index(made[0], self._blobs))
         for item in made:
-            self._openers[item.digest] = bytes_opener(item.data or b"")
+            self._openers[item.digest] = BytesOpener(item.data or b"")
         return made[0]
 
     async def _layer(self) -> tuple[Descriptor, Digest]:

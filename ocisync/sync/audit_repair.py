@@ -10,7 +10,7 @@ from functools import partial
 import structlog
 
 from ocisync.content.auditing import AuditedRegistry, AuditedRepository, Kind
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Fetcher, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import OcisyncError
@@ -112,7 +112,7 @@ class Repair:
 
     async def _content(self, repository: AuditedRepository, desc: Descriptor, sources: Sequence[Source]) -> bool:
         if desc.data is not None:
-            await repository.store.push(desc, bytes_opener(desc.data))
+            await repository.store.push(desc, BytesOpener(desc.data))
             return True
         async for place in self._siblings(repository.name, desc):
             if await _brought(repository, desc, place):

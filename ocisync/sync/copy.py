@@ -13,7 +13,7 @@ import anyio
 import structlog
 
 from ocisync.content.concurrency import Once, for_each
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Fetcher, Mounter, Opener, Sparse, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import (
@@ -88,7 +88,7 @@ class Copier:
         below = await self._children(root, manifest, depth=1)
         whole = replace(root, media_type=manifest.media_type, size=len(raw), data=raw)
         if self.send_again:
-            await self.target.push(whole, bytes_opener(raw))
+            await self.target.push(whole, BytesOpener(raw))
         return whole, {**below, **await self._along(root.digest, below), root.digest: len(raw)}
 
     async def blob(self, desc: Descriptor, opener: Opener) -> None:
@@ -165,7 +165,7 @@ class Copier:
         raw, manifest = await self._read(desc)
         below = await self._children(desc, manifest, depth)
         if self._is_new(below) or not await self._is_there(desc):
-            await self.target.push(desc.with_data(raw), bytes_opener(raw))
+            await self.target.push(desc.with_data(raw), BytesOpener(raw))
             self.placed.add(desc.digest)
             self.traffic.manifests += 1
             self.traffic.sent(len(raw))
@@ -186,7 +186,7 @@ class Copier:
     async def _bring_from_source(self, desc: Descriptor, depth: int) -> Graph:
         del depth
         given = desc.data is not None
-        opener = bytes_opener(desc.data or b"") if given else self._reading.opener(desc, self.target)
+        opener = BytesOpener(desc.data or b"") if given else self._reading.opener(desc, self.target)
         return await self._bring_blob(desc, opener)
 
     async def _bring_blob(self, desc: Descriptor, opener: Opener) -> Graph:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Fetcher
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded, NotFound, OcisyncError
@@ -54,7 +54,7 @@ class SmallContent:
         if desc.digest not in self.held and self.size + desc.size <= _HELD:
             self.held[desc.digest] = await read_manifest(self.source, desc)
             self.size += desc.size
-        opened = bytes_opener(self.held[desc.digest])() if desc.digest in self.held else self.source.open(desc)
+        opened = BytesOpener(self.held[desc.digest])() if desc.digest in self.held else self.source.open(desc)
         async with opened as stream:
             yield stream
 

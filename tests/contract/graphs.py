@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener, Target
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
@@ -68,9 +68,9 @@ async def push_image(target: Target, image: Image) -> None:
     """Everything below the root, in the order of the design; the root itself comes with `publish`."""
     for child in image.children:
         await push_image(target, child)
-        await target.push(described(child.raw, child.media_type), bytes_opener(child.raw))
+        await target.push(described(child.raw, child.media_type), BytesOpener(child.raw))
     for desc, data in image.blobs:
-        await target.push(desc, bytes_opener(data))
+        await target.push(desc, BytesOpener(data))
 
 
 async def publish_image(target: Target, image: Image, *tags: str) -> None:
@@ -114,4 +114,4 @@ class CountingOpener:
 
 def opener_of(data: bytes) -> Opener:
     """An opener of bytes."""
-    return bytes_opener(data)
+    return BytesOpener(data)

@@ -5,7 +5,7 @@ import random
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, ServerSideCopy
 from ocisync.errors import DigestMismatch, NotFound, PreconditionFailed, SizeMismatch
 from ocisync.spec.digest import sha256
@@ -16,7 +16,7 @@ BIG = random.Random(2).randbytes(1_500_001)
 
 async def put(store: ObjectStore, key: str, data: bytes, if_match: str | None = None) -> ObjectInfo:
     """Write one object."""
-    return await store.put(key, bytes_opener(data), HEADERS, size=len(data), digest=sha256(data), if_match=if_match)
+    return await store.put(key, BytesOpener(data), HEADERS, size=len(data), digest=sha256(data), if_match=if_match)
 
 
 async def get(store: ObjectStore, key: str, start: int = 0, length: int | None = None) -> bytes:
@@ -103,14 +103,14 @@ class ObjectStoreContract:
     )
     async def test_a_wrong_body_is_refused(self, store: ObjectStore, sent: bytes, error: type[Exception]) -> None:
         with pytest.raises(error):
-            await store.put("v2/key", bytes_opener(sent), HEADERS, size=7, digest=sha256(b"content"))
+            await store.put("v2/key", BytesOpener(sent), HEADERS, size=7, digest=sha256(b"content"))
         assert await store.head("v2/key") is None
 
     @pytest.mark.parametrize("size", [6, 8])
     async def test_without_a_digest_the_size_is_checked(self, store: ObjectStore, size: int) -> None:
         with pytest.raises(SizeMismatch):
-            await store.put("v2/key", bytes_opener(b"content"), HEADERS, size=size)
-        await store.put("v2/key", bytes_opener(b"content"), HEADERS, size=7)
+            await store.put("v2/key", BytesOpener(b"content"), HEADERS, size=size)
+        await store.put("v2/key", BytesOpener(b"content"), HEADERS, size=7)
         assert await get(store, "v2/key") == b"content"
 
     async def test_only_when_absent(self, store: ObjectStore) -> None:

@@ -8,7 +8,7 @@ import random
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Inventory, Mounter, Source, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, SizeMismatch, VerificationError
@@ -54,7 +54,7 @@ class TargetContract:
     async def test_what_is_pushed_exists_and_reads_back(self, target: Target, data: bytes) -> None:
         desc = described(data)
         assert not await target.exists(desc)
-        await target.push(desc, bytes_opener(data))
+        await target.push(desc, BytesOpener(data))
         assert await target.exists(desc)
         assert await read_all(target, desc) == data
 
@@ -66,28 +66,28 @@ class TargetContract:
 
     async def test_the_size_counts_as_well(self, target: Target) -> None:
         desc = described(b"content")
-        await target.push(desc, bytes_opener(b"content"))
+        await target.push(desc, BytesOpener(b"content"))
         assert not await target.exists(Descriptor(desc.media_type, desc.digest, desc.size + 1))
 
     @pytest.mark.parametrize("size", [100, None])
     async def test_other_bytes_of_the_right_size_are_refused(self, target: Target, size: int | None) -> None:
         data = self.big[:size]
         with pytest.raises(DigestMismatch):
-            await target.push(described(data), bytes_opener(data[:-1] + bytes([data[-1] ^ 1])))
+            await target.push(described(data), BytesOpener(data[:-1] + bytes([data[-1] ^ 1])))
         assert not await target.exists(described(data))
 
     @pytest.mark.parametrize("size", [0, 100, None])
     async def test_a_longer_body_is_refused(self, target: Target, size: int | None) -> None:
         data = self.big[:size]
         with pytest.raises(SizeMismatch):
-            await target.push(described(data), bytes_opener(data + b"x"))
+            await target.push(described(data), BytesOpener(data + b"x"))
         assert not await target.exists(described(data))
 
     @pytest.mark.parametrize("size", [100, None])
     async def test_a_shorter_body_is_refused(self, target: Target, size: int | None) -> None:
         data = self.big[:size]
         with pytest.raises(VerificationError):
-            await target.push(described(data), bytes_opener(data[:-1]))
+            await target.push(described(data), BytesOpener(data[:-1]))
         assert not await target.exists(described(data))
 
     async def test_a_source_that_breaks_leaves_nothing_and_is_closed(self, target: Target) -> None:
@@ -118,14 +118,14 @@ class TargetContract:
     async def test_stored_twice_is_harmless(self, target: Target) -> None:
         desc = described(b"content")
         for _ in range(2):
-            await target.push(desc, bytes_opener(b"content"))
+            await target.push(desc, BytesOpener(b"content"))
         assert await read_all(target, desc) == b"content"
 
     async def test_many_at_a_time(self, target: Target) -> None:
         bodies = [str(number).encode() * 40_000 for number in range(24)]
         async with anyio.create_task_group() as group:
             for body in bodies:
-                group.start_soon(target.push, described(body), bytes_opener(body))
+                group.start_soon(target.push, described(body), BytesOpener(body))
         for body in bodies:
             assert await read_all(target, described(body)) == body
 
@@ -187,8 +187,8 @@ class TargetContract:
             digest = Digest("sha512:" + hashlib.sha512(data).hexdigest())
             desc = Descriptor(media_types.OCI_LAYER, digest, len(data))
             with pytest.raises(DigestMismatch):
-                await target.push(desc, bytes_opener(data[::-1]))
-            await target.push(desc, bytes_opener(data))
+                await target.push(desc, BytesOpener(data[::-1]))
+            await target.push(desc, BytesOpener(data))
             assert await read_all(target, desc) == data
 
     async def test_an_inventory_knows_everything(self, target: Target) -> None:
@@ -226,7 +226,7 @@ class TargetContract:
         name, other = neighbour
         desc = described(self.big)
         assert not await target.mount(desc, name)
-        await other.push(desc, bytes_opener(self.big))
+        await other.push(desc, BytesOpener(self.big))
         wrong_size = Descriptor(desc.media_type, desc.digest, desc.size - 1)
         assert not await target.mount(wrong_size, name)
         assert await target.mount(desc, name)

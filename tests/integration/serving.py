@@ -12,7 +12,7 @@ import anyio
 from aiohttp import ClientSession
 from yarl import URL
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectStore
 from ocisync.serve.app import registry_app, serve
 from ocisync.spec import media_types
@@ -101,7 +101,7 @@ async def store_at(place: Path | Bucket) -> AsyncIterator[ObjectStore]:
 
 async def put(store: ObjectStore, key: str, data: bytes, headers: ObjectHeaders = layout.JSON_HEADERS) -> None:
     """Write one object."""
-    await store.put(key, bytes_opener(data), headers, size=len(data))
+    await store.put(key, BytesOpener(data), headers, size=len(data))
 
 
 async def push(store: ObjectStore, name: str, *content: Descriptor) -> None:

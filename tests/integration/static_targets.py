@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, Opener
 from ocisync.errors import NotFound
 from ocisync.spec import media_types
@@ -69,7 +69,7 @@ async def read_json(store: ObjectStore, key: str) -> dict[str, object]:
 
 async def put(store: ObjectStore, key: str, body: bytes, media_type: str = "application/json") -> ObjectInfo:
     """Write an object as another tool would."""
-    return await store.put(key, bytes_opener(body), ObjectHeaders(media_type), size=len(body))
+    return await store.put(key, BytesOpener(body), ObjectHeaders(media_type), size=len(body))
 
 
 async def keys(store: ObjectStore, prefix: str = "") -> list[str]:

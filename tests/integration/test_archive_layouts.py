@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import ArchiveError, DigestMismatch, Handling, InputError, NotFound, SizeMismatch
@@ -54,9 +54,9 @@ async def put_all(target: Target, image: Image | Index, tag: str, there: str = "
         for digest, blob in one.blobs.items():
             if digest == there:
                 continue
-            await target.push(Descriptor("application/octet-stream", Digest(digest), len(blob)), bytes_opener(blob))
+            await target.push(Descriptor("application/octet-stream", Digest(digest), len(blob)), BytesOpener(blob))
         child = Descriptor(one.media_type, Digest(one.digest), len(one.manifest))
-        await target.push(child, bytes_opener(one.manifest))
+        await target.push(child, BytesOpener(one.manifest))
     raw = image.manifest
     await target.publish({tag: Descriptor(image.media_type, Digest(image.digest), len(raw), data=raw)})
 
@@ -131,7 +131,7 @@ async def test_an_archive_that_fails_leaves_nothing_and_keeps_what_was_there(tmp
     async def fail() -> None:
         async with open_oci_archive_target(path) as target:
             await put_all(target, multi_platform(), "1")
-            await target.push(blob, bytes_opener(b"wrong"))
+            await target.push(blob, BytesOpener(b"wrong"))
 
     with pytest.raises(DigestMismatch):
         await fail()
@@ -145,7 +145,7 @@ async def test_a_wrong_blob_is_cut_off_and_the_archive_stays_whole(tmp_path: Pat
     async with open_oci_archive_target(tmp_path / "a.tar") as target:
         for wrong, error in ((b"wrong", DigestMismatch), (b"too long", SizeMismatch), (b"no", SizeMismatch)):
             with pytest.raises(error):
-                await target.push(blob, bytes_opener(wrong))
+                await target.push(blob, BytesOpener(wrong))
         assert not await target.exists(blob)
         await put_all(target, image, "1")
     async with open_oci_archive(tmp_path / "a.tar", scratch=tmp_path) as source:
@@ -156,9 +156,9 @@ async def test_a_layout_directory_shows_no_wrong_blob(tmp_path: Path) -> None:
     blob = Descriptor("application/octet-stream", Digest(digest_of(b"right")), 5)
     async with open_layout_target(tmp_path) as target:
         with pytest.raises(DigestMismatch):
-            await target.push(blob, bytes_opener(b"wrong"))
+            await target.push(blob, BytesOpener(b"wrong"))
         assert names_in(tmp_path / "blobs" / "sha256") == []
-        await target.push(blob, bytes_opener(b"right"))
+        await target.push(blob, BytesOpener(b"right"))
         assert await target.exists(blob)
         assert mode_of(tmp_path / "blobs" / "sha256" / blob.digest[7:]) == 0o644
         with pytest.raises(NotFound):
@@ -168,19 +168,19 @@ async def test_a_layout_directory_shows_no_wrong_blob(tmp_path: Path) -> None:
 async def test_a_layout_from_which_nothing_came_goes_again(tmp_path: Path) -> None:
     blob, there = (Descriptor("application/octet-stream", Digest(digest_of(body)), len(body)) for body in (b"a", b"b"))
     async with open_layout_target(tmp_path / "new") as target:
-        await target.push(blob, bytes_opener(b"a"))
+        await target.push(blob, BytesOpener(b"a"))
     assert names_in(tmp_path) == []
     async with open_layout_target(tmp_path / "cache", is_cache=True) as target:
-        await target.push(blob, bytes_opener(b"a"))
+        await target.push(blob, BytesOpener(b"a"))
     assert (tmp_path / "cache/blobs/sha256" / blob.digest[7:]).is_file()
     (tmp_path / "empty").mkdir()
     async with open_layout_target(tmp_path / "old") as target, open_layout_target(tmp_path / "empty") as empty:
-        await empty.push(blob, bytes_opener(b"a"))
+        await empty.push(blob, BytesOpener(b"a"))
         await put_all(target, make_image(), "1")
     assert names_in(tmp_path / "empty") == []
     before = everything_in(tmp_path)
     async with open_layout_target(tmp_path / "old") as target:
-        await target.push(there, bytes_opener(b"b"))
+        await target.push(there, BytesOpener(b"b"))
         assert await target.exists(there)
     assert everything_in(tmp_path) == before
 
@@ -191,7 +191,7 @@ async def test_what_another_writer_may_rely_on_stays(tmp_path: Path, fails_last:
     (digest, body), *_ = image.blobs.items()
     blob = Descriptor("application/octet-stream", Digest(digest), len(body))
     async with AsyncExitStack() as stack, open_layout_target(tmp_path / "l") as failing:
-        await failing.push(blob, bytes_opener(body))
+        await failing.push(blob, BytesOpener(body))
         other = await stack.enter_async_context(open_layout_target(tmp_path / "l"))
         assert await other.exists(blob)  # so it is not pushed again
         if fails_last:

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectStore
 from ocisync.errors import ConfigError
 from ocisync.stores.static import layout
@@ -110,7 +110,7 @@ async def test_a_young_manifest_keeps_what_is_old_below_it(store: Store, tmp_pat
     repository = StaticRegistry(store).repository(NAME)
     await push_image(repository, image)
     await grow_old(store)
-    await repository.push(image.desc, bytes_opener(image.raw))
+    await repository.push(image.desc, BytesOpener(image.raw))
     await gc(store, tmp_path)
     assert {key for key in keys_of(NAME, image) if "referrers" not in key} == await content_keys(store)
 
@@ -134,7 +134,7 @@ async def test_a_tag_that_comes_after_the_plan_spares_its_image(store: Store, tm
     saved, gone = make_image("saved"), make_image("gone")
     for image in (saved, gone):
         await push_image(repository, image)
-        await repository.push(image.desc, bytes_opener(image.raw))
+        await repository.push(image.desc, BytesOpener(image.raw))
     await grow_old(store)
     collecting, file = collection(store, tmp_path), tmp_path / "plan.jsonl"
     totals = await collecting.plan(file)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ocisync.content.auditing import Kind as Held
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.spec import media_types
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
@@ -187,7 +187,7 @@ async def test_the_stores_clock_dates_what_is_written(store: Store) -> None:
     await (
         StaticRegistry(store)
         .repository(NAME)
-        .push(make_image("x").blobs[0][0], bytes_opener(make_image("x").blobs[0][1]))
+        .push(make_image("x").blobs[0][0], BytesOpener(make_image("x").blobs[0][1]))
     )
     (blob,) = [held async for held in audit.repository(NAME).held(Held.BLOB)]
     assert before - 1 <= blob.modified <= await audit.now() + 1

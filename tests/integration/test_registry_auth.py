@@ -11,7 +11,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.errors import AuthError, NetworkError, RedirectRefused, TlsError, UnsupportedManifest
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor
@@ -78,7 +78,7 @@ async def test_basic_is_asked_for_once_and_then_sent_at_once(basic: DockerRegist
     async with repository_at(basic.host, LOGIN) as repository:
         assert await repository.tags() == ["1"]
         await repository.resolve("1")
-        await repository.push(blob_desc(b"new"), bytes_opener(b"new"))
+        await repository.push(blob_desc(b"new"), BytesOpener(b"new"))
     statuses = [one.status for one in basic.requests() if "/v2/some" in one.path][-6:]
     assert statuses.count(401) == 1
 
@@ -142,7 +142,7 @@ async def test_a_bearer_token_serves_a_repository_and_pushing_covers_pulling(
     bearer: DockerRegistry, tokens: TokenServer
 ) -> None:
     async with repository_at(bearer.host, LOGIN) as repository:
-        await repository.push(blob_desc(b"new"), bytes_opener(b"new"))
+        await repository.push(blob_desc(b"new"), BytesOpener(b"new"))
         await repository.resolve("1")
         await repository.tags()
     assert tokens.asked == [(USERNAME, f"repository:{NAME}:pull,push")]
@@ -160,7 +160,7 @@ async def test_an_anonymous_token_is_enough_to_pull(bearer: DockerRegistry, toke
     async with repository_at(bearer.host) as repository:
         assert await repository.tags() == ["1"]
         with pytest.raises(AuthError):
-            await repository.push(blob_desc(b"new"), bytes_opener(b"new"))
+            await repository.push(blob_desc(b"new"), BytesOpener(b"new"))
     assert {user for user, _ in tokens.asked} == {""}
 
 
@@ -261,7 +261,7 @@ async def test_fault_10_an_upload_whose_token_ended_is_sent_again(bearer: Docker
         challenge = f'Bearer realm="{tokens.url}/token",service="test-registry"'
         late = proxy.on("PUT", "/blobs/uploads/", faults.Reply(401, {"WWW-Authenticate": challenge}), times=1)
         async with repository_at(proxy.host, LOGIN) as repository:
-            await repository.push(LAYER, bytes_opener(BLOB))
+            await repository.push(LAYER, BytesOpener(BLOB))
             assert await repository.exists(LAYER)
     assert late.hits == 1
 

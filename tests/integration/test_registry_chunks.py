@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.errors import DigestMismatch, Stalled, UnsupportedManifest
 from tests.integration.big import MIB, push_big
@@ -41,7 +41,7 @@ class Source:
     @asynccontextmanager
     async def from_byte(self, start: int) -> AsyncIterator[ByteStream]:
         self.opened.append(start)
-        async with bytes_opener(self.data[start:])() as stream:
+        async with BytesOpener(self.data[start:])() as stream:
             yield stream
 
 
@@ -53,7 +53,7 @@ def stored(registry: DockerRegistry) -> bool:
 async def test_a_blob_in_chunks(registry: DockerRegistry, registry_proxy: FaultProxy) -> None:
     async with repository_at(registry_proxy.host, CHUNKED) as repository:
         await repository.push(DESC, Source())
-        await repository.push(blob_desc(b"small"), bytes_opener(b"small"))
+        await repository.push(blob_desc(b"small"), BytesOpener(b"small"))
     assert [one.method for one in registry_proxy.requests] == ["POST", "PATCH", "PATCH", "PATCH", "PUT", "POST", "PUT"]
     ranges = [one.headers["content-range"] for one in registry_proxy.seen("PATCH")]
     assert ranges == [f"0-{2 * MIB - 1}", f"{2 * MIB}-{4 * MIB - 1}", f"{4 * MIB}-{len(BLOB) - 1}"]
@@ -67,7 +67,7 @@ async def test_a_body_that_is_too_large_for_a_proxy_is_sent_in_chunks(
     async with repository_at(registry_proxy.host) as repository:
         await repository.push(DESC, Source())
         other = images.noise(5 * MIB, "other")
-        await repository.push(blob_desc(other), bytes_opener(other))
+        await repository.push(blob_desc(other), BytesOpener(other))
     assert refused.hits == 1
     assert len(registry_proxy.seen("PATCH")) == 6  # half of it in whole MiB; the other blob is sent so at once
     assert stored(registry)
@@ -173,7 +173,7 @@ async def test_a_type_that_the_registry_does_not_take_is_told_with_the_cure(
     index = images.make_index([])
     async with repository_at(registry_proxy.host) as repository:
         with pytest.raises(UnsupportedManifest, match="format: docker") as caught:
-            await repository.push(manifest_desc(index), bytes_opener(index.manifest))
+            await repository.push(manifest_desc(index), BytesOpener(index.manifest))
     assert "MANIFEST_INVALID" in caught.value.message
     assert index.media_type in caught.value.message
 

@@ -8,7 +8,7 @@ from email.utils import formatdate
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.errors import (
     AuthError,
     DigestMismatch,
@@ -418,6 +418,6 @@ async def test_bandwidth_is_shared_by_downloads_and_uploads(proxy: FaultProxy) -
         began = time.monotonic()
         async with anyio.create_task_group() as group:
             group.start_soon(read, repository, LAYER)
-            group.start_soon(repository.push, new, bytes_opener(b"n" * 400_000))
+            group.start_soon(repository.push, new, BytesOpener(b"n" * 400_000))
         assert time.monotonic() - began > (len(BLOB) + 400_000) / 2_000_000 - 0.1
         assert await repository.exists(new)

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.errors import (
     AuthError,
@@ -49,7 +49,7 @@ def stored(registry: DockerRegistry) -> bool:
 
 async def test_a_blob_takes_one_post_and_one_put(registry: DockerRegistry, registry_proxy: FaultProxy) -> None:
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, bytes_opener(BLOB))
+        await repository.push(LAYER, BytesOpener(BLOB))
     assert [one.method for one in registry_proxy.requests] == ["POST", "PUT"]
     assert registry_proxy.requests[1].headers["content-length"] == str(len(BLOB))
     assert stored(registry)
@@ -58,8 +58,8 @@ async def test_a_blob_takes_one_post_and_one_put(registry: DockerRegistry, regis
 async def test_an_image_is_pushed_and_published_by_tag(registry: DockerRegistry) -> None:
     async with repository_at(registry.host) as repository:
         for data in IMAGE.blobs.values():
-            await repository.push(blob_desc(data), bytes_opener(data))
-        await repository.push(manifest_desc(IMAGE), bytes_opener(IMAGE.manifest))
+            await repository.push(blob_desc(data), BytesOpener(data))
+        await repository.push(manifest_desc(IMAGE), BytesOpener(IMAGE.manifest))
         await repository.publish({"1": describe(IMAGE.manifest, IMAGE.media_type)})
         assert await repository.resolve("1") == manifest_desc(IMAGE)
         assert await repository.exists(manifest_desc(IMAGE))
@@ -87,7 +87,7 @@ async def test_fault_05_a_reset_in_mid_upload_is_sent_again(
 ) -> None:
     broken = registry_proxy.on("PUT", UPLOADS, faults.ResetRequest(after), times=2)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, bytes_opener(BLOB))
+        await repository.push(LAYER, BytesOpener(BLOB))
     assert broken.hits == 2
     assert stored(registry)
 
@@ -98,9 +98,9 @@ async def test_fault_05_a_lost_reply_is_looked_for_and_nothing_sent_twice(
     registry_proxy.on("PUT", UPLOADS, faults.LoseReply())
     registry_proxy.on("PUT", "/manifests/", faults.LoseReply(), times=1)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, bytes_opener(BLOB))
+        await repository.push(LAYER, BytesOpener(BLOB))
         index = images.make_index([])
-        await repository.push(manifest_desc(index), bytes_opener(index.manifest))
+        await repository.push(manifest_desc(index), BytesOpener(index.manifest))
         assert await repository.exists(manifest_desc(index))
     assert len(registry_proxy.seen("PUT", UPLOADS)) == 1
     assert stored(registry)
@@ -152,7 +152,7 @@ async def test_fault_16_an_upload_is_repeated_after_a_server_error(
 ) -> None:
     rules = [registry_proxy.on(method, UPLOADS, faults.Reply(503), times=1) for method in ("POST", "PUT")]
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, bytes_opener(BLOB))
+        await repository.push(LAYER, BytesOpener(BLOB))
     assert [rule.hits for rule in rules] == [1, 1]
     assert stored(registry)
 
@@ -161,7 +161,7 @@ async def test_fault_17_an_upload_that_is_refused_fails_at_once(registry_proxy: 
     refused = registry_proxy.on("PUT", UPLOADS, faults.Reply(403))
     async with repository_at(registry_proxy.host) as repository:
         with pytest.raises(AuthError):
-            await repository.push(LAYER, bytes_opener(BLOB))
+            await repository.push(LAYER, BytesOpener(BLOB))
     assert refused.hits == 1
     assert len(registry_proxy.seen("DELETE", UPLOADS)) == 1
 
@@ -181,7 +181,7 @@ async def test_fault_20_other_bytes_are_never_sent_whole_and_the_session_is_clos
 ) -> None:
     async with repository_at(registry_proxy.host) as repository:
         with pytest.raises(error):
-            await repository.push(LAYER, bytes_opener(body))
+            await repository.push(LAYER, BytesOpener(body))
         assert not await repository.exists(LAYER)
     assert all(put.received < len(BLOB) for put in registry_proxy.seen("PUT", UPLOADS))
     (delete,) = registry_proxy.seen("DELETE", UPLOADS)
@@ -241,7 +241,7 @@ async def test_fault_31_a_bad_digest_never_becomes_a_request(registry_proxy: Fau
     manifest = Descriptor(IMAGE.media_type, Digest(digest), 1)
     async with repository_at(registry_proxy.host) as repository:
         for one in (desc, manifest):
-            for attempt in (read(repository, one), repository.exists(one), repository.push(one, bytes_opener(b"x"))):
+            for attempt in (read(repository, one), repository.exists(one), repository.push(one, BytesOpener(b"x"))):
                 with pytest.raises(InvalidName):
                     await attempt
         with pytest.raises(InvalidName):
@@ -291,7 +291,7 @@ async def test_fault_35_a_lost_session_is_begun_again(registry: DockerRegistry, 
     body = b'{"errors": [{"code": "BLOB_UPLOAD_UNKNOWN"}]}'
     lost = registry_proxy.on("PUT", UPLOADS, faults.Reply(404, body=body), times=2)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, bytes_opener(BLOB))
+        await repository.push(LAYER, BytesOpener(BLOB))
     assert lost.hits == 2
     assert len(registry_proxy.seen("POST", UPLOADS)) == 3
     assert stored(registry)
@@ -301,7 +301,7 @@ async def test_fault_35_but_not_for_ever(registry_proxy: FaultProxy) -> None:
     lost = registry_proxy.on("PUT", UPLOADS, faults.Reply(404))
     async with repository_at(registry_proxy.host, replace(QUICK, retries=2)) as repository:
         with pytest.raises(NotFound):
-            await repository.push(LAYER, bytes_opener(BLOB))
+            await repository.push(LAYER, BytesOpener(BLOB))
     assert lost.hits == 3
 
 
@@ -312,7 +312,7 @@ async def test_a_relative_location_and_its_state_are_kept_to_the_letter(
     registry_proxy.on("POST", UPLOADS, faults.Reply(202, place))
     registry_proxy.on("PUT", UPLOADS, faults.Reply(201))
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, bytes_opener(BLOB))
+        await repository.push(LAYER, BytesOpener(BLOB))
     (put,) = registry_proxy.seen("PUT", UPLOADS)
     assert put.path == f"{UPLOADS}1234?_state=a%2Fb%3D%3D&x=%20&digest={LAYER.digest.replace(':', '%3A')}"
 
@@ -324,7 +324,7 @@ async def test_an_upload_elsewhere_gets_no_credentials(registry_proxy: FaultProx
         registry_proxy.on("POST", UPLOADS, faults.Reply(202, {"Location": f"{storage.url}/put?signature=x"}))
         storage.on("PUT", "/put", faults.Reply(201))
         async with repository_at(registry_proxy.host, replace(QUICK, headers={"X-Own": "1"})) as repository:
-            await repository.push(LAYER, bytes_opener(BLOB))
+            await repository.push(LAYER, BytesOpener(BLOB))
     assert "x-own" in registry_proxy.requests[0].headers
     assert not {"x-own", "authorization", "cookie"} & set(storage.requests[0].headers)
 
@@ -334,7 +334,7 @@ async def test_an_upload_that_leads_nowhere_is_refused(registry_proxy: FaultProx
     registry_proxy.on("POST", UPLOADS, faults.Reply(202, {"Location": location} if location else {}))
     async with repository_at(registry_proxy.host) as repository:
         with pytest.raises(RegistryError) as caught:
-            await repository.push(LAYER, bytes_opener(BLOB))
+            await repository.push(LAYER, BytesOpener(BLOB))
     assert isinstance(caught.value, RedirectRefused) == (location is not None)
 
 
@@ -344,7 +344,7 @@ async def test_a_registry_that_says_it_stored_something_else_is_not_believed(reg
     index = images.make_index([])
     async with repository_at(registry_proxy.host) as repository:
         with pytest.raises(DigestMismatch):
-            await repository.push(LAYER, bytes_opener(BLOB))
+            await repository.push(LAYER, BytesOpener(BLOB))
         with pytest.raises(DigestMismatch):
             await repository.publish({"1": describe(index.manifest, index.media_type)})
 
@@ -354,7 +354,7 @@ async def test_a_refused_mounts_session_is_used_for_the_push(
 ) -> None:
     async with repository_at(registry_proxy.host) as repository:
         assert not await repository.mount(LAYER, "other/image")
-        await repository.push(LAYER, bytes_opener(BLOB))
+        await repository.push(LAYER, BytesOpener(BLOB))
     assert [one.method for one in registry_proxy.requests] == ["POST", "PUT"]
     assert stored(registry)
 
@@ -363,7 +363,7 @@ async def test_a_mount_takes_one_request_for_a_blob_whose_size_was_seen(
     registry: DockerRegistry, registry_proxy: FaultProxy
 ) -> None:
     async with open_registries({}, QUICK) as client:
-        await client.repository(registry_proxy.host, "other/image").push(LAYER, bytes_opener(BLOB))
+        await client.repository(registry_proxy.host, "other/image").push(LAYER, BytesOpener(BLOB))
         registry_proxy.requests.clear()
         assert await client.repository(registry_proxy.host, NAME).mount(LAYER, "other/image")
     assert [one.method for one in registry_proxy.requests] == ["POST"]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.errors import LimitExceeded, RegistryError
 from ocisync.spec.descriptor import Descriptor, describe
 from ocisync.spec.digest import Digest
@@ -59,8 +59,8 @@ async def store(repository: RegistryRepository, *artifacts: Image) -> list[Descr
     for one in artifacts:
         for data in one.blobs.values():
             desc = describe(data, "application/octet-stream")
-            await repository.push(desc, bytes_opener(data))
-        await repository.push(manifest_desc(one), bytes_opener(one.manifest))
+            await repository.push(desc, BytesOpener(data))
+        await repository.push(manifest_desc(one), BytesOpener(one.manifest))
     return [manifest_desc(one) for one in artifacts]
 
 

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.errors import (
     DigestMismatch,
@@ -87,7 +87,7 @@ class SeekableBytes:
 
     def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
         self.first_byte = start
-        return bytes_opener(self.data[start:])()
+        return BytesOpener(self.data[start:])()
 
 
 def blob_key(data: bytes) -> str:
@@ -115,7 +115,7 @@ async def test_fault_36_a_store_that_stays_busy_is_an_error_that_can_be_retried(
 ) -> None:
     busy = s3_proxy.on("PUT", "blobs", refusal(503, "SlowDown"))
     with pytest.raises(RateLimited) as caught:
-        await target.push(described(b"small"), bytes_opener(b"small"))
+        await target.push(described(b"small"), BytesOpener(b"small"))
     assert caught.value.retryable
     assert busy.hits == options.attempts
 
@@ -124,7 +124,7 @@ async def test_fault_36_an_error_document_with_status_200_on_complete(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:
     lie = s3_proxy.on("POST", "uploadId=", refusal(200, "InternalError"), times=2)
-    await target.push(described(BIG), bytes_opener(BIG))
+    await target.push(described(BIG), BytesOpener(BIG))
     assert lie.hits == 2
     assert bucket.get(blob_key(BIG)).body == BIG
 
@@ -132,7 +132,7 @@ async def test_fault_36_an_error_document_with_status_200_on_complete(
 async def test_fault_36_an_error_document_with_status_200_on_copy(
     store: S3Store, target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:
-    await StaticRegistry(store).repository("other").push(described(MEDIUM), bytes_opener(MEDIUM))
+    await StaticRegistry(store).repository("other").push(described(MEDIUM), BytesOpener(MEDIUM))
     lie = s3_proxy.on("PUT", f"{NAME}/blobs", refusal(200, "SlowDown"), times=1)
     assert await target.mount(described(MEDIUM), "other")
     assert lie.hits == 1
@@ -143,7 +143,7 @@ async def test_fault_37_the_reply_to_complete_is_lost(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:
     lost = s3_proxy.on("POST", "uploadId=", LoseReply(), times=1)
-    await target.push(described(BIG), bytes_opener(BIG))
+    await target.push(described(BIG), BytesOpener(BIG))
     assert lost.hits == 1
     assert bucket.get(blob_key(BIG)).body == BIG
     assert bucket.uploads() == []
@@ -154,7 +154,7 @@ async def test_fault_37_an_upload_that_really_vanished_is_an_error(
 ) -> None:
     s3_proxy.on("POST", "uploadId=", refusal(404, "NoSuchUpload"))
     with pytest.raises(StoreError, match="vanished") as caught:
-        await target.push(described(BIG), bytes_opener(BIG))
+        await target.push(described(BIG), BytesOpener(BIG))
     assert caught.value.retryable
     assert bucket.keys("v2/") == []
 
@@ -174,7 +174,7 @@ async def test_fault_38_wrong_settings_are_told_in_clear_words(
         target = StaticRegistry(store).repository(NAME)
         image = make_image()
         for act in (
-            lambda: target.push(described(b"x"), bytes_opener(b"x")),
+            lambda: target.push(described(b"x"), BytesOpener(b"x")),
             lambda: target.publish({"latest": image.desc}),
             target.stored,
             store.probe,
@@ -201,7 +201,7 @@ async def test_fault_38_what_the_store_refuses_is_not_tried_again(
 ) -> None:
     refused = s3_proxy.on("PUT", "blobs", refusal(status, code))
     with pytest.raises(S3ConfigError, match=word) as caught:
-        await target.push(described(b"x"), bytes_opener(b"x"))
+        await target.push(described(b"x"), BytesOpener(b"x"))
     assert caught.value.code == "s3.config"
     assert refused.hits == (2 if code == "ExpiredToken" else 1)  # once more with credentials that were loaded again
 
@@ -210,7 +210,7 @@ async def test_fault_38_a_missing_bucket_is_named(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:
     s3_proxy.on(".*", "", refusal(404, "NoSuchBucket"))  # SeaweedFS would make it
-    for act in (lambda: target.push(described(b"x"), bytes_opener(b"x")), target.stored):
+    for act in (lambda: target.push(described(b"x"), BytesOpener(b"x")), target.stored):
         with pytest.raises(S3ConfigError, match="create it") as caught:
             await act()
         assert bucket.name in str(caught.value)
@@ -234,9 +234,9 @@ async def test_fault_39_credentials_that_were_replaced_are_loaded_again(
     async with open_s3(replace(options, access_key="", secret_key="")) as store:
         target = StaticRegistry(store).repository(NAME)
         with pytest.raises(S3ConfigError):
-            await target.push(described(MEDIUM), bytes_opener(MEDIUM))
+            await target.push(described(MEDIUM), BytesOpener(MEDIUM))
         file.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
-        await target.push(described(MEDIUM), bytes_opener(MEDIUM))
+        await target.push(described(MEDIUM), BytesOpener(MEDIUM))
         assert (await target.stored()).sizes == {described(MEDIUM).digest: len(MEDIUM)}
     assert bucket.get(blob_key(MEDIUM)).body == MEDIUM
 
@@ -252,7 +252,7 @@ async def test_keys_of_a_profile(
     file.write_text(f"[default]\naws_access_key_id = wrong\naws_secret_access_key = wrong\n[mirror]\n{keys}")
     own = replace(options, access_key="", secret_key="", profile="mirror")
     async with open_s3(own) as store:
-        await StaticRegistry(store).repository(NAME).push(described(MEDIUM), bytes_opener(MEDIUM))
+        await StaticRegistry(store).repository(NAME).push(described(MEDIUM), BytesOpener(MEDIUM))
     assert bucket.get(blob_key(MEDIUM)).body == MEDIUM
     with pytest.raises(S3ConfigError, match="no-such"):
         async with open_s3(replace(own, profile="no-such")):
@@ -264,7 +264,7 @@ async def test_fault_39_a_token_that_expires_in_mid_run(
 ) -> None:
     expired = s3_proxy.on("PUT", "blobs", refusal(400, "ExpiredToken"), times=1)
     listed = s3_proxy.on("GET", "list-type", refusal(400, "ExpiredToken"), times=1)
-    await target.push(described(b"x"), bytes_opener(b"x"))
+    await target.push(described(b"x"), BytesOpener(b"x"))
     assert described(b"x").digest in (await target.stored()).sizes
     assert (expired.hits, listed.hits) == (1, 1)
 
@@ -296,7 +296,7 @@ async def test_fault_40_other_bytes_in_the_store_are_found(
 ) -> None:
     s3_proxy.on("PUT", "blobs", KeepOther(bucket, blob_key(data), data[::-1]))
     with pytest.raises(StoreError, match="other bytes") as caught:
-        await target.push(described(data), bytes_opener(data))
+        await target.push(described(data), BytesOpener(data))
     assert caught.value.retryable
     assert not await target.exists(described(data))
 
@@ -307,9 +307,9 @@ async def test_fault_40_a_large_object_that_was_cut_is_found(
     data = BIG[: 6 * MIB]
     s3_proxy.on("PUT", "blobs", KeepOther(bucket, blob_key(data), data[:-1]), times=1)
     with pytest.raises(StoreError, match="were kept"):
-        await target.push(described(data), bytes_opener(data))
+        await target.push(described(data), BytesOpener(data))
     assert bucket.keys("v2/") == []
-    await target.push(described(data), bytes_opener(data))
+    await target.push(described(data), BytesOpener(data))
     assert bucket.get(blob_key(data)).body == data
 
 
@@ -318,7 +318,7 @@ async def test_fault_40_etags_that_are_no_md5_do_no_harm(
 ) -> None:
     s3_proxy.on("PUT", "blobs", ChangeHeaders({"ETag": '"00000000000000000000000000000000"'}))
     for data in (b"one", b"two"):
-        await target.push(described(data), bytes_opener(data))
+        await target.push(described(data), BytesOpener(data))
         assert bucket.get(blob_key(data)).body == data
 
 
@@ -327,9 +327,9 @@ async def test_fault_41_a_failed_upload_keeps_its_parts_and_the_next_one_goes_on
 ) -> None:
     s3_proxy.on("PUT", "partNumber=3", refusal(403, "AccessDenied"), times=1)
     with pytest.raises(S3ConfigError):
-        await target.push(described(BIG), bytes_opener(BIG))
+        await target.push(described(BIG), BytesOpener(BIG))
     assert len(bucket.uploads()) == 1
-    await target.push(described(BIG), bytes_opener(BIG))
+    await target.push(described(BIG), BytesOpener(BIG))
     assert bucket.get(blob_key(BIG)).body == BIG
     assert bucket.uploads() == []
     assert bucket.keys("v2/.") == []
@@ -359,16 +359,16 @@ async def test_fault_40_kept_parts_that_are_other_bytes_are_found_and_never_show
 ) -> None:
     keep_part(bucket, b"x" * 5 * MIB)
     with pytest.raises(DigestMismatch):
-        await target.push(described(BIG), bytes_opener(BIG))
+        await target.push(described(BIG), BytesOpener(BIG))
     assert (bucket.keys("v2/"), bucket.uploads()) == ([], [])
-    await target.push(described(BIG), bytes_opener(BIG))
+    await target.push(described(BIG), BytesOpener(BIG))
     assert bucket.get(blob_key(BIG)).body == BIG
 
 
 async def test_a_large_blob_is_copied_to_its_place_in_parts(options: S3Options, bucket: Bucket) -> None:
     async with open_s3(replace(options, copy_size=5 * MIB)) as store:
         repository = StaticRegistry(store).repository(NAME)
-        await repository.push(described(BIG), bytes_opener(BIG))
+        await repository.push(described(BIG), BytesOpener(BIG))
         assert bucket.get(blob_key(BIG)).body == BIG
         assert await StaticRegistry(store).repository("library/twin").mount(described(BIG), NAME)
     assert bucket.get(blob_key(BIG).replace(NAME, "library/twin")).body == BIG
@@ -379,7 +379,7 @@ async def test_fault_41_a_whole_upload_that_was_not_copied_yet_is_verified_and_c
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:
     bucket.put(f"v2/.scratch-upload-{described(BIG).digest.replace(':', '-')}", BIG)
-    await target.push(described(BIG), bytes_opener(b"never read"))
+    await target.push(described(BIG), BytesOpener(b"never read"))
     assert bucket.get(blob_key(BIG)).body == BIG
     assert bucket.keys("v2/.") == []
     assert s3_proxy.seen("PUT", "partNumber=") == []
@@ -388,7 +388,7 @@ async def test_fault_41_a_whole_upload_that_was_not_copied_yet_is_verified_and_c
 @pytest.mark.parametrize("body", [BIG[:-1], BIG + b"x", b"x" + BIG[1:]], ids=["short", "long", "other"])
 async def test_fault_41_wrong_content_leaves_no_parts(target: StaticRepository, bucket: Bucket, body: bytes) -> None:
     with pytest.raises(OcisyncError) as caught:
-        await target.push(described(BIG), bytes_opener(body))
+        await target.push(described(BIG), BytesOpener(body))
     assert caught.value.code in ("verify.digest", "verify.size")
     assert bucket.uploads() == []
     assert bucket.keys("v2/") == []
@@ -401,7 +401,7 @@ async def test_fault_41_a_cancelled_upload_goes_on_later(target: StaticRepositor
         await opener.stopped.wait()
         group.cancel_scope.cancel()
     assert len(bucket.uploads()) == 1
-    await target.push(described(BIG), bytes_opener(BIG))
+    await target.push(described(BIG), BytesOpener(BIG))
     assert bucket.get(blob_key(BIG)).body == BIG
     assert bucket.uploads() == []
 
@@ -432,7 +432,7 @@ async def test_fault_43_a_forbidden_head_means_unknown(
         assert not await target.exists(described(b"x"))
         assert not await target.exists(image.desc)
     elif doing == "push":
-        await target.push(described(MEDIUM), bytes_opener(MEDIUM))
+        await target.push(described(MEDIUM), BytesOpener(MEDIUM))
         assert bucket.get(blob_key(MEDIUM)).body == MEDIUM
     else:
         await push_image(target, image)
@@ -460,7 +460,7 @@ async def test_fault_45_an_object_of_the_wrong_size_is_no_object(target: StaticR
     bucket.put(blob_key(data), data[:-1])
     assert not await target.exists(desc)
     assert (await target.stored()).sizes[desc.digest] != desc.size
-    await target.push(desc, bytes_opener(data))
+    await target.push(desc, BytesOpener(data))
     assert bucket.get(blob_key(data)).body == data
 
 
@@ -533,7 +533,7 @@ async def test_fault_04_a_store_that_stops_taking_bytes(
     s3_proxy.on("PUT", "blobs", Deaf(), times=1)
     async with open_s3(replace(options, idle_timeout=0.5)) as store:
         data = BIG[: 9 * MIB]
-        await StaticRegistry(store).repository(NAME).push(described(data), bytes_opener(data))
+        await StaticRegistry(store).repository(NAME).push(described(data), BytesOpener(data))
         assert bucket.get(blob_key(data)).body == data
 
 
@@ -543,7 +543,7 @@ async def test_fault_61_a_clock_that_is_wrong_is_told_with_its_offset(
     late = {"Date": "Mon, 01 Jan 2035 00:00:00 GMT", "Content-Type": "application/xml"}
     s3_proxy.on("PUT", "blobs", Reply(403, late, error_body("RequestTimeTooSkewed")))
     with pytest.raises(StoreError, match=r"clock is \d{6,} s behind the store's") as caught:
-        await target.push(described(b"x"), bytes_opener(b"x"))
+        await target.push(described(b"x"), BytesOpener(b"x"))
     assert caught.value.code == "clock.skew"
     assert not caught.value.retryable
 
@@ -558,7 +558,7 @@ async def test_fault_64_no_secret_is_in_errors_or_logs(
         acts: list[Callable[[], object]] = [
             store.probe,
             lambda: store.head("v2/x"),
-            lambda: StaticRegistry(store).repository(NAME).push(described(BIG), bytes_opener(BIG)),
+            lambda: StaticRegistry(store).repository(NAME).push(described(BIG), BytesOpener(BIG)),
         ]
         for act in acts:
             with pytest.raises(OcisyncError) as caught:

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.errors import StoreError
 from ocisync.serve.app import registry_app, serve
 from ocisync.spec import media_types
@@ -79,7 +79,7 @@ async def test_an_artifact_stands_in_its_subjects_list(store: Store) -> None:
     note = make_artifact(image.desc.digest, "first")
     on_note = make_artifact(note.desc.digest, "a note on the note", artifact_type="")
     await push_image(repository, note)
-    await repository.push(note.desc, bytes_opener(note.raw))
+    await repository.push(note.desc, BytesOpener(note.raw))
     await publish_image(repository, on_note, "note")
     await check_all_or_nothing(store)
     (entry,) = await referrers(store, image.desc.digest)

@@ -20,7 +20,7 @@ from ocisync.content.compress import BLOCK, Block, Compressed, Compression, comp
 from ocisync.content.concurrency import for_each
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
 from ocisync.content.files import Region
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, LayerSink, Opener
 from ocisync.content.tar_index import TarLimits
 from ocisync.content.threads import CPUS, SpoolOpener, new_spool, region_opener, run_file, run_steps
@@ -156,7 +156,7 @@ class DockerArchiveSource:
     def _opener(self, digest: Digest) -> Opener:
         small = self._small.get(digest)
         if small is not None and small.data is not None:
-            return bytes_opener(small.data)
+            return BytesOpener(small.data)
         if digest not in self._again:
             raise NotFound(f"{self._files.where}: {digest}: no conversion has made this")
         return self._again[digest]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anyio import CancelScope
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import BlobStore, ByteStream, Opener
 from ocisync.content.threads import region_opener, run_file
 from ocisync.content.verify import checked_bytes, verified
@@ -131,12 +131,12 @@ async def open_layout_target(directory: Path, *, is_cache: bool = False) -> Asyn
 async def push_manifests(target: BlobStore, manifests: Iterable[Descriptor]) -> None:
     for desc in manifests:
         if not await target.exists(desc):
-            await target.push(desc.with_data(desc.data or b""), bytes_opener(b""))
+            await target.push(desc.with_data(desc.data or b""), BytesOpener(b""))
 
 
 def content_of(desc: Descriptor, opener: Opener) -> Opener:
     """Where the bytes come from: the descriptor, when it carries them."""
-    return opener if desc.data is None else bytes_opener(checked_bytes(desc.data, desc))
+    return opener if desc.data is None else BytesOpener(checked_bytes(desc.data, desc))
 
 
 def _read_index(root: Path) -> tuple[Entry, ...]:

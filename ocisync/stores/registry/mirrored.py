@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.content.verify import read_manifest, verified
 from ocisync.errors import NotFound, OcisyncError, SizeMismatch, Truncated, VerificationError
@@ -98,7 +98,7 @@ class MirroredRepository(RegistryRepository):
         raw = None
         if desc.is_manifest and not start:
             raw = await self._first(desc.digest, lambda repository: read_manifest(repository, desc))
-        async with self._climbed(desc, start) if raw is None else bytes_opener(raw)() as stream:
+        async with self._climbed(desc, start) if raw is None else BytesOpener(raw)() as stream:
             yield stream
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener
 from ocisync.content.verify import checked_bytes
 from ocisync.errors import LimitExceeded, NotFound, UnsupportedManifest
@@ -89,7 +89,7 @@ class RegistryRepository:
             LimitExceeded: a manifest over 4 MiB.
         """
         if desc.data is not None:
-            return bytes_opener(checked_bytes(desc.data, desc))()
+            return BytesOpener(checked_bytes(desc.data, desc))()
         return self.open_from(desc, 0)
 
     @asynccontextmanager

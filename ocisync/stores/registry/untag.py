@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.errors import NotFound, RegistryError
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, describe
@@ -71,7 +71,7 @@ class Untagging:
             {"architecture": "", "os": "", "rootfs": rootfs, "comment": f"removed {uuid.uuid4()}"}
         ).encode()
         config = describe(raw, config_type)
-        await self._uploads.push(config, bytes_opener(raw))
+        await self._uploads.push(config, BytesOpener(raw))
         entry = {"mediaType": config_type, "digest": config.digest, "size": config.size}
         document = {"schemaVersion": 2, "mediaType": kind, "config": entry, "layers": list[str]()}
         return describe(json.dumps(document).encode(), kind)

@@ -13,7 +13,7 @@ import anyio
 import structlog
 from yarl import URL
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener
 from ocisync.content.verify import verified
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError, RegistryError
@@ -81,7 +81,7 @@ class Uploads:
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Upload one blob; after a lost reply it is looked for before it is sent again."""
-        opener = bytes_opener(desc.data) if desc.data is not None else opener
+        opener = BytesOpener(desc.data) if desc.data is not None else opener
         attempt = 0
         while (failed := await self._push_once(desc, opener)) is not None:
             attempt += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import anyio
 
 from ocisync.content.checkpoints import reached
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectStore
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.spec.digest import sha256
@@ -83,6 +83,6 @@ class Derived:
             PreconditionFailed: another writer came first.
         """
         await self.store.put(
-            self.key, bytes_opener(body), self.headers, size=len(body), digest=sha256(body), if_match=etag
+            self.key, BytesOpener(body), self.headers, size=len(body), digest=sha256(body), if_match=etag
         )
         reached(self.checkpoint)

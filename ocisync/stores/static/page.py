@@ -14,7 +14,7 @@ from importlib import resources
 import structlog
 from anyio import to_thread
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectStore
 from ocisync.errors import OcisyncError
 from ocisync.spec.digest import sha256
@@ -78,7 +78,7 @@ async def _publish(store: ObjectStore) -> bool:
         if not is_ours(found):
             log.info("page.left_alone", store=str(store), key=PAGE_KEY, why="it was not written by ocisync")
             return False
-    await store.put(PAGE_KEY, bytes_opener(body), PAGE_HEADERS, size=len(body), digest=sha256(body))
+    await store.put(PAGE_KEY, BytesOpener(body), PAGE_HEADERS, size=len(body), digest=sha256(body))
     log.debug("page.written", store=str(store), size=len(body))
     return True
 

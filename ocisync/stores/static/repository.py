@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from ocisync.content.checkpoints import reached
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import (
     ByteStream,
     Forgetful,
@@ -103,7 +103,7 @@ class StaticRepository:
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Store verified content."""
         if desc.data is not None:
-            opener = bytes_opener(checked_bytes(desc.data, desc))
+            opener = BytesOpener(checked_bytes(desc.data, desc))
         key, headers = layout.content_key(self.name, desc), layout.content_headers(desc)
         await self._store.put(key, opener, headers, size=desc.size, digest=desc.digest)
         if desc.is_manifest:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.stores.static.layout import SCRATCH
@@ -71,9 +71,7 @@ async def _put(client: S3Client, key: str, conditions: Mapping[str, str]) -> str
     """The ETag, or None when the condition was refused."""
     body = b"ocisync probes what this store can do\n"
     try:
-        info, _ = await client.put(
-            key, bytes_opener(body), _HEADERS, size=len(body), digest=None, conditions=conditions
-        )
+        info, _ = await client.put(key, BytesOpener(body), _HEADERS, size=len(body), digest=None, conditions=conditions)
     except (PreconditionFailed, NotFound):
         return None
     except StoreError as exc:

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import OcisyncError
 from ocisync.spec.digest import Digest, hex_of, sha256
@@ -55,7 +55,7 @@ async def try_provider(client: S3Client, abilities: Abilities) -> Provider:
     """
     key = f"{SCRATCH}provider-{secrets.token_hex(8)}"
     try:
-        await client.put(key, bytes_opener(_BODY), _HEADERS, size=len(_BODY), digest=None, conditions={})
+        await client.put(key, BytesOpener(_BODY), _HEADERS, size=len(_BODY), digest=None, conditions={})
         payload = await _is_refused(client, f"{key}-payload", _upload(_OTHER, {}))
         checksum = await _is_refused(client, f"{key}-sum", _upload(sha256(_BODY), checksum_headers(_OTHER)))
         return Provider(abilities, payload, checksum, await _copies(client, key))

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import anyio
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, Toucher
 from ocisync.errors import Handling, StoreError
 from ocisync.spec.digest import sha256
@@ -71,7 +71,7 @@ class Shelf:
 
     async def write(self, key: str, body: bytes, headers: ObjectHeaders) -> None:
         """Write small content that is at hand."""
-        await self.store.put(key, bytes_opener(body), headers, size=len(body), digest=sha256(body))
+        await self.store.put(key, BytesOpener(body), headers, size=len(body), digest=sha256(body))
 
     async def check_type(self, key: str, expected: str) -> None:
         """See once per media type that the store gives back the type that was sent.

@@ -12,7 +12,7 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener
 from ocisync.content.spooling import Spools
 from ocisync.content.verify import verified
@@ -216,7 +216,7 @@ async def test_what_has_no_room_is_read_past_the_spool(tmp_path: Path) -> None:
 async def test_room_is_made_by_what_was_used_longest_ago_but_never_by_what_is_read(tmp_path: Path) -> None:
     spools = Spools(tmp_path / "spool", 25)
     first, second, third = (describe(bytes([number]) * 10, "") for number in range(3))
-    openers = [spools.opener(one, bytes_opener(one.data or b""), ALL) for one in (first, second, third)]
+    openers = [spools.opener(one, BytesOpener(one.data or b""), ALL) for one in (first, second, third)]
     async with openers[0]() as stream:
         assert b"".join([chunk async for chunk in stream]) == first.data
         for opener in openers[1:]:
@@ -241,7 +241,7 @@ async def test_what_nobody_came_for_again_is_removed(tmp_path: Path) -> None:
     assert await read(Spools(tmp_path / "spool", 10_000_000).opener(BLOB, source, ALL)) == DATA
     (path,) = (tmp_path / "spool").iterdir()
     os.utime(path, (1, 1))
-    async with Spools(tmp_path / "spool", 10_000_000).opener(other, bytes_opener(b"other"), ALL)() as stream:
+    async with Spools(tmp_path / "spool", 10_000_000).opener(other, BytesOpener(b"other"), ALL)() as stream:
         assert [chunk async for chunk in stream] == [b"other"]
     assert files(tmp_path / "spool") == [5]
 

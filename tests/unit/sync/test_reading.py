@@ -7,7 +7,7 @@ from pathlib import Path
 from anyio import to_thread
 
 from ocisync.content.files import Spool
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Linkable
 from ocisync.content.threads import SpoolOpener
 from ocisync.spec.descriptor import Descriptor
@@ -47,7 +47,7 @@ async def test_a_file_that_is_taken_over_has_moved_at_once(tmp_path: Path) -> No
 
 async def test_what_is_no_file_moves_as_it_is_read() -> None:
     counter = Counter()
-    opener = watched(bytes_opener(DATA), DESC, counter)
+    opener = watched(BytesOpener(DATA), DESC, counter)
     assert not isinstance(opener, Linkable)
     async with opener() as stream:
         assert b"".join([chunk async for chunk in stream]) == DATA

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ocisync.content.memory import MemoryRepository, bytes_opener
+from ocisync.content.memory import BytesOpener, MemoryRepository
 from ocisync.content.protocols import ByteStream, Stored
 from ocisync.errors import NotFound
 from ocisync.spec.descriptor import Descriptor
@@ -235,7 +235,7 @@ async def test_fault_20_a_blob_damaged_on_its_way_once_is_read_again() -> None:
             held = self.content[desc.digest]
             if held[1] == b"base layer" and not self.damaged:
                 self.damaged = True
-                async with bytes_opener(b"base lAyer")() as stream:
+                async with BytesOpener(b"base lAyer")() as stream:
                     yield stream
                 return
             async with super().open(desc) as stream:

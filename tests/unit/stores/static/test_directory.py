@@ -11,7 +11,7 @@ import pytest
 from anyio import to_thread
 
 from ocisync.content.files import Spool
-from ocisync.content.memory import MemoryRepository, bytes_opener
+from ocisync.content.memory import BytesOpener, MemoryRepository
 from ocisync.content.protocols import ByteStream, ObjectHeaders
 from ocisync.content.resuming import SourceOpener
 from ocisync.content.threads import SpoolOpener
@@ -220,17 +220,17 @@ async def test_a_damaged_part_is_not_taken_up_twice(store: DirectoryStore) -> No
     with part.open("r+b") as file:
         file.write(b"damage")
     with pytest.raises(DigestMismatch):
-        await store.put("v2/key", bytes_opener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
+        await store.put("v2/key", BytesOpener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
     assert files(store.root / ".ocisync/tmp") == []
     assert await store.head("v2/key") is None
-    await store.put("v2/key", bytes_opener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
+    await store.put("v2/key", BytesOpener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
     assert await get(store, "v2/key") == LARGE
 
 
 async def test_two_writers_of_a_large_blob_do_not_share_a_part(store: DirectoryStore, root: Path) -> None:
     await put(store, "v2/other", b"x")
     first = await to_thread.run_sync(Temporary, root / ".ocisync/tmp", len(LARGE), sha256(LARGE))
-    await store.put("v2/key", bytes_opener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
+    await store.put("v2/key", BytesOpener(LARGE), HEADERS, size=len(LARGE), digest=sha256(LARGE))
     assert await get(store, "v2/key") == LARGE
     assert first.path.exists()
     await to_thread.run_sync(first.discard)
@@ -263,14 +263,14 @@ async def test_fault_49_a_full_disk_is_told_and_nothing_is_left_behind(small_dis
     await publish_image(repository, image, "latest")
     large = bytes(3 * MIB)
     with pytest.raises(DiskError, match="disk is full") as caught:
-        await repository.push(described(large), bytes_opener(large))
+        await repository.push(described(large), BytesOpener(large))
     assert caught.value.code == "disk"
     assert str(small_disk) in str(caught.value)
     assert files(small_disk / ".ocisync/tmp") == []
     assert not await repository.exists(described(large))
     assert await repository.resolve("latest") == image.desc
     smaller = bytes(MIB)
-    await repository.push(described(smaller), bytes_opener(smaller))
+    await repository.push(described(smaller), BytesOpener(smaller))
     assert await repository.exists(described(smaller))
 
 
@@ -281,7 +281,7 @@ async def test_fault_50_a_read_only_file_system_is_told(small_disk: Path) -> Non
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)  # noqa: ASYNC221
     repository = StaticRegistry(DirectoryStore(small_disk)).repository("app")
     with pytest.raises(DiskError, match="read-only") as caught:
-        await repository.push(described(b"x"), bytes_opener(b"x"))
+        await repository.push(described(b"x"), BytesOpener(b"x"))
     assert caught.value.code == "disk"
     assert not caught.value.retryable
     assert await repository.resolve("latest") == image.desc

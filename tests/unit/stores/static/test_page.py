@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.memory import bytes_opener
+from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import StoreError
 from ocisync.stores.static.directory import DirectoryStore
@@ -69,7 +69,7 @@ async def _stored(store: DirectoryStore) -> bytes:
 
 
 async def _put(store: DirectoryStore, body: bytes) -> None:
-    await store.put(PAGE_KEY, bytes_opener(body), ObjectHeaders("text/html"), size=len(body))
+    await store.put(PAGE_KEY, BytesOpener(body), ObjectHeaders("text/html"), size=len(body))
 
 
 async def test_it_is_written_once(tmp_path: Path) -> None:
