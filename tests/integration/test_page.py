@@ -39,10 +39,14 @@ async def browser(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Tab
 @pytest.fixture
 async def tab(browser: Tab) -> Tab:
     """The browser's tab, with nothing left of the test before, whose page may still have asked its server."""
-    await browser.open("about:blank")
-    await browser.until("location.href === 'about:blank'")
+    await leave(browser)
     browser.errors.clear()
     return browser
+
+
+async def leave(tab: Tab) -> None:
+    await tab.open("about:blank")
+    await tab.until("location.href === 'about:blank'")
 
 
 def image(platform: dict[str, object], extra: dict[str, object], layers: int = 2) -> list[Descriptor]:
@@ -107,16 +111,19 @@ async def fill(store: ObjectStore) -> None:
 
 
 @asynccontextmanager
-async def served(store: ObjectStore) -> AsyncIterator[str]:
+async def served(store: ObjectStore, tab: Tab | None = None) -> AsyncIterator[str]:
+    """The tab leaves before the server does, which would not close what the browser begins at that moment."""
     async with serve(registry_app(store), "127.0.0.1", 0) as url:
         yield url
+        if tab is not None:
+            await leave(tab)
 
 
 @pytest.fixture(params=["directory", "bucket"])
-async def site(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+async def site(request: pytest.FixtureRequest, tab: Tab, tmp_path: Path) -> AsyncIterator[str]:
     """The page's address, served by ocisync from a directory, and as plain objects of a bucket."""
     if request.param == "directory":
-        async with store_at(tmp_path) as store, served(store) as url:
+        async with store_at(tmp_path) as store, served(store, tab) as url:
             await fill(store)
             yield f"{url}/"
     else:
@@ -217,7 +224,7 @@ async def test_texts_of_images_never_become_markup(tab: Tab, tmp_path: Path) -> 
                 "WorkingDir": BAD, "ExposedPorts": {BAD: {}}, "Volumes": [BAD]}  # fmt: skip
     extra: dict[str, object] = {"author": BAD, "created": BAD, "config": settings, "history": [{"created_by": BAD}] * 2}
     platforms: list[dict[str, object]] = [{"os": BAD, "architecture": BAD}, {"os": "linux", "architecture": ["x"]}]
-    async with store_at(tmp_path) as store, served(store) as url:
+    async with store_at(tmp_path) as store, served(store, tab) as url:
         await publish(store, "team/web", ["1.0"], extra, platforms, {BAD: BAD, "__proto__": BAD})
         hostile: list[object] = [BAD, "../../x", "javascript:window.hacked=1", "team/web", 7, None, "A/B", "a?b#c"]
         await put(store, layout.CATALOG_KEY, json.dumps({"repositories": hostile}).encode())
@@ -246,7 +253,7 @@ async def test_texts_of_images_never_become_markup(tab: Tab, tmp_path: Path) -> 
 
 
 async def test_without_a_catalog_a_name_can_be_given(tab: Tab, tmp_path: Path) -> None:
-    async with store_at(tmp_path) as store, served(store) as url:
+    async with store_at(tmp_path) as store, served(store, tab) as url:
         await fill(store)
         await store.delete([layout.CATALOG_KEY])
         await tab.open(f"{url}/")
