@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener, Stored
 from ocisync.content.verify import checked_bytes, verified
 from ocisync.errors import NotFound
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest, is_digest
-
-_CHUNK = 64 * 1024  # bytes
 
 
 class MemoryRepository:
@@ -39,7 +38,8 @@ class MemoryRepository:
         """Stream content by its digest."""
         if desc.digest not in self.content:
             raise NotFound(f"{desc.digest}: no such content")
-        yield _chunks(self.content[desc.digest][1])
+        async with BytesOpener(self.content[desc.digest][1])() as stream:
+            yield stream
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is here."""
@@ -81,20 +81,3 @@ class MemoryRepository:
         """Forget content."""
         for digest in digests:
             self.content.pop(digest, None)
-
-
-async def _chunks(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), _CHUNK):
-        yield data[start : start + _CHUNK]
-
-
-@dataclass(frozen=True, slots=True)
-class BytesOpener:
-    """An opener of bytes at hand: whoever wants all of them at once takes `data`."""
-
-    data: bytes
-
-    @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[ByteStream]:
-        """From the first byte."""
-        yield _chunks(self.data)

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.concurrency import Once
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded

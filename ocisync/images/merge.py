@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream, Converter, LayerSink, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound, OcisyncError

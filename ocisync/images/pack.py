@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.compress import Compression, compress, exact_blocks
 from ocisync.content.files import READ, InputFile, Region, Spool
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener, Source
 from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
 from ocisync.content.verify import read_manifest

@@ -9,8 +9,8 @@ from functools import partial
 
 import structlog
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.auditing import AuditedRegistry, AuditedRepository, Kind
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Fetcher, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import OcisyncError

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import anyio
 import structlog
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.concurrency import Once, for_each
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Fetcher, Mounter, Opener, Sparse, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import (

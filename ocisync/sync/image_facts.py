@@ -11,8 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.concurrency import for_each
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, Fetcher
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded, NotFound, OcisyncError

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener, Target
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor

@@ -5,7 +5,7 @@ import random
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, ServerSideCopy
 from ocisync.errors import DigestMismatch, NotFound, PreconditionFailed, SizeMismatch
 from ocisync.spec.digest import sha256

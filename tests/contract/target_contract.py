@@ -8,7 +8,7 @@ import random
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import Inventory, Mounter, Source, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, SizeMismatch, VerificationError

@@ -12,7 +12,7 @@ import anyio
 from aiohttp import ClientSession
 from yarl import URL
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectStore
 from ocisync.serve.app import registry_app, serve
 from ocisync.spec import media_types

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, Opener
 from ocisync.errors import NotFound
 from ocisync.spec import media_types

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import ArchiveError, DigestMismatch, Handling, InputError, NotFound, SizeMismatch

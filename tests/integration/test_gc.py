@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectStore
 from ocisync.errors import ConfigError
 from ocisync.stores.static import layout

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.auditing import Kind as Held
-from ocisync.content.memory import BytesOpener
 from ocisync.spec import media_types
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore

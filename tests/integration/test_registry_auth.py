@@ -11,7 +11,7 @@ import anyio
 import pytest
 from aiohttp import web
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.errors import AuthError, NetworkError, RedirectRefused, TlsError, UnsupportedManifest
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor

@@ -8,7 +8,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.errors import DigestMismatch, Stalled, UnsupportedManifest
 from tests.integration.big import MIB, push_big

@@ -8,7 +8,7 @@ from email.utils import formatdate
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.errors import (
     AuthError,
     DigestMismatch,

@@ -8,7 +8,7 @@ from functools import partial
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.errors import (
     AuthError,

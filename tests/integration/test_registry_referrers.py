@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import anyio.to_thread
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.errors import LimitExceeded, RegistryError
 from ocisync.spec.descriptor import Descriptor, describe
 from ocisync.spec.digest import Digest

@@ -10,7 +10,7 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.errors import (
     DigestMismatch,

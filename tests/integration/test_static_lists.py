@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.errors import StoreError
 from ocisync.serve.app import registry_app, serve
 from ocisync.spec import media_types

@@ -15,12 +15,12 @@ from pathlib import Path
 import anyio
 import structlog
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.checkpoints import reached
 from ocisync.content.compress import BLOCK, Block, Compressed, Compression, compress, compressor_name
 from ocisync.content.concurrency import for_each
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
 from ocisync.content.files import Region
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ByteStream, LayerSink, Opener
 from ocisync.content.tar_index import TarLimits
 from ocisync.content.threads import CPUS, SpoolOpener, new_spool, region_opener, run_file, run_steps

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from anyio import CancelScope
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import BlobStore, ByteStream, Opener
 from ocisync.content.threads import region_opener, run_file
 from ocisync.content.verify import checked_bytes, verified

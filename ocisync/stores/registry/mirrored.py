@@ -14,7 +14,7 @@ from typing import TypeVar
 import anyio
 import structlog
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream
 from ocisync.content.verify import read_manifest, verified
 from ocisync.errors import NotFound, OcisyncError, SizeMismatch, Truncated, VerificationError

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import uuid
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.errors import NotFound, RegistryError
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, describe

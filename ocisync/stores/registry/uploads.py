@@ -13,7 +13,7 @@ import anyio
 import structlog
 from yarl import URL
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ByteStream, Opener
 from ocisync.content.verify import verified
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError, RegistryError

@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 
-from ocisync.content.memory import BytesOpener
-from ocisync.content.protocols import ByteStream, Opener
+from ocisync.content.protocols import ByteStream
 from ocisync.content.verify import Hashed, Verifier
 from ocisync.errors import SizeMismatch
 from ocisync.spec.digest import Digest
@@ -76,18 +75,3 @@ async def held_back(stream: ByteStream, check: Check) -> AsyncIterator[bytes]:
     check.finish()
     if last:
         yield last
-
-
-async def read_whole(opener: Opener, check: Check) -> bytes:
-    """Small content, checked; it is hashed at once, for a hop to a thread would take longer."""
-    if isinstance(opener, BytesOpener):
-        check.update(opener.data)
-        check.finish()
-        return opener.data
-    chunks = []
-    async with opener() as stream:
-        async for chunk in stream:
-            check.update(chunk)
-            chunks.append(chunk)
-    check.finish()
-    return b"".join(chunks)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import anyio
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.checkpoints import reached
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectStore
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.spec.digest import sha256

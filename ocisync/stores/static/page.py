@@ -14,7 +14,7 @@ from importlib import resources
 import structlog
 from anyio import to_thread
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectStore
 from ocisync.errors import OcisyncError
 from ocisync.spec.digest import sha256

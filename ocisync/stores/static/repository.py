@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.checkpoints import reached
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import (
     ByteStream,
     Forgetful,

@@ -9,14 +9,15 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from ocisync.content.at_hand import AT_HAND, read_whole
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, Opener
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.spec.digest import Digest, sha256
-from ocisync.stores.static.checking import Check, held_back, read_whole
+from ocisync.stores.static.checking import Check, held_back
 from ocisync.stores.static.s3_errors import error_from_exception
 from ocisync.stores.static.s3_headers import digest_metadata, info_from_headers, object_headers
 from ocisync.stores.static.s3_listing import Page, page_query, parse_page
-from ocisync.stores.static.s3_options import KIB, MIB
+from ocisync.stores.static.s3_options import MIB
 from ocisync.stores.static.s3_retry import Retrier
 from ocisync.stores.static.s3_session import S3Session
 from ocisync.stores.static.s3_sign import checksum_headers, payload_of
@@ -24,7 +25,6 @@ from ocisync.stores.static.s3_wire import Upload, Wire
 
 log = structlog.get_logger()
 
-_AT_HAND = 256 * KIB  # bytes; such a body is read and checked before anything is sent
 MD5_UP_TO = 4 * MIB  # bytes; hashing larger bodies twice is not worth what it finds
 
 
@@ -84,7 +84,7 @@ class S3Client:
         conditions: Mapping[str, str],
     ) -> tuple[ObjectInfo, str]:
         """PutObject: what the store says, and the MD5 of what was sent when it was small."""
-        if size <= _AT_HAND:
+        if size <= AT_HAND:
             check = Check(size, digest, md5=True)
             body = await read_whole(opener, check)
             digest = digest or sha256(body)
@@ -97,7 +97,7 @@ class S3Client:
         upload = Upload(sent, payload_of(digest), size)
 
         async def act() -> tuple[ObjectInfo, str]:
-            if size <= _AT_HAND:
+            if size <= AT_HAND:
                 reply = await self.wire.upload(key, upload, body)
                 return info_from_headers(key, reply, size), check.md5
             fresh = Check(size, digest, md5=size <= MD5_UP_TO)

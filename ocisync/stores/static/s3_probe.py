@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.stores.static.layout import SCRATCH

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import OcisyncError
 from ocisync.spec.digest import Digest, hex_of, sha256

@@ -7,7 +7,7 @@ from typing import Protocol, runtime_checkable
 
 import anyio
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, Toucher
 from ocisync.errors import Handling, StoreError
 from ocisync.spec.digest import sha256

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.files import Spool
-from ocisync.content.memory import BytesOpener
 from ocisync.content.protocols import Linkable
 from ocisync.content.threads import SpoolOpener
 from ocisync.spec.descriptor import Descriptor

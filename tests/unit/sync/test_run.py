@@ -8,7 +8,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ocisync.content.memory import BytesOpener, MemoryRepository
+from ocisync.content.at_hand import BytesOpener
+from ocisync.content.memory import MemoryRepository
 from ocisync.content.protocols import ByteStream, Stored
 from ocisync.errors import NotFound
 from ocisync.spec.descriptor import Descriptor

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.files import Spool
-from ocisync.content.memory import BytesOpener, MemoryRepository
+from ocisync.content.memory import MemoryRepository
 from ocisync.content.protocols import ByteStream, ObjectHeaders
 from ocisync.content.resuming import SourceOpener
 from ocisync.content.threads import SpoolOpener

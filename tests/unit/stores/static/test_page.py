@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.memory import BytesOpener
+from ocisync.content.at_hand import BytesOpener
 from ocisync.content.protocols import ObjectHeaders
 from ocisync.errors import StoreError
 from ocisync.stores.static.directory import DirectoryStore
