@@ -90,7 +90,8 @@ class ChunkedUpload:
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{first}-{first + count - 1}"}
         body = PacedBody(_verified(pieces, count, check), count, self._transport.options.idle_timeout)
         try:
-            async with self._transport.send(Request("PATCH", self._at, self._grant, _TAKEN, headers, body)) as answer:
+            request = Request("PATCH", self._at, self._grant, _TAKEN, headers, body, is_upload=True)
+            async with self._transport.send(request) as answer:
                 self._at = _following(answer, self._at)
         except OcisyncError as exc:
             if exc is body.failure:

@@ -74,7 +74,9 @@ def resolve_location(current: URL, location: str) -> URL:
         RedirectRefused: it cannot be parsed, or must not be followed.
     """
     try:
-        target = URL(urljoin(str(current), location), encoded=True)
+        target = URL(location, encoded=True)
+        if not (target.scheme and target.raw_host):  # to join takes as long as all else here
+            target = URL(urljoin(str(current), location), encoded=True)
         host, _ = target.host, target.port
     except ValueError as exc:
         raise RedirectRefused(f"{shown(current)}: sent us to something that is not a URL") from exc

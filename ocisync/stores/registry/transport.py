@@ -22,7 +22,6 @@ from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.registry.answer import Answer
 from ocisync.stores.registry.auth import Authenticator, Grant
-from ocisync.stores.registry.body import PacedBody
 from ocisync.stores.registry.budget import Budget, Tell, silent
 from ocisync.stores.registry.decisions import (
     BUSY,
@@ -56,11 +55,7 @@ class Request:
     accept: frozenset[int] = frozenset({200})
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = field(default=None, repr=False)
-
-    @property
-    def is_upload(self) -> bool:
-        """Whether its body streams, and so can be sent only once."""
-        return isinstance(self.body, PacedBody)
+    is_upload: bool = False  # sent once, from the place that `upload_place` gave
 
     @property
     def is_pull(self) -> bool:

@@ -13,9 +13,9 @@ import anyio
 import structlog
 from yarl import URL
 
-from ocisync.content.at_hand import BytesOpener
+from ocisync.content.at_hand import AT_HAND, BytesOpener, read_whole
 from ocisync.content.protocols import ByteStream, Opener
-from ocisync.content.verify import verified
+from ocisync.content.verify import Verifier, verified
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError, RegistryError
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
@@ -119,8 +119,13 @@ class Uploads:
             return None
 
     async def _send(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        chunk = self._transport.chunk_size
-        return await (self._send_chunked if 0 < chunk < desc.size else self._send_whole)(session, desc, opener)
+        if 0 < self._transport.chunk_size < desc.size:
+            return await self._send_chunked(session, desc, opener)
+        if desc.size <= AT_HAND and not self._transport.options.bandwidth:
+            data = await read_whole(opener, Verifier(desc.digest, desc.size))
+            return await self._put(session, desc, data)
+        async with opener() as stream, _verified(stream, desc) as held:
+            return await self._put(session, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
     async def _send_chunked(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         upload = ChunkedUpload(self._transport, self._grant, desc, self._transport.chunk_size)
@@ -135,17 +140,17 @@ class Uploads:
             return exc
         return None
 
-    async def _send_whole(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        async with opener() as stream, _verified(stream, desc) as held:
-            body = PacedBody(held, desc.size, self._transport.options.idle_timeout)
-            request = Request("PUT", with_digest(session, desc.digest), self._grant, _CREATED, _BINARY, body)
-            try:
-                async with self._transport.send(request) as answer:
-                    check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
-            except OcisyncError as exc:
-                if exc is body.failure:
-                    raise
-                return exc
+    async def _put(self, session: URL, desc: Descriptor, body: bytes | PacedBody) -> OcisyncError | None:
+        request = Request(
+            "PUT", with_digest(session, desc.digest), self._grant, _CREATED, _BINARY, body, is_upload=True
+        )
+        try:
+            async with self._transport.send(request) as answer:
+                check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
+        except OcisyncError as exc:
+            if isinstance(body, PacedBody) and exc is body.failure:
+                raise
+            return exc
         return None
 
     async def _begin(self) -> URL:
