@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from urllib.parse import quote
 
@@ -51,6 +52,16 @@ def heads(workload: Workload, source: str, *, conditional: bool = False) -> list
     return [*lists, *found]
 
 
+def listings(workload: Workload, bucket: Bucket) -> list[Request]:
+    """The manifests of every repository of a static registry, each listing with its signature."""
+    found = []
+    for name in workload.repositories:
+        asked = quote(f"v2/{name}/manifests/", safe="")
+        url = f"{bucket.endpoint}/{bucket.name}?encoding-type=url&list-type=2&prefix={asked}"
+        found.append(Request("GET", url, _with_signature("GET", url, {}, sha256(b"").hexdigest())))
+    return found
+
+
 def reads(workload: Workload, source: str) -> list[Request]:
     """Every blob and manifest of a workload, each once."""
     urls: dict[str, str] = {}
@@ -73,9 +84,7 @@ def signed(bucket: Bucket, key: str, payload: str, *, copied_from: str = "") -> 
     """URL and headers of a PUT of a payload with this SHA-256, or of a copy of another key inside the store."""
     url = f"{bucket.endpoint}/{bucket.name}/{quote(key)}"
     source = {"x-amz-copy-source": f"/{bucket.name}/{quote(copied_from)}"} if copied_from else {}
-    request = AWSRequest("PUT", url, headers={"Content-Type": "application/octet-stream"} | source)
-    _Known(Credentials(ACCESS_KEY, SECRET_KEY), payload).add_auth(request)
-    return url, dict(request.headers.items())
+    return url, _with_signature("PUT", url, {"Content-Type": "application/octet-stream"} | source, payload)
 
 
 def measured(requests: Sequence[Request], concurrency: int, folder: Path) -> Usage:
@@ -112,6 +121,12 @@ def _objects(workload: Workload) -> Iterator[tuple[str, Path]]:
             yield f"v2/{name}/referrers/{digest}", workload.no_referrers
         for tag, digest in one.tags.items():
             yield f"v2/{name}/manifests/{tag}", path(digest)
+
+
+def _with_signature(method: str, url: str, headers: dict[str, str], payload: str) -> dict[str, str]:
+    request = AWSRequest(method, url, headers=headers)
+    _Known(Credentials(ACCESS_KEY, SECRET_KEY), payload).add_auth(request)
+    return dict(request.headers.items())
 
 
 class _Known(S3SigV4Auth):  # type: ignore[misc] # botocore has no types

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench import copies
+from bench import copies, passes
 from bench.measure import Requests, Usage
 from bench.record import Bench
 from bench.workloads import Workload, workload
@@ -43,7 +43,7 @@ def _many_warm(bench: Bench) -> Iterator[Number]:
     ours, skopeo = bench.get("many", "warm", "ocisync"), bench.get("many", "warm", "skopeo")
     bare = bench.get("many", "warm, no ledger", "ocisync")
     if ours and skopeo and bare:
-        asked = bench.get("many to directory", "warm, daemon", "bare HEADs")
+        asked = bench.get("many to directory", "warm, daemon", passes.HEADS)
         least = asked.wall / skopeo.wall if asked else None
         yield Number("many warm, wall / skopeo sync", ours.wall / skopeo.wall, 0.15, bare=least)
         yield from _asked_little("many warm", bench, ours)
@@ -66,12 +66,13 @@ def _asked_little(what: str, bench: Bench, usage: Usage) -> Iterator[Number]:
 def _many_daemon(bench: Bench) -> Iterator[Number]:
     for kind in ("directory", "S3"):
         case = f"many to {kind}"
-        ours, bare = bench.get(case, "warm, daemon", "ocisync"), bench.get(case, "warm, daemon", "bare HEADs")
-        same = bench.get(case, "warm, daemon", "bare conditional HEADs")
-        if ours and bare and same:
-            what = f"{case}, warm pass of the daemon, wall"
-            yield Number(f"{what} / bare HEADs", ours.wall / bare.wall, 1.25, bare=same.wall / bare.wall)
-            yield Number(f"{what} / bare HEADs with If-None-Match", ours.wall / same.wall, 1.25, bare=1.0)
+        ours, same = bench.get(case, "warm, daemon", "ocisync"), bench.get(case, "warm, daemon", passes.SAME)
+        for client in (passes.HEADS, passes.CONDITIONAL):
+            asked = bench.get(case, "warm, daemon", client)
+            if ours and same and asked:
+                what = f"{case}, warm pass of the daemon, wall / {client}"
+                yield Number(what, ours.wall / asked.wall, 1.25, bare=same.wall / asked.wall)
+        if ours:
             yield from _asked_little(f"{case}, warm pass of the daemon", bench, ours)
 
 

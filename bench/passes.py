@@ -20,21 +20,27 @@ _TOKEN = {"TOKEN": "bench"}
 _ENDED = "job.finished"
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _PAUSE = 0.5  # seconds
+HEADS, CONDITIONAL, SAME = "bare HEADs", "bare conditional HEADs", "bare, all the same"
 
 
 def daemon_passes(bench: Bench, load: Workload, s3: S3) -> None:
-    """One pass of a running daemon in which nothing changed, beside the HEADs of a bare client, of both kinds."""
+    """One pass of a running daemon in which nothing changed, beside what a bare client may send instead."""
     with bench.folder() as folder:
         path = folder / "registry"
-        _passes(bench, load, "directory", folder, FolderPlace(path), directory_target(path))
+        _passes(bench, load, "directory", folder, FolderPlace(path), directory_target(path), [])
     with bench.folder() as folder, s3.place() as place:
-        _passes(bench, load, "S3", folder, place, bucket_target(place.bucket))
+        lists = limits.listings(load, place.bucket)
+        _passes(bench, load, "S3", folder, place, bucket_target(place.bucket), lists)
 
 
-def _passes(bench: Bench, load: Workload, kind: str, folder: Path, place: Place, target: Json) -> None:
+def _passes(
+    bench: Bench, load: Workload, kind: str, folder: Path, place: Place, target: Json, lists: list[limits.Request]
+) -> None:
     with source_registry(load.storage.root) as source:
         host = source.registry.host
         errand = Errand(load, host, "", folder / "client")
+        heads = limits.heads(load, host, conditional=True)
+        asked = {HEADS: limits.heads(load, host), CONDITIONAL: heads, SAME: [*lists, *heads]}
         process: Json = {"listen": f"127.0.0.1:{free_port()}", "token": {"env": "TOKEN"}}
         config = ocisync_config(errand, target, process)
         with daemon(config, env=SECRET | _TOKEN, timeout=300) as running:
@@ -42,9 +48,8 @@ def _passes(bench: Bench, load: Workload, kind: str, folder: Path, place: Place,
             for _ in range(bench.runs):
                 usage = _one_pass(running, load, source, place)
                 bench.record(f"many to {kind}", "warm, daemon", "ocisync", usage)
-                for client, conditional in (("bare HEADs", False), ("bare conditional HEADs", True)):
-                    heads = limits.heads(load, host, conditional=conditional)
-                    sent = limits.measured(heads, READERS, folder / "limit")
+                for client, requests in asked.items():
+                    sent = limits.measured(requests, READERS, folder / "limit")
                     bench.record(f"many to {kind}", "warm, daemon", client, sent)
 
 
