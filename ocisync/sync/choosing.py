@@ -60,6 +60,7 @@ class Choosing:
         self._job = job
         self._source = source
         self._distant = source if isinstance(source, Distant) else None
+        self._is_converted = isinstance(source, Converter)  # only then is known what tags point at
         self._content = SmallContent(source)
         self._facts = ImageFacts(self._content, ledger, workers)
         self._now = now
@@ -99,7 +100,7 @@ class Choosing:
         chosen = Chosen(references, roots, failures, list(selected.warnings), self._listed)
         if not references:
             chosen.warnings.append(f"{self._job.source}: no tag fits the rule's selection")
-        if not isinstance(self._source, Converter):
+        if not self._is_converted:
             await self._by_platform(chosen)
             await self._by_size(chosen)
             if len(chosen.roots) <= _MANY_TAGS:
@@ -136,7 +137,7 @@ class Choosing:
             else:
                 self._resolved[reference] = self._stowed(root)
 
-        if not isinstance(self._source, Converter):
+        if not self._is_converted:
             unknown = dict.fromkeys(one for one in references if one not in self._resolved)
             await for_each(unknown, resolve, self._facts.workers)
 
