@@ -62,7 +62,7 @@ class Generation:
         async with anyio.create_task_group() as intakes:
             for intake in self._intakes:
                 intakes.start_soon(_serve, intake)
-            await self.queue.run(self.rules.run, self.rules.workers)
+            await self.queue.run(self.rules.run, self.rules.workers, self.rules.stands_still)
             intakes.cancel_scope.deadline = anyio.current_time() + _RECORD_TIME
         everything.cancel()
 

@@ -43,7 +43,7 @@ async def run_pass(rules: RuleSet, state: State) -> PassReport:
     report = PassReport()
     queue = JobQueue(observe=report.jobs.append)
     async with anyio.create_task_group() as workers:
-        workers.start_soon(queue.run, rules.run, rules.workers)
+        workers.start_soon(queue.run, rules.run, rules.workers, rules.stands_still)
         async with anyio.create_task_group() as all_rules:
             for schedule in rules.schedules:
                 all_rules.start_soon(_sync, schedule, rules.expand, queue, state, report)

@@ -1,11 +1,16 @@
-"""Jobs that wait for a worker: bounded, coalescing, fair between rules, never two at once on one target repository."""
+"""Jobs that wait for a place: bounded, coalescing, fair between rules, never two at once on one target repository.
+
+A job whose host must be left alone (it is over its limit of pulls, or asked for a pause) keeps no place from others.
+"""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 
 import anyio
 import structlog
+from anyio.abc import TaskGroup
 
 from ocisync.daemon.turns import Entry, Turns, key_of
 from ocisync.errors import OcisyncError
@@ -15,9 +20,20 @@ from ocisync.sync.reports import Failure, JobReport, failure_of
 STOPPED = "job.stopped"  # the code of a job that did not run, or not to its end, because the daemon stops
 _BUG = "this is a bug in ocisync, please report it with the traceback in the log"
 
+_LOOK = 5.0  # seconds between two looks whether those that run stand still, while others wait
+_MOST_STILL = 32  # jobs that stand still at a time; what they have found out so far is in memory
+
 log = structlog.get_logger(__name__)
 
 Runner = Callable[[Job], Awaitable[JobReport]]
+StandsStill = Callable[[Job], bool]
+"""Whether a job cannot go on for long, because a host that it works with must be left alone."""
+
+
+def never_still(job: Job) -> bool:
+    """Every job moves all the time."""
+    del job
+    return False
 
 
 class JobQueue:
@@ -31,7 +47,8 @@ class JobQueue:
         self._observe = observe
         self._waiting = Turns()
         self._running: dict[str, Entry] = {}
-        self._workers = 1
+        self._places = 1
+        self._stands_still: StandsStill = never_still
         self._drain = 0.0
         self._closing = anyio.Event()
         self._changed = anyio.Event()
@@ -78,13 +95,15 @@ class JobQueue:
             entry = running
         return None if entry is None else await _result(entry)
 
-    async def run(self, runner: Runner, workers: int) -> None:
-        """Run jobs until `close`; no rule gets all workers when there are several, so none can starve the others."""
-        self._workers = workers
+    async def run(self, runner: Runner, places: int, stands_still: StandsStill = never_still) -> None:
+        """Run so many jobs at a time until `close`; no rule gets all places when there are several.
+
+        Those that stand still do not count; when they go on, more may run for a while, of which none was begun then.
+        """
+        self._places, self._stands_still = places, stands_still
         try:
             async with anyio.create_task_group() as tasks:
-                for _ in range(workers):
-                    tasks.start_soon(self._work, runner)
+                tasks.start_soon(self._start_jobs, runner, tasks)
                 await self._closing.wait()
                 with anyio.move_on_after(self._drain):
                     await self._emptied()
@@ -110,27 +129,32 @@ class JobQueue:
         self._notify()
         return entry
 
-    async def _work(self, runner: Runner) -> None:
+    async def _start_jobs(self, runner: Runner, tasks: TaskGroup) -> None:
         while True:
-            entry = self._next()
-            if entry is None:
+            while (entry := self._next()) is not None:
+                tasks.start_soon(self._run_one, entry, runner)
+            with anyio.move_on_after(_LOOK if self.depth else math.inf):
                 await self._changed.wait()
-            else:
-                await self._run_one(entry, runner)
 
     def _next(self) -> Entry | None:
-        entry = None if self.is_closed else self._waiting.pop(self._may_run, self._is_free)
+        if self.is_closed or not self.depth:
+            return None
+        moving = [job for job in self.running if not self._stands_still(job)]
+        if len(moving) >= self._places:
+            return None
+        has_room = len(self._running) - len(moving) < _MOST_STILL
+
+        def may_run(rule: str) -> bool:
+            return sum(job.rule == rule for job in moving) < max(1, self._places - 1)
+
+        def may_start(job: Job) -> bool:
+            return job.lock_name not in self._running and (has_room or not self._stands_still(job))
+
+        entry = self._waiting.pop(may_run, may_start)
         if entry is not None:
             self._running[entry.job.lock_name] = entry
             self._notify()
         return entry
-
-    def _may_run(self, rule: str) -> bool:
-        busy = sum(entry.job.rule == rule for entry in self._running.values())
-        return busy < max(1, self._workers - 1)
-
-    def _is_free(self, lock: str) -> bool:
-        return lock not in self._running
 
     async def _run_one(self, entry: Entry, runner: Runner) -> None:
         try:

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from ocisync.daemon.drop import DropRule
-from ocisync.daemon.queue import Runner
+from ocisync.daemon.queue import Runner, StandsStill, never_still
 from ocisync.daemon.schedule import Expand, Schedule, as_scheduled
 from ocisync.spec.locator import Locator
 from ocisync.sync.job import Job
@@ -57,3 +57,4 @@ class RuleSet:
     identify: Identify = identify_nothing
     expand: Expand = as_scheduled
     follow: Follow = follow_nothing
+    stands_still: StandsStill = never_still

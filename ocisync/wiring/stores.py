@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +33,7 @@ from ocisync.spec.locator import (
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
+from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
 from ocisync.wiring.views import Memory, seen
@@ -109,6 +110,19 @@ class OpenStores:
             return
         async with self.source(view.of) as source:
             yield seen(source, view, self.memory)
+
+    def stands_still(self, job: Job) -> bool:
+        """Whether a job's source or target is a registry that must be left alone for long."""
+        registries = cast("RegistryClient | None", self._shared.get("registries"))
+        return registries is not None and any(map(registries.stands_still, self._hosts(job)))
+
+    def _hosts(self, job: Job) -> Iterator[str]:
+        source = job.source.of if isinstance(job.source, ViewLocator) else job.source
+        if isinstance(source, RegistryLocator):
+            yield source.image.host
+        settings = self.config.targets.get(job.target.target)
+        if isinstance(settings, RegistryTarget):
+            yield urlsplit(settings.url).netloc
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.

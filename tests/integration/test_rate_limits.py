@@ -7,6 +7,7 @@ from pathlib import Path
 
 import anyio
 import pytest
+import yaml
 
 from ocisync.errors import RateLimited
 from ocisync.stores.registry.options import RateLimitOptions
@@ -60,6 +61,21 @@ def test_without_a_setting_docker_hubs_own_limit_is_never_exceeded(front: Hub, t
     config.write_text(config.read_text().replace("version: 1", "version: 1\ndefaults: {rate_limit: {retry: 100ms}}"))
     assert verdicts(passed(config)) == ["copied"] * TAGS
     assert (front.pulls, front.refusals, front.least) == (TAGS, [], 0)
+
+
+def test_whoever_waits_for_a_budget_keeps_no_place_from_others(
+    registry: DockerRegistry, front: Hub, tmp_path: Path
+) -> None:
+    push(registry.client, "free", "v0", make_image("free", layers=1))
+    front.limit, front.looks = 3, 2
+    config = configured(tmp_path, front, min=0, retry="4s")
+    document = yaml.safe_load(config.read_text())
+    document["sync"].append({"source": f"{registry.url.removeprefix('http://')}/free", "target": "out"})
+    document.setdefault("daemon", {})["concurrent_rules"] = 1
+    config.write_text(yaml.safe_dump(document))
+    done = json.loads(passed(config).stdout)
+    assert [len(job["tags"]) for job in done["jobs"]] == [1, TAGS], "the rule that came first ends last"
+    assert (front.pulls, front.refusals) == (TAGS, [])
 
 
 def test_unchanged_tags_cost_heads_only_even_when_they_are_looked_at_again_in_full(front: Hub, tmp_path: Path) -> None:

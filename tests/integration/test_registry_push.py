@@ -21,7 +21,7 @@ from ocisync.errors import (
     Stalled,
 )
 from ocisync.spec.descriptor import Descriptor, describe
-from ocisync.spec.digest import Digest
+from ocisync.spec.digest import Digest, sha256
 from ocisync.stores.registry.client import open_registries
 from tests.contract.graphs import CountingOpener
 from tests.integration.registries import (
@@ -41,18 +41,23 @@ from tests.servers.fault_proxy import FaultProxy
 
 UPLOADS = f"/v2/{NAME}/blobs/uploads/"
 IMAGE = images.make_image()
+SMALL = images.noise(3_000, "a small layer")
+sizes = pytest.mark.parametrize("body", [BLOB, SMALL], ids=["streamed", "at hand"])
 
 
-def stored(registry: DockerRegistry) -> bool:
-    return registry.client.request("HEAD", BLOB_PATH).status == 200
+def stored(registry: DockerRegistry, body: bytes = BLOB) -> bool:
+    return registry.client.request("HEAD", f"/v2/{NAME}/blobs/{sha256(body)}").status == 200
 
 
-async def test_a_blob_takes_one_post_and_one_put(registry: DockerRegistry, registry_proxy: FaultProxy) -> None:
+@sizes
+async def test_a_blob_takes_one_post_and_one_put(
+    registry: DockerRegistry, registry_proxy: FaultProxy, body: bytes
+) -> None:
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, BytesOpener(BLOB))
+        await repository.push(blob_desc(body), BytesOpener(body))
     assert [one.method for one in registry_proxy.requests] == ["POST", "PUT"]
-    assert registry_proxy.requests[1].headers["content-length"] == str(len(BLOB))
-    assert stored(registry)
+    assert registry_proxy.requests[1].headers["content-length"] == str(len(body))
+    assert stored(registry, body)
 
 
 async def test_an_image_is_pushed_and_published_by_tag(registry: DockerRegistry) -> None:
@@ -82,28 +87,30 @@ async def test_a_403_means_unknown_and_never_exists(registry_proxy: FaultProxy) 
 
 
 @pytest.mark.parametrize("after", [0, 1_000_000])
+@sizes
 async def test_fault_05_a_reset_in_mid_upload_is_sent_again(
-    registry: DockerRegistry, registry_proxy: FaultProxy, after: int
+    registry: DockerRegistry, registry_proxy: FaultProxy, after: int, body: bytes
 ) -> None:
-    broken = registry_proxy.on("PUT", UPLOADS, faults.ResetRequest(after), times=2)
+    broken = registry_proxy.on("PUT", UPLOADS, faults.ResetRequest(min(after, len(body) // 2)), times=2)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, BytesOpener(BLOB))
+        await repository.push(blob_desc(body), BytesOpener(body))
     assert broken.hits == 2
-    assert stored(registry)
+    assert stored(registry, body)
 
 
+@sizes
 async def test_fault_05_a_lost_reply_is_looked_for_and_nothing_sent_twice(
-    registry: DockerRegistry, registry_proxy: FaultProxy
+    registry: DockerRegistry, registry_proxy: FaultProxy, body: bytes
 ) -> None:
     registry_proxy.on("PUT", UPLOADS, faults.LoseReply())
     registry_proxy.on("PUT", "/manifests/", faults.LoseReply(), times=1)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, BytesOpener(BLOB))
+        await repository.push(blob_desc(body), BytesOpener(body))
         index = images.make_index([])
         await repository.push(manifest_desc(index), BytesOpener(index.manifest))
         assert await repository.exists(manifest_desc(index))
     assert len(registry_proxy.seen("PUT", UPLOADS)) == 1
-    assert stored(registry)
+    assert stored(registry, body)
 
 
 async def test_fault_05_a_registry_that_stops_reading_is_noticed(registry_proxy: FaultProxy) -> None:
@@ -147,21 +154,23 @@ async def test_fault_05_a_slow_source_is_no_stall(registry: DockerRegistry) -> N
     assert stored(registry)
 
 
+@sizes
 async def test_fault_16_an_upload_is_repeated_after_a_server_error(
-    registry: DockerRegistry, registry_proxy: FaultProxy
+    registry: DockerRegistry, registry_proxy: FaultProxy, body: bytes
 ) -> None:
     rules = [registry_proxy.on(method, UPLOADS, faults.Reply(503), times=1) for method in ("POST", "PUT")]
     async with repository_at(registry_proxy.host) as repository:
-        await repository.push(LAYER, BytesOpener(BLOB))
+        await repository.push(blob_desc(body), BytesOpener(body))
     assert [rule.hits for rule in rules] == [1, 1]
-    assert stored(registry)
+    assert stored(registry, body)
 
 
-async def test_fault_17_an_upload_that_is_refused_fails_at_once(registry_proxy: FaultProxy) -> None:
+@sizes
+async def test_fault_17_an_upload_that_is_refused_fails_at_once(registry_proxy: FaultProxy, body: bytes) -> None:
     refused = registry_proxy.on("PUT", UPLOADS, faults.Reply(403))
     async with repository_at(registry_proxy.host) as repository:
         with pytest.raises(AuthError):
-            await repository.push(LAYER, BytesOpener(BLOB))
+            await repository.push(blob_desc(body), BytesOpener(body))
     assert refused.hits == 1
     assert len(registry_proxy.seen("DELETE", UPLOADS)) == 1
 
@@ -186,6 +195,20 @@ async def test_fault_20_other_bytes_are_never_sent_whole_and_the_session_is_clos
     assert all(put.received < len(BLOB) for put in registry_proxy.seen("PUT", UPLOADS))
     (delete,) = registry_proxy.seen("DELETE", UPLOADS)
     assert delete.status in (204, 404)
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [(SMALL[:-1] + b"?", DigestMismatch), (SMALL + b"x", SizeMismatch), (SMALL[:-1], SizeMismatch)],
+    ids=["other", "longer", "shorter"],
+)
+async def test_fault_20_of_other_bytes_at_hand_nothing_is_sent(
+    registry_proxy: FaultProxy, body: bytes, error: type[Exception]
+) -> None:
+    async with repository_at(registry_proxy.host) as repository:
+        with pytest.raises(error):
+            await repository.push(blob_desc(SMALL), CountingOpener(body))
+    assert [one.method for one in registry_proxy.requests] == ["POST", "DELETE"]
 
 
 async def test_fault_20_a_source_that_breaks_is_not_the_registrys_fault(registry_proxy: FaultProxy) -> None:

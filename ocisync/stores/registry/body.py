@@ -1,4 +1,4 @@
-"""The body of one upload while it is sent."""
+"""The body of one upload: whole, or while it is read and sent."""
 
 from __future__ import annotations
 
@@ -7,9 +7,24 @@ import math
 from contextvars import ContextVar
 
 import anyio
+from aiohttp import BytesPayload
 
 from ocisync.content.protocols import ByteStream
 from ocisync.stores.registry.limits import Throttle
+
+
+class SentOnce(BytesPayload):
+    """The body of an upload, at hand: after a lost reply it is looked for before aiohttp may send it again."""
+
+    @property
+    def length(self) -> int:
+        """Bytes."""
+        return self.size or 0
+
+    @property
+    def consumed(self) -> bool:
+        """Not to be sent anew."""
+        return True
 
 
 class PacedBody:

@@ -62,6 +62,7 @@ class Budget:
         self._was_free = False  # a manifest came without a limit
         self._pending = 0  # pulls under way
         self.ended = 0  # pulls that ended, ever
+        self.is_paused = False  # somebody waits for more than there is
         self._turn = anyio.Lock(fast_acquire=True)
         self._changed = anyio.Event()
 
@@ -129,18 +130,20 @@ class Budget:
         self._check()
         if not self._was_told and not self._is_open():
             await look()
-        was_paused = False
-        while not self._is_open():
-            self._check()
-            if self._pending:
-                await self._changed.wait()
-                continue
-            if not was_paused:
-                self._say_paused()
-                was_paused = True
-            await self._renewed(look)
-        if was_paused:
-            log.info("pulls.resumed", host=self._host, remaining=self._known.remaining if self._known else None)
+        try:
+            while not self._is_open():
+                self._check()
+                if self._pending:
+                    await self._changed.wait()
+                    continue
+                if not self.is_paused:
+                    self._say_paused()
+                    self.is_paused = True
+                await self._renewed(look)
+            if self.is_paused:
+                log.info("pulls.resumed", host=self._host, remaining=self._known.remaining if self._known else None)
+        finally:
+            self.is_paused = False
 
     async def _renewed(self, look: Look) -> None:
         """Wait until it is time to look, unless an answer to somebody else tells more; then look."""

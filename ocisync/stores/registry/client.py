@@ -65,6 +65,13 @@ class RegistryClient:
         """What a host said last of its limit on pulls; None when it has not spoken of any."""
         return self._transport(host).allowance
 
+    def stands_still(self, host: str) -> bool:
+        """Whether nothing can be pulled from a host for long, nor from any of its mirrors."""
+        origin = self._hosts.get(parse_host(host))
+        if origin is None or not origin.stands_still:
+            return False
+        return all(mirror.stands_still for mirror in self._mirrors_of(origin))
+
     async def catalog(self, host: str) -> list[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""
         return await list_repositories(self._transport(host))

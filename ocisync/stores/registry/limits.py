@@ -87,13 +87,18 @@ class Gate:
         """Wait for the end of a pause and for the pace."""
         if wait := self._pace.reserve(time.monotonic()):
             await anyio.sleep(wait)
-        while (pause := self._paused_until - time.monotonic()) > 0:  # noqa: ASYNC110  # it may grow meanwhile
+        while (pause := self.pause_left) > 0:  # noqa: ASYNC110  # it may grow meanwhile
             await anyio.sleep(pause)
 
     @property
     def is_paused(self) -> bool:
         """Whether no request may start now."""
-        return time.monotonic() < self._paused_until
+        return self.pause_left > 0
+
+    @property
+    def pause_left(self) -> float:
+        """Seconds in which no request may start; 0 or less: none."""
+        return self._paused_until - time.monotonic()
 
     def pause(self, seconds: float) -> None:
         """Let no request start for so long; what is refused during a pause was on its way before it."""

@@ -44,6 +44,11 @@ class Mirror:
         return f"{self._transport.host}/{self._prefix}".rstrip("/")
 
     @property
+    def stands_still(self) -> bool:
+        """Whether nothing can be pulled from it for long."""
+        return self._transport.stands_still
+
+    @property
     def is_open(self) -> bool:
         """Whether it is worth asking: it has not failed of late, and has not asked for a pause."""
         left = self._transport.allowance

@@ -173,6 +173,11 @@ class Transport:
         return self._gate.is_paused
 
     @property
+    def stands_still(self) -> bool:
+        """Whether nothing can be pulled for long: the host asked for a pause, or its budget is used up."""
+        return self._budget.is_paused or self._gate.pause_left >= _WORTH_SAYING
+
+    @property
     def allowance(self) -> Allowance | None:
         """What the host said last of its limit on pulls."""
         return self._budget.allowance

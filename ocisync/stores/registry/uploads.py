@@ -20,7 +20,7 @@ from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError,
 from ocisync.spec.descriptor import Descriptor
 from ocisync.spec.digest import Digest
 from ocisync.stores.registry.auth import PUSH, Grant
-from ocisync.stores.registry.body import PacedBody
+from ocisync.stores.registry.body import PacedBody, SentOnce
 from ocisync.stores.registry.chunked import ChunkedUpload
 from ocisync.stores.registry.decisions import resolve_location
 from ocisync.stores.registry.hosts import shown
@@ -123,7 +123,7 @@ class Uploads:
             return await self._send_chunked(session, desc, opener)
         if desc.size <= AT_HAND and not self._transport.options.bandwidth:
             data = await read_whole(opener, Verifier(desc.digest, desc.size))
-            return await self._put(session, desc, data)
+            return await self._put(session, desc, SentOnce(data))
         async with opener() as stream, _verified(stream, desc) as held:
             return await self._put(session, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
@@ -140,7 +140,7 @@ class Uploads:
             return exc
         return None
 
-    async def _put(self, session: URL, desc: Descriptor, body: bytes | PacedBody) -> OcisyncError | None:
+    async def _put(self, session: URL, desc: Descriptor, body: SentOnce | PacedBody) -> OcisyncError | None:
         request = Request(
             "PUT", with_digest(session, desc.digest), self._grant, _CREATED, _BINARY, body, is_upload=True
         )

@@ -13,7 +13,7 @@ from ocisync import __version__
 from ocisync.content.meter import count_request
 from ocisync.errors import OcisyncError, RegistryError, Stalled
 from ocisync.stores.registry.answer import Answer
-from ocisync.stores.registry.body import PacedBody, uploading
+from ocisync.stores.registry.body import PacedBody, SentOnce, uploading
 from ocisync.stores.registry.failures import network_error
 from ocisync.stores.registry.hosts import shown
 from ocisync.stores.registry.limits import Throttle
@@ -23,7 +23,7 @@ from ocisync.stores.registry.trust import Trust
 
 _OWN_HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
 
-Body = bytes | PacedBody | None
+Body = bytes | SentOnce | PacedBody | None
 
 
 class Wire:

@@ -10,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
-from ocisync.daemon.queue import STOPPED, JobQueue, Runner
+from ocisync.daemon.queue import STOPPED, JobQueue, Runner, StandsStill, never_still
 from ocisync.errors import NetworkError, NotFound
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
@@ -19,11 +19,13 @@ from tests.unit.daemon.jobs import Gate, job
 
 
 @asynccontextmanager
-async def running(queue: JobQueue, runner: Runner, workers: int = 4) -> AsyncIterator[None]:
-    """Run the queue's workers while the block lasts, then end them."""
+async def running(
+    queue: JobQueue, runner: Runner, places: int = 4, stands_still: StandsStill = never_still
+) -> AsyncIterator[None]:
+    """Run the queue while the block lasts, then end it."""
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(queue.run, runner, workers)
+            tasks.start_soon(queue.run, runner, places, stands_still)
             yield
             queue.close()
 
@@ -132,6 +134,45 @@ async def test_fault_62_one_rule_with_ten_thousand_jobs_does_not_starve_another(
         gate.release(3)
         await gate.until_started(5)
     assert [started.rule for started in gate.started] == ["slow"] * 3 + ["quick"] * 2
+
+
+async def test_jobs_that_stand_still_keep_no_place_from_others() -> None:
+    gate, queue, still = Gate(), JobQueue(), set[str]()
+    async with running(queue, gate, 2, lambda one: one.rule in still):
+        queue.submit(job("limited", "a"))
+        queue.submit(job("limited too", "b"))
+        await gate.until_started(2)
+        queue.submit(job("free", "c"))
+        queue.submit(job("free too", "d"))
+        await settle()
+        assert gate.most["all"] == 2
+        still.update(("limited", "limited too"))
+        await gate.until_started(4)  # the queue looks by itself: nothing else has changed
+        queue.submit(job("free", "e"))
+        await settle()
+        assert len(gate.started) == 4, "those that move take all places"
+        still.clear()
+        gate.release(2)
+        await settle()
+        assert len(gate.started) == 4, "those that go on have their places again"
+        gate.open()
+        await gate.until_started(5)
+    assert [one.rule for one in gate.started[2:]] == ["free", "free too", "free"]
+
+
+async def test_of_jobs_that_stand_still_only_so_many_are_begun() -> None:
+    gate, queue = Gate(), JobQueue()
+    for number in range(100):
+        queue.submit(job("limited", f"repo-{number}"))
+    async with running(queue, gate, 2, lambda one: one.rule == "limited"):
+        await gate.until_started(32)
+        await settle()
+        assert len(gate.started) == 32
+        queue.submit(job("free", "free"))
+        await gate.until_started(33)
+        assert gate.started[-1].rule == "free"
+        gate.open()
+        await gate.until_started(101)
 
 
 async def test_rules_take_turns() -> None:
