@@ -108,7 +108,11 @@ class Desk:
         return (job for schedule in generation.rules.schedules for job in schedule.jobs) if generation else iter(())
 
     def _meant(self, push: Push) -> Iterator[Job]:
-        """The jobs that copy from where something was pushed."""
+        """The jobs that copy from where something was pushed; where it has no tag, those that want referrers."""
+        followed = self._followed(push)
+        return (job for job in followed if job.referrers.referrers) if push.is_untagged else followed
+
+    def _followed(self, push: Push) -> Iterator[Job]:
         generation = self._generation()
         for job in self._jobs():
             image = source_of(job.source)

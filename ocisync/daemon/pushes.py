@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ocisync.errors import InputError, InvalidName
+from ocisync.spec.digest import is_digest
+from ocisync.spec.media_types import is_manifest
 from ocisync.spec.reference import DOCKER_HUB, ImageName, is_tag, parse_host, parse_image_name
 
 MAX_PUSHES = 1000  # of one notification
@@ -25,6 +27,7 @@ class Push:
     repository: str
     tag: str = ""  # empty: not told, so anything may have been
     registry: str = ""  # empty: not told, so a repository of that name anywhere
+    is_untagged: bool = False  # by its digest only: of interest as what refers to an image, such as a signature
 
     def means(self, image: ImageName) -> bool:
         """Whether a rule's source is meant; docker's short names stand for those below library/."""
@@ -34,7 +37,7 @@ class Push:
 
 
 def read_pushes(sender: str, body: bytes, headers: Mapping[str, str]) -> list[Push]:
-    """The pushes a notification tells of; other kinds of notification, and untagged pushes, tell of none.
+    """The pushes of manifests that a notification tells of; other kinds of notification tell of none.
 
     Raises:
         InputError: not JSON, not what the sender writes, or more than 1000 pushes.
@@ -76,9 +79,9 @@ def _distribution(document: object, _: Mapping[str, str]) -> Iterator[Push]:
     if not isinstance(_at(document, "events"), list):
         raise InputError("a distribution registry's notification has a list of `events`")
     for event in _items(document, "events"):
-        tag = _text(event, "target", "tag")
-        if _text(event, "action") == "push" and tag:
-            yield Push(_text(event, "target", "repository"), tag)
+        tag, kind = _text(event, "target", "tag"), _text(event, "target", "mediaType")
+        if _text(event, "action") == "push" and (tag or is_manifest(kind)):
+            yield Push(_text(event, "target", "repository"), tag, is_untagged=not tag)
 
 
 def _harbor(document: object, _: Mapping[str, str]) -> Iterator[Push]:
@@ -89,8 +92,9 @@ def _harbor(document: object, _: Mapping[str, str]) -> Iterator[Push]:
     repository = _text(data, "repository", "repo_full_name")
     for resource in _items(data, "resources"):
         tag = _text(resource, "tag")
-        if is_tag(tag):
-            yield Push(repository, tag, _host(_text(resource, "resource_url")))
+        if is_tag(tag) or is_digest(tag):
+            untagged = is_digest(tag)
+            yield Push(repository, "" if untagged else tag, _host(_text(resource, "resource_url")), untagged)
 
 
 def _dockerhub(document: object, _: Mapping[str, str]) -> Iterator[Push]:

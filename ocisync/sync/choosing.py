@@ -60,7 +60,7 @@ class Choosing:
         self._job = job
         self._source = source
         self._distant = source if isinstance(source, Distant) else None
-        self._is_converted = isinstance(source, Converter)  # only then is known what tags point at
+        self._is_converted = isinstance(source, Converter)  # what its tags point at, only a conversion tells
         self._content = SmallContent(source)
         self._facts = ImageFacts(self._content, ledger, workers)
         self._now = now

@@ -118,11 +118,13 @@ class OpenStores:
 
     def _hosts(self, job: Job) -> Iterator[str]:
         source = job.source.of if isinstance(job.source, ViewLocator) else job.source
-        if isinstance(source, RegistryLocator):
-            yield source.image.host
-        settings = self.config.targets.get(job.target.target)
-        if isinstance(settings, RegistryTarget):
-            yield urlsplit(settings.url).netloc
+        for place in (source, job.target):
+            if isinstance(place, RegistryLocator):
+                yield place.image.host
+            elif isinstance(place, TargetLocator):
+                settings = self.config.targets.get(place.target)
+                if isinstance(settings, RegistryTarget):
+                    yield urlsplit(settings.url).netloc
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.

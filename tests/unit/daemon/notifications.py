@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 
 Json = dict[str, object]
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 HARBOR: Json = {
     "type": "PUSH_ARTIFACT",
@@ -68,6 +69,7 @@ DISTRIBUTION: Json = {
     "events": [
         {"action": "pull", "target": {"repository": "team/web", "tag": "2.1"}},
         {"action": "push", "target": {"repository": "team/web", "mediaType": "application/octet-stream"}},
+        {"action": "push", "target": {"repository": "team/web", "mediaType": OCI_MANIFEST, "digest": "sha256:0"}},
         {"action": "push", "target": {"repository": "team/web", "tag": "2.1"}, "request": {"host": "inner:5000"}},
         {"action": "push", "target": {"repository": "team/web", "tag": "2.1"}, "request": {"host": "inner:5000"}},
     ]

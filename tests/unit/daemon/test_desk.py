@@ -179,6 +179,16 @@ async def test_a_signature_has_everything_looked_at_where_signatures_go_along() 
     assert daemon.looked == [("signed", None)]
 
 
+async def test_what_is_pushed_without_a_tag_is_of_interest_to_rules_with_referrers() -> None:
+    signed = replace(job("signed"), referrers=ReferrerChoice(referrers=True))
+    daemon = Daemon(signed, replace(signed, rule="by tag", referrers=WITH_SIGNATURES), job("bare"))
+    async with daemon.running():
+        assert daemon.desk.accept([replace(push(""), is_untagged=True)]) == ["signed"]
+        await daemon.settle()
+        await until(lambda: len(daemon.gate.finished) == 1)
+    assert daemon.looked == [("signed", None)]
+
+
 async def test_a_push_has_nothing_pruned() -> None:
     daemon = Daemon(replace(job(), care=Care(prune=True, prune_limit=1.0, backup="old-{tag}")))
     async with daemon.running():

@@ -14,6 +14,8 @@ from ocisync.spec.reference import ImageName
 from tests.unit.daemon import notifications as sent
 
 NONE: Mapping[str, str] = {}
+HARBOR_TAGGED = Push("team/web", "2.1", "harbor.corp.example")
+HARBOR_UNTAGGED = Push("team/web", "", "harbor.corp.example", is_untagged=True)
 
 
 @pytest.mark.parametrize(
@@ -24,10 +26,10 @@ NONE: Mapping[str, str] = {}
         ("plain", {"repository": "acme/web"}, NONE, [Push("acme/web")]),
         ("plain", {"repository": "alpine", "tag": "3"}, NONE, [Push("alpine", "3")]),
         ("plain", {"repository": "docker.io/alpine"}, NONE, [Push("library/alpine", "", "docker.io")]),
-        ("distribution", sent.DISTRIBUTION, NONE, [Push("team/web", "2.1")]),
+        ("distribution", sent.DISTRIBUTION, NONE, [Push("team/web", is_untagged=True), Push("team/web", "2.1")]),
         ("distribution", {"events": []}, NONE, []),
-        ("harbor", sent.HARBOR, NONE, [Push("team/web", "2.1", "harbor.corp.example")]),
-        ("harbor", sent.HARBOR_CLOUD, NONE, [Push("team/web", "2.1", "harbor.corp.example")]),
+        ("harbor", sent.HARBOR, NONE, [HARBOR_TAGGED, HARBOR_UNTAGGED]),
+        ("harbor", sent.HARBOR_CLOUD, NONE, [HARBOR_TAGGED, HARBOR_UNTAGGED]),
         ("harbor", sent.HARBOR | {"type": "DELETE_ARTIFACT"}, NONE, []),
         ("dockerhub", sent.DOCKER_HUB, NONE, [Push("acme/web", "2.1", "docker.io")]),
         ("quay", sent.QUAY, NONE, [Push("acme/web", "2.1", "quay.io"), Push("acme/web", "latest", "quay.io")]),

@@ -91,7 +91,10 @@ async def test_the_configured_registry_is_the_pushes() -> None:
     daemon = a_daemon("harbor", "harbor.inner:8443")
     async with running(daemon) as client:
         await client.ask("/v1/webhooks/hook", "POST", body=sent.encoded(sent.HARBOR), **BEARER)
-    assert daemon.pushed == [Push("team/web", "2.1", "harbor.inner:8443")]
+    assert daemon.pushed == [
+        Push("team/web", "2.1", "harbor.inner:8443"),
+        Push("team/web", "", "harbor.inner:8443", is_untagged=True),
+    ]
 
 
 async def test_bad_requests_are_answered_and_counted() -> None:
