@@ -144,13 +144,11 @@ class JobQueue:
             return None
         has_room = len(self._running) - len(moving) < _MOST_STILL
 
-        def may_run(rule: str) -> bool:
-            return sum(job.rule == rule for job in moving) < max(1, self._places - 1)
+        def may_run(job: Job) -> bool:  # asked once per rule: its other jobs read from the same host
+            busy = sum(one.rule == job.rule for one in moving)
+            return busy < max(1, self._places - 1) and (has_room or not self._stands_still(job))
 
-        def may_start(job: Job) -> bool:
-            return job.lock_name not in self._running and (has_room or not self._stands_still(job))
-
-        entry = self._waiting.pop(may_run, may_start)
+        entry = self._waiting.pop(may_run, lambda lock: lock not in self._running)
         if entry is not None:
             self._running[entry.job.lock_name] = entry
             self._notify()

@@ -39,12 +39,12 @@ class Turns:
         locks.setdefault(entry.job.lock_name, {})[key_of(entry.job)] = entry
         self.count += 1
 
-    def pop(self, may_run: Callable[[str], bool], may_start: Callable[[Job], bool]) -> Entry | None:
-        """The first job that may start, of the first rule that may run one now; both go behind all others."""
+    def pop(self, may_run: Callable[[Job], bool], is_free: Callable[[str], bool]) -> Entry | None:
+        """The first job that a free lock has for a rule, of the first rule whose may run; both go behind all others."""
         for rule, locks in self._rules.items():
-            firsts = (next(iter(entries.values())).job for entries in locks.values()) if may_run(rule) else ()
-            if (job := next(filter(may_start, firsts), None)) is not None:
-                return self._taken(rule, job.lock_name)
+            lock = next(filter(is_free, locks), None)
+            if lock is not None and may_run(next(iter(locks[lock].values())).job):
+                return self._taken(rule, lock)
         return None
 
     def drain(self) -> Iterator[Entry]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -35,6 +35,7 @@ from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
+from ocisync.wiring.jobs import registry_host
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
 from ocisync.wiring.views import Memory, seen
 
@@ -114,17 +115,11 @@ class OpenStores:
     def stands_still(self, job: Job) -> bool:
         """Whether a job's source or target is a registry that must be left alone for long."""
         registries = cast("RegistryClient | None", self._shared.get("registries"))
-        return registries is not None and any(map(registries.stands_still, self._hosts(job)))
-
-    def _hosts(self, job: Job) -> Iterator[str]:
-        source = job.source.of if isinstance(job.source, ViewLocator) else job.source
-        for place in (source, job.target):
-            if isinstance(place, RegistryLocator):
-                yield place.image.host
-            elif isinstance(place, TargetLocator):
-                settings = self.config.targets.get(place.target)
-                if isinstance(settings, RegistryTarget):
-                    yield urlsplit(settings.url).netloc
+        if registries is None:
+            return False
+        settings = self.config.targets.get(job.target.target)
+        target = urlsplit(settings.url).netloc if isinstance(settings, RegistryTarget) else ""
+        return any(host and registries.stands_still(host) for host in (registry_host(job.source), target))
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.
