@@ -1,13 +1,16 @@
 """Referrers and the catalog of static registries: derived, complete, and cheap."""
 
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
+from typing import Any, cast
 
 import anyio
 import pytest
 
 from ocisync.content.at_hand import BytesOpener
+from ocisync.content.protocols import ObjectHeaders, ObjectInfo, Opener
 from ocisync.errors import StoreError
 from ocisync.serve.app import registry_app, serve
 from ocisync.spec import media_types
@@ -17,6 +20,7 @@ from ocisync.spec.referrers import fallback_tag, referrers_body
 from ocisync.stores.static import layout
 from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.repository import StaticRepository
 from ocisync.stores.static.s3 import S3Store
 from ocisync.stores.static.target import StaticRegistry
 from tests.contract.graphs import Image, described, make_image, make_index, publish_image, push_image
@@ -233,6 +237,75 @@ async def test_what_a_publication_costs(s3: Seaweed, tmp_path: Path) -> None:
         counted.calls.clear()
         await repository.publish({tag: image.desc for tag, image in images.items()})
         assert not [call for call in counted.calls if call.startswith("put")]
+
+
+async def test_a_job_lists_no_more_than_it_must(s3: Seaweed, tmp_path: Path) -> None:
+    async with open_store("s3", tmp_path, s3) as store:
+        counted = Counted(store)
+        repository = StaticRegistry(counted).repository(NAME)  # type: ignore[arg-type]
+        images = {f"t{number}": make_image(str(number), layers=1) for number in range(3)}
+        await repository.stored(await repository.outline())
+        await _publish_as_jobs_do(repository, images)
+        prefix = f"list {layout.repository_prefix(NAME)}"
+        lists = Counter(call.removeprefix(prefix) for call in counted.calls if call.startswith(prefix))
+        assert lists == {"manifests/": 3, "blobs/": 2, "referrers/": 1}
+        asked = Counter(call for call in counted.calls if "tags/list" in call or "_catalog" in call)
+        assert set(asked.values()) == {1}  # what was written is not read again
+        assert (await read_json(store, layout.tags_key(NAME)))["tags"] == sorted(images)
+        await check_all_or_nothing(store)
+
+
+async def test_a_tag_that_moves_to_and_fro_within_one_job(store: Store) -> None:
+    repository = StaticRegistry(store).repository(NAME)
+    one, other = make_image("one"), make_image("other")
+    await publish_image(repository, one, "latest")
+    await push_image(repository, other)
+    await repository.stage([one.desc, other.desc])
+    await repository.outline()
+    for image in (other, one):
+        await repository.publish({"latest": image.desc})
+        assert (await repository.resolve("latest")).digest == image.desc.digest
+
+
+async def test_what_vanished_after_it_was_staged_is_written_again(store: Store) -> None:
+    repository = StaticRegistry(store).repository(NAME)
+    image = make_image("vanishing")
+    await repository.outline()
+    await push_image(repository, image)
+    await repository.stage([image.desc])
+    await store.delete([layout.manifest_key(NAME, image.desc.digest)])
+    await repository.stored()
+    await repository.publish({"1.0": image.desc})
+    assert await repository.exists(image.desc)
+    await check_all_or_nothing(store)
+
+
+async def test_tags_of_another_writer_stay_in_the_list_all_the_time(store: Store) -> None:
+    kept: list[list[str]] = []
+
+    class Watched(Counted):
+        async def put(self, key: str, opener: Opener, headers: ObjectHeaders, **how: Any) -> ObjectInfo:
+            info = await super().put(key, opener, headers, **how)
+            if key == layout.tags_key(NAME):
+                kept.append(cast("list[str]", (await read_json(store, key))["tags"]))
+            return info
+
+    image, foreign = make_image("ours"), make_image("foreign")
+    repository = StaticRegistry(Watched(store)).repository(NAME)  # type: ignore[arg-type]
+    await push_image(repository, image)
+    await repository.stage([image.desc])
+    await repository.stored()
+    await publish_image(StaticRegistry(store).repository(NAME), foreign, "foreign")  # after our last look
+    await repository.publish({"ours": image.desc})
+    assert kept == [["foreign", "ours"]]
+
+
+async def _publish_as_jobs_do(repository: StaticRepository, images: Mapping[str, Image]) -> None:
+    for image in images.values():
+        await push_image(repository, image)
+    await repository.stage([image.desc for image in images.values()])
+    await repository.stored()
+    await repository.publish({tag: image.desc for tag, image in images.items()})
 
 
 async def test_the_lists_are_served(store: Store) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Derived
 from ocisync.stores.static.names import repository_names
@@ -24,7 +22,7 @@ async def catalog_name(shelf: Shelf, name: str) -> bool:
         is_conditional = await shelf.is_conditional()
 
         async def render(current: bytes | None) -> bytes | None:
-            names = _names_in(current)
+            names = layout.names_in(current)
             if names is not None and name in names:
                 return current
             if names is None or not is_conditional:
@@ -51,7 +49,7 @@ async def derive_catalog(shelf: Shelf) -> bool:
 async def read_catalog(shelf: Shelf) -> list[str] | None:
     """The names in the catalog; None when there is none, or a damaged one."""
     _, body, _ = await _derived(shelf).read()
-    names = _names_in(body)
+    names = layout.names_in(body)
     return None if names is None else sorted(names)
 
 
@@ -65,16 +63,6 @@ async def remove_catalog(shelf: Shelf) -> bool:
 
 async def _rendered(shelf: Shelf) -> bytes:
     return layout.catalog_body([name async for name in repository_names(shelf.store)])
-
-
-def _names_in(body: bytes | None) -> set[str] | None:
-    """The names in a catalog; None when there is none, or a damaged one."""
-    try:
-        document = json.loads(body) if body is not None else None
-    except (ValueError, RecursionError):
-        return None
-    listed = document.get("repositories") if isinstance(document, dict) else None
-    return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else None
 
 
 def _derived(shelf: Shelf) -> Derived:

@@ -1,6 +1,7 @@
-"""Objects that are derived from others: read, render, compare, write if it is still what was read, and look again.
+"""Objects that are derived from others: read, render, compare, write if it is still what was read, and render again.
 
-Whatever the writers that share a registry do, the last to finish leaves such an object right.
+Whatever the writers that share a registry do, the last to write such an object leaves it right: what it renders again
+is what is there after the write. What it wrote need not be read again: whoever wrote since does the same.
 """
 
 from __future__ import annotations
@@ -52,15 +53,17 @@ class Derived:
             StoreError: other writers kept changing it for all the rounds.
         """
         lost = written = 0
+        held: tuple[str, bytes | None, str] | None = None
         for _ in range(rounds.limit):
-            etag, body, media_type = await self.read()
+            etag, body, media_type = held or await self.read()
             wanted = await render(body)
             if wanted is None or (wanted == body and media_type == self.headers.content_type):
                 return bool(written)
             try:
-                await self.write(wanted, etag)
+                held = await self.write(wanted, etag), wanted, self.headers.content_type
                 written += 1
             except PreconditionFailed:
+                held = None
                 await rounds.back_off(lost)
                 lost += 1
         raise StoreError(
@@ -76,13 +79,14 @@ class Derived:
         except NotFound:
             return "", None, ""
 
-    async def write(self, body: bytes, etag: str) -> None:
-        """Write the object if it still has the ETag, "" meaning absent.
+    async def write(self, body: bytes, etag: str) -> str:
+        """Write the object if it still has the ETag, "" meaning absent; its new ETag.
 
         Raises:
             PreconditionFailed: another writer came first.
         """
-        await self.store.put(
+        info = await self.store.put(
             self.key, BytesOpener(body), self.headers, size=len(body), digest=sha256(body), if_match=etag
         )
         reached(self.checkpoint)
+        return info.etag

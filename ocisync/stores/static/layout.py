@@ -154,6 +154,25 @@ def tags_list_body(name: str, tags: Iterable[str], *, as_given: bool = False) ->
     return json.dumps({"name": name, "tags": listed}, separators=(",", ":")).encode()
 
 
+def tags_in(body: bytes | None) -> set[str] | None:
+    """The tags that tags/list names; None when there is none, or a damaged one."""
+    return _listed_in(body, "tags")
+
+
 def catalog_body(names: Iterable[str]) -> bytes:
     """The bytes of the list of repositories."""
     return json.dumps({"repositories": sorted(names)}, separators=(",", ":")).encode()
+
+
+def names_in(body: bytes | None) -> set[str] | None:
+    """The repositories that a catalog names; None when there is none, or a damaged one."""
+    return _listed_in(body, "repositories")
+
+
+def _listed_in(body: bytes | None, member: str) -> set[str] | None:
+    try:
+        document = json.loads(body) if body is not None else None
+    except (ValueError, RecursionError):
+        return None
+    listed = document.get(member) if isinstance(document, dict) else None
+    return {name for name in listed if isinstance(name, str)} if isinstance(listed, list) else None

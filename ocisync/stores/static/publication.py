@@ -18,7 +18,6 @@ from ocisync.spec.digest import Digest
 from ocisync.stores.static import layout
 from ocisync.stores.static.shelf import Shelf
 
-_LIST_FROM = 8  # tags; from here on one listing is cheaper than a look at each
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?\Z')
 
 
@@ -41,13 +40,13 @@ class Root:
 
 @dataclass(slots=True)
 class Publication:
-    """Tags to be pointed at manifests, and what is stored under both by now."""
+    """Tags to be pointed at manifests, and what was seen to be stored under both."""
 
     shelf: Shelf
     name: str
     tags: Mapping[str, Digest]
     roots: Mapping[Digest, Root]
-    here: dict[str, ObjectInfo] = field(default_factory=dict)  # by tag and by digest
+    here: Mapping[str, ObjectInfo]  # by tag and by digest
     begun: float = field(default_factory=time.time)  # when what the tags need was seen to be there; since the epoch
 
     _linker: Linker | None = field(init=False)
@@ -56,24 +55,12 @@ class Publication:
         self._linker = self.shelf.store if isinstance(self.shelf.store, Linker) else None
 
     async def write_roots(self) -> None:
-        """Look at what is there, and write the manifests under their digests where they are not."""
-        await self._look()
+        """Write the manifests under their digests where they are not."""
         await for_each(list(self.roots), self._write_root, self.shelf.workers)
 
     async def write_tags(self) -> None:
         """Point the tags at the manifests, where they do not yet."""
         await for_each(list(self.tags), self._write_tag, self.shelf.workers)
-
-    async def _look(self) -> None:
-        if len(self.tags) + len(self.roots) > _LIST_FROM:
-            self.here = await self.shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
-        else:
-            await for_each([*self.tags, *self.roots], self._look_at, self.shelf.workers)
-
-    async def _look_at(self, reference: str) -> None:
-        found = await self.shelf.store.head(layout.manifest_key(self.name, reference))
-        if found is not None:
-            self.here[reference] = found
 
     async def _write_root(self, digest: Digest) -> None:
         root = self.roots[digest]

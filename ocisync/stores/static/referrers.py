@@ -36,9 +36,12 @@ class ReferrersPass:
     _manifests: frozenset[Digest] = frozenset()
     _changed: list[str] = field(default_factory=list)  # keys
 
-    async def write(self) -> list[str]:
-        """Enter manifests that have no list yet into their subjects' lists, then give them one; the keys written."""
-        await self._look()
+    async def write(self, manifests: Collection[Digest] | None = None) -> list[str]:
+        """Enter manifests that have no list yet into their subjects' lists, then give them one; the keys written.
+
+        Without `manifests` these are looked for.
+        """
+        await self._look(manifests)
         fresh = self._manifests - self._kept.keys()
         entries = await self._entries(fresh)
         if entries and not await self.shelf.is_conditional():
@@ -69,13 +72,15 @@ class ReferrersPass:
         await self._remove(self._kept.keys())
         return self._changed
 
-    async def _look(self) -> None:
-        """The lists first: whoever has one had its manifest before."""
+    async def _look(self, manifests: Collection[Digest] | None = None) -> None:
+        """The lists first, so that no list is there whose manifest was not seen."""
         prefix = layout.repository_prefix(self.name)
         kept = await self.shelf.listed(f"{prefix}{layout.REFERRERS}/")
         self._kept = {Digest(text): info for text, info in kept.items() if is_digest(text)}
-        manifests = await self.shelf.listed(f"{prefix}{layout.MANIFESTS}/")
-        self._manifests = frozenset(Digest(text) for text in manifests if is_digest(text))
+        if manifests is None:
+            listed = await self.shelf.listed(f"{prefix}{layout.MANIFESTS}/")
+            manifests = [Digest(text) for text in listed if is_digest(text)]
+        self._manifests = frozenset(manifests)
 
     async def _entries(self, digests: Collection[Digest]) -> dict[Digest, dict[Digest, Entry]]:
         """By subject, what refers to it among these manifests."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -42,6 +42,8 @@ class StaticRepository:
         self.name = name
         self._store = shelf.store
         self._staged: dict[Digest, float] = {}  # roots, when each was staged; seconds since the epoch
+        self._seen: Mapping[str, ObjectInfo] | None = None  # the manifests that the last listing showed
+        self._is_current = False  # whether that listing came after the last `stage`
 
     def __str__(self) -> str:
         return f"{self.name} at {self._store}"
@@ -132,7 +134,9 @@ class StaticRepository:
         """Write manifests under their digests, or make them young."""
         self._staged.update(dict.fromkeys((desc.digest for desc in roots), time.time()))
         found = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in roots}
-        await Publication(self._shelf, self.name, {}, found).write_roots()
+        here = await self._manifests() if self._seen is None else self._seen
+        self._is_current = False
+        await Publication(self._shelf, self.name, {}, found, here).write_roots()
 
     async def refresh(self, digest: Digest) -> bool:
         """Make a blob or manifest young."""
@@ -151,11 +155,12 @@ class StaticRepository:
         await self._shelf.prepare()
         roots = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in tags.values()}
         pointers = {tag: desc.digest for tag, desc in tags.items()}
-        publication = Publication(self._shelf, self.name, pointers, roots, begun=self._begun(roots))
+        here = await self._after_staging(roots)
+        publication = Publication(self._shelf, self.name, pointers, roots, here, self._begun(roots))
         await publication.write_roots()
-        await self._write_referrers(roots)
+        await self._write_referrers(roots, {*roots, *_digests(here)})
         await publication.write_tags()
-        await self._write_lists()
+        await self._write_lists({*tags, *filter(is_tag, here)})
 
     async def reconcile(self) -> None:
         """Bring all lists up to date: a writer may have ended between content and a list."""
@@ -171,8 +176,8 @@ class StaticRepository:
 
     async def outline(self) -> Stored:
         """Tags and manifests, by one listing; tags by the ETag that they share with their digest's object."""
-        manifests = await self._shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
-        digests = {Digest(ref): info for ref, info in manifests.items() if is_digest(ref)}
+        manifests = await self._manifests()
+        digests = {digest: manifests[digest] for digest in _digests(manifests)}
         by_etag = {(info.etag, info.size): digest for digest, info in digests.items() if info.etag}
         tags = {ref: by_etag.get((info.etag, info.size)) for ref, info in manifests.items() if is_tag(ref)}
         sizes = {digest: info.size for digest, info in digests.items()}
@@ -194,20 +199,33 @@ class StaticRepository:
         keys = [key(self.name, digest) for digest in digests for key in (layout.manifest_key, layout.blob_key)]
         await self._store.delete(keys)
 
+    async def _manifests(self) -> Mapping[str, ObjectInfo]:
+        """What a listing shows, by tag and by digest."""
+        self._seen = await self._shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
+        self._is_current = True
+        return self._seen
+
+    async def _after_staging(self, roots: Mapping[Digest, Root]) -> Mapping[str, ObjectInfo]:
+        """The manifests as `outline` saw them after all of `roots` were staged, else as they are now; told once."""
+        seen = self._seen if self._is_current and roots.keys() <= self._staged.keys() else None
+        here = await self._manifests() if seen is None else seen
+        self._is_current = False
+        return here
+
     def _begun(self, roots: Iterable[Digest]) -> float:
         now = time.time()
         return min((self._staged.get(digest, now) for digest in roots), default=now)
 
-    async def _write_referrers(self, roots: Mapping[Digest, Root]) -> None:
-        """See that every manifest of the repository has a list of referrers."""
+    async def _write_referrers(self, roots: Mapping[Digest, Root], manifests: Collection[Digest] | None = None) -> None:
+        """See that every manifest has a list of referrers; without `manifests`, all that are there are looked for."""
         if self._shelf.options.referrers:
             for digest, root in roots.items():
                 self._shelf.references.learn(digest, root.data)
-            await ReferrersPass(self._shelf, self.name).write()
+            await ReferrersPass(self._shelf, self.name).write(manifests)
 
-    async def _write_lists(self) -> None:
-        """Bring the list of tags up to date, then that of repositories."""
-        await converge(self._store, self.name, self._shelf.rounds, self._shelf.options.order)
+    async def _write_lists(self, known: Collection[str] = ()) -> None:
+        """Bring the list of tags, of which some are known, up to date, then that of repositories."""
+        await converge(self._store, self.name, self._shelf.rounds, self._shelf.options.order, known)
         if self._shelf.options.catalog:
             await catalog_name(self._shelf, self.name)
 
@@ -219,3 +237,7 @@ class StaticRepository:
                 if found and found.name == self.name:
                     return True
         return False
+
+
+def _digests(references: Iterable[str]) -> list[Digest]:
+    return [Digest(reference) for reference in references if is_digest(reference)]

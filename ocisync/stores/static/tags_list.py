@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 
 from ocisync.content.protocols import ObjectInfo, ObjectStore
 from ocisync.spec.digest import HEX_LENGTHS
@@ -46,14 +46,24 @@ async def ordered_tags(store: ObjectStore, name: str, order: TagOrder) -> list[s
     return [tag for _, tag in sorted(found)]
 
 
-async def converge(store: ObjectStore, name: str, rounds: Rounds, order: TagOrder = "lexical") -> bool:
+async def converge(
+    store: ObjectStore, name: str, rounds: Rounds, order: TagOrder = "lexical", known: Collection[str] = ()
+) -> bool:
     """Make tags/list name the tags that are there; whether it had to be written.
+
+    `known` are tags that are there. If the list lacks some of them and names no others, it is written before a listing
+    shows whether there are more: after each write it is rendered again.
 
     Raises:
         StoreError: other writers kept changing it for all the rounds.
     """
+    is_listed = order != "lexical"
 
     async def render(current: bytes | None) -> bytes | None:
+        nonlocal is_listed
+        if not is_listed and (layout.tags_in(current) or set()) < set(known):
+            is_listed = True
+            return layout.tags_list_body(name, known)
         tags = await ordered_tags(store, name, order)
         return None if current is None and not tags else layout.tags_list_body(name, tags, as_given=True)
 
