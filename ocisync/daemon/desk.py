@@ -18,7 +18,7 @@ from ocisync.daemon.rules import RuleRecords
 from ocisync.daemon.schedule import FIRST_WAIT
 from ocisync.daemon.wakeup import Wakeup
 from ocisync.errors import OcisyncError
-from ocisync.spec.locator import Locator, RegistryLocator, ViewLocator
+from ocisync.spec.locator import registry_image
 from ocisync.spec.reference import ImageName
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
@@ -115,7 +115,7 @@ class Desk:
     def _followed(self, push: Push) -> Iterator[Job]:
         generation = self._generation()
         for job in self._jobs():
-            image = source_of(job.source)
+            image = registry_image(job.source)
             if image is not None and push.means(image):
                 yield job
         if generation and push.registry:
@@ -124,7 +124,9 @@ class Desk:
     def _at(self, place: _Place) -> list[Job]:
         """A place's jobs."""
         push = Push(place.source.repository, registry=place.source.host)
-        return [job for job in self._meant(push) if (job.rule, source_of(job.source)) == (place.rule, place.source)]
+        return [
+            job for job in self._meant(push) if (job.rule, registry_image(job.source)) == (place.rule, place.source)
+        ]
 
     async def _look(self, place: _Place) -> None:
         try:
@@ -171,7 +173,7 @@ class Desk:
 def _selecting(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName]]:
     """The jobs that select a tag, as far as its name tells, and what they copy from."""
     for job in jobs:
-        image = source_of(job.source)
+        image = registry_image(job.source)
         if image is not None and (not tag or _is_beside(job, tag) or narrowed(job.tags, (tag,))):
             yield job, image
 
@@ -179,13 +181,6 @@ def _selecting(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName]]
 def _is_beside(job: Job, tag: str) -> bool:
     """Whether a tag is what goes along with one of the job's images, of which its name does not tell the tag."""
     return tag.startswith(_NAMED_FOR_A_DIGEST) and bool(job.referrers.digest_tags or job.referrers.referrers)
-
-
-def source_of(locator: Locator) -> ImageName | None:
-    """The image in a registry that a job copies from, if that is where it copies from."""
-    while isinstance(locator, ViewLocator):
-        locator = locator.of
-    return locator.image if isinstance(locator, RegistryLocator) else None
 
 
 def _only(job: Job, wish: _Wish) -> Job:

@@ -192,6 +192,17 @@ Locator = (
 )
 
 
+def place_of(locator: Locator) -> Locator:
+    """Where a locator leads to, whatever it is seen through."""
+    return place_of(locator.of) if isinstance(locator, ViewLocator) else locator
+
+
+def registry_image(locator: Locator) -> ImageName | None:
+    """The image in a registry that a locator leads to, if that is where it leads to."""
+    place = place_of(locator)
+    return place.image if isinstance(place, RegistryLocator) else None
+
+
 def parse_locator(text: str) -> Locator:
     """Read a locator as skopeo's users write it.
 

@@ -15,8 +15,8 @@ from ocisync.spec.locator import (
     SetLocator,
     SetMember,
     TargetLocator,
-    ViewLocator,
     parse_locator,
+    place_of,
 )
 from ocisync.spec.platform import Platform, parse_platform
 from ocisync.spec.referrers import is_list_tag
@@ -179,8 +179,7 @@ async def _name_for(session: Session, source: Locator, place: Locator) -> str:
 
 
 async def _only_name(session: Session, source: Locator) -> str:
-    inner = source.of if isinstance(source, ViewLocator) else source
-    if not isinstance(inner, FILES):
+    if not isinstance(place_of(source), FILES):
         return ""
     names = await session.stores.archives.names(source)
     return names[0] if len(names) == 1 else ""

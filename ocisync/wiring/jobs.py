@@ -107,9 +107,3 @@ def _is_literal(pattern: str) -> bool:
 
 def _unescaped(pattern: str) -> str:
     return pattern.replace(r"\.", ".")
-
-
-def registry_host(source: Locator) -> str:
-    """The host of the registry that a source is read from; empty when it is none."""
-    inner = source.of if isinstance(source, ViewLocator) else source
-    return inner.image.host if isinstance(inner, RegistryLocator) else ""

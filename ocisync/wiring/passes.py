@@ -15,13 +15,14 @@ from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.schedule import Expansion, Schedule
 from ocisync.daemon.state import State, open_state
 from ocisync.errors import OcisyncError
+from ocisync.spec.locator import registry_image
 from ocisync.sync.forecast import Pulls, pulls_of
 from ocisync.sync.job import Job
 from ocisync.sync.plan import PlannedTag
 from ocisync.sync.reports import Failure, JobReport, failure_of
 from ocisync.sync.run import plan_job
 from ocisync.sync.stores import Progress
-from ocisync.wiring.jobs import registry_host, sync_jobs
+from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.rules import rule_set
 from ocisync.wiring.session import Session, open_session
 from ocisync.wiring.upkeep import upkeep_schedules
@@ -160,7 +161,8 @@ async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
     if facts.gone.refusal:
         plan.warnings.append(f"{job.rule}: {job.lock_name}: nothing would be pruned: {facts.gone.refusal}")
     plan.tags.extend(PlannedFor(job.rule, job.lock_name, one) for one in planned)
-    if host := registry_host(job.source):
+    if image := registry_image(job.source):
+        host = image.host
         plan.pulls[host] = await _pulls(host, planned, session) + plan.pulls.get(host, Pulls(host))
 
 

@@ -29,13 +29,13 @@ from ocisync.spec.locator import (
     StaticLocator,
     TargetLocator,
     ViewLocator,
+    registry_image,
 )
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.s3_options import S3Options
 from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
-from ocisync.wiring.jobs import registry_host
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
 from ocisync.wiring.views import Memory, seen
 
@@ -119,7 +119,8 @@ class OpenStores:
             return False
         settings = self.config.targets.get(job.target.target)
         target = urlsplit(settings.url).netloc if isinstance(settings, RegistryTarget) else ""
-        return any(host and registries.stands_still(host) for host in (registry_host(job.source), target))
+        source = registry_image(job.source)
+        return any(host and registries.stands_still(host) for host in (source.host if source else "", target))
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.
