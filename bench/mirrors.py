@@ -50,26 +50,25 @@ def _phases(bench: Bench, name: str, command: list[str], errand: Errand, servers
 
 
 def cold_s3(bench: Bench, load: Workload, s3: S3) -> None:
-    """Registry to S3, beside the same PUTs and the same reads from bare clients."""
+    """Registry to S3, beside the same PUTs and the same reads from bare clients; each meets a source that is fresh."""
+    case, storage = f"{load.name} to S3", load.storage.root
     for _ in range(bench.runs):
-        with bench.folder() as folder, source_registry(load.storage.root) as source:
-            host = source.registry.host
-            with s3.place() as place:
-                command = ocisync_into(Errand(load, host, "", folder / "client"), bucket_target(place.bucket))
-                usage = measured(command, folder / "client", source, place)
-                bench.record(f"{load.name} to S3", "cold", "ocisync", usage)
+        with bench.folder() as folder:
+            with source_registry(storage) as source, s3.place() as place:
+                errand = Errand(load, source.registry.host, "", folder / "client")
+                command = ocisync_into(errand, bucket_target(place.bucket))
+                bench.record(case, "cold", "ocisync", measured(command, errand.folder, source, place))
             with s3.place() as place:
                 puts = limits.puts(load, place.bucket)
                 bench.counts[f"{load.name} objects"] = len(puts)
-                sent = limits.measured(puts, WRITERS, folder / "limit")
-                bench.record(f"{load.name} to S3", "cold", "bare PUTs", place.since(sent))
-            with s3.place() as place:
-                steps = copies.to_bucket(load, host, place.bucket)
-                source.skip()
+                bench.record(case, "cold", "bare PUTs", place.since(limits.measured(puts, WRITERS, folder / "limit")))
+            with source_registry(storage) as source, s3.place() as place:
+                steps = copies.to_bucket(load, source.registry.host, place.bucket)
                 sent = copies.measured(steps, to_s3=True, folder=folder / "limit")
-                bench.record(f"{load.name} to S3", "cold", copies.NAME, place.since(source.since(sent)))
-            read = limits.measured(limits.reads(load, host), READERS, folder / "limit")
-            bench.record(f"{load.name} to S3", "cold", "bare GETs", source.since(read))
+                bench.record(case, "cold", copies.NAME, place.since(source.since(sent)))
+            with source_registry(storage) as source:
+                reads = limits.reads(load, source.registry.host)
+                bench.record(case, "cold", "bare GETs", source.since(limits.measured(reads, READERS, folder / "limit")))
 
 
 @contextmanager
