@@ -12,8 +12,9 @@ from dataclasses import replace
 
 from yarl import URL
 
+from ocisync.content.at_hand import read_whole
 from ocisync.content.protocols import Opener
-from ocisync.content.verify import checked_bytes, verified
+from ocisync.content.verify import Verifier, checked_bytes
 from ocisync.errors import DigestMismatch, LimitExceeded, RegistryError, UnsupportedManifest
 from ocisync.spec import media_types
 from ocisync.spec.descriptor import Descriptor, describe
@@ -185,5 +186,4 @@ async def _bytes_of(desc: Descriptor, opener: Opener | None) -> bytes:
         )
     if desc.data is not None or opener is None:
         return checked_bytes(desc.data or b"", desc)
-    async with opener() as stream:
-        return b"".join([chunk async for chunk in verified(stream, desc)])
+    return await read_whole(opener, Verifier(desc.digest, desc.size))
