@@ -64,6 +64,11 @@ class JobQueue:
         return tuple(entry.job for entry in self._running.values())
 
     @property
+    def still(self) -> tuple[Job, ...]:
+        """Those of the running jobs that cannot go on for long: a host that they work with must be left alone."""
+        return tuple(job for job in self.running if self._stands_still(job))
+
+    @property
     def is_closed(self) -> bool:
         """Whether no new jobs start."""
         return self._closing.is_set()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from ocisync.daemon.webhooks import Webhook
 from ocisync.errors import OcisyncError
 from ocisync.logs import register_secrets
 from ocisync.serve.app import registry_routes, serve
+from ocisync.sync.job import Job
 from ocisync.sync.stores import Progress
 from ocisync.wiring.abilities import log_abilities
 from ocisync.wiring.rules import open_rules
@@ -93,7 +94,7 @@ class _Health:
         """Rules and queue."""
         generation = self.service.generation
         if generation is None:
-            return {"rules": {}, "queue": {"waiting": 0, "running": []}}
+            return {"rules": {}, "queue": {"waiting": 0, "running": [], "still": []}}
         return {
             "rules": {
                 rule: asdict(view.status) | {"lag": round(view.lag, 3), "interval": view.gap}
@@ -102,7 +103,8 @@ class _Health:
             "drops": [rule.name for rule in generation.rules.drops],
             "queue": {
                 "waiting": generation.queue.depth,
-                "running": [f"{job.rule}: {job.lock_name}" for job in generation.queue.running],
+                "running": _named(generation.queue.running),
+                "still": _named(generation.queue.still),
             },
         }
 
@@ -216,3 +218,7 @@ def _warn(config: Config) -> None:
     register_secrets(config.secrets)
     for warning in config.warnings:
         log.warning("config.warned", warning=warning)
+
+
+def _named(jobs: Iterable[Job]) -> list[str]:
+    return [f"{job.rule}: {job.lock_name}" for job in jobs]

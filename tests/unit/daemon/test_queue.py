@@ -148,10 +148,12 @@ async def test_jobs_that_stand_still_keep_no_place_from_others() -> None:
         assert gate.most["all"] == 2
         still.update(("limited", "limited too"))
         await gate.until_started(4)  # the queue looks by itself: nothing else has changed
+        assert {one.rule for one in queue.still} == still
         queue.submit(job("free", "e"))
         await settle()
         assert len(gate.started) == 4, "those that move take all places"
         still.clear()
+        assert queue.still == ()
         gate.release(2)
         await settle()
         assert len(gate.started) == 4, "those that go on have their places again"
