@@ -62,6 +62,7 @@ class TagFacts:
     present: Digest | None
     published: Published | None
     attached: Attached | None = None
+    is_root_listed: bool = True  # False: the target lists what it holds, and the root is not there under its digest
 
 
 def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
@@ -89,6 +90,8 @@ def _unchanged(facts: TagFacts, policy: Policy, *, verified: bool) -> tuple[Acti
     """What to do about a tag that is right."""
     if policy.send_again:
         return Action.COPY, "unchanged; everything is sent again"
+    if not facts.is_root_listed:
+        return Action.CHECK, "unchanged; but its manifest is not there under its digest"
     if verified and not is_due(facts.published, policy):
         if _is_accompanied(facts):
             return Action.SKIP, "unchanged"

@@ -55,6 +55,7 @@ class Facts:
             self.present.get(tag),
             self.ledger.get(tag),
             self.attached.get(tag),
+            _is_listed(self.roots.get(tag), self.stored),
         )
 
 
@@ -96,16 +97,23 @@ async def survey(
     attached = await _attached(companions, chosen, workers) if companions else {}
     gone = find_gone(job.tags, job.care, chosen.listed, present)
     is_empty = not (stored.sizes if stored else present)
+    tells_digests = stored is not None and any(stored.tags.values())  # then a tag without one points elsewhere
 
     def must_ask(tag: str) -> bool:
         told = tag in known and known[tag].digest == roots[tag].digest and not is_due(known[tag], policy)
-        return present.get(tag, _ABSENT) is None and not (told and len(references) > FEW_TAGS)
+        told = told and len(references) > FEW_TAGS and not tells_digests and _is_listed(roots[tag], stored)
+        return present.get(tag, _ABSENT) is None and not told
 
     await _ask(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
     if not (present or is_empty) and isinstance(target, Vacant):  # none of a few tags is there: is anything?
         is_empty = await target.is_vacant()
     warnings = tuple(chosen.warnings)
     return Facts(references, roots, chosen.failures, present, known, stored, is_empty, warnings, gone, attached)
+
+
+def _is_listed(root: Descriptor | None, stored: Stored | None) -> bool:
+    """Whether a target that lists what it holds has a root under its digest."""
+    return root is None or stored is None or root.digest in stored.sizes
 
 
 async def _published(job: Job, ledger: Ledger) -> Mapping[str, Published]:

@@ -13,7 +13,7 @@ import yaml
 
 from tests.servers.client import fetch
 from tests.servers.command import served
-from tests.servers.images import Json
+from tests.servers.images import OCI_MANIFEST, Json
 from tests.servers.process import free_port
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket, Seaweed, bucket_front
 
@@ -38,6 +38,14 @@ class Place(Protocol):
         """A key's bytes as an anonymous reader gets them, or None."""
         ...
 
+    def remove(self, key: str) -> None:
+        """Take a key away behind ocisync's back."""
+        ...
+
+    def put(self, key: str, body: bytes) -> None:
+        """Put something else there."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Directory:
@@ -59,6 +67,15 @@ class Directory:
         """A file's bytes."""
         path = self.path / key
         return path.read_bytes() if path.is_file() else None
+
+    def remove(self, key: str) -> None:
+        """Remove a file."""
+        (self.path / key).unlink()
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write another file."""
+        self.remove(key)
+        (self.path / key).write_bytes(body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +104,14 @@ class BucketPlace:
         reply = fetch("GET", f"{self.url}/{key}")
         assert reply.status in (200, 404), f"{key}: {reply.status}"
         return reply.body if reply.status == 200 else None
+
+    def remove(self, key: str) -> None:
+        """Delete an object."""
+        self.bucket.client.delete_object(Bucket=self.bucket.name, Key=key)
+
+    def put(self, key: str, body: bytes) -> None:
+        """Write another object."""
+        self.bucket.client.put_object(Bucket=self.bucket.name, Key=key, Body=body, ContentType=OCI_MANIFEST)
 
 
 PRIVATE = (".ocisync/", "v2/.scratch-")  # a kill may leave these, gc takes them

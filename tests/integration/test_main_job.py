@@ -2,12 +2,13 @@
 
 import gzip
 import json
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
-from tests.integration.mainjob import ENV, KINDS, Kind, Place, open_place, readable, tags, walk, write_config
+from tests.integration.mainjob import ENV, KINDS, Kind, Place, open_place, readable, tags, walk, walk_all, write_config
 from tests.servers.command import daemon, run_ocisync
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.images import (
@@ -120,6 +121,26 @@ def test_images_of_a_registry_are_mirrored_byte_exact(
             for tag in ("docker", "oci", "list"):
                 _compare(f"{registry.host}/library/app:{tag}", f"{host}/mirror/app:{tag}", tmp_path / tag)
             assert list_tags(f"{host}/mirror/app") == ["docker", "list", "oci"]
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_somebody_removed_or_put_elsewhere_comes_back_with_the_next_pass(
+    kind: Kind, count: int, tmp_path: Path, registry: DockerRegistry, s3: Seaweed
+) -> None:
+    images = {f"v{number}": make_image(str(number)) for number in range(count)}
+    for tag, image in images.items():
+        push(registry.client, "app", tag, image)
+    with open_place(kind, tmp_path / "registry", s3) as place:
+        rule = {"source": f"{registry.host}/app", "target": "out"}
+        file = write_config(tmp_path, {"out": place.settings}, sync=[rule])
+        run_ocisync("once", "-c", file, env=ENV).expect(0)
+        by_digest, by_tag = (f"v2/app/manifests/{reference}" for reference in (images["v0"].digest, "v0"))
+        foreign = partial(place.put, by_tag, make_image("foreign").manifest)
+        for harm in (partial(place.remove, by_digest), partial(place.remove, by_tag), foreign):
+            harm()
+            run_ocisync("once", "-c", file, env=ENV).expect(0)
+            assert walk_all(place, "app") == {tag: image.digest for tag, image in images.items()}
 
 
 def _compare(source: str, copy: str, folder: Path) -> None:

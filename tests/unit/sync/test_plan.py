@@ -50,6 +50,12 @@ def test_decisions(
     assert decide(facts, Policy(NOW, 3600.0, validates)).action is action
 
 
+@pytest.mark.parametrize("validates", [True, False])
+def test_a_tag_whose_manifest_is_not_listed_under_its_digest_is_looked_at(validates: bool) -> None:
+    facts = TagFacts("1", "1", ROOT, None, True, ROOT.digest, FRESH, is_root_listed=False)
+    assert decide(facts, Policy(NOW, 3600.0, validates)).action is Action.CHECK
+
+
 @pytest.mark.parametrize(
     ("published", "attached", "action"),
     [
