@@ -125,12 +125,21 @@ async def _located(session: Session, text: str) -> Place:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """A locator of a registry with a repository's name in it, and the repository that the text named."""
+    """A locator of a registry with a repository's name in it, and the repository that the text named.
+
+    Raises:
+        InvalidName: it names no directory or bucket.
+    """
     if text.startswith("static:"):
         directory, slashes, image = text.removeprefix("static:").rpartition("//")
-        return (f"static:{directory}//{_ANY}", image) if slashes else (f"static:{image}//{_ANY}", "")
+        directory, image = (directory, image) if slashes else (image, "")
+        if not directory:
+            raise InvalidName(f"{text[:200]} needs the form static:DIR[//NAME]")
+        return f"static:{directory}//{_ANY}", image
     address, question, query = text.partition("?")
     bucket, _, image = address.removeprefix("s3://").partition("/")
+    if not bucket or not address.startswith("s3://"):
+        raise InvalidName(f"{address[:200]} needs the form s3://BUCKET[/NAME]?endpoint=URL")
     return f"s3://{bucket}/{_ANY}{question}{query}", image
 
 

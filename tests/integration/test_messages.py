@@ -37,6 +37,12 @@ def local(folder: Path) -> Json:
     return Directory(folder / "registry").settings
 
 
+@pytest.mark.parametrize("place", ["s3://", "s3:bucket", "s3:///app", "static:", "static://app"])
+def test_a_place_without_a_bucket_or_directory(place: str, tmp_path: Path) -> None:
+    said = run_ocisync("ls", place, cwd=tmp_path).expect(2).stderr
+    check(said, f"{place} needs the form", "/NAME]", "[name.invalid]")
+
+
 def test_a_registry_that_is_down(tmp_path: Path) -> None:
     host = f"127.0.0.1:{free_port()}"
     said = complaint(tmp_path, f"{host}/{NAME}", local(tmp_path))
