@@ -28,10 +28,10 @@ from ocisync.sync.audit_reconcile import reconcile
 from ocisync.sync.audit_verify import Depth, verify
 from ocisync.sync.reports import JobReport
 from ocisync.wiring.collecting import Collection
-from tests.contract.graphs import make_image, push_image
+from tests.contract.graphs import make_image, publish_image, push_image
 from tests.integration.registry_writer import NAME, Moves, bring, missing, opened
 from tests.integration.static_targets import KINDS, Kind, keys, put, read_json
-from tests.integration.test_gc import gc, grow_old
+from tests.integration.test_gc import gc, grow_old, untag
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Seaweed
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +169,28 @@ async def test_a_paused_writer_publishes_nothing_that_lacks_a_blob(
         assert await missing(target, image) == []
         assert (await target.resolve("tag")).digest == image.desc.digest
         assert (await verify(StaticRegistry(store).audit(), Depth(deep=True))).ok
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_writer_gives_no_list_of_referrers_to_what_was_collected_after_its_last_look(
+    kind: Kind, tmp_path: Path, s3: Seaweed
+) -> None:
+    async with opened(new_place(kind, tmp_path, s3)) as store:
+        grace = 4.0 if kind == "s3" else 1.0  # S3's dates are whole seconds
+        registry, image = StaticRegistry(store), make_image("new")
+        await publish_image(registry.repository(NAME), make_image("old"), "old")
+        await untag(store, NAME, "old")
+        await grow_old(store, grace)
+        paused, removed = Paused(registry.repository(NAME)._shelf, NAME), []
+
+        async def meanwhile() -> None:
+            removed.append((await gc(store, tmp_path, grace)).removed)
+
+        paused.at, paused.meanwhile = "after its last look", meanwhile
+        assert (await bring(paused, "tag", image)).ok
+        assert removed != [0]
+        assert await keys(store, f"v2/{NAME}/referrers/") == [layout.referrers_key(NAME, image.desc.digest)]
+        assert (await verify(registry.audit(), Depth(deep=True))).ok
 
 
 @pytest.mark.parametrize("kind", KINDS)

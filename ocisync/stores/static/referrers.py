@@ -36,12 +36,17 @@ class ReferrersPass:
     _manifests: frozenset[Digest] = frozenset()
     _changed: list[str] = field(default_factory=list)  # keys
 
-    async def write(self, manifests: Collection[Digest] | None = None) -> list[str]:
+    async def write(self, seen: Collection[Digest] = (), own: Collection[Digest] = ()) -> list[str]:
         """Enter manifests that have no list yet into their subjects' lists, then give them one; the keys written.
 
-        Without `manifests` these are looked for.
+        `seen` are the manifests that were there a moment ago. If those without a list are all among `own`, which this
+        writer brought, no more is asked; others may have lost theirs to a collector that is about to take them too.
         """
-        await self._look(manifests)
+        if seen:
+            await self._look_at_lists()
+            self._manifests = frozenset(seen)
+        if not seen or not self._manifests - self._kept.keys() <= set(own):
+            await self._look()
         fresh = self._manifests - self._kept.keys()
         entries = await self._entries(fresh)
         if entries and not await self.shelf.is_conditional():
@@ -72,15 +77,15 @@ class ReferrersPass:
         await self._remove(self._kept.keys())
         return self._changed
 
-    async def _look(self, manifests: Collection[Digest] | None = None) -> None:
-        """The lists first, so that no list is there whose manifest was not seen."""
-        prefix = layout.repository_prefix(self.name)
-        kept = await self.shelf.listed(f"{prefix}{layout.REFERRERS}/")
+    async def _look(self) -> None:
+        """The lists first: whoever has one had its manifest before."""
+        await self._look_at_lists()
+        manifests = await self.shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
+        self._manifests = frozenset(Digest(text) for text in manifests if is_digest(text))
+
+    async def _look_at_lists(self) -> None:
+        kept = await self.shelf.listed(f"{layout.repository_prefix(self.name)}{layout.REFERRERS}/")
         self._kept = {Digest(text): info for text, info in kept.items() if is_digest(text)}
-        if manifests is None:
-            listed = await self.shelf.listed(f"{prefix}{layout.MANIFESTS}/")
-            manifests = [Digest(text) for text in listed if is_digest(text)]
-        self._manifests = frozenset(manifests)
 
     async def _entries(self, digests: Collection[Digest]) -> dict[Digest, dict[Digest, Entry]]:
         """By subject, what refers to it among these manifests."""

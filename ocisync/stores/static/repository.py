@@ -41,6 +41,7 @@ class StaticRepository:
         self._shelf = shelf
         self.name = name
         self._store = shelf.store
+        self._pushed: set[Digest] = set()  # manifests
         self._staged: dict[Digest, float] = {}  # roots, when each was staged; seconds since the epoch
         self._seen: Mapping[str, ObjectInfo] | None = None  # the manifests that the last listing showed
         self._is_current = False  # whether that listing came after the last `stage`
@@ -109,6 +110,7 @@ class StaticRepository:
         key, headers = layout.content_key(self.name, desc), layout.content_headers(desc)
         await self._store.put(key, opener, headers, size=desc.size, digest=desc.digest)
         if desc.is_manifest:
+            self._pushed.add(desc.digest)
             if desc.data is not None:
                 self._shelf.references.learn(desc.digest, desc.data)
             await self._shelf.check_type(key, headers.content_type)
@@ -216,12 +218,12 @@ class StaticRepository:
         now = time.time()
         return min((self._staged.get(digest, now) for digest in roots), default=now)
 
-    async def _write_referrers(self, roots: Mapping[Digest, Root], manifests: Collection[Digest] | None = None) -> None:
-        """See that every manifest has a list of referrers; without `manifests`, all that are there are looked for."""
+    async def _write_referrers(self, roots: Mapping[Digest, Root], seen: Collection[Digest] = ()) -> None:
+        """See that every manifest has a list of referrers."""
         if self._shelf.options.referrers:
             for digest, root in roots.items():
                 self._shelf.references.learn(digest, root.data)
-            await ReferrersPass(self._shelf, self.name).write(manifests)
+            await ReferrersPass(self._shelf, self.name).write(seen, {*self._pushed, *roots})
 
     async def _write_lists(self, known: Collection[str] = ()) -> None:
         """Bring the list of tags, of which some are known, up to date, then that of repositories."""
