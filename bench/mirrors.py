@@ -64,10 +64,12 @@ def cold_s3(bench: Bench, load: Workload, s3: S3) -> None:
                 bench.record(case, "cold", "bare PUTs", place.since(limits.measured(puts, WRITERS, folder / "limit")))
             with source_registry(storage) as source, s3.place() as place:
                 steps = copies.to_bucket(load, source.registry.host, place.bucket)
+                source.skip()
                 sent = copies.measured(steps, to_s3=True, folder=folder / "limit")
                 bench.record(case, "cold", copies.NAME, place.since(source.since(sent)))
             with source_registry(storage) as source:
                 reads = limits.reads(load, source.registry.host)
+                source.skip()
                 bench.record(case, "cold", "bare GETs", source.since(limits.measured(reads, READERS, folder / "limit")))
 
 
