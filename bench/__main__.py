@@ -39,7 +39,7 @@ def _bench(asked: argparse.Namespace, work: Path) -> Bench:
         print(text, file=sys.stderr, flush=True)
 
     peers = {name: peer for name, peer in found_peers().items() if not asked.peers or name in asked.peers}
-    return Bench(work, TINY if asked.tiny else Sizes(), asked.runs, peers, tell)
+    return Bench(work, TINY if asked.tiny else Sizes(), asked.runs, peers, tell, 1 if asked.tiny else 3)
 
 
 def _parser() -> argparse.ArgumentParser:

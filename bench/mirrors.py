@@ -36,13 +36,14 @@ def _phases(bench: Bench, name: str, command: list[str], errand: Errand, servers
         bench.record(errand.workload.name, phase, name, measured(command, errand.folder, *servers))
 
     step("cold")
-    step("warm")
+    for _ in range(bench.repeats):
+        step("warm")
     if name == "ocisync":
-        remove(errand.folder / "state")
-        step("warm, no ledger")
-        remove(errand.folder / "state")
-        ocisync(replace(errand, validates=True))
-        step("warm, no ledger, validates")
+        for validates, phase in ((False, "warm, no ledger"), (True, "warm, no ledger, validates")):
+            ocisync(replace(errand, validates=validates))
+            for _ in range(bench.repeats):
+                remove(errand.folder / "state")
+                step(phase)
         ocisync(errand)
     if errand.workload.moves:
         with errand.workload.moved():

@@ -45,7 +45,7 @@ def _passes(
         config = ocisync_config(errand, target, process)
         with daemon(config, env=SECRET | _TOKEN, timeout=300) as running:
             _finished(running, len(load.repositories))
-            for _ in range(bench.runs):
+            for _ in range(bench.runs * bench.repeats):
                 usage = _one_pass(running, load, source, place)
                 bench.record(f"many to {kind}", "warm, daemon", "ocisync", usage)
                 for client, requests in asked.items():

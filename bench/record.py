@@ -24,6 +24,7 @@ class Bench:
     runs: int
     peers: Mapping[str, Client]
     tell: Callable[[str], None]
+    repeats: int = 1  # of what takes a second or two, in each run: its times scatter more
     records: dict[Key, list[Usage]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 

@@ -33,6 +33,8 @@ class Renaming:
 
     def of(self, tag: str) -> str:
         """A tag's new name."""
+        if not self.substitutions and self.template == TAG:
+            return tag
         changed = (new for one in self.substitutions if (new := one.apply(tag)) is not None)
         return self.template.replace(TAG, next(changed, tag))
 

@@ -45,7 +45,7 @@ class Manifests:
         self._transport = transport
         self._repository = repository
         self._grant = Grant(repository)
-        self._base = transport.origin.with_path(f"/v2/{repository}/manifests/")
+        self._path = f"/v2/{repository}/manifests/"
 
     async def resolve(self, reference: str, known: Descriptor | None = None) -> Descriptor:
         """The descriptor of a tag or digest; with its body only where HEAD does not tell enough.
@@ -96,7 +96,7 @@ class Manifests:
             check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
 
     def _url(self, reference: str) -> URL:
-        return self._base.joinpath(parse_tag_or_digest(reference), encoded=True)
+        return self._transport.origin.with_path(self._path + parse_tag_or_digest(reference), encoded=True)
 
     def _request(self, method: str, url: URL, accept: frozenset[int] = frozenset({200})) -> Request:
         return Request(method, url, self._grant, accept, ACCEPT)

@@ -13,10 +13,12 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
+from ocisync import __version__
 from ocisync.stores.registry.body import uploading
 from ocisync.stores.registry.hosts import is_internal_only
 from ocisync.stores.registry.receiving import PIECE, Receiver
 
+_HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
 _HEADER_LIMIT = 64 * 1024  # bytes; signed URLs are long
 _AHEAD = 256 * 1024  # bytes; with twice as many unread, a connection waits: that is one piece, be it a large one
 
@@ -27,6 +29,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
     connector = Connector(limit=0, ttl_dns_cache=30, resolver=PublicResolver(), keepalive_timeout=30)
     async with aiohttp.ClientSession(
         connector=connector,
+        headers=_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         skip_auto_headers=("Content-Type", "Accept"),

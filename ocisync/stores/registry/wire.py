@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import aiohttp
 from yarl import URL
 
-from ocisync import __version__
 from ocisync.content.meter import count_request
 from ocisync.errors import OcisyncError, RegistryError, Stalled
 from ocisync.stores.registry.answer import Answer
@@ -20,8 +19,6 @@ from ocisync.stores.registry.limits import Throttle
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.proxies import Proxies, Way
 from ocisync.stores.registry.trust import Trust
-
-_OWN_HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
 
 Body = bytes | SentOnce | PacedBody | None
 
@@ -100,7 +97,7 @@ class Wire:
         return await self._session.request(
             method,
             url,
-            headers={**_OWN_HEADERS, **headers, **length, **way.headers(url.scheme)},
+            headers={**headers, **length, **way.headers(url.scheme)},
             data=body,
             allow_redirects=False,
             ssl=trust,
