@@ -71,9 +71,13 @@ class Desk:
                 rules[job.rule] = None
         return list(rules)
 
-    def ask(self, rule: str, tag: str) -> bool:
-        """Have one tag of a rule looked at; False when there is no such rule, or it does not select the tag."""
-        places = [_Place(rule, image) for job, image in _selecting(self._jobs(), tag) if job.rule == rule]
+    def ask(self, rule: str, tag: str, repository: str = "") -> bool:
+        """Have a tag, a repository or a tag there looked at for a rule; False when the rule does not select that.
+
+        A rule that mirrors a whole registry must be told the repository.
+        """
+        jobs = self._copying(repository) if repository else self._jobs()
+        places = [_Place(rule, image) for job, image in _selecting(jobs, tag) if job.rule == rule]
         for place in places:
             self._wish(place, tag)
         return bool(places)
@@ -120,6 +124,12 @@ class Desk:
                 yield job
         if generation and push.registry:
             yield from generation.rules.follow(push.registry, push.repository)
+
+    def _copying(self, repository: str) -> Iterator[Job]:
+        """The jobs that copy a repository, of whichever registry."""
+        yield from self._followed(Push(repository))
+        if generation := self._generation():
+            yield from generation.rules.follow("", repository)
 
     def _at(self, place: _Place) -> list[Job]:
         """A place's jobs."""

@@ -15,7 +15,7 @@ from ocisync.daemon.rules import RuleView
 from ocisync.daemon.webhooks import Receiver, WebhookPage
 
 MAX_BODY = 1 << 20  # bytes
-_WISH = 'expected nothing, or JSON: {"rule": "NAME"}, {"rule": "NAME", "tag": "TAG"}'
+_WISH = 'expected nothing, or JSON: {"rule": "NAME"}, with a "tag", a "repository" or both if not all of it is meant'
 
 
 class HealthView(Receiver, Protocol):
@@ -29,8 +29,8 @@ class HealthView(Receiver, Protocol):
         """How every rule fares, for the metrics."""
         ...
 
-    def trigger(self, rule: str, tag: str = "") -> bool:
-        """Make a rule run now, for one tag or all; False when there is none of that name, or it has no such tag."""
+    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+        """Make a rule run now, for one tag or repository or all; False when there is none of that name, or no such."""
         ...
 
 
@@ -80,38 +80,46 @@ class _Pages:
 
     async def sync_rule(self, request: web.Request) -> web.Response:
         """Trigger the rule in the path."""
-        return self._triggered(request.match_info["rule"], "")
+        return self._triggered({"rule": request.match_info["rule"]})
 
     async def sync_wished(self, request: web.Request) -> web.Response:
-        """Trigger the rule in the body, for one tag if it names one; without a body, every rule."""
+        """Trigger the rule in the body, for the tag and the repository if it names one; without a body, every rule."""
         body = await request.read()
         if not body.strip():
             rules = [rule for rule in self._health.rule_views() if self._health.trigger(rule)]
             return json_answer({"rules": rules, "triggered": True}, 202)
         wish = _wish(body)
-        return text_answer(400, f"{_WISH}\n") if wish is None else self._triggered(*wish)
+        return text_answer(400, f"{_WISH}\n") if wish is None else self._triggered(wish)
 
-    def _triggered(self, rule: str, tag: str) -> web.Response:
+    def _triggered(self, wish: Mapping[str, str]) -> web.Response:
         if reasons := self._health.not_ready():
             return text_answer(503, f"{'; '.join(reasons)}; ask again\n", {"Retry-After": "5"})
-        if self._health.trigger(rule, tag):
-            return json_answer({"rule": rule, **({"tag": tag} if tag else {}), "triggered": True}, 202)
-        if rule in self._health.rule_views():
-            told = f"the rule {rule[:200]!r} does not select the tag {tag[:200]!r}, or mirrors a whole registry"
-            return text_answer(404, f"{told}\n")
-        return text_answer(404, f"there is no rule named {rule[:200]!r}; GET /v1/status lists them\n")
+        if self._health.trigger(**wish):
+            return json_answer({**wish, "triggered": True}, 202)
+        return text_answer(404, f"{self._unknown(wish)}\n")
+
+    def _unknown(self, wish: Mapping[str, str]) -> str:
+        """Why nothing was triggered."""
+        rule, tag, repository = (wish.get(key, "")[:200] for key in ("rule", "tag", "repository"))
+        if wish["rule"] not in self._health.rule_views():
+            return f"there is no rule named {rule!r}; GET /v1/status lists them"
+        if repository:
+            what = f"the tag {tag!r} of {repository!r}" if tag else f"the repository {repository!r}"
+            return f"the rule {rule!r} does not copy {what}"
+        return f"the rule {rule!r} does not select the tag {tag!r}; if it mirrors a whole registry, name the repository"
 
 
-def _wish(body: bytes) -> tuple[str, str] | None:
-    """The rule and the tag that a body names."""
+def _wish(body: bytes) -> dict[str, str] | None:
+    """The rule, the tag and the repository that a body names."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(document, dict) or not document.keys() <= {"rule", "tag"}:
+    if not isinstance(document, dict) or not {"rule"} <= document.keys() <= {"rule", "tag", "repository"}:
         return None
-    rule, tag = document.get("rule"), document.get("tag", "")
-    return (rule, tag) if isinstance(rule, str) and isinstance(tag, str) else None
+    if not all(isinstance(value, str) for value in document.values()):
+        return None
+    return {key: value for key, value in document.items() if value or key == "rule"}
 
 
 @web.middleware

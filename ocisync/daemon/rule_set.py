@@ -24,7 +24,7 @@ Identify = Callable[[Locator], Awaitable[str]]
 """What an archive says it holds, as one digest; empty where only all of its bytes tell. Raises ArchiveError."""
 
 Follow = Callable[[str, str], Sequence[Job]]
-"""The jobs for one repository of a registry that rules mirror as a whole, by its host and name."""
+"""The jobs for one repository of a registry that rules mirror as a whole, by its host (empty: any) and name."""
 
 
 async def identify_nothing(locator: Locator) -> str:  # noqa: ARG001 (as Identify has it)

@@ -112,11 +112,13 @@ class _Health:
         """How every sync rule fares."""
         return self.service.generation.scheduler.views() if self.service.generation else {}
 
-    def trigger(self, rule: str, tag: str = "") -> bool:
-        """Make a sync rule run now, or look at one tag."""
+    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+        """Make a sync rule run now, or look at one tag or repository."""
         if self.service.generation is None:
             return False
-        return self.desk.ask(rule, tag) if tag else self.service.generation.scheduler.trigger(rule)
+        if tag or repository:
+            return self.desk.ask(rule, tag, repository)
+        return self.service.generation.scheduler.trigger(rule)
 
     def webhooks(self) -> Mapping[str, Webhook]:
         """The senders of the present configuration."""

@@ -40,21 +40,21 @@ async def expanded(schedule: Schedule, session: Session) -> Expansion:
 
 
 def followed(host: str, repository: str, session: Session, rules: Collection[str]) -> list[Job]:
-    """The jobs for one repository that was pushed, of those of the rules that mirror its whole registry."""
+    """The jobs for one repository, of those of the rules that mirror its whole registry; without a host, any."""
     try:
-        image = ImageName(host, parse_name(repository))
+        parse_name(repository)
     except InvalidName:
         return []
-    meant = (one for one in session.config.sync if one.name in rules and _follows(one, image))
+    meant = (one for one in session.config.sync if one.name in rules and _follows(one, host, repository))
     return [job for rule in meant for job in _jobs(rule, session, [repository], JobReport(rule.name, "", ""))]
 
 
-def _follows(rule: SyncRule, image: ImageName) -> bool:
-    if rule.type != "registry" or rule.source.host != image.host:
+def _follows(rule: SyncRule, host: str, repository: str) -> bool:
+    if rule.type != "registry" or host not in ("", rule.source.host):
         return False
     prefix = f"{rule.source.repository}/" if rule.source.repository else ""
     conditions = TagSet(rule.repositories.allow, rule.repositories.deny)
-    return image.repository.startswith(prefix) and bool(named(conditions, [image.repository]))
+    return repository.startswith(prefix) and bool(named(conditions, [repository]))
 
 
 async def _repositories(rule: SyncRule, session: Session) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -20,8 +20,8 @@ _ANSWER = 4096  # bytes of an answer that are shown
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
-async def sync_now(file: Path, rules: Sequence[str], tag: str, url: str) -> None:
-    """Have a running daemon run rules now.
+async def sync_now(file: Path, rules: Sequence[str], part: Mapping[str, str], url: str) -> None:
+    """Have a running daemon run rules now, or look at the part of them that a `tag` and a `repository` name.
 
     Raises:
         ConfigError: a rule cannot be asked for, or the configuration does not tell where or as whom to ask.
@@ -42,7 +42,7 @@ async def sync_now(file: Path, rules: Sequence[str], tag: str, url: str) -> None
         cookie_jar=aiohttp.DummyCookieJar(),
     ) as session:
         for rule in rules:
-            await _ask(session, f"{base}/v1/sync", {"rule": rule} | ({"tag": tag} if tag else {}))
+            await _ask(session, f"{base}/v1/sync", {"rule": rule, **part})
 
 
 def _check_rules(config: Config, rules: Sequence[str]) -> None:

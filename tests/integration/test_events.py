@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,30 @@ def test_people_ask_for_a_rule_or_a_tag(tmp_path: Path, registry: DockerRegistry
         run_ocisync("sync-now", "web", *arguments, "-c", file).expect(0)
         wanted = ["v1"] if arguments else ["v1", "v2"]
         wait_for(lambda: tags(place, NAME) == wanted, "the rule to run")
+
+
+def test_people_ask_for_a_repository_of_a_whole_registry(tmp_path: Path, registry: DockerRegistry) -> None:
+    names = ("team/one", "team/two", "other/three")
+    for name, tag in product(names, ("v1", "v2")):
+        push(registry.client, name, tag, make_image(tag))
+    place = Directory(tmp_path / "mirror")
+    rule = {"name": "all", "type": "registry", "source": f"{registry.host}/team", "target": "out/{repository}"} | SELDOM
+    process = {"listen": f"127.0.0.1:{free_port()}", "token": TOKEN}
+    file = write_config(tmp_path, {"out": place.settings}, sync=[rule], daemon=process)
+    with daemon(file) as running:
+        run_ocisync("sync-now", "all", "--repository", "team/one", "--tag", "v2", "-c", file).expect(0)
+        wait_for(lambda: tags(place, "team/one") == ["v2"], "the tag to be mirrored")
+        run_ocisync("sync-now", "all", "--repository", "team/two", "-c", file).expect(0)
+        wait_for(lambda: tags(place, "team/two") == ["v1", "v2"], "the repository to be mirrored")
+        cases = {
+            ("--tag", "v1"): "if it mirrors a whole registry, name the repository",
+            ("--repository", "other/three"): "the rule 'all' does not copy the repository 'other/three'",
+        }
+        for arguments, told in cases.items():
+            assert told in run_ocisync("sync-now", "all", *arguments, "-c", file).expect(1).stderr
+        assert running.log.count("job.finished") == 2
+    assert tags(place, "team/one") == ["v2"]
+    assert "/v2/_catalog" not in [one.path for one in registry.requests()]
 
 
 def test_what_cannot_be_asked_for_is_told_in_words(tmp_path: Path, registry: DockerRegistry) -> None:

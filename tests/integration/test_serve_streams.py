@@ -304,7 +304,7 @@ class Ready:
     def rule_views(self) -> dict[str, RuleView]:
         return {}
 
-    def trigger(self, rule: str, tag: str = "") -> bool:
+    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         return False
 
     def webhooks(self) -> dict[str, Webhook]:

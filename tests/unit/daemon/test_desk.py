@@ -163,6 +163,25 @@ async def test_one_tag_of_a_rule_can_be_asked_for() -> None:
     assert daemon.looked == [("rule", {"stable": "1"})]
 
 
+async def test_one_repository_of_a_rule_can_be_asked_for() -> None:
+    daemon = Daemon(job())
+
+    def follow(host: str, repository: str) -> list[Job]:
+        return [] if host else [job("whole", repository, TagSelection(sets=(TagSet(("1.*",)),)))]
+
+    daemon.generation.rules = replace(daemon.generation.rules, follow=follow)
+    assert not daemon.desk.ask("rule", "", "elsewhere")
+    assert not daemon.desk.ask("rule", "1", "elsewhere")
+    assert not daemon.desk.ask("whole", "1")
+    assert not daemon.desk.ask("whole", "2", "new")
+    assert daemon.desk.ask("whole", "1.5", "new")
+    async with daemon.running():
+        assert daemon.desk.ask("rule", "", "repo")
+        await daemon.settle()
+        await until(lambda: len(daemon.gate.finished) == 1)
+    assert daemon.looked == [("rule", None)]
+
+
 async def test_a_converted_source_is_known_too() -> None:
     daemon = Daemon(replace(job(), source=ViewLocator(job().source, format="oci")))
     assert daemon.desk.accept([push()]) == ["rule"]

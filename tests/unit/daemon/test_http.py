@@ -40,10 +40,10 @@ class Daemon:
         status = RuleStatus(last_success=1_700_000_000.0, failures=2)
         return {"library/alpine": RuleView(status, lag=90.0, gap=3600.0)}
 
-    def trigger(self, rule: str, tag: str = "") -> bool:
-        if rule != "library/alpine" or tag not in ("", "3"):
+    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+        if rule != "library/alpine" or tag not in ("", "3") or repository not in ("", "team/app"):
             return False
-        self.triggered.append(f"{rule}:{tag}" if tag else rule)
+        self.triggered.append(":".join(filter(None, (rule, repository, tag))))
         return True
 
     def webhooks(self) -> Mapping[str, Webhook]:
@@ -134,6 +134,10 @@ async def test_the_token_lets_a_rule_run() -> None:
         (b'{"rule": "library/alpine", "tag": "3"}', 202, ["library/alpine:3"]),
         (b'{"rule": "library/alpine", "tag": "4"}', 404, []),
         (b'{"rule": "other"}', 404, []),
+        (b'{"rule": "library/alpine", "repository": "team/app"}', 202, ["library/alpine:team/app"]),
+        (b'{"rule": "library/alpine", "repository": "team/app", "tag": "3"}', 202, ["library/alpine:team/app:3"]),
+        (b'{"rule": "library/alpine", "repository": "team/other"}', 404, []),
+        (b'{"rule": "library/alpine", "repository": ["team/app"]}', 400, []),
         (b'{"tag": "3"}', 400, []),
         (b'{"rule": 3}', 400, []),
         (b'{"rule": "library/alpine", "tags": "3"}', 400, []),
