@@ -79,12 +79,16 @@ def once(
     force_prune: Annotated[
         bool, typer.Option("--force-prune", help="Let prune remove more than prune_limit; look at `plan` before.")
     ] = False,
+    recheck: Annotated[
+        bool,
+        typer.Option("--recheck", help="Believe nothing on record: look at all of every image, and at all archives."),
+    ] = False,
 ) -> None:
     """Do one pass of every rule; exit 0 all good, 1 some failed."""
     start_logging(context)
     from ocisync.cli.passes import run_once
 
-    raise typer.Exit(run_once(config_file(config), rules or [], as_json, force_prune))
+    raise typer.Exit(run_once(config_file(config), rules or [], as_json, force_prune=force_prune, in_full=recheck))
 
 
 @app.command()

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 from ocisync.cli.progress import progress
@@ -23,11 +24,12 @@ from ocisync.wiring.passes import PlannedPass, RuleReport, plan_once, rule_repor
 from ocisync.wiring.session import run_async
 
 
-def run_once(file: Path, rules: list[str], as_json: bool, force_prune: bool = False) -> int:
+def run_once(file: Path, rules: list[str], as_json: bool, *, force_prune: bool = False, in_full: bool = False) -> int:
     """One pass; the exit status."""
     config = load_config(file)
     with progress() as shown:
-        report = run_async(run_once_with, config, rules, shown, force_prune)
+        once = partial(run_once_with, config, rules, shown, force_prune=force_prune, in_full=in_full)
+        report = run_async(once)
     print(json.dumps(_pass_json(report), indent=2)) if as_json else _tell_pass(report)
     return 0 if report.ok else 1
 

@@ -146,6 +146,11 @@ def is_settled(found: Input, record: InputRecord | None, rule: DropRule) -> bool
     return is_done and rule.done == "keep" and is_remnant(found, record, rule)
 
 
+def is_settled_whole(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+    """Whether an input is settled and no file of it is gone, so that it can be published again as it was."""
+    return record is not None and len(record.members) == len(found.members) and is_settled(found, record, rule)
+
+
 def back_off_left(found: Input, record: InputRecord | None, now: float) -> float:
     """Seconds until an input that failed is due again; none when it changed or the clock was set."""
     if record is None or not is_as_recorded(found, record):

@@ -21,6 +21,7 @@ from ocisync.daemon.drop_inputs import (
     group,
     is_remnant,
     is_settled,
+    is_settled_whole,
     observe,
     readiness,
 )
@@ -45,6 +46,17 @@ class Look:
     def wait(self) -> float:
         """Seconds until one of those that wait may be ready; infinite when files must come."""
         return min((state.wait for _, state in self.waiting), default=math.inf)
+
+
+async def forget_settled(rule: DropRule, inputs: InputRecords) -> None:
+    """Let the next look take what was published and still lies there, all of it, as if it had just come.
+
+    Raises:
+        DiskError: the folder cannot be read.
+    """
+    found, records = await run_file(partial(scan, rule)), await inputs.of_rule(rule.name)
+    there, _ = group(found.entries, rule.layout)
+    await inputs.remove(rule.name, [one.key for one in there if is_settled_whole(one, records.get(one.key), rule)])
 
 
 class Lookout:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ocisync.daemon.drop import DropRule, InputReport, InputVerdict
-from ocisync.daemon.queue import JobQueue
+from ocisync.daemon.queue import JobQueue, Runner
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.schedule import Expand, Schedule
@@ -38,8 +38,13 @@ class PassReport:
         return not self.failures and inputs_ok and all(report.ok for report in self.jobs)
 
 
-async def run_pass(rules: RuleSet, state: State) -> PassReport:
-    """Run every schedule and drop folder of a rule set once; failures end up in the report."""
+async def run_pass(rules: RuleSet, state: State, *, in_full: bool = False) -> PassReport:
+    """Run every schedule and drop folder of a rule set once; failures end up in the report.
+
+    `in_full`: as if nothing had been verified or published before.
+    """
+    if in_full:
+        rules = replace(rules, run=_in_full(rules.run))
     report = PassReport()
     queue = JobQueue(observe=report.jobs.append)
     async with anyio.create_task_group() as workers:
@@ -48,9 +53,13 @@ async def run_pass(rules: RuleSet, state: State) -> PassReport:
             for schedule in rules.schedules:
                 all_rules.start_soon(_sync, schedule, rules.expand, queue, state, report)
             if rules.drops:
-                all_rules.start_soon(_drops, rules, queue, state, report)
+                all_rules.start_soon(_drops, rules, queue, state, report, in_full)
         queue.close()
     return report
+
+
+def _in_full(run: Runner) -> Runner:
+    return lambda job: run(replace(job, recheck=0.0))
 
 
 async def _sync(schedule: Schedule, expand: Expand, queue: JobQueue, state: State, report: PassReport) -> None:
@@ -76,7 +85,7 @@ def _status(before: RuleStatus, reports: Sequence[JobReport], started: float) ->
     return replace(before, last_started=started, last_failure=time.time(), code=failure.code, message=failure.message)
 
 
-async def _drops(rules: RuleSet, queue: JobQueue, state: State, report: PassReport) -> None:
+async def _drops(rules: RuleSet, queue: JobQueue, state: State, report: PassReport, in_full: bool) -> None:
     from ocisync.daemon.intake import IntakeTools  # the start of a pass without drop folders does not pay for it
 
     tools = IntakeTools(
@@ -84,13 +93,16 @@ async def _drops(rules: RuleSet, queue: JobQueue, state: State, report: PassRepo
     )
     async with anyio.create_task_group() as folders:
         for drop in rules.drops:
-            folders.start_soon(_drop, drop, tools, report)
+            folders.start_soon(_drop, drop, tools, report, in_full)
 
 
-async def _drop(rule: DropRule, tools: IntakeTools, report: PassReport) -> None:
+async def _drop(rule: DropRule, tools: IntakeTools, report: PassReport, in_full: bool) -> None:
+    from ocisync.daemon.drop_look import forget_settled
     from ocisync.daemon.intake import one_pass
 
     try:
+        if in_full:
+            await forget_settled(rule, tools.inputs)
         waiting = await one_pass(rule, tools)
     except OcisyncError as exc:
         report.failures[rule.name] = failure_of(exc)

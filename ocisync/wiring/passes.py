@@ -58,12 +58,15 @@ class PlannedPass:
 
 
 async def run_once_with(
-    config: Config, only: Sequence[str], progress: Progress, force_prune: bool = False
+    config: Config, only: Sequence[str], progress: Progress, *, force_prune: bool = False, in_full: bool = False
 ) -> PassReport:
-    """One pass of the rules; `force_prune` lets any number of tags go that are gone at their source."""
+    """One pass of the rules; `force_prune` lets any number of tags go that are gone at their source.
+
+    `in_full`: as if nothing had been verified or published before.
+    """
     async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
         rules = rule_set(session, state.images, only)
-        return await run_pass(_forced(rules) if force_prune else rules, state)
+        return await run_pass(_forced(rules) if force_prune else rules, state, in_full=in_full)
 
 
 def _forced(rules: RuleSet) -> RuleSet:
