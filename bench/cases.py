@@ -54,7 +54,7 @@ def scale(bench: Bench) -> None:
     """Very many tags: only ocisync, beside its own figures for `many`."""
     load = bench.load("scale")
     bench.counts["scale"] = len(load.tags)
-    mirror(replace(bench, peers={}), load)
+    mirror(replace(bench, peers={}, repeats=1), load)
 
 
 def archive(bench: Bench) -> None:
