@@ -105,7 +105,7 @@ class _Pages:
             return f"there is no rule named {rule!r}; GET /v1/status lists them"
         if repository:
             what = f"the tag {tag!r} of {repository!r}" if tag else f"the repository {repository!r}"
-            return f"the rule {rule!r} does not copy {what}"
+            return f"the rule {rule!r} does not copy {what}, if that is its whole name at the source"
         return f"the rule {rule!r} does not select the tag {tag!r}; if it mirrors a whole registry, name the repository"
 
 

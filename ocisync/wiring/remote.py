@@ -73,7 +73,7 @@ async def _ask(session: aiohttp.ClientSession, url: str, wish: dict[str, str]) -
 def _refusal(status: int, text: str, url: str) -> OcisyncError:
     told = " ".join(text.split())
     if status == 404:
-        return NotFound(f"{told}. Was the daemon reloaded since the rule was added? SIGHUP does it")
+        return NotFound(f"{told}. Was the daemon reloaded since the rule was written? SIGHUP does it")
     if status == 401:
         return RegistryError(
             f"{url}: the token is not the daemon's. Was it changed? Then restart the daemon", code="auth.denied"
