@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from ocisync import __version__
-from ocisync.cli import audit_commands, daemon_commands
+from ocisync.cli import maintenance_commands, sync_now
 from ocisync.cli.options import AsJson, ConfigFile, LogLevel, config_file, optional_config, start_logging
 
 app = typer.Typer(
@@ -64,7 +64,7 @@ def run(
     log_format: LogFormatOption = None,
 ) -> None:
     """Run the daemon: watch drop folders, mirror on schedule, keep static registries up to date."""
-    from ocisync.wiring.commands import run_daemon
+    from ocisync.commands.run import run_daemon
 
     level, form = context.obj
     raise typer.Exit(run_daemon(config_file(config), log_level or level, log_format or form))
@@ -86,7 +86,7 @@ def once(
 ) -> None:
     """Do one pass of every rule; exit 0 all good, 1 some failed."""
     start_logging(context)
-    from ocisync.cli.passes import run_once
+    from ocisync.cli.once import run_once
 
     raise typer.Exit(run_once(config_file(config), rules or [], as_json, force_prune=force_prune, in_full=recheck))
 
@@ -95,7 +95,7 @@ def once(
 def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Show what a pass would do and why, changing nothing."""
     start_logging(context)
-    from ocisync.cli.passes import show_plan
+    from ocisync.cli.once import show_plan
 
     raise typer.Exit(show_plan(config_file(config), rules or [], as_json))
 
@@ -109,7 +109,7 @@ def status(
 ) -> None:
     """Show each rule's last success, last failure and next run."""
     start_logging(context)
-    from ocisync.cli.passes import show_status, show_targets
+    from ocisync.cli.once import show_status, show_targets
 
     if targets:
         raise typer.Exit(show_targets(config_file(config), as_json))
@@ -155,7 +155,7 @@ def copy(
 ) -> None:
     """Copy images with all their platforms, digests unchanged; several images into one archive."""
     start_logging(context)
-    from ocisync.cli.copying import CopyOptions, compression_of, copy_command
+    from ocisync.cli.copy import CopyOptions, compression_of, copy_command
 
     packing = compression_of(compression, level)
     types = artifact_type or ()
@@ -176,7 +176,7 @@ def push(
 ) -> None:
     """Publish a folder of archives, one per platform, as one multi-arch image."""
     start_logging(context)
-    from ocisync.cli.copying import compression_of, push_folder
+    from ocisync.cli.copy import compression_of, push_folder
 
     squeezed = compression_of(compression, level)
     raise typer.Exit(push_folder(folder, destination, tag, optional_config(config), squeezed))
@@ -216,7 +216,7 @@ def pack(
 ) -> None:
     """Pack a folder as an image of one layer; equal folders give equal digests."""
     start_logging(context, default="warning")
-    from ocisync.cli.packing import pack_folder
+    from ocisync.cli.pack import pack_folder
 
     options = {
         "parent": parent,
@@ -257,7 +257,7 @@ def unpack(
 ) -> None:
     """Unpack an image's layers to a folder, verified; nothing is left behind when that fails."""
     start_logging(context, default="warning")
-    from ocisync.cli.unpacking import unpack_image
+    from ocisync.cli.unpack import unpack_image
 
     unpack_image(source, folder, platform, cache, rootless, optional_config(config))
 
@@ -270,7 +270,7 @@ def serve(
 ) -> None:
     """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane."""
     start_logging(context, default="info")
-    from ocisync.wiring.commands import serve_registry
+    from ocisync.commands.run import serve_registry
 
     serve_registry(directory, listen)
 
@@ -286,7 +286,7 @@ def inspect(
 ) -> None:
     """Show an image: platforms, sizes, layers, configuration."""
     start_logging(context)
-    from ocisync.cli.inspecting import show_image, show_raw
+    from ocisync.cli.inspect import show_image, show_raw
 
     if raw:
         show_raw(reference, platform, optional_config(config))
@@ -303,7 +303,7 @@ def tags(
 ) -> None:
     """List the tags of a repository or archive."""
     start_logging(context)
-    from ocisync.cli.inspecting import show_tags
+    from ocisync.cli.inspect import show_tags
 
     show_tags(reference, as_json, optional_config(config))
 
@@ -317,7 +317,7 @@ def digest(
 ) -> None:
     """Print the digest of an image, without pulling it."""
     start_logging(context)
-    from ocisync.cli.inspecting import show_digest
+    from ocisync.cli.inspect import show_digest
 
     show_digest(reference, platform, optional_config(config))
 
@@ -332,7 +332,7 @@ def doctor(
 ) -> None:
     """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail."""
     start_logging(context, default="warning")
-    from ocisync.cli.doctoring import show_diagnosis
+    from ocisync.cli.doctor import show_diagnosis
 
     raise typer.Exit(show_diagnosis(url, client or [], as_json, ca))
 
@@ -343,7 +343,7 @@ def init(
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a commented starting configuration."""
-    from ocisync.cli.configuring import write_starter
+    from ocisync.cli.config_commands import write_starter
 
     write_starter(file, force)
 
@@ -364,7 +364,7 @@ def demo(
 @config_app.command("check")
 def config_check(config: ConfigFile = None) -> None:
     """Check a configuration; every error is listed with its file and line."""
-    from ocisync.cli.configuring import check
+    from ocisync.cli.config_commands import check
 
     check(config_file(config))
 
@@ -381,7 +381,7 @@ def config_import(
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="A new file to write it to.")] = None,  # noqa: UP045
 ) -> None:
     """Write another tool's configuration as ocisync's, with comments on whatever has no equal."""
-    from ocisync.cli.configuring import import_config
+    from ocisync.cli.config_commands import import_config
 
     import_config(file, origin, output)
 
@@ -394,5 +394,5 @@ def config_schema() -> None:
     sys.stdout.write(schema_text())
 
 
-audit_commands.add_commands(app)
-daemon_commands.add_commands(app)
+maintenance_commands.add_commands(app)
+sync_now.add_commands(app)

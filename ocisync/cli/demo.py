@@ -12,14 +12,14 @@ from pathlib import Path
 
 import anyio
 
+from ocisync.cli.demo_samples import ARCHITECTURES, write_sample
+from ocisync.cli.formatting import counted, size_text
 from ocisync.cli.progress import progress
-from ocisync.cli.samples import ARCHITECTURES, write_sample
-from ocisync.cli.text import counted, size_text
-from ocisync.content.protocols import Source
+from ocisync.content.repository import Source
 from ocisync.errors import NotFound, OcisyncError
-from ocisync.images.pull import pull_and_check
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.locator import parse_locator
+from ocisync.images.pull_check import pull_and_check
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.locator import parse_locator
 from ocisync.wiring.daemon import Daemon, running_daemon
 from ocisync.wiring.session import optional_session, run_async
 

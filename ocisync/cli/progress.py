@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ocisync.cli.text import printable
-from ocisync.sync.stores import Progress
+from ocisync.cli.formatting import printable
+from ocisync.sync.context import Progress
 
 
 class LineProgress(Progress):
@@ -28,7 +28,7 @@ class LineProgress(Progress):
 def progress() -> Iterator[Progress]:
     """The display that fits standard error."""
     if sys.stderr.isatty():
-        from ocisync.cli.bars import TerminalProgress
+        from ocisync.cli.progress_bars import TerminalProgress
 
         with TerminalProgress() as bars:
             yield bars

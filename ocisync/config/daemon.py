@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from ocisync.config.kinds import (
+from ocisync.config.fields import (
     Duration,
     FolderPath,
     Host,

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ocisync.config.checks import check_together, derive_names, entries, warn
-from ocisync.config.context import Context
-from ocisync.config.document import Document, SyntaxProblem, Value, parse_document
-from ocisync.config.explain import explain
+from ocisync.config.diagnostics import Problem, config_error
+from ocisync.config.messages import explain
 from ocisync.config.models import Config
-from ocisync.config.problems import Problem, config_error
+from ocisync.config.validate import check_together, derive_names, entries, warn
+from ocisync.config.validation_context import Context
+from ocisync.config.yaml_document import Document, SyntaxProblem, Value, parse_document
 from ocisync.errors import ConfigError
 
 DEFAULT_FILE = "ocisync.yaml"

@@ -9,15 +9,15 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
-from ocisync.config.archives import ArchiveLimits
+from ocisync.config.archive_limits import ArchiveLimits
 from ocisync.config.daemon import Daemon, Webhook
-from ocisync.config.kinds import Host, Items, Label, Section, TargetReference
-from ocisync.config.problems import Problem
+from ocisync.config.diagnostics import Problem
+from ocisync.config.fields import Host, Items, Label, Section, TargetReference
+from ocisync.config.maintenance_options import Keep
 from ocisync.config.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
-from ocisync.config.rules import DropRule, SyncRule
+from ocisync.config.rule_models import DropRule, SyncRule
 from ocisync.config.selection import NameRules, Rename, TagRules
 from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
-from ocisync.config.upkeep import Keep
 
 __all__ = [
     "ArchiveLimits",

@@ -6,8 +6,7 @@ from typing import Annotated, TypeAlias
 
 from pydantic import BeforeValidator, Field
 
-from ocisync.config.context import describe
-from ocisync.config.kinds import (
+from ocisync.config.fields import (
     Duration,
     FilePath,
     HeaderName,
@@ -22,6 +21,7 @@ from ocisync.config.kinds import (
     Section,
     Size,
 )
+from ocisync.config.validation_context import describe
 
 _DIRECT = "direct"
 

@@ -7,9 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
-from ocisync.config.context import describe
-from ocisync.config.grammar import parse_pattern, parse_source, parse_source_registry
-from ocisync.config.kinds import (
+from ocisync.config.fields import (
     Duration,
     Items,
     Pattern,
@@ -19,10 +17,12 @@ from ocisync.config.kinds import (
     parse_references,
     text_kind,
 )
-from ocisync.spec.digest import Digest, parse_digest
-from ocisync.spec.reference import ImageName, parse_name, parse_tag
-from ocisync.spec.renaming import NAME, REPOSITORY, TAG, Substitution
-from ocisync.spec.versions import VersionRange, parse_range
+from ocisync.config.parsers import parse_pattern, parse_source, parse_source_registry
+from ocisync.config.validation_context import describe
+from ocisync.model.digest import Digest, parse_digest
+from ocisync.model.image_name import ImageName, parse_name, parse_tag
+from ocisync.model.name_mapping import NAME, REPOSITORY, TAG, Substitution
+from ocisync.model.versions import VersionRange, parse_range
 
 PINNED = "digest-"  # begins the tags of images that a rule names by their digests only
 _SHOWN_DIGITS = 16  # of a digest, in such a tag

@@ -6,8 +6,8 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from ocisync.config.kinds import Duration, FilePath, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
-from ocisync.config.upkeep import Upkeep
+from ocisync.config.fields import Duration, FilePath, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
+from ocisync.config.maintenance_options import Upkeep
 
 MIB = 1 << 20  # bytes
 GIB = 1 << 30  # bytes

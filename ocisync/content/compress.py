@@ -22,7 +22,7 @@ from anyio import to_thread
 from ocisync.content.concurrency import for_each
 from ocisync.content.threads import CPUS, cpu_limiter
 from ocisync.errors import ConfigError
-from ocisync.spec.digest import Digest
+from ocisync.model.digest import Digest
 
 Kind = Literal["gzip", "zstd", "none"]
 Buffer = bytes | bytearray

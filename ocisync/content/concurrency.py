@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Collection, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterator
+from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
 import anyio
+
+from ocisync.content.repository import ObjectInfo
 
 T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)
@@ -87,3 +90,31 @@ class Once(Generic[Key, T]):
     def forget(self, key: Key) -> None:
         """Let the next who comes do the work again."""
         self._slots.pop(key, None)
+
+
+class Wakeup:
+    """Rings between two waits are one; a ring while nobody waits is not lost."""
+
+    def __init__(self) -> None:
+        self._rung = anyio.Event()
+
+    def set(self) -> None:
+        """Ring."""
+        self._rung.set()
+
+    async def wait(self, seconds: float) -> None:
+        """Return when it rings, or after so many seconds."""
+        with anyio.move_on_after(seconds):
+            await self._rung.wait()
+        self._rung = anyio.Event()
+
+
+@asynccontextmanager
+async def closed_after(listing: AsyncIterator[ObjectInfo]) -> AsyncIterator[None]:
+    """Close a listing with the block, so that what it holds open does not wait for the garbage collector."""
+    try:
+        yield
+    finally:
+        close = getattr(listing, "aclose", None)
+        if close is not None:
+            await close()

@@ -6,12 +6,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ByteStream, Opener, Stored
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream, Opener, Stored
 from ocisync.content.verify import checked_bytes, verified
 from ocisync.errors import NotFound
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, is_digest
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, is_digest
 
 
 class MemoryRepository:

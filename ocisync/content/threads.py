@@ -13,8 +13,8 @@ from typing import TypeVar
 from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.files import READ, Region, Spool
-from ocisync.content.protocols import ByteStream, Opener
-from ocisync.spec.digest import Digest
+from ocisync.content.repository import ByteStream, Opener
+from ocisync.model.digest import Digest
 
 T = TypeVar("T")
 

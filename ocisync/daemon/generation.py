@@ -11,15 +11,15 @@ from functools import partial
 
 import anyio
 
-from ocisync.daemon.drop import InputReport
-from ocisync.daemon.intake import Intake, IntakeTools
+from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.schedule import Expand, Expansion, Schedule
 from ocisync.daemon.scheduler import Scheduler
-from ocisync.daemon.state import State
-from ocisync.daemon.wakeup import Wakeup
-from ocisync.daemon.watch import watch_folder
+from ocisync.drop.rule import InputReport
+from ocisync.drop.watch import watch_folder
+from ocisync.drop.watcher import Intake, IntakeTools
+from ocisync.state.open import State
 from ocisync.sync.reports import JobReport
 
 _RECORD_TIME = 10.0  # seconds after the last job in which intakes may record what became of their inputs

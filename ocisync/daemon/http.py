@@ -9,10 +9,10 @@ from typing import Protocol
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from ocisync.daemon.answers import HEADERS, guarded, json_answer, text_answer
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
-from ocisync.daemon.rules import RuleView
+from ocisync.daemon.responses import HEADERS, guarded, json_answer, text_answer
 from ocisync.daemon.webhooks import Receiver, WebhookPage
+from ocisync.state.rules import RuleView
 
 MAX_BODY = 1 << 20  # bytes
 _WISH = 'expected nothing, or JSON: {"rule": "NAME"}, with a "tag", a "repository" or both if not all of it is meant'

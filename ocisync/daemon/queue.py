@@ -12,12 +12,11 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from ocisync.daemon.turns import Entry, Turns, key_of
+from ocisync.daemon.fair_queue import Entry, Turns, key_of
 from ocisync.errors import OcisyncError
 from ocisync.sync.job import Job
-from ocisync.sync.reports import Failure, JobReport, failure_of
+from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
 
-STOPPED = "job.stopped"  # the code of a job that did not run, or not to its end, because the daemon stops
 _BUG = "this is a bug in ocisync, please report it with the traceback in the log"
 
 _LOOK = 5.0  # seconds between two looks whether those that run stand still, while others wait

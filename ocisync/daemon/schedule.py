@@ -6,8 +6,8 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ocisync.daemon.rules import RuleStatus
-from ocisync.spec.cron import Cron
+from ocisync.model.cron import Cron
+from ocisync.state.rules import RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 

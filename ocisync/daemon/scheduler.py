@@ -10,11 +10,11 @@ import anyio
 import structlog
 
 from ocisync.daemon.clock import Clock, SystemClock
-from ocisync.daemon.queue import STOPPED, JobQueue
-from ocisync.daemon.rules import RuleRecords, RuleStatus, RuleView
+from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled, first_wait, next_due
 from ocisync.errors import OcisyncError
-from ocisync.sync.reports import Failure, JobReport
+from ocisync.state.rules import RuleRecords, RuleStatus, RuleView
+from ocisync.sync.reports import STOPPED, Failure, JobReport
 
 _LOOK = 60.0  # seconds; who waits for a time of day looks so often whether the clock was set
 _LANES = 32  # jobs of one rule that wait or run at a time; the rest are not in memory twice

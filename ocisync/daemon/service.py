@@ -11,9 +11,9 @@ import anyio
 import structlog
 
 from ocisync.daemon.generation import Generation, Observers
-from ocisync.daemon.notify import Notifier
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.state import State
+from ocisync.daemon.systemd import Notifier
+from ocisync.state.open import State
 
 log = structlog.get_logger()
 

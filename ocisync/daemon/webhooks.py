@@ -14,8 +14,8 @@ import anyio
 import structlog
 from aiohttp import web
 
-from ocisync.daemon.answers import json_answer, same_secret, text_answer
-from ocisync.daemon.pushes import Push, read_pushes
+from ocisync.daemon.responses import json_answer, same_secret, text_answer
+from ocisync.daemon.webhook_payloads import Push, read_pushes
 from ocisync.errors import InputError
 
 BODY_TIME = 30.0  # seconds in which a body must have come

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ocisync.content.protocols import Source
+from ocisync.content.concurrency import for_each
+from ocisync.content.repository import Referring, Source
 from ocisync.content.verify import read_manifest
-from ocisync.errors import ManifestError, NotFound, UnsupportedManifest
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
-from ocisync.spec.platform import Platform, parse_platform, platform_from_json, same_platform
+from ocisync.errors import InputError, ManifestError, NotFound, UnsupportedManifest
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
+from ocisync.model.platform import Platform, parse_platform, platform_from_json, same_platform
+from ocisync.model.subjects import COSIGN, cosign_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,3 +108,44 @@ async def _image(source: Source, desc: Descriptor, manifest: Manifest) -> ImageV
         except ManifestError as exc:
             raise ManifestError(f"{manifest.config.digest}: the configuration is {exc.message}") from exc
     return ImageView(desc, manifest, desc.platform or platform_from_json(config), config)
+
+
+_AT_A_TIME = 4  # lookups
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """One manifest that refers to another."""
+
+    subject: Digest
+    desc: Descriptor
+    kind: str  # its artifact type, or what its tag says
+    tag: str = ""  # by which it was found
+
+
+async def references_to(source: Source, subjects: Sequence[Descriptor]) -> list[Reference]:
+    """Everything known to refer to some manifests, in their order."""
+    found: dict[Digest, list[Reference]] = {}
+
+    async def look(subject: Descriptor) -> None:
+        found[subject.digest] = await _references(source, subject.digest)
+
+    await for_each(list({subject.digest: subject for subject in subjects}.values()), look, _AT_A_TIME)
+    return [reference for subject in found for reference in found[subject]]
+
+
+async def _references(source: Source, subject: Digest) -> list[Reference]:
+    told = await source.referrers(subject) if isinstance(source, Referring) else ()
+    found = [Reference(subject, desc, desc.artifact_type or "unknown") for desc in told]
+    for tag, kind in zip(cosign_tags(subject), COSIGN.values(), strict=True):
+        desc = await _resolved(source, tag)
+        if desc is not None:
+            found.append(Reference(subject, desc, kind, tag))
+    return found
+
+
+async def _resolved(source: Source, tag: str) -> Descriptor | None:
+    try:
+        return await source.resolve(tag)
+    except (NotFound, InputError):  # an archive that knows no such name
+        return None

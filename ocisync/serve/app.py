@@ -14,17 +14,17 @@ import anyio
 import structlog
 from aiohttp import web
 
-from ocisync.content.protocols import ObjectStore
+from ocisync.content.repository import ObjectStore
 from ocisync.errors import ConfigError, OcisyncError
 from ocisync.serve.blobs import blob_response
+from ocisync.serve.browse_page import page_response
 from ocisync.serve.errors import ErrorCode, Interrupted, Refusal, error_response
 from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.lists import catalog_response, json_response, tags_response
-from ocisync.serve.malformed import SERVER_LOGGER
+from ocisync.serve.log_filter import SERVER_LOGGER
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
-from ocisync.serve.page import page_response
-from ocisync.serve.paths import Endpoint, Kind, parse_path
 from ocisync.serve.referrers import referrers_response
+from ocisync.serve.routes import Endpoint, Kind, parse_path
 from ocisync.stores.static import layout
 
 _METHODS = ("GET", "HEAD")

@@ -14,12 +14,12 @@ import anyio
 from aiohttp import web
 from anyio import to_thread
 
-from ocisync.content.protocols import ByteStream, LocalFiles, ObjectInfo, ObjectStore
+from ocisync.content.repository import ByteStream, LocalFiles, ObjectInfo, ObjectStore
 from ocisync.errors import NotFound, OcisyncError, Truncated
+from ocisync.model import media_types
 from ocisync.serve.errors import ErrorCode, Interrupted, Refusal
 from ocisync.serve.headers import COMMON, ByteRange, Unsatisfiable, etag_of, is_match, wanted_range
-from ocisync.serve.paths import Endpoint
-from ocisync.spec import media_types
+from ocisync.serve.routes import Endpoint
 from ocisync.stores.static import layout
 
 IDLE = 60.0  # seconds that a client may take no bytes before it is given up

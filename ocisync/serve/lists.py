@@ -10,15 +10,14 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from ocisync.content.protocols import ObjectStore
-from ocisync.errors import NotFound
+from ocisync.content.repository import ObjectInfo, ObjectStore
+from ocisync.errors import LimitExceeded, NotFound
+from ocisync.model.digest import sha256
+from ocisync.model.image_name import is_tag
 from ocisync.serve.errors import ErrorCode, Refusal
 from ocisync.serve.headers import COMMON, etag_of, is_match
-from ocisync.serve.pages import page_of
-from ocisync.serve.paths import Endpoint
-from ocisync.serve.small import read_small
-from ocisync.spec.digest import sha256
-from ocisync.spec.reference import is_tag
+from ocisync.serve.pagination import page_of
+from ocisync.serve.routes import Endpoint
 from ocisync.stores.static import layout
 
 _MAX_LIST = 32 * 1024 * 1024  # bytes; some 600,000 tags
@@ -80,3 +79,21 @@ async def _derived_tags(store: ObjectStore, name: str) -> Sequence[str]:
     if not names:
         raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{name}: no such repository")
     return [text for text in names if is_tag(text)]
+
+
+async def read_small(store: ObjectStore, key: str, limit: int) -> tuple[ObjectInfo, bytes]:
+    """An object and its bytes, at most `limit` of them.
+
+    Raises:
+        NotFound: no such key.
+        LimitExceeded: it is larger; at most one chunk more than the limit was read.
+    """
+    async with store.open(key) as (info, stream):
+        chunks: list[bytes] = []
+        seen = 0
+        async for chunk in stream:
+            seen += len(chunk)
+            if seen > limit:
+                raise LimitExceeded(f"{key}: larger than the {limit} bytes that are accepted here")
+            chunks.append(chunk)
+        return info, b"".join(chunks)

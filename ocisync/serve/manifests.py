@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 
 from anyio import to_thread
 
-from ocisync.content.protocols import ObjectInfo, ObjectStore
+from ocisync.content.repository import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, ManifestError, NotFound
+from ocisync.model.digest import Digest, digest_of, sha256
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
 from ocisync.serve.errors import ErrorCode, Refusal
-from ocisync.serve.paths import Endpoint
-from ocisync.serve.small import read_small
-from ocisync.spec.digest import Digest, digest_of, sha256
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
+from ocisync.serve.lists import read_small
+from ocisync.serve.routes import Endpoint
 
 _THREAD_WORTHY = 128 * 1024  # bytes; less is hashed and parsed faster than a thread is reached
 _REMEMBERED = 4096  # manifests; some 400 bytes each

@@ -11,12 +11,12 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from ocisync.content.protocols import ObjectStore
+from ocisync.content.repository import ObjectStore
+from ocisync.model import media_types
+from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.serve.errors import ErrorCode, Refusal
 from ocisync.serve.lists import document_at, json_response
-from ocisync.serve.paths import Endpoint
-from ocisync.spec import media_types
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE
+from ocisync.serve.routes import Endpoint
 from ocisync.stores.static import layout
 
 _ROOM = MAX_MANIFEST_SIZE - 64 * 1024  # bytes of descriptors; the rest is for what stands around them

@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from ocisync.errors import ManifestError, UnsupportedManifest
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, Manifest
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, Manifest
 
 Read = Callable[[Descriptor], Awaitable[tuple[bytes, Manifest]]]
 

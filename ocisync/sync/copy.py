@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 import anyio
 import structlog
 
-from ocisync.content.at_hand import BytesOpener
 from ocisync.content.concurrency import Once, for_each
-from ocisync.content.protocols import Fetcher, Mounter, Opener, Sparse, Target
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import Converter, Fetcher, Mounter, Opener, Sparse, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import (
     AuthError,
@@ -25,19 +25,17 @@ from ocisync.errors import (
     RateLimited,
     RegistryError,
 )
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.locator import TargetLocator
-from ocisync.spec.manifest import Manifest, parse_manifest
-from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice, wanted_entries
-from ocisync.sync.along import Along, Ways
-from ocisync.sync.care import Care
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.locator import TargetLocator
+from ocisync.model.manifest import Manifest, parse_manifest
+from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, wanted_entries
 from ocisync.sync.children import recognised
-from ocisync.sync.companions import Companions
-from ocisync.sync.foreign import is_elsewhere
-from ocisync.sync.reading import Reading, tried_twice, watched
+from ocisync.sync.context import Tools
+from ocisync.sync.referrers import Along, Companions, Ways
 from ocisync.sync.reports import Traffic
-from ocisync.sync.stores import Tools
+from ocisync.sync.source_reader import Reading, is_elsewhere, tried_twice, watched
+from ocisync.sync.write_policy import Care
 
 log = structlog.get_logger()
 
@@ -259,3 +257,33 @@ async def _read_own(target: Fetcher, desc: Descriptor) -> bytes | None:
         return await read_manifest(target, desc)
     except (NotFound, ManifestError):
         return None
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSink:
+    """Takes finished layers to a copier's target; remembers which layer holds which diff ID."""
+
+    copier: Copier
+    variant: str  # layers are taken over only from equal conversions, so that digests do not depend on history
+
+    async def known(self, diff_id: Digest) -> Descriptor | None:
+        """A layer of the repository with this content, if it is still there."""
+        where = self.copier.where
+        desc = await self.copier.tools.ledger.layer(where.target, where.repository, diff_id, self.variant)
+        if desc is None or not await self.copier.target.exists(desc):
+            return None
+        return desc
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Store one finished layer."""
+        await self.copier.blob(desc, opener)
+
+    async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+        """Remember a layer that is at the target."""
+        where = self.copier.where
+        await self.copier.tools.ledger.record_layer(where.target, where.repository, diff_id, self.variant, desc)
+
+
+async def convert(source: Converter, reference: str, copier: Copier) -> Descriptor:
+    """Convert an image into the copier's target; its root is not published yet."""
+    return await source.convert(reference, TargetSink(copier, source.variant))

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ocisync.content.metering import Allowance
-from ocisync.spec.descriptor import Descriptor
+from ocisync.content.pull_quota import Allowance
+from ocisync.model.descriptor import Descriptor
 from ocisync.sync.plan import Action, PlannedTag
 
 _SHORTEST_ENTRY = 150  # bytes of an index

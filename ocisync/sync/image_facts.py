@@ -11,17 +11,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ocisync.content.at_hand import BytesOpener
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import ByteStream, Fetcher
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream, Fetcher
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded, NotFound, OcisyncError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.manifest import Manifest, parse_json_object, parse_manifest
-from ocisync.spec.platform import Platform, platform_from_json
-from ocisync.spec.platform_choice import PlatformChoice
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
+from ocisync.model.platform import Platform, platform_from_json
+from ocisync.model.platform_filter import PlatformChoice
 from ocisync.sync.ledger import Ledger
 from ocisync.sync.reports import Failure, failure_of
 

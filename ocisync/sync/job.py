@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ocisync.spec.locator import Locator, TargetLocator
-from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice
-from ocisync.sync.attached import ReferrerChoice
-from ocisync.sync.care import Care
+from ocisync.model.locator import Locator, TargetLocator
+from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
+from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection
+from ocisync.sync.write_policy import Care
 
 DAY = 24 * 3600.0  # seconds
 

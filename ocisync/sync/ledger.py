@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ocisync.content.notes import Notes
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
+from ocisync.content.fact_cache import Notes
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)

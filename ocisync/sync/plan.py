@@ -6,10 +6,10 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.sync.attached import Attached
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 from ocisync.sync.ledger import Published
+from ocisync.sync.referrer_set import Attached
 from ocisync.sync.reports import Failure
 
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 import structlog
 
-from ocisync.content.protocols import Reconciler, Resolver, Target, Untagger
+from ocisync.content.repository import Reconciler, Resolver, Target, Untagger
 from ocisync.errors import ConfigError, NotFound
-from ocisync.sync.care import Care
 from ocisync.sync.plan import Action, PlannedTag
 from ocisync.sync.select import TagSelection, origin_of, still_there
+from ocisync.sync.write_policy import Care
 
 log = structlog.get_logger()
 

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
 import anyio
 import structlog
+from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.meter import charged_to
-from ocisync.content.protocols import OUTDATED, Inventory, Reconciler, Refresher, Resolver, Sparse, Stored
+from ocisync.content.cost import charged_to
+from ocisync.content.repository import OUTDATED, Inventory, Reconciler, Refresher, Resolver, Sparse, Stored
 from ocisync.errors import NotFound, OcisyncError, StoreError
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.sync.batches import batch_of
-from ocisync.sync.care import look_before_writing
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 from ocisync.sync.copy import Copier, Graph
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag, kept_reason
 from ocisync.sync.reports import TagReport, Verdict, failure_of
+from ocisync.sync.write_policy import look_before_writing
 
 log = structlog.get_logger()
 
@@ -217,3 +219,23 @@ def failed(planned: PlannedTag, error: OcisyncError) -> TagReport:
     """A tag that could not be published."""
     digest = planned.root.digest if planned.root else None
     return TagReport(planned.tag, Verdict.FAILED, planned.reason, digest, failure_of(error))
+
+
+T = TypeVar("T")
+
+
+async def batch_of(first: T, queue: MemoryObjectReceiveStream[T], most: int, linger: float) -> list[T]:
+    """The first, and what comes within `linger` seconds of it; less when the queue ends before."""
+    found = [first]
+    with anyio.move_on_after(linger) as waiting, suppress(EndOfStream):
+        while linger and len(found) < most:
+            found.append(await queue.receive())
+    if waiting.cancelled_caught or not linger:
+        _take_waiting(queue, found, most)
+    return found
+
+
+def _take_waiting(queue: MemoryObjectReceiveStream[T], found: list[T], most: int) -> None:
+    with suppress(WouldBlock, EndOfStream):
+        while len(found) < most:
+            found.append(queue.receive_nowait())

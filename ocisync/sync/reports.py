@@ -5,9 +5,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from ocisync.content.meter import Cost, count_bytes
+from ocisync.content.cost import Cost, count_bytes
 from ocisync.errors import OcisyncError
-from ocisync.spec.digest import Digest
+from ocisync.model.digest import Digest
 
 
 class Verdict(enum.Enum):
@@ -90,3 +90,6 @@ class JobReport:
         """The failure that decides when to try again: the job's own, else one that can be retried, else any."""
         failures = [self.failure] if self.failure else [tag.failure for tag in self.failed if tag.failure]
         return min(failures, key=lambda failure: failure.handling != "retry", default=None)
+
+
+STOPPED = "job.stopped"  # the code of a job that did not run, or not to its end, because the daemon stops

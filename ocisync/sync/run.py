@@ -13,22 +13,21 @@ import structlog
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.meter import Meter, charged_to, metered
-from ocisync.content.protocols import Converter, Fetcher, Source, Target, Vouching
+from ocisync.content.cost import Meter, charged_to, metered
+from ocisync.content.repository import Converter, Fetcher, Source, Target, Vouching
 from ocisync.errors import Handling, LimitExceeded, OcisyncError
-from ocisync.spec.descriptor import Descriptor
-from ocisync.sync.choosing import FEW_TAGS
-from ocisync.sync.companions import Companions, companions_of
-from ocisync.sync.convert import convert
-from ocisync.sync.copy import Copier
-from ocisync.sync.foreign import ForeignToo
+from ocisync.model.descriptor import Descriptor
+from ocisync.sync.context import Tools
+from ocisync.sync.copy import Copier, convert
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag, Policy, is_due, make_plan
 from ocisync.sync.prune import GONE, REFUSED, Gone, planned_removals, prune
 from ocisync.sync.publish import Ready, failed, publish_ready
+from ocisync.sync.referrers import Companions, companions_of
 from ocisync.sync.reports import JobReport, TagReport, Verdict, failure_of
-from ocisync.sync.stores import Tools
+from ocisync.sync.resolve import FEW_TAGS
+from ocisync.sync.source_reader import ForeignToo
 from ocisync.sync.survey import Facts, survey, with_blobs
 
 log = structlog.get_logger()

@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from ocisync.spec.digest import Digest, is_digest
-from ocisync.spec.renaming import Renaming
-from ocisync.spec.versions import VersionRange, parse_version
+from ocisync.model.digest import Digest, is_digest
+from ocisync.model.name_mapping import Renaming
+from ocisync.model.versions import VersionRange, parse_version
 
 Order = Literal["version", "created"]
 Dates = Mapping[str, float | None]  # tag -> when its image was made, in seconds since the epoch; None: nobody knows

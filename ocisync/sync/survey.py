@@ -6,19 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.meter import charged_to
-from ocisync.content.protocols import Distant, Inventory, Source, Stored, Target, Vacant
+from ocisync.content.cost import charged_to
+from ocisync.content.repository import Distant, Inventory, Source, Stored, Target, Vacant
 from ocisync.errors import NotFound, OcisyncError
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.sync.attached import Attached
-from ocisync.sync.choosing import FEW_TAGS, Choosing, Chosen
-from ocisync.sync.companions import Companions
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger, Published
 from ocisync.sync.plan import Policy, TagFacts, is_due
 from ocisync.sync.prune import Gone, find_gone
+from ocisync.sync.referrer_set import Attached
+from ocisync.sync.referrers import Companions
 from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.resolve import FEW_TAGS, Choosing, Chosen
 
 _ABSENT = Digest("")
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 
 from ocisync.config.models import Config, DropRule
 from ocisync.content.compress import Compression
-from ocisync.content.protocols import Source, Target
+from ocisync.content.repository import Source, Target
 from ocisync.errors import ConfigError, InputError
-from ocisync.spec.formats import Format
-from ocisync.spec.locator import (
+from ocisync.model.locator import (
     ArchiveLocator,
     DockerArchiveLocator,
     LayoutLocator,
@@ -23,7 +22,8 @@ from ocisync.spec.locator import (
     SetMember,
     ViewLocator,
 )
-from ocisync.spec.platform import Platform, same_platform
+from ocisync.model.media_type_families import Format
+from ocisync.model.platform import Platform, same_platform
 from ocisync.wiring.options import caps_of, tar_limits_of
 from ocisync.wiring.views import seen
 
@@ -57,7 +57,7 @@ class Archives:
             if not isinstance(locator, SetLocator):
                 yield await self._open(locator, stack, view)
                 return
-            from ocisync.images.merge import Member, merged
+            from ocisync.images.views.multi_platform import Member, merged
 
             members = [
                 Member(one.platform, await self._open(ArchiveLocator(one.path), stack, view), where=one.path)
@@ -86,8 +86,8 @@ class Archives:
     @asynccontextmanager
     async def target(self, place: ArchiveFile | LayoutLocator) -> AsyncIterator[Target]:
         """A layout that is added to, or an archive that appears when the context ends well."""
-        from ocisync.stores.archive.write import open_layout_target
-        from ocisync.stores.archive.write_archive import open_docker_archive_target, open_oci_archive_target
+        from ocisync.stores.archive.archive_target import open_docker_archive_target, open_oci_archive_target
+        from ocisync.stores.archive.oci_layout_target import open_layout_target
 
         path = Path(place.path)
         match place:
@@ -132,7 +132,7 @@ class Archives:
 
     async def _opened(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
         from ocisync.stores.archive.detect import open_any
-        from ocisync.stores.archive.layout import open_oci_archive, open_oci_layout
+        from ocisync.stores.archive.oci_layout import open_oci_archive, open_oci_layout
 
         path, options = Path(locator.path), self._options(Path(locator.path), wanted)
         match locator:

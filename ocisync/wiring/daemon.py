@@ -14,26 +14,26 @@ from aiohttp import web
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
-from ocisync.daemon.desk import Desk
-from ocisync.daemon.drop import InputReport, InputVerdict
 from ocisync.daemon.generation import Observers
 from ocisync.daemon.http import daemon_app
-from ocisync.daemon.lock import daemon_lock
 from ocisync.daemon.metrics import Metrics
-from ocisync.daemon.notify import Notifier
-from ocisync.daemon.pushes import Push
-from ocisync.daemon.rules import RuleView
+from ocisync.daemon.push_dispatcher import Desk
 from ocisync.daemon.service import Service, obey_signals
-from ocisync.daemon.state import State, open_state
+from ocisync.daemon.systemd import Notifier
+from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
+from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.logs import register_secrets
 from ocisync.serve.app import registry_routes, serve
+from ocisync.state.lock import daemon_lock
+from ocisync.state.open import State, open_state
+from ocisync.state.rules import RuleView
+from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
-from ocisync.sync.stores import Progress
-from ocisync.wiring.abilities import log_abilities
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
+from ocisync.wiring.target_capabilities import log_abilities
 
 log = structlog.get_logger()
 

@@ -8,15 +8,15 @@ from dataclasses import replace
 
 from ocisync.config.models import Config, RegistryTarget, SyncRule, TagRules, TargetReference
 from ocisync.config.selection import pinned_tag
-from ocisync.spec.digest import Digest
-from ocisync.spec.locator import Locator, RegistryLocator, TargetLocator, ViewLocator
-from ocisync.spec.platform_choice import EVERYTHING, PlatformChoice
-from ocisync.spec.reference import ImageName
-from ocisync.spec.renaming import TAG, Renaming
-from ocisync.sync.attached import ReferrerChoice
-from ocisync.sync.care import Care
+from ocisync.model.digest import Digest
+from ocisync.model.image_name import ImageName
+from ocisync.model.locator import Locator, RegistryLocator, TargetLocator, ViewLocator
+from ocisync.model.name_mapping import TAG, Renaming
+from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.job import Job
+from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
+from ocisync.sync.write_policy import Care
 
 
 def sync_jobs(rule: SyncRule, config: Config) -> list[Job]:

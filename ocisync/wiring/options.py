@@ -7,16 +7,16 @@ from pathlib import Path
 
 from pydantic import SecretStr
 
-from ocisync.config.kinds import FileSecret
+from ocisync.config.fields import FileSecret
 from ocisync.config.models import ArchiveLimits, Ecr, Proxy, Registry, S3Target, StaticTarget
 from ocisync.config.models import DropRule as DropSettings
 from ocisync.content.decompress import Caps
-from ocisync.content.tar_index import TarLimits
-from ocisync.daemon.drop import DropRule, DropTarget, Incomplete
-from ocisync.spec.locator import S3Locator
+from ocisync.content.tar.index import TarLimits
+from ocisync.drop.rule import DropRule, DropTarget, Incomplete
+from ocisync.model.locator import S3Locator
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
+from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
-from ocisync.stores.static.s3_options import S3Options
 
 
 def caps_of(settings: ArchiveLimits) -> Caps:

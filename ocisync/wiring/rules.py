@@ -9,20 +9,20 @@ from functools import partial
 import structlog
 
 from ocisync.config.models import Config
-from ocisync.daemon.image_records import ImageRecords
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.schedule import Schedule
-from ocisync.daemon.state import State
 from ocisync.errors import ConfigError, OcisyncError
+from ocisync.state.images import ImageRecords
+from ocisync.state.open import State
+from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
-from ocisync.sync.stores import Progress
+from ocisync.wiring.catalog_rules import expanded, followed
 from ocisync.wiring.jobs import sync_jobs
+from ocisync.wiring.maintenance_jobs import run_upkeep, upkeep_schedules
 from ocisync.wiring.options import drop_rule
-from ocisync.wiring.registries import expanded, followed
 from ocisync.wiring.session import Session, open_session
-from ocisync.wiring.upkeep import run_upkeep, upkeep_schedules
 
 log = structlog.get_logger()
 

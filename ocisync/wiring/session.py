@@ -18,10 +18,10 @@ import anyio
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.content.compress import Compression
-from ocisync.content.spooling import Spools
+from ocisync.content.spool.blobs import Spools
 from ocisync.errors import DiskError, OcisyncError
+from ocisync.sync.context import Limits, Progress, Tools
 from ocisync.sync.ledger import Ledger, MemoryLedger
-from ocisync.sync.stores import Limits, Progress, Tools
 from ocisync.wiring.archives import Archives
 from ocisync.wiring.stores import OpenStores
 from ocisync.wiring.views import Memory

@@ -13,11 +13,11 @@ import anyio
 
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
-from ocisync.content.certificates import import_aiohttp
-from ocisync.content.metering import Allowance
-from ocisync.content.protocols import Fetcher, ObjectStore, Source, Target
+from ocisync.content.pull_quota import Allowance
+from ocisync.content.repository import Fetcher, ObjectStore, Source, Target
+from ocisync.content.tls import import_aiohttp
 from ocisync.errors import ConfigError
-from ocisync.spec.locator import (
+from ocisync.model.locator import (
     ArchiveLocator,
     DockerArchiveLocator,
     LayoutLocator,
@@ -32,8 +32,8 @@ from ocisync.spec.locator import (
     registry_image,
 )
 from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
-from ocisync.stores.static.s3_options import S3Options
 from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
@@ -41,7 +41,7 @@ from ocisync.wiring.views import Memory, seen
 
 if TYPE_CHECKING:  # each is imported where it is opened: together they are a tenth of the start
     from ocisync.stores.registry.client import RegistryClient
-    from ocisync.stores.static.target import StaticRegistry
+    from ocisync.stores.static.registry import StaticRegistry
 
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
@@ -67,7 +67,7 @@ class Described(Protocol):
 
 @dataclass
 class OpenStores:
-    """Opens what locators and targets name (the protocol `sync.stores.Stores`)."""
+    """Opens what locators and targets name (the protocol `sync.context.Stores`)."""
 
     config: Config
     archives: Archives
@@ -291,8 +291,8 @@ class OpenStores:
 
 @asynccontextmanager
 async def _static_directory(path: Path, kept: StaticOptions = _KEPT) -> AsyncIterator[StaticRegistry]:
-    from ocisync.stores.static.directory import DirectoryStore
-    from ocisync.stores.static.target import StaticRegistry
+    from ocisync.stores.directory.store import DirectoryStore
+    from ocisync.stores.static.registry import StaticRegistry
 
     yield StaticRegistry(DirectoryStore(path), options=kept)
 
@@ -300,8 +300,8 @@ async def _static_directory(path: Path, kept: StaticOptions = _KEPT) -> AsyncIte
 @asynccontextmanager
 async def _static_bucket(options: S3Options, kept: StaticOptions = _KEPT) -> AsyncIterator[StaticRegistry]:
     import_aiohttp()
-    from ocisync.stores.static.s3 import open_s3  # botocore takes 0.1 s to import
-    from ocisync.stores.static.target import StaticRegistry
+    from ocisync.stores.s3.store import open_s3  # botocore takes 0.1 s to import
+    from ocisync.stores.static.registry import StaticRegistry
 
     async with open_s3(options) as store:
         yield StaticRegistry(store, workers=options.concurrency, options=kept)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ocisync.content.notes import Notes
-from ocisync.content.protocols import Converter, Source
-from ocisync.images.choose import chosen
-from ocisync.images.convert import ConvertedSource, Remembered
-from ocisync.images.narrow import NarrowedSource
-from ocisync.spec.locator import ViewLocator
+from ocisync.content.fact_cache import Notes
+from ocisync.content.repository import Converter, Source
+from ocisync.images.views.filter_index import NarrowedSource
+from ocisync.images.views.media_types import ConvertedSource, Remembered
+from ocisync.images.views.platform import chosen
+from ocisync.model.locator import ViewLocator
 from ocisync.sync.ledger import MemoryLedger
 
 

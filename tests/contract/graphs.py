@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ByteStream, Opener, Target
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream, Opener, Target
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 
 
 def described(data: bytes, media_type: str = media_types.OCI_LAYER) -> Descriptor:

@@ -5,10 +5,10 @@ import random
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, ServerSideCopy
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectHeaders, ObjectInfo, ObjectStore, ServerSideCopy
 from ocisync.errors import DigestMismatch, NotFound, PreconditionFailed, SizeMismatch
-from ocisync.spec.digest import sha256
+from ocisync.model.digest import sha256
 
 HEADERS = ObjectHeaders("application/octet-stream", "no-cache")
 BIG = random.Random(2).randbytes(1_500_001)

@@ -8,13 +8,13 @@ import random
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import Inventory, Mounter, Source, Target
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import Inventory, Mounter, Source, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, SizeMismatch, VerificationError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, sha256
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, sha256
 from tests.contract.graphs import (
     CountingOpener,
     described,

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.stores.archive.write import LayoutTarget, open_layout_target
-from ocisync.stores.archive.write_archive import OciArchiveTarget, open_oci_archive_target
+from ocisync.stores.archive.archive_target import OciArchiveTarget, open_oci_archive_target
+from ocisync.stores.archive.oci_layout_target import LayoutTarget, open_layout_target
 from tests.contract.target_contract import TargetContract
 
 

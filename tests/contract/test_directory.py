@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.stores.static.target import StaticRegistry
 from tests.contract.object_store_contract import ObjectStoreContract
 from tests.contract.target_contract import TargetContract
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from ocisync.stores.s3.options import MIB, S3Options
+from ocisync.stores.s3.store import S3Store, open_s3
+from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.stores.static.s3 import S3Store, open_s3
-from ocisync.stores.static.s3_options import MIB, S3Options
-from ocisync.stores.static.target import StaticRegistry
 from tests.contract.object_store_contract import ObjectStoreContract
 from tests.contract.target_contract import TargetContract
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket

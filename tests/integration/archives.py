@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.protocols import Opener
+from ocisync.content.repository import Opener
 from ocisync.content.verify import read_manifest
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.manifest import parse_manifest
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.detect import ArchiveSource
 from ocisync.stores.archive.docker_archive import DockerArchiveSource
 

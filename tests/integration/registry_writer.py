@@ -14,20 +14,20 @@ from pathlib import Path
 import anyio
 
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.protocols import ObjectStore, Source, Target
-from ocisync.spec.locator import Locator, StaticLocator, TargetLocator
-from ocisync.stores.static.directory import DirectoryStore
+from ocisync.content.repository import ObjectStore, Source, Target
+from ocisync.model.locator import Locator, StaticLocator, TargetLocator
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.capabilities import Abilities
+from ocisync.stores.s3.options import S3Options
+from ocisync.stores.s3.store import open_s3
 from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.stores.static.s3 import open_s3
-from ocisync.stores.static.s3_options import S3Options
-from ocisync.stores.static.s3_probe import Abilities
-from ocisync.stores.static.target import StaticRegistry
+from ocisync.sync.context import Tools
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
-from ocisync.sync.stores import Tools
 from tests.contract.graphs import Image, make_image, publish_image
 
 NAME = "shared"
@@ -46,7 +46,7 @@ async def opened(where: dict[str, object], conditional: bool = True) -> AsyncIte
 
 
 class OneTarget:
-    """`sync.stores.Stores` with one source and one target."""
+    """`sync.context.Stores` with one source and one target."""
 
     def __init__(self, source: MemoryRepository, target: StaticRepository) -> None:
         self._source = source

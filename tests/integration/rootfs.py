@@ -12,16 +12,16 @@ from pathlib import Path
 
 import anyio
 
+from ocisync.commands.unpack import Unpacked, unpack_to
 from ocisync.config.models import Config
 from ocisync.content.files import Region
-from ocisync.images.unpack import Layer, UnpackOptions, unpack_layers
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.locator import LayoutLocator
+from ocisync.images.unpack.unpack import Layer, UnpackOptions, unpack_layers
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.locator import LayoutLocator
 from ocisync.wiring.session import Session, open_session
-from ocisync.wiring.unpacking import Unpacked, unpack_to
 from tests.servers.images import Image, digest_of, image_of, layout_files
-from tests.unit.content.tars import Memory
+from tests.unit.content.tar.tars import Memory
 
 Piece = tuple[tarfile.TarInfo, bytes]
 MTIME = 1_600_000_000  # seconds

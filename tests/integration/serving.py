@@ -12,15 +12,15 @@ import anyio
 from aiohttp import ClientSession
 from yarl import URL
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ObjectHeaders, ObjectStore
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectHeaders, ObjectStore
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.serve.app import registry_app, serve
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor, describe, descriptor_to_json
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.options import S3Options
+from ocisync.stores.s3.store import open_s3
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import open_s3
-from ocisync.stores.static.s3_options import S3Options
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 

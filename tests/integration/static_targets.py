@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ObjectHeaders, ObjectInfo, ObjectStore, Opener
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectHeaders, ObjectInfo, ObjectStore, Opener
 from ocisync.errors import NotFound
-from ocisync.spec import media_types
-from ocisync.spec.digest import Digest
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import S3Store, open_s3
+from ocisync.model import media_types
+from ocisync.model.digest import Digest
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.store import S3Store, open_s3
 from tests.contract.graphs import Image, described
 from tests.contract.test_s3 import options_for
 from tests.servers.seaweed import Seaweed

@@ -14,14 +14,14 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from ocisync.content.protocols import ByteStream, ObjectStore, Opener
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import open_s3
-from ocisync.stores.static.s3_options import S3Options
-from ocisync.stores.static.target import StaticRegistry
+from ocisync.content.repository import ByteStream, ObjectStore, Opener
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.options import S3Options
+from ocisync.stores.s3.store import open_s3
+from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import make_image, make_index, publish_image
 
 MIB = 1024 * 1024

@@ -16,16 +16,16 @@ import zstandard
 
 from ocisync.content.compress import Compression
 from ocisync.content.decompress import Caps
-from ocisync.content.tar_index import TarLimits
+from ocisync.content.tar.index import TarLimits
 from ocisync.content.verify import read_manifest
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputChanged, InputError, LimitExceeded, OcisyncError
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.manifest import parse_manifest
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, open_docker_archive
-from ocisync.stores.archive.layout import open_oci_layout
-from ocisync.stores.archive.write import open_layout_target
+from ocisync.stores.archive.oci_layout import open_oci_layout
+from ocisync.stores.archive.oci_layout_target import open_layout_target
 from tests.integration.archives import Entry, Sink, take, write_tar
 from tests.servers.images import OCI_LAYER, Image, describe, digest_of, docker_archive, image_of, make_image, noise, tar
 from tests.servers.skopeo import skopeo

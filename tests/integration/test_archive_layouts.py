@@ -10,20 +10,20 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import Target
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import ArchiveError, DigestMismatch, Handling, InputError, NotFound, SizeMismatch
-from ocisync.images.merge import Member, MergedConverter, merged
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.manifest import parse_manifest
-from ocisync.spec.platform import parse_platform
+from ocisync.images.views.multi_platform import Member, MergedConverter, merged
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.manifest import parse_manifest
+from ocisync.model.platform import parse_platform
+from ocisync.stores.archive.archive_target import open_oci_archive_target
 from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import DockerArchiveSource
-from ocisync.stores.archive.layout import LayoutSource, open_oci_archive, open_oci_layout
-from ocisync.stores.archive.write import open_layout_target
-from ocisync.stores.archive.write_archive import open_oci_archive_target
+from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_archive, open_oci_layout
+from ocisync.stores.archive.oci_layout_target import open_layout_target
 from tests.integration.archives import Entry, Sink, take, write_tar
 from tests.servers.images import (
     Image,

@@ -29,7 +29,7 @@ CONVERT = textwrap.dedent(
     from pathlib import Path
     import anyio
     from ocisync.stores.archive.detect import open_any
-    from ocisync.stores.archive.write import open_layout_target
+    from ocisync.stores.archive.oci_layout_target import open_layout_target
 
     class Sink:
         def __init__(self, target): self.target = target

@@ -11,15 +11,15 @@ from tempfile import gettempdir
 import anyio
 import pytest
 
+from ocisync.commands.copy import copy_to
 from ocisync.config.models import Config
 from ocisync.errors import ArchiveError, InputError
-from ocisync.spec.digest import Digest
-from ocisync.spec.locator import parse_locator
-from ocisync.spec.manifest import parse_manifest
+from ocisync.model.digest import Digest
+from ocisync.model.locator import parse_locator
+from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.detect import open_any
-from ocisync.stores.archive.layout import open_oci_layout
+from ocisync.stores.archive.oci_layout import open_oci_layout
 from ocisync.sync.reports import JobReport
-from ocisync.wiring.copying import copy_to
 from ocisync.wiring.session import open_session
 from tests.integration.archives import Entry, take, write_tar
 from tests.servers.images import Image, describe, digest_of, layout_files, make_image, tar, write_archive

@@ -11,12 +11,12 @@ from tempfile import gettempdir
 import anyio
 import pytest
 
+from ocisync.commands.copy import copy_to
 from ocisync.config.models import Config
-from ocisync.spec.formats import Format
-from ocisync.spec.locator import ViewLocator, parse_locator
-from ocisync.spec.platform import parse_platform
+from ocisync.model.locator import ViewLocator, parse_locator
+from ocisync.model.media_type_families import Format
+from ocisync.model.platform import parse_platform
 from ocisync.sync.reports import JobReport
-from ocisync.wiring.copying import copy_to
 from ocisync.wiring.session import Session, open_session
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.images import (

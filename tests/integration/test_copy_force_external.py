@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from ocisync.commands.copy import Extent, copy_images
 from ocisync.config.models import Config
-from ocisync.spec.locator import parse_locator
+from ocisync.model.locator import parse_locator
 from ocisync.sync.reports import JobReport
-from ocisync.wiring.copying import Extent, copy_images
 from ocisync.wiring.session import open_session
 from tests.servers import faults
 from tests.servers.docker_registry import DockerRegistry, docker_registry

@@ -17,14 +17,14 @@ from typing import TypeVar
 import pytest
 from aiohttp import ClientSession
 
-from ocisync.content.protocols import ObjectStore
-from ocisync.spec import media_types
-from ocisync.spec.digest import Digest
+from ocisync.content.repository import ObjectStore
+from ocisync.maintenance.reconcile import reconcile
+from ocisync.maintenance.tags import remove_tags
+from ocisync.model import media_types
+from ocisync.model.digest import Digest
 from ocisync.stores.static import layout
 from ocisync.stores.static.options import StaticOptions
-from ocisync.stores.static.target import StaticRegistry
-from ocisync.sync.audit_reconcile import reconcile
-from ocisync.sync.audit_tags import remove_tags
+from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import Image, described, make_image, make_index, publish_image
 from tests.integration.serving import Registry, served, store_at
 from tests.integration.static_targets import make_artifact, put

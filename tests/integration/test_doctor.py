@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from ocisync.commands.doctor import diagnose
+from ocisync.doctor.diagnosis import Diagnosis
 from ocisync.serve.app import registry_app
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.sync.doctor import Diagnosis
-from ocisync.wiring.doctoring import diagnose
+from ocisync.stores.directory.store import DirectoryStore
 from tests.integration.fronts import FRONTS, PROXY
 from tests.servers.command import run_ocisync
 from tests.servers.images import Index, multi_platform

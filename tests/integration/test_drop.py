@@ -16,15 +16,15 @@ import anyio.to_thread
 import pytest
 from structlog.testing import capture_logs
 
-from ocisync.daemon.drop import DropRule, DropTarget, InputReport, InputVerdict
-from ocisync.daemon.drop_scan import DELETING
-from ocisync.daemon.intake import Intake, IntakeTools
-from ocisync.daemon.state import State, open_state
-from ocisync.daemon.wakeup import Wakeup
-from ocisync.daemon.watch import watch_folder
+from ocisync.content.concurrency import Wakeup
+from ocisync.drop.rule import DropRule, DropTarget, InputReport, InputVerdict
+from ocisync.drop.scan import DELETING
+from ocisync.drop.watch import watch_folder
+from ocisync.drop.watcher import Intake, IntakeTools
 from ocisync.errors import ArchiveError
-from ocisync.spec.locator import Locator, SetLocator
-from ocisync.spec.platform import Platform
+from ocisync.model.locator import Locator, SetLocator
+from ocisync.model.platform import Platform
+from ocisync.state.open import State, open_state
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
 

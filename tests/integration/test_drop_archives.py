@@ -9,11 +9,11 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from ocisync.cli.samples import docker_archive, write_sample
+from ocisync.cli.demo_samples import docker_archive, write_sample
 from ocisync.config.load import load_config
-from ocisync.daemon.drop import InputVerdict
-from ocisync.daemon.passes import PassReport, run_pass
-from ocisync.daemon.state import open_state
+from ocisync.daemon.once import PassReport, run_pass
+from ocisync.drop.rule import InputVerdict
+from ocisync.state.open import open_state
 from ocisync.wiring.rules import open_rules
 from tests.servers.images import docker_members, make_image, write_archive
 

@@ -15,9 +15,9 @@ import sys
 import time
 from pathlib import Path
 import anyio
-from ocisync.daemon.drop import DropRule, DropTarget
-from ocisync.daemon.intake import IntakeTools, one_pass
-from ocisync.daemon.state import open_state
+from ocisync.drop.rule import DropRule, DropTarget
+from ocisync.drop.watcher import IntakeTools, one_pass
+from ocisync.state.open import open_state
 from ocisync.sync.reports import Failure, JobReport
 
 ROOT, DONE, BAD = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "bad"

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from ocisync.daemon.drop import DropTarget, Incomplete, InputVerdict
-from ocisync.daemon.intake import Intake, IntakeTools
-from ocisync.spec.locator import ArchiveLocator, Locator
-from ocisync.spec.platform import Platform
+from ocisync.drop.rule import DropTarget, Incomplete, InputVerdict
+from ocisync.drop.watcher import Intake, IntakeTools
+from ocisync.model.locator import ArchiveLocator, Locator
+from ocisync.model.platform import Platform
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.wiring.archives import Archives

@@ -7,15 +7,15 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ObjectStore
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectStore
 from ocisync.errors import ConfigError
+from ocisync.maintenance.gc import Collected
+from ocisync.maintenance.gc_files import Collection
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.store import open_s3
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import open_s3
-from ocisync.stores.static.target import StaticRegistry
-from ocisync.sync.audit_gc import Collected
-from ocisync.wiring.collecting import Collection
+from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import Image, make_image, make_index, publish_image, push_image
 from tests.contract.test_s3 import options_for
 from tests.integration.static_targets import KINDS, Kind, keys, make_artifact, open_store, put, read, read_json

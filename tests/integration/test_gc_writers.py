@@ -13,21 +13,21 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.protocols import ObjectStore, Stored
+from ocisync.content.repository import ObjectStore, Stored
 from ocisync.errors import ConfigError
-from ocisync.spec.descriptor import Descriptor
+from ocisync.maintenance.gc import Collected, collect, plan_collection
+from ocisync.maintenance.gc_files import Collection
+from ocisync.maintenance.gc_plan import Doomed, Totals
+from ocisync.maintenance.reconcile import reconcile
+from ocisync.maintenance.verify import Depth, verify
+from ocisync.model.descriptor import Descriptor
+from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.registry import StaticRegistry
+from ocisync.stores.static.registry_context import Shelf
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.stores.static.shelf import Shelf
-from ocisync.stores.static.target import StaticRegistry
-from ocisync.sync.audit_gc import Collected, collect, plan_collection
-from ocisync.sync.audit_plan import Doomed, Totals
-from ocisync.sync.audit_reconcile import reconcile
-from ocisync.sync.audit_verify import Depth, verify
 from ocisync.sync.reports import JobReport
-from ocisync.wiring.collecting import Collection
 from tests.contract.graphs import make_image, publish_image, push_image
 from tests.integration.registry_writer import NAME, Moves, bring, missing, opened
 from tests.integration.static_targets import KINDS, Kind, keys, put, read_json

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.daemon.drop_look import forget_settled
+from ocisync.drop.poll import forget_settled
 from tests.integration.mainjob import Kind, Place, open_place, tags, walk, walk_all, write_config
 from tests.integration.test_drop import _room, _verdicts
 from tests.servers.command import run_ocisync

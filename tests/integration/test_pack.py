@@ -14,20 +14,20 @@ from typing import NamedTuple
 
 import pytest
 
+from ocisync.commands.pack import pack_to, parse_destination
+from ocisync.commands.unpack import unpack_to
 from ocisync.content.compress import BLOCK
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputChanged, InputError
 from ocisync.images.inspect import manifest_of
-from ocisync.images.pack import Packing, open_packed
-from ocisync.images.pack_names import Excludes
-from ocisync.images.pack_settings import PackSettings
-from ocisync.images.pack_tree import TreeOptions, TreeReader
-from ocisync.images.unpack import UnpackOptions
-from ocisync.spec.locator import parse_locator
-from ocisync.spec.manifest import parse_json_object
+from ocisync.images.pack.excludes import Excludes
+from ocisync.images.pack.layer import TreeOptions, TreeReader
+from ocisync.images.pack.settings import PackSettings
+from ocisync.images.pack.source import Packing, open_packed
+from ocisync.images.unpack.unpack import UnpackOptions
+from ocisync.model.locator import parse_locator
+from ocisync.model.manifest import parse_json_object
 from ocisync.sync.reports import JobReport
-from ocisync.wiring.packing import pack_to, parse_destination
-from ocisync.wiring.unpacking import unpack_to
 from tests.integration.rootfs import (
     CAPABILITY,
     file,
@@ -318,7 +318,7 @@ def run_as_nobody(root: Path, above: Path) -> str:
     """What packing says to a user who may not look into everything."""
     code = (
         "import os, pathlib, sys\n"
-        "from ocisync.images.pack_tree import TreeOptions, TreeReader\n"
+        "from ocisync.images.pack.layer import TreeOptions, TreeReader\n"
         "os.chdir(sys.argv[1]); os.setgid(65534); os.setuid(65534)\n"
         "try: list(TreeReader(pathlib.Path('root'), TreeOptions()).chunks())\n"
         "except Exception as exc: print(f\"{type(exc).__name__}: {exc.message.split(': ', 2)[2]}\")\n"

@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.protocols import ObjectStore
+from ocisync.content.repository import ObjectStore
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.serve.app import registry_app, serve
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.stores.static import layout
 from ocisync.stores.static.page import publish_page
 from tests.integration.serving import push, put, store_at

@@ -7,25 +7,25 @@ from pathlib import Path
 import pytest
 
 from ocisync.content.memory import MemoryRepository
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.locator import StaticLocator, TargetLocator
-from ocisync.spec.media_types import OCI_INDEX
-from ocisync.spec.platform import parse_platform
-from ocisync.spec.platform_choice import Attestations, PlatformChoice
+from ocisync.maintenance.findings import Verified
+from ocisync.maintenance.gc import Collected, collect, plan_collection
+from ocisync.maintenance.gc_plan import Totals
+from ocisync.maintenance.verify import Depth, verify
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.locator import StaticLocator, TargetLocator
+from ocisync.model.media_types import OCI_INDEX
+from ocisync.model.platform import parse_platform
+from ocisync.model.platform_filter import Attestations, PlatformChoice
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.store import S3Store
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.stores.static.s3 import S3Store
-from ocisync.stores.static.target import StaticRegistry
-from ocisync.sync.audit_findings import Verified
-from ocisync.sync.audit_gc import Collected, collect, plan_collection
-from ocisync.sync.audit_plan import Totals
-from ocisync.sync.audit_verify import Depth, verify
+from ocisync.sync.context import Tools
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import MemoryLedger
 from ocisync.sync.run import plan_job, run_job
-from ocisync.sync.stores import Tools
 from tests.integration.registry_writer import OneTarget
 from tests.integration.static_targets import KINDS, Kind, keys, open_store
 from tests.servers.images import Image, Index, make_image, make_index

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.auditing import Kind as Held
-from ocisync.spec import media_types
+from ocisync.content.openers import BytesOpener
+from ocisync.content.stored_objects import Kind as Held
+from ocisync.maintenance.reconcile import reconcile
+from ocisync.model import media_types
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.store import S3Store
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
-from ocisync.stores.static.s3 import S3Store
-from ocisync.stores.static.target import StaticRegistry
-from ocisync.sync.audit_reconcile import reconcile
+from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import make_image, make_index, publish_image, push_image
 from tests.integration.static_targets import (
     KINDS,

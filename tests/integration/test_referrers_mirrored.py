@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
+from ocisync.commands.copy import Extent, copy_images
+from ocisync.commands.once import plan_once, run_once_with
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
-from ocisync.spec.locator import parse_locator
-from ocisync.sync.attached import ReferrerChoice
+from ocisync.model.locator import parse_locator
+from ocisync.sync.context import Progress
 from ocisync.sync.plan import Action
+from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport, Verdict
-from ocisync.sync.stores import Progress
-from ocisync.wiring.copying import Extent, copy_images
-from ocisync.wiring.passes import plan_once, run_once_with
 from ocisync.wiring.session import open_session
 from tests.integration.mainjob import ENV, Place, open_place, readable, write_config
 from tests.servers.client import RegistryClient

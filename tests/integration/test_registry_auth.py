@@ -11,10 +11,10 @@ import anyio
 import pytest
 from aiohttp import web
 
-from ocisync.content.at_hand import BytesOpener
+from ocisync.content.openers import BytesOpener
 from ocisync.errors import AuthError, NetworkError, RedirectRefused, TlsError, UnsupportedManifest
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.client import open_registries
 from ocisync.stores.registry.options import RegistryOptions
 from tests.integration.registries import BLOB, BLOB_PATH, LAYER, NAME, QUICK, blob_desc, read, repository_at

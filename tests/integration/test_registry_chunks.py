@@ -8,8 +8,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ByteStream
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream
 from ocisync.errors import DigestMismatch, Stalled, UnsupportedManifest
 from tests.integration.big import MIB, push_big
 from tests.integration.mainjob import ENV, write_config

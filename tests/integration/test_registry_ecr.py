@@ -9,8 +9,8 @@ import pytest
 import yaml
 
 from ocisync.errors import AuthError, RegistryError
+from ocisync.stores.registry.auth.ecr import PUBLIC, ecr_login, is_ecr, region_of
 from ocisync.stores.registry.client import open_registries
-from ocisync.stores.registry.ecr import PUBLIC, ecr_login, is_ecr, region_of
 from ocisync.stores.registry.options import EcrOptions, RegistryOptions
 from tests.integration.registries import NAME, QUICK, repository_at
 from tests.servers import faults, images

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.resuming import SourceOpener
+from ocisync.content.openers import SourceOpener
 from ocisync.content.verify import verified
 from ocisync.errors import DigestMismatch, NotFound
 from ocisync.stores.registry.client import open_registries

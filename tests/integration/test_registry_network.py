@@ -8,7 +8,7 @@ from email.utils import formatdate
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
+from ocisync.content.openers import BytesOpener
 from ocisync.errors import (
     AuthError,
     DigestMismatch,
@@ -22,7 +22,7 @@ from ocisync.errors import (
     Stalled,
     Truncated,
 )
-from ocisync.spec.descriptor import Descriptor
+from ocisync.model.descriptor import Descriptor
 from tests.integration.registries import (
     BLOB,
     BLOB_PATH,

@@ -8,8 +8,8 @@ from functools import partial
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ByteStream
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream
 from ocisync.errors import (
     AuthError,
     DigestMismatch,
@@ -20,8 +20,8 @@ from ocisync.errors import (
     SizeMismatch,
     Stalled,
 )
-from ocisync.spec.descriptor import Descriptor, describe
-from ocisync.spec.digest import Digest, sha256
+from ocisync.model.descriptor import Descriptor, describe
+from ocisync.model.digest import Digest, sha256
 from ocisync.stores.registry.client import open_registries
 from tests.contract.graphs import CountingOpener
 from tests.integration.registries import (

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import anyio.to_thread
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
+from ocisync.content.openers import BytesOpener
 from ocisync.errors import LimitExceeded, RegistryError
-from ocisync.spec.descriptor import Descriptor, describe
-from ocisync.spec.digest import Digest
+from ocisync.model.descriptor import Descriptor, describe
+from ocisync.model.digest import Digest
 from ocisync.stores.registry import referrers as module
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository

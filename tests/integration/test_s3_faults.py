@@ -10,8 +10,8 @@ import anyio
 import pytest
 from anyio.to_thread import run_sync
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ByteStream
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream
 from ocisync.errors import (
     DigestMismatch,
     OcisyncError,
@@ -19,10 +19,10 @@ from ocisync.errors import (
     S3ConfigError,
     StoreError,
 )
+from ocisync.stores.s3.options import MIB, S3Options
+from ocisync.stores.s3.store import S3Store, open_s3
+from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.stores.static.s3 import S3Store, open_s3
-from ocisync.stores.static.s3_options import MIB, S3Options
-from ocisync.stores.static.target import StaticRegistry
 from tests.contract.graphs import CountingOpener, described, make_image, publish_image, push_image
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import (

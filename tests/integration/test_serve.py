@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.protocols import ObjectHeaders
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import describe
-from ocisync.spec.digest import Digest, sha256
+from ocisync.content.repository import ObjectHeaders
+from ocisync.model import media_types
+from ocisync.model.descriptor import describe
+from ocisync.model.digest import Digest, sha256
 from ocisync.stores.static import layout
 from tests.integration.serving import Image, Registry, publish, push, put, raw_request, served, store_at
 from tests.servers.seaweed import Bucket

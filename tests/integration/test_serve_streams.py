@@ -15,18 +15,18 @@ import pytest
 from aiohttp import web
 from anyio import to_thread
 
-from ocisync.content.protocols import ByteStream, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.repository import ByteStream, ObjectHeaders, ObjectInfo, Opener
 from ocisync.content.verify import Verifier, update
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
-from ocisync.daemon.pushes import Push
-from ocisync.daemon.rules import RuleView
+from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.errors import ConfigError, NetworkError, StoreError
+from ocisync.model.digest import Digest, sha256
 from ocisync.serve.app import registry_app, registry_routes, serve
-from ocisync.spec.digest import Digest, sha256
+from ocisync.state.rules import RuleView
+from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
 from tests.integration.serving import Registry, publish, put, raw_request, served, store_at
 from tests.servers.process import free_port
 from tests.servers.seaweed import Bucket

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from ocisync.commands.doctor import diagnose
+from ocisync.doctor.remedies import bucket_policy
 from ocisync.serve.app import registry_app
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.sync.doctor_cures import bucket_policy
-from ocisync.wiring.doctoring import diagnose
+from ocisync.stores.directory.store import DirectoryStore
 from tests.servers.caddy import INSTALLED, caddy
 from tests.servers.client import fetch
 from tests.servers.command import run_ocisync

@@ -9,20 +9,20 @@ from typing import Any, cast
 import anyio
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectHeaders, ObjectInfo, Opener
 from ocisync.errors import StoreError
+from ocisync.model import media_types
+from ocisync.model.descriptor import descriptor_to_json
+from ocisync.model.digest import Digest
+from ocisync.model.subjects import fallback_tag, referrers_body
 from ocisync.serve.app import registry_app, serve
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import descriptor_to_json
-from ocisync.spec.digest import Digest
-from ocisync.spec.referrers import fallback_tag, referrers_body
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.store import S3Store
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
 from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.stores.static.s3 import S3Store
-from ocisync.stores.static.target import StaticRegistry
 from tests.contract.graphs import Image, described, make_image, make_index, publish_image, push_image
 from tests.integration.static_targets import (
     KINDS,

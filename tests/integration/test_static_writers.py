@@ -10,11 +10,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.protocols import ObjectStore
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import open_s3
-from ocisync.stores.static.s3_probe import Abilities
-from ocisync.stores.static.target import StaticRegistry
+from ocisync.content.repository import ObjectStore
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.capabilities import Abilities
+from ocisync.stores.s3.store import open_s3
+from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import make_image, publish_image
 from tests.contract.test_s3 import options_for
 from tests.servers.seaweed import Bucket

@@ -16,9 +16,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ocisync.commands.unpack import Unpacked, host_platform, unpack_to
 from ocisync.content.compress import Compression, Kind, block_compressor, exact_blocks
 from ocisync.content.decompress import Caps
-from ocisync.content.tar_index import TarLimits
+from ocisync.content.tar.index import TarLimits
 from ocisync.errors import (
     ArchiveError,
     DiffIdMismatch,
@@ -29,10 +30,9 @@ from ocisync.errors import (
     OcisyncError,
     UnsupportedManifest,
 )
-from ocisync.images.unpack import UnpackOptions
-from ocisync.spec.locator import RegistryLocator, parse_locator
-from ocisync.spec.reference import parse_image_name
-from ocisync.wiring.unpacking import Unpacked, host_platform, unpack_to
+from ocisync.images.unpack.unpack import UnpackOptions
+from ocisync.model.image_name import parse_image_name
+from ocisync.model.locator import RegistryLocator, parse_locator
 from tests.integration.rootfs import (
     file,
     folder,
@@ -62,7 +62,7 @@ from tests.servers.images import (
     push,
 )
 from tests.trees import differences
-from tests.unit.content.tars import member, pax, tar
+from tests.unit.content.tar.tars import member, pax, tar
 
 ROOTLESS = UnpackOptions(rootless=True)
 HELLO = layer(folder("./"), folder("d"), file("d/f", b"hello"))

@@ -13,7 +13,7 @@ import pytest
 from ocisync.errors import ArchiveError, LimitExceeded, OcisyncError
 from tests.integration.rootfs import file, folder, hard_link, in_thread, layer, special, symlink, unpack_bytes
 from tests.trees import Entry, snapshot
-from tests.unit.content.tars import END, member, pax, tar
+from tests.unit.content.tar.tars import END, member, pax, tar
 
 Layers = Sequence[bytes]
 OUT = "../../outside"  # as seen from a link at the root of the tree

@@ -9,17 +9,17 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.auditing import Kind as Held
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.protocols import Source
-from ocisync.spec import media_types
+from ocisync.content.repository import Source
+from ocisync.content.stored_objects import Kind as Held
+from ocisync.maintenance.findings import Fault, Finding, Verified
+from ocisync.maintenance.repair import Origins, no_origins, verify_and_repair
+from ocisync.maintenance.verify import Depth, Pace, verify
+from ocisync.model import media_types
+from ocisync.stores.directory.store import DirectoryStore
+from ocisync.stores.s3.store import S3Store
 from ocisync.stores.static import layout
-from ocisync.stores.static.directory import DirectoryStore
-from ocisync.stores.static.s3 import S3Store
-from ocisync.stores.static.target import StaticRegistry
-from ocisync.sync.audit_findings import Fault, Finding, Verified
-from ocisync.sync.audit_repair import Origins, no_origins, verify_and_repair
-from ocisync.sync.audit_verify import Depth, Pace, verify
+from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import Image, make_image, make_index, publish_image
 from tests.integration.static_targets import KINDS, Kind, contents, keys, make_artifact, open_store, put, read
 from tests.servers.seaweed import Seaweed

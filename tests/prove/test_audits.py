@@ -14,11 +14,11 @@ import pytest
 
 from bench.measure import BucketPlace, s3_server
 from ocisync.content.concurrency import for_each
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.referrers import referrers_body
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.subjects import referrers_body
+from ocisync.stores.s3.store import S3Store, open_s3
 from ocisync.stores.static import layout
-from ocisync.stores.static.s3 import S3Store, open_s3
 from tests.contract.graphs import described
 from tests.contract.test_s3 import options_for
 from tests.integration.registry_writer import Moves

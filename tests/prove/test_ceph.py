@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from ocisync.sync.doctor_cures import bucket_policy
+from ocisync.doctor.remedies import bucket_policy
 from tests.integration.mainjob import write_config
 from tests.integration.test_serving import NAME, check, front, publish
 from tests.servers.ceph import ENV, INSTALLED, ceph_rgw, client

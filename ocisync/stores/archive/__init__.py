@@ -1,0 +1,1 @@
+"""docker-archive, oci-archive and OCI layouts, as sources and as targets."""

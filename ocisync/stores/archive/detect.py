@@ -10,11 +10,11 @@ from pathlib import Path
 
 from ocisync.content.threads import run_file
 from ocisync.errors import ArchiveError
+from ocisync.stores.archive.archive_files import ArchiveFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, docker_source
-from ocisync.stores.archive.files import ArchiveFiles, is_folder, open_archive_files, read_small
-from ocisync.stores.archive.layout import LayoutSource, layout_source, layout_version, open_oci_layout
-from ocisync.stores.archive.layout_index import INDEX_FILE, LAYOUT_FILE, VERSION, parse_index
-from ocisync.stores.archive.legacy import is_legacy
+from ocisync.stores.archive.docker_v1 import is_legacy
+from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, parse_index
+from ocisync.stores.archive.oci_layout import LayoutSource, layout_source, layout_version, open_oci_layout
 
 _ROOT_FOLDERS = frozenset(
     (

@@ -15,19 +15,20 @@ from pathlib import Path
 import anyio
 import structlog
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.checkpoints import reached
 from ocisync.content.compress import BLOCK, Block, Compressed, Compression, compress, compressor_name
 from ocisync.content.concurrency import for_each
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
+from ocisync.content.failpoints import reached
 from ocisync.content.files import Region
-from ocisync.content.protocols import ByteStream, LayerSink, Opener
-from ocisync.content.tar_index import TarLimits
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream, LayerSink, Opener
+from ocisync.content.tar.index import TarLimits
 from ocisync.content.threads import CPUS, SpoolOpener, new_spool, region_opener, run_file, run_steps
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError, NotFound
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, is_digest
-from ocisync.spec.formats import Format
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, is_digest
+from ocisync.model.media_type_families import Format
+from ocisync.stores.archive.archive_files import ArchiveFiles, open_archive_files, read_small
 from ocisync.stores.archive.docker_manifest import (
     ImageConfig,
     ImageEntry,
@@ -40,9 +41,8 @@ from ocisync.stores.archive.docker_manifest import (
     parse_entries,
     pick,
 )
-from ocisync.stores.archive.files import ArchiveFiles, open_archive_files, read_small
-from ocisync.stores.archive.identity import docker_identity
-from ocisync.stores.archive.legacy import is_legacy, legacy_config, legacy_entries
+from ocisync.stores.archive.docker_v1 import is_legacy, legacy_config, legacy_entries
+from ocisync.stores.archive.fingerprint import docker_identity
 
 log = structlog.get_logger(__name__)
 

@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor, describe, descriptor_from_json, descriptor_to_json
-from ocisync.spec.digest import Digest, parse_digest
-from ocisync.spec.formats import Format, counterpart
-from ocisync.spec.manifest import parse_json, parse_json_object
-from ocisync.spec.platform import Platform, platform_from_json
-from ocisync.spec.reference import parse_image_name
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, describe, descriptor_from_json, descriptor_to_json
+from ocisync.model.digest import Digest, parse_digest
+from ocisync.model.image_name import parse_image_name
+from ocisync.model.manifest import parse_json, parse_json_object
+from ocisync.model.media_type_families import Format, counterpart
+from ocisync.model.platform import Platform, platform_from_json
 
 _LAYER_TYPES: Mapping[tuple[Format, str], str] = {
     ("oci", "none"): media_types.OCI_LAYER,

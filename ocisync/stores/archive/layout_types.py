@@ -6,12 +6,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ocisync.errors import ArchiveError, ManifestError, UnsupportedManifest
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, digest_of
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, Manifest, media_type_of, parse_manifest
-from ocisync.stores.archive.files import Files, read_small
-from ocisync.stores.archive.layout_index import blob_path
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, digest_of
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, Manifest, media_type_of, parse_manifest
+from ocisync.stores.archive.archive_files import Files, read_small
+from ocisync.stores.archive.index_json import blob_path
 
 
 async def typed(files: Files, desc: Descriptor) -> Descriptor:

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ocisync.errors import InvalidName
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor, descriptor_to_json
-from ocisync.spec.manifest import Manifest, parse_json_object
-from ocisync.spec.reference import is_tag, parse_image_name
-from ocisync.stores.archive.layout_index import CONTAINERD_NAME, REF_NAME, VERSION, parse_index
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, descriptor_to_json
+from ocisync.model.image_name import is_tag, parse_image_name
+from ocisync.model.manifest import Manifest, parse_json_object
+from ocisync.stores.archive.index_json import CONTAINERD_NAME, REF_NAME, VERSION, parse_index
 
 LAYOUT = json.dumps({"imageLayoutVersion": VERSION}).encode()
 _NAMES = frozenset((REF_NAME, CONTAINERD_NAME))

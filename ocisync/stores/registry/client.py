@@ -7,17 +7,17 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession
 
-from ocisync.content.metering import Allowance
-from ocisync.spec.reference import parse_host
-from ocisync.stores.registry.budget import Tell, silent
-from ocisync.stores.registry.external import ExternalContent
+from ocisync.content.pull_quota import Allowance
+from ocisync.model.image_name import parse_host
+from ocisync.stores.registry.foreign_layers import ExternalContent
+from ocisync.stores.registry.http.session import open_session
+from ocisync.stores.registry.http.transport import Transport
 from ocisync.stores.registry.listing import list_repositories
-from ocisync.stores.registry.mirrored import Mirror, MirroredRepository
+from ocisync.stores.registry.mirrors import Mirror, MirroredRepository
 from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.pull_budget import Tell, silent
 from ocisync.stores.registry.repository import RegistryRepository
-from ocisync.stores.registry.session import open_session
-from ocisync.stores.registry.transport import Transport
-from ocisync.stores.registry.vouching import Vouching
+from ocisync.stores.registry.validation_probe import Vouching
 
 _DEFAULTS = RegistryOptions()
 

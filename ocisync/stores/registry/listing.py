@@ -15,12 +15,12 @@ from anyio import to_thread
 from yarl import URL
 
 from ocisync.errors import LimitExceeded, NotFound, RateLimited, RedirectRefused, RegistryError
-from ocisync.spec.reference import is_name, is_tag
-from ocisync.stores.registry.answer import Answer
-from ocisync.stores.registry.auth import Grant
-from ocisync.stores.registry.decisions import resolve_location
-from ocisync.stores.registry.hosts import same_origin, shown
-from ocisync.stores.registry.transport import Request, Transport
+from ocisync.model.image_name import is_name, is_tag
+from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.http.hosts import same_origin, shown
+from ocisync.stores.registry.http.policy import resolve_location
+from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
 PAGE = 1000  # names asked for at a time

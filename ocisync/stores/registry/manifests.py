@@ -12,20 +12,20 @@ from dataclasses import replace
 
 from yarl import URL
 
-from ocisync.content.at_hand import read_whole
-from ocisync.content.protocols import Opener
+from ocisync.content.openers import read_whole
+from ocisync.content.repository import Opener
 from ocisync.content.verify import Verifier, checked_bytes
 from ocisync.errors import DigestMismatch, LimitExceeded, RegistryError, UnsupportedManifest
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor, describe
-from ocisync.spec.digest import Digest, digest_of, is_digest
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
-from ocisync.spec.reference import parse_tag_or_digest
-from ocisync.stores.registry.answer import Answer
-from ocisync.stores.registry.auth import PUSH, Grant
-from ocisync.stores.registry.hosts import shown
-from ocisync.stores.registry.transport import Request, Transport
-from ocisync.stores.registry.uploads import check_echo
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, describe
+from ocisync.model.digest import Digest, digest_of, is_digest
+from ocisync.model.image_name import parse_tag_or_digest
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
+from ocisync.stores.registry.auth.authenticator import PUSH, Grant
+from ocisync.stores.registry.blobs import check_echo
+from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.transport import Request, Transport
 
 ACCEPT = {"Accept": media_types.ACCEPT}
 _HEAD_REFUSED = frozenset({400, 403, 405, 406, 415, 501})

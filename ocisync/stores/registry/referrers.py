@@ -12,21 +12,21 @@ import anyio
 import structlog
 from yarl import URL
 
-from ocisync.content.protocols import Fetcher
+from ocisync.content.repository import Fetcher
 from ocisync.content.verify import read_manifest
 from ocisync.errors import Handling, LimitExceeded, ManifestError, OcisyncError, RegistryError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, sha256
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, parse_manifest
-from ocisync.spec.referrers import Entry, fallback_tag, reference_of, with_entries
-from ocisync.stores.registry.answer import Answer
-from ocisync.stores.registry.auth import PULL, PUSH, Grant
-from ocisync.stores.registry.hosts import shown
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, sha256
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from ocisync.model.subjects import Entry, fallback_tag, reference_of, with_entries
+from ocisync.stores.registry.auth.authenticator import PULL, PUSH, Grant
+from ocisync.stores.registry.blobs import check_echo
+from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.listing import followed, next_link
 from ocisync.stores.registry.manifests import ACCEPT
-from ocisync.stores.registry.transport import Request, Transport
-from ocisync.stores.registry.uploads import check_echo
 
 log = structlog.get_logger(__name__)
 MAX_PAGES = 1000

@@ -9,25 +9,25 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ByteStream, Opener
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import checked_bytes
 from ocisync.errors import LimitExceeded, NotFound, UnsupportedManifest
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, parse_digest
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE
-from ocisync.spec.reference import parse_name, parse_tag
-from ocisync.spec.referrers import reference_of
-from ocisync.stores.registry.answer import Answer
-from ocisync.stores.registry.auth import Grant
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, parse_digest
+from ocisync.model.image_name import parse_name, parse_tag
+from ocisync.model.manifest import MAX_MANIFEST_SIZE
+from ocisync.model.subjects import reference_of
+from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.blobs import Uploads
+from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.resuming_stream import Reopen, ResumingStream
+from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.listing import has_tags, list_tags
 from ocisync.stores.registry.manifests import ACCEPT, Manifests
 from ocisync.stores.registry.referrers import Referrers
-from ocisync.stores.registry.stream import Reopen, ResumingStream
-from ocisync.stores.registry.transport import Request, Transport
 from ocisync.stores.registry.untag import Untagging
-from ocisync.stores.registry.uploads import Uploads
-from ocisync.stores.registry.vouching import Vouching
+from ocisync.stores.registry.validation_probe import Vouching
 
 _WHOLE = frozenset({200})
 _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve the rest, so the whole is read again

@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import uuid
 
-from ocisync.content.at_hand import BytesOpener
+from ocisync.content.openers import BytesOpener
 from ocisync.errors import NotFound, RegistryError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor, describe
-from ocisync.stores.registry.auth import Grant
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, describe
+from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.blobs import Uploads
+from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.manifests import Manifests
-from ocisync.stores.registry.transport import Request, Transport
-from ocisync.stores.registry.uploads import Uploads
 
 _ACTIONS = "pull,push,delete"
 _DONE = frozenset({200, 202, 204})

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import anyio
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.checkpoints import reached
-from ocisync.content.protocols import ObjectHeaders, ObjectStore
+from ocisync.content.failpoints import reached
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectHeaders, ObjectStore
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
-from ocisync.spec.digest import sha256
+from ocisync.model.digest import sha256
 
 Render = Callable[[bytes | None], Awaitable[bytes | None]]
 """The bytes that should be there, from those that are (None: absent); None leaves an absent object absent."""

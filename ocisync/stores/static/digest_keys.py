@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import ObjectInfo
+from ocisync.content.repository import ObjectInfo
 from ocisync.errors import ManifestError, NotFound
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import is_digest, sha256
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
-from ocisync.spec.reference import is_tag
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import is_digest, sha256
+from ocisync.model.image_name import is_tag
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
 from ocisync.stores.static import layout
 from ocisync.stores.static.publication import may_hold
-from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.registry_context import Shelf
 
 
 async def mend_digest_keys(shelf: Shelf, name: str) -> list[str]:

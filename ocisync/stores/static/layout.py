@@ -9,13 +9,13 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ocisync.content.protocols import ObjectHeaders
+from ocisync.content.repository import ObjectHeaders
 from ocisync.errors import InvalidName, OcisyncError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, is_digest
-from ocisync.spec.manifest import media_type_of
-from ocisync.spec.reference import is_tag, parse_name, parse_tag_or_digest
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, is_digest
+from ocisync.model.image_name import is_tag, parse_name, parse_tag_or_digest
+from ocisync.model.manifest import media_type_of
 
 ROOT = "v2/"
 ROOT_INDEX = "v2/index.html"

@@ -14,10 +14,10 @@ from importlib import resources
 import structlog
 from anyio import to_thread
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ObjectHeaders, ObjectStore
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectHeaders, ObjectStore
 from ocisync.errors import OcisyncError
-from ocisync.spec.digest import sha256
+from ocisync.model.digest import sha256
 
 PAGE_KEY = "index.html"
 PAGE_HEADERS = ObjectHeaders("text/html; charset=utf-8", "no-cache")

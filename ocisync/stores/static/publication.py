@@ -9,14 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
-from ocisync.content.checkpoints import reached
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import OUTDATED, ObjectInfo
+from ocisync.content.failpoints import reached
+from ocisync.content.repository import OUTDATED, ObjectInfo
 from ocisync.errors import StoreError
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 from ocisync.stores.static import layout
-from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.registry_context import Shelf
 
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?\Z')
 

@@ -11,17 +11,17 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.protocols import ObjectInfo, ObjectStore
+from ocisync.content.repository import ObjectInfo, ObjectStore
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, StoreError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, is_digest
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, parse_manifest
-from ocisync.spec.referrers import Entries, Entry, entries_in, fallback_tag, referrers_body
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, is_digest
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from ocisync.model.subjects import Entries, Entry, entries_in, fallback_tag, referrers_body
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Derived
 from ocisync.stores.static.publication import has_md5, may_hold
-from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.registry_context import Shelf
 
 _EMPTY = referrers_body({})
 

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.checkpoints import reached
-from ocisync.content.protocols import (
+from ocisync.content.concurrency import closed_after
+from ocisync.content.failpoints import reached
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import (
     ByteStream,
     Forgetful,
     ObjectHeaders,
@@ -20,22 +21,21 @@ from ocisync.content.protocols import (
 )
 from ocisync.content.verify import checked_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, digest_of, is_digest, sha256
-from ocisync.spec.manifest import MAX_MANIFEST_SIZE, media_type_of
-from ocisync.spec.reference import is_tag, parse_tag
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, digest_of, is_digest, sha256
+from ocisync.model.image_name import is_tag, parse_tag
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
 from ocisync.stores.static import layout
 from ocisync.stores.static.catalog import catalog_name
-from ocisync.stores.static.listing import closed_after
-from ocisync.stores.static.omissions import write_omissions
+from ocisync.stores.static.missing_images import write_omissions
 from ocisync.stores.static.publication import Publication, Root
 from ocisync.stores.static.referrers import ReferrersPass, told
-from ocisync.stores.static.shelf import Shelf
+from ocisync.stores.static.registry_context import Shelf
 from ocisync.stores.static.tags_list import converge, list_tags
 
 
 class StaticRepository:
-    """One repository: a Source that knows referrers, and all that a Target may be (`content.protocols`)."""
+    """One repository: a Source that knows referrers, and all that a Target may be (`content.repository`)."""
 
     def __init__(self, shelf: Shelf, name: str) -> None:
         self._shelf = shelf

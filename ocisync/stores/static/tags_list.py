@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 
-from ocisync.content.protocols import ObjectInfo, ObjectStore
-from ocisync.spec.digest import HEX_LENGTHS
-from ocisync.spec.reference import is_tag
+from ocisync.content.concurrency import closed_after
+from ocisync.content.repository import ObjectInfo, ObjectStore
+from ocisync.model.digest import HEX_LENGTHS
+from ocisync.model.image_name import is_tag
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import Derived, Rounds
-from ocisync.stores.static.listing import closed_after
 from ocisync.stores.static.options import TagOrder
 
 _PAGE = 1000  # objects that S3 tells by one request: fewer digests cost less than another

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.config.context import MAX_SECRET
 from ocisync.config.load import MAX_FILE, load_config
 from ocisync.config.models import Config, DropRule, RegistryTarget, S3Target, StaticTarget, SyncRule, TargetReference
+from ocisync.config.validation_context import MAX_SECRET
 from ocisync.errors import ConfigError, Handling
-from ocisync.spec.platform import Platform
-from ocisync.spec.reference import ImageName
+from ocisync.model.image_name import ImageName
+from ocisync.model.platform import Platform
 from tests.unit.config.support import errors, errors_with_targets, load, with_targets
 
 ISSUE = """\

@@ -1,4 +1,4 @@
-"""What is shipped with the code: samples, starter, JSON Schema and the documentation are current."""
+"""What is shipped with the code: samples, template, JSON Schema and the documentation are current."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ocisync.config.models import (
     Webhook,
 )
 from ocisync.config.schema import json_schema, schema_text
-from ocisync.config.starter import starter_text
+from ocisync.config.template import template_text
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
@@ -52,7 +52,7 @@ def test_a_sample_loads_without_a_warning(path: Path) -> None:
 
 
 def test_the_starter_loads_as_it_is(tmp_path: Path) -> None:
-    config = parse_config(starter_text(), folder=tmp_path, environ={})
+    config = parse_config(template_text(), folder=tmp_path, environ={})
     assert config.warnings == ()
     assert [rule.name for rule in config.drop] == ["builds"]
     assert config.daemon.serve == "local"
@@ -60,7 +60,7 @@ def test_the_starter_loads_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_starters_commented_parts_load_too(tmp_path: Path) -> None:
-    active = [uncommented(line) for line in starter_text().splitlines()]
+    active = [uncommented(line) for line in template_text().splitlines()]
     config = parse_config("\n".join(active), folder=tmp_path, environ=ENVIRONMENT)
     assert set(config.targets) == {"local", "mirror"}
     assert [rule.name for rule in config.sync] == ["alpine"]
@@ -122,5 +122,5 @@ def test_the_documentation_has_every_key_with_its_default() -> None:
 
 
 def test_the_package_itself_imports_no_pydantic() -> None:
-    code = "import sys, ocisync.config, ocisync.config.starter, ocisync.logs; sys.exit('pydantic' in sys.modules)"
+    code = "import sys, ocisync.config, ocisync.config.template, ocisync.logs; sys.exit('pydantic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

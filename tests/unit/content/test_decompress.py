@@ -16,7 +16,7 @@ from ocisync.content.decompress import Caps, compression_of, decompressed, spool
 from ocisync.content.files import Region
 from ocisync.errors import ArchiveError, LimitExceeded
 
-from .tars import Memory, drain
+from .tar.tars import Memory, drain
 
 MiB = 1024 * 1024
 DATA = b"".join(b"%d," % n for n in range(400_000))

@@ -9,9 +9,9 @@ import pytest
 
 from ocisync.content.verify import Verifier, verified
 from ocisync.errors import DigestMismatch, SizeMismatch
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import sha256
-from ocisync.spec.media_types import OCI_LAYER_GZIP
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import sha256
+from ocisync.model.media_types import OCI_LAYER_GZIP
 
 MIB = 1024 * 1024  # bytes
 

@@ -6,8 +6,8 @@ from collections import Counter
 
 import anyio
 
-from ocisync.spec.locator import RegistryLocator, TargetLocator
-from ocisync.spec.reference import ImageName
+from ocisync.model.image_name import ImageName
+from ocisync.model.locator import RegistryLocator, TargetLocator
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.select import TagSelection

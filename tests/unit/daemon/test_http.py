@@ -13,10 +13,10 @@ from aiohttp import ClientSession, web
 
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
-from ocisync.daemon.pushes import Push
-from ocisync.daemon.rules import RuleStatus, RuleView
+from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.serve.app import serve
+from ocisync.state.rules import RuleStatus, RuleView
 
 TOKEN = "a long secret"
 

@@ -10,10 +10,10 @@ import pytest
 from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
-from ocisync.daemon.queue import STOPPED, JobQueue, Runner, StandsStill, never_still
+from ocisync.daemon.queue import JobQueue, Runner, StandsStill, never_still
 from ocisync.errors import NetworkError, NotFound
 from ocisync.sync.job import Job
-from ocisync.sync.reports import Failure, JobReport
+from ocisync.sync.reports import STOPPED, Failure, JobReport
 from ocisync.sync.select import TagSelection, TagSet
 from tests.unit.daemon.jobs import Gate, job
 

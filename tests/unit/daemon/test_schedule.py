@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.daemon.rules import RuleStatus
 from ocisync.daemon.schedule import FIRST_WAIT, LONGEST_WAIT, SHORTEST_WAIT, Schedule, first_wait, next_due
-from ocisync.spec.cron import Cron
+from ocisync.model.cron import Cron
+from ocisync.state.rules import RuleStatus
 
 SEEDS = st.integers(0, 2**32)
 HOUR = 3600.0

@@ -12,11 +12,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.daemon.queue import JobQueue
-from ocisync.daemon.rules import MemoryRecords, RuleStatus
 from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
-from ocisync.spec.cron import Cron
+from ocisync.model.cron import Cron
+from ocisync.state.rules import MemoryRecords, RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
 from tests.unit.daemon.clocks import TestClock, until

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.daemon.http import MAX_BODY
-from ocisync.daemon.pushes import Push
+from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from tests.unit.daemon import notifications as sent
 from tests.unit.daemon.test_http import Daemon, running

@@ -6,9 +6,9 @@ import hashlib
 import json
 
 from ocisync.content.memory import MemoryRepository
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 
 
 def put(repository: MemoryRepository, data: bytes, media_type: str) -> Descriptor:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 import anyio
 
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.protocols import ByteStream, Opener, Source, Target
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.locator import Locator, StaticLocator, TargetLocator
+from ocisync.content.repository import ByteStream, Opener, Source, Target
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.locator import Locator, StaticLocator, TargetLocator
+from ocisync.sync.context import Limits, Tools
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
-from ocisync.sync.stores import Limits, Tools
 
 
 class Recording(MemoryRepository):

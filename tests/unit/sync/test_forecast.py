@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import sha256
-from ocisync.sync.attached import Attached
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import sha256
 from ocisync.sync.forecast import Pulls, pulls_of
 from ocisync.sync.plan import Action, PlannedTag
+from ocisync.sync.referrer_set import Attached
 
 IMAGE = Descriptor(media_types.OCI_MANIFEST, sha256(b"image"), 900)
 INDEX = Descriptor(media_types.OCI_INDEX, sha256(b"index"), 1600)

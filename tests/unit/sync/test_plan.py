@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, sha256
-from ocisync.sync.attached import Attached
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, sha256
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, Policy, TagFacts, decide
+from ocisync.sync.referrer_set import Attached
 from ocisync.sync.reports import Failure
 
 NOW = 1_000_000.0

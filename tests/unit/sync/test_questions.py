@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from ocisync.spec.descriptor import Descriptor
-from ocisync.sync import choosing
+from ocisync.model.descriptor import Descriptor
+from ocisync.sync import resolve
+from ocisync.sync.context import Limits
 from ocisync.sync.run import plan_job, run_job
-from ocisync.sync.stores import Limits
 from tests.unit.sync.graphs import image, tag
 from tests.unit.sync.recording import Recording, job, tools_for
 
@@ -136,7 +136,7 @@ async def test_a_tag_that_is_left_out_does_not_count_as_one_that_is_there() -> N
 
 async def test_no_more_is_pulled_beforehand_than_there_is_room_for(monkeypatch: pytest.MonkeyPatch) -> None:
     source, images = filled()
-    monkeypatch.setattr(choosing, "_ROOM", 2 * max(one.size for one in images.values()) + 1)
+    monkeypatch.setattr(resolve, "_ROOM", 2 * max(one.size for one in images.values()) + 1)
     assert (await run_job(job(), tools_for(source, limits=Limits(images=1), app=Recording()))).ok
     assert [one.split()[0] for one in source.asked] == ["pull"] * 3 + ["resolve"] * 2
     read_later = [name for name, one in images.items() if one.digest in source.opened]

@@ -10,17 +10,17 @@ import pytest
 
 from ocisync.content.memory import MemoryRepository
 from ocisync.errors import NetworkError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
-from ocisync.spec.referrers import fallback_tag
-from ocisync.sync.attached import ReferrerChoice
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.subjects import fallback_tag
+from ocisync.sync.context import Limits
 from ocisync.sync.job import Job
 from ocisync.sync.plan import Action
+from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import plan_job, run_job
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.stores import Limits
 from tests.unit.sync.graphs import as_json, image, index, put, tag
 from tests.unit.sync.recording import Recording, job, tools_for
 

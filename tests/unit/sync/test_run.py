@@ -8,16 +8,16 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.protocols import ByteStream, Stored
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream, Stored
 from ocisync.errors import NotFound
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.sync.context import Limits
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import plan_job, run_job
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.stores import Limits
 from tests.unit.sync.graphs import image, index, tag
 from tests.unit.sync.recording import Recording, job, tools_for
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from ocisync.spec.digest import sha256
-from ocisync.spec.renaming import Renaming, Substitution
-from ocisync.spec.versions import parse_range
+from ocisync.model.digest import sha256
+from ocisync.model.name_mapping import Renaming, Substitution
+from ocisync.model.versions import parse_range
 from ocisync.sync.select import TagSelection, TagSet, candidates, narrowed, select, select_tags
 
 LISTED = ["1.0", "1.10", "11.0", "2.0-rc1", "latest"]

@@ -8,14 +8,14 @@ import pytest
 
 from ocisync.config.load import parse_config
 from ocisync.errors import ConfigError
-from ocisync.spec.digest import Digest
-from ocisync.spec.locator import ViewLocator
-from ocisync.spec.platform import Platform
-from ocisync.spec.platform_choice import PlatformChoice
-from ocisync.spec.renaming import Renaming, Substitution
-from ocisync.spec.versions import parse_range
-from ocisync.sync.attached import ReferrerChoice
+from ocisync.model.digest import Digest
+from ocisync.model.locator import ViewLocator
+from ocisync.model.name_mapping import Renaming, Substitution
+from ocisync.model.platform import Platform
+from ocisync.model.platform_filter import PlatformChoice
+from ocisync.model.versions import parse_range
 from ocisync.sync.job import Job
+from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
 from ocisync.wiring.jobs import repository_jobs, sync_jobs
 

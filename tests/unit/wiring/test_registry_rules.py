@@ -11,9 +11,9 @@ import pytest
 from ocisync.config.load import parse_config
 from ocisync.daemon.schedule import Schedule
 from ocisync.errors import RegistryError
-from ocisync.sync.stores import Tools
+from ocisync.sync.context import Tools
 from ocisync.wiring.archives import Archives
-from ocisync.wiring.registries import expanded
+from ocisync.wiring.catalog_rules import expanded
 from ocisync.wiring.session import Session
 from ocisync.wiring.stores import OpenStores
 

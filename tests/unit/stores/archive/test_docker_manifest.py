@@ -7,10 +7,10 @@ import json
 import pytest
 
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, ManifestError
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import Descriptor
-from ocisync.spec.digest import Digest, sha256
-from ocisync.spec.manifest import parse_manifest
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, sha256
+from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.docker_manifest import (
     ImageConfig,
     ImageEntry,

@@ -7,9 +7,9 @@ import json
 import pytest
 
 from ocisync.errors import ArchiveError
-from ocisync.spec.descriptor import describe
-from ocisync.spec.media_types import OCI_INDEX, OCI_MANIFEST
-from ocisync.stores.archive.layout_index import REF_NAME
+from ocisync.model.descriptor import describe
+from ocisync.model.media_types import OCI_INDEX, OCI_MANIFEST
+from ocisync.stores.archive.index_json import REF_NAME
 from ocisync.stores.archive.render import render_index, updated_index
 
 ONE, TWO, THREE = (describe(text.encode(), OCI_MANIFEST) for text in ("one", "two", "three"))

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocisync.errors import InvalidName
-from ocisync.spec import media_types
-from ocisync.spec.descriptor import describe
-from ocisync.spec.digest import sha256
+from ocisync.model import media_types
+from ocisync.model.descriptor import describe
+from ocisync.model.digest import sha256
 from ocisync.stores.static import layout
 
 DIGEST = sha256(b"content")

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.at_hand import BytesOpener
-from ocisync.content.protocols import ObjectHeaders
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ObjectHeaders
 from ocisync.errors import StoreError
-from ocisync.stores.static.directory import DirectoryStore
+from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static.page import PAGE_KEY, is_ours, page_body, publish_page, render_page
 
 _STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)

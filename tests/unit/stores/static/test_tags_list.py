@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.protocols import ObjectInfo
-from ocisync.spec.digest import sha256
-from ocisync.stores.static.directory import DirectoryStore
+from ocisync.content.repository import ObjectInfo
+from ocisync.model.digest import sha256
+from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static.tags_list import list_tags
 
 pytestmark = pytest.mark.anyio

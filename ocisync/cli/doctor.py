@@ -1,0 +1,98 @@
+"""`ocisync doctor`: what clients of a published registry trip over, and what mends it."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Collection
+from pathlib import Path
+
+from ocisync.cli.formatting import counted, printable
+from ocisync.commands.doctor import diagnose
+from ocisync.doctor.causes import CLIENTS, Level
+from ocisync.doctor.checks import Finding
+from ocisync.doctor.diagnosis import Diagnosis
+from ocisync.doctor.remedies import ANY
+from ocisync.errors import ConfigError
+
+_MARKS = {Level.FAILS: "✗", Level.RISK: "!", Level.NOTE: "·"}
+_FRONTS = {
+    "nginx": "nginx", "caddy": "Caddy", "s3": "S3 bucket", "cloudfront": "CloudFront", "cloudflare": "Cloudflare",
+    ANY: "to do",
+}  # fmt: skip
+
+
+def show_diagnosis(url: str, clients: Collection[str], as_json: bool, ca: Path | None) -> int:
+    """Print what was found; 1 when one of the clients would fail.
+
+    Raises:
+        ConfigError: a client that is not known.
+    """
+    wanted = _known(clients)
+    found = diagnose(url, ca)
+    print(json.dumps(_as_json(found, wanted), indent=2) if as_json else _as_text(found, wanted))
+    return 1 if found.failing(wanted) else 0
+
+
+def _known(clients: Collection[str]) -> tuple[str, ...]:
+    names = ["podman" if name == "skopeo" else name for name in clients]
+    unknown = [name for name in names if name not in CLIENTS]
+    if unknown:
+        raise ConfigError(f"{unknown[0]!r} is not a client that the doctor knows; name {', '.join(CLIENTS)} or skopeo")
+    return tuple(names) or CLIENTS
+
+
+def _as_json(found: Diagnosis, clients: Collection[str]) -> dict[str, object]:
+    place = found.place
+    return {
+        "url": place.root,
+        "name": place.name,
+        "reference": place.tag,
+        "fronts": list(found.fronts),
+        "requests": found.looked_at,
+        "fails": bool(found.failing(clients)),
+        "clients": {name: [one.cause.code for one in found.of_client(name)] for name in clients},
+        "findings": [_finding_json(found, one) for one in found.findings],
+    }
+
+
+def _finding_json(found: Diagnosis, one: Finding) -> dict[str, object]:
+    cause = one.cause
+    return {
+        "code": cause.code,
+        "level": cause.level.value,
+        "clients": list(cause.clients),
+        "title": cause.title,
+        "why": cause.why,
+        "seen": one.seen,
+        "cures": dict(found.cures[cause.code]),
+    }
+
+
+def _as_text(found: Diagnosis, clients: Collection[str]) -> str:
+    place = found.place
+    image = f"/{place.name}{'@' if ':' in place.tag else ':'}{place.tag}" if place.tag else ""
+    front = f", served by {' behind '.join(_FRONTS[name] for name in found.fronts)}" if found.fronts else ""
+    parts = [f"{printable(place.root + image)}: {counted(found.looked_at, 'request')}{front}"]
+    parts += [_finding_text(found, one) for one in found.findings]
+    parts.append("\n".join(_client_text(found, name) for name in clients))
+    return "\n\n".join(parts)
+
+
+def _finding_text(found: Diagnosis, one: Finding) -> str:
+    cause = one.cause
+    who = f"  [{', '.join(cause.clients) if cause.clients != CLIENTS else 'every client'}]" if cause.clients else ""
+    lines = [f"{_MARKS[cause.level]} {cause.title}{who}  ({cause.code})"]
+    lines.append(f"    seen: {printable(one.seen)}")
+    lines.append(f"    why:  {cause.why}")
+    for front, text in found.cures[cause.code].items():
+        lines += [f"    {_FRONTS[front]}:", textwrap.indent(text, "        ")]
+    return "\n".join(lines)
+
+
+def _client_text(found: Diagnosis, client: str) -> str:
+    trips = found.of_client(client)
+    fails = [one.cause.code for one in trips if one.cause.level is Level.FAILS]
+    risks = [one.cause.code for one in trips if one.cause.level is Level.RISK]
+    verdict = f"fails: {', '.join(fails)}" if fails else "works"
+    return f"{client:<11} {verdict}" + (f"; mind: {', '.join(risks)}" if risks else "")

@@ -1,0 +1,216 @@
+"""`copy` and `push`: images to one place, as jobs like any other."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ocisync.commands.image_names import FILES, KEEPS_NAMES, own_name, places_below
+from ocisync.drop.naming import is_temporary, stem_of
+from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
+from ocisync.model.digest import is_digest
+from ocisync.model.locator import (
+    Locator,
+    SetLocator,
+    SetMember,
+    TargetLocator,
+    parse_locator,
+    place_of,
+)
+from ocisync.model.platform import Platform, parse_platform
+from ocisync.model.subjects import is_list_tag
+from ocisync.stores.archive.index_json import LAYOUT_FILE
+from ocisync.sync.job import Job
+from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.reports import JobReport, failure_of
+from ocisync.sync.run import run_job
+from ocisync.sync.select import TagSelection
+from ocisync.wiring.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Copied:
+    """One job of a copy."""
+
+    source: Locator
+    place: Locator | str  # the text of a root, where a name has no place below it
+    report: JobReport
+
+
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """How far a copy goes."""
+
+    referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
+    include_external: bool = False
+    send_again: bool = False
+
+
+_PLAIN = Extent()
+
+
+class _Incomplete(OcisyncError):
+    """An archive must not appear, because one of its images failed."""
+
+
+async def copy_to(session: Session, source: Locator, place: Locator) -> JobReport:
+    """Copy an image; the report has its one tag.
+
+    Raises:
+        ConfigError: nothing can be written to such a place.
+    """
+    (copied,) = await copy_images(session, [source], place)
+    return copied.report
+
+
+async def copy_images(
+    session: Session, sources: Sequence[Locator], place: Locator, extent: Extent = _PLAIN
+) -> list[Copied]:
+    """Copy images to one place; an archive holds all of them, or is not written.
+
+    Raises:
+        ConfigError: nothing can be written to such a place, or it takes one image only.
+    """
+    if len(sources) > 1 and (not isinstance(place, KEEPS_NAMES) or place.reference):
+        raise ConfigError(
+            f"{place} takes one image: name a destination without a tag that holds several, such as oci-archive:FILE"
+        )
+    done: list[Copied] = []
+    async with _all_or_nothing(session, place, done) as where:
+        for source in sources:
+            try:
+                async with session.stores.archives.holding(source):
+                    name = await _name_for(session, source, place)
+                    done.append(await _run(session, source, place, where, {name: source.reference}, extent))
+            except OcisyncError as exc:  # it cannot even be opened: the others go on
+                done.append(Copied(source, place, JobReport("copy", str(source), str(where), failure=failure_of(exc))))
+    return done
+
+
+async def copy_all(session: Session, source: Locator, root: str, extent: Extent = _PLAIN) -> list[Copied]:
+    """Copy every named image that a source has, below a registry's root or into an archive or layout.
+
+    Raises:
+        ConfigError: nothing can be written there.
+        InputError: `name.missing`: no image has a name.
+    """
+    async with session.stores.archives.holding(source):
+        names = await _names(session, source)
+        if extent.referrers.referrers:  # lists of referrers are made at the destination
+            names = {name: tag for name, tag in names.items() if not is_list_tag(tag)}
+        if not names:
+            raise InputError(f"{source}: no image in it has a name; copy it without --all", code="name.missing")
+        return await _copy_named(session, source, names, root, extent)
+
+
+async def _copy_named(
+    session: Session, source: Locator, names: dict[str, str], root: str, extent: Extent
+) -> list[Copied]:
+    done: list[Copied] = []
+    if root.partition(":")[0] in ("oci", "oci-archive", "docker-archive"):
+        place = parse_locator(root)
+        async with _all_or_nothing(session, place, done) as where:
+            done.append(await _run(session, source, place, where, names, extent))
+        return done
+    refused = _without_place(root, names)
+    if len(refused) == len(names):
+        raise next(iter(refused.values()))
+    done.extend(
+        Copied(source, root, JobReport("copy", str(source), root, failure=failure_of(exc))) for exc in refused.values()
+    )
+    names = {name: reference for name, reference in names.items() if name not in refused}
+    for place, tags in places_below(root, names).items():
+        done.append(await _run(session, source, place, session.stores.address(place), tags, extent))
+    return done
+
+
+def _without_place(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
+    """The names that cannot be names below a root; the others are copied all the same."""
+    found: dict[str, InvalidName] = {}
+    for name in names:
+        try:
+            places_below(root, {name: name})
+        except InvalidName as exc:
+            found[name] = exc.at(repr(name[:200]))
+    return found
+
+
+async def _run(
+    session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str], extent: Extent
+) -> Copied:
+    job = Job(
+        "copy",
+        source,
+        where,
+        TagSelection(literal=tags),
+        recheck=0.0,
+        referrers=extent.referrers,
+        include_external=extent.include_external,
+        send_again=extent.send_again,
+    )
+    return Copied(source, place, await run_job(job, session.tools))
+
+
+@asynccontextmanager
+async def _all_or_nothing(session: Session, place: Locator, done: list[Copied]) -> AsyncIterator[TargetLocator]:
+    """A place to copy to; an archive does not appear when one of the jobs failed."""
+    try:
+        async with AsyncExitStack() as stack:
+            yield await stack.enter_async_context(session.stores.gathering(place))
+            _check_complete(place, done)
+    except _Incomplete:
+        pass
+
+
+def _check_complete(place: Locator, done: Sequence[Copied]) -> None:
+    if not all(copied.report.ok for copied in done):
+        raise _Incomplete(str(place))
+
+
+async def _name_for(session: Session, source: Locator, place: Locator) -> str:
+    """The tag or name under which an image is published at a place."""
+    if place.reference and not is_digest(place.reference):
+        return place.reference
+    if not isinstance(place, KEEPS_NAMES):
+        return "latest"
+    return own_name(source, source.reference) or await _only_name(session, source) or "latest"
+
+
+async def _only_name(session: Session, source: Locator) -> str:
+    if not isinstance(place_of(source), FILES):
+        return ""
+    names = await session.stores.archives.names(source)
+    return names[0] if len(names) == 1 else ""
+
+
+async def _names(session: Session, source: Locator) -> dict[str, str]:
+    """Every full name (or tag, where the source has no more) -> the source's reference."""
+    async with session.stores.source(source) as opened:
+        return {own_name(source, tag) or tag: tag for tag in await opened.tags()}
+
+
+def set_in_folder(folder: Path) -> SetLocator:
+    """A folder of archives named OS.ARCH[.VARIANT].tar.gz, or of OCI layouts named OS.ARCH[.VARIANT], as one set.
+
+    Raises:
+        ConfigError: the folder cannot be read, or holds nothing of such a name.
+    """
+    try:
+        found = [(platform, path) for path in sorted(folder.iterdir()) if (platform := _platform_of(path))]
+    except OSError as exc:
+        raise ConfigError(f"{folder}: the folder cannot be read: {exc.strerror}") from exc
+    if not found:
+        raise ConfigError(f"{folder}: no file named OS.ARCH.tar.gz, such as linux.amd64.tar.gz, is there")
+    return SetLocator(tuple(SetMember(platform, str(path)) for platform, path in found))
+
+
+def _platform_of(path: Path) -> Platform | None:
+    stem = path.name if (path / LAYOUT_FILE).is_file() else stem_of(path.name)
+    if stem is None or is_temporary(path.name):
+        return None
+    try:
+        return parse_platform(stem.replace(".", "/"))
+    except InvalidName:
+        return None

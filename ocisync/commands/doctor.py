@@ -1,0 +1,25 @@
+"""`doctor`: examine a published registry over the network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ocisync.doctor.diagnosis import Diagnosis, examine, parse_place
+from ocisync.doctor.http_probe import open_probe
+from ocisync.wiring.session import run_async
+
+
+def diagnose(url: str, ca: Path | None = None) -> Diagnosis:
+    """Examine a registry from outside.
+
+    Raises:
+        InvalidName: not a URL that can be examined.
+        ConfigError: the file of authorities cannot be used.
+    """
+    place = parse_place(url)
+
+    async def main() -> Diagnosis:
+        async with open_probe(ca) as probe:
+            return await examine(probe, place)
+
+    return run_async(main)

@@ -1,0 +1,113 @@
+"""What images are called at their source, and where they go under these names."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from pathlib import Path
+
+from ocisync.errors import InvalidName
+from ocisync.model.digest import is_digest
+from ocisync.model.image_name import is_tag, parse_image_name
+from ocisync.model.locator import (
+    SCHEMES,
+    ArchiveLocator,
+    DockerArchiveLocator,
+    LayoutLocator,
+    Locator,
+    OciArchiveLocator,
+    RegistryLocator,
+    S3Locator,
+    StaticLocator,
+    TargetLocator,
+    ViewLocator,
+    locate_in,
+    parse_locator,
+)
+
+FILES = (ArchiveLocator, DockerArchiveLocator, LayoutLocator, OciArchiveLocator)
+KEEPS_NAMES = (DockerArchiveLocator, LayoutLocator, OciArchiveLocator)  # places whose images have full names
+
+
+def parse_source(text: str) -> Locator:
+    """A locator, or a plain path of an archive or a layout with an optional reference: `FILE[:TAG]`.
+
+    Raises:
+        InvalidName: neither.
+    """
+    try:
+        return parse_locator(text)
+    except InvalidName as exc:
+        found = _plain_file(text)
+        if found is None and text.partition(":")[0] not in SCHEMES:
+            raise InvalidName(f"no such file, and {exc.message}") from exc
+        if found is None:
+            raise
+        return found
+
+
+def _plain_file(text: str) -> ArchiveLocator | LayoutLocator | None:
+    """The longest path in the text that exists, for a colon may be part of it; what follows is the reference."""
+    path, reference = text, ""
+    while path:
+        mode = _mode(path)
+        if mode is not None:
+            return LayoutLocator(path, reference) if stat.S_ISDIR(mode) else ArchiveLocator(path, reference)
+        path, _, last = path.rpartition(":")
+        reference = f"{last}:{reference}" if reference else last
+    return None
+
+
+def _mode(path: str) -> int | None:
+    """None when nothing is there; 0 where that may not be known, which opening it will say."""
+    try:
+        return Path(path).stat().st_mode
+    except PermissionError:
+        return 0
+    except (OSError, ValueError):
+        return None
+
+
+def own_name(source: Locator, reference: str) -> str:
+    """The full name of an image at its source; empty when that gives it none."""
+    match source:
+        case ViewLocator(of=inner):
+            return own_name(inner, reference)
+        case RegistryLocator(image) if not is_digest(reference):
+            return f"{image.host}/{image.repository}:{reference}"
+        case StaticLocator() | S3Locator() | TargetLocator() if not is_digest(reference):
+            return f"{source.repository}:{reference}"
+        case _ if isinstance(source, FILES) and not is_digest(reference) and not reference.startswith("@"):
+            return reference
+    return ""
+
+
+def places_below(root: str, names: dict[str, str]) -> dict[Locator, dict[str, str]]:
+    """Repository below a root -> tag -> the source's reference; a name that is only a tag means the root itself."""
+    found: dict[Locator, dict[str, str]] = {}
+    for name, reference in names.items():
+        if is_tag(name):
+            place, tag = parse_locator(root), name
+        else:
+            image = parse_image_name(name)
+            tag = image.tag or "latest"
+            place = _below(root, image.repository, tag)
+        found.setdefault(tagged(place, "latest"), {})[tag] = reference  # so equal repositories are one job
+    return found
+
+
+def _below(root: str, name: str, tag: str) -> Locator:
+    scheme, _, rest = root.partition(":")
+    if scheme in ("static", "target") and ("//" in rest or scheme == "target"):
+        return parse_locator(f"{root.rstrip('/')}/{name}:{tag}")
+    return locate_in(root, name, tag)
+
+
+def tagged(place: Locator, tag: str) -> Locator:
+    """The same repository with another tag; an archive or a layout stays as it is."""
+    match place:
+        case RegistryLocator(image):
+            return RegistryLocator(replace(image, tag=tag, digest=None))
+        case StaticLocator() | S3Locator() | TargetLocator():
+            return replace(place, reference=tag)
+    return place

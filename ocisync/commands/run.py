@@ -1,0 +1,54 @@
+"""`ocisync run` and `ocisync serve`: the long-running commands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import anyio
+import structlog
+
+from ocisync.config.load import load_config
+from ocisync.config.units import parse_address
+from ocisync.content.repository import ObjectStore
+from ocisync.logs import configure_logging
+from ocisync.model.locator import locate_in
+from ocisync.serve.app import registry_app, serve
+from ocisync.wiring.daemon import running_daemon
+from ocisync.wiring.session import Session, optional_session, run_async
+
+log = structlog.get_logger()
+LogFormat = Literal["console", "json"]
+
+
+def run_daemon(file: Path, log_level: str | None, log_format: LogFormat | None) -> int:
+    """Run until SIGTERM or SIGINT; the exit status."""
+    config = load_config(file)
+    configure_logging(log_level or config.daemon.log_level, log_format or config.daemon.log_format)
+
+    async def main() -> None:
+        async with running_daemon(file, config=config) as daemon:
+            await daemon.obey_signals()
+
+    run_async(main)
+    return 0
+
+
+def serve_registry(place: str, listen: str) -> None:
+    """Serve a static registry until interrupted."""
+    address = parse_address(listen)
+
+    async def main() -> None:
+        async with optional_session(None) as session:
+            store = await _store(session, place)
+            async with serve(registry_app(store), address.host, address.port) as url:
+                log.info("registry.served", place=place, url=f"{url}/v2/")
+                await anyio.sleep_forever()
+
+    run_async(main)
+
+
+async def _store(session: Session, place: str) -> ObjectStore:
+    """The storage of `DIR`, `static:DIR` or `s3://BUCKET?…`."""
+    root = place if place.startswith(("static:", "s3:")) else f"static:{place}"
+    return await session.stores.object_store_of(locate_in(root, "any", "any"))

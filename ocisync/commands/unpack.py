@@ -1,0 +1,165 @@
+"""`unpack`: an image's blobs are brought to a layout, its own for the time or a shared one, and unpacked from there."""
+
+from __future__ import annotations
+
+import platform as machine
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import structlog
+from anyio import CancelScope
+
+from ocisync.content.compress import Compression
+from ocisync.content.files import READ, Region
+from ocisync.content.repository import Source
+from ocisync.content.threads import run_file, run_steps
+from ocisync.content.verify import Verifier
+from ocisync.errors import DiskError, NotFound, VerificationError
+from ocisync.images.inspect import pick
+from ocisync.images.unpack.apply import Steps
+from ocisync.images.unpack.unpack import Layer, UnpackOptions, check_free, layers_of, unpack_layers
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, hex_of
+from ocisync.model.locator import ArchiveLocator, DockerArchiveLocator, Locator, TargetLocator
+from ocisync.model.platform import Platform, normalized
+from ocisync.stores.archive.archive_files import FolderFiles
+from ocisync.stores.archive.detect import open_any
+from ocisync.stores.archive.docker_archive import ConversionOptions
+from ocisync.stores.archive.index_json import blob_path
+from ocisync.stores.archive.oci_layout_target import LayoutTarget, open_layout_target
+from ocisync.sync.copy import Copier
+from ocisync.sync.reports import Traffic
+from ocisync.wiring.options import caps_of, tar_limits_of
+from ocisync.wiring.session import Session
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Unpacked:
+    """What was unpacked."""
+
+    digest: Digest
+    layers: int
+    fetched: Traffic
+    warnings: Sequence[str]
+
+
+async def unpack_to(
+    session: Session, locator: Locator, folder: Path, platform: str, cache: Path | None, options: UnpackOptions
+) -> Unpacked:
+    """Unpack an image, or the one of an index for a platform (the machine's own when none is named).
+
+    Raises:
+        InputError: the folder holds something.
+        OcisyncError: the image cannot be read, or is not what it claims to be; nothing is left behind.
+    """
+    await check_free(folder)
+    async with _source(session, locator) as source, _layout(cache, folder) as root:
+        image = await pick(source, await source.resolve(locator.reference), platform or host_platform())
+        layers = await layers_of(source, image)
+        if cache is not None:
+            await _check_cached(root, layers)
+        fetched = await _fetch(session, source, image, root)
+        warnings = await unpack_layers(layers, partial(_open_layer, FolderFiles(root)), folder, options)
+    return Unpacked(image.digest, len(layers), fetched, warnings)
+
+
+def unpack_options(session: Session, *, rootless: bool) -> UnpackOptions:
+    """As asked for, root or not, within the configuration's limits."""
+    limits = session.config.archives
+    is_rootless = rootless or UnpackOptions().rootless
+    return UnpackOptions(rootless=is_rootless, caps=caps_of(limits), limits=tar_limits_of(limits))
+
+
+def host_platform() -> str:
+    """The machine's own platform."""
+    name = machine.machine().lower()
+    variant = "v7" if name.startswith("armv7") else "v6" if name.startswith("armv6") else ""
+    return str(normalized(Platform("linux", "arm" if variant else name, variant)))
+
+
+@asynccontextmanager
+async def _source(session: Session, locator: Locator) -> AsyncIterator[Source]:
+    """The image's source; a docker-archive's layers are not compressed only to be uncompressed again."""
+    if not isinstance(locator, ArchiveLocator | DockerArchiveLocator):
+        async with session.stores.source(locator) as source:
+            yield source
+        return
+    limits = session.config.archives
+    options = ConversionOptions("oci", Compression("none"), caps_of(limits), tar_limits_of(limits))
+    async with open_any(Path(locator.path), scratch=session.stores.archives.scratch, options=options) as archive:
+        yield archive
+
+
+@asynccontextmanager
+async def _layout(cache: Path | None, folder: Path) -> AsyncIterator[Path]:
+    """Where the blobs go: the cache, or a folder beside the result for the time of the block."""
+    if cache is not None:
+        yield cache
+        return
+    beside = await run_file(partial(_temporary, folder))
+    try:
+        yield Path(beside.name)
+    finally:
+        with CancelScope(shield=True):
+            await run_file(beside.cleanup)
+
+
+async def _fetch(session: Session, source: Source, image: Descriptor, root: Path) -> Traffic:
+    traffic = Traffic()
+    async with open_layout_target(root, is_cache=True) as layout:
+        copier = Copier(source, layout, TargetLocator(f"oci:{root}", ""), session.tools, traffic)
+        whole, _ = await copier.graph(image)
+        await layout.publish({hex_of(image.digest): whole})
+    return traffic
+
+
+@asynccontextmanager
+async def _open_layer(files: FolderFiles, desc: Descriptor) -> AsyncIterator[Region]:
+    async with files.open(blob_path(desc.digest)) as region:
+        if region is None:
+            raise NotFound(f"{files.where}: {desc.digest}: removed while the image was unpacked; try again")
+        yield region
+
+
+async def _check_cached(root: Path, layers: Sequence[Layer]) -> None:
+    """Remove what went bad in the cache, so that it is fetched anew."""
+    files, layout = FolderFiles(root), LayoutTarget(root)
+    for layer in layers:
+        if not await layout.exists(layer.desc):
+            continue
+        try:
+            async with files.open(blob_path(layer.desc.digest)) as region:
+                if region is not None:
+                    await run_steps(_verify(region, layer.desc))
+        except VerificationError as exc:
+            log.warning("cache.blob_removed", digest=layer.desc.digest, error=exc.message)
+            await run_file(partial(_remove, root / blob_path(layer.desc.digest)))
+
+
+def _verify(region: Region, desc: Descriptor) -> Steps:
+    check = Verifier(desc.digest, desc.size)
+    for number, offset in enumerate(range(0, region.size, READ), 1):
+        check.update(region.read_at(offset, min(READ, region.size - offset)))
+        if number % 64 == 0:
+            yield
+    check.finish()
+
+
+def _temporary(folder: Path) -> TemporaryDirectory[str]:
+    try:
+        return TemporaryDirectory(prefix=f".{folder.name[:100]}.", suffix=".blobs", dir=folder.absolute().parent)
+    except OSError as exc:
+        raise DiskError(f"{folder}: nothing can be written beside it: {exc.strerror}", errno=exc.errno) from exc
+
+
+def _remove(blob: Path) -> None:
+    try:
+        blob.unlink()
+    except OSError as exc:
+        raise DiskError(f"{blob}: damaged, and cannot be removed: {exc.strerror}", errno=exc.errno) from exc

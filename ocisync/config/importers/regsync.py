@@ -1,0 +1,269 @@
+"""regsync.yml of regclient."""
+
+from __future__ import annotations
+
+import re
+
+from ocisync.config.importers.draft import Draft, Entry, Tree, label
+from ocisync.config.importers.foreign_values import (
+    Reader,
+    as_text,
+    only_for,
+    patterns,
+    set_duration,
+    set_schedule,
+    version_range,
+)
+from ocisync.config.yaml_document import Value
+from ocisync.errors import InvalidName
+from ocisync.model.image_name import ImageName, parse_host, parse_image_name
+
+_SECRET = re.compile(r"\{\{\s*(env|file)\s+[\"`']([^\"`']+)[\"`']\s*\}\}\Z")
+_TAG = re.compile(r"\{\{\s*\.Ref\.Tag\s*\}\}")
+# Of `defaults`, what has an equal in a rule; of the rest is told once, at the top.
+_DEFAULTS = ("backup", "interval", "schedule", "digestTags", "referrers", "referrerFilters", "includeExternal")
+_NO_EQUAL = {
+    "hostname": "an address that is not the registry's name has no equal",
+    "credExpire": "not needed: a helper is asked again whenever its credentials are refused or about to expire",
+    "regcert": "write the certificate to a file, and name it here as `ca`",
+    "clientCert": "write the certificate to a file, and name it here as `client_cert`",
+    "clientKey": "write the key to a file, and name it here as `client_key`",
+    "pathPrefix": "stands in the `mirrors` that name this host; elsewhere, write it before the repository in `source`",
+    "priority": "the order of `mirrors` is their priority",
+    "repoAuth": "not needed: tokens are asked for by repository",
+    "blobChunk": "not needed: uploads stream, whatever their size",
+    "blobMax": "not needed: uploads stream, whatever their size",
+    "apiOpts": "has no equal",
+    "scheme": "has no equal",
+    "referrerSource": "referrers come from the image's own repository",
+    "referrerTarget": "referrers go to the image's own repository",
+    "fastCopy": "not needed: what was verified is trusted for `recheck`",
+    "forceRecursive": "`recheck: 0s` looks up all of an image at each run",
+    "mediaTypes": "every kind of manifest but docker's schema 1 is copied",
+    "hooks": "has no equal; ask for `ocisync once --json`, or watch the metrics",
+    "repoSets": "of several sets of repositories make several rules",
+    "skipDockerConfig": "name an empty `docker_config` under the top-level `defaults`",
+    "userAgent": "has no equal",
+    "cacheCount": "not needed",
+    "cacheTime": "not needed",
+    "parallel": "see daemon.concurrent_images",
+}
+
+
+def from_regsync(root: Value) -> Draft:
+    """Convert a whole file."""
+    draft, file = Draft("regsync"), Reader.of(root)
+    file.take("version")
+    known = file.each("creds")
+    ranks = _ranks(known)
+    for entry in known:
+        _registry(entry, ranks, draft)
+    defaults = file.inner("defaults")
+    given: dict[str, Value] = {key: value for key in _DEFAULTS if (value := defaults.take(key)) is not None}
+    if limit := _rate_limit(defaults.inner("ratelimit")):
+        draft.defaults["rate_limit"] = limit
+    if parallel := defaults.text("parallel"):
+        draft.daemon.values["concurrent_images"] = int(parallel) if parallel.isdecimal() else 3
+    top = Entry()
+    for step in file.each("sync"):
+        _step(Reader(given | step.left), draft)
+    defaults.tell_rest(top, _NO_EQUAL, "defaults.")
+    file.tell_rest(top, _NO_EQUAL)
+    draft.notes += top.notes
+    return draft
+
+
+def _ranks(known: list[Reader]) -> dict[str, tuple[int, str]]:
+    """By host, when it comes to be asked among mirrors, and the mirror's place."""
+    ranks = {}
+    for entry in known:
+        host, priority = as_text(entry.left.get("registry")), as_text(entry.left.get("priority"))
+        prefix = as_text(entry.left.get("pathPrefix")).strip("/")
+        ranks[host] = (-int(priority) if priority.isdecimal() else 0, f"{host}/{prefix}" if prefix else host)
+    return ranks
+
+
+def _registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: Draft) -> None:
+    name = found.text("registry")
+    try:
+        entry = draft.registry(parse_host(name))
+    except InvalidName:
+        draft.notes.append(f"creds: {name!r} is no registry's host; its entry was left out")
+        return
+    _login(found, entry)
+    tls = found.text("tls")
+    if tls == "disabled":
+        entry.values["plain_http"] = True
+    elif tls == "insecure":
+        entry.values["insecure_skip_verify"] = True
+    if found.left.get("hostname") == name:
+        found.take("hostname")
+    _limits(found, entry)
+    if mirrors := sorted((ranks.get(host, (0, host)) for host in found.texts("mirrors")), key=lambda rank: rank[0]):
+        entry.values["mirrors"] = [place for _, place in mirrors]
+    found.tell_rest(entry, _NO_EQUAL)
+
+
+def _login(found: Reader, entry: Entry) -> None:
+    for key, ours in (("user", "username"), ("pass", "password")):
+        if text := found.text(key):
+            entry.values[ours] = _secret(text, entry, key)
+    if helper := found.text("credHelper"):
+        entry.values["credential_helper"] = label(helper.removeprefix("docker-credential-"))
+
+
+def _secret(text: str, entry: Entry, key: str) -> Tree:
+    """`{{env "NAME"}}` and `{{file "PATH"}}` as ours; other text stays."""
+    if found := _SECRET.match(text.strip()):
+        return {found[1]: found[2]}
+    if "{{" in text:
+        entry.note(f"{key}: its template has no equal; write {{env: NAME}} or {{file: PATH}}")
+    return text
+
+
+def _limits(found: Reader, entry: Entry) -> None:
+    for key, ours in (("reqPerSec", "requests_per_second"), ("reqConcurrent", "concurrency")):
+        text = found.text(key)
+        try:
+            number = float(text or 0)
+        except ValueError:
+            entry.note(f"{key}: {text} is no number")
+            continue
+        if number > 0:
+            entry.values[ours] = int(number) if number == int(number) else number
+
+
+def _step(found: Reader, draft: Draft) -> None:
+    rule = Entry()
+    kind, source, target = found.text("type") or "repository", found.text("source"), found.text("target")
+    try:
+        place = _place(target, kind, draft)
+        name = _source(rule, source, kind)
+    except InvalidName as exc:
+        draft.notes.append(f"sync: {source} -> {target} was left out: {exc.message}")
+        return
+    rule.values["target"] = place
+    _tags(found, rule)
+    _platforms(found, rule)
+    _accompanying(found, rule)
+    _backup(found, rule)
+    _timing(found, rule)
+    if limit := _rate_limit(found.inner("ratelimit")):
+        draft.registry(_host(source, kind)).values["rate_limit"] = limit
+    found.tell_rest(rule, _NO_EQUAL)
+    draft.add_rule(name, rule)
+
+
+def _source(rule: Entry, source: str, kind: str) -> str:
+    """Set type and source; the rule's name comes back."""
+    if kind == "registry":
+        rule.values |= {"type": "registry", "source": parse_host(source)}
+        return source
+    named = parse_image_name(source)
+    if kind == "image":
+        rule.values["type"] = "image"
+        named = named if named.tag or named.digest else ImageName(named.host, named.repository, "latest")
+    rule.values["source"] = str(named)
+    return named.repository.rpartition("/")[2]
+
+
+def _host(source: str, kind: str) -> str:
+    return parse_host(source) if kind == "registry" else parse_image_name(source).host
+
+
+def _rate_limit(found: Reader) -> dict[str, Tree]:
+    """Pulls that are left for others, and how often to look whether there are more."""
+    limit = Entry()
+    if (least := found.text("min")).isdecimal():
+        limit.values["min"] = int(least)
+    if retry := found.text("retry"):
+        set_duration(limit, "retry", retry)
+    return limit.values
+
+
+def _place(target: str, kind: str, draft: Draft) -> str:
+    if target.startswith("ocidir://"):
+        raise InvalidName(f"{target} is an OCI layout, which no rule keeps up to date; `ocisync copy` writes them")
+    if kind == "registry":
+        return f"{draft.registry_target(parse_host(target))}/{{repository}}"
+    named = parse_image_name(target)
+    tag = f":{named.tag}" if kind == "image" and named.tag else ""
+    return f"{draft.registry_target(named.host)}/{named.repository}{tag}"
+
+
+def _tags(found: Reader, rule: Entry) -> None:
+    if (tags := _tag_set(found.inner("tags"), rule)) or not rule.values:
+        rule.values["tags"] = tags
+    sets: list[Tree] = [one for each in found.each("tagSets") if (one := _tag_set(each, rule))]
+    if sets:
+        rule.values["tag_sets"] = sets
+    sets_of_names = found.each("repoSets")
+    repositories = found.inner("repos") if "repos" in found.left or len(sets_of_names) != 1 else sets_of_names[0]
+    if len(sets_of_names) > 1:
+        rule.note(f"repoSets: {_NO_EQUAL['repoSets']}")
+    names: dict[str, Tree] = {
+        key: list(expressions)
+        for key in ("allow", "deny")
+        if (expressions := patterns(rule, f"repos.{key}", repositories.texts(key)))
+    }
+    if names:
+        rule.values["repositories"] = names
+
+
+def _tag_set(found: Reader, rule: Entry) -> dict[str, Tree]:
+    tags: dict[str, Tree] = {}
+    for key in ("allow", "deny"):
+        if expressions := patterns(rule, f"tags.{key}", found.texts(key)):
+            tags[key] = list(expressions)
+    if usable := version_range(rule, " || ".join(found.texts("semverRange"))):
+        tags["semver"] = usable
+    found.tell_rest(rule, _NO_EQUAL, "tags.")
+    return tags
+
+
+def _platforms(found: Reader, rule: Entry) -> None:
+    platforms = [*found.texts("platform"), *found.texts("platforms")]
+    if platforms:
+        only_for(rule, platforms, is_registry=True)
+
+
+def _accompanying(found: Reader, rule: Entry) -> None:
+    for key, ours in (("digestTags", "digest_tags"), ("includeExternal", "include_external")):
+        if found.flag(key):
+            rule.values[ours] = True
+    filters, is_wanted = found.each("referrerFilters"), found.flag("referrers")
+    if not is_wanted:
+        return
+    types: list[Tree] = [kind for one in filters if (kind := one.text("artifactType"))]
+    for one in filters:
+        one.tell_rest(rule, {"annotations": "referrers are chosen by their type only"}, "referrerFilters.")
+    rule.values["referrers"] = {"types": types} if types and len(types) == len(filters) else True
+
+
+def _backup(found: Reader, rule: Entry) -> None:
+    text = found.text("backup")
+    ours = _TAG.sub("{tag}", text)
+    if not text:
+        return
+    if "{{" in ours or "/" in ours or ours.count("{tag}") != 1 or ours == "{tag}":
+        rule.note(f"backup: {text} has no equal; a tag with {{tag}} in it has, such as bkup-{{tag}}")
+    else:
+        rule.values["backup"] = ours
+
+
+def _timing(found: Reader, rule: Entry) -> None:
+    interval, schedule = found.text("interval"), found.text("schedule")
+    if schedule:
+        set_schedule(rule, schedule)
+    elif interval:
+        set_duration(rule, "interval", interval)
+
+
+def is_regsync(root: dict[str, Value]) -> bool:
+    """Whether a file looks like it."""
+    steps = root.get("sync")
+    return (
+        isinstance(steps, list)
+        and "targets" not in root
+        and any(as_text(Reader.of(one).take("source")) for one in steps)
+    )

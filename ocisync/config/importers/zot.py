@@ -1,0 +1,171 @@
+"""zot's configuration, as far as it mirrors: extensions.sync, and where zot keeps and serves it."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ocisync.config.importers.draft import Draft, Entry, Tree
+from ocisync.config.importers.foreign_values import Reader, patterns, searched, set_duration
+from ocisync.config.yaml_document import Value
+from ocisync.errors import InvalidName
+from ocisync.model.image_name import parse_host
+
+_TARGET = "local"
+_EVERYTHING = ("**", "/**", "")
+_NO_EQUAL = {
+    "distSpecVersion": "not needed",
+    "log": "see daemon.log_level and daemon.log_format",
+    "extensions": "only `sync` has an equal here",
+    "http": "access control and TLS are the work of the web server in front",
+    "storage": "what zot stored is not read: images are copied anew",
+    "scheduler": "see daemon.concurrent_rules and daemon.concurrent_images",
+    "cluster": "has no equal",
+    "credentialsFile": "each of its users and passwords goes to `registries` here, by host",
+    "downloadDir": "not needed; see daemon.temporary",
+    "onDemand": "images are mirrored before somebody asks for them, not when",
+    "onlySigned": "has no equal yet: every image is copied",
+    "retryDelay": "failed rules back off by themselves",
+    "certDir": "name the files in it: the authority as `ca`, the client's as `client_cert` and `client_key`",
+    "syncTimeout": "a transfer may take as long as it makes progress; see idle_timeout",
+    "preserveDigest": "not needed: digests never change",
+}
+_S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "secretkey": "secret_access_key"}
+
+
+def from_zot(root: Value) -> Draft:
+    """Convert a whole file."""
+    draft, file, top = Draft("zot"), Reader.of(root), Entry()
+    draft.notes.append("zot takes pushes as well; what ocisync keeps here is served read-only.")
+    _storage(file.inner("storage"), draft)
+    _listen(file.inner("http"), draft)
+    sync = file.inner("extensions").inner("sync")
+    is_on = sync.text("enable") != "false"
+    for registry in sync.each("registries"):
+        _registry(registry, draft, is_on)
+    sync.tell_rest(top, _NO_EQUAL, "sync.")
+    file.tell_rest(top, _NO_EQUAL)
+    draft.notes += top.notes
+    return draft
+
+
+def _storage(found: Reader, draft: Draft) -> None:
+    driver = found.inner("storageDriver")
+    if driver.text("name") != "s3":
+        target = Entry({"type": "static", "path": "./registry"})
+        target.note(f"not zot's {found.text('rootDirectory') or 'own folder'}: it is kept otherwise")
+    else:
+        target = Entry({"type": "s3", "prefix": "ocisync"})
+        target.values |= {ours: text for key, ours in _S3.items() if (text := driver.text(key))}
+        target.note(
+            "not zot's own folder in the bucket: it is kept otherwise. Clients need the registry at a host's root"
+        )
+        if endpoint := driver.text("regionendpoint"):
+            scheme = "http" if driver.text("secure") == "false" else "https"
+            url = endpoint if "://" in endpoint else f"{scheme}://{endpoint}"
+            target.values |= {"endpoint": url.rstrip("/"), "path_style": True}
+    draft.targets[_TARGET] = target
+
+
+def _listen(found: Reader, draft: Draft) -> None:
+    address, port = found.text("address") or "127.0.0.1", found.text("port")
+    draft.daemon.values = {"serve": _TARGET}
+    if port.isdecimal():
+        draft.daemon.values["listen"] = f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    for key in found.left:
+        draft.daemon.note(f"http.{key}: {_NO_EQUAL['http']}")
+
+
+def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
+    urls = found.texts("urls")
+    host = _host(urls[0]) if urls else ""
+    if not host:
+        draft.notes.append(f"A registry was left out, as its url is none: {urls[0] if urls else 'it has none'}")
+        return
+    entry = draft.registry(host)
+    if urls[0].startswith("http://"):
+        entry.values["plain_http"] = True
+    if found.text("tlsVerify") == "false":
+        entry.values["insecure_skip_verify"] = True
+    if (retries := found.text("maxRetries")).isdecimal():
+        entry.values["retries"] = min(int(retries), 100)
+    if found.text("credentialHelper") == "ecr":
+        entry.values["ecr"] = {}
+    if others := [one for url in urls[1:] if (one := _host(url))]:
+        entry.values["mirrors"] = list(others)
+        entry.note("urls: lists come from the first, images from the others as long as they have them")
+    interval, contents = found.text("pollInterval"), found.each("content")
+    along: dict[str, Tree] = {"referrers": True}
+    if found.text("syncLegacyCosignTags") != "false":
+        along["digest_tags"] = True
+    if found.text("onDemand") == "true":
+        entry.note(f"onDemand: {_NO_EQUAL['onDemand']}")
+    found.tell_rest(entry, _NO_EQUAL)
+    for content in contents:
+        rule = _content(content, host, interval, draft, is_on)
+        rule.values |= along
+
+
+def _host(url: str) -> str:
+    """The host of a URL; empty when it is none."""
+    try:
+        parts = urlsplit(url)
+        return parse_host(parts.netloc or parts.path.strip("/"))
+    except (InvalidName, ValueError):
+        return ""
+
+
+def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> Entry:
+    prefix, destination = found.text("prefix").strip("/"), found.text("destination").strip("/")
+    is_stripped = found.flag("stripPrefix")
+    rule = Entry()
+    if "*" in prefix or prefix in _EVERYTHING:
+        _many(rule, host, prefix, destination, is_stripped)
+    else:
+        there = (destination or prefix) if is_stripped else "/".join(filter(None, (destination, prefix)))
+        rule.values |= {"source": f"{host}/{prefix}", "target": f"{_TARGET}/{there}"}
+    _tags(found.inner("tags"), rule)
+    if interval:
+        set_duration(rule, "interval", interval)
+    if not interval or not is_on:
+        rule.values["enabled"] = False
+        rule.note("zot did not poll this by itself; enable it, and give it an `interval`")
+    found.tell_rest(rule, _NO_EQUAL)
+    draft.add_rule((prefix.replace("*", "").strip("/") or host).rpartition("/")[2], rule)
+    return rule
+
+
+def _many(rule: Entry, host: str, prefix: str, destination: str, is_stripped: bool) -> None:
+    base = prefix.partition("*")[0]
+    base = base[: base.rfind("/") + 1]
+    rule.values |= {"type": "registry", "source": host}
+    rule.values["target"] = "/".join(filter(None, (_TARGET, destination, "{repository}")))
+    if prefix not in _EVERYTHING:
+        rule.values["repositories"] = {"allow": [_globbed(prefix)]}
+    if is_stripped and base:
+        rule.values["rename"] = {"strip_prefix": base}
+    rule.note("a registry that refuses its catalog, as Docker Hub does, needs the repositories one by one")
+
+
+def _globbed(glob: str) -> str:
+    """A glob as an expression: `*` stays inside a component, `**` does not."""
+    parts = re.split(r"(\*\*|\*)", glob)
+    return "".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part).replace(r"\-", "-") for part in parts)
+
+
+def _tags(found: Reader, rule: Entry) -> None:
+    tags: dict[str, Tree] = {}
+    for key, ours in (("regex", "allow"), ("excludeRegex", "deny")):
+        if (text := found.text(key)) and (expressions := patterns(rule, f"tags.{key}", [searched(text)])):
+            tags[ours] = list(expressions)
+    if found.flag("semver"):
+        tags["semver"] = ">=0-0"
+        rule.note("tags.semver: tags that are versions, pre-releases among them")
+    if tags:
+        rule.values["tags"] = tags
+    found.tell_rest(rule, _NO_EQUAL, "tags.")
+
+
+def is_zot(root: dict[str, Value]) -> bool:
+    """Whether a file looks like it."""
+    return "sync" in Reader.of(root.get("extensions")).left

@@ -1,0 +1,208 @@
+"""Pydantic's findings in our words: each with its place in the file and what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from ocisync.config.diagnostics import KeyPath, Problem, did_you_mean, suggestion
+from ocisync.config.models import (
+    Config,
+    Daemon,
+    DropRule,
+    Ecr,
+    NameRules,
+    Proxy,
+    RateLimit,
+    Registry,
+    RegistryDefaults,
+    RegistryTarget,
+    Rename,
+    S3Target,
+    StaticTarget,
+    SyncRule,
+    TagRules,
+    Webhook,
+)
+from ocisync.config.units import format_duration, format_size
+from ocisync.config.validation_context import describe
+from ocisync.config.yaml_document import Document
+
+TARGET_TYPES: Mapping[str, type[BaseModel]] = {"static": StaticTarget, "s3": S3Target, "registry": RegistryTarget}
+SECRET_KEYS = frozenset(
+    {"password", "identity_token", "token", "secret", "access_key_id", "secret_access_key", "session_token", "headers"}
+)
+# Names that users of other tools write, and ours.
+FOREIGN_NAMES = {
+    "creds": "registries", "credentials": "registries", "user": "username", "pass": "password",
+    "ratelimit": "rate_limit", "reqPerSec": "requests_per_second", "reqConcurrent": "concurrency",
+    "tls_verify": "insecure_skip_verify", "url": "endpoint", "s3ForcePathStyle": "path_style", "period": "interval",
+    "cron": "schedule", "timezone": "time_zone", "tz": "time_zone", "from": "source", "to": "target", "folder": "path",
+    "dir": "path", "targets": "target", "include": "allow", "exclude": "deny",
+    "tagSets": "tag_sets", "platform": "platforms", "semverRange": "semver", "stripPrefix": "strip_prefix",
+}  # fmt: skip
+_SECTIONS: Mapping[str, type[BaseModel]] = {
+    "registries": Registry, "defaults": RegistryDefaults, "drop": DropRule, "sync": SyncRule, "daemon": Daemon,
+    "webhooks": Webhook,
+}  # fmt: skip
+_IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy, "rate_limit": RateLimit}
+_IN_SYNC: Mapping[str, type[BaseModel]] = {
+    "tags": TagRules, "tag_sets": TagRules, "repositories": NameRules, "rename": Rename,
+}  # fmt: skip
+_DURATIONS = frozenset({"interval", "rescan", "idle_timeout", "connect_timeout"})  # those with a limit
+_QUOTE = 'Put it in quotes: "{text}"'
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What pydantic found, where in the file, and the file."""
+
+    error: ErrorDetails
+    path: KeyPath
+    document: Document
+
+
+def explain(errors: Iterable[ErrorDetails], document: Document) -> Iterator[Problem]:
+    """One problem for each finding."""
+    for error in errors:
+        path = _path(error["loc"])
+        yield Problem(document.line_of(path), path, _message(Finding(error, path, document)))
+
+
+def _path(loc: KeyPath) -> KeyPath:
+    """Where a finding is in the file: without the tags that pydantic adds for unions and keys."""
+    path = tuple(key for key in loc if key != "[key]")
+    if path[:1] == ("targets",) and len(path) > 2 and path[2] in TARGET_TYPES:
+        path = path[:2] + path[3:]
+    return path
+
+
+def _message(found: Finding) -> str:
+    tell = _TELLERS.get(found.error["type"])
+    if tell:
+        return tell(found)
+    return f"{found.error['msg'][:1].lower()}{found.error['msg'][1:]}. Correct it"
+
+
+def _own(found: Finding) -> str:
+    text = str(found.error.get("ctx", {}).get("error", found.error["msg"]))
+    written = found.document.texts.get(found.path)
+    is_number = isinstance(found.error["input"], (int, float, bool))
+    if text.startswith("expected") and is_number and written and not SECRET_KEYS & set(found.path):
+        return f"{text}. {_QUOTE.format(text=written)}"
+    return f"{text}. Put it in quotes" if text.startswith("expected") and ". " not in text else text
+
+
+def _unknown_key(found: Finding) -> str:
+    key = str(found.path[-1])
+    return f'unknown key "{key[:80]}"{_hint(key, found.path, found.error["loc"])}'
+
+
+def _hint(key: str, path: KeyPath, loc: KeyPath) -> str:
+    known = model_at(loc[:-1]).model_fields
+    if suggestion(key, known) is None:
+        if path[:1] == ("sync",) and key in TagRules.model_fields:
+            return ": it belongs under `tags:`. Move it there"
+        if FOREIGN_NAMES.get(key) in known:
+            return f': did you mean "{FOREIGN_NAMES[key]}"?'
+    return did_you_mean(key, known)
+
+
+def model_at(loc: KeyPath) -> type[BaseModel]:
+    """The model that rules at a place of pydantic's."""
+    if not loc:
+        return Config
+    if loc[0] == "targets":
+        return TARGET_TYPES.get(str(loc[2]) if len(loc) > 2 else "", StaticTarget)
+    if loc[0] == "sync" and str(loc[2] if len(loc) > 2 else "") in _IN_SYNC:
+        return _IN_SYNC[str(loc[2])]
+    depth = {"registries": 3, "defaults": 2}.get(str(loc[0]))
+    if len(loc) == depth and str(loc[-1]) in _IN_REGISTRIES:
+        return _IN_REGISTRIES[str(loc[-1])]
+    return _SECTIONS.get(str(loc[0]), Config)
+
+
+def _missing(found: Finding) -> str:
+    if found.path == ("version",):
+        return "the required key is missing. Begin the file with `version: 1`"
+    description = model_at(found.error["loc"][:-1]).model_fields[str(found.path[-1])].description or ""
+    return f"the required key is missing. Add it: {description[:1].lower()}{description[1:].rstrip('.')}"
+
+
+def _wrong_kind(kind: str, remedy: str) -> Callable[[Finding], str]:
+    def tell(found: Finding) -> str:
+        return f"expected {kind}, found {describe(found.error['input'])}. {remedy}"
+
+    return tell
+
+
+def _not_text(found: Finding) -> str:
+    written = found.document.texts.get(found.path)
+    remedy = _QUOTE.format(text=written) if written and not SECRET_KEYS & set(found.path) else "Put it in quotes"
+    return f"expected text, found {describe(found.error['input'])}. {remedy}"
+
+
+def _choice(found: Finding) -> str:
+    expected = str(found.error["ctx"]["expected"]).replace("'", '"')
+    if found.path == ("version",):
+        return "expected 1, the only version of this format so far. Write `version: 1`"
+    return f"expected {expected}, found {_shown(found.error['input'])}. Write one of these"
+
+
+def _type_tag(found: Finding) -> str:
+    tag = found.error["ctx"].get("tag")
+    if tag is None:
+        return "a target needs a type. Add `type: static`, `type: s3` or `type: registry`"
+    return f'unknown type "{str(tag)[:40]}"{did_you_mean(str(tag), TARGET_TYPES)}'
+
+
+def _bound(word: str, name: str) -> Callable[[Finding], str]:
+    def tell(found: Finding) -> str:
+        written = found.document.texts.get(found.path) or _shown(found.error["input"])
+        return f"{written[:40]} is out of range. Write {word} {_limit(found.path, found.error['ctx'][name])}"
+
+    return tell
+
+
+def _limit(path: KeyPath, limit: float) -> str:
+    if path[-1] in ("part_size", "bandwidth"):
+        return format_size(int(limit))
+    return format_duration(limit) if path[-1] in _DURATIONS else f"{limit:g}"
+
+
+def _pattern(found: Finding) -> str:
+    return f"{_shown(found.error['input'])} is not allowed here. It must match {found.error['ctx']['pattern']}"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return f'"{value[:60]}"'
+    return str(value)[:60] if isinstance(value, (int, float)) else describe(value)
+
+
+_MAPPING = _wrong_kind("a mapping", "Write `key: value` lines, indented under it")
+_TELLERS: Mapping[str, Callable[[Finding], str]] = {
+    "value_error": _own,
+    "extra_forbidden": _unknown_key,
+    "missing": _missing,
+    "string_type": _not_text,
+    "string_too_short": lambda _: "it is empty. Fill it in, or remove the key",
+    "string_pattern_mismatch": _pattern,
+    "literal_error": _choice,
+    "union_tag_not_found": _type_tag,
+    "union_tag_invalid": _type_tag,
+    "model_type": _MAPPING,
+    "model_attributes_type": _MAPPING,
+    "dict_type": _MAPPING,
+    "tuple_type": _wrong_kind("a list", "Write `- item` lines under it, or [item, item]"),
+    "bool_type": _wrong_kind("true or false", "Write true or false, without quotes"),
+    "int_type": _wrong_kind("a whole number", "Write digits only, without quotes"),
+    "float_type": _wrong_kind("a number", "Write a number such as 5 or 0.5, without quotes"),
+    "greater_than_equal": _bound("at least", "ge"),
+    "greater_than": _bound("more than", "gt"),
+    "less_than_equal": _bound("at most", "le"),
+}

@@ -1,0 +1,122 @@
+"""The grammar of texts in the configuration. Pure; every function raises ValueError or InvalidName with the remedy."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+from ocisync.config.diagnostics import did_you_mean
+from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name
+
+LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
+PLACEHOLDERS = ("name", "tag", "os", "arch", "variant")
+
+_OWN_HEADERS = {"authorization", "connection", "content-length", "host", "transfer-encoding", "user-agent"}
+
+
+def parse_pattern(text: str) -> str:
+    """Check that an expression compiles; it must match a whole tag later."""
+    try:
+        re.compile(text)
+    except (re.error, RecursionError, OverflowError) as exc:
+        raise ValueError(f"the expression {text[:100]!r} cannot be compiled: {exc}. Correct it") from exc
+    return text
+
+
+def parse_source(text: str, *, digests: bool = False) -> ImageName:
+    """An image's name in a registry, without a scheme, and without a digest unless those are wanted."""
+    _check_scheme(text)
+    name = parse_image_name(text)
+    if name.digest and not digests:
+        raise ValueError("a digest never moves. For one image write `type: image`, for several list them as `digests`")
+    return name
+
+
+def parse_source_registry(text: str) -> ImageName:
+    """A registry's host, and a path that repositories' names must begin with ("" for all of them)."""
+    _check_scheme(text)
+    host, _, path = text.partition("/")
+    if "@" in path or ":" in path:
+        raise ValueError("a registry has no tag or digest. Write host or host/path, and select tags under `tags`")
+    return ImageName(parse_host(host), parse_name(path) if path else "")
+
+
+def _check_scheme(text: str) -> None:
+    if "://" in text:
+        raise ValueError(f"a source has no scheme. Write {text.partition('://')[2][:200]!r}")
+
+
+def parse_label(text: str) -> str:
+    """A name that is safe in logs, metrics and on command lines."""
+    if not re.match(LABEL_PATTERN.replace("$", r"\Z"), text, re.ASCII):
+        raise ValueError(f"{text[:80]!r} cannot be a name. Use letters, digits, . _ -, at most 64 characters")
+    return text
+
+
+def parse_url(text: str) -> str:
+    """A service's http or https URL without credentials, without its last slash."""
+    try:
+        parts = urlsplit(text)
+        host, port = parts.hostname, parts.port
+    except ValueError as exc:
+        raise ValueError("not a URL. Write https://host or https://host:port") from exc
+    if parts.scheme not in ("http", "https") or not host or re.search(r"\s", text):
+        raise ValueError("not a URL of a service. Write https://host or http://host:port")
+    if "@" in parts.netloc:
+        raise ValueError("credentials do not belong in the URL. Put them into their own keys, as {env: VARIABLE}")
+    if parts.query or parts.fragment or port == 0:
+        raise ValueError("only a host, a port and a path belong here. Remove what follows ? or #, and a port 0")
+    return text.rstrip("/")
+
+
+def parse_mirror(text: str) -> str:
+    """A registry's host, or a host and a path that goes before every repository."""
+    host, slash, path = text.removesuffix("/").partition("/")
+    if text.startswith(("http://", "https://")):
+        raise ValueError(
+            f"a mirror has no scheme. Write {text.partition('://')[2][:200]!r}, and plain_http under its host"
+        )
+    return parse_host(host) + (f"/{parse_name(path)}" if slash else "")
+
+
+def parse_proxy(text: str) -> str:
+    """A proxy's http or https URL, or `direct`."""
+    if text == "direct":
+        return text
+    url = parse_url(text)
+    if urlsplit(url).path:
+        raise ValueError("a proxy has no path. Write http://host:port")
+    return url
+
+
+def parse_prefix(text: str) -> str:
+    """A folder in a bucket, without slashes around it."""
+    folder = text.strip("/")
+    if any(part in ("", ".", "..") for part in folder.split("/")) and folder:
+        raise ValueError(f"{text[:100]!r} is not a folder in a bucket. Write words separated by single slashes")
+    return folder
+
+
+def parse_layout(text: str) -> str:
+    """How a set's files are named, as a template with placeholders."""
+    names = re.findall(r"\{([^{}]*)\}", text)
+    unknown = next((name for name in names if name not in PLACEHOLDERS), None)
+    if unknown is not None:
+        raise ValueError(f"unknown placeholder {{{unknown[:40]}}}{did_you_mean(unknown, PLACEHOLDERS)}")
+    if not {"name", "tag", "os", "arch"} <= set(names) or len(names) != len(set(names)):
+        raise ValueError("it needs {name}, {tag}, {os} and {arch}, each once. Write it as {name}/{tag}/{os}.{arch}")
+    rest = re.sub(r"\{[^{}]*\}", "x", text)
+    if "}{" in text or re.search(r"[{}]", rest) or any(part in ("", ".", "..") for part in rest.split("/")):
+        raise ValueError(
+            "it is not usable. Write a relative path with something between two placeholders and no other braces"
+        )
+    return text
+
+
+def parse_header_name(text: str) -> str:
+    """A header that ocisync does not set itself."""
+    if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", text, re.ASCII):
+        raise ValueError(f"{text[:40]!r} is not a header's name. Use letters, digits and hyphens")
+    if text.lower() in _OWN_HEADERS:
+        raise ValueError(f"ocisync sets {text} itself. Remove it; credentials go into `username` and `password`")
+    return text

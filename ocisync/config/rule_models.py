@@ -1,0 +1,211 @@
+"""The sections `drop` and `sync`: what is brought to which target, and when."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from ocisync.config.fields import (
+    CronFields,
+    Duration,
+    FolderPath,
+    Items,
+    Label,
+    Layout,
+    PlatformName,
+    Retention,
+    Section,
+    Size,
+    TargetReference,
+    Targets,
+    TimeZone,
+)
+from ocisync.config.referrer_options import Accompanying
+from ocisync.config.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
+from ocisync.config.tag_policy import Writing
+from ocisync.config.units import SECONDS
+from ocisync.errors import InvalidName
+from ocisync.model.cron import Cron
+from ocisync.model.name_mapping import REPOSITORY, Placing
+
+
+class Incomplete(Section):
+    """What becomes of a set that stays without a declared platform."""
+
+    after: Duration = Field(description="How long after a file last joined the set.")
+    action: Literal["warn", "publish", "fail"] = Field(
+        "warn",
+        description="`warn` says so and waits on, `publish` takes what is there, `fail` puts the files to the failed.",
+    )
+
+
+class DropRule(Section):
+    """A folder to watch: archives put there are published."""
+
+    name: Label = Field("", description="The rule's name in logs, metrics and commands. Not given: the folder's name.")
+    path: FolderPath = Field(description="The folder to watch; made when it is not there.")
+    target: Targets = Field(
+        description="Where to publish: a target's name or a list of them. A path after it goes before every repository."
+    )
+    enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
+    layout: Layout = Field(
+        "{name}/{tag}/{os}.{arch}",
+        description="How the files of a set are named, without .tar, .tar.gz or .tgz. `{name}` may span folders.",
+    )
+    platforms: Items[PlatformName] = Field(
+        (), description="The platforms a set must have before it is published. Not given: those there after `settle`."
+    )
+    incomplete: Incomplete | None = Field(
+        None, description="What becomes of a set that stays without one of `platforms`. Not given: it waits, for ever."
+    )
+    settle: Duration = Field(
+        10.0, description="A set without declared `platforms` is published when no file joined it for this long."
+    )
+    stable: Duration = Field(
+        2.0, description="A file is taken when its size and time of change stayed the same for this long."
+    )
+    rescan: Duration = Field(
+        60.0, ge=0.1, description="How often the whole folder is read, whatever the system's notifications told."
+    )
+    done: Literal["keep", "move", "delete"] = Field(
+        "keep", description="What becomes of published files: left in place, moved to `done_folder`, or deleted."
+    )
+    done_folder: FolderPath | None = Field(
+        None, description="Where `done: move` puts published files. Not given: `done` inside `path`."
+    )
+    failed_folder: FolderPath | None = Field(
+        None, description="Where bad files are put, each with its reason beside it. Not given: `failed` inside `path`."
+    )
+    keep_done: Retention = Field(
+        7 * SECONDS["d"], description="How long files stay in the folder of published ones; or `forever`."
+    )
+    keep_failed: Retention = Field(
+        30 * SECONDS["d"], description="How long files stay in the folder of bad ones; or `forever`."
+    )
+    format: Literal["oci", "docker"] = Field("oci", description="The media types of images made from docker archives.")
+    compression: Literal["gzip", "zstd", "none"] = Field(
+        "gzip", description="How uncompressed layers of archives are compressed; `zstd` needs `format: oci`."
+    )
+    level: int | None = Field(
+        None, ge=1, le=19, description="How hard to compress: gzip 1 to 12, zstd 1 to 19. Not given: a fast one."
+    )
+
+    @property
+    def done_path(self) -> Path:
+        """Where `done: move` puts files."""
+        return self.done_folder or self.path / "done"
+
+    @property
+    def failed_path(self) -> Path:
+        """Where bad files go."""
+        return self.failed_folder or self.path / "failed"
+
+
+class SyncRule(Writing, Accompanying):
+    """A repository, an image or a whole registry to mirror."""
+
+    name: Label = Field(
+        "", description="The rule's name in logs, metrics and commands. Not given: the last part of the source's name."
+    )
+    type: Literal["repository", "registry", "image"] = Field(
+        "repository", description="What `source` is: a repository, a registry with all of its own, or one image."
+    )
+    source: SyncSource = Field(
+        description="The repository to copy from, as docker names it: `ghcr.io/org/app`. With a tag: only that one. "
+        "With `type: registry` a host, with `type: image` a tag or a digest."
+    )
+    repositories: NameRules = Field(
+        NameRules(), description="With `type: registry`: which repositories to copy. Not given: all."
+    )
+    rename: Rename = Field(Rename(), description="What repositories and tags are called at the target.")
+    target: Places = Field(
+        description="Where to copy to: a target's name or a list of them. A path after it is the repository there, "
+        "`{repository}` and `{name}` in it stand for the source's; without one it is named as at the source. "
+        "`:{tag}-x` after the path names tags."
+    )
+    format: Literal["oci", "docker"] | None = Field(
+        None, description="Rewrite images in these media types, which changes digests. Not given: as they are."
+    )
+    drop_signatures: bool = Field(
+        False, description="With `format`: convert signed images too, and leave their signatures behind."
+    )
+    tags: TagRules = Field(TagRules(), description="Which tags to copy. Not given: all.")
+    tag_sets: Items[TagRules] = Field((), description="More tags to copy: those that one of these sets means.")
+    digests: Digests = Field(
+        default_factory=dict,
+        description="Images to copy by their digests: a mapping of tags to them, or a list, which get digest-… tags.",
+    )
+    platforms: Items[PlatformName] = Field(
+        (), description="Only the images for these platforms of a multi-platform one. Not given: all."
+    )
+    attestations: Literal["matching", "all", "none"] = Field(
+        "matching",
+        description="Which attestations (entries for unknown/unknown) of an index: those about images that are copied.",
+    )
+    rewrite_index: bool | None = Field(
+        None,
+        description="With `platforms` and a registry as target: `true` makes a new index, whose digest differs; "
+        "`false` pushes the source's, which most registries refuse.",
+    )
+    max_size: Size | None = Field(
+        None, description="Leave out tags with an image of which more than this would have to be pulled."
+    )
+    enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
+    interval: Duration = Field(3600.0, ge=0.1, description="How long to wait from one run's start to the next one's.")
+    jitter: float = Field(
+        0.1, ge=0, le=1, description="The share of `interval` by which a start is moved at random, so rules spread out."
+    )
+    schedule: CronFields | None = Field(
+        None,
+        description='When to run, in place of `interval`: five fields as in crontab, such as "30 3 * * *", or @daily.',
+    )
+    time_zone: TimeZone = Field(
+        default_factory=lambda: UTC,
+        description="The zone whose clocks `schedule` follows.",
+        json_schema_extra={"default": "UTC"},
+    )
+    recheck: Duration = Field(
+        86400.0,
+        description="How long a verified image is trusted to be whole before all of it is looked up again.",
+    )
+
+    @field_validator("max_size")
+    @classmethod
+    def _check_size(cls, value: int | None) -> int | None:
+        if value is not None and value <= 0:
+            raise ValueError("no image is as small as that. Write a size such as 2GiB, or remove it")
+        return value
+
+    @model_validator(mode="after")
+    def _check_places(self) -> SyncRule:
+        try:
+            if self.type != "registry":
+                self.places_of(self.source.repository)
+        except InvalidName as exc:
+            raise ValueError(f"`target` and `rename` together make no repository's name: {exc.message}") from exc
+        return self
+
+    @property
+    def cron(self) -> Cron | None:
+        """When it runs by the calendar, where it does."""
+        return Cron(self.schedule, self.time_zone) if self.schedule else None
+
+    @property
+    def places(self) -> tuple[TargetReference, ...]:
+        """The targets, each with the repository's name there."""
+        return self.places_of(self.source.repository)
+
+    def places_of(self, repository: str) -> tuple[TargetReference, ...]:
+        """Where a repository of the source goes.
+
+        Raises:
+            InvalidName: it would get a name that no repository can have.
+        """
+        found = []
+        for one in self.target:
+            placing = Placing(one.repository or REPOSITORY, self.rename.strip_prefix, self.rename.repositories)
+            found.append(TargetReference(one.target, placing.of(repository), one.tag))
+        return tuple(found)

@@ -1,0 +1,106 @@
+"""Checks of keys of a sync rule that depend on each other. They read the plain values, as `checks` does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ocisync.config.diagnostics import Finding, KeyPath
+from ocisync.config.parsers import parse_source
+from ocisync.config.yaml_document import Value
+from ocisync.errors import InvalidName
+from ocisync.model.image_name import ImageName
+from ocisync.model.name_mapping import NAME, REPOSITORY, TAG
+
+Entry = Mapping[str, Value]
+
+
+def check_sync(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[Finding]:
+    """Every contradiction in one rule; `targets` are the types of the configured ones, by name."""
+    kind = entry.get("type", "repository")
+    image = _image(entry) if kind != "registry" else None
+    yield from _conditions(path, entry)
+    yield from _kind(path, entry, kind)
+    if image is not None:
+        yield from _one_image(path, entry, kind, image)
+    yield from _places(path, entry, kind, has_one_tag=image is not None and bool(image.tag or image.digest))
+    yield from _indexes(path, entry, targets)
+    yield from _along(path, entry)
+
+
+def _image(entry: Entry) -> ImageName | None:
+    source = entry.get("source")
+    try:
+        return parse_source(source, digests=True) if isinstance(source, str) else None
+    except (ValueError, InvalidName):
+        return None
+
+
+def _conditions(path: KeyPath, entry: Entry) -> Iterator[Finding]:
+    sets = entry.get("tag_sets")
+    numbered = enumerate(sets) if isinstance(sets, list) else ()
+    for place, tags in ((("tags",), entry.get("tags")), *((("tag_sets", at), one) for at, one in numbered)):
+        if isinstance(tags, dict) and "latest_by" in tags and "latest" not in tags:
+            yield (*path, *place, "latest_by"), "without `latest` there is nothing to order. Add it, or remove this"
+
+
+def _kind(path: KeyPath, entry: Entry, kind: Value) -> Iterator[Finding]:
+    if kind != "registry" and entry.get("repositories"):
+        yield (*path, "repositories"), "it selects among all repositories of a registry. Add `type: registry`"
+    if kind == "registry" and entry.get("digests"):
+        yield (*path, "digests"), "a digest is in one repository. Write a rule for that repository"
+    if kind == "image":
+        for key in ("tags", "tag_sets", "digests"):
+            if entry.get(key):
+                yield (*path, key), "`type: image` means the one image that the source names. Remove one of the two"
+
+
+def _one_image(path: KeyPath, entry: Entry, kind: Value, image: ImageName) -> Iterator[Finding]:
+    if kind == "image" and not (image.tag or image.digest):
+        yield (*path, "source"), "an image needs a tag or a digest: write `name:tag`, or `type: repository`"
+    for key in ("tags", "tag_sets"):
+        if kind == "repository" and image.tag and entry.get(key):
+            yield (*path, key), f"the source names the one tag {image.tag} already. Remove it there, or remove `{key}`"
+
+
+def _places(path: KeyPath, entry: Entry, kind: Value, *, has_one_tag: bool) -> Iterator[Finding]:
+    for place, written in _targets(path, entry):
+        repository, colon, tag = written.partition("/")[2].partition(":")
+        if kind == "registry" and repository and not any(one in repository for one in (REPOSITORY, NAME)):
+            yield place, f"all repositories would become one. Write {written.partition('/')[0]}/{REPOSITORY}"
+        elif colon and TAG not in tag and not has_one_tag:
+            yield place, f"all tags would become one. Write {TAG} where a tag's name goes"
+
+
+def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[Finding]:
+    narrows = bool(entry.get("platforms")) or entry.get("attestations") == "none"
+    if not narrows:
+        if entry.get("rewrite_index") is not None:
+            yield (*path, "rewrite_index"), "without `platforms` every index stays whole. Remove it, or add them"
+        return
+    if entry.get("rewrite_index") is not None or entry.get("format") is not None:
+        return
+    for place, written in _targets(path, entry):
+        name = written.partition("/")[0]
+        if targets.get(name) == "registry":
+            yield (
+                place,
+                (
+                    f"{name} is a registry: most refuse an index of which they lack images, so the source's cannot be "
+                    "kept there. Write `rewrite_index: true` for a new index, with another digest, or `false` to try it"
+                ),
+            )
+
+
+def _along(path: KeyPath, entry: Entry) -> Iterator[Finding]:
+    for key in ("referrers", "digest_tags"):
+        if entry.get(key) and "format" in entry:
+            told = "what refers to an image no longer fits once `format` changed its digest. Keep one"
+            yield (*path, key), told
+
+
+def _targets(path: KeyPath, entry: Entry) -> Iterator[tuple[KeyPath, str]]:
+    target = entry.get("target")
+    if isinstance(target, str):
+        yield (*path, "target"), target
+    elif isinstance(target, list):
+        yield from (((*path, "target", at), one) for at, one in enumerate(target) if isinstance(one, str))

@@ -1,0 +1,239 @@
+"""YAML text as plain values that know their lines.
+
+The events come from PyYAML's safe parser; the values are put together here, because its composers know neither
+duplicate keys nor a limit on nesting and aliases. Plain scalars follow YAML 1.2's core schema: `no`, `on`, `1:30` and
+dates are text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+import yaml
+
+from ocisync.config.diagnostics import KeyPath, Problem
+
+Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
+
+MAX_DEPTH = 32  # nested collections
+MAX_NODES = 50_000  # values after aliases and merge keys are expanded
+
+_TAGS = (None, "!", "tag:yaml.org,2002:str", "tag:yaml.org,2002:seq", "tag:yaml.org,2002:map")
+_CONSTANTS: dict[str, bool | None] = {
+    "": None, "~": None, "null": None, "Null": None, "NULL": None,
+    "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
+}  # fmt: skip
+_INT = re.compile(r"[-+]?[0-9]{1,18}\Z", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?\Z", re.ASCII)
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A parsed file: its value, the line of every key path, and how its scalars were written."""
+
+    value: Value
+    lines: dict[KeyPath, int]
+    texts: dict[KeyPath, str]
+    problems: tuple[Problem, ...] = ()  # duplicate keys and the like; the values are usable all the same
+
+    def line_of(self, path: KeyPath) -> int:
+        """The line of a key, or of the nearest parent that stands in the file."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
+
+
+class SyntaxProblem(Exception):
+    """The text is not usable YAML; carries the one problem."""
+
+    def __init__(self, line: int, message: str) -> None:
+        super().__init__(message)
+        self.problem = Problem(line, (), message)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scalar:
+    line: int
+    value: bool | int | float | str | None
+    text: str
+    is_merge: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Sequence:
+    line: int
+    items: tuple[_Node, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Mapping:
+    line: int
+    pairs: tuple[tuple[_Node, _Node], ...]
+
+
+_Node: TypeAlias = "_Scalar | _Sequence | _Mapping"
+
+
+def parse_document(text: str) -> Document:
+    """Read one YAML document.
+
+    Raises:
+        SyntaxProblem: not YAML, several documents, or over the caps on nesting and expansion.
+    """
+    try:
+        root = _Composer(iter(yaml.parse(text, Loader=_LOADER))).document()
+    except yaml.YAMLError as exc:
+        raise _explain(exc, text) from exc
+    return _Expander().expand(root)
+
+
+@dataclass(slots=True)
+class _Composer:
+    """Builds nodes from parser events, with a limit on nesting; an alias is its anchor's node itself."""
+
+    events: Iterator[yaml.Event]
+    anchors: dict[str, _Node] = field(default_factory=dict)
+
+    def document(self) -> _Node:
+        root: _Node = _Scalar(1, None, "")
+        seen = 0
+        for event in self.events:
+            if isinstance(event, yaml.DocumentStartEvent):
+                seen += 1
+                if seen > 1:
+                    raise SyntaxProblem(_line(event), "a second document begins here. Keep one document in the file")
+                root = self.node(next(self.events), 0)
+        return root
+
+    def node(self, event: yaml.Event, depth: int) -> _Node:
+        if isinstance(event, yaml.AliasEvent):
+            return self._alias(event)
+        if depth > MAX_DEPTH:
+            raise SyntaxProblem(_line(event), f"nested more than {MAX_DEPTH} deep. Write it flatter")
+        tag = getattr(event, "tag", None)
+        if tag not in _TAGS:
+            raise SyntaxProblem(_line(event), f"the tag {tag} is not supported. Remove it")
+        node: _Node
+        if isinstance(event, yaml.ScalarEvent):
+            node = _scalar(event)
+        elif isinstance(event, yaml.SequenceStartEvent):
+            node = _Sequence(_line(event), tuple(self._items(depth)))
+        else:
+            node = _Mapping(_line(event), tuple(self._pairs(depth)))
+        anchor = getattr(event, "anchor", None)
+        if anchor:
+            self.anchors[anchor] = node
+        return node
+
+    def _alias(self, event: yaml.AliasEvent) -> _Node:
+        name = str(event.anchor)
+        if name not in self.anchors:
+            raise SyntaxProblem(_line(event), f"the alias *{name} has no anchor above it. Define &{name} first")
+        return self.anchors[name]
+
+    def _items(self, depth: int) -> Iterator[_Node]:
+        while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+            yield self.node(event, depth + 1)
+
+    def _pairs(self, depth: int) -> Iterator[tuple[_Node, _Node]]:
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
+            key = self.node(event, depth + 1)
+            yield key, self.node(next(self.events), depth + 1)
+
+
+@dataclass(slots=True)
+class _Expander:
+    """Turns nodes into values, counting them, so that aliases cannot explode."""
+
+    lines: dict[KeyPath, int] = field(default_factory=dict)
+    texts: dict[KeyPath, str] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    count: int = 0
+
+    def expand(self, root: _Node) -> Document:
+        value = self.value(root, ())
+        self.lines[()] = root.line
+        return Document(value, self.lines, self.texts, tuple(self.problems))
+
+    def value(self, node: _Node, path: KeyPath) -> Value:
+        self.count += 1
+        if self.count > MAX_NODES:
+            raise SyntaxProblem(node.line, f"more than {MAX_NODES} values. Use fewer aliases, or split the file")
+        self.lines.setdefault(path, node.line)
+        if isinstance(node, _Scalar):
+            self.texts[path] = node.text
+            return node.value
+        if isinstance(node, _Sequence):
+            return [self.value(item, (*path, position)) for position, item in enumerate(node.items)]
+        return self._mapping(node, path)
+
+    def _mapping(self, node: _Mapping, path: KeyPath) -> dict[str, Value]:
+        found: dict[str, Value] = {}
+        for key, inner in self._entries(node, path):
+            here = (*path, key.text)
+            self.lines[here] = key.line
+            found[key.text] = self.value(inner, here)
+        return found
+
+    def _entries(self, node: _Mapping, path: KeyPath) -> list[tuple[_Scalar, _Node]]:
+        """Own keys first in their order, then what merge keys add; duplicates are reported and dropped."""
+        own: dict[str, tuple[_Scalar, _Node]] = {}
+        merged: list[tuple[_Scalar, _Node]] = []
+        for key, inner in node.pairs:
+            if not isinstance(key, _Scalar):
+                self._report(key.line, path, "a list or mapping cannot be a key. Write a plain word before the colon")
+            elif key.is_merge:
+                merged += self._merged(inner, path)
+            elif key.text in own:
+                first = own[key.text][0].line
+                self._report(key.line, (*path, key.text), f"the key stands twice, first on line {first}. Remove one")
+            else:
+                own[key.text] = (key, inner)
+        for key, inner in merged:
+            own.setdefault(key.text, (key, inner))
+        return list(own.values())
+
+    def _merged(self, node: _Node, path: KeyPath) -> list[tuple[_Scalar, _Node]]:
+        if isinstance(node, _Mapping):
+            return self._entries(node, path)
+        if isinstance(node, _Sequence) and all(isinstance(item, _Mapping) for item in node.items):
+            return [pair for item in node.items for pair in self._merged(item, path)]
+        self._report(node.line, path, "the merge key << takes a mapping or a list of mappings. Give it an alias of one")
+        return []
+
+    def _report(self, line: int, path: KeyPath, message: str) -> None:
+        self.problems.append(Problem(line, path, message))
+
+
+def _scalar(event: yaml.ScalarEvent) -> _Scalar:
+    text = event.value
+    if event.tag is not None or event.style not in (None, ""):
+        return _Scalar(_line(event), text, text)
+    return _Scalar(_line(event), _plain(text), text, is_merge=text == "<<")
+
+
+def _plain(text: str) -> bool | int | float | str | None:
+    if text in _CONSTANTS:
+        return _CONSTANTS[text]
+    if _INT.match(text):
+        return int(text)
+    return float(text) if _FLOAT.match(text) else text
+
+
+def _line(event: yaml.Event) -> int:
+    mark = event.start_mark
+    return mark.line + 1 if mark else 1
+
+
+def _explain(exc: yaml.YAMLError, text: str) -> SyntaxProblem:
+    mark = getattr(exc, "problem_mark", None) or getattr(exc, "context_mark", None)
+    line = mark.line + 1 if mark else 1
+    what = getattr(exc, "problem", None) or getattr(exc, "reason", None) or str(exc)
+    lines = text.splitlines()
+    if line <= len(lines) and "\t" in lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]:
+        return SyntaxProblem(line, "a tab indents this line. YAML wants spaces: replace the tab")
+    return SyntaxProblem(line, f"not valid YAML: {what}. Look at indentation, colons and quotes here and above")

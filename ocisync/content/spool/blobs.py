@@ -1,0 +1,329 @@
+"""Blobs that several targets want, or that a target may want again: read once from the source, kept in bounded space.
+
+Whoever is ahead reads the source and writes the file; the others read the file. So nobody waits for a slow one, memory
+holds a few MiB, and what came before a failure is not read from the source again; when the process was killed, at most
+a few MiB are.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import anyio
+import structlog
+from anyio import CancelScope
+
+from ocisync.content.openers import opened_from
+from ocisync.content.repository import ByteStream, Opener
+from ocisync.content.spool.files import FAILED, SpoolFile, leftovers, open_file, remove_file, room_for
+from ocisync.content.threads import run_file
+from ocisync.errors import DiskError, SizeMismatch
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+
+log = structlog.get_logger()
+
+_READ = 1024 * 1024  # bytes
+_GATHERED = 2 * 1024 * 1024  # bytes that are written at a time: what a killed process has to read again
+_FORGOTTEN = 24 * 3600.0  # seconds after which what nobody came for again is removed
+
+
+class Blob:
+    """One blob on its way to several readers."""
+
+    def __init__(self, desc: Descriptor, file: SpoolFile, length: int) -> None:
+        self.readers = 0
+        self.is_broken = False
+        self._desc = desc
+        self.file = file
+        self.length = length  # bytes that have arrived
+        self._turn = anyio.Lock(fast_acquire=True)
+        self._source = AsyncExitStack()
+        self._stream: ByteStream | None = None
+        self._written = length  # bytes that are in the file
+        self._recent: list[bytes] = []  # what arrived last; all that is not written is among it
+
+    async def chunks(self, source: Opener, start: int) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` on; `source` is asked when nobody else has them yet.
+
+        Raises:
+            SizeMismatch: the source has more or fewer than the descriptor says.
+            DiskError: `spool.failed`: try again without a spool.
+        """
+        while start < self._desc.size:
+            chunk = await self._next(source, start)
+            start += len(chunk)
+            yield chunk
+
+    async def close(self) -> None:
+        """Let go of the source and of the file."""
+        await self._close_source()
+        if not self.is_broken:
+            with suppress(DiskError):
+                await self._write()
+        await run_file(self.file.close)
+
+    async def _next(self, source: Opener, at: int) -> bytes:
+        if at >= self.length:
+            async with self._turn:
+                if at >= self.length:
+                    return await self._arrived(source)
+        start = self.length - sum(map(len, self._recent))
+        if at >= start:
+            return _chunk_at(self._recent, at - start)
+        try:
+            return await run_file(partial(self.file.read_at, at, min(_READ, start - at)))
+        except DiskError:
+            self.is_broken = True
+            raise
+
+    async def _arrived(self, source: Opener) -> bytes:
+        try:
+            chunk = await self._read(source)
+            self._keep(chunk)
+            if self.length - self._written >= _GATHERED or self.length == self._desc.size:
+                await self._write()
+        except BaseException as exc:
+            self.is_broken |= isinstance(exc, DiskError)
+            await self._close_source()
+            raise
+        if self.length == self._desc.size:
+            await self._close_source()
+        return chunk
+
+    def _keep(self, chunk: bytes) -> None:
+        if self._written == self.length:
+            self._recent = []
+        self._recent.append(chunk)
+        self.length += len(chunk)
+
+    async def _write(self) -> None:
+        if self._written < self.length:
+            await run_file(partial(self.file.write_at, self._written, self._recent))
+            self._written = self.length
+
+    async def _read(self, source: Opener) -> bytes:
+        if self._stream is None:
+            self._stream = await self._source.enter_async_context(opened_from(source, self.length))
+        chunk = await anext(self._stream, b"")
+        found = self.length + len(chunk)
+        if chunk and found == self._desc.size:
+            found += len(await anext(self._stream, b""))
+        if not chunk or found > self._desc.size:
+            raise SizeMismatch(f"{self._desc.digest}: {found} bytes arrived instead of {self._desc.size}")
+        return chunk
+
+    async def _close_source(self) -> None:
+        self._stream = None
+        with anyio.move_on_after(10, shield=True):
+            await self._source.aclose()
+
+
+@dataclass(slots=True)
+class _Entry:
+    """A blob's file that is in the spool, and who has yet to get it; what begins anew is another entry."""
+
+    size: int  # bytes, when it is whole
+    waiting: set[str] = field(default_factory=set)  # targets
+    served: set[str] = field(default_factory=set)  # those that got it
+    used: float = field(default_factory=time.monotonic)
+    blob: Blob | None = None  # None: nobody reads it now
+
+
+class Spools:
+    """All blobs of a folder, `limit` bytes at most; a blob for which there is no room is read past it.
+
+    A blob that only one target wants should have `worth` bytes: a smaller one is rather read again than written down.
+    """
+
+    def __init__(self, folder: Path, limit: int, worth: int = 0) -> None:
+        self.worth = worth
+        self._folder = folder
+        self._limit = limit
+        self._entries: dict[Digest, _Entry] = {}
+        self._failed: set[Digest] = set()
+        self._settled: dict[str, bool] = {}
+        self._lock = anyio.Lock(fast_acquire=True)
+        self._is_swept = False
+
+    def opener(self, desc: Descriptor, source: Opener, targets: Collection[str]) -> SpooledOpener:
+        """Opens a blob for one of the targets that want it."""
+        return SpooledOpener(self, desc, source, frozenset(targets))
+
+    async def arrived(self, digest: Digest, target: str) -> None:
+        """A target has a blob; it is dropped when that was the last."""
+        async with self._lock:
+            await self._arrived(digest, target)
+
+    async def settle(self, target: str, *, ok: bool) -> None:
+        """A target's job has ended; when all went well it wants nothing more of what is here."""
+        self._settled[target] = ok
+        self._failed.clear()
+        async with self._lock:
+            for digest in [digest for digest, entry in self._entries.items() if ok and target in entry.waiting]:
+                await self._arrived(digest, target)
+
+    async def close(self) -> None:
+        """Drop what nobody will come for: targets whose last job failed find theirs at the next start."""
+        async with self._lock:
+            for digest, entry in list(self._entries.items()):
+                for target in [target for target in entry.waiting if self._settled.get(target)]:
+                    await self._arrived(digest, target)
+
+    @asynccontextmanager
+    async def holding(self, desc: Descriptor, targets: Iterable[str]) -> AsyncIterator[tuple[_Entry, Blob] | None]:
+        """A blob for the time of the block, and the file it is kept in; None when there is no room for it."""
+        async with self._lock:
+            entry = await self._entry(desc)
+            blob = entry.blob if entry else None
+            if entry is not None and blob is not None:
+                entry.waiting.update(set(targets) - entry.served)
+                blob.readers += 1
+        if entry is None or blob is None:
+            yield None
+            return
+        try:
+            yield entry, blob
+        finally:
+            with CancelScope(shield=True):
+                await self._let_go(desc.digest, entry, blob)
+
+    async def discard(self, digest: Digest, entry: _Entry, blob: Blob) -> None:
+        """What a reader got was damaged, or cannot be written: the next reader begins anew.
+
+        Another reader may have opened the same file in the meantime: it is the file that goes, not this opening of it.
+        """
+        if blob.is_broken:
+            self._failed.add(digest)
+        async with self._lock:
+            if self._entries.get(digest) is entry:
+                del self._entries[digest]
+                await run_file(partial(blob.file.path.unlink, missing_ok=True))
+
+    async def _arrived(self, digest: Digest, target: str) -> None:
+        entry = self._entries.get(digest)
+        if entry is not None and target not in entry.served:
+            entry.served.add(target)
+            entry.waiting.discard(target)
+            await self._drop_if_done(digest, entry)
+
+    async def _entry(self, desc: Descriptor) -> _Entry | None:
+        await self._sweep()
+        entry = self._entries.get(desc.digest)
+        if entry is not None and entry.blob is not None:
+            return entry
+        if desc.digest in self._failed or not await self._make_room(desc):
+            return None
+        found = await run_file(partial(_opened, self._folder, desc))
+        if found is None:
+            return None
+        file, length = found
+        entry = self._entries.setdefault(desc.digest, _Entry(desc.size))
+        entry.size, entry.used = desc.size, time.monotonic()
+        entry.blob = Blob(desc, file, length)
+        if entry.blob.length:
+            log.info("blob.taken_up", digest=desc.digest, at=entry.blob.length, size=desc.size)
+        return entry
+
+    async def _sweep(self) -> None:
+        """Look once at what earlier runs left."""
+        if self._is_swept:
+            return
+        self._is_swept = True
+        for found in await run_file(partial(leftovers, self._folder)):
+            if found.age > _FORGOTTEN and await run_file(partial(remove_file, self._folder, found.digest)):
+                continue
+            self._entries[found.digest] = _Entry(found.size, used=float("-inf"))
+
+    async def _make_room(self, desc: Descriptor) -> bool:
+        others = {digest: entry for digest, entry in self._entries.items() if digest != desc.digest}
+        missing = sum(entry.size for entry in others.values()) + desc.size - self._limit
+        idle = sorted((entry.used, digest) for digest, entry in others.items() if entry.blob is None)
+        for _, digest in idle:
+            if missing <= 0:
+                break
+            missing -= self._entries.pop(digest).size
+            await run_file(partial(remove_file, self._folder, digest))
+        return missing <= 0 and await run_file(partial(room_for, self._folder)) > desc.size
+
+    async def _let_go(self, digest: Digest, entry: _Entry, blob: Blob) -> None:
+        async with self._lock:
+            blob.readers -= 1
+            if blob.readers:
+                return
+            await blob.close()
+            entry.blob, entry.used = None, time.monotonic()
+            if self._entries.get(digest) is entry:
+                await self._drop_if_done(digest, entry)
+
+    async def _drop_if_done(self, digest: Digest, entry: _Entry) -> None:
+        if not entry.waiting and entry.blob is None and self._entries.pop(digest, None) is not None:
+            await run_file(partial(remove_file, self._folder, digest))
+
+
+class SpooledOpener:
+    """Opens a blob through the spool: a Seekable opener."""
+
+    def __init__(self, spools: Spools, desc: Descriptor, source: Opener, targets: frozenset[str]) -> None:
+        self._spools = spools
+        self._desc = desc
+        self._source = source
+        self._targets = targets
+        self._used: tuple[_Entry, Blob] | None = None
+
+    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
+        """From the first byte."""
+        return self.from_byte(0)
+
+    @asynccontextmanager
+    async def from_byte(self, start: int) -> AsyncIterator[ByteStream]:
+        """From a later byte."""
+        async with self._spools.holding(self._desc, self._targets) as held:
+            self._used = held
+            if held is None:
+                async with opened_from(self._source, start) as stream:
+                    yield stream
+            else:
+                async with aclosing(held[1].chunks(self._source, start)) as chunks:
+                    yield chunks
+
+    async def discard(self) -> None:
+        """What was read was not right: read it from the source the next time."""
+        if self._used is not None:
+            await self._spools.discard(self._desc.digest, *self._used)
+
+
+def is_spool_failure(error: Exception) -> bool:
+    """Whether an error only means that the spool cannot be used."""
+    return isinstance(error, DiskError) and error.code == FAILED
+
+
+def _chunk_at(chunks: Iterable[bytes], at: int) -> bytes:
+    """What one of the chunks holds from a byte on, which is counted from the first."""
+    for chunk in chunks:
+        if at < len(chunk):
+            return chunk[at:]
+        at -= len(chunk)
+    return b""
+
+
+def _opened(folder: Path, desc: Descriptor) -> tuple[SpoolFile, int] | None:
+    """A blob's file, and how much of it is there; what cannot be a part of it is dropped.
+
+    All in one hop: who was cancelled between two would leave the file locked.
+    """
+    file = open_file(folder, desc.digest)
+    if file is None:
+        return None
+    try:
+        if file.length > desc.size:
+            file.cut(0)
+    except BaseException:
+        file.close()
+        raise
+    return file, file.length

@@ -1,0 +1,1 @@
+"""Tar archives: read strictly and in a stream, indexed without unpacking, and written the same everywhere."""

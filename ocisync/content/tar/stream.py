@@ -1,0 +1,186 @@
+"""A tar archive read once from its start to its end: every member with all that is said of it.
+
+The checks are those of `tar_headers`, and more: numbers, times and maps of holes must be well-formed and bounded.
+Everything here blocks; call it in a thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+
+from ocisync.content.tar.headers import (
+    BLOCK,
+    GNU_SPARSE,
+    MAX_EXTENSION,
+    REGULAR,
+    Extensions,
+    Header,
+    apply,
+    extend,
+    is_extension,
+    parse_header,
+    pax_records,
+)
+from ocisync.content.tar.index import TarLimits
+from ocisync.content.tar.member import Member, described, pax_number
+from ocisync.content.tar.sparse import Piece, parse_gnu_map, parse_map_text, read_map
+from ocisync.errors import ArchiveError, LimitExceeded
+
+_ZEROS = bytes(BLOCK)
+
+
+class TarStream:
+    """Members in the archive's order.
+
+    Raises (while it is read):
+        ArchiveError: corrupt or truncated.
+        LimitExceeded: more members, longer names or headers than the limits allow.
+    """
+
+    def __init__(self, chunks: Iterator[bytes], limits: TarLimits | None = None) -> None:
+        self._bytes = _Bytes(chunks)
+        self._limits = limits or TarLimits()
+        self._left = 0  # stored bytes of the current member that were not read
+        self._padding = 0  # bytes
+
+    def __iter__(self) -> Iterator[Member]:
+        members = names = extensions = 0
+        found, pax = Extensions(), dict[bytes, bytes]()
+        while (block := self._next_block()) is not None:
+            header = parse_header(block, self._bytes.position - BLOCK)
+            if is_extension(header.kind):
+                extensions += 1
+                self._check(extensions <= 4 * self._limits.members, "extension headers")
+                pax.update(self._extension(header, found))
+                continue
+            members += 1
+            names += len(header.name) + len(header.link)
+            self._check(members <= self._limits.members and names <= self._limits.names, "members or names")
+            yield self._member(block, header, found, pax)
+            found, pax = Extensions(), {}
+            self._skip()
+
+    def content(self) -> Generator[bytes, None, None]:
+        """The current member's stored bytes, in chunks."""
+        while self._left:
+            chunk = self._bytes.some(self._left)
+            self._left -= len(chunk)
+            yield chunk
+
+    def drain(self) -> Iterator[None]:
+        """Read what follows the archive's end, so that whoever hashes the stream sees all of it."""
+        while self._bytes.more():
+            yield
+
+    def _member(self, block: bytes, header: Header, found: Extensions, pax: dict[bytes, bytes]) -> Member:
+        position = self._bytes.position - BLOCK
+        is_gnu_sparse = header.sparse
+        holes = parse_gnu_map(block, self._take_block) if is_gnu_sparse else None
+        header = apply(header, found)
+        self._left, self._padding = header.size, -header.size % BLOCK
+        member = described(block, header, pax, position)
+        if header.sparse and header.kind in (REGULAR, GNU_SPARSE):
+            self._make_sparse(member, pax, holes)
+        return member
+
+    def _make_sparse(self, member: Member, pax: dict[bytes, bytes], gnu: tuple[tuple[Piece, ...], int] | None) -> None:
+        if gnu is not None:
+            member.data, member.size = gnu
+        elif pax.get(b"GNU.sparse.major") == b"1":
+            member.data = read_map(self._stored)
+            member.size = pax_number(pax, b"GNU.sparse.realsize", -1)
+        else:
+            member.data = parse_map_text(pax.get(b"GNU.sparse.map", b""))
+            member.size = pax_number(pax, b"GNU.sparse.size", -1)
+        member.kind = REGULAR
+        member.name = pax.get(b"GNU.sparse.name", member.name)
+        _check_map(member, self._left)
+
+    def _stored(self, length: int) -> bytes:
+        if length > self._left:
+            raise ArchiveError("a sparse member's map is longer than the member: the archive is corrupt")
+        self._left -= length
+        return self._bytes.exactly(length)
+
+    def _extension(self, header: Header, found: Extensions) -> dict[bytes, bytes]:
+        if header.size > MAX_EXTENSION:
+            raise LimitExceeded(f"an extension header of {header.size} bytes; at most {MAX_EXTENSION} are accepted")
+        position = self._bytes.position
+        body = self._bytes.exactly(header.size)
+        self._bytes.exactly(-header.size % BLOCK)
+        extend(found, header.kind, body, position)
+        return pax_records(body, position) if header.kind in b"xX" else {}
+
+    def _next_block(self) -> bytes | None:
+        block = self._bytes.block()
+        if block and block != _ZEROS:
+            return block
+        second = self._bytes.block() if block else b""
+        if second and second != _ZEROS:
+            raise ArchiveError("members follow an empty header: the archive is corrupt")
+        return None
+
+    def _take_block(self) -> bytes:
+        return self._bytes.exactly(BLOCK)
+
+    def _skip(self) -> None:
+        for _ in self.content():
+            pass
+        self._bytes.exactly(self._padding)
+
+    def _check(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise LimitExceeded(f"the layer has more {what} than the limit of {self._limits.members} members allows")
+
+
+class _Bytes:
+    """Chunks of any size, taken in pieces of the size that is wanted."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._held = memoryview(b"")
+        self.position = 0  # bytes taken
+
+    def some(self, most: int) -> bytes:
+        """At least one byte and at most `most`."""
+        if not self._held and not self.more():
+            raise ArchiveError(f"the archive ends at byte {self.position}, within a member: it is truncated")
+        piece = bytes(self._held[:most])
+        self._held = self._held[len(piece) :]
+        self.position += len(piece)
+        return piece
+
+    def exactly(self, length: int) -> bytes:
+        """So many bytes; only for lengths that were checked."""
+        if length <= len(self._held):
+            return self.some(length) if length else b""
+        parts, missing = [], length
+        while missing:
+            parts.append(self.some(missing))
+            missing -= len(parts[-1])
+        return b"".join(parts)
+
+    def block(self) -> bytes:
+        """The next block, or nothing at the end."""
+        return self.exactly(BLOCK) if self._held or self.more() else b""
+
+    def more(self) -> bool:
+        """Replace what is held by the next chunk that is not empty; False at the end."""
+        for chunk in self._chunks:
+            if chunk:
+                self._held = memoryview(chunk)
+                return True
+        self._held = memoryview(b"")
+        return False
+
+
+def _check_map(member: Member, stored: int) -> None:
+    """The pieces must be in order, within the file, and be all that is stored."""
+    end = total = 0
+    for offset, length in member.data or ():
+        if offset < end:
+            raise ArchiveError(f"{member.name[:60]!r}: the map of holes is out of order: the archive is corrupt")
+        end = offset + length
+        total += length
+    if end > member.size or total != stored:
+        raise ArchiveError(f"{member.name[:60]!r}: the map of holes does not fit the content: the archive is corrupt")

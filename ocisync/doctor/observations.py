@@ -1,0 +1,226 @@
+"""What the doctor looks at: the requests that docker, containerd, podman, crane, oras and cosign send.
+
+Spec: distribution v1.1.1, "Pull" and "Content Discovery".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from urllib.parse import urljoin, urlsplit
+
+from ocisync.doctor.probe import REDIRECTS, Probe, Seen
+from ocisync.errors import InvalidName, OcisyncError
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, digest_of, is_digest, sha256
+from ocisync.model.image_name import is_tag, parse_name
+from ocisync.model.manifest import Manifest, parse_manifest
+
+MOST_HOPS = 10  # redirects; Go's clients give up there
+_MOST_CHILDREN = 20  # of an index, until one is there
+ABSENT = Digest("sha256:" + "0" * 63 + "1")
+ABSENT_TAG = "ocisync-doctor-looks-for-what-is-not-there"
+_TYPES = (
+    media_types.OCI_INDEX, media_types.OCI_MANIFEST, media_types.DOCKER_LIST, media_types.DOCKER_MANIFEST,
+)  # fmt: skip
+ACCEPT = {"Accept": ", ".join(_TYPES)}
+UNPACKING = {"Accept-Encoding": "gzip"}  # what Go's HTTP client adds to every GET without a Range
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What is examined; `name` and `tag` may be empty: they are looked for."""
+
+    root: str  # such as https://registry.example.com
+    name: str = ""
+    tag: str = ""
+
+    @property
+    def host(self) -> str:
+        """As it stands in image names."""
+        return urlsplit(self.root).netloc
+
+
+@dataclass(slots=True)
+class Sights:
+    """Everything that was seen; None where it was not looked at."""
+
+    place: Place
+    base: Seen
+    below: Seen | None = None  # /<first component>/v2/, when /v2/ is not there
+    catalog: Seen | None = None
+    tags: Seen | None = None
+    absent: list[Seen] = field(default_factory=list)  # each of it must be 404
+    by_tag: Seen | None = None
+    tag_head: Seen | None = None
+    by_digest: Seen | None = None
+    digest_head: Seen | None = None
+    child: Seen | None = None
+    children: Sequence[Descriptor] = ()
+    config: Seen | None = None
+    layer: Descriptor | None = None
+    layer_head: Seen | None = None
+    layer_part: Seen | None = None
+    referrers: list[Seen] = field(default_factory=list)
+
+    @property
+    def digest(self) -> Digest | None:
+        """What the tag's bytes hash to."""
+        if self.by_tag is None or not self.by_tag.ok:
+            return None
+        name = self.place.tag
+        raw = self.by_tag.answer.plain
+        return digest_of(raw, Digest(name)) if is_digest(name) else sha256(raw)
+
+    @property
+    def all(self) -> list[Seen]:
+        """Every question with its answer."""
+        single = (
+            self.base, self.catalog, self.tags, self.by_tag, self.tag_head, self.by_digest, self.digest_head,
+            self.child, self.config, self.layer_head, self.layer_part,
+        )  # fmt: skip
+        return [seen for seen in (*single, *self.absent, *self.referrers) if seen is not None]
+
+
+async def look(probe: Probe, place: Place) -> Sights:
+    """Ask everything that clients would ask, as far as the answers lead."""
+    looker = _Looker(probe, place.root)
+    sights = Sights(place, await looker.get("/v2/"))
+    if sights.base.answer.status in (0, 401):
+        return sights
+    await _find_image(looker, sights)
+    if sights.place.name:
+        await _look_at_absent(looker, sights)
+    if sights.place.tag:
+        await _look_at_image(looker, sights)
+    if sights.place.name and not sights.base.ok:
+        sights.below = await _look_below_path(looker, sights.place.name)
+    return sights
+
+
+async def _look_below_path(looker: _Looker, name: str) -> Seen:
+    """Whether the first component is no part of the name but where the registry lies, such as a bucket."""
+    first, _, rest = name.partition("/")
+    seen = await looker.get(f"/{first}/v2/{rest}/tags/list") if rest else None
+    return seen if seen is not None and seen.ok else await looker.get(f"/{first}/v2/")
+
+
+@dataclass(frozen=True, slots=True)
+class _Looker:
+    probe: Probe
+    root: str
+
+    async def get(self, path: str, headers: Mapping[str, str] = UNPACKING) -> Seen:
+        return await self._follow("GET", path, headers)
+
+    async def head(self, path: str, headers: Mapping[str, str]) -> Seen:
+        return await self._follow("HEAD", path, headers)
+
+    async def _follow(self, method: str, path: str, headers: Mapping[str, str]) -> Seen:
+        url = self.root + path
+        hops: list[str] = []
+        answer = await self.probe.ask(method, url, headers)
+        while answer.status in REDIRECTS and answer.header("location"):
+            if len(hops) == MOST_HOPS:
+                return Seen(method, path, answer, tuple(hops), is_endless=True)
+            url = _joined(url, answer.header("location"))
+            if not url:
+                break
+            hops.append(url)
+            answer = await self.probe.ask(method, url, headers)
+        return Seen(method, path, answer, tuple(hops))
+
+
+def _joined(base: str, location: str) -> str:
+    """Where a redirect leads, or nothing when that is no address of a web server."""
+    try:
+        url = urljoin(base, location)
+        return url if urlsplit(url).scheme in ("http", "https") else ""
+    except ValueError:
+        return ""
+
+
+async def _find_image(looker: _Looker, sights: Sights) -> None:
+    """Complete what the caller did not name."""
+    name, tag = sights.place.name, sights.place.tag
+    if not name:
+        sights.catalog = await looker.get("/v2/_catalog")
+        name = next((text for text in _texts(sights.catalog, "repositories") if _is_name(text)), "")
+    if name:
+        sights.tags = await looker.get(f"/v2/{name}/tags/list")
+        known = [text for text in _texts(sights.tags, "tags") if is_tag(text)]
+        tag = tag or ("latest" if "latest" in known or not known else known[-1])
+    sights.place = Place(sights.place.root, name, tag)
+
+
+def _is_name(text: str) -> bool:
+    try:
+        return bool(parse_name(text))
+    except InvalidName:
+        return False
+
+
+def _texts(seen: Seen, member: str) -> list[str]:
+    document = seen.answer.json() if seen.ok else None
+    found = document.get(member) if document else None
+    return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
+
+
+async def _look_at_absent(looker: _Looker, sights: Sights) -> None:
+    base = f"/v2/{sights.place.name}"
+    fallback = f"sha256-{ABSENT.partition(':')[2]}"
+    for path in (
+        f"{base}/manifests/{ABSENT_TAG}", f"{base}/manifests/{ABSENT}", f"{base}/manifests/{fallback}.sig",
+        f"{base}/blobs/{ABSENT}",
+    ):  # fmt: skip
+        sights.absent.append(await looker.get(path, ACCEPT | UNPACKING))
+
+
+async def _look_at_image(looker: _Looker, sights: Sights) -> None:
+    base = f"/v2/{sights.place.name}/manifests"
+    sights.by_tag = await looker.get(f"{base}/{sights.place.tag}", ACCEPT | UNPACKING)
+    sights.tag_head = await looker.head(f"{base}/{sights.place.tag}", ACCEPT)
+    digest = sights.digest
+    manifest = _parsed(sights.by_tag)
+    if digest is None or manifest is None:
+        return
+    sights.by_digest = await looker.get(f"{base}/{digest}", ACCEPT | UNPACKING)
+    sights.digest_head = await looker.head(f"{base}/{digest}", ACCEPT)
+    await _look_below(looker, sights, manifest)
+    subjects = [digest, *(child.digest for child in sights.children[:1])]
+    for subject in subjects:
+        sights.referrers.append(await looker.get(f"/v2/{sights.place.name}/referrers/{subject}"))
+
+
+async def _look_below(looker: _Looker, sights: Sights, manifest: Manifest) -> None:
+    """One child of an index, one configuration, and a part of one layer."""
+    if manifest.is_index:
+        sights.children = manifest.children
+        path = f"/v2/{sights.place.name}/manifests/"
+        for child in manifest.children[:_MOST_CHILDREN]:  # a mirror may hold only some platforms
+            sights.child = await looker.get(path + child.digest, ACCEPT | UNPACKING)
+            found = _parsed(sights.child) if sights.child.ok else None
+            if found is not None and not found.is_index:
+                sights.children = (child,)
+                await _look_below(looker, sights, found)
+                return
+        return
+    await _look_at_blobs(looker, sights, manifest)
+
+
+async def _look_at_blobs(looker: _Looker, sights: Sights, manifest: Manifest) -> None:
+    blobs = f"/v2/{sights.place.name}/blobs/"
+    if manifest.config is not None:
+        sights.config = await looker.get(blobs + manifest.config.digest)
+    sights.layer = max(manifest.layers, key=lambda layer: layer.size, default=None)
+    if sights.layer is not None:
+        sights.layer_head = await looker.head(blobs + sights.layer.digest, {})
+        sights.layer_part = await looker.get(blobs + sights.layer.digest, {"Range": "bytes=1-2"})
+
+
+def _parsed(seen: Seen) -> Manifest | None:
+    try:
+        return parse_manifest(seen.answer.plain)
+    except OcisyncError:
+        return None

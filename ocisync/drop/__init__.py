@@ -1,0 +1,1 @@
+"""Drop folders: from files that somebody put there to published images. Read watcher, poll, process."""

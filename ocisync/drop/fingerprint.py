@@ -1,0 +1,128 @@
+"""The identity of an input is its content: what an archive says it holds once that is published, else its bytes.
+
+They are read again only when the files' stamps changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Generator
+from dataclasses import replace
+from pathlib import Path
+
+from ocisync.content.threads import file_limiter, run_steps
+from ocisync.drop.inputs import Input, Member
+from ocisync.drop.scan import Entry, current, layout_files
+from ocisync.errors import DiskError, InputChanged
+from ocisync.state.inputs import InputRecord, MemberRecord
+
+CHUNK = 256 * 1024  # bytes; one buffer of this size stays in a CPU's cache
+_CHUNKS_PER_STEP = 256  # between two looks for cancellation
+
+
+async def read_members(found: Input, known: InputRecord | None) -> tuple[MemberRecord, ...]:
+    """Each file with the digest of its content.
+
+    Raises:
+        InputChanged: a file was replaced, cut, written to or taken away meanwhile.
+        DiskError: it cannot be read.
+    """
+    digests = {_stamp(record): record.digest for record in known.members} if known else {}
+    members = []
+    for member in found.members:
+        record = unread(member)
+        digest = digests.get(_stamp(record)) or await _digest(member.entry)
+        members.append(unread(member, digest))
+    return tuple(members)
+
+
+def unread(member: Member, digest: str = "") -> MemberRecord:
+    """A file as a record keeps it."""
+    stamp = member.entry.stamp
+    platform = str(member.platform or "")
+    return MemberRecord(member.entry.relative, stamp.size, stamp.mtime_ns, stamp.inode, digest, platform)
+
+
+def is_of_bytes(member: MemberRecord) -> bool:
+    """Whether a file is on record by a digest of its bytes."""
+    return member.digest.startswith("sha256:")
+
+
+def without_claim(member: MemberRecord) -> MemberRecord:
+    """A file without what it says it holds: only its publication proves that."""
+    return member if is_of_bytes(member) else replace(member, digest="")
+
+
+def identity_of(members: tuple[MemberRecord, ...]) -> str:
+    """One digest for all of an input's content; where its files lie does not count."""
+    lines = sorted(f"{member.platform} {member.digest}\n" for member in members)
+    return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def check_unchanged(found: Input) -> None:
+    """Look whether the files are still those that were found. It blocks: call it in a thread.
+
+    Raises:
+        InputChanged: they are not.
+    """
+    for member in found.members:
+        try:
+            now = current(member.entry)
+        except OSError as exc:
+            raise _changed(member.entry) from exc
+        if now.stamp != member.entry.stamp:
+            raise _changed(member.entry)
+
+
+async def _digest(entry: Entry) -> str:
+    try:
+        digest = await run_steps(_hash_folder(entry) if entry.is_folder else _hash_entry(entry), file_limiter)
+    except FileNotFoundError as exc:
+        raise _changed(entry) from exc
+    except OSError as exc:
+        raise DiskError(f"{entry.path}: cannot be read: {exc.strerror or exc}") from exc
+    return "sha256:" + digest
+
+
+def _hash_entry(entry: Entry) -> Generator[None, None, str]:
+    digest = yield from _hash_file(entry.path)
+    _check(entry)
+    return digest
+
+
+def _hash_folder(entry: Entry) -> Generator[None, None, str]:
+    whole = hashlib.sha256()
+    for path in layout_files(entry.path):
+        digest = yield from _hash_file(path)
+        whole.update(f"{Path(path).relative_to(entry.path)} {digest}\n".encode())
+    _check(entry)
+    return whole.hexdigest()
+
+
+def _hash_file(path: str) -> Generator[None, None, str]:
+    digest = hashlib.sha256()
+    # Should a link or FIFO have taken the file's place, opening must neither follow nor block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 (it is a descriptor)
+        buffer = memoryview(bytearray(CHUNK))
+        count = 0
+        while length := file.readinto(buffer):
+            digest.update(buffer[:length])
+            count += 1
+            if count % _CHUNKS_PER_STEP == 0:
+                yield
+    return digest.hexdigest()
+
+
+def _check(entry: Entry) -> None:
+    if current(entry).stamp != entry.stamp:
+        raise _changed(entry)
+
+
+def _changed(entry: Entry) -> InputChanged:
+    return InputChanged(f"{entry.path}: it was replaced, cut or written to while it was read; it is read again")
+
+
+def _stamp(record: MemberRecord) -> tuple[str, int, int, int]:
+    return record.path, record.size, record.mtime_ns, record.inode

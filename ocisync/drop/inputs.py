@@ -1,0 +1,191 @@
+"""Group what lies in a drop folder into inputs, and decide which of them can be taken. Pure, with the time given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ocisync.drop.naming import SetMemberPath, SingleArchive, classify
+from ocisync.drop.rule import DropRule, Incomplete
+from ocisync.drop.scan import Entry, Stamp
+from ocisync.errors import InputError, InvalidName, OcisyncError
+from ocisync.model.platform import Platform, same_platform
+from ocisync.state.inputs import InputRecord, InputState
+
+MAX_WAIT = 3600.0  # seconds; back-off never waits longer, so a due time beyond it means that the clock was set
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One file of an input; the platform is what its name says."""
+
+    entry: Entry
+    platform: Platform | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """What is published together: a single archive, or a set."""
+
+    key: str  # a single archive's path; for a set NAME/TAG/, which no file can have
+    members: tuple[Member, ...]
+    name: str  # of the repository; for single archives what the path says, unchecked
+    tag: str
+    is_set: bool = False
+    refusal: OcisyncError | None = None  # why it can never be published under this path
+
+    @property
+    def stamps(self) -> dict[str, Stamp]:
+        """Path -> what changes when the file does."""
+        return {member.entry.relative: member.entry.stamp for member in self.members}
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Since when a file has been seen as it is."""
+
+    stamp: Stamp
+    since: float  # monotonic seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Now, by both clocks."""
+
+    monotonic: float  # seconds
+    wall: float  # seconds since the epoch
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """Whether an input can be taken: `wait` seconds from now if nothing changes; infinite when files must come."""
+
+    wait: float
+    reason: str = ""
+    lacks: str = ""  # the platforms that an incomplete set waits for
+    overdue: bool = False  # the rule's time for incomplete sets is over
+    refusal: OcisyncError | None = None  # it can be taken, to be refused
+
+
+def group(entries: Iterable[Entry], layout: str) -> tuple[list[Input], list[str]]:
+    """The inputs, in the order of their paths, and the paths whose names are no archive's."""
+    singles: list[Input] = []
+    sets: dict[tuple[str, str], list[Member]] = {}
+    others: list[str] = []
+    for entry in entries:
+        try:
+            found = classify(entry.relative, layout, is_folder=entry.is_folder)
+        except InvalidName as exc:
+            singles.append(Input(entry.relative, (Member(entry),), "", "", refusal=exc))
+            continue
+        if found is None:
+            others.append(entry.relative)
+        elif isinstance(found, SingleArchive):
+            singles.append(Input(entry.relative, (Member(entry),), found.default_name, found.default_tag))
+        else:
+            _join(sets, found, entry)
+    return [*singles, *(_set(name, tag, members) for (name, tag), members in sets.items())], others
+
+
+def observe(before: Mapping[str, Sighting], entries: Iterable[Entry], now: float) -> dict[str, Sighting]:
+    """Carry on how long each file has been as it is; `now` is monotonic."""
+    return {
+        entry.relative: known
+        if (known := before.get(entry.relative)) is not None and known.stamp == entry.stamp
+        else Sighting(entry.stamp, now)
+        for entry in entries
+    }
+
+
+def readiness(found: Input, rule: DropRule, seen: Mapping[str, Sighting], now: Moment) -> Readiness:
+    """When an input can be taken: its files stable, its set complete or settled."""
+    growing = max(rule.stable - _unwritten(member.entry, seen, now) for member in found.members)
+    if growing > 0:
+        return Readiness(growing, "still being written")
+    if not found.is_set or found.refusal:
+        return Readiness(0)
+    missing = [wanted for wanted in rule.platforms if not _has(found, wanted)]
+    quiet = min(_quiet(member.entry, seen, now) for member in found.members)
+    if missing:
+        return _incomplete(found, ", ".join(map(str, missing)), quiet, rule.incomplete)
+    if quiet < rule.settle and not rule.platforms:
+        return Readiness(rule.settle - quiet, "waits for more platforms")
+    return Readiness(0)
+
+
+def _incomplete(found: Input, missing: str, quiet: float, policy: Incomplete | None) -> Readiness:
+    if policy is None:
+        return Readiness(math.inf, f"waits for {missing}", missing)
+    if quiet < policy.after:
+        return Readiness(policy.after - quiet, f"waits for {missing}", missing)
+    if policy.action == "publish":
+        return Readiness(0, overdue=True)
+    told = f"{found.name}:{found.tag}: no file for {missing} came within {policy.after:g} seconds after the last one"
+    if policy.action == "fail":
+        return Readiness(0, refusal=InputError(f"{told}; drop the whole set again", code="set.incomplete"))
+    return Readiness(math.inf, f"waits for {missing}; {told}", missing, overdue=True)
+
+
+def is_as_recorded(found: Input, record: InputRecord) -> bool:
+    """Whether the files are those that were read, by their stamps; some of them may be gone."""
+    known = {member.path: Stamp(member.size, member.mtime_ns, member.inode) for member in record.members}
+    return found.stamps.items() <= known.items()
+
+
+def is_remnant(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+    """Whether these files were published or refused before, and only their clearing away is left."""
+    if record is None or record.state is InputState.WAITING or record.purpose != rule.purpose:
+        return False
+    return is_as_recorded(found, record)
+
+
+def is_settled(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+    """Whether nothing is left to do: published for this purpose, and its files stay."""
+    is_done = record is not None and record.state is InputState.DONE
+    return is_done and rule.done == "keep" and is_remnant(found, record, rule)
+
+
+def is_settled_whole(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+    """Whether an input is settled and no file of it is gone, so that it can be published again as it was."""
+    return record is not None and len(record.members) == len(found.members) and is_settled(found, record, rule)
+
+
+def back_off_left(found: Input, record: InputRecord | None, now: float) -> float:
+    """Seconds until an input that failed is due again; none when it changed or the clock was set."""
+    if record is None or not is_as_recorded(found, record):
+        return 0.0
+    left = record.due - now
+    return left if 0 < left <= MAX_WAIT else 0.0
+
+
+def _join(sets: dict[tuple[str, str], list[Member]], found: SetMemberPath, entry: Entry) -> None:
+    sets.setdefault((found.name, found.tag), []).append(Member(entry, found.platform))
+
+
+def _set(name: str, tag: str, members: list[Member]) -> Input:
+    platforms = [member.platform for member in members]
+    twice = next((platform for platform in platforms if platforms.count(platform) > 1), None)
+    refusal = None
+    if twice is not None:
+        files = ", ".join(member.entry.relative for member in members if member.platform == twice)
+        refusal = InputError(f"{name}:{tag}: several files for {twice}: {files}; keep one", code="set.ambiguous")
+    return Input(f"{name}/{tag}/", tuple(members), name, tag, is_set=True, refusal=refusal)
+
+
+def _has(found: Input, wanted: Platform) -> bool:
+    return any(member.platform is not None and same_platform(member.platform, wanted) for member in found.members)
+
+
+def _unwritten(entry: Entry, seen: Mapping[str, Sighting], now: Moment) -> float:
+    age = now.wall - entry.stamp.mtime_ns / 1e9
+    return max(_seen_for(entry, seen, now), age)
+
+
+def _quiet(entry: Entry, seen: Mapping[str, Sighting], now: Moment) -> float:
+    return max(_seen_for(entry, seen, now), now.wall - entry.changed)
+
+
+def _seen_for(entry: Entry, seen: Mapping[str, Sighting], now: Moment) -> float:
+    sighting = seen.get(entry.relative)
+    return now.monotonic - sighting.since if sighting else 0.0

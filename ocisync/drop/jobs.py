@@ -1,0 +1,103 @@
+"""The jobs that publish an input, and what they publish. Pure but for asking an archive for its names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ocisync.drop.inputs import Input
+from ocisync.drop.naming import SingleArchive, checked_name
+from ocisync.drop.rule import DropRule, Names
+from ocisync.errors import InputError, InvalidName
+from ocisync.model.image_name import is_tag, parse_image_name, parse_name, split_tag
+from ocisync.model.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator, SetMember, TargetLocator
+from ocisync.sync.job import Job
+from ocisync.sync.select import TagSelection
+
+
+def source_of(found: Input) -> Locator:
+    """What an input's jobs copy from."""
+    return _set_locator(found) if found.is_set else _locator(found)
+
+
+async def jobs_of(found: Input, rule: DropRule, names: Names) -> tuple[list[Job], list[str]]:
+    """One job per target repository, and warnings.
+
+    Raises:
+        ArchiveError: the archive cannot be read.
+        InputError: `name.missing`: neither the archive nor its path names the image.
+        InvalidName: a name in the archive breaks the grammar.
+    """
+    if found.refusal is not None:
+        raise found.refusal
+    if found.is_set:
+        return _jobs(rule, _set_locator(found), {found.name: {found.tag: ""}}), []
+    locator = _locator(found)
+    wanted, warnings = repositories_of(found, await names(locator))
+    return _jobs(rule, locator, wanted), warnings
+
+
+def published_by(jobs: Sequence[Job]) -> tuple[str, ...]:
+    """target/repository:tag of everything that jobs publish."""
+    return tuple(f"{job.lock_name}:{tag}" for job in jobs for tag in job.tags.literal or ())
+
+
+def repositories_of(found: Input, references: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+    """Repository -> target tag -> the archive's reference, and warnings; raises as `jobs_of` does."""
+    path = found.members[0].entry.relative
+    default = SingleArchive(found.name, found.tag)
+    wanted: dict[str, dict[str, str]] = {}
+    warnings = []
+    for reference in references or [""]:
+        name, tag = _place(path, reference, default)
+        taken = wanted.setdefault(name, {}).setdefault(tag, reference)
+        if taken == reference:
+            continue
+        if _is_unnamed(taken) or _is_unnamed(reference):
+            raise InputError(f"{path}: several of its images have no name; save each under a name", code="name.missing")
+        warnings.append(f"{path}: {reference} and {taken} would both become {name}:{tag}; {taken} is published")
+    return wanted, warnings
+
+
+def _place(path: str, reference: str, default: SingleArchive) -> tuple[str, str]:
+    """The name without its host, and the tag, under which a reference is published."""
+    if _is_unnamed(reference) or is_tag(reference):
+        name, tag = checked_name(path, default)
+        return name, tag if _is_unnamed(reference) else reference
+    try:
+        image = parse_image_name(reference)
+    except InvalidName as exc:
+        told = f"{path}: the archive calls an image {reference[:200]!r}, which cannot be a name"
+        raise InvalidName(f"{told}: {exc.message}; save it under another") from exc
+    if image.digest is not None:
+        raise InputError(f"{path}: {reference[:200]!r} names a digest; save the image with a tag", code="name.missing")
+    name = split_tag(reference)[0].removeprefix(f"{image.host}/")
+    is_short = image.repository == f"library/{name}"  # docker's short names keep the form in which they were saved
+    return name if is_short else image.repository, image.tag or "latest"
+
+
+def _is_unnamed(reference: str) -> bool:
+    return not reference or reference.startswith("@")
+
+
+def _locator(found: Input) -> ArchiveLocator | LayoutLocator:
+    entry = found.members[0].entry
+    return LayoutLocator(entry.path) if entry.is_folder else ArchiveLocator(entry.path)
+
+
+def _set_locator(found: Input) -> SetLocator:
+    return SetLocator(
+        tuple(SetMember(member.platform, member.entry.path) for member in found.members if member.platform is not None)
+    )
+
+
+def _jobs(rule: DropRule, source: Locator, wanted: dict[str, dict[str, str]]) -> list[Job]:
+    return [
+        Job(
+            rule.name,
+            source,
+            TargetLocator(target.target, parse_name(target.repository(name))),
+            TagSelection(literal=tags),
+        )
+        for target in rule.targets
+        for name, tags in wanted.items()
+    ]

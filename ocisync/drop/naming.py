@@ -1,0 +1,121 @@
+"""What a path in a drop folder says: a member of a set, a single archive, or nothing of ours. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+from ocisync.errors import InputError, InvalidName
+from ocisync.model.image_name import parse_name, parse_tag
+from ocisync.model.platform import Platform, normalized
+
+SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz")
+TEMPORARY_SUFFIXES = ("~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".swp")
+SYSTEMS = frozenset(
+    {"aix", "android", "darwin", "dragonfly", "freebsd", "illumos", "ios", "js", "linux", "netbsd", "openbsd", "plan9"}
+    | {"solaris", "wasip1", "windows"}
+)  # the names that Go, and so the image specification, gives to operating systems
+
+_PLACEHOLDERS = {
+    "name": r"(?P<name>.+)",
+    "tag": r"(?P<tag>[^/]+)",
+    "os": r"(?P<os>[A-Za-z0-9]+)",
+    "arch": r"(?P<arch>[A-Za-z0-9_-]+?)",
+    "variant": r"(?P<variant>[A-Za-z0-9_-]+)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SetMemberPath:
+    """One platform's archive of a set."""
+
+    name: str
+    tag: str
+    platform: Platform
+
+
+@dataclass(frozen=True, slots=True)
+class SingleArchive:
+    """An archive that is published under the names inside it, else under these (not yet checked, may be empty)."""
+
+    default_name: str
+    default_tag: str
+
+
+def is_temporary(component: str) -> bool:
+    """Whether a file or folder of this name is somebody's work in progress."""
+    return component.startswith(".") or component.lower().endswith(TEMPORARY_SUFFIXES)
+
+
+def stem_of(path: str) -> str | None:
+    """The path without its archive suffix, or None when it has none."""
+    suffix = max((known for known in SUFFIXES if path.lower().endswith(known)), key=len, default="")
+    stem = path[: -len(suffix)] if suffix else ""
+    return stem if stem.rpartition("/")[2] else None
+
+
+def classify(relative: str, layout: str, *, is_folder: bool = False) -> SetMemberPath | SingleArchive | None:
+    """What a path below a drop folder means; None for names that are no archive's.
+
+    `is_folder`: it is an OCI layout, which has no suffix.
+
+    Raises:
+        InvalidName: it has the form of a set's member, but its name or tag breaks the grammar.
+    """
+    stem = relative if is_folder else stem_of(relative)
+    if stem is None:
+        return None
+    match = layout_pattern(layout).fullmatch(stem)
+    if match and match["os"].lower() in SYSTEMS:
+        return _member(relative, match.groupdict())
+    name, _, tag = stem.rpartition("/")
+    return SingleArchive(name, tag if name else "")
+
+
+def checked_name(relative: str, found: SingleArchive) -> tuple[str, str]:
+    """The name and tag that a single archive's path gives.
+
+    Raises:
+        InputError: `name.missing`: it lies directly in the drop folder.
+        InvalidName: the path breaks the grammar.
+    """
+    if not found.default_name:
+        raise InputError(
+            f"{relative}: nothing names this image: save it with a name (`docker save NAME:TAG`), or put it under "
+            "<name>/<tag>.tar",
+            code="name.missing",
+        )
+    return _checked(relative, found.default_name, found.default_tag)
+
+
+@lru_cache(maxsize=64)
+def layout_pattern(layout: str) -> re.Pattern[str]:
+    """A regular expression over paths without suffix; a variant may follow the architecture."""
+    parts = re.split(r"\{(\w+)\}", layout)
+    text = "".join(
+        _PLACEHOLDERS[part] + _optional_variant(part, parts) if index % 2 else re.escape(part)
+        for index, part in enumerate(parts)
+    )
+    return re.compile(text, re.ASCII | re.DOTALL)
+
+
+def _optional_variant(placeholder: str, parts: list[str]) -> str:
+    if placeholder != "arch" or "variant" in parts:
+        return ""
+    between = parts[parts.index("arch") - 1]
+    separator = re.escape(between if between and "/" not in between else ".")
+    return f"(?:{separator}{_PLACEHOLDERS['variant']})?"
+
+
+def _member(relative: str, found: dict[str, str | None]) -> SetMemberPath:
+    name, tag = _checked(relative, found["name"] or "", found["tag"] or "")
+    platform = Platform(found["os"] or "", found["arch"] or "", found.get("variant") or "")
+    return SetMemberPath(name, tag, normalized(platform))
+
+
+def _checked(relative: str, name: str, tag: str) -> tuple[str, str]:
+    try:
+        return parse_name(name), parse_tag(tag)
+    except InvalidName as exc:
+        raise InvalidName(f"{relative[:300]}: {exc.message}; rename the file or folder") from exc

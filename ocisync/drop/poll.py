@@ -1,0 +1,156 @@
+"""Look at a drop folder and decide what can be taken now, what must wait, and what to warn of."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import structlog
+
+from ocisync.content.threads import run_file
+from ocisync.drop.inputs import (
+    Input,
+    Moment,
+    Readiness,
+    Sighting,
+    back_off_left,
+    group,
+    is_remnant,
+    is_settled,
+    is_settled_whole,
+    observe,
+    readiness,
+)
+from ocisync.drop.moves import restore
+from ocisync.drop.rule import DAY, DropRule
+from ocisync.drop.scan import Scan, scan
+from ocisync.state.inputs import InputRecord, InputRecords, InputState
+
+log = structlog.get_logger()
+
+FORGET = 90 * DAY  # a record whose files are gone this long is dropped
+_NOT_OURS = "its name is no archive's (.tar, .tar.gz, .tgz, …)"
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What one look at the folder found; settled inputs are not in it."""
+
+    ready: list[Input]
+    waiting: list[tuple[Input, Readiness]]
+
+    @property
+    def wait(self) -> float:
+        """Seconds until one of those that wait may be ready; infinite when files must come."""
+        return min((state.wait for _, state in self.waiting), default=math.inf)
+
+
+async def forget_settled(rule: DropRule, inputs: InputRecords) -> None:
+    """Let the next look take what was published and still lies there, all of it, as if it had just come.
+
+    Raises:
+        DiskError: the folder cannot be read.
+    """
+    found, records = await run_file(partial(scan, rule)), await inputs.of_rule(rule.name)
+    there, _ = group(found.entries, rule.layout)
+    await inputs.remove(rule.name, [one.key for one in there if is_settled_whole(one, records.get(one.key), rule)])
+
+
+class Lookout:
+    """Looks at one rule's folder again and again, and remembers since when each file is as it is."""
+
+    def __init__(
+        self, rule: DropRule, inputs: InputRecords, now: Callable[[], float], monotonic: Callable[[], float]
+    ) -> None:
+        self._rule = rule
+        self._inputs = inputs
+        self._now = now
+        self._monotonic = monotonic
+        self._seen: Mapping[str, Sighting] = {}
+        self._said: Mapping[str, str] = {}
+
+    async def plan(self) -> Look:
+        """What would be taken now, due or not; nothing is changed.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        found = await run_file(partial(scan, self._rule))
+        moment = Moment(self._monotonic(), self._now())
+        self._seen = observe(self._seen, found.entries, moment.monotonic)
+        inputs, _ = group(found.entries, self._rule.layout)
+        return self._decide(inputs, await self._inputs.of_rule(self._rule.name), moment, use_back_off=False)
+
+    async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> Look:
+        """Look once; inputs whose keys are `busy` are left out.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
+        found = await self._scan(restoring=not busy)
+        moment = Moment(self._monotonic(), self._now())
+        self._seen = observe(self._seen, found.entries, moment.monotonic)
+        inputs, others = group(found.entries, self._rule.layout)
+        records = await self._inputs.of_rule(self._rule.name)
+        if not found.is_missing:
+            await self._forget_absent(records, {one.key for one in inputs} | set(busy), moment.wall)
+        free = (one for one in inputs if one.key not in busy)
+        look = self._decide(free, records, moment, use_back_off=use_back_off)
+        self._say({**found.skipped, **dict.fromkeys(others, _NOT_OURS)}, look)
+        return look
+
+    async def _scan(self, *, restoring: bool) -> Scan:
+        found = await run_file(partial(scan, self._rule))
+        if not found.leftovers or not restoring:
+            return found
+        for path in found.leftovers:  # deletions that the end of a process interrupted
+            await run_file(partial(restore, Path(path)))
+        return await run_file(partial(scan, self._rule))
+
+    def _decide(
+        self, inputs: Iterable[Input], records: Mapping[str, InputRecord], now: Moment, *, use_back_off: bool
+    ) -> Look:
+        look = Look([], [])
+        for found in inputs:
+            record = records.get(found.key)
+            if is_settled(found, record, self._rule):
+                continue
+            state = self._readiness(found, record, now)
+            pause = back_off_left(found, record, now.wall) if use_back_off else 0.0
+            if pause > state.wait:
+                state = Readiness(pause, record.message if record else "")
+            if state.wait > 0:
+                look.waiting.append((found, state))
+            else:
+                look.ready.append(replace(found, refusal=found.refusal or state.refusal))
+        return look
+
+    def _readiness(self, found: Input, record: InputRecord | None, now: Moment) -> Readiness:
+        if is_remnant(found, record, self._rule):
+            return Readiness(0)
+        return readiness(found, self._rule, self._seen, now)
+
+    async def _forget_absent(self, records: Mapping[str, InputRecord], present: set[str], now: float) -> None:
+        """Only what was published is remembered beyond the files, so that the same content is known again."""
+        absent = [
+            key
+            for key, record in records.items()
+            if key not in present and (record.state is not InputState.DONE or now - record.at > FORGET)
+        ]
+        await self._inputs.remove(self._rule.name, absent)
+
+    def _say(self, skipped: Mapping[str, str], look: Look) -> None:
+        """Tell once of each thing that is not taken, until it is gone or the reason changes."""
+        for path, reason in skipped.items():
+            if self._said.get(path) != reason:
+                shown = path.encode(errors="replace").decode()
+                log.warning("drop.skipped", rule=self._rule.name, path=shown, reason=reason)
+        incomplete = {found.key: state for found, state in look.waiting if state.lacks}
+        for key, state in incomplete.items():
+            if self._said.get(key) != state.reason:
+                tell = log.warning if state.overdue else log.info
+                tell("drop.waits", rule=self._rule.name, input=key, reason=state.reason)
+        self._said = {**skipped, **{key: state.reason for key, state in incomplete.items()}}

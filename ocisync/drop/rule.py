@@ -1,0 +1,126 @@
+"""A drop rule, and what a pass over its folder reports: plain values."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ocisync.model.locator import Locator
+from ocisync.model.platform import Platform
+from ocisync.sync.reports import Failure, JobReport
+
+DAY = 24 * 3600.0  # seconds
+
+
+@dataclass(frozen=True, slots=True)
+class DropTarget:
+    """A configured target, and the path that goes before every repository there."""
+
+    target: str
+    prefix: str = ""
+
+    def repository(self, name: str) -> str:
+        """Where an image of this name goes."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+@dataclass(frozen=True, slots=True)
+class Incomplete:
+    """What becomes of a set that still lacks a declared platform so many seconds after a file last joined it."""
+
+    after: float
+    action: Literal["warn", "publish", "fail"] = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class DropRule:
+    """A folder to watch and what becomes of what is dropped there. Times are in seconds."""
+
+    name: str
+    path: Path
+    targets: tuple[DropTarget, ...]
+    layout: str = "{name}/{tag}/{os}.{arch}"
+    platforms: tuple[Platform, ...] = ()  # what a set must have; empty: what is there once it has settled
+    incomplete: Incomplete | None = None  # None: it waits, for ever
+    settle: float = 10.0
+    stable: float = 2.0
+    rescan: float = 60.0
+    done: Literal["keep", "move", "delete"] = "keep"
+    done_folder: Path | None = None
+    failed_folder: Path | None = None
+    keep_done: float | None = 7 * DAY  # None: for ever
+    keep_failed: float | None = 30 * DAY
+    conversion: str = ""  # format, compression and level: another one publishes everything again
+
+    @property
+    def done_path(self) -> Path:
+        """Where `done: move` puts files."""
+        return self.done_folder or self.path / "done"
+
+    @property
+    def failed_path(self) -> Path:
+        """Where bad files go."""
+        return self.failed_folder or self.path / "failed"
+
+    @property
+    def purpose(self) -> str:
+        """What a record of a published input is worth: it holds for these targets and this conversion only."""
+        return " ".join([*(f"{target.target}/{target.prefix}" for target in self.targets), self.conversion])
+
+
+class InputVerdict(enum.Enum):
+    """What happened to one input in a pass."""
+
+    PUBLISHED = "published"
+    UNCHANGED = "unchanged"  # the same content was published before
+    WAITING = "waiting"  # still growing, or its set is not complete
+    FAILED = "failed"
+
+
+@dataclass(slots=True)
+class InputReport:
+    """One input of a pass."""
+
+    rule: str
+    key: str
+    paths: tuple[str, ...]
+    verdict: InputVerdict
+    reason: str = ""
+    published: tuple[str, ...] = ()  # target/repository:tag
+    failure: Failure | None = None
+    aftermath: str = ""  # kept, moved, deleted or quarantined
+    jobs: list[JobReport] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong with it."""
+        return self.verdict is not InputVerdict.FAILED
+
+
+Names = Callable[[Locator], Awaitable[Sequence[str]]]
+"""What an archive says its images are called: RepoTags or reference annotations, `@N` for one of several that has none.
+
+Raises ArchiveError."""
+
+
+Hold = Callable[[Locator], AbstractAsyncContextManager[None]]
+"""Keeps an archive open, so that its names and all jobs of it need one opening; raises ArchiveError."""
+
+
+Identify = Callable[[Locator], Awaitable[str]]
+"""What an archive says it holds, as one digest; empty where only all of its bytes tell. Raises ArchiveError."""
+
+
+async def identify_nothing(locator: Locator) -> str:  # noqa: ARG001 (as Identify has it)
+    """Every archive is known by its bytes."""
+    return ""
+
+
+def hold_nothing(locator: Locator) -> AbstractAsyncContextManager[None]:  # noqa: ARG001 (as Hold has it)
+    """Every use opens the archive anew."""
+    return nullcontext()

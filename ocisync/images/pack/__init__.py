@@ -1,0 +1,1 @@
+"""Packing: a folder becomes an image, the same digest for the same content everywhere."""

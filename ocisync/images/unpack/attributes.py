@@ -1,0 +1,111 @@
+"""Owners, permissions, extended attributes and devices: what is taken over from a layer, and what is not.
+
+docs/pack-and-unpack.md states the policy for users.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+
+from ocisync.content.tar.headers import SYMLINK
+from ocisync.content.tar.member import Member
+from ocisync.errors import ArchiveError
+from ocisync.images.unpack.path_resolver import Place, shown
+
+MAX_ID = 2**32 - 2  # the last one means "leave it" to chown
+_MAX_WARNINGS = 20
+_HOST_ATTRIBUTES = (b"system.", b"security.selinux", b"security.ima", b"security.evm")  # the host's own business
+_OVERLAY = (b"trusted.overlay.", b"user.overlay.")  # they would lead an overlay mount of the tree elsewhere
+_UNSUPPORTED = frozenset((errno.ENOTSUP, errno.EPERM, errno.EACCES))
+
+
+class Attributes:
+    """Applies what a member says about itself, as far as the policy allows."""
+
+    def __init__(self, *, rootless: bool) -> None:
+        self._rootless = rootless
+        self.warnings: list[str] = []
+
+    def mode(self, member: Member) -> int:
+        """The permissions; rootless, set-id bits would lend the caller's own rights, so they are left out."""
+        return member.mode & ~(stat.S_ISUID | stat.S_ISGID) if self._rootless else member.mode
+
+    def describe(self, fd: int, member: Member) -> None:
+        """Owner and extended attributes of an open file or folder; chown first, for it takes capabilities away."""
+        if not self._rootless:
+            os.fchown(fd, *_owner(member))
+        self._set_attributes(fd, member)
+
+    def describe_handle(self, fd: int, member: Member) -> None:
+        """Owner, permissions and extended attributes of what only a handle leads to."""
+        path = f"/proc/self/fd/{fd}"  # leads to the very thing, also when that is a link
+        if not self._rootless:
+            os.chown(path, *_owner(member))
+        if member.kind != SYMLINK:
+            Path(path).chmod(self.mode(member))
+        self._set_attributes(path, member)
+
+    def make_device(self, place: Place, kind: int, member: Member) -> bool:
+        """Make a device node; False where one may not be made, and an empty file is to stand for it."""
+        if self._rootless:
+            self._warn(f"{shown((member.name,))}: a device, which only root can make; an empty file stands for it")
+            return False
+        try:
+            os.mknod(place.name, kind | 0o600, os.makedev(*member.device), dir_fd=place.folder)
+        except PermissionError:
+            self._warn(f"{shown((member.name,))}: the device may not be made here; an empty file stands for it")
+            return False
+        except OverflowError as exc:
+            raise ArchiveError(f"{shown((member.name,))}: no device has the number {member.device}") from exc
+        return True
+
+    def strip(self, fd: int) -> None:
+        """Take away the extended attributes that a layer can set."""
+        for name in listed(fd):
+            if self._may_set(os.fsencode(name)):
+                os.removexattr(fd, name)
+
+    def _set_attributes(self, where: int | str, member: Member) -> None:
+        for name, value in sorted(member.xattrs.items()):
+            if not self._may_set(name):
+                self._warn(f"{shown((member.name,))}: the attribute {shown((name,))} is not taken over")
+                continue
+            try:
+                os.setxattr(where, name, value)
+            except OSError as exc:
+                if exc.errno not in _UNSUPPORTED:
+                    raise
+                self._warn(f"{shown((member.name,))}: the attribute {shown((name,))} cannot be set: {exc.strerror}")
+
+    def _may_set(self, name: bytes) -> bool:
+        return is_portable(name) and (name.startswith(b"user.") or not self._rootless)
+
+    def _warn(self, text: str) -> None:
+        if len(self.warnings) < _MAX_WARNINGS:
+            self.warnings.append(text)
+
+
+def is_portable(name: bytes) -> bool:
+    """Whether an extended attribute belongs to the file, not to the machine or the mount it lies on."""
+    return not name.startswith((*_HOST_ATTRIBUTES, *_OVERLAY))
+
+
+def listed(where: int | str) -> list[str]:
+    """The names of a file's extended attributes; none where the file system keeps none."""
+    try:
+        return sorted(os.listxattr(where))
+    except OSError as exc:
+        if exc.errno in _UNSUPPORTED:
+            return []
+        raise
+
+
+def _owner(member: Member) -> tuple[int, int]:
+    if member.uid > MAX_ID or member.gid > MAX_ID:
+        raise ArchiveError(
+            f"{shown((member.name,))}: no owner {member.uid}:{member.gid} can exist on Linux; --rootless ignores owners"
+        )
+    return member.uid, member.gid

@@ -1,0 +1,87 @@
+"""A source whose indexes list the wanted images only: new indexes, with digests of their own."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from ocisync.content.fact_cache import Notes
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream, Referring, Source
+from ocisync.content.verify import read_manifest
+from ocisync.errors import LimitExceeded
+from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
+from ocisync.model.digest import Digest, is_digest
+from ocisync.model.manifest import parse_manifest
+from ocisync.model.platform_filter import PlatformChoice, narrowed_index, wanted_entries
+
+_MAX_DEPTH = 8  # nested indexes
+
+
+@dataclass
+class NarrowedSource:
+    """A Source; what is no index, and an index of wanted images only, stays as it is."""
+
+    source: Source
+    choice: PlatformChoice
+    notes: Notes
+    _origins: dict[Digest, Descriptor] = field(default_factory=dict)  # new digest -> the old index
+
+    async def tags(self) -> Sequence[str]:
+        """The source's tags."""
+        return await self.source.tags()
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The new index's descriptor, or what the source has."""
+        if is_digest(reference) and reference in self._origins:
+            return await self._narrowed(self._origins[Digest(reference)])
+        found = await self.source.resolve(reference)
+        if not found.is_index:
+            return found
+        known = await self._noted(found)
+        if known.digest != found.digest:
+            self._origins[known.digest] = found
+        return known
+
+    async def _noted(self, found: Descriptor) -> Descriptor:
+        """What an index becomes; it is read once, and then never again."""
+        kind = f"narrowed {self.choice.scope}"
+        fact = (await self.notes.notes(kind, [found.digest])).get(found.digest)
+        if fact is not None:
+            return descriptor_from_json(json.loads(fact))
+        made = await self._narrowed(found)
+        await self.notes.note(kind, {found.digest: json.dumps(descriptor_to_json(made))})
+        return made
+
+    async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        """What the source tells; nothing refers to a new index."""
+        return await self.source.referrers(digest) if isinstance(self.source, Referring) else ()
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream a new index, or what the source has."""
+        if desc.digest not in self._origins:
+            async with self.source.open(desc) as stream:
+                yield stream
+            return
+        made = await self._narrowed(self._origins[desc.digest])
+        async with BytesOpener(made.data or b"")() as stream:
+            yield stream
+
+    async def _narrowed(self, desc: Descriptor, depth: int = 0) -> Descriptor:
+        """What an index becomes, with its bytes; the indexes in it are narrowed too."""
+        if depth > _MAX_DEPTH:
+            raise LimitExceeded(f"{desc.digest}: indexes nested more than {_MAX_DEPTH} deep")
+        raw = await read_manifest(self.source, desc)
+        kept: dict[Digest, Descriptor] = {}
+        entries = parse_manifest(raw, desc.media_type).children
+        for entry in wanted_entries(entries, self.choice):
+            inner = await self._narrowed(entry, depth + 1) if entry.is_index else entry
+            kept[entry.digest] = inner
+            if inner.digest != entry.digest:
+                self._origins[inner.digest] = entry
+        if all(entry.digest in kept and kept[entry.digest].digest == entry.digest for entry in entries):
+            return desc.with_data(raw)
+        return narrowed_index(raw, desc.media_type, kept)

@@ -1,0 +1,88 @@
+"""A source seen through one platform: every reference to a multi-platform image means its image for that platform."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from ocisync.content.repository import ByteStream, Converter, LayerSink, Referring, Source
+from ocisync.content.verify import read_manifest
+from ocisync.errors import NotFound
+from ocisync.images.inspect import manifest_of, pick
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, is_digest
+from ocisync.model.manifest import parse_json_object
+from ocisync.model.platform import Platform, platform_from_json, same_platform
+from ocisync.model.subjects import is_digest_tag
+
+
+def chosen(source: Source, platform: Platform) -> ChosenSource:
+    """The same source for one platform; a Converter when it is one."""
+    return ChosenConverter(source, platform) if isinstance(source, Converter) else ChosenSource(source, platform)
+
+
+class ChosenSource:
+    """A Source of images for one platform."""
+
+    def __init__(self, source: Source, platform: Platform) -> None:
+        self._source = source
+        self._platform = platform
+
+    async def tags(self) -> Sequence[str]:
+        """The source's tags."""
+        return await self._source.tags()
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """The image for the platform; a digest means what it names, and a tag named for a digest what it holds.
+
+        Raises:
+            NotFound: `platform.missing`: there is none for it.
+        """
+        found = await self._source.resolve(reference)
+        if is_digest_tag(reference) or (is_digest(reference) and not found.is_index):
+            return found
+        return await self._checked(await pick(self._source, found, str(self._platform)))
+
+    @property
+    def brings_referrers(self) -> bool:
+        """Whether the source does."""
+        return bool(getattr(self._source, "brings_referrers", False))
+
+    async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        """What the source tells."""
+        return await self._source.referrers(digest) if isinstance(self._source, Referring) else ()
+
+    @asynccontextmanager
+    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        """Stream what the source has."""
+        async with self._source.open(desc) as stream:
+            yield stream
+
+    async def _checked(self, desc: Descriptor) -> Descriptor:
+        platform = desc.platform or await self._configured(desc)
+        if platform is not None and not same_platform(platform, self._platform):
+            told = f"{desc.digest}: the image is for {platform}, not for {self._platform}"
+            raise NotFound(told, code="platform.missing")
+        return desc
+
+    async def _configured(self, desc: Descriptor) -> Platform | None:
+        manifest = await manifest_of(self._source, desc)
+        if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
+            return None
+        return platform_from_json(parse_json_object(await read_manifest(self._source, manifest.config)))
+
+
+class ChosenConverter(ChosenSource):
+    """The same of a source that must be converted."""
+
+    @property
+    def variant(self) -> str:
+        """The source's."""
+        return self._source.variant if isinstance(self._source, Converter) else ""
+
+    async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
+        """Convert the image, which must be for the platform."""
+        if not isinstance(self._source, Converter):
+            return await self.resolve(reference)
+        return await self._checked(await self._source.convert(reference, sink))

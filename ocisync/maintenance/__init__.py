@@ -1,0 +1,1 @@
+"""Looking after static registries: verify, repair, gc, retention, reconcile. `protocols` is the seam."""

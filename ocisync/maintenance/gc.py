@@ -1,0 +1,167 @@
+"""Collect: remove what no tag reaches. docs/gc.md says what is guaranteed, and why.
+
+First a plan over the whole registry, spooled to disk; then, repository by repository, everything is marked again, and
+right before each batch is removed the tags are listed and the ages are looked at once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+import anyio
+import structlog
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.stored_objects import Kind, Leftovers
+from ocisync.errors import OcisyncError, StoreError
+from ocisync.maintenance.gc_plan import Doomed, Totals
+from ocisync.maintenance.listing_check import list_problem
+from ocisync.maintenance.mark import Marks
+from ocisync.maintenance.protocols import AuditedRegistry, AuditedRepository
+from ocisync.model.digest import Digest
+from ocisync.sync.reports import Failure, failure_of
+
+log = structlog.get_logger()
+
+BATCH = 500  # objects between two looks at the tags
+WARNED = 60.0  # seconds; when the last look takes longer, nothing is removed: writers heed a warning for thrice as long
+WORKERS = 8
+
+Journal = Callable[[Sequence[Doomed]], Awaitable[None]]
+
+
+@dataclass(slots=True)
+class Collected:
+    """What a collection removed."""
+
+    removed: int = 0
+    bytes: int = 0
+    spared: int = 0  # planned, but reached or young by now
+    left: Leftovers = field(default_factory=Leftovers)  # by killed writers, and removed
+    problems: list[str] = field(default_factory=list)
+    failures: dict[str, Failure] = field(default_factory=dict)  # by repository
+
+    @property
+    def ok(self) -> bool:
+        """Whether all went well."""
+        return not self.failures and not self.problems
+
+
+async def plan_collection(
+    registry: AuditedRegistry, grace: float, totals: Totals, within: str = ""
+) -> AsyncIterator[Doomed]:
+    """What could be removed now, repository by repository, manifests first; `totals` is counted up meanwhile."""
+    now = await registry.now()
+    async for name in registry.names(within):
+        totals.repositories += 1
+        repository = registry.repository(name)
+        marks = Marks(repository, grace)
+        problem = await _marked(marks, now)
+        if problem:
+            totals.problems.append(problem)
+        async for doomed in _unreached(repository, marks, now, totals):
+            if not problem:
+                totals.doomed += 1
+                totals.bytes += doomed.size
+                yield doomed
+
+
+async def _marked(marks: Marks, now: float) -> str:
+    """Mark a repository; why nothing of it may be removed, or nothing."""
+    try:
+        await marks.grow(now)
+        problem = await list_problem(marks.repository)
+    except OcisyncError as exc:
+        return f"{marks.repository.name}: {exc.message}"
+    return problem or next(iter(marks.problems), "")
+
+
+async def _unreached(repository: AuditedRepository, marks: Marks, now: float, totals: Totals) -> AsyncIterator[Doomed]:
+    for kind in (Kind.MANIFEST, Kind.BLOB):
+        async for held in repository.held(kind):
+            totals.objects += 1
+            doomed = Doomed(repository.name, kind, Digest(held.reference), held.size, held.modified)
+            if doomed.digest not in marks.reachable and now - held.modified >= marks.grace:
+                yield doomed
+
+
+async def collect(
+    registry: AuditedRegistry, name: str, doomed: Sequence[Doomed], grace: float, journal: Journal, done: Collected
+) -> None:
+    """Remove what was planned in one repository and still may go."""
+    marks = Marks(registry.repository(name), grace)
+    try:
+        problem = await _marked(marks, await registry.now())
+        if problem:
+            done.problems.append(problem)
+            return
+        rest = iter(doomed)
+        while batch := list(islice(rest, BATCH)):
+            await _remove(registry, marks, batch, journal, done)
+        await _tidy(marks.repository)
+    except OcisyncError as exc:
+        done.failures[name] = failure_of(exc)
+        log.warning("repository.uncollected", repository=name, code=exc.code, error=exc.message)
+
+
+async def _remove(
+    registry: AuditedRegistry, marks: Marks, batch: Sequence[Doomed], journal: Journal, done: Collected
+) -> None:
+    """Look at ages, then at the tags, then remove what neither spares; writers are warned before the last look."""
+    now = await registry.now()
+    old = await _still_old(marks, batch, now)
+    async with marks.repository.collecting():
+        with anyio.move_on_after(WARNED) as looking:
+            await marks.grow(now)
+        is_told = not marks.problems and not looking.cancelled_caught
+        gone = [one for one in old if one.digest not in marks.reachable] if is_told else []
+        await journal(gone)
+        with anyio.move_on_after(WARNED) as removing:
+            await _remove_at_once(marks.repository, gone)
+        if removing.cancelled_caught:
+            raise StoreError(f"{marks.repository.name}: the store took longer than {WARNED:.0f} s to remove objects")
+    done.problems.extend(marks.problems)
+    done.removed += len(gone)
+    done.bytes += sum(one.size for one in gone)
+    done.spared += len(batch) - len(gone)
+
+
+async def _remove_at_once(repository: AuditedRepository, gone: Sequence[Doomed]) -> None:
+    """Lists of referrers last: a writer gives every manifest one that it sees without."""
+    manifests = [one.digest for one in gone if one.kind is Kind.MANIFEST]
+    await repository.remove(Kind.OMITTED, manifests)
+    await repository.remove(Kind.MANIFEST, manifests)
+    await repository.remove(Kind.BLOB, [one.digest for one in gone if one.kind is Kind.BLOB])
+    await repository.remove(Kind.REFERRERS, manifests)
+
+
+async def _still_old(marks: Marks, batch: Sequence[Doomed], now: float) -> list[Doomed]:
+    old: list[Doomed] = []
+
+    async def look(one: Doomed) -> None:
+        found = await marks.repository.look(one.kind, one.digest)
+        if found is not None and now - found.modified >= marks.grace:
+            old.append(one)
+
+    await for_each([one for one in batch if one.digest not in marks.reachable], look, WORKERS)
+    return old
+
+
+async def _tidy(repository: AuditedRepository) -> None:
+    """Remove the lists of a repository that has become empty."""
+    if not await _is_empty(repository):
+        return
+    for derived in (Kind.REFERRERS, Kind.OMITTED):
+        await repository.remove(derived, [held.reference async for held in repository.held(derived)])
+    await repository.remove(Kind.TAGS_LIST, ["list"])
+    if not await _is_empty(repository):
+        await repository.heal()  # a writer came meanwhile
+
+
+async def _is_empty(repository: AuditedRepository) -> bool:
+    for kind in (Kind.MANIFEST, Kind.TAG):
+        async for _ in repository.held(kind):
+            return False
+    return True

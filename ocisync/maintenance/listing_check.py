@@ -1,0 +1,38 @@
+"""Whether a listing of tags can be believed: tags/list, which writers keep, must not know tags that it lacks."""
+
+from __future__ import annotations
+
+import json
+
+from ocisync.content.stored_objects import Kind
+from ocisync.errors import NotFound
+from ocisync.maintenance.protocols import AuditedRepository
+
+
+async def list_problem(repository: AuditedRepository) -> str:
+    """Why the listing of tags cannot be believed, or nothing."""
+    named = await _named(repository)
+    if not named:
+        return ""
+    missing = named - {held.reference async for held in repository.held(Kind.TAG)}
+    for tag in sorted(missing):
+        if await repository.look(Kind.TAG, tag) is not None:
+            return (
+                f"{repository.name}: the listing lacks the tag {tag}, which is there: the store's listing is not right"
+            )
+    if missing:
+        return (
+            f"{repository.name}: tags/list names {len(missing)} tags that are not there, such as {min(missing)}: "
+            "if they were removed on purpose, run `ocisync reconcile` first"
+        )
+    return ""
+
+
+async def _named(repository: AuditedRepository) -> set[str]:
+    try:
+        _, raw = await repository.read(Kind.TAGS_LIST, "list")
+        document = json.loads(raw)
+    except (NotFound, ValueError, RecursionError):
+        return set()
+    tags = document.get("tags") if isinstance(document, dict) else None
+    return {tag for tag in tags if isinstance(tag, str)} if isinstance(tags, list) else set()

@@ -1,0 +1,135 @@
+"""Mark: what the tags of a repository reach, and what young manifests reach that may be tagged soon.
+
+Marks only grow. What cannot be read becomes a problem, because nothing can be told to be unreachable then.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.stored_objects import Held, Kind
+from ocisync.errors import NotFound, OcisyncError
+from ocisync.maintenance.protocols import AuditedRepository
+from ocisync.model.digest import Digest, digest_of, sha256
+from ocisync.model.manifest import parse_manifest
+
+WORKERS = 8  # manifests read at a time
+
+
+@dataclass(slots=True)
+class Marks:
+    """What is reachable in one repository."""
+
+    repository: AuditedRepository
+    grace: float  # seconds; younger manifests are roots as tags are
+    reachable: set[Digest] = field(default_factory=set)  # manifests and blobs
+    problems: list[str] = field(default_factory=list)  # why reachability cannot be told
+    _listed: set[Digest] = field(default_factory=set)  # manifests that a listing showed
+    _tags: set[tuple[str, str]] = field(default_factory=set)  # with their ETags, those that were read
+    _done: set[Digest] = field(default_factory=set)  # manifests whose children are marked
+    _looked: set[Digest] = field(default_factory=set)  # unreachable ones whose subject is known
+    _referrers: dict[Digest, list[Digest]] = field(default_factory=dict)  # unreachable ones, by subject
+
+    async def grow(self, now: float) -> None:
+        """List, and mark what came since the last time: tags that are new or moved, manifests that are new or young.
+
+        `now` is the store's time, in seconds since the epoch. Tags are listed first: their manifests were there before.
+        """
+        roots = await self._tag_roots()
+        async for held in self.repository.held(Kind.MANIFEST):
+            self._listed.add(Digest(held.reference))
+            if now - held.modified < self.grace:
+                roots.add(Digest(held.reference))
+        await self._spread(roots)
+        await self._spread_to_referrers()
+
+    @property
+    def manifests(self) -> int:
+        """How many manifests listings showed."""
+        return len(self._listed)
+
+    async def _tag_roots(self) -> set[Digest]:
+        by_content: dict[tuple[str, int], list[Held]] = {}
+        async for held in self.repository.held(Kind.TAG):
+            if (held.reference, held.etag) not in self._tags:
+                by_content.setdefault((held.etag or held.reference, held.size), []).append(held)
+        roots: set[Digest] = set()
+
+        async def read(same: list[Held]) -> None:
+            raw = await self._bytes(Kind.TAG, same[0].reference)
+            if raw is not None:
+                self._tags.update((held.reference, held.etag) for held in same)
+                self.reachable.add(digest := sha256(raw))
+                roots.update(self._children(digest, raw))
+
+        await for_each(list(by_content.values()), read, WORKERS)
+        return roots
+
+    async def _spread(self, roots: Collection[Digest]) -> None:
+        """Mark manifests and everything below them, level by level."""
+        level = set(roots) - self._done
+        while level:
+            following: set[Digest] = set()
+
+            async def read(digest: Digest, following: set[Digest] = following) -> None:
+                self.reachable.add(digest)
+                raw = await self._bytes(Kind.MANIFEST, digest)
+                if raw is not None:
+                    following.update(self._children(digest, raw))
+
+            await for_each(sorted(level), read, WORKERS)
+            level = following - self._done
+
+    def _children(self, digest: Digest, raw: bytes) -> list[Digest]:
+        """Mark a manifest's children; those that are manifests come back.
+
+        They are read even when no listing showed them: a listing is no snapshot.
+        """
+        self._done.add(digest)
+        try:
+            children = parse_manifest(raw).children
+        except OcisyncError as exc:
+            self.problems.append(f"{self.repository.name}@{digest}: what it needs cannot be told: {exc.message}")
+            return []
+        self.reachable.update(child.digest for child in children)
+        return [child.digest for child in children if child.is_manifest or child.digest in self._listed]
+
+    async def _spread_to_referrers(self) -> None:
+        """What refers to something reachable is reachable, and what refers to that."""
+        await for_each(sorted(self._listed - self.reachable - self._looked), self._look, WORKERS)
+        while True:
+            subjects = [subject for subject in self._referrers if subject in self.reachable]
+            found = {digest for subject in subjects for digest in self._referrers.pop(subject)}
+            if not found:
+                return
+            await self._spread(found)
+
+    async def _look(self, digest: Digest) -> None:
+        """Look once at a manifest that nothing reaches: it may refer to something that is reached."""
+        self._looked.add(digest)
+        try:
+            _, raw = await self.repository.read(Kind.MANIFEST, digest)
+            subject = parse_manifest(raw).subject
+        except OcisyncError:
+            return  # nothing reaches it, and it cannot be a referrer
+        if subject is not None:
+            self._referrers.setdefault(subject.digest, []).append(digest)
+
+    async def _bytes(self, kind: Kind, reference: str) -> bytes | None:
+        """A manifest's bytes, or None when it is gone or not what it should be."""
+        try:
+            _, raw = await self.repository.read(kind, reference)
+        except NotFound:
+            self._done.add(Digest(reference))
+            return None
+        except OcisyncError as exc:
+            self.problems.append(f"{self.repository.name}: {reference} cannot be read: {exc.message}")
+            self._done.add(Digest(reference))
+            return None
+        if kind is Kind.MANIFEST and digest_of(raw, Digest(reference)) != reference:
+            self.problems.append(f"{self.repository.name}@{reference}: the manifest is damaged")
+            self._done.add(Digest(reference))
+            return None
+        return raw

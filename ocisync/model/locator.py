@@ -1,0 +1,326 @@
+"""Locators: where an image is or goes, as the command line and jobs write it.
+
+The transports are those of containers-transports(5) (`docker://`, `oci:`, `oci-archive:`, `docker-archive:`), and
+ours: `static:DIR//name[:tag]`, `s3://bucket/name[:tag]?endpoint=URL&region=R&s3ForcePathStyle=true`, and for
+configured targets `target:NAME/repository`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from ocisync.errors import InvalidName
+from ocisync.model.digest import is_digest, parse_digest
+from ocisync.model.image_name import ImageName, parse_image_name, parse_name, parse_tag, split_tag
+from ocisync.model.media_type_families import Format
+from ocisync.model.platform import Platform
+from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
+
+TRANSPORTS = (
+    "docker://HOST/NAME[:TAG|@DIGEST]",
+    "oci:DIR[:TAG]",
+    "oci-archive:FILE[:TAG]",
+    "docker-archive:FILE[:NAME:TAG]",
+    "static:DIR//NAME[:TAG|@DIGEST]",
+    "s3://BUCKET/NAME[:TAG]?endpoint=URL&region=REGION&s3ForcePathStyle=true",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryLocator:
+    """An image, or a repository, in a registry."""
+
+    image: ImageName
+
+    @property
+    def reference(self) -> str:
+        """The tag or digest."""
+        return self.image.reference
+
+    def __str__(self) -> str:
+        return f"docker://{self.image}"
+
+
+@dataclass(frozen=True, slots=True)
+class LayoutLocator:
+    """An image in an OCI layout directory; no reference means its only one."""
+
+    path: str
+    reference: str = ""
+
+    def __str__(self) -> str:
+        return f"oci:{self.path}" + (f":{self.reference}" if self.reference else "")
+
+
+@dataclass(frozen=True, slots=True)
+class OciArchiveLocator:
+    """An image in a tar of an OCI layout; no reference means its only one."""
+
+    path: str
+    reference: str = ""
+
+    def __str__(self) -> str:
+        return f"oci-archive:{self.path}" + (f":{self.reference}" if self.reference else "")
+
+
+@dataclass(frozen=True, slots=True)
+class DockerArchiveLocator:
+    """An image in a file that `docker save` makes; no reference (`name:tag`) means its only one."""
+
+    path: str
+    reference: str = ""
+
+    def __str__(self) -> str:
+        return f"docker-archive:{self.path}" + (f":{self.reference}" if self.reference else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveLocator:
+    """A file whose kind its content tells (what lies in a drop folder)."""
+
+    path: str
+    reference: str = ""
+
+    def __str__(self) -> str:
+        return f"archive:{self.path}" + (f":{self.reference}" if self.reference else "")
+
+
+@dataclass(frozen=True, slots=True)
+class StaticLocator:
+    """A repository of a static registry in a directory."""
+
+    directory: str
+    repository: str
+    reference: str = "latest"
+
+    def __str__(self) -> str:
+        return f"static:{self.directory}//{self.repository}{_suffix(self.reference)}"
+
+
+@dataclass(frozen=True, slots=True)
+class S3Locator:
+    """A repository of a static registry in a bucket."""
+
+    bucket: str
+    repository: str
+    reference: str = "latest"
+    endpoint: str = ""
+    region: str = ""
+    path_style: bool = False
+
+    def __str__(self) -> str:
+        query = {
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "s3ForcePathStyle": "true" if self.path_style else "",
+        }
+        text = urlencode({key: value for key, value in query.items() if value}, safe=":/")
+        return f"s3://{self.bucket}/{self.repository}{_suffix(self.reference)}" + (f"?{text}" if text else "")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetLocator:
+    """A repository of a target that the configuration names."""
+
+    target: str
+    repository: str
+    reference: str = ""
+
+    @property
+    def lock_name(self) -> str:
+        """One writer at a time per target repository."""
+        return f"{self.target}/{self.repository}"
+
+    def __str__(self) -> str:
+        place = f"{self.target}/{self.repository}" if self.repository else self.target
+        return f"target:{place}" + (_suffix(self.reference) if self.reference else "")
+
+
+@dataclass(frozen=True, slots=True)
+class SetMember:
+    """One platform's archive in a set; the platform is what the file's name says."""
+
+    platform: Platform
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class SetLocator:
+    """Archives, one per platform, that together are one image."""
+
+    members: tuple[SetMember, ...]
+
+    reference = ""
+
+    def __str__(self) -> str:
+        return "set:" + ",".join(f"{member.platform}={member.path}" for member in self.members)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewLocator:
+    """Another place's images, seen for one platform, in another format or with smaller indexes."""
+
+    of: Locator
+    platform: Platform | None = None
+    format: Format | None = None  # media types; None: as they are
+    drop_signatures: bool = False  # convert signed images too
+    images: PlatformChoice = EVERYTHING  # which images its indexes list: others get a new index and digest
+
+    @property
+    def reference(self) -> str:
+        """The other place's."""
+        return self.of.reference
+
+    def __str__(self) -> str:
+        seen = f" for {self.platform}" if self.platform else ""
+        seen += f" with {self.images.scope} only" if self.images.scope else ""
+        return f"{self.of}{seen}" + (f" as {self.format}" if self.format else "")
+
+
+Locator = (
+    RegistryLocator
+    | LayoutLocator
+    | OciArchiveLocator
+    | DockerArchiveLocator
+    | ArchiveLocator
+    | StaticLocator
+    | S3Locator
+    | TargetLocator
+    | SetLocator
+    | ViewLocator
+)
+
+
+def place_of(locator: Locator) -> Locator:
+    """Where a locator leads to, whatever it is seen through."""
+    return place_of(locator.of) if isinstance(locator, ViewLocator) else locator
+
+
+def registry_image(locator: Locator) -> ImageName | None:
+    """The image in a registry that a locator leads to, if that is where it leads to."""
+    place = place_of(locator)
+    return place.image if isinstance(place, RegistryLocator) else None
+
+
+def parse_locator(text: str) -> Locator:
+    """Read a locator as skopeo's users write it.
+
+    Raises:
+        InvalidName: no or an unknown transport, or what follows it breaks its form.
+    """
+    scheme, colon, rest = text.partition(":")
+    parse = _PARSERS.get(scheme)
+    if parse is None or not colon or not rest:
+        forms = "\n  ".join(TRANSPORTS)
+        hint = f"; did you mean docker://{text[:200]}?" if "/" in text or ":" not in text else "."
+        raise InvalidName(f"{text[:200]!r} does not start with a transport{hint} Known are:\n  {forms}")
+    return parse(rest)
+
+
+def _registry(rest: str) -> Locator:
+    if not rest.startswith("//"):
+        raise InvalidName(f"docker:{rest[:200]} needs two slashes: docker://{rest.lstrip('/')[:200]}")
+    return RegistryLocator(parse_image_name(rest[2:]))
+
+
+def _layout(rest: str) -> Locator:
+    return LayoutLocator(*_path_and_reference(rest))
+
+
+def _oci_archive(rest: str) -> Locator:
+    return OciArchiveLocator(*_path_and_reference(rest))
+
+
+def _docker_archive(rest: str) -> Locator:
+    path, _, reference = rest.partition(":")
+    if reference:
+        name, tag = split_tag(reference)
+        parse_image_name(name)
+        reference = f"{name}:{tag or 'latest'}"
+    return DockerArchiveLocator(path, reference)
+
+
+def _archive(rest: str) -> Locator:
+    path, _, reference = rest.partition(":")
+    return ArchiveLocator(path, reference)
+
+
+def _static(rest: str) -> Locator:
+    directory, slashes, image = rest.rpartition("//")
+    if not slashes or not directory:
+        raise InvalidName(f"static:{rest[:200]} needs the form static:DIR//NAME[:TAG]")
+    return StaticLocator(directory, *_name_and_reference(image))
+
+
+def _s3(rest: str) -> Locator:
+    parts = urlsplit(f"s3:{rest}")
+    if not parts.netloc or not parts.path.strip("/"):
+        raise InvalidName(f"s3:{rest.partition('?')[0][:200]} needs the form s3://BUCKET/NAME[:TAG]?endpoint=URL")
+    query = {key.lower(): values[-1] for key, values in parse_qs(parts.query).items()}
+    unknown = sorted(set(query) - {"endpoint", "region", "s3forcepathstyle"})
+    if unknown:
+        raise InvalidName(
+            f"s3://{parts.netloc}{parts.path}: unknown option {', '.join(unknown)[:80]!r}; known are endpoint, region "
+            "and s3ForcePathStyle (credentials come from the environment, as the AWS tools read them)"
+        )
+    name, reference = _name_and_reference(parts.path.strip("/"))
+    path_style = query.get("s3forcepathstyle", "").lower() in ("true", "1", "yes")
+    return S3Locator(parts.netloc, name, reference, query.get("endpoint", ""), query.get("region", ""), path_style)
+
+
+def _target(rest: str) -> Locator:
+    target, _, image = rest.partition("/")
+    return TargetLocator(target, *_name_and_reference(image))
+
+
+def _path_and_reference(rest: str) -> tuple[str, str]:
+    path, _, reference = rest.partition(":")
+    if is_digest(reference):
+        return path, parse_digest(reference)
+    return path, reference
+
+
+def _name_and_reference(image: str) -> tuple[str, str]:
+    name, at, digest = image.partition("@")
+    if at:
+        return parse_name(split_tag(name)[0]), parse_digest(digest)
+    name, tag = split_tag(image)
+    return parse_name(name), parse_tag(tag) if tag else "latest"
+
+
+def _suffix(reference: str) -> str:
+    return f"@{reference}" if is_digest(reference) else f":{reference}"
+
+
+_PARSERS = {
+    "docker": _registry,
+    "oci": _layout,
+    "oci-archive": _oci_archive,
+    "docker-archive": _docker_archive,
+    "archive": _archive,
+    "static": _static,
+    "s3": _s3,
+    "target": _target,
+}
+SCHEMES = frozenset(_PARSERS)
+
+
+def locate_in(root: str, name: str, tag: str) -> Locator:
+    """An image below the root of a registry: `s3://BUCKET?…`, `static:DIR`, `docker://HOST[/PATH]`.
+
+    Raises:
+        InvalidName: the root, name or tag breaks its form.
+    """
+    scheme, _, rest = root.partition(":")
+    image = f"{parse_name(name)}:{parse_tag(tag)}"
+    if scheme == "s3":
+        place, question, query = rest.partition("?")
+        return _s3(f"{place.rstrip('/')}/{image}{question}{query}")
+    if scheme == "static":
+        return _static(f"{rest.rstrip('/')}//{image}")
+    if scheme == "docker":
+        return _registry(f"{rest.rstrip('/')}/{image}")
+    raise InvalidName(
+        f"{root[:200]!r} is not a registry: expected s3://BUCKET?endpoint=URL, static:DIR or docker://HOST"
+    )

@@ -1,0 +1,173 @@
+"""Manifests and indexes: parsed for their children, kept as the bytes they were.
+
+Spec: image-spec v1.1, manifest.md and image-index.md. A manifest is never serialised again on its way.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ocisync.errors import AmbiguousManifest, LimitExceeded, ManifestError, UnsupportedManifest
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, descriptor_from_json
+
+MAX_MANIFEST_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec v1.1: a registry SHOULD accept at least this
+MAX_DEPTH = 64  # nested JSON values
+MAX_CHILDREN = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """One parsed manifest: its media type and what it points to, in the order it lists them."""
+
+    media_type: str
+    children: tuple[Descriptor, ...]  # an image's config and layers, or an index's manifests
+    subject: Descriptor | None = None
+    artifact_type: str | None = None
+    annotations: Mapping[str, str] | None = None
+
+    @property
+    def is_index(self) -> bool:
+        """Whether the children are manifests."""
+        return media_types.is_index(self.media_type)
+
+    @property
+    def config(self) -> Descriptor | None:
+        """An image's configuration."""
+        return None if self.is_index or not self.children else self.children[0]
+
+    @property
+    def layers(self) -> tuple[Descriptor, ...]:
+        """An image's layers, the base first."""
+        return () if self.is_index else self.children[1:]
+
+
+def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest:
+    """Parse a manifest of the type that its carrier (Content-Type or descriptor) announces, if any.
+
+    Raises:
+        LimitExceeded: over 4 MiB, or more children than any image has.
+        UnsupportedManifest: docker's schema 1, or a type that is no manifest.
+        AmbiguousManifest: the announced type, `mediaType` and the body disagree.
+        ManifestError: not strict JSON, or fields missing.
+    """
+    document = parse_json_object(raw)
+    kind = _media_type(document, media_type)
+    lists = document.get("manifests") if media_types.is_index(kind) else _image_parts(document, kind)
+    if not isinstance(lists, list):
+        member = "manifests" if media_types.is_index(kind) else "layers"
+        raise ManifestError(f"a manifest of type {kind} needs a list of {member}")
+    if len(lists) > MAX_CHILDREN:
+        raise LimitExceeded(f"the manifest lists {len(lists)} children; at most {MAX_CHILDREN} are accepted")
+    subject = document.get("subject")
+    annotations = document.get("annotations")
+    artifact_type = document.get("artifactType")
+    return Manifest(
+        kind,
+        tuple(descriptor_from_json(item) for item in lists),
+        descriptor_from_json(subject) if isinstance(subject, Mapping) else None,
+        artifact_type if isinstance(artifact_type, str) else None,
+        annotations if isinstance(annotations, Mapping) else None,
+    )
+
+
+def parse_json_object(raw: bytes) -> dict[str, object]:
+    """Strict JSON whose value is an object; raises as `parse_json` does."""
+    document = parse_json(raw)
+    if not isinstance(document, dict):
+        raise ManifestError(f"expected a JSON object, found {type(document).__name__}")
+    return document
+
+
+def parse_json(raw: bytes) -> object:
+    """Strict JSON: UTF-8 without BOM, no duplicate key, no NaN, nothing after it.
+
+    Raises:
+        LimitExceeded: over 4 MiB.
+        ManifestError: anything else than that.
+    """
+    if len(raw) > MAX_MANIFEST_SIZE:
+        raise LimitExceeded(
+            f"the manifest has {len(raw)} bytes; at most {MAX_MANIFEST_SIZE} are accepted", code="limit.manifest"
+        )
+    try:
+        document: object = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as exc:
+        raise ManifestError(f"not valid JSON: {exc}") from exc
+    _check_depth(document)
+    return document
+
+
+def media_type_of(raw: bytes, announced: str | None = None) -> str:
+    """The media type of a manifest's bytes; raises as `parse_manifest` does."""
+    return _media_type(parse_json_object(raw), announced)
+
+
+def _media_type(document: Mapping[str, object], announced: str | None) -> str:
+    if document.get("schemaVersion") == 1 or announced in media_types.SCHEMA_1_TYPES:
+        raise UnsupportedManifest(
+            "docker's manifest schema 1 is not supported: push the image again with a builder from after 2016"
+        )
+    if "manifests" in document and "layers" in document:
+        raise AmbiguousManifest("the manifest has both `manifests` and `layers`: clients would disagree on what it is")
+    announced = announced if announced in media_types.MANIFESTS else None  # a generic type says nothing
+    written = document.get("mediaType")
+    if written is not None and not isinstance(written, str):
+        raise ManifestError("mediaType is not a string")
+    if written and announced and written != announced:
+        raise AmbiguousManifest(f"announced as {announced}, but its mediaType is {written}")
+    kind = written or announced or _guess(document)
+    if kind not in media_types.MANIFESTS:
+        raise UnsupportedManifest(f"{kind[:100]!r} is not a manifest type that can be copied")
+    if media_types.is_index(kind) != ("manifests" in document):
+        raise AmbiguousManifest(f"its type is {kind}, its body is {'an index' if 'manifests' in document else 'none'}")
+    return kind
+
+
+def _guess(document: Mapping[str, object]) -> str:
+    if "manifests" in document:
+        return media_types.OCI_INDEX
+    if "layers" in document or "config" in document:
+        config = document.get("config")
+        is_docker = isinstance(config, Mapping) and config.get("mediaType") == media_types.DOCKER_CONFIG
+        return media_types.DOCKER_MANIFEST if is_docker else media_types.OCI_MANIFEST
+    raise ManifestError("neither an index (`manifests`) nor an image (`layers`)")
+
+
+def _image_parts(document: Mapping[str, object], kind: str) -> object:
+    if kind == media_types.OCI_ARTIFACT:
+        return document.get("blobs", [])
+    layers = document.get("layers") or []
+    if "config" not in document:
+        raise ManifestError(f"a manifest of type {kind} needs a config")
+    return [document["config"], *layers] if isinstance(layers, list) else layers
+
+
+def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice[:60]!r} stands twice")
+    return found
+
+
+def _refuse_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _check_depth(document: object) -> None:
+    level: list[object] = [document]
+    for _ in range(MAX_DEPTH):
+        level = [inner for value in level for inner in _inside(value)]
+        if not level:
+            return
+    raise ManifestError(f"nested more than {MAX_DEPTH} deep")
+
+
+def _inside(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -1,0 +1,142 @@
+"""What refers to what: manifests' `subject` fields, and the lists of referrers that follow from them.
+
+Spec: distribution-spec v1.1.1, "Listing Referrers".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from ocisync.errors import ManifestError, OcisyncError
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor, descriptor_to_json
+from ocisync.model.digest import Digest, algorithm, hex_of, is_digest
+from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
+
+COSIGN = {".sig": "cosign signature", ".att": "cosign attestation", ".sbom": "cosign list of parts"}  # by tag's ending
+_REMEMBERED = 200_000  # manifests; most of them refer to nothing
+_HEX_IN_TAG = 64  # digits
+_DIGEST_TAG = re.compile(r"sha(?:256|512)-[0-9a-f]{64}(?:[0-9a-f]{64})?(?:\.(?:sig|att|sbom))?\Z", re.ASCII)
+
+Entry = Mapping[str, object]
+Entries = Mapping[Digest, Entry]
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A manifest that has a subject, as the subject's list of referrers shows it."""
+
+    subject: Digest
+    entry: Entry
+
+
+def reference_of(digest: Digest, raw: bytes) -> Reference | None:
+    """What a manifest refers to; None when to nothing, or when it is no manifest at all."""
+    if b'"subject"' not in raw:
+        return None
+    try:
+        manifest = parse_manifest(raw)
+    except OcisyncError:
+        return None
+    if manifest.subject is None:
+        return None
+    shown = Descriptor(
+        manifest.media_type,
+        digest,
+        len(raw),
+        artifact_type=_artifact_type(manifest),
+        annotations=_texts(manifest.annotations or {}),
+    )
+    return Reference(manifest.subject.digest, descriptor_to_json(shown))
+
+
+def _texts(annotations: Mapping[str, object]) -> dict[str, str]:
+    return {key: text for key, text in annotations.items() if isinstance(text, str)}
+
+
+def _artifact_type(manifest: Manifest) -> str | None:
+    """Spec: without an artifactType, an image manifest's is its config's media type."""
+    if manifest.artifact_type or manifest.media_type == media_types.OCI_ARTIFACT or manifest.config is None:
+        return manifest.artifact_type
+    return manifest.config.media_type
+
+
+def fallback_tag(subject: Digest) -> str:
+    """The tag of the list of referrers that clients keep where the registry has no API for it.
+
+    Spec: distribution-spec v1.1.1, "Referrers Tag Schema".
+    """
+    return f"{algorithm(subject)}-{hex_of(subject)[:_HEX_IN_TAG]}"
+
+
+def cosign_tags(subject: Digest) -> list[str]:
+    """The tags under which cosign keeps what it says about a manifest."""
+    return [subject.replace(":", "-") + ending for ending in COSIGN]
+
+
+def is_digest_tag(tag: str) -> bool:
+    """Whether a tag is named for a digest: a list of referrers, or cosign's."""
+    return _DIGEST_TAG.match(tag) is not None
+
+
+def is_list_tag(tag: str) -> bool:
+    """Whether a tag is that of a list of referrers."""
+    return is_digest_tag(tag) and "." not in tag
+
+
+def with_entries(body: bytes | None, entries: Entries) -> bytes:
+    """A list of referrers with more entries at its end; what it says already is kept.
+
+    Raises:
+        ManifestError: it is no list.
+    """
+    document = parse_json_object(body or referrers_body({}))
+    listed = document.get("manifests")
+    if not isinstance(listed, list):
+        raise ManifestError("no list of referrers")
+    document["manifests"] = [*listed, *(entries[digest] for digest in sorted(entries))]
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def referrers_body(entries: Entries) -> bytes:
+    """The bytes of a list of referrers, the same for the same entries."""
+    listed = [entries[digest] for digest in sorted(entries)]
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": listed}
+    return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def entries_in(body: bytes | None) -> dict[Digest, Entry]:
+    """What a list of referrers names; a damaged one names nothing."""
+    try:
+        document = json.loads(body or b"{}")
+        listed = document.get("manifests", [])
+        found = [entry for entry in listed if isinstance(entry, dict) and is_digest(str(entry.get("digest")))]
+    except (ValueError, AttributeError, TypeError, RecursionError):
+        return {}
+    return {Digest(str(entry["digest"])): entry for entry in found}
+
+
+class References:
+    """What manifests refer to, remembered: a digest's content never changes."""
+
+    def __init__(self) -> None:
+        self._known: OrderedDict[Digest, Reference | None] = OrderedDict()
+
+    def learn(self, digest: Digest, raw: bytes) -> Reference | None:
+        """Take note of a manifest whose bytes are at hand."""
+        found = self._known[digest] = reference_of(digest, raw)
+        while len(self._known) > _REMEMBERED:
+            self._known.popitem(last=False)
+        return found
+
+    def unknown(self, digests: Iterable[Digest]) -> list[Digest]:
+        """Those of which nothing is remembered."""
+        return [digest for digest in digests if digest not in self._known]
+
+    def get(self, digest: Digest) -> Reference | None:
+        """What is remembered."""
+        return self._known.get(digest)

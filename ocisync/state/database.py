@@ -1,0 +1,261 @@
+"""One SQLite file behind one thread: transactions, and a rebuild when the file turns out to be damaged.
+
+What several callers want at the same moment is one transaction, or where that fails, each its own. What the file holds
+is a cache (see sync/ledger.py), so a damaged or newer file is moved aside and a fresh one begun.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar, cast
+
+import structlog
+from anyio import CapacityLimiter, to_thread
+
+from ocisync.content.failpoints import reached
+from ocisync.errors import DiskError, OcisyncError, StoreError
+from ocisync.state.batching import Asked, Together
+from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
+
+T = TypeVar("T")
+log = structlog.get_logger()
+
+FILE_NAME = "ledger.sqlite3"
+BUSY_WAIT = 10.0  # seconds to wait for another process that writes
+_DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_DISK: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_IOERR_SHORT_READ = 522  # the file ends in the middle of a page
+
+
+class Damaged(Exception):
+    """The file does not hold what was written to it."""
+
+
+class Database:
+    """The file of one state folder."""
+
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+        self.path = folder / FILE_NAME
+        self.read_only = read_only
+        self._limiter = CapacityLimiter(1)
+        self._together = Together(self._settle_all, self._limiter)
+        self._connection: sqlite3.Connection | None = None
+
+    async def open(self) -> None:
+        """Open or make the file; a damaged or newer one is moved aside first.
+
+        Raises:
+            DiskError: the folder cannot be written.
+        """
+        await to_thread.run_sync(self._open, limiter=self._limiter)
+
+    async def close(self) -> None:
+        """Close the file; what was committed stays."""
+        await to_thread.run_sync(self._close, limiter=self._limiter)
+
+    async def read(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Run queries in the thread.
+
+        Raises:
+            StoreError, DiskError: the file cannot be used now.
+        """
+        return cast("T", await self._together.ask(Asked(act, is_write=False)))
+
+    async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        """Run statements in the thread, all of them or none; raises as `read` does."""
+        return cast("T", await self._together.ask(Asked(act, is_write=True)))
+
+    def _settle_all(self, together: Sequence[Asked]) -> None:
+        if len(together) > 1 and self._settled_at_once(together):
+            return
+        for one in together:
+            try:
+                one.settle(self._guarded(partial(_run_all, [one]))[0])
+            except Exception as exc:  # noqa: BLE001 (raised where it was asked)
+                one.settle(None, exc)
+
+    def _settled_at_once(self, together: Sequence[Asked]) -> bool:
+        if self._connection is None:
+            return False
+        try:
+            results = _run_all(together, self._connection)
+        except Exception:  # noqa: BLE001 (met again, and told, when each is done by itself)
+            return False
+        for one, result in zip(together, results, strict=True):
+            one.settle(result)
+        return True
+
+    def _guarded(self, act: Callable[[sqlite3.Connection], T]) -> T:
+        if self._connection is None:
+            raise StoreError(f"{self.path}: the ledger is closed")
+        try:
+            return act(self._connection)
+        except (sqlite3.Error, Damaged) as exc:
+            if not _is_damage(exc):
+                raise _wrapped(exc, self.path) from exc
+            return self._once_more(act, exc)
+
+    def _once_more(self, act: Callable[[sqlite3.Connection], T], why: Exception) -> T:
+        self._close()
+        try:
+            self._connection = connection = self._afresh(why)
+            return act(connection)
+        except (sqlite3.Error, Damaged) as exc:
+            raise _wrapped(exc, self.path) from exc
+
+    def _afresh(self, why: Exception) -> sqlite3.Connection:
+        if self.read_only:
+            log.warning("state.unreadable", path=str(self.path), error=str(why))
+            return _in_memory()
+        with _one_at_a_time(self.path):
+            if isinstance(why, Damaged) or (sound := _sound(self.path)) is None:
+                _move_aside(self.path, "damaged", why)
+                return _opened(self.path)
+            return sound
+
+    def _open(self) -> None:
+        try:
+            self._connection = self._open_to_read() if self.read_only else self._open_to_write()
+        except sqlite3.Error as exc:
+            raise _wrapped(exc, self.path) from exc
+        except OSError as exc:
+            raise DiskError(f"{self.path.parent}: the state folder cannot be used: {exc.strerror}") from exc
+
+    def _open_to_write(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(self.path):
+            try:
+                return _opened(self.path)
+            except NewerSchema as exc:
+                _move_aside(self.path, "newer", exc)
+            except (sqlite3.Error, Damaged) as exc:
+                if not _is_damage(exc):
+                    raise
+                _move_aside(self.path, "damaged", exc)
+            return _opened(self.path)
+
+    def _open_to_read(self) -> sqlite3.Connection:
+        if not self.path.exists():
+            return _in_memory()
+        try:
+            return _opened_to_read(self.path)
+        except (sqlite3.Error, NewerSchema, Damaged) as exc:
+            log.warning("state.unreadable", path=str(self.path), error=str(exc))
+            return _in_memory()
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._connection.close()
+        self._connection = None
+
+
+def _run_all(together: Sequence[Asked], connection: sqlite3.Connection) -> list[object]:
+    if not any(one.is_write for one in together):
+        return [one.act(connection) for one in together]
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        results = [one.act(connection) for one in together]
+        reached("ledger")
+        connection.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            connection.execute("ROLLBACK")
+        raise
+    return results
+
+
+def _opened(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "rwc")
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = NORMAL")
+        _check(connection)
+        if version_of(connection) == 0:
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        migrate(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _opened_to_read(path: Path) -> sqlite3.Connection:
+    connection = _connect(path, "ro")
+    try:
+        _check(connection)
+        if version_of(connection) == len(STEPS):
+            return connection
+        copy = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+        connection.backup(copy)
+        migrate(copy)
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return copy
+
+
+def _in_memory() -> sqlite3.Connection:
+    connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
+    migrate(connection)
+    return connection
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT, check_same_thread=False, isolation_level=None)
+
+
+def _check(connection: sqlite3.Connection) -> None:
+    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise Damaged(verdict)
+    (owner,) = connection.execute("PRAGMA application_id").fetchone()
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    if tables and owner != APPLICATION_ID:
+        raise Damaged("it is another program's database")
+
+
+def _sound(path: Path) -> sqlite3.Connection | None:
+    """The file opened, if another process has rebuilt it meanwhile."""
+    try:
+        return _opened(path)
+    except (sqlite3.Error, Damaged, NewerSchema):
+        return None
+
+
+def _move_aside(path: Path, kind: str, why: Exception) -> None:
+    aside = path.with_name(f"{path.name}.{kind}-{time.time_ns() // 1_000_000}")
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            Path(f"{path}{suffix}").replace(f"{aside}{suffix}")
+    log.warning("state.rebuilt", path=str(path), kept=str(aside), error=str(why))
+
+
+@contextlib.contextmanager
+def _one_at_a_time(path: Path) -> Iterator[None]:
+    with path.with_suffix(".lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _is_damage(exc: Exception) -> bool:
+    if isinstance(exc, Damaged):
+        return True
+    code = getattr(exc, "sqlite_errorcode", None) or 0
+    missing = isinstance(exc, sqlite3.OperationalError) and str(exc).startswith("no such")
+    return missing or code == _IOERR_SHORT_READ or code & 0xFF in _DAMAGE
+
+
+def _wrapped(exc: Exception, path: Path) -> OcisyncError:
+    code = (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
+    if code in _DISK:
+        return DiskError(f"{path}: the ledger cannot be used: {exc}; look at the disk's space and permissions")
+    return StoreError(f"{path}: the ledger failed: {exc}", code="state.failed")

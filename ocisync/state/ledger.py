@@ -1,0 +1,161 @@
+"""sync.ledger.Ledger in SQLite: verified tags, blob locations, layers by diff ID."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from ocisync.errors import InvalidName
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, parse_digest
+from ocisync.state.database import Damaged, Database
+from ocisync.sync.ledger import Published
+
+LOOKUP = 500  # digests per query; SQLite takes 999 variables and more
+
+_ID = "SELECT id FROM repository WHERE target = ? AND name = ?"
+_PUBLISHED = f"""
+SELECT name, digest, verified_at, scope, referrers, media_type, size FROM tag WHERE repository = ({_ID})
+"""
+_PUBLISH = """
+INSERT OR REPLACE INTO tag (repository, name, digest, verified_at, scope, referrers, media_type, size)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+"""
+_LOCATE = """
+SELECT blob.digest, min(repository.name) FROM blob JOIN repository ON repository.id = blob.repository
+WHERE repository.target = ? AND blob.digest IN ({marks}) GROUP BY blob.digest
+"""
+_LAYER = f"SELECT media_type, digest, size FROM layer WHERE repository = ({_ID}) AND diff_id = ? AND variant = ?"
+
+
+class LedgerRecords:
+    """A Ledger. Each call is one transaction in the database's thread."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def published(self, target: str, repository: str) -> Mapping[str, Published]:
+        """Tag -> what was published under it."""
+        return await self._database.read(
+            lambda rows: {str(tag): _published(*one) for tag, *one in rows.execute(_PUBLISHED, (target, repository))}
+        )
+
+    async def record(
+        self, target: str, repository: str, tags: Mapping[str, Published], blobs: Mapping[Digest, int]
+    ) -> None:
+        """Remember verified tags and where blobs lie."""
+
+        def write(rows: sqlite3.Connection) -> None:
+            place = _place(rows, target, repository)
+            rows.executemany(
+                _PUBLISH,
+                (
+                    (place, tag, one.digest, one.verified_at, one.scope, one.referrers, one.media_type, one.size)
+                    for tag, one in tags.items()
+                ),
+            )
+            rows.executemany(
+                "INSERT OR REPLACE INTO blob (digest, repository, size) VALUES (?, ?, ?)",
+                ((digest, place, size) for digest, size in blobs.items()),
+            )
+
+        await self._database.write(write)
+
+    async def locate(self, target: str, digests: list[Digest]) -> Mapping[Digest, str]:
+        """One repository for each blob that is known at the target."""
+        found: dict[Digest, str] = {}
+        for some in _slices(digests):
+            found |= await self._database.read(partial(_located, target=target, digests=some))
+        return found
+
+    async def layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
+        """The layer that holds this content, made with this conversion."""
+
+        def look(rows: sqlite3.Connection) -> Descriptor | None:
+            row = rows.execute(_LAYER, (target, repository, diff_id, variant)).fetchone()
+            return Descriptor(str(row[0]), _digest(row[1]), int(row[2])) if row else None
+
+        return await self._database.read(look)
+
+    async def record_layer(self, target: str, repository: str, diff_id: Digest, variant: str, desc: Descriptor) -> None:
+        """Remember which layer holds a content."""
+        await self._database.write(
+            lambda rows: rows.execute(
+                "INSERT OR REPLACE INTO layer VALUES (?, ?, ?, ?, ?, ?)",
+                (_place(rows, target, repository), diff_id, variant, desc.media_type, desc.digest, desc.size),
+            )
+        )
+
+    async def forget(self, target: str, repository: str) -> None:
+        """Drop one repository."""
+
+        def drop(rows: sqlite3.Connection) -> None:
+            place = _place(rows, target, repository)
+            for table in ("tag", "blob", "layer"):
+                rows.execute(f"DELETE FROM {table} WHERE repository = ?", (place,))
+
+        await self._database.write(drop)
+
+    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """What was noted about content."""
+        found: dict[Digest, str] = {}
+        for some in _slices(digests):
+            found |= await self._database.read(partial(_noted, kind=kind, digests=some))
+        return found
+
+    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
+        """Remember facts about content, where the state may be written."""
+        if self._database.read_only:
+            return
+        await self._database.write(
+            lambda rows: rows.executemany(
+                "INSERT OR REPLACE INTO note (kind, digest, fact) VALUES (?, ?, ?)",
+                ((kind, digest, fact) for digest, fact in facts.items()),
+            )
+        )
+
+
+def _noted(rows: sqlite3.Connection, *, kind: str, digests: Sequence[Digest]) -> dict[Digest, str]:
+    query = f"SELECT digest, fact FROM note WHERE kind = ? AND digest IN ({','.join('?' * len(digests))})"
+    return {_digest(digest): str(fact) for digest, fact in rows.execute(query, (kind, *digests))}
+
+
+def _place(rows: sqlite3.Connection, target: str, repository: str) -> int:
+    rows.execute("INSERT OR IGNORE INTO repository (target, name) VALUES (?, ?)", (target, repository))
+    (place,) = rows.execute(_ID, (target, repository)).fetchone()
+    return int(place)
+
+
+def _located(rows: sqlite3.Connection, *, target: str, digests: Sequence[Digest]) -> dict[Digest, str]:
+    query = _LOCATE.format(marks=",".join("?" * len(digests)))
+    return {_digest(digest): str(name) for digest, name in rows.execute(query, (target, *digests))}
+
+
+def _published(
+    digest: object, verified_at: object, scope: object, referrers: object, media_type: object, size: object
+) -> Published:
+    return Published(_digest(digest), _time(verified_at), str(scope), str(referrers), str(media_type), _size(size))
+
+
+def _time(value: object) -> float:
+    if not isinstance(value, int | float):
+        raise Damaged(f"{str(value)[:40]!r} is not a time")
+    return float(value)
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise Damaged(f"{str(value)[:40]!r} is not a size")
+    return value
+
+
+def _digest(text: object) -> Digest:
+    try:
+        return parse_digest(text)
+    except InvalidName as exc:
+        raise Damaged(exc.message) from exc
+
+
+def _slices(digests: Sequence[Digest]) -> Iterator[Sequence[Digest]]:
+    return (digests[start : start + LOOKUP] for start in range(0, len(digests), LOOKUP))

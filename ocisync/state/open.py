@@ -1,0 +1,47 @@
+"""The daemon's memory between runs: one SQLite file in the state folder. It is a cache; deleting it costs time only."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import anyio
+
+from ocisync.state.database import Database
+from ocisync.state.images import ImageRecords
+from ocisync.state.inputs import InputRecords
+from ocisync.state.ledger import LedgerRecords
+from ocisync.state.rules import StoredRuleRecords
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What is remembered: of targets (a sync.ledger.Ledger), of rules, drop folders' inputs and images."""
+
+    ledger: LedgerRecords
+    rules: StoredRuleRecords
+    inputs: InputRecords
+    images: ImageRecords
+
+
+@asynccontextmanager
+async def open_state(folder: Path, *, read_only: bool = False) -> AsyncIterator[State]:
+    """Open the state; several processes may at a time. `read_only` works where there is none yet, and shows nothing.
+
+    A file of an older version is upgraded in place; a newer or damaged one is moved aside and begun
+    anew, with a warning.
+
+    Raises:
+        DiskError: the folder cannot be used.
+    """
+    database = Database(folder, read_only=read_only)
+    await database.open()
+    try:
+        yield State(
+            LedgerRecords(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database)
+        )
+    finally:
+        with anyio.CancelScope(shield=True):
+            await database.close()

@@ -1,0 +1,100 @@
+"""What the daemon remembers of each rule: how its last runs went, and when the next is due."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import dataclass
+from typing import Protocol
+
+from ocisync.state.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class RuleStatus:
+    """How a rule fares. Times are seconds since the epoch; None means never."""
+
+    last_started: float | None = None
+    last_success: float | None = None
+    last_failure: float | None = None
+    code: str = ""  # of the last run's failure; empty after a success
+    message: str = ""
+    failures: int = 0  # in a row
+    next_due: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RuleView:
+    """How a rule fares now."""
+
+    status: RuleStatus
+    lag: float  # seconds since it last did all it should; since the daemon took it, where it never did
+    gap: float  # seconds from one run to the next when all goes well
+
+
+class RuleRecords(Protocol):
+    """Where the status of rules outlives the process. Losing it costs one early run of each rule."""
+
+    async def rule_status(self, rule: str) -> RuleStatus | None:
+        """What is remembered of a rule, or None."""
+        ...
+
+    async def save_rule_status(self, rule: str, status: RuleStatus) -> None:
+        """Remember a rule's status in place of the one before."""
+        ...
+
+
+class MemoryRecords:
+    """Records for one run."""
+
+    def __init__(self) -> None:
+        self.statuses: dict[str, RuleStatus] = {}
+
+    async def rule_status(self, rule: str) -> RuleStatus | None:
+        """What this run saw."""
+        return self.statuses.get(rule)
+
+    async def save_rule_status(self, rule: str, status: RuleStatus) -> None:
+        """Remember until the process ends."""
+        self.statuses[rule] = status
+
+
+_COLUMNS = "last_started, last_success, last_failure, code, message, failures, next_due"
+
+
+class StoredRuleRecords:
+    """The status of every rule."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def rule_status(self, rule: str) -> RuleStatus | None:
+        """What is remembered of a rule."""
+
+        def look(rows: sqlite3.Connection) -> RuleStatus | None:
+            row = rows.execute(f"SELECT {_COLUMNS} FROM rule WHERE name = ?", (rule,)).fetchone()
+            return RuleStatus(*row) if row else None
+
+        return await self._database.read(look)
+
+    async def rule_statuses(self) -> dict[str, RuleStatus]:
+        """Every rule's status, by name."""
+        return await self._database.read(
+            lambda rows: {row[0]: RuleStatus(*row[1:]) for row in rows.execute(f"SELECT name, {_COLUMNS} FROM rule")}
+        )
+
+    async def save_rule_status(self, rule: str, status: RuleStatus) -> None:
+        """Remember a rule's status."""
+        row = (
+            rule,
+            status.last_started,
+            status.last_success,
+            status.last_failure,
+            status.code,
+            status.message,
+            status.failures,
+            status.next_due,
+        )
+        marks = ", ".join("?" * len(row))
+        await self._database.write(
+            lambda rows: rows.execute(f"INSERT OR REPLACE INTO rule (name, {_COLUMNS}) VALUES ({marks})", row)
+        )

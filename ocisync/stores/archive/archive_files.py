@@ -1,0 +1,170 @@
+"""What an archive or a layout directory looks like to its readers: names that lead to stretches of files."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from anyio import CancelScope
+
+from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, spool_decompressed
+from ocisync.content.files import InputFile, Region, Spool
+from ocisync.content.tar.index import TarIndex, TarLimits, index_tar
+from ocisync.content.threads import run_file, run_steps
+from ocisync.errors import ArchiveError, InputError, LimitExceeded, OcisyncError
+from ocisync.model.manifest import MAX_MANIFEST_SIZE
+
+log = structlog.get_logger(__name__)
+
+
+class Files(Protocol):
+    """Named content."""
+
+    where: str  # for messages
+
+    def open(self, name: str) -> AbstractAsyncContextManager[Region | None]:
+        """Where the content of a file is; None when there is no such file.
+
+        Raises:
+            ArchiveError: the name leads out of the archive.
+        """
+        ...
+
+    async def check(self) -> None:
+        """Look whether what was read is still what was opened.
+
+        Raises:
+            InputChanged: it is not.
+        """
+        ...
+
+
+class ArchiveFiles:
+    """The members of a tar archive."""
+
+    def __init__(self, path: Path, input_file: InputFile, index: TarIndex) -> None:
+        self.where = str(path)
+        self.index = index
+        self.is_compressed = index.file is not input_file  # as a whole
+        self._input = input_file
+
+    @asynccontextmanager
+    async def open(self, name: str) -> AsyncIterator[Region | None]:
+        """Where a member's content is, links inside the archive followed."""
+        yield self.region(name)
+
+    def region(self, name: str) -> Region | None:
+        """The same, usable as long as the archive is open."""
+        try:
+            return self.index.region(name)
+        except OcisyncError as exc:
+            raise _placed(exc, self.where) from exc
+
+    async def check(self) -> None:
+        """Raise InputChanged when the archive was replaced, cut or written to."""
+        await run_file(self._input.check)
+
+
+class FolderFiles:
+    """The files of a layout directory."""
+
+    def __init__(self, root: Path) -> None:
+        self.where = str(root)
+        self._root = root
+
+    @asynccontextmanager
+    async def open(self, name: str) -> AsyncIterator[Region | None]:
+        """Where a file's content is."""
+        found = await run_file(partial(_open_beneath, self._root, name))
+        try:
+            yield None if found is None else Region(found, 0, found.size)
+        finally:
+            if found is not None:
+                with CancelScope(shield=True):
+                    await run_file(found.close)
+
+    async def check(self) -> None:
+        """Nothing to look at: a layout directory may grow while it is read."""
+
+
+@asynccontextmanager
+async def open_archive_files(
+    path: Path, scratch: Path, caps: Caps | None = None, limits: TarLimits | None = None
+) -> AsyncIterator[ArchiveFiles]:
+    """Index an archive; when it is compressed as a whole, it is first decompressed once into `scratch`.
+
+    Raises:
+        ArchiveError, LimitExceeded: not a tar, corrupt, truncated, or a bomb.
+        InputChanged: it was replaced or cut meanwhile.
+    """
+    input_file = await run_file(partial(InputFile, path))
+    spool: Spool | None = None
+    try:
+        whole = Region(input_file, 0, input_file.size)
+        try:
+            head = await run_file(partial(whole.head, MAGIC_LENGTH))
+            if kind := compression_of(head):
+                spool = await run_steps(spool_decompressed(whole, kind, scratch, caps or Caps()))
+            index = await run_steps(index_tar(spool or input_file, limits))
+        except OcisyncError as exc:
+            await run_file(input_file.check)
+            raise _placed(exc, str(path)) from exc
+        for warning in index.warnings:
+            log.warning("archive.member_skipped", path=str(path), reason=warning)
+        yield ArchiveFiles(path, input_file, index)
+    finally:
+        with CancelScope(shield=True):
+            await run_file(input_file.close)
+            if spool is not None:
+                await run_file(spool.close)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether a path leads to a folder. Blocks.
+
+    Raises:
+        InputError: it is missing, or may not be looked at.
+    """
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except OSError as exc:
+        raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
+
+
+async def read_small(files: Files, name: str) -> bytes | None:
+    """A whole small file, or None when there is none.
+
+    Raises:
+        LimitExceeded: over 4 MiB.
+    """
+    async with files.open(name) as region:
+        if region is None:
+            return None
+        if region.size > MAX_MANIFEST_SIZE:
+            raise LimitExceeded(
+                f"{files.where}: {name[:200]} has {region.size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
+                code="limit.manifest",
+            )
+        return await run_file(partial(region.read_at, 0, region.size))
+
+
+def _placed(exc: OcisyncError, where: str) -> OcisyncError:
+    """The same error, saying in which archive."""
+    return exc.at(where) if isinstance(exc, ArchiveError | LimitExceeded) else exc
+
+
+def _open_beneath(root: Path, name: str) -> InputFile | None:
+    path = root / name
+    if ".." in path.parts:
+        return None
+    try:
+        return InputFile(path)
+    except InputError as exc:
+        if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
+            return None
+        raise

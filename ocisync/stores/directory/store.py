@@ -1,0 +1,183 @@
+"""A local directory as an object store: what any HTTP server can serve as a static registry.
+
+The key `v2/` is the file `v2/index.html`. Headers are not kept: a server derives them from the layout.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from contextlib import asynccontextmanager, closing
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
+
+import structlog
+from anyio import CancelScope, CapacityLimiter, to_thread
+
+from ocisync.content.openers import opened_from
+from ocisync.content.repository import ByteStream, Linkable, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.verify import gathered
+from ocisync.errors import DiskError, NotFound, VerificationError
+from ocisync.model.digest import Digest
+from ocisync.stores.directory.blocking import Files
+from ocisync.stores.directory.paths import disk_errors, split_key
+from ocisync.stores.directory.walk import walk
+
+log = structlog.get_logger()
+
+_T = TypeVar("_T")
+_READ = 256 * 1024  # bytes
+_LISTED = 500  # entries per thread hop
+
+
+class DirectoryStore:
+    """An ObjectStore, ServerSideCopy (hard links) and LocalFiles below one folder; several processes may share it."""
+
+    def __init__(self, path: Path, *, fsync: bool = True) -> None:
+        self.root = path.absolute()
+        self._files = Files(self.root, fsync=fsync)
+        self._threads = CapacityLimiter(8)
+        self._is_ready = False
+
+    def __str__(self) -> str:
+        return str(self.root)
+
+    async def prepare(self) -> None:
+        """Make the folder, and remove the temporaries of writers that are gone."""
+        if self._is_ready:
+            return
+        if count := await self._run("", self._files.prepare):
+            log.info("temporaries.removed", path=str(self.root), count=count)
+        self._is_ready = True
+
+    async def head(self, key: str) -> ObjectInfo | None:
+        """What is stored under a key; the content type is what the layout says."""
+        try:
+            return await self._run(key, self._files.head, key)
+        except FileNotFoundError:
+            return None
+
+    @asynccontextmanager
+    async def open(
+        self, key: str, *, start: int = 0, length: int | None = None
+    ) -> AsyncIterator[tuple[ObjectInfo, ByteStream]]:
+        """Read a file, or part of it; what is open stays readable when it is replaced."""
+        try:
+            info, fd = await self._run(key, self._files.open, key)
+        except FileNotFoundError:
+            raise NotFound(f"{self.root}/{key}: no such file") from None
+        try:
+            end = info.size if length is None else min(info.size, start + length)
+            yield info, self._read(fd, key, start, end)
+        finally:
+            os.close(fd)
+
+    @asynccontextmanager
+    async def open_file(self, key: str) -> AsyncIterator[tuple[ObjectInfo, BinaryIO]]:
+        """Open a file for sendfile, found as `open` finds it."""
+        try:
+            info, fd = await self._run(key, self._files.open, key)
+        except FileNotFoundError:
+            raise NotFound(f"{self.root}/{key}: no such file") from None
+        with os.fdopen(fd, "rb", buffering=0) as file:
+            yield info, cast(BinaryIO, file)
+
+    async def put(
+        self,
+        key: str,
+        opener: Opener,
+        headers: ObjectHeaders,  # noqa: ARG002 (a directory cannot keep them)
+        *,
+        size: int,
+        digest: Digest | None = None,
+        if_match: str | None = None,
+    ) -> ObjectInfo:
+        """Write a temporary file, verify it, make it last, and move it into place.
+
+        What came of a large blob before its source broke off, or the process ended, is taken up by the next call.
+        """
+        split_key(key)
+        await self.prepare()
+        if isinstance(opener, Linkable) and digest and if_match is None:
+            info = await self._take_over(key, opener, size, digest)
+            if info is not None:
+                return info
+        temporary = await self._run(key, self._files.temporary, size, digest)
+        is_usable = True
+        try:
+            if temporary.length < size or not size:
+                async with opened_from(opener, temporary.length) as stream:
+                    async for chunks in gathered(stream):
+                        await self._run(key, temporary.write, chunks)
+            return await self._run(key, self._files.commit, temporary, key, if_match)
+        except (VerificationError, DiskError):
+            is_usable = False
+            raise
+        finally:
+            if temporary.is_open:
+                with CancelScope(shield=True):
+                    await self._run(key, partial(temporary.discard, keep=is_usable))
+
+    async def _take_over(self, key: str, file: Linkable, size: int, digest: Digest) -> ObjectInfo | None:
+        """Move a file that was verified as it was written into place; None where it must be copied."""
+        path = self._files.new_path()
+        try:
+            if await file.link(path, digest, fsync=self._files.fsync):
+                return await self._run(key, self._files.take_over, path, key, size)
+        finally:
+            with CancelScope(shield=True):
+                await self._run(key, partial(path.unlink, missing_ok=True))
+        return None
+
+    async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
+        """Files below a prefix, sorted by key; what is not a plain file is left out."""
+        with closing(walk(self.root, prefix, start_after)) as entries:
+            while batch := await self._run(prefix, _batch, entries):
+                for info in batch:
+                    yield info
+
+    async def delete(self, keys: Sequence[str]) -> None:
+        """Remove files."""
+        await self._run("", self._files.delete, keys)
+
+    async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:  # noqa: ARG002
+        """Link a file, and date it now: a link is as old as its file."""
+        return await self.link(from_key, to_key) and await self.touch(to_key, headers)
+
+    async def link(self, from_key: str, to_key: str) -> bool:
+        """Make a hard link, or a copy where the file system has none; False when there is nothing to link."""
+        await self.prepare()
+        try:
+            await self._run(to_key, self._files.copy, from_key, to_key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def touch(self, key: str, headers: ObjectHeaders) -> bool:  # noqa: ARG002
+        """Date a file now, and with it every hard link to it; False when it is not there."""
+        try:
+            await self._run(key, self._files.touch, key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    async def _read(self, fd: int, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+        while start < end:
+            chunk = await self._run(key, os.pread, fd, min(_READ, end - start), start)
+            if not chunk:
+                raise DiskError(f"{self.root}/{key}: the file was cut while it was read")
+            start += len(chunk)
+            yield chunk
+
+    async def _run(self, key: str, act: Callable[..., _T], *args: object) -> _T:
+        def guarded() -> _T:
+            with disk_errors(self.root / key):
+                return act(*args)
+
+        return await to_thread.run_sync(guarded, limiter=self._threads)
+
+
+def _batch(entries: Generator[ObjectInfo, None, None]) -> list[ObjectInfo]:
+    return list(islice(entries, _LISTED))

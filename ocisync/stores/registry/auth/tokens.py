@@ -1,0 +1,112 @@
+"""Fetching bearer tokens.
+
+Spec: distribution, "Token Authentication Specification" and "OAuth2 Token Authentication".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+import anyio
+from yarl import URL
+
+from ocisync.errors import AuthError, OcisyncError
+from ocisync.stores.registry.auth.docker_config import Credential
+from ocisync.stores.registry.http.errors import refusal
+from ocisync.stores.registry.http.exchange import Wire
+from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.policy import REDIRECTS, RETRIED
+
+CLIENT_ID = "ocisync"
+_DEFAULT_LIFE = 60.0  # seconds, when the server does not say
+_SHARE_USED = 0.9  # of a token's life, so that it does not end on its way
+_MAX_REPLY = 1024 * 1024  # bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Realm:
+    """A token server that has been checked, and the service it is asked for."""
+
+    url: URL
+    service: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An Authorization header and how long it serves."""
+
+    header: str = field(repr=False)
+    expires: float  # on anyio's clock
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether it may still be used."""
+        return anyio.current_time() < self.expires
+
+
+async def fetch_token(wire: Wire, realm: Realm, scopes: tuple[str, ...], credential: Credential) -> Token:
+    """Ask a token server for the scopes.
+
+    Raises:
+        AuthError: `auth.denied`, or `auth.realm` for one that redirects: credentials do not follow.
+        OcisyncError: it could not be reached, or failed.
+    """
+    method, url, headers, body = _question(realm, scopes, credential)
+    answer = await wire.exchange(method, url, headers, body)
+    try:
+        if answer.status != 200:
+            raise _denied(method, realm, answer.status, await answer.beginning())
+        raw = await answer.read(_MAX_REPLY, "a token")
+    finally:
+        answer.close()
+    return parse_token(raw, realm, anyio.current_time())
+
+
+def parse_token(raw: bytes, realm: Realm, now: float) -> Token:
+    """The token in a server's answer, counted from when it came: its own clock may be wrong.
+
+    Raises:
+        AuthError: there is none.
+    """
+    try:
+        document = json.loads(raw)
+    except (ValueError, RecursionError):
+        document = None
+    answer = document if isinstance(document, dict) else {}
+    text = answer.get("token") or answer.get("access_token")
+    if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
+        raise AuthError(f"{shown(realm.url)}: the token server's answer holds no token")
+    life = answer.get("expires_in")
+    seconds = float(life) if isinstance(life, int | float) and 0 < life < 1e9 else _DEFAULT_LIFE
+    return Token(f"Bearer {text}", now + seconds * _SHARE_USED)
+
+
+def _question(
+    realm: Realm, scopes: tuple[str, ...], credential: Credential
+) -> tuple[str, URL, Mapping[str, str], bytes | None]:
+    service = [("service", realm.service)] if realm.service else []
+    if credential.identity_token:
+        form = [("grant_type", "refresh_token"), ("client_id", CLIENT_ID), *service, ("scope", " ".join(scopes))]
+        body = urlencode([*form, ("refresh_token", credential.identity_token)]).encode()
+        return "POST", realm.url, {"Content-Type": "application/x-www-form-urlencoded"}, body
+    query = [*realm.url.query.items(), *service, *(("scope", scope) for scope in scopes)]
+    headers = {}
+    if not credential.is_anonymous:
+        query.append(("account", credential.username))
+        headers["Authorization"] = credential.basic
+    return "GET", realm.url.with_query(query), headers, None
+
+
+def _denied(method: str, realm: Realm, status: int, body: bytes) -> OcisyncError:
+    place = shown(realm.url)
+    if status in REDIRECTS:
+        return AuthError(
+            f"{place}: the token server redirects (status {status}); credentials are not sent after it",
+            code="auth.realm",
+        )
+    if status in RETRIED:
+        return refusal(method, realm.url, status, body, retry_after="")
+    return AuthError(f"{place}: no token was given (status {status}); check the credentials", status=status)

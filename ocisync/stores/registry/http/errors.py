@@ -1,0 +1,134 @@
+"""Errors of HTTP in ocisync's words: what a connection's failure or an answer's status means. Pure.
+
+No message holds a query, a token or a control character.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+
+import aiohttp
+from yarl import URL
+
+from ocisync.errors import (
+    AuthError,
+    Handling,
+    NetworkError,
+    NotFound,
+    OcisyncError,
+    RateLimited,
+    RegistryError,
+    Stalled,
+    TlsError,
+    Truncated,
+)
+from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.policy import RETRIED
+
+_LONGEST = 300  # characters of a server's words in a message
+
+
+def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
+    """What a failed connection or transfer is to ocisync."""
+    where = f"{method} {shown(url)}"
+    if _is_certificate(exc):
+        reason = _reason(exc)
+        is_timely = not any(word in reason for word in ("expired", "not yet valid"))
+        advice = "trust its authority by `ca`" if is_timely else "have it renewed, or set this machine's clock by NTP"
+        return TlsError(f"{where}: TLS refused: {reason}; {advice}", host=url.host)
+    if isinstance(exc, aiohttp.SocketTimeoutError):
+        return Stalled(f"{where}: no byte came within the idle time-out", host=url.host)
+    if isinstance(exc, TimeoutError):
+        return NetworkError(f"{where}: no connection within the time-out", host=url.host)
+    if isinstance(exc, aiohttp.ClientPayloadError):
+        return Truncated(f"{where}: the body ended too early", host=url.host)
+    if isinstance(exc, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
+        return _proxy_error(exc, where, url)
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return NetworkError(f"{where}: the name {url.host} was not found", host=url.host)
+    if isinstance(exc, aiohttp.ClientConnectorError):
+        advice = "see that it runs, and that name and port are right"
+        return NetworkError(f"{where}: cannot connect: {_reason(exc)}; {advice}", host=url.host)
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return NetworkError(f"{where}: the answer is not HTTP: {_reason(exc)}", host=url.host)
+    return NetworkError(f"{where}: {_reason(exc)}", host=url.host)
+
+
+def refusal(method: str, url: URL, status: int, body: bytes, *, retry_after: str | None = None) -> OcisyncError:
+    """The error of an answer whose status is not among those that were hoped for."""
+    said = _said(body)
+    text = f"{method} {shown(url)}: status {status}" + (f" ({said})" if said else "")
+    if status in (401, 403):
+        advice = "check that the repository exists and that the credentials allow this"
+        return AuthError(f"{text}; {advice}", host=url.host, status=status)
+    if status == 404:
+        advice = "check repository and tag; some registries answer so to who is not logged in"
+        return NotFound(f"{text}; {advice}", host=url.host, status=status)
+    if status == 429 or (status == 503 and retry_after is not None):
+        advice = "the registry asks for fewer requests: log in, or lower its requests_per_second and concurrency"
+        return RateLimited(f"{text}; {advice}", host=url.host, status=status)
+    handling = Handling.RETRY if status in RETRIED else Handling.FAIL
+    return RegistryError(text, handling=handling, host=url.host, status=status)
+
+
+def printable(text: str, longest: int = _LONGEST) -> str:
+    """A server's words, cut and without control characters."""
+    return "".join(char if char.isprintable() else " " for char in text[:longest]).strip()
+
+
+def _said(body: bytes) -> str:
+    found = [f"{code}: {message}" if message else code for code, message in _errors(body)]
+    return printable("; ".join(found))
+
+
+def _errors(body: bytes) -> list[tuple[str, str]]:
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return []
+    listed = document.get("errors") if isinstance(document, dict) else None
+    items = listed[:3] if isinstance(listed, list) else []
+    return [(_word(item.get("code")), _word(item.get("message"))) for item in items if isinstance(item, dict)]
+
+
+def _word(value: object) -> str:
+    return value[:200] if isinstance(value, str) else ""
+
+
+def _proxy_error(
+    exc: aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError, where: str, url: URL
+) -> OcisyncError:
+    if isinstance(exc, aiohttp.ClientProxyConnectionError):
+        advice = "see that it runs, and correct `proxy` or the environment's"
+        place = f"{exc.host}:{exc.port}"
+        return NetworkError(f"{where}: cannot connect to the proxy {place}: {_reason(exc)}; {advice}", host=url.host)
+    handling = Handling.RETRY if exc.status in RETRIED else Handling.FAIL
+    advice = "set the proxy's username and password" if exc.status == 407 else f"it must allow CONNECT to {url.host}"
+    text = f"{where}: the proxy refused with status {exc.status}; {advice}"
+    return NetworkError(text, handling=handling, host=url.host, status=exc.status)
+
+
+def _is_certificate(exc: Exception) -> bool:
+    if isinstance(exc, aiohttp.ClientConnectorCertificateError):
+        return True
+    cause = exc.__cause__ or getattr(exc, "os_error", None)
+    broken = isinstance(exc, ssl.SSLEOFError) or isinstance(cause, ssl.SSLEOFError | ConnectionError)
+    return isinstance(exc, aiohttp.ClientSSLError | ssl.SSLError) and not broken
+
+
+def _reason(exc: Exception) -> str:
+    inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None)
+    if isinstance(inner, ssl.SSLCertVerificationError):  # its number is OpenSSL's, not the system's
+        return printable(inner.verify_message)
+    if isinstance(inner, OSError):
+        plain = os.strerror(inner.errno) if inner.errno else ""  # the loop's own text repeats the address
+        return printable(plain or inner.strerror or str(inner) or type(inner).__name__)
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "the server closed the connection without an answer"
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return printable(exc.message)
+    if isinstance(exc, OSError) and exc.strerror:
+        return printable(exc.strerror)
+    return printable(f"the connection broke ({type(exc).__name__})")

@@ -1,0 +1,151 @@
+"""What an answer means for the next request: retry, pause, redirect, realm. Pure; tested as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
+from urllib.parse import urljoin
+
+from yarl import URL
+
+from ocisync.errors import AuthError, RedirectRefused
+from ocisync.stores.registry.http.hosts import is_internal_only, is_loopback, shown
+
+RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+BUSY = frozenset({429, 503})  # the whole host, not only this request
+MAX_REDIRECTS = 10
+_NO_WAIT_GIVEN = 1.0  # seconds of pause when a host says "too many requests" without saying for how long
+_KNOWN_REALMS = {"lscr.io": ("ghcr.io",)}  # registries that are known to send clients to another site
+_SECOND_LEVEL = frozenset({"ac", "co", "com", "edu", "gov", "net", "or", "org"})
+_SHARED_SUFFIXES = (  # below these every name belongs to somebody else
+    "amazonaws.com", "amazonaws.com.cn", "appspot.com", "azurecr.io", "azurewebsites.net", "cloudapp.azure.com",
+    "cloudfront.net", "code.run", "digitaloceanspaces.com", "duckdns.org", "fly.dev", "github.io", "gitlab.io",
+    "herokuapp.com", "netlify.app", "ngrok.app", "ngrok.io", "onrender.com", "pages.dev", "pkg.dev", "run.app",
+    "sslip.io", "nip.io", "vercel.app", "windows.net", "workers.dev",
+)  # fmt: skip
+
+
+def backoff(attempt: int, first: float, longest: float, jitter: float) -> float:
+    """Seconds to wait after the attempt-th failure (from 1); `jitter` in 0 to 1 takes a share of the whole wait."""
+    return min(longest, first * 2.0 ** min(attempt - 1, 30)) * jitter
+
+
+def retry_after(value: str | None, now: float, longest: float) -> float:
+    """Seconds a host asks to be left alone, from 0 to `longest`; `now` in seconds since the epoch, by the host's clock.
+
+    Spec: RFC 9110, 10.2.3: a number of seconds or a date. Anything else counts as absent.
+    """
+    if value is None:
+        return min(_NO_WAIT_GIVEN, longest)
+    try:
+        is_number = value.strip().lstrip("+-").isdigit()
+        seconds = float(value) if is_number else parsedate_to_datetime(value).timestamp() - now
+    except (ValueError, TypeError, OverflowError):
+        seconds = _NO_WAIT_GIVEN
+    return max(0.0, min(seconds, longest))
+
+
+def server_time(date: str | None, ours: float) -> float:
+    """The moment of an answer by its Date header, since our own clock may be wrong; in seconds since the epoch."""
+    try:
+        return parsedate_to_datetime(date).timestamp() if date else ours
+    except ValueError:
+        return ours
+
+
+def redirected(method: str, status: int, current: URL, location: str | None) -> URL:
+    """Where a redirect leads.
+
+    Raises:
+        RedirectRefused: no usable Location, https to http, another scheme, an internal address, or a changed method.
+    """
+    if not location:
+        raise RedirectRefused(f"{shown(current)}: a redirect (status {status}) without a Location")
+    if method not in ("GET", "HEAD") and status not in (307, 308):
+        raise RedirectRefused(f"{shown(current)}: {method} was redirected with status {status}, which would drop it")
+    return resolve_location(current, location)
+
+
+def resolve_location(current: URL, location: str) -> URL:
+    """A Location header's URL, its query untouched: signatures and upload states must survive.
+
+    Raises:
+        RedirectRefused: it cannot be parsed, or must not be followed.
+    """
+    try:
+        target = URL(location, encoded=True)
+        if not (target.scheme and target.raw_host):  # to join takes as long as all else here
+            target = URL(urljoin(str(current), location), encoded=True)
+        host, _ = target.host, target.port
+    except ValueError as exc:
+        raise RedirectRefused(f"{shown(current)}: sent us to something that is not a URL") from exc
+    if target.scheme not in ("http", "https") or not host:
+        raise RedirectRefused(f"{shown(current)}: sent us to the scheme {target.scheme[:20]!r}, not https or http")
+    if current.scheme == "https" and target.scheme == "http":
+        raise RedirectRefused(
+            f"{shown(current)}: sent us from https to http ({shown(target)}); if it stands behind a proxy, let that "
+            "set X-Forwarded-Proto"
+        )
+    if is_internal_only(host):
+        raise RedirectRefused(f"{shown(current)}: sent us to the internal address {host}")
+    return target.with_fragment(None)
+
+
+def check_realm(realm: str, registry: URL, host: str, allowed: Sequence[str]) -> URL:
+    """The URL of a token server that may be given this registry's credentials.
+
+    `host` is the registry's name as configured; `allowed` are further hosts that its operator trusts.
+
+    Raises:
+        AuthError: `auth.realm`: another site, no TLS, or an internal address.
+    """
+    try:
+        url = URL(realm)
+        name = url.host or ""
+    except ValueError:
+        raise _realm_error(host, realm, "it is not a URL") from None
+    if url.scheme not in ("https", "http") or not name or url.user is not None:
+        raise _realm_error(host, realm, "it is not an http(s) URL")
+    if is_internal_only(name):
+        raise _realm_error(host, realm, "it is an internal address")
+    if url.scheme == "http" and not _may_be_plain(name, registry):
+        raise _realm_error(host, realm, "it is not https")
+    trusted = {*allowed, *_KNOWN_REALMS.get(host, ())}
+    if name not in trusted and not same_site(name, registry.host or ""):
+        raise _realm_error(host, realm, "it is on another site; if that is right, list its host under `realms`")
+    return url.with_fragment(None)
+
+
+def same_site(one: str, other: str) -> bool:
+    """Whether two host names belong to one owner, as far as their spelling shows."""
+    if one == other or (is_loopback(one) and is_loopback(other)):
+        return True
+    return _site(one) == _site(other)
+
+
+def _may_be_plain(realm_host: str, registry: URL) -> bool:
+    if registry.scheme != "http":
+        return False
+    return realm_host == registry.host or (is_loopback(realm_host) and is_loopback(registry.host or ""))
+
+
+def _site(host: str) -> str:
+    labels = host.lower().rstrip(".").split(".")
+    if labels[-1].isdigit() or ":" in host or len(labels) < 3:
+        return ".".join(labels)
+    for suffix in _SHARED_SUFFIXES:
+        if host.endswith("." + suffix):
+            return host
+    deep = len(labels[-1]) == 2 and labels[-2] in _SECOND_LEVEL
+    return ".".join(labels[-3:] if deep else labels[-2:])
+
+
+def _realm_error(host: str, realm: str, why: str) -> AuthError:
+    place = realm.partition("?")[0][:200]
+    printable = "".join(char if char.isprintable() else "?" for char in place)
+    return AuthError(
+        f"{host}: no credentials were sent to the token server {printable!r}, because {why}",
+        code="auth.realm",
+        host=host,
+    )

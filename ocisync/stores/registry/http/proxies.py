@@ -1,0 +1,58 @@
+"""Which proxy a request goes through: the configured one, else what the environment says, as curl reads it."""
+
+from __future__ import annotations
+
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from yarl import URL
+
+from ocisync.stores.registry.auth.docker_config import Credential
+from ocisync.stores.registry.options import ProxyOptions
+
+_NO_LOGIN: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a request reaches its host; without a URL, straight."""
+
+    url: URL | None = None
+    login: Mapping[str, str] = field(default_factory=lambda: _NO_LOGIN, repr=False)  # a header for the proxy
+
+    def headers(self, scheme: str) -> Mapping[str, str]:
+        """What the request itself carries for the proxy; with TLS, only the CONNECT before it does."""
+        return self.login if scheme == "http" else _NO_LOGIN
+
+
+_STRAIGHT = Way()
+
+
+class Proxies:
+    """The proxies for one registry host and all that it sends us to."""
+
+    def __init__(self, options: ProxyOptions | None) -> None:
+        self._fixed = None if options is None else _configured(options)
+        self._environment = {} if options else urllib.request.getproxies_environment()
+
+    def of(self, url: URL) -> Way:
+        """How to reach a URL."""
+        if self._fixed is not None:
+            return self._fixed
+        if not self._environment:
+            return _STRAIGHT
+        found = self._environment.get(url.scheme) or self._environment.get("all")
+        if not found or urllib.request.proxy_bypass_environment(url.host or "", self._environment):  # type: ignore[attr-defined]
+            return _STRAIGHT
+        proxy = URL(found if "://" in found else f"http://{found}")
+        return _way(proxy.with_user(None), proxy.user or "", proxy.password or "")
+
+
+def _configured(options: ProxyOptions) -> Way:
+    return _way(URL(options.url), options.username, options.password) if options.url else _STRAIGHT
+
+
+def _way(proxy: URL, username: str, password: str) -> Way:
+    login = {"Proxy-Authorization": Credential(username, password).basic} if username else _NO_LOGIN
+    return Way(proxy, login)

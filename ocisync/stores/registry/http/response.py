@@ -1,0 +1,163 @@
+"""One HTTP answer whose body is read with time-outs, a least rate and limits."""
+
+from __future__ import annotations
+
+import time
+
+import aiohttp
+from multidict import CIMultiDictProxy
+from yarl import URL
+
+from ocisync.errors import LimitExceeded, RegistryError, Stalled
+from ocisync.stores.registry.http.errors import network_error
+from ocisync.stores.registry.http.host_limiter import Release, Throttle
+from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.options import RegistryOptions
+
+CHUNK = 1024 * 1024  # bytes
+_LARGE = 128 * 1024  # bytes; such a piece is worth passing on as it is, smaller ones are joined
+_SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
+
+
+class Answer:
+    """Status, headers and a body to read; whoever gets one closes it."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        method: str,
+        url: URL,
+        options: RegistryOptions,
+        throttle: Throttle | None = None,
+    ) -> None:
+        self.status = response.status
+        self.headers: CIMultiDictProxy[str] = response.headers
+        self.url = url
+        self._method = method
+        self._response = response
+        self._options = options
+        self._rate: RateWatch | None = None  # of a body, once one is read
+        self._throttle = throttle
+        self._releases: list[Release] = []
+
+    @property
+    def content_length(self) -> int | None:
+        """The announced length of the body in bytes."""
+        text = self.headers.get("Content-Length", "")
+        return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    @property
+    def ends_with_connection(self) -> bool:
+        """Whether nothing but the end of the connection tells where the body ends."""
+        return self.content_length is None and not self._is_chunked
+
+    @property
+    def _is_chunked(self) -> bool:
+        return "chunked" in self.headers.get("Transfer-Encoding", "").lower()
+
+    @property
+    def media_type(self) -> str:
+        """Content-Type without its parameters."""
+        return self.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+    def when_closed(self, release: Release) -> None:
+        """What to call when nothing more is read."""
+        self._releases.append(release)
+
+    async def chunk(self) -> bytes:
+        """The next bytes, as many as have come and at most 1 MiB; empty at the end.
+
+        Raises:
+            Truncated, Stalled, NetworkError: the body broke off, stood still, or trickled.
+        """
+        asked = time.monotonic()
+        try:
+            chunk = await self._some()
+        except (aiohttp.ClientError, OSError) as exc:
+            self.close()
+            raise network_error(exc, self._method, self.url) from exc
+        if not chunk:
+            self.close()
+        elif self._trickles(time.monotonic() - asked, len(chunk)):
+            self.close()
+            raise Stalled(f"{self._method} {shown(self.url)}: the body trickles below the minimum rate")
+        elif self._throttle is not None:
+            await self._throttle.passed(len(chunk))
+        return chunk
+
+    def _trickles(self, waited: float, size: int) -> bool:
+        if self._rate is None:
+            self._rate = RateWatch(self._options.minimum_rate, self._options.rate_window)
+        return self._rate.too_slow(waited, size)
+
+    async def _some(self) -> bytes:
+        """What has come, uncopied where it came in a large piece."""
+        content = self._response.content
+        if self._throttle is not None or self._is_chunked:
+            return await content.read(self._throttle.piece if self._throttle else CHUNK)
+        piece, _ = await content.readchunk()
+        return piece if not piece or len(piece) >= _LARGE else piece + content.read_nowait(CHUNK - len(piece))
+
+    async def read(self, limit: int, what: str) -> bytes:
+        """The whole body, which nobody may have encoded.
+
+        Raises:
+            LimitExceeded: longer than `limit` bytes.
+            RegistryError: it came with a Content-Encoding that was not asked for.
+        """
+        encoding = self.headers.get("Content-Encoding", "identity").lower()
+        if encoding not in ("", "identity"):
+            raise RegistryError(f"{shown(self.url)}: sent {what} as {encoding[:20]!r}, which was not asked for")
+        if (self.content_length or 0) > limit:
+            raise _too_long(self.url, what, limit)
+        chunks: list[bytes] = []
+        left = limit
+        while chunk := await self.chunk():
+            left -= len(chunk)
+            if left < 0:
+                raise _too_long(self.url, what, limit)
+            chunks.append(chunk)
+        return b"".join(chunks)
+
+    async def beginning(self) -> bytes:
+        """The start of an error's or redirect's body; the answer is closed, and its connection kept if that was all."""
+        chunks: list[bytes] = []
+        try:
+            while sum(map(len, chunks)) < _SMALL and (chunk := await self.chunk()):
+                chunks.append(chunk)
+        finally:
+            self.close()
+        return b"".join(chunks)[:_SMALL]
+
+    def close(self) -> None:
+        """Give the connection back, or drop it when a part of the body is still to come; harmless when repeated."""
+        if self._response.content.at_eof():
+            self._response.release()
+        else:
+            self._response.close()
+        while self._releases:
+            self._releases.pop()()
+
+
+class RateWatch:
+    """Notices a body that trickles; only time spent waiting for the server counts."""
+
+    def __init__(self, minimum: int, window: float) -> None:
+        self._minimum = minimum  # bytes a second
+        self._window = window  # seconds
+        self._waited = 0.0
+        self._bytes = 0
+
+    def too_slow(self, waited: float, size: int) -> bool:
+        """Take one chunk and the seconds it took; whether a whole window stayed below the minimum."""
+        self._waited += waited
+        self._bytes += size
+        if self._waited < self._window:
+            return False
+        slow = self._bytes < self._minimum * self._waited
+        self._waited, self._bytes = 0.0, 0
+        return slow
+
+
+def _too_long(url: URL, what: str, limit: int) -> LimitExceeded:
+    return LimitExceeded(f"{shown(url)}: {what} has more than {limit} bytes", code="limit.manifest")

@@ -1,0 +1,256 @@
+"""Large objects in parts: a few in memory at a time, the whole verified before it is completed."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+import anyio
+import structlog
+from anyio import to_thread
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+
+from ocisync.content.failpoints import reached
+from ocisync.content.openers import opened_from
+from ocisync.content.repository import ByteStream, ObjectHeaders, Opener
+from ocisync.content.verify import CHUNK, Check, rechunked
+from ocisync.errors import NotFound, StoreError, VerificationError
+from ocisync.model.digest import Digest
+from ocisync.stores.s3.client import S3Client
+from ocisync.stores.s3.headers import object_arguments
+from ocisync.stores.s3.http import Upload
+from ocisync.stores.s3.options import part_size_for
+
+log = structlog.get_logger()
+
+_WORKERS = 3
+_ABORT_SECONDS = 10.0
+
+
+class Budget:
+    """Bytes that all uploads of a store may hold together."""
+
+    def __init__(self, total: int) -> None:
+        self._total = self._free = total
+        self._freed = anyio.Event()
+
+    async def take(self, count: int) -> int:
+        """Wait until so many bytes are free; what is larger than the whole waits until it is alone."""
+        count = min(count, self._total)
+        while self._free < count:
+            await self._freed.wait()
+        self._free -= count
+        return count
+
+    def give_back(self, count: int) -> None:
+        """Bytes that are held no longer."""
+        self._free += count
+        self._freed.set()
+        self._freed = anyio.Event()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part, in memory."""
+
+    number: int
+    chunks: tuple[bytes, ...]
+    sha256: str  # hex
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(map(len, self.chunks))
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What an earlier process left of an upload: its parts from the first on."""
+
+    upload_id: str = ""  # empty: begin one
+    etags: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class MultipartUpload:
+    """One object on its way; `run` does it all. With `kept`, parts are kept for the next try when one fails."""
+
+    client: S3Client
+    budget: Budget
+    key: str
+    headers: ObjectHeaders
+    size: int  # bytes
+    digest: Digest | None
+    conditions: Mapping[str, str]  # arguments of CompleteMultipartUpload
+    kept: Kept | None = None
+    _id: str = ""
+    _etags: dict[int, str] = field(default_factory=dict)
+    _held: int = 0  # bytes of the budget
+    _failures: list[Exception] = field(default_factory=list)
+
+    async def run(self, opener: Opener) -> None:
+        """Upload, verify, complete; when something goes wrong, the parts are removed, or kept where that was asked for.
+
+        What follows kept parts is not verified here: only the whole can be.
+
+        Raises:
+            DigestMismatch, SizeMismatch: the content is other than announced; nothing became visible.
+        """
+        await self._begin()
+        try:
+            if self._first_byte < self.size:
+                async with opened_from(opener, self._first_byte) as stream:
+                    await self._send_parts(stream)
+            reached("complete.before")
+            await self._complete()
+            reached("complete.after")
+        except BaseException as exc:
+            if self.kept is None or isinstance(exc, VerificationError):
+                with anyio.move_on_after(_ABORT_SECONDS, shield=True):
+                    await self._abort()
+            raise
+        finally:
+            self.budget.give_back(self._held)
+
+    @property
+    def _first_byte(self) -> int:
+        count = len(self.kept.etags) if self.kept else 0
+        return min(self.size, count * part_size_for(self.size, self.client.options))
+
+    async def _begin(self) -> None:
+        if self.kept is not None and self.kept.upload_id:
+            self._id = self.kept.upload_id
+            self._etags = dict(enumerate(self.kept.etags, 1))
+            return
+        made = await self._control("create_multipart_upload", **object_arguments(self.headers, self.client.options))
+        self._id = str(made["UploadId"])
+
+    async def _send_parts(self, stream: ByteStream) -> None:
+        async with anyio.create_task_group() as group:
+            send, receive = anyio.create_memory_object_stream[Part](0)
+            group.start_soon(self._fill, stream, send, group.cancel_scope)
+            for _ in range(_WORKERS):
+                group.start_soon(self._empty, receive.clone(), group.cancel_scope)
+            receive.close()
+        if self._failures:
+            raise self._failures[0]
+
+    async def _fill(self, stream: ByteStream, send: MemoryObjectSendStream[Part], scope: anyio.CancelScope) -> None:
+        try:
+            with send:
+                async for part in self._parts(stream):
+                    await send.send(part)
+                    del part  # or it would stay in memory while the next is filled
+        except Exception as exc:  # noqa: BLE001 (raised again, outside the group that it ends)
+            self._failures.append(exc)
+            scope.cancel()
+
+    async def _empty(self, receive: MemoryObjectReceiveStream[Part], scope: anyio.CancelScope) -> None:
+        try:
+            with receive:
+                async for part in receive:
+                    await self._send(part)
+                    del part
+        except Exception as exc:  # noqa: BLE001 (as above)
+            self._failures.append(exc)
+            scope.cancel()
+
+    async def _parts(self, stream: ByteStream) -> AsyncIterator[Part]:
+        """Parts of equal size but for the last; the end is reached only when the whole was verified."""
+        part_size = part_size_for(self.size, self.client.options)
+        first = self._first_byte
+        check = Check(self.size - first, None if first else self.digest)
+        number, chunks, hasher = len(self._etags) + 1, list[bytes](), hashlib.sha256()
+        self._held += await self.budget.take(part_size)
+        async for chunk in rechunked(stream, CHUNK):
+            await to_thread.run_sync(_hash, chunk, check, hasher)
+            chunks.append(chunk)
+            if len(chunks) * CHUNK >= part_size:
+                yield Part(number, tuple(chunks), hasher.hexdigest())
+                number, chunks, hasher = number + 1, [], hashlib.sha256()
+                self._held += await self.budget.take(part_size)
+        check.finish()
+        if chunks:
+            yield Part(number, tuple(chunks), hasher.hexdigest())
+
+    async def _send(self, part: Part) -> None:
+        upload = Upload({}, part.sha256, part.size)
+        query = {"partNumber": str(part.number), "uploadId": self._id}
+
+        async def act() -> Mapping[str, str]:
+            return await self.client.wire.upload(self.key, upload, _stream(part), query)
+
+        reply = await self.client.retrier.run(act, self.client.retrier.writing)
+        self._etags[part.number] = reply.get("ETag", "")
+        log.debug("part.sent", key=self.key, number=part.number, size=part.size)
+        self._release(part_size_for(self.size, self.client.options))
+        reached("part")
+
+    def _release(self, part_size: int) -> None:
+        count = min(part_size, self._held)
+        self._held -= count
+        self.budget.give_back(count)
+
+    async def _complete(self) -> None:
+        parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
+        try:
+            await self._control(
+                "complete_multipart_upload", UploadId=self._id, MultipartUpload={"Parts": parts}, **self.conditions
+            )
+        except NotFound as exc:  # NoSuchUpload: a reply may have been lost after all went well
+            found = await self.client.head(self.key)
+            if found is None or found.size != self.size:
+                raise StoreError(
+                    f"{self.key} at {self.client.where}: the upload vanished before it was completed"
+                ) from exc
+
+    async def _abort(self) -> None:
+        try:
+            await self._control("abort_multipart_upload", UploadId=self._id)
+        except NotFound:
+            pass
+        except StoreError as exc:
+            log.warning("upload.abandoned", key=self.key, store=self.client.where, reason=str(exc))
+
+    async def _control(self, operation: str, **arguments: object) -> Mapping[str, object]:
+        key = self.client.options.key_prefix + self.key
+        return await self.client.control(operation, self.key, Key=key, **arguments)
+
+
+def _hash(chunk: bytes, check: Check, hasher: hashlib._Hash) -> None:
+    check.update(chunk)
+    hasher.update(chunk)
+
+
+async def _stream(part: Part) -> AsyncIterator[bytes]:
+    for chunk in part.chunks:
+        yield chunk
+
+
+async def abort_uploads(client: S3Client, prefix: str, older_than: float) -> int:
+    """Abort multipart uploads below a prefix that began more than `older_than` seconds ago; how many."""
+    full = client.options.key_prefix + prefix
+    markers: dict[str, object] = {}
+    count = 0
+    while True:
+        page = await client.control("list_multipart_uploads", prefix, Prefix=full, **markers)
+        for key, upload_id, begun in _uploads(page):
+            if time.time() - begun >= older_than:
+                await client.control("abort_multipart_upload", key, Key=key, UploadId=upload_id)
+                count += 1
+        if not page.get("IsTruncated"):
+            return count
+        markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def _uploads(page: Mapping[str, object]) -> list[tuple[str, str, float]]:
+    found = cast("Sequence[Mapping[str, object]]", page.get("Uploads") or ())
+    return [(str(one["Key"]), str(one["UploadId"]), _begun(one.get("Initiated"))) for one in found]
+
+
+def _begun(value: object) -> float:
+    return value.timestamp() if isinstance(value, datetime) else time.time()

@@ -1,0 +1,137 @@
+"""Large blobs by way of a scratch key, so that an upload which was cut off goes on with what it has.
+
+The hash of what an earlier process sent is not known, so such a blob is read back from its scratch key and verified
+before it is copied to its place. What was sent in one go was verified on its way, and is only copied.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import structlog
+
+from ocisync.content.failpoints import reached
+from ocisync.content.repository import ObjectHeaders, Opener
+from ocisync.content.verify import Verifier, update
+from ocisync.errors import NotFound, StoreError, VerificationError
+from ocisync.model.digest import Digest
+from ocisync.stores.s3.client import S3Client
+from ocisync.stores.s3.copy import copy_object
+from ocisync.stores.s3.download import Download
+from ocisync.stores.s3.multipart import Budget, Kept, MultipartUpload
+from ocisync.stores.s3.options import part_size_for
+from ocisync.stores.static.layout import SCRATCH
+
+log = structlog.get_logger()
+
+_TRIES = 2  # another writer of the same blob may complete the upload that this one goes on with
+
+
+@dataclass(frozen=True, slots=True)
+class StagedUpload:
+    """One blob on its way to its key."""
+
+    client: S3Client
+    budget: Budget
+    key: str
+    headers: ObjectHeaders
+    size: int  # bytes
+    digest: Digest
+
+    @property
+    def scratch(self) -> str:
+        """Where it is put together; the same for every process, whatever the repository."""
+        return f"{SCRATCH}upload-{self.digest.replace(':', '-')}"
+
+    async def run(self, opener: Opener) -> None:
+        """Upload what is missing, verify, and show it under its key.
+
+        Raises:
+            DigestMismatch, SizeMismatch: the content is other than announced; nothing became visible, or is kept.
+        """
+        for left in reversed(range(_TRIES)):
+            try:
+                await self._run_once(opener)
+            except NotFound:
+                if not left:
+                    raise
+            else:
+                return
+
+    async def _run_once(self, opener: Opener) -> None:
+        found = await self.client.head(self.scratch)
+        is_verified = False
+        if found is None or found.size != self.size:
+            kept = await self._kept()
+            upload = MultipartUpload(
+                self.client, self.budget, self.scratch, self.headers, self.size, self.digest, {}, kept=kept
+            )
+            await upload.run(opener)
+            is_verified = not kept.etags
+        if not is_verified:
+            await self._read_back()
+        await self._show()
+
+    async def _read_back(self) -> None:
+        log.info("blob.read_back", key=self.key, store=self.client.where, size=self.size)
+        download, check = Download(self.client, self.scratch, 0, None), Verifier(self.digest, self.size)
+        try:
+            await download.start()
+            async for chunk in download:
+                await update(check, chunk)
+            check.finish()
+        except VerificationError:
+            await self._remove()
+            raise
+        finally:
+            await download.close()
+
+    async def _show(self) -> None:
+        if not await copy_object(self.client, self.scratch, self.key, self.headers, self.size):
+            found = await self.client.head(self.key)
+            if found is None or found.size != self.size:  # or else another writer of this blob was here first
+                raise NotFound(f"{self.scratch} at {self.client.where}: vanished before it was copied to {self.key}")
+        reached("copied")
+        await self._remove()
+
+    async def _remove(self) -> None:
+        await self.client.control("delete_object", self.scratch, Key=self.client.options.key_prefix + self.scratch)
+
+    async def _kept(self) -> Kept:
+        """The upload that got furthest; a new one where there is none, or the store will not tell."""
+        try:
+            found = [await self._parts(upload_id) for upload_id in await self._uploads()]
+        except (NotFound, StoreError) as exc:
+            log.debug("uploads.not_listed", store=self.client.where, reason=str(exc))
+            return Kept()
+        kept = max(found, key=lambda one: len(one.etags), default=Kept())
+        if kept.etags:
+            log.info("blob.taken_up", key=self.key, store=self.client.where, parts=len(kept.etags))
+        return kept
+
+    async def _uploads(self) -> list[str]:
+        key = self.client.options.key_prefix + self.scratch
+        page = await self.client.control("list_multipart_uploads", self.scratch, Prefix=key)
+        found = cast("Sequence[Mapping[str, object]]", page.get("Uploads") or ())
+        return [str(one["UploadId"]) for one in found if one["Key"] == key]
+
+    async def _parts(self, upload_id: str) -> Kept:
+        """Its parts from the first on, as far as they have the size that ours have."""
+        key = self.client.options.key_prefix + self.scratch
+        etags: list[str] = []
+        more: dict[str, object] = {}
+        while True:
+            page = await self.client.control("list_parts", self.scratch, Key=key, UploadId=upload_id, **more)
+            for part in cast("Sequence[Mapping[str, object]]", page.get("Parts") or ()):
+                if (part["PartNumber"], part["Size"]) != (len(etags) + 1, self._size_of(len(etags))):
+                    return Kept(upload_id, tuple(etags))
+                etags.append(str(part["ETag"]))
+            if not page.get("IsTruncated"):
+                return Kept(upload_id, tuple(etags))
+            more = {"PartNumberMarker": page["NextPartNumberMarker"]}
+
+    def _size_of(self, before: int) -> int:
+        part_size = part_size_for(self.size, self.client.options)
+        return min(part_size, self.size - before * part_size)

@@ -1,0 +1,47 @@
+"""A static registry on any object store."""
+
+from __future__ import annotations
+
+from ocisync.content.repository import ObjectStore
+from ocisync.stores.static import layout
+from ocisync.stores.static.derived import Rounds
+from ocisync.stores.static.maintenance import StaticAudit
+from ocisync.stores.static.options import StaticOptions
+from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.repository import StaticRepository
+
+
+class StaticRegistry:
+    """The repositories of one object store; `workers` bounds the requests of one publication."""
+
+    def __init__(
+        self,
+        store: ObjectStore,
+        *,
+        workers: int = 8,
+        rounds: Rounds | None = None,
+        options: StaticOptions | None = None,
+    ) -> None:
+        self.store = store
+        self._shelf = Shelf(store, workers, rounds or Rounds(), options or StaticOptions())
+
+    def repository(self, name: str) -> StaticRepository:
+        """One repository, which need not exist yet.
+
+        Raises:
+            InvalidName: not a name that a static registry can hold.
+        """
+        return StaticRepository(self._shelf, layout.check_name(name))
+
+    @property
+    def options(self) -> StaticOptions:
+        """What the registry keeps."""
+        return self._shelf.options
+
+    def audit(self) -> StaticAudit:
+        """The whole registry, for looking at and mending it."""
+        return StaticAudit(self._shelf)
+
+    async def prepare(self) -> None:
+        """Write what clients ask for first, where it is not there; `publish` does so by itself."""
+        await self._shelf.prepare()

@@ -1,0 +1,209 @@
+"""What a job is about: the source's tags that its rule means, with what they point at.
+
+Names decide first; dates, platforms and sizes are looked up only when the rule asks for them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.cost import charged_to
+from ocisync.content.repository import Converter, Distant, Source
+from ocisync.errors import OcisyncError
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.platform import Platform
+from ocisync.model.platform_filter import PlatformChoice
+from ocisync.model.subjects import is_list_tag
+from ocisync.sync.image_facts import ImageFacts, SmallContent
+from ocisync.sync.job import Job
+from ocisync.sync.ledger import Ledger
+from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.select import Selected, candidates, select
+
+FEW_TAGS = 3  # so few are asked for one by one: that is cheaper than a listing
+_MANY_TAGS = 100  # of more, what was read to choose is not kept for the copy
+_ROOM = 1024 * 1024  # bytes of manifests that are kept for the copy because they came with their tags
+
+
+@dataclass(slots=True)
+class Chosen:
+    """Target tags: their source references, and what these point at or why nobody can tell."""
+
+    references: dict[str, str] = field(default_factory=dict)
+    roots: dict[str, Descriptor] = field(default_factory=dict)
+    failures: dict[str, Failure] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+    listed: Sequence[str] = ()  # all of the source's tags, where anything depends on them
+
+    def leave_out(self, tags: Collection[str]) -> None:
+        """Take tags out again."""
+        for tag in tags:
+            del self.references[tag], self.roots[tag]
+
+
+class Choosing:
+    """The two steps of a choice, between which whoever knows the target may say what it lacks."""
+
+    def __init__(
+        self,
+        job: Job,
+        source: Source,
+        ledger: Ledger,
+        now: float,
+        workers: int,
+        known: Mapping[str, Descriptor],
+    ) -> None:
+        """`now` in seconds since the epoch; `known`: what target tags were seen to point at, and may still."""
+        self._job = job
+        self._source = source
+        self._distant = source if isinstance(source, Distant) else None
+        self._is_converted = isinstance(source, Converter)  # what its tags point at, only a conversion tells
+        self._content = SmallContent(source)
+        self._facts = ImageFacts(self._content, ledger, workers)
+        self._now = now
+        self._known = known
+        self._listed: Sequence[str] = ()
+        self._resolved: dict[str, Descriptor] = {}  # by source reference
+        self._failed: dict[str, Failure] = {}
+        self._room = _ROOM
+
+    async def select(self) -> Selected:
+        """The tags that the rule means, by name and date. Those whose date cannot be looked up count as selected.
+
+        Raises:
+            OcisyncError: the source's tags cannot be listed.
+        """
+        selection = self._job.tags
+        if selection.needs_listing or self._job.care.prune or self._has_digest_tags():
+            self._listed = await self._source.tags()
+        offered = self._offered()
+        asked = candidates(selection, offered)
+        dates = await self._dates(asked)
+        selected = select(selection, offered, dates, self._now)
+        failed = {selection.rename.of(tag): tag for tag in asked if tag in self._failed}
+        return replace(selected, references={**failed, **selected.references})
+
+    async def choose(self, selected: Selected, absent: Collection[str] = ()) -> Chosen:
+        """What the selected tags point at, and which of them the rule means for that; only single tags may fail.
+
+        `absent`: target tags that there are not yet, so that their manifests are wanted.
+        """
+        references = dict(selected.references)
+        await self._resolve([one for one in references.values() if one not in self._failed], absent)
+        failures = {tag: self._failed[one] for tag, one in references.items() if one in self._failed}
+        roots = {
+            tag: self._resolved[one] for tag, one in references.items() if one in self._resolved and tag not in failures
+        }
+        chosen = Chosen(references, roots, failures, list(selected.warnings), self._listed)
+        if not references:
+            chosen.warnings.append(f"{self._job.source}: no tag fits the rule's selection")
+        if not self._is_converted:
+            await self._by_platform(chosen)
+            await self._by_size(chosen)
+            if len(chosen.roots) <= _MANY_TAGS:
+                chosen.roots = {tag: self._with_content(root) for tag, root in chosen.roots.items()}
+        return chosen
+
+    def _has_digest_tags(self) -> bool:
+        """Whether a listing is cheaper than asking for the digest tags of each image."""
+        return self._job.referrers.digest_tags and len(self._job.tags.literal or ()) > FEW_TAGS
+
+    def _offered(self) -> Sequence[str]:
+        """The tags to select from: lists of referrers go along with their subjects, or are made at the target."""
+        if not self._job.referrers.referrers:
+            return self._listed
+        return [tag for tag in self._listed if not is_list_tag(tag)]
+
+    async def _dates(self, tags: Collection[str]) -> Mapping[str, float | None]:
+        await self._resolve(tags)
+        dates, failures = await self._facts.created(self._resolved.values())
+        self._failed |= {tag: failures[root.digest] for tag, root in self._resolved.items() if root.digest in failures}
+        return {tag: dates[root.digest] for tag, root in self._resolved.items() if root.digest in dates}
+
+    async def _resolve(self, references: Collection[str], absent: Collection[str] = ()) -> None:
+        selection = self._job.tags
+        names = {reference: tag for tag, reference in (selection.literal or {}).items()}
+
+        async def resolve(reference: str) -> None:
+            tag = names.get(reference) or selection.rename.of(reference)
+            try:
+                with charged_to([tag]):
+                    root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)
+            except OcisyncError as exc:
+                self._failed[reference] = failure_of(exc)
+            else:
+                self._resolved[reference] = self._stowed(root)
+
+        if not self._is_converted:
+            unknown = dict.fromkeys(one for one in references if one not in self._resolved)
+            await for_each(unknown, resolve, self._facts.workers)
+
+    async def _look_up(self, reference: str, known: Descriptor | None, *, is_wanted: bool) -> Descriptor:
+        if self._distant is None:
+            return await self._source.resolve(reference)
+        if is_wanted and self._room > 0:
+            return await self._distant.pull(reference)
+        if known is not None:
+            return await self._distant.revalidate(reference, known)
+        return await self._distant.resolve(reference)
+
+    def _stowed(self, root: Descriptor) -> Descriptor:
+        """A root with its bytes only while there is room for them: memory stays bounded."""
+        if root.data is None:
+            return root
+        self._room -= len(root.data)
+        return root if self._room >= 0 else replace(root, data=None)
+
+    def _with_content(self, root: Descriptor) -> Descriptor:
+        """A root with the bytes that were read to choose it: a copy need not ask for them again."""
+        data = self._content.held.get(root.digest)
+        return root if data is None or root.data is not None else root.with_data(data)
+
+    async def _by_platform(self, chosen: Chosen) -> None:
+        choice = self._job.platforms
+        if not choice.platforms:
+            return
+        platforms, failures = await self._facts.platforms(chosen.roots.values())
+        self._fail(chosen, failures)
+        others = {
+            tag: offered
+            for tag, root in chosen.roots.items()
+            if (offered := unwanted(platforms[root.digest], choice)) is not None
+        }
+        chosen.leave_out(others)
+        if others:
+            wanted = ", ".join(map(str, choice.platforms))
+            chosen.warnings.append(f"{self._job.source}: left out, as they have no image for {wanted}: {told(others)}")
+
+    async def _by_size(self, chosen: Chosen) -> None:
+        if not self._job.largest:
+            return
+        sizes, failures = await self._facts.largest(chosen.roots.values(), self._job.platforms)
+        self._fail(chosen, failures)
+        most = self._job.largest
+        large = {tag: f"{size} bytes" for tag, root in chosen.roots.items() if (size := sizes[root.digest]) > most}
+        chosen.leave_out(large)
+        if large:
+            chosen.warnings.append(f"{self._job.source}: left out, as they are larger than {most} bytes: {told(large)}")
+
+    def _fail(self, chosen: Chosen, failures: Mapping[Digest, Failure]) -> None:
+        for tag, root in list(chosen.roots.items()):
+            if root.digest in failures:
+                chosen.failures[tag] = failures[root.digest]
+                del chosen.roots[tag]
+
+
+def unwanted(platforms: Collection[Platform | None], choice: PlatformChoice) -> str | None:
+    """What an image offers when nothing of it is wanted; None when something is."""
+    if any(choice.wants(platform) for platform in platforms):
+        return None
+    return ", ".join(dict.fromkeys(str(platform) for platform in platforms)) or "nothing"
+
+
+def told(tags: Mapping[str, str], most: int = 5) -> str:
+    """The first few tags, each with what is to be said of it."""
+    shown = [f"{tag} ({reason})" for tag, reason in list(tags.items())[:most]]
+    return ", ".join(shown) + (f" and {len(tags) - most} more" if len(tags) > most else "")

@@ -1,0 +1,89 @@
+"""Rules for whole registries: their repositories are found when the rule runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import structlog
+
+from ocisync.config.models import SyncRule
+from ocisync.daemon.schedule import Expansion, Schedule
+from ocisync.errors import ConfigError, InvalidName, OcisyncError
+from ocisync.model.image_name import ImageName, parse_name
+from ocisync.sync.job import Job
+from ocisync.sync.reports import JobReport, failure_of
+from ocisync.sync.select import TagSet, named
+from ocisync.wiring.jobs import literal_names, repository_jobs
+from ocisync.wiring.session import Session
+
+log = structlog.get_logger()
+
+
+async def expanded(schedule: Schedule, session: Session) -> Expansion:
+    """The jobs of one run of a rule; that the catalog cannot be read is a report."""
+    rule = next((one for one in session.config.sync if one.name == schedule.rule), None)
+    if rule is None or rule.type != "registry":
+        return Expansion(schedule.jobs)
+    report = JobReport(rule.name, f"docker://{rule.source.host}", ", ".join(map(str, rule.target)))
+    jobs: list[Job] = []
+    try:
+        repositories = await _repositories(rule, session)
+        if not repositories:
+            report.warnings.append(f"{report.source}: no repository fits the rule's selection")
+        jobs = _jobs(rule, session, repositories, report)
+    except OcisyncError as exc:
+        report.failure = failure_of(exc)
+        log.warning("job.failed", rule=rule.name, code=exc.code, error=exc.message)
+    for warning in report.warnings:
+        log.warning("job.warned", rule=rule.name, warning=warning)
+    return Expansion(tuple(jobs), (report,) if report.failure or report.warnings else ())
+
+
+def followed(host: str, repository: str, session: Session, rules: Collection[str]) -> list[Job]:
+    """The jobs for one repository, of those of the rules that mirror its whole registry; without a host, any."""
+    try:
+        parse_name(repository)
+    except InvalidName:
+        return []
+    meant = (one for one in session.config.sync if one.name in rules and _follows(one, host, repository))
+    return [job for rule in meant for job in _jobs(rule, session, [repository], JobReport(rule.name, "", ""))]
+
+
+def _follows(rule: SyncRule, host: str, repository: str) -> bool:
+    if rule.type != "registry" or host not in ("", rule.source.host):
+        return False
+    prefix = f"{rule.source.repository}/" if rule.source.repository else ""
+    conditions = TagSet(rule.repositories.allow, rule.repositories.deny)
+    return repository.startswith(prefix) and bool(named(conditions, [repository]))
+
+
+async def _repositories(rule: SyncRule, session: Session) -> list[str]:
+    """The repositories that a rule means; none is asked for where all are named one by one."""
+    rules = rule.repositories
+    listed = literal_names(rules.allow)
+    if listed is None:
+        listed = await session.stores.repositories(rule.source.host)
+    prefix = f"{rule.source.repository}/" if rule.source.repository else ""
+    return named(TagSet(rules.allow, rules.deny), [one for one in listed if one.startswith(prefix)])
+
+
+def _jobs(rule: SyncRule, session: Session, repositories: Sequence[str], report: JobReport) -> list[Job]:
+    """One job per repository and target; two repositories never go to the same place."""
+    taken: dict[str, str] = {}
+    jobs: list[Job] = []
+    for repository in repositories:
+        try:
+            found = repository_jobs(rule, session.config, ImageName(rule.source.host, repository))
+            _check_free(found, taken)
+        except (ConfigError, InvalidName) as exc:
+            report.warnings.append(f"{rule.source.host}/{repository} is left out: {exc.message}")
+            continue
+        taken |= {job.lock_name: repository for job in found}
+        jobs.extend(found)
+    return jobs
+
+
+def _check_free(jobs: Sequence[Job], taken: dict[str, str]) -> None:
+    for job in jobs:
+        if job.lock_name in taken:
+            raise ConfigError(f"it would become {job.lock_name}, as {taken[job.lock_name]} does: rename one of the two")

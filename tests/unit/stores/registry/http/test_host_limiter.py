@@ -1,0 +1,156 @@
+"""Pace, pauses, places and trickles."""
+
+import time
+
+import anyio
+import pytest
+
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import sha256
+from ocisync.stores.registry.http.host_limiter import Gate, Pace, Throttle
+from ocisync.stores.registry.http.response import RateWatch
+from ocisync.stores.registry.http.transport import KnownSizes
+from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.pull_budget import Count, parse_count
+
+
+def test_a_pace_lets_one_seconds_worth_through_at_once_and_then_its_rate() -> None:
+    pace = Pace(5)
+    assert [pace.reserve(100.0) for _ in range(8)] == pytest.approx([0, 0, 0, 0, 0, 0.2, 0.4, 0.6])
+
+
+def test_an_idle_pace_saves_no_more_than_a_second() -> None:
+    pace = Pace(2)
+    assert [pace.reserve(0.0) for _ in range(3)] == pytest.approx([0, 0, 0.5])
+    assert [pace.reserve(1000.0) for _ in range(3)] == pytest.approx([0, 0, 0.5])
+
+
+def test_less_than_one_a_second_has_no_burst() -> None:
+    pace = Pace(0.5)
+    assert [pace.reserve(10.0), pace.reserve(10.0), pace.reserve(16.0)] == pytest.approx([0, 2.0, 0])
+
+
+def test_no_pace_never_waits() -> None:
+    pace = Pace(0)
+    assert {pace.reserve(1.0) for _ in range(100)} == {0.0}
+
+
+async def test_a_gate_has_so_many_places_and_uploads_have_their_own() -> None:
+    gate = Gate(RegistryOptions(concurrency=2))
+    first, _ = await gate.enter(), await gate.enter()
+    with anyio.move_on_after(0.05) as waiting:
+        await gate.enter()
+    assert waiting.cancelled_caught
+    async with gate.upload_place, gate.upload_place:
+        first()
+        first()  # giving back twice is harmless
+        await gate.enter()
+        with anyio.move_on_after(0.05) as waiting:
+            await gate.enter()
+        assert waiting.cancelled_caught
+
+
+async def test_a_pause_holds_everybody_and_a_longer_one_wins() -> None:
+    gate = Gate(RegistryOptions())
+    began = time.monotonic()  # before the pause, on its clock: what passes between the two is part of neither
+    gate.pause(0.2)
+    gate.pause(0.05)
+    async with anyio.create_task_group() as group:
+        for _ in range(3):
+            group.start_soon(gate.turn)
+    assert time.monotonic() - began >= 0.2
+
+
+async def test_a_cancelled_wait_gives_its_place_back() -> None:
+    gate = Gate(RegistryOptions(concurrency=1))
+    gate.pause(60)
+    with anyio.move_on_after(0.01):
+        await gate.enter()
+    gate._paused_until = 0.0
+    with anyio.fail_after(5):
+        await gate.enter()
+
+
+async def places(gate: Gate) -> int:
+    """How many requests may be under way now."""
+    releases = []
+    with anyio.move_on_after(0.05):
+        while True:
+            releases.append(await gate.enter())
+    for release in releases:
+        release()
+    return len(releases)
+
+
+async def test_fault_15_a_host_that_refuses_gets_half_the_requests_and_then_more_again() -> None:
+    gate = Gate(RegistryOptions(concurrency=8))
+    taken = [await gate.enter() for _ in range(8)]
+    gate.pause(60)
+    gate.pause(60)  # a refusal of the same burst
+    for release in taken:
+        release()
+    gate._paused_until = 0.0
+    assert await places(gate) == 4
+    gate.pause(0)
+    gate.pause(0)
+    gate.pause(0)
+    assert (await places(gate), gate.refusals) == (1, 4)
+    gate.went_well()
+    assert (await places(gate), gate.refusals) == (2, 0)
+    for _ in range(2 + 3 + 4 + 5 + 6 + 7 + 50):
+        gate.went_well()
+    assert await places(gate) == 8
+
+
+def test_a_throttle_makes_transfers_wait_for_each_other() -> None:
+    throttle = Throttle(100_000)
+    assert throttle.piece == 25_000
+    assert [throttle.reserve(25_000, 10.0) for _ in range(4)] == pytest.approx([0.25, 0.5, 0.75, 1.0])
+    assert throttle.reserve(50_000, 100.0) == pytest.approx(0.5), "time that nobody used is gone"
+    assert (Throttle(1).piece, Throttle(10**12).piece) == (4096, 1 << 20)
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("76;w=21600", Count(76, 21600.0)),
+        ("0;w=21600", Count(0, 21600.0)),
+        ("100; w=60", Count(100, 60.0)),
+        ("12", Count(12, None)),
+        ("100, 100;w=60", Count(100, None)),
+        ("-1;w=5", None),
+        ("many", None),
+        ("9" * 12, None),
+        ("", None),
+        (None, None),
+    ],
+)
+def test_limits_in_headers(text: str | None, count: Count | None) -> None:
+    assert parse_count(text) == count
+
+
+def test_fault_04_a_trickle_shows_within_a_window() -> None:
+    watch = RateWatch(minimum=1000, window=10.0)
+    assert not any(watch.too_slow(1.0, 1000) for _ in range(50))
+    assert [watch.too_slow(1.0, 10) for _ in range(10)] == [False] * 9 + [True]
+
+
+def test_fault_04_only_waiting_counts() -> None:
+    watch = RateWatch(minimum=1000, window=10.0)
+    assert not any(watch.too_slow(0.001, 1) for _ in range(5000))
+    assert not RateWatch(minimum=0, window=1.0).too_slow(100.0, 1)
+
+
+def test_known_sizes_are_bounded_and_only_claim_what_they_know() -> None:
+    sizes = KnownSizes(most=2)
+    first, second, third = (Descriptor(media_types.OCI_LAYER, sha256(bytes([n])), 1) for n in range(3))
+    assert not sizes.agree(first)
+    assert not sizes.disagree(first)
+    sizes.learn(first)
+    assert sizes.agree(first)
+    assert sizes.disagree(Descriptor(first.media_type, first.digest, 2))
+    sizes.learn(second)
+    sizes.learn(third)
+    assert not sizes.agree(first)
+    assert sizes.agree(third)
