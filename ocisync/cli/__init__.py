@@ -19,14 +19,14 @@ def main() -> None:
     try:
         app(prog_name="ocisync")
     except OcisyncError as exc:
-        sys.exit(_tell(exc))
+        sys.exit(_print_error(exc))
     except KeyboardInterrupt:
         sys.exit(130)
     finally:
         gc.freeze()  # what is left goes with the process; to look through it first takes a tenth of the start
 
 
-def _tell(error: OcisyncError) -> int:
+def _print_error(error: OcisyncError) -> int:
     from ocisync.logs import redact
 
     print(f"ocisync: {redact(error.message)} [{error.code}]", file=sys.stderr)

@@ -155,12 +155,12 @@ def copy(
 ) -> None:
     """Copy images with all their platforms, digests unchanged; several images into one archive."""
     start_logging(context)
-    from ocisync.cli.copy import CopyOptions, compression_of, copy_command
+    from ocisync.cli.copy import CopyArguments, compression_of, copy_command
 
     packing = compression_of(compression, level)
     types = artifact_type or ()
     going_along = (referrers, types, digest_tags, include_external)
-    options = CopyOptions(every, platform, form, drop_signatures, packing, *going_along, force=force)
+    options = CopyArguments(every, platform, form, drop_signatures, packing, *going_along, force=force)
     raise typer.Exit(copy_command(sources, destination, options, optional_config(config)))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ocisync.cli.formatting import counted, printable, size_text
 from ocisync.cli.progress import progress
-from ocisync.commands.copy import Copied, Extent, copy_all, copy_images, copy_to, set_in_folder
+from ocisync.commands.copy import Copied, CopyOptions, copy_all, copy_images, copy_to, set_in_folder
 from ocisync.commands.image_names import KEEPS_NAMES, parse_source, tagged
 from ocisync.content.compress import Compression, Kind
 from ocisync.errors import ConfigError
@@ -23,7 +23,7 @@ from ocisync.wiring.session import optional_session, run_async
 
 
 @dataclass(frozen=True, slots=True)
-class CopyOptions:
+class CopyArguments:
     """What `copy` was told beside where from and where to."""
 
     every: bool = False
@@ -38,7 +38,7 @@ class CopyOptions:
     force: bool = False
 
     @property
-    def extent(self) -> Extent:
+    def extent(self) -> CopyOptions:
         """How far the copy goes.
 
         Raises:
@@ -51,7 +51,7 @@ class CopyOptions:
                 "--format changes digests, so nothing that refers to an image fits: leave one of them out"
             )
         choice = ReferrerChoice(self.referrers or None, tuple(self.artifact_types), self.digest_tags)
-        return Extent(choice, self.include_external, self.force)
+        return CopyOptions(choice, self.include_external, self.force)
 
     def seen(self, source: Locator) -> Locator:
         """A source as the options want it seen."""
@@ -65,7 +65,7 @@ class CopyOptions:
         return ViewLocator(source, platform, self.format, self.drop_signatures)
 
 
-def copy_command(sources: Sequence[str], destination: str, options: CopyOptions, config: Path | None) -> int:
+def copy_command(sources: Sequence[str], destination: str, options: CopyArguments, config: Path | None) -> int:
     """Copy images to one place; the exit status."""
     places = [options.seen(parse_source(source)) for source in sources]
     if options.every and len(places) > 1:
@@ -84,7 +84,7 @@ def copy_command(sources: Sequence[str], destination: str, options: CopyOptions,
 
     copied = run_async(main)
     for one in copied:
-        _tell(one.source, one.place, one.report)
+        _print_result(one.source, one.place, one.report)
     return 0 if all(one.report.ok for one in copied) else 1
 
 
@@ -107,7 +107,7 @@ def push_folder(
 
     reports = run_async(main)
     for place, report in zip(places, reports, strict=True):
-        _tell(source, place, report)
+        _print_result(source, place, report)
     return 0 if all(report.ok for report in reports) else 1
 
 
@@ -118,12 +118,12 @@ def _name_and_tag(text: str) -> tuple[str, str]:
     return name, tag or "latest"
 
 
-def _tell(source: Locator, place: Locator | str, report: JobReport) -> None:
+def _print_result(source: Locator, place: Locator | str, report: JobReport) -> None:
     if report.failure is not None:
-        _complain(str(source), place, report.failure.message, report.failure.code)
+        _print_failures(str(source), place, report.failure.message, report.failure.code)
     for tag in report.failed:
         if tag.failure is not None:
-            _complain(f"{source} ({tag.tag})", place, tag.failure.message, tag.failure.code)
+            _print_failures(f"{source} ({tag.tag})", place, tag.failure.message, tag.failure.code)
     done = [tag for tag in report.tags if tag.failure is None]
     for tag in done:
         print(f"{_shown(place, tag, of=len(report.tags))}\n{tag.digest}", end="\n" if len(done) > 1 else " ")
@@ -133,7 +133,7 @@ def _tell(source: Locator, place: Locator | str, report: JobReport) -> None:
         print(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
 
 
-def _complain(source: str, place: Locator | str, message: str, code: str) -> None:
+def _print_failures(source: str, place: Locator | str, message: str, code: str) -> None:
     print(f"ocisync: {printable(f'{source} was not copied to {place}: {message}')} [{code}]", file=sys.stderr)
 
 

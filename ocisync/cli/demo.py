@@ -20,7 +20,7 @@ from ocisync.errors import NotFound, OcisyncError
 from ocisync.images.pull_check import pull_and_check
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import parse_locator
-from ocisync.wiring.daemon import Daemon, running_daemon
+from ocisync.wiring.daemon import RunningDaemon, running_daemon
 from ocisync.wiring.session import optional_session, run_async
 
 PATIENCE = 60.0  # seconds until a step that takes a moment counts as failed
@@ -82,38 +82,38 @@ def _free_port() -> int:
 
 async def _show(demo: Demo, once: bool) -> int:
     demo.config.write_text(_DROP.format(port=demo.port), encoding="utf-8")
-    _say(f"1. The daemon starts on {demo.config}; it serves ./registry at http://{demo.host}/v2/")
+    _print(f"1. The daemon starts on {demo.config}; it serves ./registry at http://{demo.host}/v2/")
     with ExitStack() as display:
         shown = display.enter_context(progress())
         async with running_daemon(demo.config, shown) as daemon:
             return await _steps(demo, daemon, display, once)
 
 
-async def _steps(demo: Demo, daemon: Daemon, display: ExitStack, once: bool) -> int:
+async def _steps(demo: Demo, daemon: RunningDaemon, display: ExitStack, once: bool) -> int:
     await _drop(demo)
-    _say("3. It compresses the layers, merges both platforms into one index, and publishes:")
+    _print("3. It compresses the layers, merges both platforms into one index, and publishes:")
     await _published(demo, "demo/hello")
     await _mirror(demo, daemon)
     display.close()
     held = await _check(demo)
-    _say(_PULL.format(host=demo.host))
+    _print(_PULL.format(host=demo.host))
     if not once:
-        _say(_STAYS.format(folder=demo.folder))
+        _print(_STAYS.format(folder=demo.folder))
         await anyio.sleep_forever()
     return 0 if held else 1
 
 
 async def _drop(demo: Demo) -> None:
     folder = demo.folder / "drop" / "demo" / "hello" / "1.0"
-    _say(f"2. Two docker archives are dropped into {folder}")
+    _print(f"2. Two docker archives are dropped into {folder}")
     for architecture in ARCHITECTURES:
         path = folder / f"linux.{architecture}.tar.gz"
         await anyio.to_thread.run_sync(write_sample, path, architecture)
-        _say(f"   {path.name}  {size_text(path.stat().st_size)}")
+        _print(f"   {path.name}  {size_text(path.stat().st_size)}")
 
 
-async def _mirror(demo: Demo, daemon: Daemon) -> None:
-    _say("4. A sync rule is added to the configuration, and the daemon reloads it (as on SIGHUP):")
+async def _mirror(demo: Demo, daemon: RunningDaemon) -> None:
+    _print("4. A sync rule is added to the configuration, and the daemon reloads it (as on SIGHUP):")
     text = _DROP.format(port=demo.port) + _MIRROR.format(port=demo.port)
     demo.config.write_text(text, encoding="utf-8")
     await daemon.reload()
@@ -143,7 +143,7 @@ async def _is_listed(demo: Demo, repository: str) -> bool:
 
 
 async def _check(demo: Demo) -> bool:
-    _say("5. Everything is pulled back over HTTP, every digest checked:")
+    _print("5. Everything is pulled back over HTTP, every digest checked:")
     digests = set()
     async with optional_session(None) as session:
         for repository in ("demo/hello", "mirror/hello"):
@@ -154,7 +154,7 @@ async def _check(demo: Demo) -> bool:
                 if not held:
                     return False
     if len(digests) != 1:
-        _say("   the mirror's digest differs from the original's: this is a bug, please report it")
+        _print("   the mirror's digest differs from the original's: this is a bug, please report it")
         return False
     return True
 
@@ -163,10 +163,10 @@ async def _pull(source: Source, root: Descriptor, name: str) -> bool:
     try:
         pulled = await pull_and_check(source, root)
     except OcisyncError as exc:
-        _say(f"   {name}: {exc.message} [{exc.code}]")
+        _print(f"   {name}: {exc.message} [{exc.code}]")
         return False
     counts = f"{counted(pulled.manifests, 'manifest')}, {counted(pulled.blobs, 'blob')}, {size_text(pulled.bytes)}"
-    _say(f"   {name}  {root.digest}  {counts}: all as promised")
+    _print(f"   {name}  {root.digest}  {counts}: all as promised")
     return True
 
 
@@ -184,6 +184,6 @@ Drop your own: rename NAME/TAG/OS.ARCH.tar.gz into {folder}/drop
 Ctrl-C ends it."""
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(text, flush=True)
     sys.stderr.flush()

@@ -10,7 +10,7 @@ from pathlib import Path
 from ocisync.cli.formatting import counted, printable
 from ocisync.commands.doctor import diagnose
 from ocisync.doctor.causes import CLIENTS, Level
-from ocisync.doctor.checks import Finding
+from ocisync.doctor.checks import CheckFinding
 from ocisync.doctor.diagnosis import Diagnosis
 from ocisync.doctor.remedies import ANY
 from ocisync.errors import ConfigError
@@ -56,7 +56,7 @@ def _as_json(found: Diagnosis, clients: Collection[str]) -> dict[str, object]:
     }
 
 
-def _finding_json(found: Diagnosis, one: Finding) -> dict[str, object]:
+def _finding_json(found: Diagnosis, one: CheckFinding) -> dict[str, object]:
     cause = one.cause
     return {
         "code": cause.code,
@@ -79,7 +79,7 @@ def _as_text(found: Diagnosis, clients: Collection[str]) -> str:
     return "\n\n".join(parts)
 
 
-def _finding_text(found: Diagnosis, one: Finding) -> str:
+def _finding_text(found: Diagnosis, one: CheckFinding) -> str:
     cause = one.cause
     who = f"  [{', '.join(cause.clients) if cause.clients != CLIENTS else 'every client'}]" if cause.clients else ""
     lines = [f"{_MARKS[cause.level]} {cause.title}{who}  ({cause.code})"]

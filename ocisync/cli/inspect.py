@@ -11,7 +11,7 @@ from ocisync.cli.formatting import printable, size_text, table
 from ocisync.commands.image_names import parse_source
 from ocisync.content.repository import Source
 from ocisync.content.verify import read_manifest
-from ocisync.images.inspect import ImageView, Reference, RootView, pick, references_to, view
+from ocisync.images.inspect import ImageView, ReferrerView, RootView, pick, references_to, view
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator
 from ocisync.wiring.session import optional_session, run_async
@@ -76,7 +76,7 @@ async def _picked(source: Source, locator: Locator, platform: str) -> Descriptor
     return await pick(source, await source.resolve(locator.reference), platform)
 
 
-def _as_json(root: RootView, references: Sequence[Reference]) -> dict[str, object]:
+def _as_json(root: RootView, references: Sequence[ReferrerView]) -> dict[str, object]:
     return {
         "digest": root.root.digest,
         "mediaType": root.manifest.media_type,
@@ -87,7 +87,7 @@ def _as_json(root: RootView, references: Sequence[Reference]) -> dict[str, objec
     }
 
 
-def _reference_json(reference: Reference) -> dict[str, object]:
+def _reference_json(reference: ReferrerView) -> dict[str, object]:
     desc = reference.desc
     found = {"digest": desc.digest, "mediaType": desc.media_type, "size": desc.size, "kind": reference.kind}
     more = {"tag": reference.tag} if reference.tag else {}
@@ -109,7 +109,7 @@ def _image_json(image: ImageView) -> dict[str, object]:
     }
 
 
-def _as_text(name: str, root: RootView, references: Sequence[Reference]) -> str:
+def _as_text(name: str, root: RootView, references: Sequence[ReferrerView]) -> str:
     parts = [f"{name}\n  digest  {root.root.digest}\n  type    {printable(root.manifest.media_type)}"]
     if root.manifest.is_index:
         rows = [("PLATFORM", "SIZE", "LAYERS", "DIGEST")]
@@ -130,7 +130,7 @@ def _as_text(name: str, root: RootView, references: Sequence[Reference]) -> str:
     return "\n\n".join(parts)
 
 
-def _references_text(references: Sequence[Reference]) -> str:
+def _references_text(references: Sequence[ReferrerView]) -> str:
     rows = [("REFERRER", "SIZE", "DIGEST", "OF")]
     rows += [
         (printable(one.kind)[:60], size_text(one.desc.size), one.desc.digest, one.subject[:19]) for one in references

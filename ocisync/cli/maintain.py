@@ -39,7 +39,7 @@ def run_reconcile(place: str, config: Path | None, as_json: bool) -> int:
     if as_json:
         print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
     else:
-        _tell_failures(done.failures)
+        _print_failures(done.failures)
         print("\n".join(map(printable, done.changed[:_SHOWN])) or "nothing had to be changed")
         print(f"{counted(done.repositories, 'repository')}, {counted(len(done.changed), 'object')} changed")
     return 0 if done.ok else 1
@@ -90,8 +90,8 @@ def run_keep(
     for name, decisions in done.decisions.items():
         rows = [("STAYS" if one.stays else "GOES", f"{name}:{one.tag}", printable(one.reason)) for one in decisions]
         print(table([("", "TAG", "REASON"), *rows]))
-    _complain(done.problems)
-    _tell_failures(done.failures)
+    _print_failure(done.problems)
+    _print_failures(done.failures)
     print(f"{counted(done.removed, 'tag')} removed" if not dry_run else "nothing was changed")
     return 0 if done.ok else 1
 
@@ -111,7 +111,7 @@ def run_gc(place: str, config: Path | None, how: Collecting, as_json: bool) -> i
         removed = asdict(done) if done else None
         print(json.dumps({"ok": ok, "plan": asdict(totals), "removed": removed, "journal": str(journal)}, indent=2))
     else:
-        _complain(done.problems if done else totals.problems)
+        _print_failure(done.problems if done else totals.problems)
         print(_collected_text(totals, done, journal, how))
     return 0 if ok else 1
 
@@ -124,7 +124,7 @@ def _collected_text(totals: Totals, done: Collected | None, journal: Path, how: 
     )
     if done is None:
         return plan + (f"; the plan is in {how.plan}" if how.plan else "; nothing was changed")
-    _tell_failures(done.failures)
+    _print_failures(done.failures)
     left = f"{counted(done.left.uploads, 'upload')} aborted, {counted(done.left.scratch, 'scratch object')} removed"
     lines = [plan, f"{done.removed} removed ({size_text(done.bytes)}), {done.spared} spared, {left}"]
     return "\n".join([*lines, f"the journal is {journal}"] if done.removed else lines)
@@ -141,7 +141,7 @@ def _verified_text(report: Verified) -> str:
     lines = [_finding_text(finding) for finding in report.findings[:_SHOWN]]
     if len(report.findings) > _SHOWN:
         lines.append(f"… and {len(report.findings) - _SHOWN} more; --json tells all")
-    _tell_failures(report.failures)
+    _print_failures(report.failures)
     repaired = sum(finding.repaired for finding in report.findings)
     found = {
         "repository": report.repositories,
@@ -184,11 +184,11 @@ def _parsed(text: str | None, parse: Callable[[str], float]) -> float | None:
         raise ConfigError(str(exc)) from exc
 
 
-def _complain(problems: Sequence[str]) -> None:
+def _print_failure(problems: Sequence[str]) -> None:
     for problem in problems:
         print(f"left alone: {printable(problem)}", file=sys.stderr)
 
 
-def _tell_failures(failures: Mapping[str, Failure]) -> None:
+def _print_failures(failures: Mapping[str, Failure]) -> None:
     for name, failure in failures.items():
         print(f"{name or 'registry'}: {printable(failure.message)} [{failure.code}]", file=sys.stderr)

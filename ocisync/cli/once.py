@@ -18,10 +18,10 @@ from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.state.images import ImageRecord
 from ocisync.sync.forecast import Pulls
 from ocisync.sync.plan import Action
-from ocisync.sync.referrer_set import Attached
+from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 from ocisync.wiring.session import run_async
-from ocisync.wiring.target_capabilities import target_abilities
+from ocisync.wiring.target_capabilities import target_capabilities
 
 
 def run_once(file: Path, rules: list[str], as_json: bool, *, force_prune: bool = False, in_full: bool = False) -> int:
@@ -30,7 +30,7 @@ def run_once(file: Path, rules: list[str], as_json: bool, *, force_prune: bool =
     with progress() as shown:
         once = partial(run_once_with, config, rules, shown, force_prune=force_prune, in_full=in_full)
         report = run_async(once)
-    print(json.dumps(_pass_json(report), indent=2)) if as_json else _tell_pass(report)
+    print(json.dumps(_pass_json(report), indent=2)) if as_json else _print_pass(report)
     return 0 if report.ok else 1
 
 
@@ -80,7 +80,7 @@ def _image(target: str, tag: str) -> str:
 
 def show_targets(file: Path, as_json: bool) -> int:
     """What each target's storage can do, tried out now; the exit status is 1 when one cannot be used."""
-    found = run_async(target_abilities, load_config(file))
+    found = run_async(target_capabilities, load_config(file))
     if as_json:
         print(json.dumps(found, indent=2))
     else:
@@ -105,31 +105,31 @@ def _status_table(reports: Mapping[str, RuleReport]) -> str:
     return table(rows)
 
 
-def _tell_pass(report: PassReport) -> None:
+def _print_pass(report: PassReport) -> None:
     for job in report.jobs:
         for warning in job.warnings:
             print(f"{job.rule}: warning: {printable(warning)}", file=sys.stderr)
         for tag in job.tags:
-            _tell_tag(f"{job.target.removeprefix('target:')}:{tag.tag}", tag)
+            _print_tag(f"{job.target.removeprefix('target:')}:{tag.tag}", tag)
         if job.failure:
-            _complain(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)
+            _print_failures(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)
     for one in report.inputs:
         if one.failure and not one.jobs:
-            _complain(f"{one.rule}: {printable(one.key)}", one.failure)
+            _print_failures(f"{one.rule}: {printable(one.key)}", one.failure)
         if one.verdict is InputVerdict.WAITING:
             print(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}", file=sys.stderr)
     for rule, failure in report.failures.items():
-        _complain(rule, failure)
+        _print_failures(rule, failure)
     print(_summary(report))
 
 
-def _tell_tag(name: str, tag: TagReport) -> None:
+def _print_tag(name: str, tag: TagReport) -> None:
     if tag.verdict is Verdict.KEPT:
         print(f"{name}: kept: {printable(tag.reason)}", file=sys.stderr)
-    _complain(name, tag.failure)
+    _print_failures(name, tag.failure)
 
 
-def _complain(what: str, failure: Failure | None) -> None:
+def _print_failures(what: str, failure: Failure | None) -> None:
     if failure is not None:
         print(f"{what}: {printable(failure.message)} [{failure.code}]", file=sys.stderr)
 
@@ -231,7 +231,7 @@ def _plan_json(plan: PlannedPass) -> dict[str, object]:
     }
 
 
-def _attached_json(attached: Attached | None) -> dict[str, object]:
+def _attached_json(attached: ReferrerSet | None) -> dict[str, object]:
     """What goes along with an image; nothing where nothing is wanted."""
     if attached is None:
         return {}

@@ -42,10 +42,10 @@ def pack_folder(
             async with optional_session(config, shown) as session:
                 return await pack_to(session, folder, settings, place, epoch)
 
-    return _tell(folder, str(place), run_async(main))
+    return _print_result(folder, str(place), run_async(main))
 
 
-def _tell(folder: Path, place: str, packed: Packed) -> int:
+def _print_result(folder: Path, place: str, packed: Packed) -> int:
     for warning in packed.warnings:
         print(f"ocisync: {printable(warning)}", file=sys.stderr)
     report = packed.report

@@ -40,7 +40,7 @@ class Copied:
 
 
 @dataclass(frozen=True, slots=True)
-class Extent:
+class CopyOptions:
     """How far a copy goes."""
 
     referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
@@ -48,7 +48,7 @@ class Extent:
     send_again: bool = False
 
 
-_PLAIN = Extent()
+_PLAIN = CopyOptions()
 
 
 class _Incomplete(OcisyncError):
@@ -66,7 +66,7 @@ async def copy_to(session: Session, source: Locator, place: Locator) -> JobRepor
 
 
 async def copy_images(
-    session: Session, sources: Sequence[Locator], place: Locator, extent: Extent = _PLAIN
+    session: Session, sources: Sequence[Locator], place: Locator, extent: CopyOptions = _PLAIN
 ) -> list[Copied]:
     """Copy images to one place; an archive holds all of them, or is not written.
 
@@ -89,7 +89,7 @@ async def copy_images(
     return done
 
 
-async def copy_all(session: Session, source: Locator, root: str, extent: Extent = _PLAIN) -> list[Copied]:
+async def copy_all(session: Session, source: Locator, root: str, extent: CopyOptions = _PLAIN) -> list[Copied]:
     """Copy every named image that a source has, below a registry's root or into an archive or layout.
 
     Raises:
@@ -106,7 +106,7 @@ async def copy_all(session: Session, source: Locator, root: str, extent: Extent 
 
 
 async def _copy_named(
-    session: Session, source: Locator, names: dict[str, str], root: str, extent: Extent
+    session: Session, source: Locator, names: dict[str, str], root: str, extent: CopyOptions
 ) -> list[Copied]:
     done: list[Copied] = []
     if root.partition(":")[0] in ("oci", "oci-archive", "docker-archive"):
@@ -122,7 +122,7 @@ async def _copy_named(
     )
     names = {name: reference for name, reference in names.items() if name not in refused}
     for place, tags in places_below(root, names).items():
-        done.append(await _run(session, source, place, session.stores.address(place), tags, extent))
+        done.append(await _run(session, source, place, session.stores.as_target(place), tags, extent))
     return done
 
 
@@ -138,7 +138,7 @@ def _without_place(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
 
 
 async def _run(
-    session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str], extent: Extent
+    session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str], extent: CopyOptions
 ) -> Copied:
     job = Job(
         "copy",
@@ -158,7 +158,7 @@ async def _all_or_nothing(session: Session, place: Locator, done: list[Copied]) 
     """A place to copy to; an archive does not appear when one of the jobs failed."""
     try:
         async with AsyncExitStack() as stack:
-            yield await stack.enter_async_context(session.stores.gathering(place))
+            yield await stack.enter_async_context(session.stores.open_destination(place))
             _check_complete(place, done)
     except _Incomplete:
         pass

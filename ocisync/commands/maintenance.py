@@ -13,7 +13,7 @@ from ocisync.errors import ConfigError, DiskError
 from ocisync.maintenance.findings import Verified
 from ocisync.maintenance.gc import Collected
 from ocisync.maintenance.gc_plan import Totals
-from ocisync.maintenance.protocols import AuditedRegistry
+from ocisync.maintenance.protocols import MaintainedRegistry
 from ocisync.maintenance.reconcile import Reconciled, reconcile
 from ocisync.maintenance.repair import verify_and_repair
 from ocisync.maintenance.retention import KeepPolicy
@@ -27,21 +27,23 @@ from ocisync.maintenance.tags import (
     remove_tags,
     retain,
 )
-from ocisync.maintenance.verify import Depth, NothingSeen, Pace, Seen, verify
+from ocisync.maintenance.verify import Depth, NoJournal, ReadRate, VerifyJournal, verify
 from ocisync.stores.static.layout import check_name
-from ocisync.wiring.static_target import Place, collection_of, open_place
+from ocisync.wiring.static_target import RegistryScope, collection_of, open_scope
 
 
 async def reconcile_place(text: str, config: Path | None) -> Reconciled:
     """Derive everything anew."""
-    async with open_place(text, config) as place:
+    async with open_scope(text, config) as place:
         return await reconcile(place.registry, place.repository)
 
 
 async def list_place(text: str, config: Path | None) -> list[RepositoryView] | list[TagView]:
     """The tags of one repository, or the repositories of a registry, or of a part of it."""
-    async with open_place(text, config) as place:
-        if place.repository and place.repository in [name async for name in place.registry.names(place.repository)]:
+    async with open_scope(text, config) as place:
+        if place.repository and place.repository in [
+            name async for name in place.registry.list_repositories(place.repository)
+        ]:
             return await list_tags(place.registry.repository(place.repository))
         return await list_repositories(place.registry, place.repository)
 
@@ -52,7 +54,7 @@ async def remove_from(text: str, images: Sequence[tuple[str, str]], config: Path
     Raises:
         NotFound: a tag is not there; none is removed.
     """
-    async with open_place(text, config) as place:
+    async with open_scope(text, config) as place:
         going = await _tags_of(place.registry, images)
         for name, tags in going.items():
             if not dry_run:
@@ -60,7 +62,7 @@ async def remove_from(text: str, images: Sequence[tuple[str, str]], config: Path
     return [f"{name}:{tag}" for name, tags in going.items() for tag in tags]
 
 
-async def _tags_of(registry: AuditedRegistry, images: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
+async def _tags_of(registry: MaintainedRegistry, images: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
     """The tags that are named, each once, by repository; raises as `remove_from`."""
     found: dict[str, list[str]] = {}
     for name, tag in images:
@@ -79,7 +81,7 @@ async def keep_in(
     Raises:
         ConfigError: there is no policy.
     """
-    async with open_place(text, config) as place:
+    async with open_scope(text, config) as place:
         policy = policy or place.policy
         if policy is None:
             raise ConfigError(f"{place.label}: the target has no `keep`; add one, or give --newest or --newer-than")
@@ -100,7 +102,7 @@ class Collecting:
 
 async def collect_place(text: str, config: Path | None, how: Collecting) -> tuple[Totals, Collected | None, Path]:
     """Plan, apply, or both; the totals, what was removed, and the journal."""
-    async with open_place(text, config) as place:
+    async with open_scope(text, config) as place:
         work = collection_of(place)
         work = replace(
             work,
@@ -139,28 +141,28 @@ async def verify_place(text: str, config: Path | None, how: Verification) -> Ver
     """
     if not how.deep and (how.resume or how.rate):
         raise ConfigError("--resume and --rate are about reading blobs: add --deep")
-    async with open_place(text, config) as place:
+    async with open_scope(text, config) as place:
         options = place.static.options
         seen = await _seen(place, how)
         in_order = options.order == "lexical"
-        depth = Depth(how.deep, options.referrers, options.catalog, in_order, how.workers, Pace(how.rate), seen)
+        depth = Depth(how.deep, options.referrers, options.catalog, in_order, how.workers, ReadRate(how.rate), seen)
         if how.repair:
             report = await verify_and_repair(place.registry, depth, place.origins, place.repository)
         else:
             report = await verify(place.registry, depth, place.repository)
-        if isinstance(seen, SeenFile):
+        if isinstance(seen, VerifyJournalFile):
             await seen.finish()
         return report
 
 
-async def _seen(place: Place, how: Verification) -> Seen:
+async def _seen(place: RegistryScope, how: Verification) -> VerifyJournal:
     if not how.deep:
-        return NothingSeen()
+        return NoJournal()
     file = place.journal.parent.parent / "verify" / place.journal.name
-    return await to_thread.run_sync(SeenFile.open, file, how.resume)
+    return await to_thread.run_sync(VerifyJournalFile.open, file, how.resume)
 
 
-class SeenFile:
+class VerifyJournalFile:
     """What was read, in a file of lines: a verification that was cut off goes on from there."""
 
     def __init__(self, file: Path, lines: TextIO, known: set[str]) -> None:
@@ -170,7 +172,7 @@ class SeenFile:
         self._lock = Lock()
 
     @classmethod
-    def open(cls, file: Path, resume: bool) -> SeenFile:
+    def open(cls, file: Path, resume: bool) -> VerifyJournalFile:
         """Go on with a file, or begin it; plain code for a thread.
 
         Raises:

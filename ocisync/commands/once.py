@@ -176,11 +176,11 @@ async def _pulls(host: str, planned: Sequence[PlannedTag], session: Session) -> 
 
 
 async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:
-    from ocisync.drop.poll import Lookout  # `once` does without
+    from ocisync.drop.poll import FolderPoller  # `once` does without
 
     for rule in rules.drops:
         try:
-            look = await Lookout(rule, state.inputs, time.time, time.monotonic).plan()
+            look = await FolderPoller(rule, state.inputs, time.time, time.monotonic).plan()
         except OcisyncError as exc:
             plan.failures[rule.name] = failure_of(exc)
             continue

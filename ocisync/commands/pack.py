@@ -63,7 +63,7 @@ async def _copy(session: Session, folder: Path, source: PackedSource, place: Loc
     job = Job(
         "pack",
         ArchiveLocator(str(folder)),
-        session.stores.address(place),
+        session.stores.as_target(place),
         TagSelection(literal={tag: ""}),
         recheck=0.0,
     )

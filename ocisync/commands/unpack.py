@@ -14,7 +14,7 @@ import structlog
 from anyio import CancelScope
 
 from ocisync.content.compress import Compression
-from ocisync.content.files import READ, Region
+from ocisync.content.files import READ, FileSection
 from ocisync.content.repository import Source
 from ocisync.content.threads import run_file, run_steps
 from ocisync.content.verify import Verifier
@@ -120,7 +120,7 @@ async def _fetch(session: Session, source: Source, image: Descriptor, root: Path
 
 
 @asynccontextmanager
-async def _open_layer(files: FolderFiles, desc: Descriptor) -> AsyncIterator[Region]:
+async def _open_layer(files: FolderFiles, desc: Descriptor) -> AsyncIterator[FileSection]:
     async with files.open(blob_path(desc.digest)) as region:
         if region is None:
             raise NotFound(f"{files.where}: {desc.digest}: removed while the image was unpacked; try again")
@@ -142,7 +142,7 @@ async def _check_cached(root: Path, layers: Sequence[Layer]) -> None:
             await run_file(partial(_remove, root / blob_path(layer.desc.digest)))
 
 
-def _verify(region: Region, desc: Descriptor) -> Steps:
+def _verify(region: FileSection, desc: Descriptor) -> Steps:
     check = Verifier(desc.digest, desc.size)
     for number, offset in enumerate(range(0, region.size, READ), 1):
         check.update(region.read_at(offset, min(READ, region.size - offset)))

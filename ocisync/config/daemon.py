@@ -23,7 +23,7 @@ from ocisync.config.units import Address
 GIB = 1 << 30  # bytes
 
 
-class Webhook(Section):
+class WebhookSettings(Section):
     """A sender of notifications about pushes."""
 
     type: Literal["github", "harbor", "dockerhub", "quay", "distribution", "plain"] = Field(

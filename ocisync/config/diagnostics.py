@@ -11,7 +11,7 @@ from typing import TypeAlias
 from ocisync.errors import ConfigError
 
 KeyPath: TypeAlias = "tuple[str | int, ...]"
-Finding: TypeAlias = "tuple[KeyPath, str]"  # where, and what to do about it
+ConfigFinding: TypeAlias = "tuple[KeyPath, str]"  # where, and what to do about it
 MAX_SHOWN = 200  # problems listed in one error
 
 _SIMPLE_KEY = re.compile(r"[A-Za-z0-9_-]+\Z", re.ASCII)

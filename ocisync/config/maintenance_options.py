@@ -25,7 +25,7 @@ class Keep(Section):
     every: Duration = Field(_DAY, ge=1, description="How often the daemon removes what is not kept.")
 
 
-class Upkeep(Section):
+class MaintenanceOptions(Section):
     """The part that static targets of every kind share."""
 
     referrers: bool = Field(

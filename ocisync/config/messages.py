@@ -13,7 +13,7 @@ from ocisync.config.diagnostics import KeyPath, Problem, did_you_mean, suggestio
 from ocisync.config.models import (
     Config,
     Daemon,
-    DropRule,
+    DropRuleSettings,
     Ecr,
     NameRules,
     Proxy,
@@ -26,7 +26,7 @@ from ocisync.config.models import (
     StaticTarget,
     SyncRule,
     TagRules,
-    Webhook,
+    WebhookSettings,
 )
 from ocisync.config.units import format_duration, format_size
 from ocisync.config.validation_context import describe
@@ -46,8 +46,8 @@ FOREIGN_NAMES = {
     "tagSets": "tag_sets", "platform": "platforms", "semverRange": "semver", "stripPrefix": "strip_prefix",
 }  # fmt: skip
 _SECTIONS: Mapping[str, type[BaseModel]] = {
-    "registries": Registry, "defaults": RegistryDefaults, "drop": DropRule, "sync": SyncRule, "daemon": Daemon,
-    "webhooks": Webhook,
+    "registries": Registry, "defaults": RegistryDefaults, "drop": DropRuleSettings, "sync": SyncRule, "daemon": Daemon,
+    "webhooks": WebhookSettings,
 }  # fmt: skip
 _IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy, "rate_limit": RateLimit}
 _IN_SYNC: Mapping[str, type[BaseModel]] = {
@@ -58,7 +58,7 @@ _QUOTE = 'Put it in quotes: "{text}"'
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class ValidationFinding:
     """What pydantic found, where in the file, and the file."""
 
     error: ErrorDetails
@@ -70,7 +70,7 @@ def explain(errors: Iterable[ErrorDetails], document: Document) -> Iterator[Prob
     """One problem for each finding."""
     for error in errors:
         path = _path(error["loc"])
-        yield Problem(document.line_of(path), path, _message(Finding(error, path, document)))
+        yield Problem(document.line_of(path), path, _message(ValidationFinding(error, path, document)))
 
 
 def _path(loc: KeyPath) -> KeyPath:
@@ -81,14 +81,14 @@ def _path(loc: KeyPath) -> KeyPath:
     return path
 
 
-def _message(found: Finding) -> str:
+def _message(found: ValidationFinding) -> str:
     tell = _TELLERS.get(found.error["type"])
     if tell:
         return tell(found)
     return f"{found.error['msg'][:1].lower()}{found.error['msg'][1:]}. Correct it"
 
 
-def _own(found: Finding) -> str:
+def _own(found: ValidationFinding) -> str:
     text = str(found.error.get("ctx", {}).get("error", found.error["msg"]))
     written = found.document.texts.get(found.path)
     is_number = isinstance(found.error["input"], (int, float, bool))
@@ -97,7 +97,7 @@ def _own(found: Finding) -> str:
     return f"{text}. Put it in quotes" if text.startswith("expected") and ". " not in text else text
 
 
-def _unknown_key(found: Finding) -> str:
+def _unknown_key(found: ValidationFinding) -> str:
     key = str(found.path[-1])
     return f'unknown key "{key[:80]}"{_hint(key, found.path, found.error["loc"])}'
 
@@ -126,42 +126,42 @@ def model_at(loc: KeyPath) -> type[BaseModel]:
     return _SECTIONS.get(str(loc[0]), Config)
 
 
-def _missing(found: Finding) -> str:
+def _missing(found: ValidationFinding) -> str:
     if found.path == ("version",):
         return "the required key is missing. Begin the file with `version: 1`"
     description = model_at(found.error["loc"][:-1]).model_fields[str(found.path[-1])].description or ""
     return f"the required key is missing. Add it: {description[:1].lower()}{description[1:].rstrip('.')}"
 
 
-def _wrong_kind(kind: str, remedy: str) -> Callable[[Finding], str]:
-    def tell(found: Finding) -> str:
+def _wrong_kind(kind: str, remedy: str) -> Callable[[ValidationFinding], str]:
+    def tell(found: ValidationFinding) -> str:
         return f"expected {kind}, found {describe(found.error['input'])}. {remedy}"
 
     return tell
 
 
-def _not_text(found: Finding) -> str:
+def _not_text(found: ValidationFinding) -> str:
     written = found.document.texts.get(found.path)
     remedy = _QUOTE.format(text=written) if written and not SECRET_KEYS & set(found.path) else "Put it in quotes"
     return f"expected text, found {describe(found.error['input'])}. {remedy}"
 
 
-def _choice(found: Finding) -> str:
+def _choice(found: ValidationFinding) -> str:
     expected = str(found.error["ctx"]["expected"]).replace("'", '"')
     if found.path == ("version",):
         return "expected 1, the only version of this format so far. Write `version: 1`"
     return f"expected {expected}, found {_shown(found.error['input'])}. Write one of these"
 
 
-def _type_tag(found: Finding) -> str:
+def _type_tag(found: ValidationFinding) -> str:
     tag = found.error["ctx"].get("tag")
     if tag is None:
         return "a target needs a type. Add `type: static`, `type: s3` or `type: registry`"
     return f'unknown type "{str(tag)[:40]}"{did_you_mean(str(tag), TARGET_TYPES)}'
 
 
-def _bound(word: str, name: str) -> Callable[[Finding], str]:
-    def tell(found: Finding) -> str:
+def _bound(word: str, name: str) -> Callable[[ValidationFinding], str]:
+    def tell(found: ValidationFinding) -> str:
         written = found.document.texts.get(found.path) or _shown(found.error["input"])
         return f"{written[:40]} is out of range. Write {word} {_limit(found.path, found.error['ctx'][name])}"
 
@@ -174,7 +174,7 @@ def _limit(path: KeyPath, limit: float) -> str:
     return format_duration(limit) if path[-1] in _DURATIONS else f"{limit:g}"
 
 
-def _pattern(found: Finding) -> str:
+def _pattern(found: ValidationFinding) -> str:
     return f"{_shown(found.error['input'])} is not allowed here. It must match {found.error['ctx']['pattern']}"
 
 
@@ -185,7 +185,7 @@ def _shown(value: Any) -> str:
 
 
 _MAPPING = _wrong_kind("a mapping", "Write `key: value` lines, indented under it")
-_TELLERS: Mapping[str, Callable[[Finding], str]] = {
+_TELLERS: Mapping[str, Callable[[ValidationFinding], str]] = {
     "value_error": _own,
     "extra_forbidden": _unknown_key,
     "missing": _missing,

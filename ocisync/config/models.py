@@ -10,12 +10,12 @@ from typing import Literal
 from pydantic import Field, PrivateAttr
 
 from ocisync.config.archive_limits import ArchiveLimits
-from ocisync.config.daemon import Daemon, Webhook
+from ocisync.config.daemon import Daemon, WebhookSettings
 from ocisync.config.diagnostics import Problem
 from ocisync.config.fields import Host, Items, Label, Section, TargetReference
 from ocisync.config.maintenance_options import Keep
 from ocisync.config.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
-from ocisync.config.rule_models import DropRule, SyncRule
+from ocisync.config.rule_models import DropRuleSettings, SyncRule
 from ocisync.config.selection import NameRules, Rename, TagRules
 from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
 
@@ -23,7 +23,7 @@ __all__ = [
     "ArchiveLimits",
     "Config",
     "Daemon",
-    "DropRule",
+    "DropRuleSettings",
     "Ecr",
     "Keep",
     "NameRules",
@@ -39,7 +39,7 @@ __all__ = [
     "TagRules",
     "Target",
     "TargetReference",
-    "Webhook",
+    "WebhookSettings",
 ]
 
 
@@ -54,9 +54,9 @@ class Config(Section):
         RegistryDefaults(), description="Limits and trust of all registries, unless one says otherwise."
     )
     targets: dict[TargetName, Target] = Field(default_factory=dict, description="Where images can go, by name.")
-    drop: Items[DropRule] = Field((), description="Folders to watch for image archives.")
+    drop: Items[DropRuleSettings] = Field((), description="Folders to watch for image archives.")
     sync: Items[SyncRule] = Field((), description="Repositories to mirror from registries.")
-    webhooks: dict[Label, Webhook] = Field(
+    webhooks: dict[Label, WebhookSettings] = Field(
         default_factory=dict, description="Registries that report pushes, each to /v1/webhooks/NAME."
     )
     archives: ArchiveLimits = Field(ArchiveLimits(), description="How much archives and layers may hold.")
@@ -84,7 +84,7 @@ class Config(Section):
         return self._secrets
 
     @property
-    def rules(self) -> tuple[DropRule | SyncRule, ...]:
+    def rules(self) -> tuple[DropRuleSettings | SyncRule, ...]:
         """All rules, drop folders first."""
         return (*self.drop, *self.sync)
 

@@ -13,7 +13,7 @@ _TYPES = "types"
 _EXAMPLE = "Write `true`, or `{types: [application/spdx+json]}`"
 
 
-class Referrers(Section):
+class ReferrersSection(Section):
     """Which referrers are wanted."""
 
     types: tuple[str, ...] = ()  # artifact types; empty: all
@@ -23,7 +23,7 @@ def _referrers(value: object) -> object:
     if value is False:
         return None
     if value is True:
-        return Referrers()
+        return ReferrersSection()
     if not isinstance(value, dict):
         raise ValueError(f"expected true, false or types, found {describe(value)}. {_EXAMPLE}")  # noqa: TRY004
     if unknown := [str(key) for key in value if key != _TYPES]:
@@ -31,11 +31,11 @@ def _referrers(value: object) -> object:
     types = value.get(_TYPES)
     if not isinstance(types, list) or not types or not all(isinstance(one, str) and one for one in types):
         raise ValueError(f"`types` needs a list of artifact types. {_EXAMPLE}")
-    return Referrers(types=tuple(types))
+    return ReferrersSection(types=tuple(types))
 
 
 WantedReferrers = Annotated[
-    Referrers | None,
+    ReferrersSection | None,
     BeforeValidator(_referrers),
     WithJsonSchema(
         {
@@ -60,7 +60,7 @@ WantedReferrers = Annotated[
 ]
 
 
-class Accompanying(Section):
+class ReferrerOptions(Section):
     """What a rule brings along with its images."""
 
     referrers: WantedReferrers = Field(

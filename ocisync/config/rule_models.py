@@ -23,16 +23,16 @@ from ocisync.config.fields import (
     Targets,
     TimeZone,
 )
-from ocisync.config.referrer_options import Accompanying
+from ocisync.config.referrer_options import ReferrerOptions
 from ocisync.config.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
-from ocisync.config.tag_policy import Writing
+from ocisync.config.tag_policy import TagPolicy
 from ocisync.config.units import SECONDS
 from ocisync.errors import InvalidName
 from ocisync.model.cron import Cron
 from ocisync.model.name_mapping import REPOSITORY, Placing
 
 
-class Incomplete(Section):
+class IncompleteSettings(Section):
     """What becomes of a set that stays without a declared platform."""
 
     after: Duration = Field(description="How long after a file last joined the set.")
@@ -42,7 +42,7 @@ class Incomplete(Section):
     )
 
 
-class DropRule(Section):
+class DropRuleSettings(Section):
     """A folder to watch: archives put there are published."""
 
     name: Label = Field("", description="The rule's name in logs, metrics and commands. Not given: the folder's name.")
@@ -58,7 +58,7 @@ class DropRule(Section):
     platforms: Items[PlatformName] = Field(
         (), description="The platforms a set must have before it is published. Not given: those there after `settle`."
     )
-    incomplete: Incomplete | None = Field(
+    incomplete: IncompleteSettings | None = Field(
         None, description="What becomes of a set that stays without one of `platforms`. Not given: it waits, for ever."
     )
     settle: Duration = Field(
@@ -104,7 +104,7 @@ class DropRule(Section):
         return self.failed_folder or self.path / "failed"
 
 
-class SyncRule(Writing, Accompanying):
+class SyncRule(TagPolicy, ReferrerOptions):
     """A repository, an image or a whole registry to mirror."""
 
     name: Label = Field(

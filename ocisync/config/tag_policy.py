@@ -33,7 +33,7 @@ Backup = Annotated[
 ]
 
 
-class Writing(Section):
+class TagPolicy(Section):
     """What a rule may change at its targets."""
 
     overwrite: Literal["always", "never"] = Field(

@@ -7,14 +7,14 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from ocisync.config.fields import Duration, FilePath, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
-from ocisync.config.maintenance_options import Upkeep
+from ocisync.config.maintenance_options import MaintenanceOptions
 
 MIB = 1 << 20  # bytes
 GIB = 1 << 30  # bytes
 _PAGE = "Keep a page to browse the registry beside it, `index.html`. One that was not written by ocisync is left alone."
 
 
-class StaticTarget(Upkeep):
+class StaticTarget(MaintenanceOptions):
     """A static registry in a folder, which `ocisync serve` or any web server can serve."""
 
     type: Literal["static"] = Field(description="`static`: a static registry in a folder.")
@@ -22,7 +22,7 @@ class StaticTarget(Upkeep):
     page: bool = Field(True, description=_PAGE)
 
 
-class S3Target(Upkeep):
+class S3Target(MaintenanceOptions):
     """A static registry in an S3 bucket."""
 
     type: Literal["s3"] = Field(description="`s3`: a static registry in an S3 bucket.")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from ocisync.config.diagnostics import Finding, KeyPath
+from ocisync.config.diagnostics import ConfigFinding, KeyPath
 from ocisync.config.validate_sync import check_sync
 from ocisync.config.validation_context import Context
 from ocisync.config.yaml_document import Value
@@ -17,7 +17,7 @@ from ocisync.model.image_name import parse_host
 _MAX_GZIP = 12
 
 
-def check_together(root: dict[str, Value], context: Context) -> Iterator[Finding]:
+def check_together(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding]:
     """Every contradiction between keys."""
     yield from _rule_names(root)
     yield from _folders(root, context)
@@ -29,7 +29,7 @@ def check_together(root: dict[str, Value], context: Context) -> Iterator[Finding
     yield from _hosts(root)
 
 
-def warn(root: dict[str, Value]) -> Iterator[Finding]:
+def warn(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     """What is allowed but unwise."""
     for path, entry in _all_entries(root):
         for key in _SECRETS & entry.keys():
@@ -62,13 +62,13 @@ def _all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, Value]
     return found + [(path, value) for path, value in headers + nested if isinstance(value, dict)]
 
 
-def _idle(root: dict[str, Value]) -> Iterator[Finding]:
+def _idle(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     rules = entries(root, "drop") + entries(root, "sync")
     if not any(entry.get("enabled") is not False for _, entry in rules):
         yield (), "no rule is enabled, so there is nothing to do. Add one under `drop:` or `sync:`"
 
 
-def _rule_names(root: dict[str, Value]) -> Iterator[Finding]:
+def _rule_names(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     first: dict[str, str] = {}
     for path, entry in entries(root, "drop") + entries(root, "sync"):
         name = entry.get("name")
@@ -79,7 +79,7 @@ def _rule_names(root: dict[str, Value]) -> Iterator[Finding]:
         first.setdefault(name, f"{path[0]}[{path[1]}]")
 
 
-def _hosts(root: dict[str, Value]) -> Iterator[Finding]:
+def _hosts(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     first: dict[str, str] = {}
     for path, _ in entries(root, "registries"):
         written = str(path[-1])
@@ -92,7 +92,7 @@ def _hosts(root: dict[str, Value]) -> Iterator[Finding]:
         first.setdefault(host, written)
 
 
-def _folders(root: dict[str, Value], context: Context) -> Iterator[Finding]:
+def _folders(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding]:
     """Folders that would publish, watch or delete each other's files."""
     targets = [
         ((*path, "path"), real, f"the static registry {path[1]}")
@@ -137,7 +137,7 @@ def _overlap(one: Path, other: Path) -> bool:
     return one == other or one in other.parents or other in one.parents
 
 
-def _login(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _login(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if "username" in entry and "password" not in entry:
         yield (*path, "username"), "a username needs a password. Add `password: {env: VARIABLE}`"
     if "password" in entry and "username" not in entry:
@@ -147,7 +147,7 @@ def _login(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, ways[1]), f"{' and '.join(ways)} are different ways to log in. Keep one"
 
 
-def _mirrors(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _mirrors(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     mirrors = entry.get("mirrors")
     named = [str(one).rstrip("/") for one in mirrors] if isinstance(mirrors, list) else []
     for position, mirror in enumerate(named):
@@ -157,37 +157,37 @@ def _mirrors(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
             yield (*path, "mirrors", position), f"{mirror[:100]} stands here twice. Remove one"
 
 
-def _certificates(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _certificates(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if "client_key" in entry and "client_cert" not in entry:
         yield (*path, "client_key"), "a key needs its certificate. Add `client_cert`, or remove it"
     if entry.get("plain_http") is True and "client_cert" in entry:
         yield (*path, "client_cert"), "without TLS no certificate is shown. Remove it, or remove plain_http"
 
 
-def _proxy_login(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _proxy_login(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     proxy = entry.get("proxy")
     if isinstance(proxy, dict):
         yield from _pairs((*path, "proxy"), proxy, "username", "password")
 
 
-def _ecr_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _ecr_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     ecr = entry.get("ecr")
     if isinstance(ecr, dict):
         yield from _aws_keys((*path, "ecr"), ecr)
 
 
-def _pairs(path: KeyPath, entry: dict[str, Value], one: str, other: str) -> Iterator[Finding]:
+def _pairs(path: KeyPath, entry: dict[str, Value], one: str, other: str) -> Iterator[ConfigFinding]:
     if (one in entry) != (other in entry):
         given, lacking = (one, other) if one in entry else (other, one)
         yield (*path, given), f"it needs {lacking}. Add `{lacking}`, or remove both"
 
 
-def _keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if entry.get("type") == "s3":
         yield from _aws_keys(path, entry)
 
 
-def _aws_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _aws_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if ("access_key_id" in entry) != ("secret_access_key" in entry):
         given, other = ("access_key_id", "secret_access_key")[:: 1 if "access_key_id" in entry else -1]
         yield (*path, given), f"it needs {other}. Add `{other}: {{env: VARIABLE}}`, or remove both"
@@ -197,13 +197,13 @@ def _aws_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "profile"), "profile and access_key_id are different ways to log in. Keep one"
 
 
-def _keep(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _keep(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     keep = entry.get("keep")
     if isinstance(keep, dict) and not any(keep.get(key) for key in ("newest", "newer_than", "tags")):
         yield (*path, "keep"), "it would remove every tag. Add newest, newer_than or tags"
 
 
-def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     kind, level = entry.get("compression", "gzip"), entry.get("level")
     if kind == "zstd" and entry.get("format") == "docker":
         yield (*path, "compression"), "docker's media types know no zstd. Write `format: oci`, or gzip"
@@ -213,17 +213,17 @@ def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
         yield (*path, "level"), f"{level} is out of range for gzip. Write 1 to {_MAX_GZIP}"
 
 
-def _incomplete(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _incomplete(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if entry.get("incomplete") and not entry.get("platforms"):
         yield (*path, "incomplete"), "without `platforms` no set is incomplete. Declare them, or remove it"
 
 
-def _signatures(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _signatures(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if entry.get("drop_signatures") is True and "format" not in entry:
         yield (*path, "drop_signatures"), "signatures are only dropped by a conversion. Add `format`, or remove it"
 
 
-def _timing(path: KeyPath, entry: dict[str, Value]) -> Iterator[Finding]:
+def _timing(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if "schedule" in entry:
         for key in ("interval", "jitter"):
             if key in entry:
@@ -261,7 +261,7 @@ def _unique(stem: str, taken: set[str]) -> str:
 
 
 _SECRETS = {"password", "identity_token", "token", "secret", "secret_access_key", "session_token"}
-_CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[Finding]], str], ...] = (
+_CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[ConfigFinding]], str], ...] = (
     (_login, "registries"),
     (_certificates, "registries"),
     (_mirrors, "registries"),

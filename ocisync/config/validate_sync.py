@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ocisync.config.diagnostics import Finding, KeyPath
+from ocisync.config.diagnostics import ConfigFinding, KeyPath
 from ocisync.config.parsers import parse_source
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
@@ -14,7 +14,7 @@ from ocisync.model.name_mapping import NAME, REPOSITORY, TAG
 Entry = Mapping[str, Value]
 
 
-def check_sync(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[Finding]:
+def check_sync(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[ConfigFinding]:
     """Every contradiction in one rule; `targets` are the types of the configured ones, by name."""
     kind = entry.get("type", "repository")
     image = _image(entry) if kind != "registry" else None
@@ -35,7 +35,7 @@ def _image(entry: Entry) -> ImageName | None:
         return None
 
 
-def _conditions(path: KeyPath, entry: Entry) -> Iterator[Finding]:
+def _conditions(path: KeyPath, entry: Entry) -> Iterator[ConfigFinding]:
     sets = entry.get("tag_sets")
     numbered = enumerate(sets) if isinstance(sets, list) else ()
     for place, tags in ((("tags",), entry.get("tags")), *((("tag_sets", at), one) for at, one in numbered)):
@@ -43,7 +43,7 @@ def _conditions(path: KeyPath, entry: Entry) -> Iterator[Finding]:
             yield (*path, *place, "latest_by"), "without `latest` there is nothing to order. Add it, or remove this"
 
 
-def _kind(path: KeyPath, entry: Entry, kind: Value) -> Iterator[Finding]:
+def _kind(path: KeyPath, entry: Entry, kind: Value) -> Iterator[ConfigFinding]:
     if kind != "registry" and entry.get("repositories"):
         yield (*path, "repositories"), "it selects among all repositories of a registry. Add `type: registry`"
     if kind == "registry" and entry.get("digests"):
@@ -54,7 +54,7 @@ def _kind(path: KeyPath, entry: Entry, kind: Value) -> Iterator[Finding]:
                 yield (*path, key), "`type: image` means the one image that the source names. Remove one of the two"
 
 
-def _one_image(path: KeyPath, entry: Entry, kind: Value, image: ImageName) -> Iterator[Finding]:
+def _one_image(path: KeyPath, entry: Entry, kind: Value, image: ImageName) -> Iterator[ConfigFinding]:
     if kind == "image" and not (image.tag or image.digest):
         yield (*path, "source"), "an image needs a tag or a digest: write `name:tag`, or `type: repository`"
     for key in ("tags", "tag_sets"):
@@ -62,7 +62,7 @@ def _one_image(path: KeyPath, entry: Entry, kind: Value, image: ImageName) -> It
             yield (*path, key), f"the source names the one tag {image.tag} already. Remove it there, or remove `{key}`"
 
 
-def _places(path: KeyPath, entry: Entry, kind: Value, *, has_one_tag: bool) -> Iterator[Finding]:
+def _places(path: KeyPath, entry: Entry, kind: Value, *, has_one_tag: bool) -> Iterator[ConfigFinding]:
     for place, written in _targets(path, entry):
         repository, colon, tag = written.partition("/")[2].partition(":")
         if kind == "registry" and repository and not any(one in repository for one in (REPOSITORY, NAME)):
@@ -71,7 +71,7 @@ def _places(path: KeyPath, entry: Entry, kind: Value, *, has_one_tag: bool) -> I
             yield place, f"all tags would become one. Write {TAG} where a tag's name goes"
 
 
-def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[Finding]:
+def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[ConfigFinding]:
     narrows = bool(entry.get("platforms")) or entry.get("attestations") == "none"
     if not narrows:
         if entry.get("rewrite_index") is not None:
@@ -91,7 +91,7 @@ def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterato
             )
 
 
-def _along(path: KeyPath, entry: Entry) -> Iterator[Finding]:
+def _along(path: KeyPath, entry: Entry) -> Iterator[ConfigFinding]:
     for key in ("referrers", "digest_tags"):
         if entry.get(key) and "format" in entry:
             told = "what refers to an image no longer fits once `format` changed its digest. Keep one"

@@ -52,7 +52,7 @@ class _Slot(Generic[T]):
         self.result: T | None = None
 
 
-class Once(Generic[Key, T]):
+class SingleFlight(Generic[Key, T]):
     """Work that is done once per key however many ask for it; a failure is everybody's, a cancellation is not."""
 
     def __init__(self) -> None:
@@ -110,7 +110,7 @@ class Wakeup:
 
 
 @asynccontextmanager
-async def closed_after(listing: AsyncIterator[ObjectInfo]) -> AsyncIterator[None]:
+async def aclosing_if_possible(listing: AsyncIterator[ObjectInfo]) -> AsyncIterator[None]:
     """Close a listing with the block, so that what it holds open does not wait for the garbage collector."""
     try:
         yield

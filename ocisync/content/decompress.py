@@ -15,7 +15,7 @@ from typing import IO, Protocol, cast
 import zstandard
 from isal import igzip_lib
 
-from ocisync.content.files import READ, Region, Spool
+from ocisync.content.files import READ, FileSection, Spool
 from ocisync.errors import ArchiveError, LimitExceeded
 
 MAGIC_LENGTH = 6  # bytes
@@ -55,7 +55,9 @@ def compression_of(head: bytes) -> str:
     return "bzip2" if head[:3] == b"BZh" else ""
 
 
-def decompressed(region: Region, kind: str, caps: Caps, seen: Callable[[bytes], None] | None = None) -> Iterator[bytes]:
+def decompressed(
+    region: FileSection, kind: str, caps: Caps, seen: Callable[[bytes], None] | None = None
+) -> Iterator[bytes]:
     """The content in chunks of at most 1 MiB; `seen` is shown the compressed bytes as they are read.
 
     Raises:
@@ -73,7 +75,7 @@ def decompressed(region: Region, kind: str, caps: Caps, seen: Callable[[bytes], 
         raise _wrapped(kind, exc) from exc
 
 
-def spool_decompressed(region: Region, kind: str, folder: Path, caps: Caps) -> Generator[None, None, Spool]:
+def spool_decompressed(region: FileSection, kind: str, folder: Path, caps: Caps) -> Generator[None, None, Spool]:
     """Decompress to a temporary file that has no name; a generator for `run_steps`. The caller closes the spool.
 
     Raises:
@@ -97,7 +99,7 @@ def spool_decompressed(region: Region, kind: str, folder: Path, caps: Caps) -> G
 class _Reader:
     """The compressed bytes, in order."""
 
-    def __init__(self, region: Region, seen: Callable[[bytes], None]) -> None:
+    def __init__(self, region: FileSection, seen: Callable[[bytes], None]) -> None:
         self._region = region
         self._seen = seen
         self.taken = 0  # bytes

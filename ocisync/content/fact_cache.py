@@ -8,13 +8,13 @@ from typing import Protocol
 from ocisync.model.digest import Digest
 
 
-class Notes(Protocol):
+class FactCache(Protocol):
     """Where facts are kept from run to run; losing them costs time."""
 
-    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+    async def get_facts(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """What was noted about content; what is not known is left out."""
         ...
 
-    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
+    async def put_facts(self, kind: str, facts: Mapping[Digest, str]) -> None:
         """Remember facts of one kind."""
         ...

@@ -15,7 +15,7 @@ _TIMES = count(1)
 _LAST = int(_NTH) if _NTH.isdigit() else 1
 
 
-def reached(name: str) -> None:
+def failpoint(name: str) -> None:
     """Mark a point of a publication; the process ends here by SIGKILL when a test asked for it."""
     if _NAME and name == _NAME and next(_TIMES) >= _LAST:
         os.kill(os.getpid(), signal.SIGKILL)

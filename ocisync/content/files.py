@@ -43,7 +43,7 @@ class ReadAt(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Region:
+class FileSection:
     """A stretch of a file."""
 
     file: ReadAt

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ByteStream, Opener, Stored
+from ocisync.content.repository import ByteStream, Opener, RepositoryListing
 from ocisync.content.verify import checked_bytes, verified
 from ocisync.errors import NotFound
 from ocisync.model.descriptor import Descriptor
@@ -62,14 +62,16 @@ class MemoryRepository:
                 self.content[desc.digest] = (desc, checked_bytes(desc.data, desc))
             self.tagged[tag] = self.content[desc.digest][0]
 
-    async def outline(self) -> Stored:
+    async def list_manifests(self) -> RepositoryListing:
         """Tags, and the manifests held."""
         tags = {tag: desc.digest for tag, desc in self.tagged.items()}
-        return Stored(tags, {digest: desc.size for digest, (desc, _) in self.content.items() if desc.is_manifest})
+        return RepositoryListing(
+            tags, {digest: desc.size for digest, (desc, _) in self.content.items() if desc.is_manifest}
+        )
 
-    async def stored(self, outline: Stored | None = None) -> Stored:
+    async def list_all(self, outline: RepositoryListing | None = None) -> RepositoryListing:
         """Everything held."""
-        outline = outline or await self.outline()
+        outline = outline or await self.list_manifests()
         return replace(outline, sizes={digest: len(data) for digest, (_, data) in self.content.items()})
 
     async def untag(self, tags: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from ocisync.content.repository import ByteStream, Fetcher, Opener, RangeFetcher, Seekable
 from ocisync.model.descriptor import Descriptor
 
-AT_HAND = 256 * 1024  # bytes; such a body is read and checked before any of it is sent, and then sent as it is
+INLINE_LIMIT = 256 * 1024  # bytes; such a body is read and checked before any of it is sent, and then sent as it is
 _CHUNK = 64 * 1024  # bytes
 
 
@@ -26,14 +26,14 @@ class BytesOpener:
         yield _chunks(self.data)
 
 
-class Checking(Protocol):
+class ContentCheck(Protocol):
     """What takes content bit by bit, and checks the whole."""
 
     def update(self, chunk: bytes, /) -> None: ...
     def finish(self) -> None: ...
 
 
-async def read_whole(opener: Opener, check: Checking) -> bytes:
+async def read_whole(opener: Opener, check: ContentCheck) -> bytes:
     """Small content, checked; it is hashed at once, for a hop to a thread would take longer.
 
     Raises:
@@ -75,7 +75,7 @@ class SourceOpener:
         return _skipped(self, start)
 
 
-def opened_from(opener: Opener, start: int) -> AbstractAsyncContextManager[ByteStream]:
+def open_at(opener: Opener, start: int) -> AbstractAsyncContextManager[ByteStream]:
     """A stream that begins after `start` bytes, whatever the opener."""
     if not start:
         return opener()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class PullQuota:
     """What a host said of its limit on pulls."""
 
     host: str

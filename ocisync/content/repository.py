@@ -51,7 +51,7 @@ class Seekable(Protocol):
 
 
 @runtime_checkable
-class Linkable(Protocol):
+class AdoptableFile(Protocol):
     """An opener of a whole file without a name, hashed as it was written, which nobody writes to any more."""
 
     def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
@@ -95,14 +95,14 @@ class Resolver(Protocol):
 
 
 @runtime_checkable
-class Distant(Resolver, Protocol):
+class RemoteResolver(Resolver, Protocol):
     """Where each look-up costs a request, and whoever says why it is made may be answered at less cost."""
 
     async def revalidate(self, reference: str, known: Descriptor) -> Descriptor:
         """As `resolve`, for a tag that pointed at a known manifest when it was last seen."""
         ...
 
-    async def pull(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str) -> Descriptor:
         """As `resolve`, for a tag whose manifest is wanted: with its bytes, unless that would be counted as a pull."""
         ...
 
@@ -152,10 +152,10 @@ class Target(BlobStore, Resolver, Protocol):
 
 
 @runtime_checkable
-class Vacant(Protocol):
+class EmptinessProbe(Protocol):
     """A target that can tell cheaply whether a repository is new."""
 
-    async def is_vacant(self) -> bool:
+    async def is_empty(self) -> bool:
         """Whether no tag is there, by one request."""
         ...
 
@@ -184,20 +184,20 @@ class Refresher(Protocol):
         """Seconds after which content must be made young again before it is relied on; infinite: never."""
         ...
 
-    async def stage(self, roots: Sequence[Descriptor]) -> None:
+    async def push_manifests(self, roots: Sequence[Descriptor]) -> None:
         """Store manifests, which carry their bytes, under their digests: young, they keep all that is below them."""
         ...
 
-    async def refresh(self, digest: Digest) -> bool:
+    async def touch(self, digest: Digest) -> bool:
         """Make content young again; False when it is not there any more."""
         ...
 
 
 @runtime_checkable
-class Vouching(Protocol):
+class ManifestValidator(Protocol):
     """A target that may not take a manifest of which it lacks a part."""
 
-    async def vouches(self) -> bool:
+    async def rejects_missing_blobs(self) -> bool:
         """Whether that was seen, so that a manifest that is there shows that all below it was there with it."""
         ...
 
@@ -212,10 +212,10 @@ class Untagger(Protocol):
 
 
 @runtime_checkable
-class Sparse(Protocol):
+class MissingImageRecorder(Protocol):
     """A target that keeps an index as it is when some of its images were left out on purpose, and knows which."""
 
-    async def omit(self, index: Digest, omitted: Sequence[Digest]) -> None:
+    async def record_missing_images(self, index: Digest, omitted: Sequence[Digest]) -> None:
         """Remember which of an index's images were left out, in place of what was remembered before."""
         ...
 
@@ -230,7 +230,7 @@ class Reconciler(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Stored:
+class RepositoryListing:
     """What a listing of a repository shows."""
 
     tags: Mapping[str, Digest | None]  # None: the tag is there, what it points at is not known from a listing
@@ -243,11 +243,11 @@ class Stored:
 class Inventory(Protocol):
     """A target that can tell everything a repository holds at the cost of listings."""
 
-    async def outline(self) -> Stored:
+    async def list_manifests(self) -> RepositoryListing:
         """Tags with what they point at, and every manifest's digest with its size; empty for an absent repository."""
         ...
 
-    async def stored(self, outline: Stored | None = None) -> Stored:
+    async def list_all(self, outline: RepositoryListing | None = None) -> RepositoryListing:
         """The blobs as well; what `outline` told just now is not asked again."""
         ...
 
@@ -259,7 +259,7 @@ class Inventory(Protocol):
 class LayerSink(Protocol):
     """Takes the layers of an image that is being converted, as they become known."""
 
-    async def known(self, diff_id: Digest) -> Descriptor | None:
+    async def lookup(self, diff_id: Digest) -> Descriptor | None:
         """A layer already in the target that holds this uncompressed content."""
         ...
 
@@ -267,7 +267,7 @@ class LayerSink(Protocol):
         """Store one finished layer."""
         ...
 
-    async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+    async def record(self, diff_id: Digest, desc: Descriptor) -> None:
         """Remember which layer holds this uncompressed content; called once it is in the target."""
         ...
 
@@ -395,7 +395,7 @@ class LocalFiles(Protocol):
 
 
 @runtime_checkable
-class Referring(Protocol):
+class ReferrerLister(Protocol):
     """A source that knows which of its manifests refer to another."""
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
@@ -404,9 +404,9 @@ class Referring(Protocol):
 
 
 @runtime_checkable
-class TakesReferrers(Protocol):
+class ReferrerAdder(Protocol):
     """A target where a writer must see to it that what refers to a manifest can be found."""
 
-    async def refer(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+    async def add_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
         """See that manifests, which are stored here, are told as what refers to another; it need not be here yet."""
         ...

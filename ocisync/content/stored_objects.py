@@ -6,7 +6,7 @@ import enum
 from dataclasses import dataclass
 
 
-class Kind(enum.Enum):
+class ObjectKind(enum.Enum):
     """What an object of a repository is."""
 
     TAG = "tag"
@@ -19,10 +19,10 @@ class Kind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class ObjectEntry:
     """One object of a repository."""
 
-    kind: Kind
+    kind: ObjectKind
     reference: str  # a tag or a digest
     size: int  # bytes
     etag: str = ""
@@ -31,7 +31,7 @@ class Held:
 
 
 @dataclass(frozen=True, slots=True)
-class Leftovers:
+class Abandoned:
     """What writers left that were killed."""
 
     uploads: int = 0  # in parts, never ended

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from ocisync.content.files import READ, Region, Spool
+from ocisync.content.files import READ, FileSection, Spool
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.model.digest import Digest
 
@@ -47,13 +47,13 @@ async def run_steps(steps: Generator[None, None, T], limiter: CapacityLimiter = 
         steps.close()
 
 
-async def stream_region(region: Region) -> AsyncGenerator[bytes, None]:
+async def stream_region(region: FileSection) -> AsyncGenerator[bytes, None]:
     """The bytes of a stretch of a file, in order."""
     for offset in range(0, region.size, READ):
         yield await run_file(partial(region.read_at, offset, min(READ, region.size - offset)))
 
 
-def region_opener(region: Region) -> Opener:
+def region_opener(region: FileSection) -> Opener:
     """Opens a stretch of a file as often as wanted."""
 
     @asynccontextmanager
@@ -76,7 +76,7 @@ class SpoolOpener:
 
     def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
         """From the first byte."""
-        return region_opener(Region(self.spool, 0, self.spool.size))()
+        return region_opener(FileSection(self.spool, 0, self.spool.size))()
 
     async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
         """Give the file a name."""

@@ -81,7 +81,7 @@ class Hashing(Protocol):
     def hash(self, chunk: bytes, /) -> None: ...
 
 
-class Hashed:
+class BatchHasher:
     """Hashes the chunks of a stream, as many at a time as make a hop to a thread worth while: they wait for others."""
 
     def __init__(self, check: Hashing) -> None:
@@ -95,9 +95,9 @@ class Hashed:
         self._waiting.append(chunk)
         self._size += len(chunk)
         if self._size >= _TOGETHER:
-            await self.settle()
+            await self.finish()
 
-    async def settle(self) -> None:
+    async def finish(self) -> None:
         """Hash what waits."""
         waiting, size = self._waiting, self._size
         self._waiting, self._size = [], 0
@@ -119,11 +119,11 @@ async def verified(stream: ByteStream, desc: Descriptor) -> AsyncGenerator[bytes
         SizeMismatch, DigestMismatch: at the first surplus byte or at the end.
     """
     check = Verifier(desc.digest, desc.size)
-    hashed = Hashed(check)
+    hashed = BatchHasher(check)
     async for chunk in stream:
         await hashed.add(chunk)
         yield chunk
-    await hashed.settle()
+    await hashed.finish()
     check.finish()
 
 
@@ -135,7 +135,7 @@ async def update(check: Verifier, chunk: bytes) -> None:
         await to_thread.run_sync(check.update, chunk, limiter=_hashers)
 
 
-async def gathered(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[list[bytes]]:
+async def batched(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[list[bytes]]:
     """The same chunks in lists of `size` bytes or more, but for the last: what is worth a hop to a thread."""
     pending: list[bytes] = []
     held = 0
@@ -195,7 +195,7 @@ def checked_bytes(data: bytes, desc: Descriptor) -> bytes:
     return data
 
 
-class Check:
+class UploadCheck:
     """Counts content, and hashes it when its digest is known; plain code, to be used inline or in a thread."""
 
     def __init__(self, size: int, digest: Digest | None, *, md5: bool = False) -> None:
@@ -245,17 +245,17 @@ class Check:
             raise SizeMismatch(f"{self._seen} bytes arrived instead of {self._size}")
 
 
-async def held_back(stream: ByteStream, check: Check) -> AsyncIterator[bytes]:
+async def held_back(stream: ByteStream, check: UploadCheck) -> AsyncIterator[bytes]:
     """The same bytes, the last chunk of them only when all were checked: a wrong body never arrives whole."""
     last = b""
-    hashed = Hashed(check)
+    hashed = BatchHasher(check)
     async for chunk in stream:
         await hashed.add(chunk)
         held, last = last, chunk
         if held:
             yield held
         del held, chunk  # or they would stay in memory while the next is awaited
-    await hashed.settle()
+    await hashed.finish()
     check.finish()
     if last:
         yield last

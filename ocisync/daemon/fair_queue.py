@@ -14,7 +14,7 @@ Key = tuple[object, ...]
 
 
 @dataclass(slots=True)
-class Entry:
+class QueuedJob:
     """A job on its way, and those who wait for its report."""
 
     job: Job
@@ -22,24 +22,24 @@ class Entry:
     done: anyio.Event = field(default_factory=anyio.Event)
 
 
-class Turns:
+class FairQueue:
     """Waiting jobs as rule -> lock -> key, each in the order of their turns."""
 
     def __init__(self) -> None:
-        self._rules: dict[str, dict[str, dict[Key, Entry]]] = {}
+        self._rules: dict[str, dict[str, dict[Key, QueuedJob]]] = {}
         self.count = 0
 
-    def find(self, job: Job) -> Entry | None:
+    def find(self, job: Job) -> QueuedJob | None:
         """The entry of an equal job."""
         return self._rules.get(job.rule, {}).get(job.lock_name, {}).get(key_of(job))
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: QueuedJob) -> None:
         """Put a job behind the others of its rule and lock."""
         locks = self._rules.setdefault(entry.job.rule, {})
         locks.setdefault(entry.job.lock_name, {})[key_of(entry.job)] = entry
         self.count += 1
 
-    def pop(self, may_run: Callable[[Job], bool], is_free: Callable[[str], bool]) -> Entry | None:
+    def pop(self, may_run: Callable[[Job], bool], is_free: Callable[[str], bool]) -> QueuedJob | None:
         """The first job that a free lock has for a rule, of the first rule whose may run; both go behind all others."""
         for rule, locks in self._rules.items():
             lock = next(filter(is_free, locks), None)
@@ -47,7 +47,7 @@ class Turns:
                 return self._taken(rule, lock)
         return None
 
-    def drain(self) -> Iterator[Entry]:
+    def drain(self) -> Iterator[QueuedJob]:
         """Take out everything."""
         rules, self._rules, self.count = self._rules, {}, 0
         return (entry for locks in rules.values() for entries in locks.values() for entry in entries.values())
@@ -56,7 +56,7 @@ class Turns:
         """How many jobs of each rule wait."""
         return {rule: sum(map(len, locks.values())) for rule, locks in self._rules.items()}
 
-    def _taken(self, rule: str, lock: str) -> Entry:
+    def _taken(self, rule: str, lock: str) -> QueuedJob:
         locks = self._rules.pop(rule)
         entries = locks.pop(lock)
         entry = entries.pop(next(iter(entries)))

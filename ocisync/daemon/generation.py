@@ -18,7 +18,7 @@ from ocisync.daemon.schedule import Expand, Expansion, Schedule
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.drop.rule import InputReport
 from ocisync.drop.watch import watch_folder
-from ocisync.drop.watcher import Intake, IntakeTools
+from ocisync.drop.watcher import DropWatcher, IntakeTools
 from ocisync.state.open import State
 from ocisync.sync.reports import JobReport
 
@@ -44,7 +44,7 @@ class Generation:
         tools = IntakeTools(
             state.inputs, rules.names, self.queue.run_now, observers.input, hold=rules.hold, identify=rules.identify
         )
-        self._intakes = [Intake(rule, tools) for rule in rules.drops]
+        self._intakes = [DropWatcher(rule, tools) for rule in rules.drops]
 
     def stop(self, drain: float) -> None:
         """Begin nothing new; what runs may end within `drain` seconds."""
@@ -62,7 +62,7 @@ class Generation:
         async with anyio.create_task_group() as intakes:
             for intake in self._intakes:
                 intakes.start_soon(_serve, intake)
-            await self.queue.run(self.rules.run, self.rules.workers, self.rules.stands_still)
+            await self.queue.run(self.rules.run, self.rules.workers, self.rules.is_stalled)
             intakes.cancel_scope.deadline = anyio.current_time() + _RECORD_TIME
         everything.cancel()
 
@@ -75,7 +75,7 @@ async def _expanded(expand: Expand, observers: Observers, schedule: Schedule) ->
     return found
 
 
-async def _serve(intake: Intake) -> None:
+async def _serve(intake: DropWatcher) -> None:
     wakeup = Wakeup()
     async with anyio.create_task_group() as group:
         group.start_soon(watch_folder, intake.rule.path, wakeup)

@@ -10,15 +10,15 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
-from ocisync.daemon.responses import HEADERS, guarded, json_answer, text_answer
-from ocisync.daemon.webhooks import Receiver, WebhookPage
+from ocisync.daemon.responses import HEADERS, json_answer, require_token, text_answer
+from ocisync.daemon.webhooks import WebhookPage, WebhookReceiver
 from ocisync.state.rules import RuleView
 
 MAX_BODY = 1 << 20  # bytes
 _WISH = 'expected nothing, or JSON: {"rule": "NAME"}, with a "tag", a "repository" or both if not all of it is meant'
 
 
-class HealthView(Receiver, Protocol):
+class HealthView(WebhookReceiver, Protocol):
     """What the pages show of the daemon, and tell it. Nothing here waits for a network or a disk."""
 
     def status(self) -> Mapping[str, object]:
@@ -46,8 +46,8 @@ def daemon_app(
             web.get("/readyz", pages.readyz),
             web.get("/metrics", pages.metrics),
             web.get("/v1/status", pages.status),
-            web.post("/v1/sync", guarded(pages.sync_wished, token)),
-            web.post("/v1/sync/{rule:.+}", guarded(pages.sync_rule, token)),
+            web.post("/v1/sync", require_token(pages.sync_wished, token)),
+            web.post("/v1/sync/{rule:.+}", require_token(pages.sync_rule, token)),
             web.post("/v1/webhooks/{name}", WebhookPage(health, metrics.observe_webhook).answer),
             *extra_routes,
         ]

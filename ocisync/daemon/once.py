@@ -48,7 +48,7 @@ async def run_pass(rules: RuleSet, state: State, *, in_full: bool = False) -> Pa
     report = PassReport()
     queue = JobQueue(observe=report.jobs.append)
     async with anyio.create_task_group() as workers:
-        workers.start_soon(queue.run, rules.run, rules.workers, rules.stands_still)
+        workers.start_soon(queue.run, rules.run, rules.workers, rules.is_stalled)
         async with anyio.create_task_group() as all_rules:
             for schedule in rules.schedules:
                 all_rules.start_soon(_sync, schedule, rules.expand, queue, state, report)

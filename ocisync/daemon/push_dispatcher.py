@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class _WatchedRepository:
     """A repository that a rule follows."""
 
     rule: str
@@ -40,7 +40,7 @@ class _Place:
 
 
 @dataclass(slots=True)
-class _Wish:
+class _PendingSync:
     """What is to be looked at there."""
 
     tags: set[str] = field(default_factory=set)
@@ -51,14 +51,14 @@ class _Wish:
         self.tags.add(tag)
 
 
-class Desk:
+class PushDispatcher:
     """Takes pushes while the daemon lives, whichever generation of rules is at work."""
 
     def __init__(self, generation: Callable[[], Generation | None], clock: Clock | None = None) -> None:
         self._generation = generation
         self._clock = clock or SystemClock()
-        self._wishes: dict[_Place, _Wish] = {}
-        self._running: dict[_Place, _Wish] = {}
+        self._wishes: dict[_WatchedRepository, _PendingSync] = {}
+        self._running: dict[_WatchedRepository, _PendingSync] = {}
         self._wakeup = Wakeup()
 
     def accept(self, pushes: Iterable[Push]) -> list[str]:
@@ -66,7 +66,7 @@ class Desk:
         rules: dict[str, None] = {}
         for push in pushes:
             for job, image in _selecting(self._meant(push), push.tag):
-                self._wish(_Place(job.rule, image), "" if _is_beside(job, push.tag) else push.tag)
+                self._wish(_WatchedRepository(job.rule, image), "" if _is_beside(job, push.tag) else push.tag)
                 rules[job.rule] = None
         return list(rules)
 
@@ -76,7 +76,7 @@ class Desk:
         A rule that mirrors a whole registry must be told the repository.
         """
         jobs = self._copying(repository) if repository else self._jobs()
-        places = [_Place(rule, image) for job, image in _selecting(jobs, tag) if job.rule == rule]
+        places = [_WatchedRepository(rule, image) for job, image in _selecting(jobs, tag) if job.rule == rule]
         for place in places:
             self._wish(place, tag)
         return bool(places)
@@ -91,7 +91,7 @@ class Desk:
                     self._running[place] = self._wishes.pop(place)
                     tasks.start_soon(self._look, place)
 
-    async def hand_over(self, records: RuleRecords) -> None:
+    async def persist_pending(self, records: RuleRecords) -> None:
         """Let the next start look at what is still wished for, by making its rules due."""
         for rule in {place.rule for place in (*self._wishes, *self._running)}:
             try:
@@ -101,8 +101,8 @@ class Desk:
             except OcisyncError as exc:
                 log.warning("rule.record_unwritable", rule=rule, code=exc.code, error=exc.message)
 
-    def _wish(self, place: _Place, tag: str) -> None:
-        self._wishes.setdefault(place, _Wish()).add(tag)
+    def _wish(self, place: _WatchedRepository, tag: str) -> None:
+        self._wishes.setdefault(place, _PendingSync()).add(tag)
         self._wakeup.set()
 
     def _jobs(self) -> Iterator[Job]:
@@ -119,7 +119,7 @@ class Desk:
         generation = self._generation()
         for job in self._jobs():
             image = registry_image(job.source)
-            if image is not None and push.means(image):
+            if image is not None and push.matches(image):
                 yield job
         if generation and push.registry:
             yield from generation.rules.follow(push.registry, push.repository)
@@ -130,14 +130,14 @@ class Desk:
         if generation := self._generation():
             yield from generation.rules.follow("", repository)
 
-    def _at(self, place: _Place) -> list[Job]:
+    def _at(self, place: _WatchedRepository) -> list[Job]:
         """A place's jobs."""
         push = Push(place.source.repository, registry=place.source.host)
         return [
             job for job in self._meant(push) if (job.rule, registry_image(job.source)) == (place.rule, place.source)
         ]
 
-    async def _look(self, place: _Place) -> None:
+    async def _look(self, place: _WatchedRepository) -> None:
         try:
             reports = await self._reports(place, self._running[place])
             if any(_is_stopped(report) for report in reports) or not reports:
@@ -149,7 +149,7 @@ class Desk:
             if place in self._wishes:
                 self._wakeup.set()
 
-    async def _reports(self, place: _Place, wish: _Wish) -> Sequence[JobReport]:
+    async def _reports(self, place: _WatchedRepository, wish: _PendingSync) -> Sequence[JobReport]:
         generation = self._generation()
         if generation is None or generation.queue.is_closed:
             return ()
@@ -164,15 +164,15 @@ class Desk:
                 tasks.start_soon(run, job)
         return reports
 
-    async def _put_back(self, place: _Place) -> None:
+    async def _put_back(self, place: _WatchedRepository) -> None:
         """Keep the wish for the next generation of rules, if that still has the place."""
         await self._clock.sleep(_PATIENCE)
         if self._at(place):
-            wish, again = self._wishes.setdefault(place, _Wish()), self._running[place]
+            wish, again = self._wishes.setdefault(place, _PendingSync()), self._running[place]
             wish.tags |= again.tags
             wish.is_all |= again.is_all
 
-    def _retry(self, place: _Place) -> None:
+    def _retry(self, place: _WatchedRepository) -> None:
         """Leave what failed to the rule itself, soon: it backs off, and is remembered."""
         generation = self._generation()
         if generation is not None:
@@ -192,7 +192,7 @@ def _is_beside(job: Job, tag: str) -> bool:
     return tag.startswith(_NAMED_FOR_A_DIGEST) and bool(job.referrers.digest_tags or job.referrers.referrers)
 
 
-def _only(job: Job, wish: _Wish) -> Job:
+def _only(job: Job, wish: _PendingSync) -> Job:
     """The job for what was pushed, where its selection allows that; otherwise all of it."""
     chosen = None if wish.is_all else narrowed(job.tags, wish.tags)
     return (

@@ -12,7 +12,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from ocisync.daemon.fair_queue import Entry, Turns, key_of
+from ocisync.daemon.fair_queue import FairQueue, QueuedJob, key_of
 from ocisync.errors import OcisyncError
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
@@ -25,11 +25,11 @@ _MOST_STILL = 32  # jobs that stand still at a time; what they have found out so
 log = structlog.get_logger(__name__)
 
 Runner = Callable[[Job], Awaitable[JobReport]]
-StandsStill = Callable[[Job], bool]
+IsStalled = Callable[[Job], bool]
 """Whether a job cannot go on for long, because a host that it works with must be left alone."""
 
 
-def never_still(job: Job) -> bool:
+def never_stalled(job: Job) -> bool:
     """Every job moves all the time."""
     del job
     return False
@@ -44,10 +44,10 @@ class JobQueue:
     def __init__(self, capacity: int = 1000, observe: Callable[[JobReport], None] = lambda _: None) -> None:
         self._capacity = capacity
         self._observe = observe
-        self._waiting = Turns()
-        self._running: dict[str, Entry] = {}
+        self._waiting = FairQueue()
+        self._running: dict[str, QueuedJob] = {}
         self._places = 1
-        self._stands_still: StandsStill = never_still
+        self._stands_still: IsStalled = never_stalled
         self._drain = 0.0
         self._closing = anyio.Event()
         self._changed = anyio.Event()
@@ -63,7 +63,7 @@ class JobQueue:
         return tuple(entry.job for entry in self._running.values())
 
     @property
-    def still(self) -> tuple[Job, ...]:
+    def stalled(self) -> tuple[Job, ...]:
         """Those of the running jobs that cannot go on for long: a host that they work with must be left alone."""
         return tuple(job for job in self.running if self._stands_still(job))
 
@@ -99,7 +99,7 @@ class JobQueue:
             entry = running
         return None if entry is None else await _result(entry)
 
-    async def run(self, runner: Runner, places: int, stands_still: StandsStill = never_still) -> None:
+    async def run(self, runner: Runner, places: int, stands_still: IsStalled = never_stalled) -> None:
         """Run so many jobs at a time until `close`; no rule gets all places when there are several.
 
         Those that stand still do not count; when they go on, more may run for a while, of which none was begun then.
@@ -121,14 +121,14 @@ class JobQueue:
         self._closing.set()
         self._abandon()
 
-    def _enter(self, job: Job) -> Entry | None:
+    def _enter(self, job: Job) -> QueuedJob | None:
         entry = self._waiting.find(job)
         if entry is not None:
             entry.job = job
             return entry
         if self.is_closed or self.depth >= self._capacity:
             return None
-        entry = Entry(job)
+        entry = QueuedJob(job)
         self._waiting.add(entry)
         self._notify()
         return entry
@@ -140,7 +140,7 @@ class JobQueue:
             with anyio.move_on_after(_LOOK if self.depth else math.inf):
                 await self._changed.wait()
 
-    def _next(self) -> Entry | None:
+    def _next(self) -> QueuedJob | None:
         if self.is_closed or not self.depth:
             return None
         moving = [job for job in self.running if not self._stands_still(job)]
@@ -158,7 +158,7 @@ class JobQueue:
             self._notify()
         return entry
 
-    async def _run_one(self, entry: Entry, runner: Runner) -> None:
+    async def _run_one(self, entry: QueuedJob, runner: Runner) -> None:
         try:
             entry.report = await _report_of(entry.job, runner)
             self._observe(entry.report)
@@ -181,7 +181,7 @@ class JobQueue:
         self._changed = anyio.Event()
 
 
-async def _result(entry: Entry) -> JobReport:
+async def _result(entry: QueuedJob) -> JobReport:
     await entry.done.wait()
     return entry.report or _stopped(entry.job)
 

@@ -27,20 +27,20 @@ def json_answer(document: Mapping[str, object], status: int = 200) -> web.Respon
     return web.json_response(document, status=status, headers=HEADERS)
 
 
-def same_secret(given: str, secret: str) -> bool:
+def constant_time_equal(given: str, secret: str) -> bool:
     """Whether what was given is the secret; how long it takes tells nothing of it, not even its length."""
     digests = (hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest() for text in (given, secret))
     return bool(secret) and hmac.compare_digest(*digests)
 
 
-def guarded(page: Page, token: str | None) -> Page:
+def require_token(page: Page, token: str | None) -> Page:
     """The page for those who know the token."""
 
     async def check(request: web.Request) -> web.StreamResponse:
         if not token:
             return text_answer(403, _NO_TOKEN)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not same_secret(given.strip(), token):
+        if scheme.lower() != "bearer" or not constant_time_equal(given.strip(), token):
             return text_answer(401, "a token is needed: Authorization: Bearer TOKEN\n", {"WWW-Authenticate": "Bearer"})
         return await page(request)
 

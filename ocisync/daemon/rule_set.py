@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ocisync.daemon.queue import Runner, StandsStill, never_still
+from ocisync.daemon.queue import IsStalled, Runner, never_stalled
 from ocisync.daemon.schedule import Expand, Schedule, as_scheduled
 from ocisync.drop.rule import DropRule, Hold, Identify, Names, hold_nothing, identify_nothing
 from ocisync.sync.job import Job
@@ -34,4 +34,4 @@ class RuleSet:
     identify: Identify = identify_nothing
     expand: Expand = as_scheduled
     follow: Follow = follow_nothing
-    stands_still: StandsStill = never_still
+    is_stalled: IsStalled = never_stalled

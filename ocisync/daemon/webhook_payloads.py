@@ -29,7 +29,7 @@ class Push:
     registry: str = ""  # empty: not told, so a repository of that name anywhere
     is_untagged: bool = False  # by its digest only: of interest as what refers to an image, such as a signature
 
-    def means(self, image: ImageName) -> bool:
+    def matches(self, image: ImageName) -> bool:
         """Whether a rule's source is meant; docker's short names stand for those below library/."""
         if self.registry and self.registry != image.host:
             return False

@@ -14,7 +14,7 @@ import anyio
 import structlog
 from aiohttp import web
 
-from ocisync.daemon.responses import json_answer, same_secret, text_answer
+from ocisync.daemon.responses import constant_time_equal, json_answer, text_answer
 from ocisync.daemon.webhook_payloads import Push, read_pushes
 from ocisync.errors import InputError
 
@@ -35,7 +35,7 @@ class Webhook:
     registry: str = ""  # the host that rules call it; empty: what the notification says, if anything
 
 
-class Receiver(Protocol):
+class WebhookReceiver(Protocol):
     """What becomes of notifications."""
 
     def webhooks(self) -> Mapping[str, Webhook]:
@@ -54,7 +54,7 @@ class Receiver(Protocol):
 class WebhookPage:
     """Answers notifications. `count` is told the webhook's name and the outcome."""
 
-    def __init__(self, receiver: Receiver, count: Callable[[str, str], None]) -> None:
+    def __init__(self, receiver: WebhookReceiver, count: Callable[[str, str], None]) -> None:
         self._receiver = receiver
         self._count = count
 
@@ -92,7 +92,7 @@ class WebhookPage:
 
 async def _authentic_body(request: web.Request, hook: Webhook) -> bytes | None:
     """The body, or None when the sender does not prove to know the secret; 413 when it is too large, 408 too slow."""
-    if hook.sender != "github" and not any(same_secret(given, hook.secret) for given in _given(request, hook)):
+    if hook.sender != "github" and not any(constant_time_equal(given, hook.secret) for given in _given(request, hook)):
         return None
     with anyio.move_on_after(BODY_TIME):
         body = await request.read()
@@ -122,4 +122,4 @@ def _password(encoded: str) -> str:
 def _is_signed(request: web.Request, body: bytes, secret: str) -> bool:
     """GitHub's X-Hub-Signature-256."""
     expected = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return same_secret(request.headers.get("X-Hub-Signature-256", ""), expected)
+    return constant_time_equal(request.headers.get("X-Hub-Signature-256", ""), expected)

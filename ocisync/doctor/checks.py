@@ -9,8 +9,8 @@ from itertools import pairwise
 from urllib.parse import urlsplit
 
 from ocisync.doctor.causes import CAUSES, FOLLOWS, Cause, Level
-from ocisync.doctor.observations import Sights
-from ocisync.doctor.probe import REDIRECTS, Seen
+from ocisync.doctor.observations import Observations
+from ocisync.doctor.probe import REDIRECTS, Observation
 from ocisync.errors import OcisyncError
 from ocisync.model import media_types
 from ocisync.model.digest import Digest, digest_of, is_digest
@@ -23,19 +23,19 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckFinding:
     """One cause, and where it was seen."""
 
     cause: Cause
     seen: str
 
 
-def judge(sights: Sights) -> list[Finding]:
+def run_checks(sights: Observations) -> list[CheckFinding]:
     """Everything that is wrong, the worst first; each cause once, where it was seen first."""
-    found: dict[str, Finding] = {}
+    found: dict[str, CheckFinding] = {}
     for check in _CHECKS:
         for code, seen in check(sights):
-            found.setdefault(code, Finding(CAUSES[code], seen))
+            found.setdefault(code, CheckFinding(CAUSES[code], seen))
     following = {code for cause in found for code in FOLLOWS.get(cause, ())}
     told = [finding for code, finding in found.items() if code not in following]
     order = list(Level)
@@ -45,7 +45,7 @@ def judge(sights: Sights) -> list[Finding]:
 Found = Iterator[tuple[str, str]]  # codes of causes, each with what was seen
 
 
-def _connection(sights: Sights) -> Found:
+def _connection(sights: Observations) -> Found:
     url = urlsplit(sights.place.root)
     failure = sights.base.answer
     if failure.status == 0:
@@ -54,7 +54,7 @@ def _connection(sights: Sights) -> Found:
         yield "tls.none", sights.place.root
 
 
-def _root(sights: Sights) -> Found:
+def _root(sights: Observations) -> Found:
     seen, status = sights.base, sights.base.answer.status
     if status == 401:
         yield ("auth.needed" if seen.answer.header("www-authenticate") else "auth.no_challenge"), str(seen)
@@ -68,7 +68,7 @@ def _root(sights: Sights) -> Found:
         yield "root.error", str(seen)
 
 
-def _redirects(sights: Sights) -> Found:
+def _redirects(sights: Observations) -> Found:
     for seen in sights.all:
         if seen.is_endless:
             yield "redirect.endless", f"{seen}, the last to {_shown(seen.hops[-1])}"
@@ -80,7 +80,7 @@ def _redirects(sights: Sights) -> Found:
             yield "redirect.downgrade", f"{seen}: to {_shown(seen.hops[-1])}"
 
 
-def _absent(sights: Sights) -> Found:
+def _absent(sights: Observations) -> Found:
     for seen in (*sights.absent, *(seen for seen in sights.referrers if not seen.ok)):
         status = seen.answer.status
         if status in (401, 403):
@@ -93,7 +93,7 @@ def _absent(sights: Sights) -> Found:
             yield "absent.name_unknown", str(seen)
 
 
-def _manifest(sights: Sights) -> Found:
+def _manifest(sights: Observations) -> Found:
     seen = sights.by_tag
     if seen is None:
         yield "unexamined", str(sights.tags or sights.catalog or sights.base)
@@ -107,7 +107,7 @@ def _manifest(sights: Sights) -> Found:
             yield from _manifest_body(one)
 
 
-def _manifest_body(seen: Seen) -> Found:
+def _manifest_body(seen: Observation) -> Found:
     answer = seen.answer
     try:
         expected = parse_manifest(answer.plain).media_type
@@ -125,7 +125,7 @@ def _manifest_body(seen: Seen) -> Found:
         yield "manifest.altered", f"{seen}: the bytes hash to {digest_of(answer.plain, Digest(asked))}"
 
 
-def _by_digest(sights: Sights) -> Found:
+def _by_digest(sights: Observations) -> Found:
     seen = sights.by_digest
     if seen is not None and not seen.ok and not seen.hops:
         yield ("digest.missing" if seen.answer.status == 404 else "digest.refused"), str(seen)
@@ -133,7 +133,7 @@ def _by_digest(sights: Sights) -> Found:
         yield ("child.missing" if sights.child.answer.status == 404 else "digest.refused"), str(sights.child)
 
 
-def _digest_header(sights: Sights) -> Found:
+def _digest_header(sights: Observations) -> Found:
     for seen in (sights.tag_head, sights.by_tag, sights.digest_head):
         sent = seen.answer.header("docker-content-digest") if seen is not None and seen.ok else ""
         if seen is sights.tag_head and seen is not None and seen.ok and not sent:
@@ -144,7 +144,7 @@ def _digest_header(sights: Sights) -> Found:
             yield code, f"{seen}: Docker-Content-Digest is {sent}, the bytes hash to {sights.digest}"
 
 
-def _head(sights: Sights) -> Found:
+def _head(sights: Observations) -> Found:
     for head, get in ((sights.tag_head, sights.by_tag), (sights.digest_head, sights.by_digest)):
         if head is None or get is None or not get.ok or head.is_endless:
             continue
@@ -157,7 +157,7 @@ def _head(sights: Sights) -> Found:
             yield "length.missing", str(head)
 
 
-def _blobs(sights: Sights) -> Found:
+def _blobs(sights: Observations) -> Found:
     for seen in (sights.config, sights.layer_head):
         if seen is None or seen.hops:
             continue
@@ -171,7 +171,7 @@ def _blobs(sights: Sights) -> Found:
     yield from _layer(sights)
 
 
-def _config(sights: Sights) -> Found:
+def _config(sights: Observations) -> Found:
     seen = sights.config
     if seen is not None and seen.ok and seen.answer.is_whole:
         asked = Digest(seen.path.rpartition("/")[2])
@@ -179,7 +179,7 @@ def _config(sights: Sights) -> Found:
             yield "blob.altered", f"{seen}: the bytes hash to {digest_of(seen.answer.plain, asked)}"
 
 
-def _layer(sights: Sights) -> Found:
+def _layer(sights: Observations) -> Found:
     head, part, layer = sights.layer_head, sights.layer_part, sights.layer
     if layer is None or head is None or part is None or not head.ok:
         return
@@ -195,7 +195,7 @@ def _layer(sights: Sights) -> Found:
         yield "range.ignored", f"{part} to a Range"
 
 
-def _tags(sights: Sights) -> Found:
+def _tags(sights: Observations) -> Found:
     seen = sights.tags
     if seen is None or seen.is_endless:
         return
@@ -217,11 +217,11 @@ def _tags(sights: Sights) -> Found:
         yield "tags.incomplete", f"{seen}: {tag!r} is not in it"
 
 
-def _is_page(seen: Seen) -> bool:
+def _is_page(seen: Observation) -> bool:
     return bool(seen.answer.header("link"))
 
 
-def _caching(sights: Sights) -> Found:
+def _caching(sights: Observations) -> Found:
     moving = [sights.by_tag if is_tag(sights.place.tag) else None, sights.tags]
     for seen in moving:
         if seen is not None and seen.ok and _is_kept(seen):
@@ -234,15 +234,15 @@ def _caching(sights: Sights) -> Found:
         yield "cache.blobs", f"{fixed}: Cache-Control: {fixed.answer.header('cache-control') or 'not sent'}"
 
 
-def _is_kept(seen: Seen) -> bool:
+def _is_kept(seen: Observation) -> bool:
     control = seen.answer.header("cache-control").lower()
     if "no-cache" in control or "no-store" in control:
         return False
     return any(int(age) > _FRESH for age in _MAX_AGE.findall(control)) or "immutable" in control
 
 
-def _referrers(sights: Sights) -> Found:
-    ok: Sequence[Seen] = [seen for seen in sights.referrers if seen.ok]
+def _referrers(sights: Observations) -> Found:
+    ok: Sequence[Observation] = [seen for seen in sights.referrers if seen.ok]
     for seen in ok:
         document = seen.answer.json()
         if seen.answer.media_type != media_types.OCI_INDEX or document is None or "manifests" not in document:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from ocisync.doctor.causes import CLIENTS, Level
-from ocisync.doctor.checks import Finding, judge
-from ocisync.doctor.observations import Place, look
+from ocisync.doctor.checks import CheckFinding, run_checks
+from ocisync.doctor.observations import RegistryAddress, look
 from ocisync.doctor.probe import Probe
 from ocisync.doctor.remedies import cures_for, fronts_of
 from ocisync.errors import InvalidName
@@ -23,32 +23,32 @@ from ocisync.model.image_name import parse_name, split_tag
 class Diagnosis:
     """What was found at a place; `fronts` is what seems to serve it."""
 
-    place: Place
+    place: RegistryAddress
     fronts: tuple[str, ...]
-    findings: Sequence[Finding]
+    findings: Sequence[CheckFinding]
     cures: Mapping[str, Mapping[str, str]]  # by the cause's code, then by the front that is to be changed
     looked_at: int  # requests
 
-    def failing(self, clients: Collection[str] = CLIENTS) -> list[Finding]:
+    def failing(self, clients: Collection[str] = CLIENTS) -> list[CheckFinding]:
         """What makes one of these clients fail."""
         wanted = set(clients)
         return [one for one in self.findings if one.cause.level is Level.FAILS and wanted & set(one.cause.clients)]
 
-    def of_client(self, client: str) -> list[Finding]:
+    def of_client(self, client: str) -> list[CheckFinding]:
         """What one client trips over."""
         return [one for one in self.findings if client in one.cause.clients]
 
 
-async def examine(probe: Probe, place: Place) -> Diagnosis:
+async def examine(probe: Probe, place: RegistryAddress) -> Diagnosis:
     """Look at a registry as anonymous clients do; some twenty small requests."""
     sights = await look(probe, place)
-    findings = judge(sights)
+    findings = run_checks(sights)
     fronts = fronts_of([seen.answer for seen in sights.all])
     cures = {one.cause.code: cures_for(one.cause.code, fronts, sights.place.host) for one in findings}
     return Diagnosis(sights.place, fronts, findings, cures, len(sights.all))
 
 
-def parse_place(text: str) -> Place:
+def parse_place(text: str) -> RegistryAddress:
     """Read `http[s]://HOST[:PORT][/NAME[:TAG|@DIGEST]]`.
 
     Raises:
@@ -61,4 +61,4 @@ def parse_place(text: str) -> Place:
     name, at, digest = path.partition("@")
     name, tag = split_tag(name)
     root = f"{url.scheme}://{url.netloc.rpartition('@')[2]}"
-    return Place(root, parse_name(name) if name else "", parse_digest(digest) if at else tag)
+    return RegistryAddress(root, parse_name(name) if name else "", parse_digest(digest) if at else tag)

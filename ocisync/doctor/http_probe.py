@@ -12,7 +12,7 @@ import aiohttp
 from yarl import URL
 
 from ocisync import __version__
-from ocisync.doctor.probe import MOST_BODY, Answer
+from ocisync.doctor.probe import MOST_BODY, ProbeResponse
 from ocisync.errors import ConfigError
 from ocisync.logs import redact
 
@@ -41,7 +41,7 @@ class HttpProbe:
 
     session: aiohttp.ClientSession
 
-    async def ask(self, method: str, url: str, headers: Mapping[str, str] = _NO_HEADERS) -> Answer:
+    async def ask(self, method: str, url: str, headers: Mapping[str, str] = _NO_HEADERS) -> ProbeResponse:
         """One request; its body is read up to a limit, as it is."""
         try:
             asked = self.session.request(method, URL(url, encoded=True), headers=headers, allow_redirects=False)
@@ -49,11 +49,11 @@ class HttpProbe:
                 body, is_whole = await _start_of(response)
                 names = {name.lower() for name in response.headers}
                 told = {name: ", ".join(response.headers.getall(name)) for name in names}
-                return Answer(response.status, told, body, is_whole)
+                return ProbeResponse(response.status, told, body, is_whole)
         except (aiohttp.ClientSSLError, ssl.SSLError) as exc:
-            return Answer(0, failure=_words(exc), is_tls_failure=True)
+            return ProbeResponse(0, failure=_words(exc), is_tls_failure=True)
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # a TimeoutError is an OSError
-            return Answer(0, failure=_words(exc))
+            return ProbeResponse(0, failure=_words(exc))
 
 
 async def _start_of(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urljoin, urlsplit
 
-from ocisync.doctor.probe import REDIRECTS, Probe, Seen
+from ocisync.doctor.probe import REDIRECTS, Observation, Probe
 from ocisync.errors import InvalidName, OcisyncError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
@@ -29,7 +29,7 @@ UNPACKING = {"Accept-Encoding": "gzip"}  # what Go's HTTP client adds to every G
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RegistryAddress:
     """What is examined; `name` and `tag` may be empty: they are looked for."""
 
     root: str  # such as https://registry.example.com
@@ -43,26 +43,26 @@ class Place:
 
 
 @dataclass(slots=True)
-class Sights:
+class Observations:
     """Everything that was seen; None where it was not looked at."""
 
-    place: Place
-    base: Seen
-    below: Seen | None = None  # /<first component>/v2/, when /v2/ is not there
-    catalog: Seen | None = None
-    tags: Seen | None = None
-    absent: list[Seen] = field(default_factory=list)  # each of it must be 404
-    by_tag: Seen | None = None
-    tag_head: Seen | None = None
-    by_digest: Seen | None = None
-    digest_head: Seen | None = None
-    child: Seen | None = None
+    place: RegistryAddress
+    base: Observation
+    below: Observation | None = None  # /<first component>/v2/, when /v2/ is not there
+    catalog: Observation | None = None
+    tags: Observation | None = None
+    absent: list[Observation] = field(default_factory=list)  # each of it must be 404
+    by_tag: Observation | None = None
+    tag_head: Observation | None = None
+    by_digest: Observation | None = None
+    digest_head: Observation | None = None
+    child: Observation | None = None
     children: Sequence[Descriptor] = ()
-    config: Seen | None = None
+    config: Observation | None = None
     layer: Descriptor | None = None
-    layer_head: Seen | None = None
-    layer_part: Seen | None = None
-    referrers: list[Seen] = field(default_factory=list)
+    layer_head: Observation | None = None
+    layer_part: Observation | None = None
+    referrers: list[Observation] = field(default_factory=list)
 
     @property
     def digest(self) -> Digest | None:
@@ -74,7 +74,7 @@ class Sights:
         return digest_of(raw, Digest(name)) if is_digest(name) else sha256(raw)
 
     @property
-    def all(self) -> list[Seen]:
+    def all(self) -> list[Observation]:
         """Every question with its answer."""
         single = (
             self.base, self.catalog, self.tags, self.by_tag, self.tag_head, self.by_digest, self.digest_head,
@@ -83,10 +83,10 @@ class Sights:
         return [seen for seen in (*single, *self.absent, *self.referrers) if seen is not None]
 
 
-async def look(probe: Probe, place: Place) -> Sights:
+async def look(probe: Probe, place: RegistryAddress) -> Observations:
     """Ask everything that clients would ask, as far as the answers lead."""
     looker = _Looker(probe, place.root)
-    sights = Sights(place, await looker.get("/v2/"))
+    sights = Observations(place, await looker.get("/v2/"))
     if sights.base.answer.status in (0, 401):
         return sights
     await _find_image(looker, sights)
@@ -99,7 +99,7 @@ async def look(probe: Probe, place: Place) -> Sights:
     return sights
 
 
-async def _look_below_path(looker: _Looker, name: str) -> Seen:
+async def _look_below_path(looker: _Looker, name: str) -> Observation:
     """Whether the first component is no part of the name but where the registry lies, such as a bucket."""
     first, _, rest = name.partition("/")
     seen = await looker.get(f"/{first}/v2/{rest}/tags/list") if rest else None
@@ -111,25 +111,25 @@ class _Looker:
     probe: Probe
     root: str
 
-    async def get(self, path: str, headers: Mapping[str, str] = UNPACKING) -> Seen:
+    async def get(self, path: str, headers: Mapping[str, str] = UNPACKING) -> Observation:
         return await self._follow("GET", path, headers)
 
-    async def head(self, path: str, headers: Mapping[str, str]) -> Seen:
+    async def head(self, path: str, headers: Mapping[str, str]) -> Observation:
         return await self._follow("HEAD", path, headers)
 
-    async def _follow(self, method: str, path: str, headers: Mapping[str, str]) -> Seen:
+    async def _follow(self, method: str, path: str, headers: Mapping[str, str]) -> Observation:
         url = self.root + path
         hops: list[str] = []
         answer = await self.probe.ask(method, url, headers)
         while answer.status in REDIRECTS and answer.header("location"):
             if len(hops) == MOST_HOPS:
-                return Seen(method, path, answer, tuple(hops), is_endless=True)
+                return Observation(method, path, answer, tuple(hops), is_endless=True)
             url = _joined(url, answer.header("location"))
             if not url:
                 break
             hops.append(url)
             answer = await self.probe.ask(method, url, headers)
-        return Seen(method, path, answer, tuple(hops))
+        return Observation(method, path, answer, tuple(hops))
 
 
 def _joined(base: str, location: str) -> str:
@@ -141,7 +141,7 @@ def _joined(base: str, location: str) -> str:
         return ""
 
 
-async def _find_image(looker: _Looker, sights: Sights) -> None:
+async def _find_image(looker: _Looker, sights: Observations) -> None:
     """Complete what the caller did not name."""
     name, tag = sights.place.name, sights.place.tag
     if not name:
@@ -151,7 +151,7 @@ async def _find_image(looker: _Looker, sights: Sights) -> None:
         sights.tags = await looker.get(f"/v2/{name}/tags/list")
         known = [text for text in _texts(sights.tags, "tags") if is_tag(text)]
         tag = tag or ("latest" if "latest" in known or not known else known[-1])
-    sights.place = Place(sights.place.root, name, tag)
+    sights.place = RegistryAddress(sights.place.root, name, tag)
 
 
 def _is_name(text: str) -> bool:
@@ -161,13 +161,13 @@ def _is_name(text: str) -> bool:
         return False
 
 
-def _texts(seen: Seen, member: str) -> list[str]:
+def _texts(seen: Observation, member: str) -> list[str]:
     document = seen.answer.json() if seen.ok else None
     found = document.get(member) if document else None
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
-async def _look_at_absent(looker: _Looker, sights: Sights) -> None:
+async def _look_at_absent(looker: _Looker, sights: Observations) -> None:
     base = f"/v2/{sights.place.name}"
     fallback = f"sha256-{ABSENT.partition(':')[2]}"
     for path in (
@@ -177,7 +177,7 @@ async def _look_at_absent(looker: _Looker, sights: Sights) -> None:
         sights.absent.append(await looker.get(path, ACCEPT | UNPACKING))
 
 
-async def _look_at_image(looker: _Looker, sights: Sights) -> None:
+async def _look_at_image(looker: _Looker, sights: Observations) -> None:
     base = f"/v2/{sights.place.name}/manifests"
     sights.by_tag = await looker.get(f"{base}/{sights.place.tag}", ACCEPT | UNPACKING)
     sights.tag_head = await looker.head(f"{base}/{sights.place.tag}", ACCEPT)
@@ -193,7 +193,7 @@ async def _look_at_image(looker: _Looker, sights: Sights) -> None:
         sights.referrers.append(await looker.get(f"/v2/{sights.place.name}/referrers/{subject}"))
 
 
-async def _look_below(looker: _Looker, sights: Sights, manifest: Manifest) -> None:
+async def _look_below(looker: _Looker, sights: Observations, manifest: Manifest) -> None:
     """One child of an index, one configuration, and a part of one layer."""
     if manifest.is_index:
         sights.children = manifest.children
@@ -209,7 +209,7 @@ async def _look_below(looker: _Looker, sights: Sights, manifest: Manifest) -> No
     await _look_at_blobs(looker, sights, manifest)
 
 
-async def _look_at_blobs(looker: _Looker, sights: Sights, manifest: Manifest) -> None:
+async def _look_at_blobs(looker: _Looker, sights: Observations, manifest: Manifest) -> None:
     blobs = f"/v2/{sights.place.name}/blobs/"
     if manifest.config is not None:
         sights.config = await looker.get(blobs + manifest.config.digest)
@@ -219,7 +219,7 @@ async def _look_at_blobs(looker: _Looker, sights: Sights, manifest: Manifest) ->
         sights.layer_part = await looker.get(blobs + sights.layer.digest, {"Range": "bytes=1-2"})
 
 
-def _parsed(seen: Seen) -> Manifest | None:
+def _parsed(seen: Observation) -> Manifest | None:
     try:
         return parse_manifest(seen.answer.plain)
     except OcisyncError:

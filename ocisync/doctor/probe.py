@@ -14,7 +14,7 @@ MOST_BODY = 4 * 1024 * 1024  # bytes of an answer that are looked at
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ProbeResponse:
     """One answer as it came over the wire, not decompressed; status 0 means that none came."""
 
     status: int
@@ -55,18 +55,18 @@ class Answer:
 class Probe(Protocol):
     """Asks one thing of the registry; redirects are told, never followed, and bodies left as they are."""
 
-    async def ask(self, method: str, url: str, headers: Mapping[str, str] = _NO_HEADERS) -> Answer:
+    async def ask(self, method: str, url: str, headers: Mapping[str, str] = _NO_HEADERS) -> ProbeResponse:
         """One request to an absolute URL; a failed connection is an Answer of status 0, not an error."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class Observation:
     """One question, the redirects on the way, and the last answer."""
 
     method: str
     path: str
-    answer: Answer
+    answer: ProbeResponse
     hops: tuple[str, ...] = ()  # the URLs that were redirected to, in order
     is_endless: bool = False  # whether the redirects did not come to an end
 

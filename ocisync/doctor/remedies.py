@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 
-from ocisync.doctor.probe import Answer
+from ocisync.doctor.probe import ProbeResponse
 
 ANY = "registry"  # cures that are the same whatever serves it
 _BUCKET = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+)\.s3[.-]")
@@ -17,7 +17,7 @@ _HEADERS = {"x-amz-cf-id": "cloudfront", "x-amz-request-id": "s3", "cf-ray": "cl
 _AGAIN = "publish it again: ocisync once, or ocisync copy SOURCE TARGET"
 
 
-def fronts_of(answers: Sequence[Answer]) -> tuple[str, ...]:
+def fronts_of(answers: Sequence[ProbeResponse]) -> tuple[str, ...]:
     """What seems to have answered, by its headers; it may be several, one behind the other."""
     found: dict[str, None] = {}
     for answer in answers:

@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from ocisync.content.threads import file_limiter, run_steps
-from ocisync.drop.inputs import Input, Member
-from ocisync.drop.scan import Entry, current, layout_files
+from ocisync.drop.inputs import Input, InputMember
+from ocisync.drop.scan import FolderEntry, current, layout_files
 from ocisync.errors import DiskError, InputChanged
 from ocisync.state.inputs import InputRecord, MemberRecord
 
@@ -37,7 +37,7 @@ async def read_members(found: Input, known: InputRecord | None) -> tuple[MemberR
     return tuple(members)
 
 
-def unread(member: Member, digest: str = "") -> MemberRecord:
+def unread(member: InputMember, digest: str = "") -> MemberRecord:
     """A file as a record keeps it."""
     stamp = member.entry.stamp
     platform = str(member.platform or "")
@@ -75,7 +75,7 @@ def check_unchanged(found: Input) -> None:
             raise _changed(member.entry)
 
 
-async def _digest(entry: Entry) -> str:
+async def _digest(entry: FolderEntry) -> str:
     try:
         digest = await run_steps(_hash_folder(entry) if entry.is_folder else _hash_entry(entry), file_limiter)
     except FileNotFoundError as exc:
@@ -85,13 +85,13 @@ async def _digest(entry: Entry) -> str:
     return "sha256:" + digest
 
 
-def _hash_entry(entry: Entry) -> Generator[None, None, str]:
+def _hash_entry(entry: FolderEntry) -> Generator[None, None, str]:
     digest = yield from _hash_file(entry.path)
     _check(entry)
     return digest
 
 
-def _hash_folder(entry: Entry) -> Generator[None, None, str]:
+def _hash_folder(entry: FolderEntry) -> Generator[None, None, str]:
     whole = hashlib.sha256()
     for path in layout_files(entry.path):
         digest = yield from _hash_file(path)
@@ -115,12 +115,12 @@ def _hash_file(path: str) -> Generator[None, None, str]:
     return digest.hexdigest()
 
 
-def _check(entry: Entry) -> None:
+def _check(entry: FolderEntry) -> None:
     if current(entry).stamp != entry.stamp:
         raise _changed(entry)
 
 
-def _changed(entry: Entry) -> InputChanged:
+def _changed(entry: FolderEntry) -> InputChanged:
     return InputChanged(f"{entry.path}: it was replaced, cut or written to while it was read; it is read again")
 
 

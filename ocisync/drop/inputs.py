@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from ocisync.drop.naming import SetMemberPath, SingleArchive, classify
 from ocisync.drop.rule import DropRule, Incomplete
-from ocisync.drop.scan import Entry, Stamp
+from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName, OcisyncError
 from ocisync.model.platform import Platform, same_platform
 from ocisync.state.inputs import InputRecord, InputState
@@ -17,10 +17,10 @@ MAX_WAIT = 3600.0  # seconds; back-off never waits longer, so a due time beyond 
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class InputMember:
     """One file of an input; the platform is what its name says."""
 
-    entry: Entry
+    entry: FolderEntry
     platform: Platform | None = None
 
 
@@ -29,7 +29,7 @@ class Input:
     """What is published together: a single archive, or a set."""
 
     key: str  # a single archive's path; for a set NAME/TAG/, which no file can have
-    members: tuple[Member, ...]
+    members: tuple[InputMember, ...]
     name: str  # of the repository; for single archives what the path says, unchecked
     tag: str
     is_set: bool = False
@@ -68,27 +68,27 @@ class Readiness:
     refusal: OcisyncError | None = None  # it can be taken, to be refused
 
 
-def group(entries: Iterable[Entry], layout: str) -> tuple[list[Input], list[str]]:
+def group(entries: Iterable[FolderEntry], layout: str) -> tuple[list[Input], list[str]]:
     """The inputs, in the order of their paths, and the paths whose names are no archive's."""
     singles: list[Input] = []
-    sets: dict[tuple[str, str], list[Member]] = {}
+    sets: dict[tuple[str, str], list[InputMember]] = {}
     others: list[str] = []
     for entry in entries:
         try:
             found = classify(entry.relative, layout, is_folder=entry.is_folder)
         except InvalidName as exc:
-            singles.append(Input(entry.relative, (Member(entry),), "", "", refusal=exc))
+            singles.append(Input(entry.relative, (InputMember(entry),), "", "", refusal=exc))
             continue
         if found is None:
             others.append(entry.relative)
         elif isinstance(found, SingleArchive):
-            singles.append(Input(entry.relative, (Member(entry),), found.default_name, found.default_tag))
+            singles.append(Input(entry.relative, (InputMember(entry),), found.default_name, found.default_tag))
         else:
             _join(sets, found, entry)
     return [*singles, *(_set(name, tag, members) for (name, tag), members in sets.items())], others
 
 
-def observe(before: Mapping[str, Sighting], entries: Iterable[Entry], now: float) -> dict[str, Sighting]:
+def observe(before: Mapping[str, Sighting], entries: Iterable[FolderEntry], now: float) -> dict[str, Sighting]:
     """Carry on how long each file has been as it is; `now` is monotonic."""
     return {
         entry.relative: known
@@ -159,11 +159,11 @@ def back_off_left(found: Input, record: InputRecord | None, now: float) -> float
     return left if 0 < left <= MAX_WAIT else 0.0
 
 
-def _join(sets: dict[tuple[str, str], list[Member]], found: SetMemberPath, entry: Entry) -> None:
-    sets.setdefault((found.name, found.tag), []).append(Member(entry, found.platform))
+def _join(sets: dict[tuple[str, str], list[InputMember]], found: SetMemberPath, entry: FolderEntry) -> None:
+    sets.setdefault((found.name, found.tag), []).append(InputMember(entry, found.platform))
 
 
-def _set(name: str, tag: str, members: list[Member]) -> Input:
+def _set(name: str, tag: str, members: list[InputMember]) -> Input:
     platforms = [member.platform for member in members]
     twice = next((platform for platform in platforms if platforms.count(platform) > 1), None)
     refusal = None
@@ -177,15 +177,15 @@ def _has(found: Input, wanted: Platform) -> bool:
     return any(member.platform is not None and same_platform(member.platform, wanted) for member in found.members)
 
 
-def _unwritten(entry: Entry, seen: Mapping[str, Sighting], now: Moment) -> float:
+def _unwritten(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
     age = now.wall - entry.stamp.mtime_ns / 1e9
     return max(_seen_for(entry, seen, now), age)
 
 
-def _quiet(entry: Entry, seen: Mapping[str, Sighting], now: Moment) -> float:
+def _quiet(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
     return max(_seen_for(entry, seen, now), now.wall - entry.changed)
 
 
-def _seen_for(entry: Entry, seen: Mapping[str, Sighting], now: Moment) -> float:
+def _seen_for(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
     sighting = seen.get(entry.relative)
     return now.monotonic - sighting.since if sighting else 0.0

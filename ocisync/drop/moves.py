@@ -11,14 +11,14 @@ import os
 import shutil
 from pathlib import Path
 
-from ocisync.content.failpoints import reached
-from ocisync.drop.scan import DELETING, Entry, current
+from ocisync.content.failpoints import failpoint
+from ocisync.drop.scan import DELETING, FolderEntry, current
 from ocisync.errors import InputChanged
 
 MAX_SUFFIX = 10_000
 
 
-def reserve(entry: Entry, folder: Path) -> Path:
+def reserve(entry: FolderEntry, folder: Path) -> Path:
     """A path for the entry below the folder, made as an empty file or folder that is ours to replace.
 
     An equal or empty file found there is replaced, so that a move that was interrupted ends as it would have.
@@ -32,13 +32,13 @@ def reserve(entry: Entry, folder: Path) -> Path:
     raise FileExistsError(errno.EEXIST, "too many files of this name", str(wanted))
 
 
-def move(entry: Entry, to: Path) -> None:
+def move(entry: FolderEntry, to: Path) -> None:
     """Move to a reserved path.
 
     Raises:
         InputChanged: another file has taken the entry's place; it stays where it is.
     """
-    reached("archive.move")
+    failpoint("archive.move")
     try:
         Path(entry.path).rename(to)
     except OSError as exc:
@@ -49,17 +49,17 @@ def move(entry: Entry, to: Path) -> None:
         delete(entry)
     else:
         _check(entry, to)
-    reached("archive.move")
+    failpoint("archive.move")
 
 
-def delete(entry: Entry) -> None:
+def delete(entry: FolderEntry) -> None:
     """Delete; raises as `move` does."""
     path = Path(entry.path)
     aside = path.with_name(f"{DELETING}{path.name}")
-    reached("archive.move")
+    failpoint("archive.move")
     path.rename(aside)
     _check(entry, aside)
-    reached("archive.move")
+    failpoint("archive.move")
     if entry.is_folder:
         shutil.rmtree(aside)
     else:
@@ -94,7 +94,7 @@ def _made(path: Path, *, is_folder: bool) -> bool:
     return True
 
 
-def _may_replace(path: Path, entry: Entry) -> bool:
+def _may_replace(path: Path, entry: FolderEntry) -> bool:
     if path.is_symlink() or path.is_dir() != entry.is_folder:
         return False
     if entry.is_folder:
@@ -110,8 +110,8 @@ def _give_back(reserved: Path) -> None:
         reserved.unlink()
 
 
-def _check(entry: Entry, at: Path) -> None:
-    now = current(Entry(entry.relative, str(at), entry.stamp, 0.0, entry.is_folder))
+def _check(entry: FolderEntry, at: Path) -> None:
+    now = current(FolderEntry(entry.relative, str(at), entry.stamp, 0.0, entry.is_folder))
     if now.stamp == entry.stamp:
         return
     if not os.path.lexists(entry.path):
@@ -119,7 +119,7 @@ def _check(entry: Entry, at: Path) -> None:
     raise InputChanged(f"{entry.path}: another file took its place after it was read; it is left alone and read again")
 
 
-def _copy(entry: Entry, to: Path) -> None:
+def _copy(entry: FolderEntry, to: Path) -> None:
     part = to.with_name(f".{to.name}.part")
     if entry.is_folder:
         shutil.rmtree(part, ignore_errors=True)

@@ -36,7 +36,7 @@ _NOT_OURS = "its name is no archive's (.tar, .tar.gz, .tgz, …)"
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class PollResult:
     """What one look at the folder found; settled inputs are not in it."""
 
     ready: list[Input]
@@ -59,7 +59,7 @@ async def forget_settled(rule: DropRule, inputs: InputRecords) -> None:
     await inputs.remove(rule.name, [one.key for one in there if is_settled_whole(one, records.get(one.key), rule)])
 
 
-class Lookout:
+class FolderPoller:
     """Looks at one rule's folder again and again, and remembers since when each file is as it is."""
 
     def __init__(
@@ -72,7 +72,7 @@ class Lookout:
         self._seen: Mapping[str, Sighting] = {}
         self._said: Mapping[str, str] = {}
 
-    async def plan(self) -> Look:
+    async def plan(self) -> PollResult:
         """What would be taken now, due or not; nothing is changed.
 
         Raises:
@@ -84,7 +84,7 @@ class Lookout:
         inputs, _ = group(found.entries, self._rule.layout)
         return self._decide(inputs, await self._inputs.of_rule(self._rule.name), moment, use_back_off=False)
 
-    async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> Look:
+    async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> PollResult:
         """Look once; inputs whose keys are `busy` are left out.
 
         Raises:
@@ -112,8 +112,8 @@ class Lookout:
 
     def _decide(
         self, inputs: Iterable[Input], records: Mapping[str, InputRecord], now: Moment, *, use_back_off: bool
-    ) -> Look:
-        look = Look([], [])
+    ) -> PollResult:
+        look = PollResult([], [])
         for found in inputs:
             record = records.get(found.key)
             if is_settled(found, record, self._rule):
@@ -142,7 +142,7 @@ class Lookout:
         ]
         await self._inputs.remove(self._rule.name, absent)
 
-    def _say(self, skipped: Mapping[str, str], look: Look) -> None:
+    def _say(self, skipped: Mapping[str, str], look: PollResult) -> None:
         """Tell once of each thing that is not taken, until it is gone or the reason changes."""
         for path, reason in skipped.items():
             if self._said.get(path) != reason:

@@ -34,7 +34,7 @@ DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk
 
 
 @dataclass(slots=True)
-class Taker:
+class InputProcessor:
     """What taking inputs needs; see `intake.IntakeTools`."""
 
     rule: DropRule
@@ -69,7 +69,7 @@ class Taker:
 
 
 class _Attempt:
-    def __init__(self, taker: Taker, found: Input, known: InputRecord | None, report: InputReport) -> None:
+    def __init__(self, taker: InputProcessor, found: Input, known: InputRecord | None, report: InputReport) -> None:
         self.taker = taker
         self.rule = taker.rule
         self.found = found

@@ -28,7 +28,7 @@ class Stamp:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class FolderEntry:
     """A file, or the folder of an OCI layout."""
 
     relative: str
@@ -42,7 +42,7 @@ class Entry:
 class Scan:
     """One look at a folder."""
 
-    entries: list[Entry] = field(default_factory=list)
+    entries: list[FolderEntry] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)  # path -> why
     leftovers: list[str] = field(default_factory=list)  # paths of interrupted deletions
     is_missing: bool = False
@@ -74,24 +74,24 @@ def scan(rule: DropRule) -> Scan:
     return found
 
 
-def file_entry(path: str, relative: str) -> Entry:
+def file_entry(path: str, relative: str) -> FolderEntry:
     """A file as it is now; raises OSError, also when it is no regular file."""
     now = os.lstat(path)
     if not stat.S_ISREG(now.st_mode):
         raise OSError(f"{_kind(now.st_mode)}, not a file")
-    return Entry(relative, path, Stamp(now.st_size, now.st_mtime_ns, now.st_ino), max(now.st_ctime, now.st_mtime))
+    return FolderEntry(relative, path, Stamp(now.st_size, now.st_mtime_ns, now.st_ino), max(now.st_ctime, now.st_mtime))
 
 
-def layout_entry(path: str, relative: str) -> Entry:
+def layout_entry(path: str, relative: str) -> FolderEntry:
     """An OCI layout's folder as it is now: the sum of its files; raises OSError."""
     files = [file_entry(file, file) for file in layout_files(path)]
     size = sum(file.stamp.size for file in files)
     newest = max((file.stamp.mtime_ns for file in files), default=0)
     changed = max((file.changed for file in files), default=0.0)
-    return Entry(relative, path, Stamp(size, newest, os.lstat(path).st_ino), changed, is_folder=True)
+    return FolderEntry(relative, path, Stamp(size, newest, os.lstat(path).st_ino), changed, is_folder=True)
 
 
-def current(entry: Entry) -> Entry:
+def current(entry: FolderEntry) -> FolderEntry:
     """The same file or folder as it is now; raises OSError."""
     return (layout_entry if entry.is_folder else file_entry)(entry.path, entry.relative)
 
@@ -133,14 +133,14 @@ def _sort(
             yield relative, child.path, depth + 1
 
 
-def _readable(path: str, relative: str) -> Entry:
+def _readable(path: str, relative: str) -> FolderEntry:
     entry = file_entry(path, relative)
     if not os.access(path, os.R_OK):
         raise PermissionError("it cannot be read by this user")
     return entry
 
 
-def _add(found: Scan, relative: str, look: Callable[[], Entry]) -> None:
+def _add(found: Scan, relative: str, look: Callable[[], FolderEntry]) -> None:
     try:
         found.entries.append(look())
     except FileNotFoundError:

@@ -21,8 +21,8 @@ from ocisync.content.concurrency import Wakeup, for_each
 from ocisync.content.threads import run_file
 from ocisync.drop.disposal import remove_old
 from ocisync.drop.inputs import Input
-from ocisync.drop.poll import Lookout
-from ocisync.drop.process import Run, Taker
+from ocisync.drop.poll import FolderPoller
+from ocisync.drop.process import InputProcessor, Run
 from ocisync.drop.rule import DropRule, Hold, Identify, InputReport, InputVerdict, Names, hold_nothing, identify_nothing
 from ocisync.errors import OcisyncError
 from ocisync.state.inputs import InputRecords
@@ -63,17 +63,17 @@ async def one_pass(rule: DropRule, tools: IntakeTools, *, patience: bool = True)
     Raises:
         DiskError: the folder cannot be read.
     """
-    return await Intake(rule, tools).pass_once(patience=patience)
+    return await DropWatcher(rule, tools).pass_once(patience=patience)
 
 
-class Intake:
+class DropWatcher:
     """One rule's drop folder."""
 
     def __init__(self, rule: DropRule, tools: IntakeTools) -> None:
         self.rule = rule
         self._tools = tools
-        self._lookout = Lookout(rule, tools.inputs, tools.now, tools.monotonic)
-        self._taker = Taker(
+        self._lookout = FolderPoller(rule, tools.inputs, tools.now, tools.monotonic)
+        self._taker = InputProcessor(
             rule, tools.inputs, tools.names, tools.run, tools.now, tools.monotonic, tools.chance, tools.hold,
             tools.identify,
         )  # fmt: skip

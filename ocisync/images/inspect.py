@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.repository import Referring, Source
+from ocisync.content.repository import ReferrerLister, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, ManifestError, NotFound, UnsupportedManifest
 from ocisync.model import media_types
@@ -114,7 +114,7 @@ _AT_A_TIME = 4  # lookups
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class ReferrerView:
     """One manifest that refers to another."""
 
     subject: Digest
@@ -123,9 +123,9 @@ class Reference:
     tag: str = ""  # by which it was found
 
 
-async def references_to(source: Source, subjects: Sequence[Descriptor]) -> list[Reference]:
+async def references_to(source: Source, subjects: Sequence[Descriptor]) -> list[ReferrerView]:
     """Everything known to refer to some manifests, in their order."""
-    found: dict[Digest, list[Reference]] = {}
+    found: dict[Digest, list[ReferrerView]] = {}
 
     async def look(subject: Descriptor) -> None:
         found[subject.digest] = await _references(source, subject.digest)
@@ -134,13 +134,13 @@ async def references_to(source: Source, subjects: Sequence[Descriptor]) -> list[
     return [reference for subject in found for reference in found[subject]]
 
 
-async def _references(source: Source, subject: Digest) -> list[Reference]:
-    told = await source.referrers(subject) if isinstance(source, Referring) else ()
-    found = [Reference(subject, desc, desc.artifact_type or "unknown") for desc in told]
+async def _references(source: Source, subject: Digest) -> list[ReferrerView]:
+    told = await source.referrers(subject) if isinstance(source, ReferrerLister) else ()
+    found = [ReferrerView(subject, desc, desc.artifact_type or "unknown") for desc in told]
     for tag, kind in zip(cosign_tags(subject), COSIGN.values(), strict=True):
         desc = await _resolved(source, tag)
         if desc is not None:
-            found.append(Reference(subject, desc, kind, tag))
+            found.append(ReferrerView(subject, desc, kind, tag))
     return found
 
 

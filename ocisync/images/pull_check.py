@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ocisync.content.concurrency import Once, for_each
+from ocisync.content.concurrency import SingleFlight, for_each
 from ocisync.content.repository import Fetcher
 from ocisync.content.verify import read_manifest, verified
 from ocisync.model.descriptor import Descriptor
@@ -31,7 +31,7 @@ async def pull_and_check(source: Fetcher, root: Descriptor) -> Pulled:
         DigestMismatch, SizeMismatch: something is not what its descriptor says.
     """
     pulled = Pulled()
-    once: Once[Digest, None] = Once()
+    once: SingleFlight[Digest, None] = SingleFlight()
 
     async def blob(desc: Descriptor) -> None:
         async with source.open(desc) as stream:

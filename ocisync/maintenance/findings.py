@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from ocisync.content.stored_objects import Kind
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.model.descriptor import Descriptor
 from ocisync.sync.reports import Failure
 
@@ -27,7 +27,7 @@ class Finding:
     """One object that is not right."""
 
     repository: str
-    kind: Kind
+    kind: ObjectKind
     reference: str
     fault: Fault
     detail: str = ""
@@ -36,7 +36,7 @@ class Finding:
     repaired: bool = False
 
     @property
-    def key(self) -> tuple[str, Kind, str]:
+    def key(self) -> tuple[str, ObjectKind, str]:
         """Which object it is about."""
         return self.repository, self.kind, self.reference
 

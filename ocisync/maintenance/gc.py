@@ -14,12 +14,12 @@ import anyio
 import structlog
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.stored_objects import Kind, Leftovers
+from ocisync.content.stored_objects import Abandoned, ObjectKind
 from ocisync.errors import OcisyncError, StoreError
-from ocisync.maintenance.gc_plan import Doomed, Totals
+from ocisync.maintenance.gc_plan import Garbage, Totals
 from ocisync.maintenance.listing_check import list_problem
 from ocisync.maintenance.mark import Marks
-from ocisync.maintenance.protocols import AuditedRegistry, AuditedRepository
+from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
 from ocisync.model.digest import Digest
 from ocisync.sync.reports import Failure, failure_of
 
@@ -29,7 +29,7 @@ BATCH = 500  # objects between two looks at the tags
 WARNED = 60.0  # seconds; when the last look takes longer, nothing is removed: writers heed a warning for thrice as long
 WORKERS = 8
 
-Journal = Callable[[Sequence[Doomed]], Awaitable[None]]
+Journal = Callable[[Sequence[Garbage]], Awaitable[None]]
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class Collected:
     removed: int = 0
     bytes: int = 0
     spared: int = 0  # planned, but reached or young by now
-    left: Leftovers = field(default_factory=Leftovers)  # by killed writers, and removed
+    left: Abandoned = field(default_factory=Abandoned)  # by killed writers, and removed
     problems: list[str] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)  # by repository
 
@@ -50,11 +50,11 @@ class Collected:
 
 
 async def plan_collection(
-    registry: AuditedRegistry, grace: float, totals: Totals, within: str = ""
-) -> AsyncIterator[Doomed]:
+    registry: MaintainedRegistry, grace: float, totals: Totals, within: str = ""
+) -> AsyncIterator[Garbage]:
     """What could be removed now, repository by repository, manifests first; `totals` is counted up meanwhile."""
     now = await registry.now()
-    async for name in registry.names(within):
+    async for name in registry.list_repositories(within):
         totals.repositories += 1
         repository = registry.repository(name)
         marks = Marks(repository, grace)
@@ -71,24 +71,26 @@ async def plan_collection(
 async def _marked(marks: Marks, now: float) -> str:
     """Mark a repository; why nothing of it may be removed, or nothing."""
     try:
-        await marks.grow(now)
+        await marks.mark(now)
         problem = await list_problem(marks.repository)
     except OcisyncError as exc:
         return f"{marks.repository.name}: {exc.message}"
     return problem or next(iter(marks.problems), "")
 
 
-async def _unreached(repository: AuditedRepository, marks: Marks, now: float, totals: Totals) -> AsyncIterator[Doomed]:
-    for kind in (Kind.MANIFEST, Kind.BLOB):
-        async for held in repository.held(kind):
+async def _unreached(
+    repository: MaintainedRepository, marks: Marks, now: float, totals: Totals
+) -> AsyncIterator[Garbage]:
+    for kind in (ObjectKind.MANIFEST, ObjectKind.BLOB):
+        async for held in repository.list_objects(kind):
             totals.objects += 1
-            doomed = Doomed(repository.name, kind, Digest(held.reference), held.size, held.modified)
+            doomed = Garbage(repository.name, kind, Digest(held.reference), held.size, held.modified)
             if doomed.digest not in marks.reachable and now - held.modified >= marks.grace:
                 yield doomed
 
 
 async def collect(
-    registry: AuditedRegistry, name: str, doomed: Sequence[Doomed], grace: float, journal: Journal, done: Collected
+    registry: MaintainedRegistry, name: str, doomed: Sequence[Garbage], grace: float, journal: Journal, done: Collected
 ) -> None:
     """Remove what was planned in one repository and still may go."""
     marks = Marks(registry.repository(name), grace)
@@ -107,14 +109,14 @@ async def collect(
 
 
 async def _remove(
-    registry: AuditedRegistry, marks: Marks, batch: Sequence[Doomed], journal: Journal, done: Collected
+    registry: MaintainedRegistry, marks: Marks, batch: Sequence[Garbage], journal: Journal, done: Collected
 ) -> None:
     """Look at ages, then at the tags, then remove what neither spares; writers are warned before the last look."""
     now = await registry.now()
     old = await _still_old(marks, batch, now)
-    async with marks.repository.collecting():
+    async with marks.repository.gc_barrier():
         with anyio.move_on_after(WARNED) as looking:
-            await marks.grow(now)
+            await marks.mark(now)
         is_told = not marks.problems and not looking.cancelled_caught
         gone = [one for one in old if one.digest not in marks.reachable] if is_told else []
         await journal(gone)
@@ -128,20 +130,20 @@ async def _remove(
     done.spared += len(batch) - len(gone)
 
 
-async def _remove_at_once(repository: AuditedRepository, gone: Sequence[Doomed]) -> None:
+async def _remove_at_once(repository: MaintainedRepository, gone: Sequence[Garbage]) -> None:
     """Lists of referrers last: a writer gives every manifest one that it sees without."""
-    manifests = [one.digest for one in gone if one.kind is Kind.MANIFEST]
-    await repository.remove(Kind.OMITTED, manifests)
-    await repository.remove(Kind.MANIFEST, manifests)
-    await repository.remove(Kind.BLOB, [one.digest for one in gone if one.kind is Kind.BLOB])
-    await repository.remove(Kind.REFERRERS, manifests)
+    manifests = [one.digest for one in gone if one.kind is ObjectKind.MANIFEST]
+    await repository.remove(ObjectKind.OMITTED, manifests)
+    await repository.remove(ObjectKind.MANIFEST, manifests)
+    await repository.remove(ObjectKind.BLOB, [one.digest for one in gone if one.kind is ObjectKind.BLOB])
+    await repository.remove(ObjectKind.REFERRERS, manifests)
 
 
-async def _still_old(marks: Marks, batch: Sequence[Doomed], now: float) -> list[Doomed]:
-    old: list[Doomed] = []
+async def _still_old(marks: Marks, batch: Sequence[Garbage], now: float) -> list[Garbage]:
+    old: list[Garbage] = []
 
-    async def look(one: Doomed) -> None:
-        found = await marks.repository.look(one.kind, one.digest)
+    async def look(one: Garbage) -> None:
+        found = await marks.repository.stat(one.kind, one.digest)
         if found is not None and now - found.modified >= marks.grace:
             old.append(one)
 
@@ -149,19 +151,19 @@ async def _still_old(marks: Marks, batch: Sequence[Doomed], now: float) -> list[
     return old
 
 
-async def _tidy(repository: AuditedRepository) -> None:
+async def _tidy(repository: MaintainedRepository) -> None:
     """Remove the lists of a repository that has become empty."""
     if not await _is_empty(repository):
         return
-    for derived in (Kind.REFERRERS, Kind.OMITTED):
-        await repository.remove(derived, [held.reference async for held in repository.held(derived)])
-    await repository.remove(Kind.TAGS_LIST, ["list"])
+    for derived in (ObjectKind.REFERRERS, ObjectKind.OMITTED):
+        await repository.remove(derived, [held.reference async for held in repository.list_objects(derived)])
+    await repository.remove(ObjectKind.TAGS_LIST, ["list"])
     if not await _is_empty(repository):
-        await repository.heal()  # a writer came meanwhile
+        await repository.rebuild_derived()  # a writer came meanwhile
 
 
-async def _is_empty(repository: AuditedRepository) -> bool:
-    for kind in (Kind.MANIFEST, Kind.TAG):
-        async for _ in repository.held(kind):
+async def _is_empty(repository: MaintainedRepository) -> bool:
+    for kind in (ObjectKind.MANIFEST, ObjectKind.TAG):
+        async for _ in repository.list_objects(kind):
             return False
     return True

@@ -18,8 +18,8 @@ from anyio import CancelScope, to_thread
 
 from ocisync.errors import ConfigError, DiskError, OcisyncError
 from ocisync.maintenance.gc import Collected, collect, plan_collection
-from ocisync.maintenance.gc_plan import Doomed, Totals, end_line, head_line, object_line, read_objects, read_totals
-from ocisync.maintenance.protocols import AuditedRegistry
+from ocisync.maintenance.gc_plan import Garbage, Totals, end_line, head_line, object_line, read_objects, read_totals
+from ocisync.maintenance.protocols import MaintainedRegistry
 from ocisync.sync.reports import failure_of
 
 log = structlog.get_logger()
@@ -32,7 +32,7 @@ _TRYING = 3600.0  # seconds; a scratch object that is younger may be in use, wha
 class Collection:
     """One target's collection."""
 
-    registry: AuditedRegistry
+    registry: MaintainedRegistry
     target: str
     grace: float  # seconds
     limit: float = 0.5  # the largest part of all objects that may be removed at once
@@ -98,9 +98,9 @@ class Collection:
 
     async def _finish(self, done: Collected) -> None:
         try:
-            done.left = await self.registry.tidy(uploads=self.grace, scratch=max(self.grace, _TRYING))
+            done.left = await self.registry.remove_abandoned(uploads=self.grace, scratch=max(self.grace, _TRYING))
             if done.removed:
-                await self.registry.heal()
+                await self.registry.rebuild_derived()
         except OcisyncError as exc:
             done.failures[""] = failure_of(exc)
         log.info(
@@ -113,7 +113,7 @@ class Collection:
             problems=len(done.problems),
         )
 
-    async def _write_journal(self, gone: Sequence[Doomed]) -> None:
+    async def _write_journal(self, gone: Sequence[Garbage]) -> None:
         if self.journal is not None and gone:
             text = "".join(json.dumps({"at": time.time(), **one.as_json()}) + "\n" for one in gone)
             await to_thread.run_sync(_append, self.journal, text)
@@ -159,10 +159,10 @@ def _ends(file: Path) -> tuple[str, str]:
     return first, last
 
 
-async def _groups(file: Path) -> AsyncIterator[tuple[str, list[Doomed]]]:
+async def _groups(file: Path) -> AsyncIterator[tuple[str, list[Garbage]]]:
     """A plan's objects by repository, read in a thread."""
 
-    def following(groups: Iterator[tuple[str, list[Doomed]]]) -> tuple[str, list[Doomed]] | None:
+    def following(groups: Iterator[tuple[str, list[Garbage]]]) -> tuple[str, list[Garbage]] | None:
         return next(groups, None)
 
     lines = await to_thread.run_sync(_opened, file)

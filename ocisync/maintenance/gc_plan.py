@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from ocisync.content.stored_objects import Kind
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.errors import ConfigError
 from ocisync.model.digest import Digest, is_digest
 
@@ -20,11 +20,11 @@ FEW = 20  # objects; so few may go whatever their share
 
 
 @dataclass(frozen=True, slots=True)
-class Doomed:
+class Garbage:
     """One object that nothing reaches."""
 
     repository: str
-    kind: Kind
+    kind: ObjectKind
     digest: Digest
     size: int  # bytes
     modified: float  # seconds since the epoch
@@ -65,7 +65,7 @@ def head_line(target: str, grace: float, now: float) -> str:
     return _line({"ocisync": "gc plan", "version": VERSION, "target": target, "grace": grace, "made": now})
 
 
-def object_line(doomed: Doomed) -> str:
+def object_line(doomed: Garbage) -> str:
     """One object's line."""
     return _line(doomed.as_json())
 
@@ -107,7 +107,7 @@ def read_totals(first: str, last: str, target: str) -> Totals:
     return Totals(counts["repositories"], counts["objects"], counts["doomed"], counts["bytes"], told)
 
 
-def read_objects(lines: Iterable[str]) -> Iterator[tuple[str, list[Doomed]]]:
+def read_objects(lines: Iterable[str]) -> Iterator[tuple[str, list[Garbage]]]:
     """The objects of a plan, by repository as they stand in it.
 
     Raises:
@@ -118,15 +118,17 @@ def read_objects(lines: Iterable[str]) -> Iterator[tuple[str, list[Doomed]]]:
         yield repository, list(some)
 
 
-def _doomed(line: str) -> Doomed:
+def _doomed(line: str) -> Garbage:
     document = _object(line)
     digest, size, modified = document.get("digest"), document.get("size"), document.get("modified")
     if not isinstance(digest, str) or not is_digest(digest) or not isinstance(size, int):
         raise ConfigError(f"not a line of a plan: {line[:100]!r}; make the plan again")
-    if document.get("kind") not in (Kind.BLOB.value, Kind.MANIFEST.value) or not isinstance(modified, int | float):
+    if document.get("kind") not in (ObjectKind.BLOB.value, ObjectKind.MANIFEST.value) or not isinstance(
+        modified, int | float
+    ):
         raise ConfigError(f"not a line of a plan: {line[:100]!r}; make the plan again")
-    kind = Kind(document["kind"])
-    return Doomed(str(document.get("repository")), kind, Digest(digest), size, float(modified))
+    kind = ObjectKind(document["kind"])
+    return Garbage(str(document.get("repository")), kind, Digest(digest), size, float(modified))
 
 
 def _object(line: str) -> dict[str, object]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import json
 
-from ocisync.content.stored_objects import Kind
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.errors import NotFound
-from ocisync.maintenance.protocols import AuditedRepository
+from ocisync.maintenance.protocols import MaintainedRepository
 
 
-async def list_problem(repository: AuditedRepository) -> str:
+async def list_problem(repository: MaintainedRepository) -> str:
     """Why the listing of tags cannot be believed, or nothing."""
     named = await _named(repository)
     if not named:
         return ""
-    missing = named - {held.reference async for held in repository.held(Kind.TAG)}
+    missing = named - {held.reference async for held in repository.list_objects(ObjectKind.TAG)}
     for tag in sorted(missing):
-        if await repository.look(Kind.TAG, tag) is not None:
+        if await repository.stat(ObjectKind.TAG, tag) is not None:
             return (
                 f"{repository.name}: the listing lacks the tag {tag}, which is there: the store's listing is not right"
             )
@@ -28,9 +28,9 @@ async def list_problem(repository: AuditedRepository) -> str:
     return ""
 
 
-async def _named(repository: AuditedRepository) -> set[str]:
+async def _named(repository: MaintainedRepository) -> set[str]:
     try:
-        _, raw = await repository.read(Kind.TAGS_LIST, "list")
+        _, raw = await repository.read(ObjectKind.TAGS_LIST, "list")
         document = json.loads(raw)
     except (NotFound, ValueError, RecursionError):
         return set()

@@ -9,9 +9,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.stored_objects import Held, Kind
+from ocisync.content.stored_objects import ObjectEntry, ObjectKind
 from ocisync.errors import NotFound, OcisyncError
-from ocisync.maintenance.protocols import AuditedRepository
+from ocisync.maintenance.protocols import MaintainedRepository
 from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.manifest import parse_manifest
 
@@ -22,7 +22,7 @@ WORKERS = 8  # manifests read at a time
 class Marks:
     """What is reachable in one repository."""
 
-    repository: AuditedRepository
+    repository: MaintainedRepository
     grace: float  # seconds; younger manifests are roots as tags are
     reachable: set[Digest] = field(default_factory=set)  # manifests and blobs
     problems: list[str] = field(default_factory=list)  # why reachability cannot be told
@@ -32,13 +32,13 @@ class Marks:
     _looked: set[Digest] = field(default_factory=set)  # unreachable ones whose subject is known
     _referrers: dict[Digest, list[Digest]] = field(default_factory=dict)  # unreachable ones, by subject
 
-    async def grow(self, now: float) -> None:
+    async def mark(self, now: float) -> None:
         """List, and mark what came since the last time: tags that are new or moved, manifests that are new or young.
 
         `now` is the store's time, in seconds since the epoch. Tags are listed first: their manifests were there before.
         """
         roots = await self._tag_roots()
-        async for held in self.repository.held(Kind.MANIFEST):
+        async for held in self.repository.list_objects(ObjectKind.MANIFEST):
             self._listed.add(Digest(held.reference))
             if now - held.modified < self.grace:
                 roots.add(Digest(held.reference))
@@ -51,14 +51,14 @@ class Marks:
         return len(self._listed)
 
     async def _tag_roots(self) -> set[Digest]:
-        by_content: dict[tuple[str, int], list[Held]] = {}
-        async for held in self.repository.held(Kind.TAG):
+        by_content: dict[tuple[str, int], list[ObjectEntry]] = {}
+        async for held in self.repository.list_objects(ObjectKind.TAG):
             if (held.reference, held.etag) not in self._tags:
                 by_content.setdefault((held.etag or held.reference, held.size), []).append(held)
         roots: set[Digest] = set()
 
-        async def read(same: list[Held]) -> None:
-            raw = await self._bytes(Kind.TAG, same[0].reference)
+        async def read(same: list[ObjectEntry]) -> None:
+            raw = await self._bytes(ObjectKind.TAG, same[0].reference)
             if raw is not None:
                 self._tags.update((held.reference, held.etag) for held in same)
                 self.reachable.add(digest := sha256(raw))
@@ -75,7 +75,7 @@ class Marks:
 
             async def read(digest: Digest, following: set[Digest] = following) -> None:
                 self.reachable.add(digest)
-                raw = await self._bytes(Kind.MANIFEST, digest)
+                raw = await self._bytes(ObjectKind.MANIFEST, digest)
                 if raw is not None:
                     following.update(self._children(digest, raw))
 
@@ -110,14 +110,14 @@ class Marks:
         """Look once at a manifest that nothing reaches: it may refer to something that is reached."""
         self._looked.add(digest)
         try:
-            _, raw = await self.repository.read(Kind.MANIFEST, digest)
+            _, raw = await self.repository.read(ObjectKind.MANIFEST, digest)
             subject = parse_manifest(raw).subject
         except OcisyncError:
             return  # nothing reaches it, and it cannot be a referrer
         if subject is not None:
             self._referrers.setdefault(subject.digest, []).append(digest)
 
-    async def _bytes(self, kind: Kind, reference: str) -> bytes | None:
+    async def _bytes(self, kind: ObjectKind, reference: str) -> bytes | None:
         """A manifest's bytes, or None when it is gone or not what it should be."""
         try:
             _, raw = await self.repository.read(kind, reference)
@@ -128,7 +128,7 @@ class Marks:
             self.problems.append(f"{self.repository.name}: {reference} cannot be read: {exc.message}")
             self._done.add(Digest(reference))
             return None
-        if kind is Kind.MANIFEST and digest_of(raw, Digest(reference)) != reference:
+        if kind is ObjectKind.MANIFEST and digest_of(raw, Digest(reference)) != reference:
             self.problems.append(f"{self.repository.name}@{reference}: the manifest is damaged")
             self._done.add(Digest(reference))
             return None

@@ -7,14 +7,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ocisync.content.repository import ByteStream, Inventory, Mounter, Source, Target
-from ocisync.content.stored_objects import Held, Kind, Leftovers
+from ocisync.content.stored_objects import Abandoned, ObjectEntry, ObjectKind
 
 
 class RepositoryStore(Source, Target, Mounter, Inventory, Protocol):
     """A repository to read from and to write to."""
 
 
-class AuditedRepository(Protocol):
+class MaintainedRepository(Protocol):
     """One repository."""
 
     @property
@@ -27,19 +27,19 @@ class AuditedRepository(Protocol):
         """The repository as copies use it."""
         ...
 
-    def held(self, kind: Kind, *, after: str = "") -> AsyncIterator[Held]:
+    def list_objects(self, kind: ObjectKind, *, after: str = "") -> AsyncIterator[ObjectEntry]:
         """A listing of one kind, sorted by reference, from behind a reference on."""
         ...
 
-    async def look(self, kind: Kind, reference: str) -> Held | None:
+    async def stat(self, kind: ObjectKind, reference: str) -> ObjectEntry | None:
         """One object with its content type, or None."""
         ...
 
-    def open(self, kind: Kind, reference: str) -> AbstractAsyncContextManager[tuple[Held, ByteStream]]:
+    def open(self, kind: ObjectKind, reference: str) -> AbstractAsyncContextManager[tuple[ObjectEntry, ByteStream]]:
         """One object with its content type, and its bytes, not verified; raises NotFound as `read` does."""
         ...
 
-    async def read(self, kind: Kind, reference: str) -> tuple[Held, bytes]:
+    async def read(self, kind: ObjectKind, reference: str) -> tuple[ObjectEntry, bytes]:
         """Small content whole, not verified.
 
         Raises:
@@ -48,35 +48,35 @@ class AuditedRepository(Protocol):
         """
         ...
 
-    def collecting(self) -> AbstractAsyncContextManager[None]:
+    def gc_barrier(self) -> AbstractAsyncContextManager[None]:
         """Warn writers: who lists the repository within the block looks again after it, before a tag is written."""
         ...
 
-    async def remove(self, kind: Kind, references: Sequence[str]) -> None:
+    async def remove(self, kind: ObjectKind, references: Sequence[str]) -> None:
         """Remove objects, never more than these; absent ones are no error."""
         ...
 
-    async def retype(self, kind: Kind, reference: str, media_type: str) -> None:
+    async def set_content_type(self, kind: ObjectKind, reference: str, media_type: str) -> None:
         """Give an object another content type, its bytes unchanged."""
         ...
 
-    async def heal(self) -> Sequence[str]:
+    async def rebuild_derived(self) -> Sequence[str]:
         """Derive anew what follows from tags and manifests: digest keys, lists; what was changed, by key."""
         ...
 
 
-class AuditedRegistry(Protocol):
+class MaintainedRegistry(Protocol):
     """A static registry."""
 
-    def names(self, within: str = "") -> AsyncIterator[str]:
+    def list_repositories(self, within: str = "") -> AsyncIterator[str]:
         """Every repository that holds anything, each once; `within` one name and those that go on from it."""
         ...
 
-    def repository(self, name: str) -> AuditedRepository:
+    def repository(self, name: str) -> MaintainedRepository:
         """One repository."""
         ...
 
-    async def heal(self) -> Sequence[str]:
+    async def rebuild_derived(self) -> Sequence[str]:
         """As a repository's `heal`, for what belongs to none of them."""
         ...
 
@@ -92,6 +92,6 @@ class AuditedRegistry(Protocol):
         """Seconds since the epoch by the store's own clock, which dates its objects."""
         ...
 
-    async def tidy(self, *, uploads: float, scratch: float) -> Leftovers:
+    async def remove_abandoned(self, *, uploads: float, scratch: float) -> Abandoned:
         """Remove what killed writers left, when it is older than so many seconds; what there was."""
         ...

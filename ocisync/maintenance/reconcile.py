@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from ocisync.errors import OcisyncError
-from ocisync.maintenance.protocols import AuditedRegistry
+from ocisync.maintenance.protocols import MaintainedRegistry
 from ocisync.sync.reports import Failure, failure_of
 
 log = structlog.get_logger()
@@ -27,18 +27,18 @@ class Reconciled:
         return not self.failures
 
 
-async def reconcile(registry: AuditedRegistry, within: str = "") -> Reconciled:
+async def reconcile(registry: MaintainedRegistry, within: str = "") -> Reconciled:
     """Heal every repository, then the registry; one that fails does not stop the others."""
     done = Reconciled()
-    async for name in registry.names(within):
+    async for name in registry.list_repositories(within):
         done.repositories += 1
         try:
-            done.changed.extend(await registry.repository(name).heal())
+            done.changed.extend(await registry.repository(name).rebuild_derived())
         except OcisyncError as exc:
             done.failures[name] = failure_of(exc)
             log.warning("repository.unreconciled", repository=name, code=exc.code, error=exc.message)
     try:
-        done.changed.extend(await registry.heal())
+        done.changed.extend(await registry.rebuild_derived())
     except OcisyncError as exc:
         done.failures[""] = failure_of(exc)
     if done.changed:

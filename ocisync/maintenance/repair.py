@@ -11,11 +11,11 @@ import structlog
 
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Fetcher, Source
-from ocisync.content.stored_objects import Kind
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.content.verify import read_manifest
 from ocisync.errors import OcisyncError
 from ocisync.maintenance.findings import Fault, Finding, Verified
-from ocisync.maintenance.protocols import AuditedRegistry, AuditedRepository
+from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
 from ocisync.maintenance.verify import Depth, verify
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.media_types import OCI_INDEX, OCTET_STREAM
@@ -39,7 +39,7 @@ async def no_origins(_: str) -> AsyncIterator[Sequence[Source]]:
 class Repair:
     """Mends one registry."""
 
-    registry: AuditedRegistry
+    registry: MaintainedRegistry
     origins: Origins = no_origins
 
     async def run(self, report: Verified) -> None:
@@ -55,29 +55,29 @@ class Repair:
 
     async def _repository(self, name: str, findings: Sequence[Finding]) -> None:
         if not name:
-            await self.registry.heal()
+            await self.registry.rebuild_derived()
             _repaired(findings)
             return
         repository = self.registry.repository(name)
         async with self.origins(name) as sources:
-            for kind in (Kind.BLOB, Kind.MANIFEST, Kind.TAG):
+            for kind in (ObjectKind.BLOB, ObjectKind.MANIFEST, ObjectKind.TAG):
                 for finding in findings:
                     if finding.kind is kind:
                         finding.repaired = await self._object(repository, finding, sources)
-        lists = [finding for finding in findings if finding.kind in (Kind.TAGS_LIST, Kind.REFERRERS)]
+        lists = [finding for finding in findings if finding.kind in (ObjectKind.TAGS_LIST, ObjectKind.REFERRERS)]
         for finding in lists:
-            if finding.fault is Fault.TYPE and finding.kind is Kind.REFERRERS:
-                await repository.retype(finding.kind, finding.reference, OCI_INDEX)
-        await repository.heal()
+            if finding.fault is Fault.TYPE and finding.kind is ObjectKind.REFERRERS:
+                await repository.set_content_type(finding.kind, finding.reference, OCI_INDEX)
+        await repository.rebuild_derived()
         _repaired(lists)
 
-    async def _object(self, repository: AuditedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
+    async def _object(self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
         try:
-            if finding.kind is Kind.TAG:
+            if finding.kind is ObjectKind.TAG:
                 return await self._tag(repository, finding, sources)
             if finding.fault is Fault.TYPE and finding.desc is not None:
-                is_blob = finding.kind is Kind.BLOB
-                await repository.retype(
+                is_blob = finding.kind is ObjectKind.BLOB
+                await repository.set_content_type(
                     finding.kind, finding.reference, OCTET_STREAM if is_blob else finding.desc.media_type
                 )
                 return True
@@ -89,29 +89,31 @@ class Repair:
             log.warning("object.unrepaired", repository=repository.name, digest=finding.reference, error=exc.message)
         return False
 
-    async def _tag(self, repository: AuditedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
+    async def _tag(self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
         """Write a tag again: with its own type, or where its bytes are damaged, as its source has it."""
         if finding.fault is Fault.TYPE:
             root = await repository.store.resolve(finding.reference)
-            await repository.retype(Kind.TAG, finding.reference, root.media_type)
+            await repository.set_content_type(ObjectKind.TAG, finding.reference, root.media_type)
             return True
         for source in sources:
             if await _published(repository, finding.reference, source):
                 return True
         return False
 
-    async def _is_another_tag(self, repository: AuditedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
+    async def _is_another_tag(
+        self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]
+    ) -> bool:
         """Whether a tag's bytes, which no digest key has, were damaged, and are now what the source says."""
         if finding.desc is None or finding.desc.data is None or finding.fault is not Fault.MISSING:
             return False
         for source in sources:
             root = await source.resolve(finding.tags[0])
-            is_here = await repository.look(Kind.MANIFEST, root.digest) is not None
+            is_here = await repository.stat(ObjectKind.MANIFEST, root.digest) is not None
             if root.digest != finding.desc.digest and is_here:
                 return await _published(repository, finding.tags[0], source)
         return False
 
-    async def _content(self, repository: AuditedRepository, desc: Descriptor, sources: Sequence[Source]) -> bool:
+    async def _content(self, repository: MaintainedRepository, desc: Descriptor, sources: Sequence[Source]) -> bool:
         if desc.data is not None:
             await repository.store.push(desc, BytesOpener(desc.data))
             return True
@@ -125,14 +127,14 @@ class Repair:
 
     async def _siblings(self, name: str, desc: Descriptor) -> AsyncIterator[Fetcher]:
         """Other repositories of the registry that hold content of this digest and size."""
-        kind = Kind.MANIFEST if desc.is_manifest else Kind.BLOB
-        async for other in self.registry.names():
-            found = await self.registry.repository(other).look(kind, desc.digest) if other != name else None
+        kind = ObjectKind.MANIFEST if desc.is_manifest else ObjectKind.BLOB
+        async for other in self.registry.list_repositories():
+            found = await self.registry.repository(other).stat(kind, desc.digest) if other != name else None
             if found is not None and found.size == desc.size:
                 yield self.registry.repository(other).store
 
 
-async def _published(repository: AuditedRepository, tag: str, source: Source) -> bool:
+async def _published(repository: MaintainedRepository, tag: str, source: Source) -> bool:
     """Whether a tag is now what a source says."""
     try:
         root = await source.resolve(tag)
@@ -142,7 +144,7 @@ async def _published(repository: AuditedRepository, tag: str, source: Source) ->
     return True
 
 
-async def _brought(repository: AuditedRepository, desc: Descriptor, place: Fetcher) -> bool:
+async def _brought(repository: MaintainedRepository, desc: Descriptor, place: Fetcher) -> bool:
     """Whether content came from a place; a push is verified, so that damaged bytes replace nothing."""
     try:
         await repository.store.push(desc, partial(place.open, desc))
@@ -156,7 +158,7 @@ def _repaired(findings: Sequence[Finding]) -> None:
         finding.repaired = True
 
 
-async def verify_and_repair(registry: AuditedRegistry, depth: Depth, origins: Origins, within: str = "") -> Verified:
+async def verify_and_repair(registry: MaintainedRegistry, depth: Depth, origins: Origins, within: str = "") -> Verified:
     """Verify, mend what can be mended, and look again: what was mended may need more.
 
     Blobs are read in the first look only; what is mended was verified while it was written.

@@ -11,10 +11,10 @@ import structlog
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.repository import Reconciler
-from ocisync.content.stored_objects import Kind
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.maintenance.listing_check import list_problem
-from ocisync.maintenance.protocols import AuditedRegistry, AuditedRepository
+from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
 from ocisync.maintenance.retention import Decision, KeepPolicy, TagAge, decide, refusal
 from ocisync.model.digest import Digest, hex_of
 from ocisync.model.manifest import parse_manifest
@@ -64,23 +64,23 @@ class _Blobs:
         return zip(self.digests, self.sizes, strict=True)
 
 
-async def list_repositories(registry: AuditedRegistry, within: str = "") -> list[RepositoryView]:
+async def list_repositories(registry: MaintainedRegistry, within: str = "") -> list[RepositoryView]:
     """Every repository, in lexical order; what it shares with others counts where all are listed."""
     views: list[tuple[RepositoryView, _Blobs]] = []
     holders: Counter[int] = Counter()
-    async for name in registry.names(within):
+    async for name in registry.list_repositories(within):
         view, blobs = await _repository(registry.repository(name))
         holders.update(blobs.digests)
         views.append((view, blobs))
     return sorted((_with_shared(view, blobs, holders) for view, blobs in views), key=lambda view: view.name)
 
 
-async def _repository(repository: AuditedRepository) -> tuple[RepositoryView, _Blobs]:
+async def _repository(repository: MaintainedRepository) -> tuple[RepositoryView, _Blobs]:
     blobs = _Blobs()
-    async for held in repository.held(Kind.BLOB):
+    async for held in repository.list_objects(ObjectKind.BLOB):
         blobs.add(held.reference, held.size)
-    dates = [held.modified async for held in repository.held(Kind.TAG)]
-    manifests = [held.size async for held in repository.held(Kind.MANIFEST)]
+    dates = [held.modified async for held in repository.list_objects(ObjectKind.TAG)]
+    manifests = [held.size async for held in repository.list_objects(ObjectKind.MANIFEST)]
     size = sum(blobs.sizes) + sum(manifests)
     newest = max(dates, default=None)
     return RepositoryView(repository.name, len(dates), len(manifests), len(blobs.sizes), size, 0, newest), blobs
@@ -91,9 +91,9 @@ def _with_shared(view: RepositoryView, blobs: _Blobs, holders: Mapping[int, int]
     return RepositoryView(view.name, view.tags, view.manifests, view.blobs, view.size, shared, view.newest)
 
 
-async def list_tags(repository: AuditedRepository) -> list[TagView]:
+async def list_tags(repository: MaintainedRepository) -> list[TagView]:
     """Every tag, in lexical order; what cannot be read counts as nothing."""
-    dates = {held.reference: held.modified async for held in repository.held(Kind.TAG)}
+    dates = {held.reference: held.modified async for held in repository.list_objects(ObjectKind.TAG)}
     graphs: dict[str, tuple[Digest, dict[Digest, int]]] = {}
 
     async def look(tag: str) -> None:
@@ -114,7 +114,7 @@ def _tag(tag: str, date: float, digest: Digest, graph: Mapping[Digest, int], use
     return TagView(tag, digest, date, sum(graph.values()), shared)
 
 
-async def _below(repository: AuditedRepository, raw: bytes, depth: int = 8) -> dict[Digest, int]:
+async def _below(repository: MaintainedRepository, raw: bytes, depth: int = 8) -> dict[Digest, int]:
     found: dict[Digest, int] = {}
     try:
         children = parse_manifest(raw).children
@@ -124,33 +124,33 @@ async def _below(repository: AuditedRepository, raw: bytes, depth: int = 8) -> d
         found[child.digest] = child.size
         if child.is_manifest and depth:
             try:
-                _, below = await repository.read(Kind.MANIFEST, child.digest)
+                _, below = await repository.read(ObjectKind.MANIFEST, child.digest)
             except OcisyncError:
                 continue
             found |= await _below(repository, below, depth - 1)
     return found
 
 
-async def check_tags(repository: AuditedRepository, tags: Sequence[str]) -> None:
+async def check_tags(repository: MaintainedRepository, tags: Sequence[str]) -> None:
     """See that all of them are there.
 
     Raises:
         NotFound: one is not.
     """
     for tag in tags:
-        if await repository.look(Kind.TAG, tag) is None:
+        if await repository.stat(ObjectKind.TAG, tag) is None:
             told = f"{repository.name}:{tag}: no such tag; nothing was removed"
             raise NotFound(f"{told}; `ocisync ls TARGET/{repository.name}` lists the tags that are there")
 
 
-async def remove_tags(repository: AuditedRepository, tags: Sequence[str]) -> None:
+async def remove_tags(repository: MaintainedRepository, tags: Sequence[str]) -> None:
     """Remove tags, then bring the lists up to date; what they pointed at stays until it is collected.
 
     Raises:
         NotFound: one of them is not there; none is removed.
     """
     await check_tags(repository, tags)
-    await repository.remove(Kind.TAG, tags)
+    await repository.remove(ObjectKind.TAG, tags)
     if isinstance(repository.store, Reconciler):
         await repository.store.reconcile()
     log.info("tags.removed", repository=repository.name, count=len(tags), tags=list(tags)[:10])
@@ -172,11 +172,11 @@ class Retained:
 
 
 async def retain(
-    registry: AuditedRegistry, policy: KeepPolicy, limit: float, *, dry_run: bool = False, within: str = ""
+    registry: MaintainedRegistry, policy: KeepPolicy, limit: float, *, dry_run: bool = False, within: str = ""
 ) -> Retained:
     """Remove the tags that the policy does not keep; a repository above the limit is left alone."""
     done, now = Retained(), await registry.now()
-    async for name in registry.names(within):
+    async for name in registry.list_repositories(within):
         if not policy.concerns(name):
             continue
         try:
@@ -187,11 +187,12 @@ async def retain(
 
 
 async def _retain(
-    repository: AuditedRepository, policy: KeepPolicy, limit: float, now: float, done: Retained, dry_run: bool
+    repository: MaintainedRepository, policy: KeepPolicy, limit: float, now: float, done: Retained, dry_run: bool
 ) -> None:
-    digests = (await repository.store.stored()).tags
+    digests = (await repository.store.list_all()).tags
     ages = [
-        TagAge(held.reference, held.modified, digests.get(held.reference)) async for held in repository.held(Kind.TAG)
+        TagAge(held.reference, held.modified, digests.get(held.reference))
+        async for held in repository.list_objects(ObjectKind.TAG)
     ]
     decisions = decide(ages, policy, now)
     going = [decision.tag for decision in decisions if not decision.stays]
@@ -208,7 +209,7 @@ async def _retain(
         done.removed += len(unmoved)
 
 
-async def _is_as_seen(repository: AuditedRepository, tag: str, modified: float) -> bool:
+async def _is_as_seen(repository: MaintainedRepository, tag: str, modified: float) -> bool:
     """Whether nobody published a tag again meanwhile."""
-    found = await repository.look(Kind.TAG, tag)
+    found = await repository.stat(ObjectKind.TAG, tag)
     return found is not None and found.modified <= modified + 1  # listings may tell fractions of a second, looks not

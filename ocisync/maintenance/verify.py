@@ -11,11 +11,11 @@ from typing import Protocol
 import anyio
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.stored_objects import Kind
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.content.verify import verified
 from ocisync.errors import NotFound, OcisyncError, VerificationError
 from ocisync.maintenance.findings import Fault, Finding, Verified
-from ocisync.maintenance.protocols import AuditedRegistry, AuditedRepository
+from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
@@ -27,7 +27,7 @@ from ocisync.sync.reports import failure_of
 _JSON = "application/json"
 
 
-class Seen(Protocol):
+class VerifyJournal(Protocol):
     """Which blobs an earlier run of the same verification has read and found right."""
 
     def has(self, repository: str, digest: str) -> bool:
@@ -39,7 +39,7 @@ class Seen(Protocol):
         ...
 
 
-class NothingSeen:
+class NoJournal:
     """A verification from the start, which nobody goes on with."""
 
     def has(self, repository: str, digest: str) -> bool:  # noqa: ARG002
@@ -51,7 +51,7 @@ class NothingSeen:
 
 
 @dataclass(slots=True)
-class Pace:
+class ReadRate:
     """Keeps reading below a rate, on average."""
 
     rate: float = 0.0  # bytes per second; 0: as fast as it goes
@@ -77,14 +77,14 @@ class Depth:
     catalog: bool = True
     in_order: bool = True  # whether tags/list is to be in lexical order
     workers: int = 8
-    pace: Pace = field(default_factory=Pace)
-    seen: Seen = field(default_factory=NothingSeen)
+    pace: ReadRate = field(default_factory=ReadRate)
+    seen: VerifyJournal = field(default_factory=NoJournal)
 
 
-async def verify(registry: AuditedRegistry, depth: Depth, within: str = "") -> Verified:
+async def verify(registry: MaintainedRegistry, depth: Depth, within: str = "") -> Verified:
     """Look at every repository; one that cannot be looked at does not stop the others."""
     report, names = Verified(), []
-    async for name in registry.names(within):
+    async for name in registry.list_repositories(within):
         names.append(name)
         report.repositories += 1
         try:
@@ -98,17 +98,17 @@ async def verify(registry: AuditedRegistry, depth: Depth, within: str = "") -> V
     return report
 
 
-async def _check_roots(registry: AuditedRegistry, report: Verified) -> None:
+async def _check_roots(registry: MaintainedRegistry, report: Verified) -> None:
     if not report.repositories:
         return  # what is empty may be prepared by its first publication
     for key, detail in (await registry.root_faults()).items():
-        report.findings.append(Finding("", Kind.REGISTRY, key, Fault.ROOT, detail))
+        report.findings.append(Finding("", ObjectKind.REGISTRY, key, Fault.ROOT, detail))
 
 
-async def _check_catalog(registry: AuditedRegistry, report: Verified) -> None:
+async def _check_catalog(registry: MaintainedRegistry, report: Verified) -> None:
     wanted = []
-    async for name in registry.names():
-        async for _ in registry.repository(name).held(Kind.MANIFEST):
+    async for name in registry.list_repositories():
+        async for _ in registry.repository(name).list_objects(ObjectKind.MANIFEST):
             wanted.append(name)
             break
     found = await registry.catalog()
@@ -116,14 +116,14 @@ async def _check_catalog(registry: AuditedRegistry, report: Verified) -> None:
         return
     if found is None or list(found) != sorted(wanted):
         detail = "there is none" if found is None else f"{len(set(found) ^ set(wanted))} names are wrong or missing"
-        report.findings.append(Finding("", Kind.REGISTRY, "_catalog", Fault.LIST, detail))
+        report.findings.append(Finding("", ObjectKind.REGISTRY, "_catalog", Fault.LIST, detail))
 
 
 @dataclass(slots=True)
 class RepositoryWalk:
     """One repository."""
 
-    repository: AuditedRepository
+    repository: MaintainedRepository
     depth: Depth
     report: Verified
     _blobs: dict[str, int] = field(default_factory=dict)  # by digest, what a listing shows
@@ -136,9 +136,11 @@ class RepositoryWalk:
 
     async def run(self) -> None:
         """Tags, manifests, blobs, lists."""
-        tags = sorted([held.reference async for held in self.repository.held(Kind.TAG)])
-        self._manifests = {held.reference: held.size async for held in self.repository.held(Kind.MANIFEST)}
-        self._blobs = {held.reference: held.size async for held in self.repository.held(Kind.BLOB)}
+        tags = sorted([held.reference async for held in self.repository.list_objects(ObjectKind.TAG)])
+        self._manifests = {
+            held.reference: held.size async for held in self.repository.list_objects(ObjectKind.MANIFEST)
+        }
+        self._blobs = {held.reference: held.size async for held in self.repository.list_objects(ObjectKind.BLOB)}
         self.report.tags += len(tags)
         await for_each(tags, self._tag, self.depth.workers)
         await for_each(list(self._wanted.values()), self._blob, self.depth.workers)
@@ -146,7 +148,7 @@ class RepositoryWalk:
         if self.depth.referrers:
             await self._referrers()
 
-    def _found(self, kind: Kind, reference: str, fault: Fault, detail: str = "", **more: object) -> None:
+    def _found(self, kind: ObjectKind, reference: str, fault: Fault, detail: str = "", **more: object) -> None:
         finding = Finding(self.repository.name, kind, reference, fault, detail)
         desc, tag = more.get("desc"), more.get("tag")
         finding.desc = desc if isinstance(desc, Descriptor) else None
@@ -155,14 +157,16 @@ class RepositoryWalk:
 
     async def _tag(self, tag: str) -> None:
         try:
-            held, raw = await self.repository.read(Kind.TAG, tag)
+            held, raw = await self.repository.read(ObjectKind.TAG, tag)
             media_type = _type_of(raw, held.content_type)
         except OcisyncError as exc:
             fault = Fault.MISSING if isinstance(exc, NotFound) else Fault.DAMAGED
-            self._found(Kind.TAG, tag, fault, exc.message, tag=tag)
+            self._found(ObjectKind.TAG, tag, fault, exc.message, tag=tag)
             return
         if held.content_type != media_type:
-            self._found(Kind.TAG, tag, Fault.TYPE, f"{held.content_type or 'none'} instead of {media_type}", tag=tag)
+            self._found(
+                ObjectKind.TAG, tag, Fault.TYPE, f"{held.content_type or 'none'} instead of {media_type}", tag=tag
+            )
         root = Descriptor(media_type, sha256(raw), len(raw), data=raw)
         await self._manifest(root, tag)
 
@@ -189,7 +193,7 @@ class RepositoryWalk:
     async def _omissions(self, index: Digest) -> frozenset[Digest]:
         if index not in self._left_out:
             try:
-                _, raw = await self.repository.read(Kind.OMITTED, index)
+                _, raw = await self.repository.read(ObjectKind.OMITTED, index)
             except NotFound:
                 raw = b""
             self._left_out[index] = read_omissions(raw)
@@ -197,12 +201,12 @@ class RepositoryWalk:
 
     async def _checked(self, desc: Descriptor, tag: str) -> bytes | None:
         """A manifest's bytes by its digest; where they are damaged, those of its tag, when it is a root."""
-        found = partial(self._found, Kind.MANIFEST, desc.digest, desc=desc, tag=tag)
-        if desc.digest not in self._manifests and await self.repository.look(Kind.MANIFEST, desc.digest) is None:
+        found = partial(self._found, ObjectKind.MANIFEST, desc.digest, desc=desc, tag=tag)
+        if desc.digest not in self._manifests and await self.repository.stat(ObjectKind.MANIFEST, desc.digest) is None:
             found(Fault.MISSING)
             return desc.data
         try:
-            held, raw = await self.repository.read(Kind.MANIFEST, desc.digest)
+            held, raw = await self.repository.read(ObjectKind.MANIFEST, desc.digest)
         except OcisyncError as exc:
             found(Fault.UNREADABLE, exc.message)
             return desc.data
@@ -220,7 +224,7 @@ class RepositoryWalk:
         try:
             manifest = parse_manifest(raw)
         except OcisyncError as exc:
-            self._found(Kind.MANIFEST, desc.digest, Fault.DAMAGED, exc.message, desc=desc, tag=tag)
+            self._found(ObjectKind.MANIFEST, desc.digest, Fault.DAMAGED, exc.message, desc=desc, tag=tag)
             return None
         self._note_subject(desc.digest, raw)
         return manifest
@@ -233,11 +237,11 @@ class RepositoryWalk:
 
     async def _blob(self, wanted: tuple[Descriptor, str]) -> None:
         desc, tag = wanted
-        found = partial(self._found, Kind.BLOB, desc.digest, desc=desc, tag=tag)
+        found = partial(self._found, ObjectKind.BLOB, desc.digest, desc=desc, tag=tag)
         self.report.blobs += 1
         size = self._blobs.get(desc.digest)
         if size is None:
-            held = await self.repository.look(Kind.BLOB, desc.digest)  # it may have come after the listing
+            held = await self.repository.stat(ObjectKind.BLOB, desc.digest)  # it may have come after the listing
             size = held.size if held else None
         if size is None:
             found(Fault.MISSING)
@@ -250,7 +254,7 @@ class RepositoryWalk:
 
     async def _read(self, desc: Descriptor) -> tuple[Fault, str] | None:
         try:
-            async with self.repository.open(Kind.BLOB, desc.digest) as (held, stream):
+            async with self.repository.open(ObjectKind.BLOB, desc.digest) as (held, stream):
                 async for chunk in verified(stream, desc):
                     self.report.bytes += len(chunk)
                     await self.depth.pace.wait(len(chunk))
@@ -265,47 +269,51 @@ class RepositoryWalk:
 
     async def _tags_list(self, tags: list[str]) -> None:
         try:
-            held, raw = await self.repository.read(Kind.TAGS_LIST, "list")
+            held, raw = await self.repository.read(ObjectKind.TAGS_LIST, "list")
         except NotFound:
             if tags:
-                self._found(Kind.TAGS_LIST, "list", Fault.MISSING)
+                self._found(ObjectKind.TAGS_LIST, "list", Fault.MISSING)
             return
         document = _document(raw)
         named = _texts(document.get("tags"))
         if document.get("name") != self.repository.name or sorted(named) != tags:
             detail = f"{len(set(named) ^ set(tags))} tags are wrong or missing"
-            self._found(Kind.TAGS_LIST, "list", Fault.LIST, detail if named else "damaged")
+            self._found(ObjectKind.TAGS_LIST, "list", Fault.LIST, detail if named else "damaged")
         elif self.depth.in_order and named != tags:
-            self._found(Kind.TAGS_LIST, "list", Fault.LIST, "it is not in lexical order")
+            self._found(ObjectKind.TAGS_LIST, "list", Fault.LIST, "it is not in lexical order")
         elif held.content_type != _JSON:
-            self._found(Kind.TAGS_LIST, "list", Fault.TYPE, f"{held.content_type or 'none'} instead of {_JSON}")
+            self._found(ObjectKind.TAGS_LIST, "list", Fault.TYPE, f"{held.content_type or 'none'} instead of {_JSON}")
 
     async def _referrers(self) -> None:
         """Every manifest has a list, and it names exactly what refers to it; no other has one."""
-        kept = {Digest(held.reference) async for held in self.repository.held(Kind.REFERRERS)}
+        kept = {Digest(held.reference) async for held in self.repository.list_objects(ObjectKind.REFERRERS)}
         here = {Digest(text) for text in self._manifests}
         await for_each(sorted(here - self._asked), self._ask, self.depth.workers)
         for digest in sorted(kept - here - self._subjects.keys()):
-            self._found(Kind.REFERRERS, digest, Fault.LIST, "its manifest is not there")
+            self._found(ObjectKind.REFERRERS, digest, Fault.LIST, "its manifest is not there")
         await for_each(sorted(here | self._subjects.keys()), self._referrers_of, self.depth.workers)
 
     async def _ask(self, digest: Digest) -> None:
         try:
-            _, raw = await self.repository.read(Kind.MANIFEST, digest)
+            _, raw = await self.repository.read(ObjectKind.MANIFEST, digest)
         except OcisyncError:
             return  # no tag needs it
         self._note_subject(digest, raw)
 
     async def _referrers_of(self, digest: Digest) -> None:
         try:
-            held, raw = await self.repository.read(Kind.REFERRERS, digest)
+            held, raw = await self.repository.read(ObjectKind.REFERRERS, digest)
         except NotFound:
-            self._found(Kind.REFERRERS, digest, Fault.MISSING)
+            self._found(ObjectKind.REFERRERS, digest, Fault.MISSING)
             return
         if raw != referrers_body(self._subjects.get(digest, {})):
-            self._found(Kind.REFERRERS, digest, Fault.LIST, "it does not name exactly what refers to its manifest")
+            self._found(
+                ObjectKind.REFERRERS, digest, Fault.LIST, "it does not name exactly what refers to its manifest"
+            )
         elif held.content_type != media_types.OCI_INDEX:
-            self._found(Kind.REFERRERS, digest, Fault.TYPE, f"{held.content_type or 'none'} instead of an index's")
+            self._found(
+                ObjectKind.REFERRERS, digest, Fault.TYPE, f"{held.content_type or 'none'} instead of an index's"
+            )
 
 
 def _type_of(raw: bytes, stored: str) -> str:

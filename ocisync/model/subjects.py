@@ -27,14 +27,14 @@ Entries = Mapping[Digest, Entry]
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class SubjectReference:
     """A manifest that has a subject, as the subject's list of referrers shows it."""
 
     subject: Digest
     entry: Entry
 
 
-def reference_of(digest: Digest, raw: bytes) -> Reference | None:
+def reference_of(digest: Digest, raw: bytes) -> SubjectReference | None:
     """What a manifest refers to; None when to nothing, or when it is no manifest at all."""
     if b'"subject"' not in raw:
         return None
@@ -51,7 +51,7 @@ def reference_of(digest: Digest, raw: bytes) -> Reference | None:
         artifact_type=_artifact_type(manifest),
         annotations=_texts(manifest.annotations or {}),
     )
-    return Reference(manifest.subject.digest, descriptor_to_json(shown))
+    return SubjectReference(manifest.subject.digest, descriptor_to_json(shown))
 
 
 def _texts(annotations: Mapping[str, object]) -> dict[str, str]:
@@ -120,13 +120,13 @@ def entries_in(body: bytes | None) -> dict[Digest, Entry]:
     return {Digest(str(entry["digest"])): entry for entry in found}
 
 
-class References:
+class SubjectReferences:
     """What manifests refer to, remembered: a digest's content never changes."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Digest, Reference | None] = OrderedDict()
+        self._known: OrderedDict[Digest, SubjectReference | None] = OrderedDict()
 
-    def learn(self, digest: Digest, raw: bytes) -> Reference | None:
+    def learn(self, digest: Digest, raw: bytes) -> SubjectReference | None:
         """Take note of a manifest whose bytes are at hand."""
         found = self._known[digest] = reference_of(digest, raw)
         while len(self._known) > _REMEMBERED:
@@ -137,6 +137,6 @@ class References:
         """Those of which nothing is remembered."""
         return [digest for digest in digests if digest not in self._known]
 
-    def get(self, digest: Digest) -> Reference | None:
+    def get(self, digest: Digest) -> SubjectReference | None:
         """What is remembered."""
         return self._known.get(digest)

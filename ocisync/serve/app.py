@@ -18,13 +18,13 @@ from ocisync.content.repository import ObjectStore
 from ocisync.errors import ConfigError, OcisyncError
 from ocisync.serve.blobs import blob_response
 from ocisync.serve.browse_page import page_response
-from ocisync.serve.errors import ErrorCode, Interrupted, Refusal, error_response
+from ocisync.serve.errors import ApiError, ErrorCode, Interrupted, error_response
 from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.lists import catalog_response, json_response, tags_response
 from ocisync.serve.log_filter import SERVER_LOGGER
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
 from ocisync.serve.referrers import referrers_response
-from ocisync.serve.routes import Endpoint, Kind, parse_path
+from ocisync.serve.routes import Endpoint, EndpointKind, parse_path
 from ocisync.stores.static import layout
 
 _METHODS = ("GET", "HEAD")
@@ -116,7 +116,7 @@ class _Registry:
     async def _guarded(self, request: web.Request) -> web.StreamResponse:
         try:
             return await self._answer(request)
-        except Refusal as refusal:
+        except ApiError as refusal:
             return error_response(refusal)
         except Interrupted as exc:
             log.warning("answer.interrupted", path=request.rel_url.raw_path[:300], error=str(exc))
@@ -132,11 +132,11 @@ class _Registry:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.method not in _METHODS:
             message = f"{request.method} is not served: this registry is read-only, images come to it through ocisync"
-            raise Refusal(405, ErrorCode.UNSUPPORTED, message, {"Allow": ", ".join(_METHODS)})
+            raise ApiError(405, ErrorCode.UNSUPPORTED, message, {"Allow": ", ".join(_METHODS)})
         endpoint = parse_path(request.rel_url.raw_path)
-        if endpoint.kind is Kind.BASE:
+        if endpoint.kind is EndpointKind.BASE:
             return json_response(request, {})
-        if endpoint.kind is Kind.MANIFEST:
+        if endpoint.kind is EndpointKind.MANIFEST:
             return await self._manifest(request, endpoint)
         return await _ANSWERS[endpoint.kind](request, self._store, endpoint)
 
@@ -155,11 +155,11 @@ class _Registry:
         return web.Response(body=raw, headers=_manifest_headers(endpoint, facts))
 
 
-_ANSWERS: dict[Kind, Answer] = {
-    Kind.BLOB: blob_response,
-    Kind.TAGS: tags_response,
-    Kind.CATALOG: catalog_response,
-    Kind.REFERRERS: referrers_response,
+_ANSWERS: dict[EndpointKind, Answer] = {
+    EndpointKind.BLOB: blob_response,
+    EndpointKind.TAGS: tags_response,
+    EndpointKind.CATALOG: catalog_response,
+    EndpointKind.REFERRERS: referrers_response,
 }
 
 
@@ -179,7 +179,7 @@ def _manifest_headers(endpoint: Endpoint, facts: ManifestFacts) -> dict[str, str
 
 def _failed() -> web.Response:
     message = "the storage behind this registry does not answer; try again in a moment"
-    return error_response(Refusal(503, ErrorCode.UNAVAILABLE, message, {"Retry-After": "5"}))
+    return error_response(ApiError(503, ErrorCode.UNAVAILABLE, message, {"Retry-After": "5"}))
 
 
 def _cut(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from anyio import to_thread
 from ocisync.content.repository import ByteStream, LocalFiles, ObjectInfo, ObjectStore
 from ocisync.errors import NotFound, OcisyncError, Truncated
 from ocisync.model import media_types
-from ocisync.serve.errors import ErrorCode, Interrupted, Refusal
+from ocisync.serve.errors import ApiError, ErrorCode, Interrupted
 from ocisync.serve.headers import COMMON, ByteRange, Unsatisfiable, etag_of, is_match, wanted_range
 from ocisync.serve.routes import Endpoint
 from ocisync.stores.static import layout
@@ -127,7 +127,7 @@ def _window(request: web.Request, endpoint: Endpoint, size: int) -> ByteRange | 
         return wanted_range(asked, condition, etag_of(endpoint.reference), size)
     except Unsatisfiable as exc:
         headers = {"Content-Range": f"bytes */{size}"}
-        raise Refusal(416, ErrorCode.SIZE_INVALID, f"the blob has {size} bytes", headers) from exc
+        raise ApiError(416, ErrorCode.SIZE_INVALID, f"the blob has {size} bytes", headers) from exc
 
 
 @contextmanager
@@ -151,5 +151,5 @@ def _begun(endpoint: Endpoint, size: int, window: ByteRange | None) -> web.Strea
     return web.StreamResponse(status=206, headers=headers)
 
 
-def _unknown(endpoint: Endpoint) -> Refusal:
-    return Refusal(404, ErrorCode.BLOB_UNKNOWN, f"{endpoint.name}: no blob {endpoint.reference}")
+def _unknown(endpoint: Endpoint) -> ApiError:
+    return ApiError(404, ErrorCode.BLOB_UNKNOWN, f"{endpoint.name}: no blob {endpoint.reference}")

@@ -32,7 +32,7 @@ class ErrorCode(enum.Enum):
     UNAVAILABLE = "UNAVAILABLE"
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """A request that is answered with an error; never leaves this room."""
 
     def __init__(self, status: int, code: ErrorCode, message: str, headers: Mapping[str, str] = _NO_HEADERS) -> None:
@@ -47,7 +47,7 @@ class Interrupted(Exception):
     """An answer broke off when part of it was sent; only cutting the connection tells the client."""
 
 
-def error_response(refusal: Refusal) -> web.Response:
+def error_response(refusal: ApiError) -> web.Response:
     """The refusal as a JSON body; aiohttp leaves the body out of answers to HEAD."""
     document = {"errors": [{"code": refusal.code.value, "message": refusal.message}]}
     headers = COMMON | {"Content-Type": "application/json", "Cache-Control": "no-cache"} | dict(refusal.headers)

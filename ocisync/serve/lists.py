@@ -14,7 +14,7 @@ from ocisync.content.repository import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, NotFound
 from ocisync.model.digest import sha256
 from ocisync.model.image_name import is_tag
-from ocisync.serve.errors import ErrorCode, Refusal
+from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.pagination import page_of
 from ocisync.serve.routes import Endpoint
@@ -35,7 +35,7 @@ async def catalog_response(request: web.Request, store: ObjectStore, endpoint: E
     """The list of repositories, when the registry keeps one."""
     repositories = await _stored_list(store, endpoint.key, "repositories")
     if repositories is None:
-        raise Refusal(404, ErrorCode.UNSUPPORTED, "this registry keeps no list of its repositories")
+        raise ApiError(404, ErrorCode.UNSUPPORTED, "this registry keeps no list of its repositories")
     page = page_of(sorted(set(repositories)), request.query, f"/{endpoint.key}")
     return json_response(request, {"repositories": list(page.entries)}, link=page.link)
 
@@ -77,7 +77,7 @@ async def _derived_tags(store: ObjectStore, name: str) -> Sequence[str]:
     prefix = f"{layout.repository_prefix(name)}{layout.MANIFESTS}/"
     names = [info.key.removeprefix(prefix) async for info in store.list(prefix)]
     if not names:
-        raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{name}: no such repository")
+        raise ApiError(404, ErrorCode.MANIFEST_UNKNOWN, f"{name}: no such repository")
     return [text for text in names if is_tag(text)]
 
 

@@ -11,7 +11,7 @@ from ocisync.content.repository import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, ManifestError, NotFound
 from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
-from ocisync.serve.errors import ErrorCode, Refusal
+from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.serve.lists import read_small
 from ocisync.serve.routes import Endpoint
 
@@ -58,7 +58,7 @@ class ManifestReader:
         except NotFound as exc:
             raise _unknown(endpoint) from exc
         except LimitExceeded as exc:
-            raise Refusal(500, ErrorCode.MANIFEST_INVALID, exc.message) from exc
+            raise ApiError(500, ErrorCode.MANIFEST_INVALID, exc.message) from exc
         facts = await _examined(raw, endpoint, info)
         self._remember(endpoint.key, info.etag, facts)
         return facts, raw
@@ -80,7 +80,7 @@ def _examine(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
     digest = digest_of(raw, Digest(endpoint.reference)) if endpoint.is_immutable else sha256(raw)
     if endpoint.is_immutable and digest != endpoint.reference:
         message = f"the stored manifest {endpoint.reference} is corrupt: its bytes hash to {digest}"
-        raise Refusal(500, ErrorCode.MANIFEST_INVALID, message)
+        raise ApiError(500, ErrorCode.MANIFEST_INVALID, message)
     return ManifestFacts(digest, _media_type(raw, info.content_type.partition(";")[0].strip()), len(raw), info.modified)
 
 
@@ -92,5 +92,5 @@ def _media_type(raw: bytes, stored: str) -> str:
         return stored or "application/json"
 
 
-def _unknown(endpoint: Endpoint) -> Refusal:
-    return Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{endpoint.name}: no manifest {endpoint.reference}")
+def _unknown(endpoint: Endpoint) -> ApiError:
+    return ApiError(404, ErrorCode.MANIFEST_UNKNOWN, f"{endpoint.name}: no manifest {endpoint.reference}")

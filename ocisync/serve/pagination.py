@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
-from ocisync.serve.errors import ErrorCode, Refusal
+from ocisync.serve.errors import ApiError, ErrorCode
 
 MAX_PAGE = 1_000_000  # entries; a larger n means the same as none
 
@@ -45,5 +45,5 @@ def _limit(text: str | None) -> int | None:
         return None
     if not text.isascii() or not text.isdigit() or len(text) > 18:
         message = f"n={text[:40]!r} is not a number of entries"
-        raise Refusal(400, ErrorCode.UNSUPPORTED, message)
+        raise ApiError(400, ErrorCode.UNSUPPORTED, message)
     return min(int(text), MAX_PAGE)

@@ -14,7 +14,7 @@ from aiohttp import web
 from ocisync.content.repository import ObjectStore
 from ocisync.model import media_types
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
-from ocisync.serve.errors import ErrorCode, Refusal
+from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.serve.lists import document_at, json_response
 from ocisync.serve.routes import Endpoint
 from ocisync.stores.static import layout
@@ -70,7 +70,7 @@ async def _index(store: ObjectStore, endpoint: Endpoint) -> Mapping[str, object]
     async for _ in store.list(f"{layout.repository_prefix(endpoint.name)}{layout.REFERRERS}/"):
         return _EMPTY_INDEX
     message = f"{endpoint.name}: this registry keeps no referrers of it; look for the tag of the referrers tag schema"
-    raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, message)
+    raise ApiError(404, ErrorCode.MANIFEST_UNKNOWN, message)
 
 
 def _digest(entry: object) -> str:

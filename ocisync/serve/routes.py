@@ -12,13 +12,13 @@ from urllib.parse import unquote
 from ocisync.errors import InvalidName
 from ocisync.model.digest import parse_digest
 from ocisync.model.image_name import is_tag
-from ocisync.serve.errors import ErrorCode, Refusal
+from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.stores.static import layout
 
 MAX_PATH = 1024  # characters before decoding; a name of 255 and a sha512 digest fit several times over
 
 
-class Kind(enum.Enum):
+class EndpointKind(enum.Enum):
     """The things a static registry answers for; each value is the component that names it in a path."""
 
     BASE = ""
@@ -33,21 +33,21 @@ class Kind(enum.Enum):
 class Endpoint:
     """One resource; `reference` is what follows its kind: a tag or digest, a digest only, or "list"."""
 
-    kind: Kind
+    kind: EndpointKind
     name: str = ""
     reference: str = ""
 
     @property
     def key(self) -> str:
         """Where the object lies that answers for it."""
-        if self.kind is Kind.CATALOG:
+        if self.kind is EndpointKind.CATALOG:
             return layout.CATALOG_KEY
         return str(layout.Key(self.name, self.kind.value, self.reference))
 
     @property
     def is_immutable(self) -> bool:
         """Whether its bytes can never change, because a digest names them."""
-        return self.kind is Kind.BLOB or (self.kind is Kind.MANIFEST and ":" in self.reference)
+        return self.kind is EndpointKind.BLOB or (self.kind is EndpointKind.MANIFEST and ":" in self.reference)
 
 
 def parse_path(raw_path: str) -> Endpoint:
@@ -57,21 +57,21 @@ def parse_path(raw_path: str) -> Endpoint:
         Refusal: 404 for no such endpoint or a reference that can be no tag, 400 for a name or digest out of grammar.
     """
     if len(raw_path) > MAX_PATH:
-        raise Refusal(400, ErrorCode.NAME_INVALID, f"the path is longer than {MAX_PATH} characters")
+        raise ApiError(400, ErrorCode.NAME_INVALID, f"the path is longer than {MAX_PATH} characters")
     parts = [_decoded(part) for part in raw_path.split("/")[2:]]
     if parts in ([], [""]):
-        return Endpoint(Kind.BASE)
-    if parts == [Kind.CATALOG.value]:
-        return Endpoint(Kind.CATALOG)
+        return Endpoint(EndpointKind.BASE)
+    if parts == [EndpointKind.CATALOG.value]:
+        return Endpoint(EndpointKind.CATALOG)
     if len(parts) < 3 or parts[-2] not in layout.KINDS:
-        raise Refusal(404, ErrorCode.UNSUPPORTED, "no such endpoint: this registry serves manifests, blobs and lists")
-    return _in_repository(_name("/".join(parts[:-2])), Kind(parts[-2]), parts[-1])
+        raise ApiError(404, ErrorCode.UNSUPPORTED, "no such endpoint: this registry serves manifests, blobs and lists")
+    return _in_repository(_name("/".join(parts[:-2])), EndpointKind(parts[-2]), parts[-1])
 
 
 def _decoded(part: str) -> str:
     text = unquote(part, errors="replace")
     if "/" in text:
-        raise Refusal(400, ErrorCode.NAME_INVALID, "an encoded slash cannot be part of a name")
+        raise ApiError(400, ErrorCode.NAME_INVALID, "an encoded slash cannot be part of a name")
     return text
 
 
@@ -79,19 +79,19 @@ def _name(text: str) -> str:
     try:
         return layout.check_name(text)
     except InvalidName as exc:
-        raise Refusal(400, ErrorCode.NAME_INVALID, exc.message) from exc
+        raise ApiError(400, ErrorCode.NAME_INVALID, exc.message) from exc
 
 
-def _in_repository(name: str, kind: Kind, last: str) -> Endpoint:
-    if kind is Kind.TAGS:
+def _in_repository(name: str, kind: EndpointKind, last: str) -> Endpoint:
+    if kind is EndpointKind.TAGS:
         if last != "list":
-            raise Refusal(404, ErrorCode.UNSUPPORTED, "no such endpoint: tags are listed at tags/list")
+            raise ApiError(404, ErrorCode.UNSUPPORTED, "no such endpoint: tags are listed at tags/list")
         return Endpoint(kind, name, last)
-    if kind is Kind.MANIFEST and ":" not in last:
+    if kind is EndpointKind.MANIFEST and ":" not in last:
         if not is_tag(last):
-            raise Refusal(404, ErrorCode.MANIFEST_UNKNOWN, f"{last[:140]!r} can be no tag")
+            raise ApiError(404, ErrorCode.MANIFEST_UNKNOWN, f"{last[:140]!r} can be no tag")
         return Endpoint(kind, name, last)
     try:
         return Endpoint(kind, name, parse_digest(last))
     except InvalidName as exc:
-        raise Refusal(400, ErrorCode.DIGEST_INVALID, exc.message) from exc
+        raise ApiError(400, ErrorCode.DIGEST_INVALID, exc.message) from exc

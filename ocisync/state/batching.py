@@ -9,7 +9,7 @@ import anyio
 from anyio import CapacityLimiter, to_thread
 
 
-class Asked:
+class PendingCall:
     """What one caller wants done, and what came of it."""
 
     __slots__ = ("act", "error", "is_done", "is_write", "result")
@@ -21,7 +21,7 @@ class Asked:
         self.result: Any = None
         self.error: Exception | None = None
 
-    def settle(self, result: object, error: Exception | None = None) -> None:
+    def finish(self, result: object, error: Exception | None = None) -> None:
         """It is done, or failed."""
         self.result, self.error, self.is_done = result, error, True
 
@@ -32,16 +32,16 @@ class Asked:
         return self.result
 
 
-class Together:
+class BatchExecutor:
     """Hands all that waits to one thread at a time: `settle_all` runs there, and settles what it is given."""
 
-    def __init__(self, settle_all: Callable[[Sequence[Asked]], None], limiter: CapacityLimiter) -> None:
+    def __init__(self, settle_all: Callable[[Sequence[PendingCall]], None], limiter: CapacityLimiter) -> None:
         self._settle_all = settle_all
         self._limiter = limiter
-        self._waiting: list[Asked] = []
+        self._waiting: list[PendingCall] = []
         self._round: anyio.Event | None = None
 
-    async def ask(self, asked: Asked) -> Any:
+    async def ask(self, asked: PendingCall) -> Any:
         """What came of it, with what others want at the same moment."""
         self._waiting.append(asked)
         try:

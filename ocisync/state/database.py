@@ -18,9 +18,9 @@ from typing import Final, TypeVar, cast
 import structlog
 from anyio import CapacityLimiter, to_thread
 
-from ocisync.content.failpoints import reached
+from ocisync.content.failpoints import failpoint
 from ocisync.errors import DiskError, OcisyncError, StoreError
-from ocisync.state.batching import Asked, Together
+from ocisync.state.batching import BatchExecutor, PendingCall
 from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
 
 T = TypeVar("T")
@@ -33,7 +33,7 @@ _DISK: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOE
 _IOERR_SHORT_READ = 522  # the file ends in the middle of a page
 
 
-class Damaged(Exception):
+class CorruptDatabase(Exception):
     """The file does not hold what was written to it."""
 
 
@@ -44,7 +44,7 @@ class Database:
         self.path = folder / FILE_NAME
         self.read_only = read_only
         self._limiter = CapacityLimiter(1)
-        self._together = Together(self._settle_all, self._limiter)
+        self._together = BatchExecutor(self._settle_all, self._limiter)
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
@@ -65,22 +65,22 @@ class Database:
         Raises:
             StoreError, DiskError: the file cannot be used now.
         """
-        return cast("T", await self._together.ask(Asked(act, is_write=False)))
+        return cast("T", await self._together.ask(PendingCall(act, is_write=False)))
 
     async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """Run statements in the thread, all of them or none; raises as `read` does."""
-        return cast("T", await self._together.ask(Asked(act, is_write=True)))
+        return cast("T", await self._together.ask(PendingCall(act, is_write=True)))
 
-    def _settle_all(self, together: Sequence[Asked]) -> None:
+    def _settle_all(self, together: Sequence[PendingCall]) -> None:
         if len(together) > 1 and self._settled_at_once(together):
             return
         for one in together:
             try:
-                one.settle(self._guarded(partial(_run_all, [one]))[0])
+                one.finish(self._guarded(partial(_run_all, [one]))[0])
             except Exception as exc:  # noqa: BLE001 (raised where it was asked)
-                one.settle(None, exc)
+                one.finish(None, exc)
 
-    def _settled_at_once(self, together: Sequence[Asked]) -> bool:
+    def _settled_at_once(self, together: Sequence[PendingCall]) -> bool:
         if self._connection is None:
             return False
         try:
@@ -88,7 +88,7 @@ class Database:
         except Exception:  # noqa: BLE001 (met again, and told, when each is done by itself)
             return False
         for one, result in zip(together, results, strict=True):
-            one.settle(result)
+            one.finish(result)
         return True
 
     def _guarded(self, act: Callable[[sqlite3.Connection], T]) -> T:
@@ -96,7 +96,7 @@ class Database:
             raise StoreError(f"{self.path}: the ledger is closed")
         try:
             return act(self._connection)
-        except (sqlite3.Error, Damaged) as exc:
+        except (sqlite3.Error, CorruptDatabase) as exc:
             if not _is_damage(exc):
                 raise _wrapped(exc, self.path) from exc
             return self._once_more(act, exc)
@@ -106,7 +106,7 @@ class Database:
         try:
             self._connection = connection = self._afresh(why)
             return act(connection)
-        except (sqlite3.Error, Damaged) as exc:
+        except (sqlite3.Error, CorruptDatabase) as exc:
             raise _wrapped(exc, self.path) from exc
 
     def _afresh(self, why: Exception) -> sqlite3.Connection:
@@ -114,7 +114,7 @@ class Database:
             log.warning("state.unreadable", path=str(self.path), error=str(why))
             return _in_memory()
         with _one_at_a_time(self.path):
-            if isinstance(why, Damaged) or (sound := _sound(self.path)) is None:
+            if isinstance(why, CorruptDatabase) or (sound := _sound(self.path)) is None:
                 _move_aside(self.path, "damaged", why)
                 return _opened(self.path)
             return sound
@@ -134,7 +134,7 @@ class Database:
                 return _opened(self.path)
             except NewerSchema as exc:
                 _move_aside(self.path, "newer", exc)
-            except (sqlite3.Error, Damaged) as exc:
+            except (sqlite3.Error, CorruptDatabase) as exc:
                 if not _is_damage(exc):
                     raise
                 _move_aside(self.path, "damaged", exc)
@@ -145,7 +145,7 @@ class Database:
             return _in_memory()
         try:
             return _opened_to_read(self.path)
-        except (sqlite3.Error, NewerSchema, Damaged) as exc:
+        except (sqlite3.Error, NewerSchema, CorruptDatabase) as exc:
             log.warning("state.unreadable", path=str(self.path), error=str(exc))
             return _in_memory()
 
@@ -156,13 +156,13 @@ class Database:
         self._connection = None
 
 
-def _run_all(together: Sequence[Asked], connection: sqlite3.Connection) -> list[object]:
+def _run_all(together: Sequence[PendingCall], connection: sqlite3.Connection) -> list[object]:
     if not any(one.is_write for one in together):
         return [one.act(connection) for one in together]
     connection.execute("BEGIN IMMEDIATE")
     try:
         results = [one.act(connection) for one in together]
-        reached("ledger")
+        failpoint("ledger")
         connection.execute("COMMIT")
     except BaseException:
         with contextlib.suppress(sqlite3.Error):
@@ -216,18 +216,18 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
 def _check(connection: sqlite3.Connection) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
-        raise Damaged(verdict)
+        raise CorruptDatabase(verdict)
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables and owner != APPLICATION_ID:
-        raise Damaged("it is another program's database")
+        raise CorruptDatabase("it is another program's database")
 
 
 def _sound(path: Path) -> sqlite3.Connection | None:
     """The file opened, if another process has rebuilt it meanwhile."""
     try:
         return _opened(path)
-    except (sqlite3.Error, Damaged, NewerSchema):
+    except (sqlite3.Error, CorruptDatabase, NewerSchema):
         return None
 
 
@@ -247,7 +247,7 @@ def _one_at_a_time(path: Path) -> Iterator[None]:
 
 
 def _is_damage(exc: Exception) -> bool:
-    if isinstance(exc, Damaged):
+    if isinstance(exc, CorruptDatabase):
         return True
     code = getattr(exc, "sqlite_errorcode", None) or 0
     missing = isinstance(exc, sqlite3.OperationalError) and str(exc).startswith("no such")

@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ocisync.state.database import Damaged, Database
+from ocisync.state.database import CorruptDatabase, Database
 
 
 class InputState(enum.Enum):
@@ -120,4 +120,4 @@ def _record(row: tuple[str, str, float, str, str, str, str, int, float, str, str
             message,
         )
     except (ValueError, TypeError) as exc:
-        raise Damaged(f"the record of the input {key!r} is unreadable") from exc
+        raise CorruptDatabase(f"the record of the input {key!r} is unreadable") from exc

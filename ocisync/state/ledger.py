@@ -9,7 +9,7 @@ from functools import partial
 from ocisync.errors import InvalidName
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, parse_digest
-from ocisync.state.database import Damaged, Database
+from ocisync.state.database import CorruptDatabase, Database
 from ocisync.sync.ledger import Published
 
 LOOKUP = 500  # digests per query; SQLite takes 999 variables and more
@@ -29,7 +29,7 @@ WHERE repository.target = ? AND blob.digest IN ({marks}) GROUP BY blob.digest
 _LAYER = f"SELECT media_type, digest, size FROM layer WHERE repository = ({_ID}) AND diff_id = ? AND variant = ?"
 
 
-class LedgerRecords:
+class SqliteLedger:
     """A Ledger. Each call is one transaction in the database's thread."""
 
     def __init__(self, database: Database) -> None:
@@ -97,14 +97,14 @@ class LedgerRecords:
 
         await self._database.write(drop)
 
-    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+    async def get_facts(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """What was noted about content."""
         found: dict[Digest, str] = {}
         for some in _slices(digests):
             found |= await self._database.read(partial(_noted, kind=kind, digests=some))
         return found
 
-    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
+    async def put_facts(self, kind: str, facts: Mapping[Digest, str]) -> None:
         """Remember facts about content, where the state may be written."""
         if self._database.read_only:
             return
@@ -140,13 +140,13 @@ def _published(
 
 def _time(value: object) -> float:
     if not isinstance(value, int | float):
-        raise Damaged(f"{str(value)[:40]!r} is not a time")
+        raise CorruptDatabase(f"{str(value)[:40]!r} is not a time")
     return float(value)
 
 
 def _size(value: object) -> int:
     if not isinstance(value, int) or value < 0:
-        raise Damaged(f"{str(value)[:40]!r} is not a size")
+        raise CorruptDatabase(f"{str(value)[:40]!r} is not a size")
     return value
 
 
@@ -154,7 +154,7 @@ def _digest(text: object) -> Digest:
     try:
         return parse_digest(text)
     except InvalidName as exc:
-        raise Damaged(exc.message) from exc
+        raise CorruptDatabase(exc.message) from exc
 
 
 def _slices(digests: Sequence[Digest]) -> Iterator[Sequence[Digest]]:

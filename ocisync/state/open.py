@@ -12,7 +12,7 @@ import anyio
 from ocisync.state.database import Database
 from ocisync.state.images import ImageRecords
 from ocisync.state.inputs import InputRecords
-from ocisync.state.ledger import LedgerRecords
+from ocisync.state.ledger import SqliteLedger
 from ocisync.state.rules import StoredRuleRecords
 
 
@@ -20,7 +20,7 @@ from ocisync.state.rules import StoredRuleRecords
 class State:
     """What is remembered: of targets (a sync.ledger.Ledger), of rules, drop folders' inputs and images."""
 
-    ledger: LedgerRecords
+    ledger: SqliteLedger
     rules: StoredRuleRecords
     inputs: InputRecords
     images: ImageRecords
@@ -39,9 +39,7 @@ async def open_state(folder: Path, *, read_only: bool = False) -> AsyncIterator[
     database = Database(folder, read_only=read_only)
     await database.open()
     try:
-        yield State(
-            LedgerRecords(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database)
-        )
+        yield State(SqliteLedger(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database))
     finally:
         with anyio.CancelScope(shield=True):
             await database.close()

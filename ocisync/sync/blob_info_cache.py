@@ -17,7 +17,7 @@ from ocisync.sync.ledger import Ledger
 _REMEMBERED = 100_000  # blobs, over all targets
 
 
-class Whereabouts:
+class BlobInfoCache:
     """Blob -> repository per target, for this process."""
 
     def __init__(self) -> None:

@@ -15,7 +15,7 @@ Read = Callable[[Descriptor], Awaitable[tuple[bytes, Manifest]]]
 _NEVER_MANIFESTS = media_types.LAYERS | media_types.CONFIGS
 
 
-async def recognised(entry: Descriptor, read: Read) -> Descriptor:
+async def detect_media_type(entry: Descriptor, read: Read) -> Descriptor:
     """An index's entry with its real type: one of an unknown type is a manifest if it can be read as one, else a blob.
 
     Raises:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from ocisync.content.repository import Fetcher, Source, Target
-from ocisync.content.spool.blobs import Spools
+from ocisync.content.spool.blobs import BlobSpool
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator, TargetLocator
-from ocisync.sync.blob_info_cache import Whereabouts
+from ocisync.sync.blob_info_cache import BlobInfoCache
 from ocisync.sync.ledger import Ledger, MemoryLedger
 
 
@@ -63,13 +63,13 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
-class Tools:
+class JobContext:
     """What jobs share: stores, memory and limits."""
 
     stores: Stores
     ledger: Ledger = field(default_factory=MemoryLedger)
-    whereabouts: Whereabouts = field(default_factory=Whereabouts)
+    whereabouts: BlobInfoCache = field(default_factory=BlobInfoCache)
     progress: Progress = field(default_factory=Progress)
     limits: Limits = field(default_factory=Limits)
     external: OpenExternal | None = None  # foreign layers at their own URLs
-    spools: Spools | None = None  # where blobs wait that are wanted more than once
+    spools: BlobSpool | None = None  # where blobs wait that are wanted more than once

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 import anyio
 import structlog
 
-from ocisync.content.concurrency import Once, for_each
+from ocisync.content.concurrency import SingleFlight, for_each
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import Converter, Fetcher, Mounter, Opener, Sparse, Target
+from ocisync.content.repository import Converter, Fetcher, MissingImageRecorder, Mounter, Opener, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import (
     AuthError,
@@ -30,12 +30,12 @@ from ocisync.model.digest import Digest
 from ocisync.model.locator import TargetLocator
 from ocisync.model.manifest import Manifest, parse_manifest
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, wanted_entries
-from ocisync.sync.children import recognised
-from ocisync.sync.context import Tools
-from ocisync.sync.referrers import Along, Companions, Ways
+from ocisync.sync.children import detect_media_type
+from ocisync.sync.context import JobContext
+from ocisync.sync.referrers import ReferrerCopier, ReferrerFinder, Ways
 from ocisync.sync.reports import Traffic
-from ocisync.sync.source_reader import Reading, is_elsewhere, tried_twice, watched
-from ocisync.sync.write_policy import Care
+from ocisync.sync.source_reader import SourceReader, is_elsewhere, push_with_reread, with_progress
+from ocisync.sync.write_policy import WritePolicy
 
 log = structlog.get_logger()
 
@@ -49,14 +49,14 @@ class Copier:
     source: Fetcher
     target: Target
     where: TargetLocator
-    tools: Tools
+    tools: JobContext
     traffic: Traffic
     validates: bool = False  # the target refuses a manifest whose children it lacks
-    care: Care = field(default_factory=Care)
+    care: WritePolicy = field(default_factory=WritePolicy)
     held: dict[Digest, int] | None = None  # what the target's listing shows; None: it offers none
     is_empty: bool = False  # the target repository holds nothing: nothing needs to be asked for
     choice: PlatformChoice = EVERYTHING  # which images of an index are brought
-    companions: Companions | None = None  # what goes along with the images; None: nothing
+    companions: ReferrerFinder | None = None  # what goes along with the images; None: nothing
     scope: str = ""  # what of an image is brought, for the ledger
     include_external: bool = False  # foreign layers too
     send_again: bool = False  # whatever the target says it has
@@ -65,21 +65,21 @@ class Copier:
     omitted: dict[Digest, list[Digest]] = field(default_factory=dict)  # by index: what was left out of it on purpose
     _manifests: set[Digest] = field(default_factory=set)  # met by this job
     _is_sparse: bool = False  # images of an index were left out, of which the target cannot know
-    _once: Once[Digest, Graph] = field(default_factory=Once)
+    _once: SingleFlight[Digest, Graph] = field(default_factory=SingleFlight)
     shares: tuple[str, ...] = ()  # lock names of all targets that are brought the same
     _slots: anyio.Semaphore = field(init=False)
-    _reading: Reading = field(init=False)
+    _reading: SourceReader = field(init=False)
     _mounter: Mounter | None = field(init=False)  # the target, if it is one
 
     def __post_init__(self) -> None:
         self._mounter = self.target if isinstance(self.target, Mounter) else None
         self._slots = anyio.Semaphore(self.tools.limits.blobs, fast_acquire=True)
-        self._reading = Reading(self.source, self.tools.spools, self.where.lock_name, self.shares)
+        self._reading = SourceReader(self.source, self.tools.spools, self.where.lock_name, self.shares)
 
     async def graph(self, root: Descriptor) -> tuple[Descriptor, Graph]:
         """Bring everything below a root; the root comes back with its bytes, for `publish` to store last."""
         if not root.is_manifest and getattr(self.target, "names_blobs", False):
-            root = await recognised(root, self._read)
+            root = await detect_media_type(root, self._read)
             if not root.is_manifest:
                 return root, await self._bring_from_source(root, depth=1)
         raw, manifest = await self._read(root)
@@ -97,7 +97,7 @@ class Copier:
         """Look again at what turned out to be missing at the target; nothing remembered is trusted any more."""
         for digest in missing:
             self.tools.whereabouts.forget(self.where.target, digest)
-        self._once = Once()
+        self._once = SingleFlight()
         self.held = None
         self.is_empty = False
 
@@ -110,7 +110,7 @@ class Copier:
         if self.companions is None:
             return {}
         ways = Ways(self._whole, lambda desc: self._node(desc, depth=2), self._manifests.__contains__)
-        along = Along(self.companions, self.target, ways, self.tools.limits.max_graph)
+        along = ReferrerCopier(self.companions, self.target, ways, self.tools.limits.max_graph)
         await along.bring(root, below)
         self.beside[root] = along.tags
         return along.found
@@ -125,7 +125,7 @@ class Copier:
         found: dict[Digest, int] = {}
 
         async def bring(child: Descriptor) -> None:
-            child = await recognised(child, self._read) if manifest.is_index else child
+            child = await detect_media_type(child, self._read) if manifest.is_index else child
             found.update(await self._node(child, depth + 1))
             if len(found) > self.tools.limits.max_graph:
                 raise LimitExceeded(f"{parent.digest}: more than {self.tools.limits.max_graph} descriptors below it")
@@ -141,11 +141,11 @@ class Copier:
     async def _note_omissions(self, index: Descriptor, left_out: Iterable[Descriptor]) -> None:
         """Let the target know, before its index becomes visible, which images are missing on purpose."""
         missing = [child.digest for child in left_out if not self._is_held(child)]
-        if not isinstance(self.target, Sparse):
+        if not isinstance(self.target, MissingImageRecorder):
             self._is_sparse |= bool(missing)
         elif missing or self._is_held(index):
             self.omitted |= {index.digest: missing} if missing else {}
-            await self.target.omit(index.digest, missing)
+            await self.target.record_missing_images(index.digest, missing)
 
     def explained(self, error: OcisyncError) -> OcisyncError:
         """An error with what to do about it, where a target got an index without all of its images."""
@@ -167,7 +167,7 @@ class Copier:
             self.placed.add(desc.digest)
             self.traffic.manifests += 1
             self.traffic.sent(len(raw))
-        await self._reading.arrived(desc.digest)
+        await self._reading.mark_delivered(desc.digest)
         return {**below, desc.digest: desc.size}
 
     async def _read(self, desc: Descriptor) -> tuple[bytes, Manifest]:
@@ -196,7 +196,7 @@ class Copier:
                     await self._send(desc, opener)
             self.placed.add(desc.digest)
         self.tools.whereabouts.seen(self.where.target, desc.digest, self.where.repository)
-        await self._reading.arrived(desc.digest)
+        await self._reading.mark_delivered(desc.digest)
         return {desc.digest: desc.size}
 
     async def _is_there(self, desc: Descriptor) -> bool:
@@ -240,10 +240,10 @@ class Copier:
 
     async def _send(self, desc: Descriptor, opener: Opener) -> None:
         self.tools.progress.blob_started(desc)
-        push = functools.partial(self.target.push, desc, watched(opener, desc, self.tools.progress))
+        push = functools.partial(self.target.push, desc, with_progress(opener, desc, self.tools.progress))
         try:
             async with self._slots:
-                await tried_twice(push, opener)
+                await push_with_reread(push, opener)
         finally:
             self.tools.progress.blob_finished(desc)
         self.traffic.blobs += 1
@@ -266,7 +266,7 @@ class TargetSink:
     copier: Copier
     variant: str  # layers are taken over only from equal conversions, so that digests do not depend on history
 
-    async def known(self, diff_id: Digest) -> Descriptor | None:
+    async def lookup(self, diff_id: Digest) -> Descriptor | None:
         """A layer of the repository with this content, if it is still there."""
         where = self.copier.where
         desc = await self.copier.tools.ledger.layer(where.target, where.repository, diff_id, self.variant)
@@ -278,7 +278,7 @@ class TargetSink:
         """Store one finished layer."""
         await self.copier.blob(desc, opener)
 
-    async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+    async def record(self, diff_id: Digest, desc: Descriptor) -> None:
         """Remember a layer that is at the target."""
         where = self.copier.where
         await self.copier.tools.ledger.record_layer(where.target, where.repository, diff_id, self.variant, desc)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ocisync.content.pull_quota import Allowance
+from ocisync.content.pull_quota import PullQuota
 from ocisync.model.descriptor import Descriptor
 from ocisync.sync.plan import Action, PlannedTag
 
@@ -24,7 +24,7 @@ class Pulls:
     host: str
     least: int = 0
     most: int = 0
-    allowance: Allowance | None = None
+    allowance: PullQuota | None = None
 
     def __add__(self, other: Pulls) -> Pulls:
         return Pulls(self.host, self.least + other.least, self.most + other.most, self.allowance or other.allowance)

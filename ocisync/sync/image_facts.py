@@ -33,7 +33,7 @@ _HELD = 16 * 1024 * 1024  # bytes of manifests and configurations that are kept 
 
 
 @dataclass(slots=True)
-class Facts:
+class FactLookup:
     """Facts of one kind by digest, and why the others could not be had."""
 
     found: Mapping[Digest, str]
@@ -90,10 +90,10 @@ class ImageFacts:
         facts = await self._known(f"largest {choice.scope}".strip(), roots, look)
         return {digest: int(text) for digest, text in facts.found.items()}, facts.failures
 
-    async def _known(self, kind: str, roots: Collection[Descriptor], look: Look) -> Facts:
+    async def _known(self, kind: str, roots: Collection[Descriptor], look: Look) -> FactLookup:
         by_digest = {root.digest: root for root in roots}
-        known = await self.ledger.notes(kind, list(by_digest))
-        facts, fresh = Facts(known), dict[Digest, str]()
+        known = await self.ledger.get_facts(kind, list(by_digest))
+        facts, fresh = FactLookup(known), dict[Digest, str]()
 
         async def read(root: Descriptor) -> None:
             try:
@@ -103,7 +103,7 @@ class ImageFacts:
 
         await for_each([root for digest, root in by_digest.items() if digest not in known], read, self.workers)
         if fresh:
-            await self.ledger.note(kind, fresh)
+            await self.ledger.put_facts(kind, fresh)
             facts.found = {**known, **fresh}
         return facts
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ocisync.content.fact_cache import Notes
+from ocisync.content.fact_cache import FactCache
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 
@@ -33,7 +33,7 @@ class Published:
         return Descriptor(self.media_type, self.digest, self.size) if self.media_type and self.size else None
 
 
-class Ledger(Notes, Protocol):
+class Ledger(FactCache, Protocol):
     """Verified tags per target repository, where blobs lie at a target, and which layer holds which diff ID.
 
     `target` and `repository` are a `TargetLocator`'s. Nothing here waits for a network.
@@ -109,10 +109,10 @@ class MemoryLedger:
         for digest in [digest for digest, where in known.items() if where == repository]:
             del known[digest]
 
-    async def notes(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+    async def get_facts(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """What this run noted."""
         return {digest: fact for digest in digests if (fact := self.facts.get((kind, digest))) is not None}
 
-    async def note(self, kind: str, facts: Mapping[Digest, str]) -> None:
+    async def put_facts(self, kind: str, facts: Mapping[Digest, str]) -> None:
         """Remember until the process ends."""
         self.facts.update({(kind, digest): fact for digest, fact in facts.items()})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.ledger import Published
-from ocisync.sync.referrer_set import Attached
+from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure
 
 
@@ -35,7 +35,7 @@ class PlannedTag:
     reason: str
     root: Descriptor | None = None
     failure: Failure | None = None
-    attached: Attached | None = None  # what goes along; None: nothing is wanted
+    attached: ReferrerSet | None = None  # what goes along; None: nothing is wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class TagFacts:
     is_present: bool
     present: Digest | None
     published: Published | None
-    attached: Attached | None = None
+    attached: ReferrerSet | None = None
     is_root_listed: bool = True  # False: the target lists what it holds, and the root is not there under its digest
 
 

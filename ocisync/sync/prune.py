@@ -15,7 +15,7 @@ from ocisync.content.repository import Reconciler, Resolver, Target, Untagger
 from ocisync.errors import ConfigError, NotFound
 from ocisync.sync.plan import Action, PlannedTag
 from ocisync.sync.select import TagSelection, origin_of, still_there
-from ocisync.sync.write_policy import Care
+from ocisync.sync.write_policy import WritePolicy
 
 log = structlog.get_logger()
 
@@ -25,34 +25,36 @@ _OF_A_DIGEST = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\..+)?\Z")  # signatur
 
 
 @dataclass(frozen=True, slots=True)
-class Gone:
+class PruneCandidates:
     """What prune would remove, and why it must not."""
 
     tags: tuple[str, ...] = ()
     refusal: str = ""
 
 
-def find_gone(selection: TagSelection, care: Care, listed: Collection[str], present: Iterable[str]) -> Gone:
+def find_gone(
+    selection: TagSelection, care: WritePolicy, listed: Collection[str], present: Iterable[str]
+) -> PruneCandidates:
     """Which of the target's tags are to go.
 
     `listed` is the whole list of the source's tags, `present` that of the target's. Only what the rule would bring if
     the source had it can go; backups, and what is named for a digest, stay.
     """
     if not care.prune:
-        return Gone()
+        return PruneCandidates()
     mine = [tag for tag in present if not care.is_backup(tag) and not _OF_A_DIGEST.match(tag)]
     mine = [tag for tag in mine if origin_of(selection, tag) is not None]
     there = still_there(selection, listed)
     going = tuple(sorted(tag for tag in mine if tag not in there))
-    return Gone(going, "" if care.is_forced else _refusal(going, len(mine), care, is_empty=not listed))
+    return PruneCandidates(going, "" if care.is_forced else _refusal(going, len(mine), care, is_empty=not listed))
 
 
-def planned_removals(gone: Gone) -> list[PlannedTag]:
+def planned_removals(gone: PruneCandidates) -> list[PlannedTag]:
     """What prune would do, for a plan; nothing where it is refused."""
     return [] if gone.refusal else [PlannedTag(tag, tag, Action.PRUNE, GONE) for tag in gone.tags]
 
 
-async def prune(gone: Gone, selection: TagSelection, source: Resolver, target: Target) -> list[str]:
+async def prune(gone: PruneCandidates, selection: TagSelection, source: Resolver, target: Target) -> list[str]:
     """Remove the tags that are gone indeed; which.
 
     Raises:
@@ -69,7 +71,7 @@ async def prune(gone: Gone, selection: TagSelection, source: Resolver, target: T
     return going
 
 
-def _refusal(going: Collection[str], mine: int, care: Care, *, is_empty: bool) -> str:
+def _refusal(going: Collection[str], mine: int, care: WritePolicy, *, is_empty: bool) -> str:
     if not going:
         return ""
     if is_empty:

@@ -14,8 +14,16 @@ from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.cost import charged_to
-from ocisync.content.repository import OUTDATED, Inventory, Reconciler, Refresher, Resolver, Sparse, Stored
+from ocisync.content.cost import attribute_cost
+from ocisync.content.repository import (
+    OUTDATED,
+    Inventory,
+    MissingImageRecorder,
+    Reconciler,
+    Refresher,
+    RepositoryListing,
+    Resolver,
+)
 from ocisync.errors import NotFound, OcisyncError, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -23,7 +31,7 @@ from ocisync.sync.copy import Copier, Graph
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag, kept_reason
 from ocisync.sync.reports import TagReport, Verdict, failure_of
-from ocisync.sync.write_policy import look_before_writing
+from ocisync.sync.write_policy import check_overwrite
 
 log = structlog.get_logger()
 
@@ -35,7 +43,7 @@ LINGER = 3.0  # seconds that a whole tag may wait for others where publishing se
 
 
 @dataclass(frozen=True, slots=True)
-class Ready:
+class CopiedTag:
     """A tag whose graph below the root is at the target."""
 
     planned: PlannedTag
@@ -45,7 +53,7 @@ class Ready:
 
 
 async def publish_ready(
-    queue: MemoryObjectReceiveStream[Ready], copier: Copier, report: Callable[[TagReport], None]
+    queue: MemoryObjectReceiveStream[CopiedTag], copier: Copier, report: Callable[[TagReport], None]
 ) -> None:
     """Publish tags as they come, until the queue is closed; one bad tag does not stop the others."""
     linger = LINGER if isinstance(copier.target, Inventory) else 0.0
@@ -61,7 +69,7 @@ async def publish_ready(
 
 
 async def _one_by_one(
-    batch: list[Ready], copier: Copier, report: Callable[[TagReport], None], error: OcisyncError
+    batch: list[CopiedTag], copier: Copier, report: Callable[[TagReport], None], error: OcisyncError
 ) -> None:
     for ready in batch:
         try:
@@ -74,12 +82,12 @@ async def _one_by_one(
             _report_all([ready], kept, report)
 
 
-async def _publish(batch: list[Ready], copier: Copier) -> Kept:
-    with charged_to([ready.planned.tag for ready in batch]):
+async def _publish(batch: list[CopiedTag], copier: Copier) -> Kept:
+    with attribute_cost([ready.planned.tag for ready in batch]):
         return await _publish_twice(batch, copier)
 
 
-async def _publish_twice(batch: list[Ready], copier: Copier) -> Kept:
+async def _publish_twice(batch: list[CopiedTag], copier: Copier) -> Kept:
     """Publish; once more from the last look on when that was too long ago."""
     try:
         return await _publish_in_time(batch, copier)
@@ -89,11 +97,11 @@ async def _publish_twice(batch: list[Ready], copier: Copier) -> Kept:
         return await _publish_in_time(batch, copier)
 
 
-async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
+async def _publish_in_time(batch: list[CopiedTag], copier: Copier) -> Kept:
     held = await _look_again(batch, copier)
     await _publish_beside(batch, copier)
     changed = {ready.planned.tag: ready.root for ready in batch if _is_to_publish(ready, held)}
-    kept = await look_before_writing(copier.care, copier.target, changed)
+    kept = await check_overwrite(copier.care, copier.target, changed)
     changed = {tag: root for tag, root in changed.items() if tag not in kept}
     if changed:
         await copier.target.publish(changed)
@@ -107,7 +115,7 @@ async def _publish_in_time(batch: list[Ready], copier: Copier) -> Kept:
     return kept
 
 
-async def _publish_beside(batch: list[Ready], copier: Copier) -> None:
+async def _publish_beside(batch: list[CopiedTag], copier: Copier) -> None:
     """Publish the tags that go along with images, such as signatures, where they do not point there yet."""
     wanted = {tag: desc for ready in batch for tag, desc in copier.beside.get(ready.root.digest, {}).items()}
     changed: dict[str, Descriptor] = {}
@@ -129,18 +137,18 @@ async def _points_at(target: Resolver, tag: str) -> Digest | None:
         return None
 
 
-def _verified(ready: Ready, scope: str) -> Published:
+def _verified(ready: CopiedTag, scope: str) -> Published:
     attached = ready.planned.attached
     return Published.of(ready.root, time.time(), scope, attached.fingerprint if attached is not None else "")
 
 
-def _is_to_publish(ready: Ready, held: Mapping[Digest, int] | None) -> bool:
+def _is_to_publish(ready: CopiedTag, held: Mapping[Digest, int] | None) -> bool:
     if ready.planned.action is Action.COPY or ready.mended:  # what was brought may need lists of its own
         return True
     return held is not None and ready.root.digest not in held  # the tag is there, its digest key is not
 
 
-async def _look_again(batch: list[Ready], copier: Copier) -> Mapping[Digest, int] | None:
+async def _look_again(batch: list[CopiedTag], copier: Copier) -> Mapping[Digest, int] | None:
     """Where a listing can tell, see that nothing vanished since it was copied, and bring it again if it did.
 
     The roots lie there by then, so that a collector spares what is below them (docs/gc.md).
@@ -151,7 +159,7 @@ async def _look_again(batch: list[Ready], copier: Copier) -> Mapping[Digest, int
     if not any(ready.planned.action is Action.COPY or ready.mended for ready in batch):
         return copier.held
     if isinstance(copier.target, Refresher):
-        await copier.target.stage([ready.root for ready in batch if ready.planned.action is Action.COPY])
+        await copier.target.push_manifests([ready.root for ready in batch if ready.planned.action is Action.COPY])
     missing, held = await _missing(batch, copier)
     if missing:
         log.warning("blob.vanished", target=str(copier.where), digests=sorted(missing)[:10])
@@ -168,14 +176,16 @@ async def _look_again(batch: list[Ready], copier: Copier) -> Mapping[Digest, int
     return held
 
 
-async def _remember_omissions(batch: list[Ready], copier: Copier, held: Mapping[Digest, int]) -> None:
+async def _remember_omissions(batch: list[CopiedTag], copier: Copier, held: Mapping[Digest, int]) -> None:
     """A collector that took an index which has come back since took the record of what is left out of it as well."""
-    if isinstance(copier.target, Sparse):
+    if isinstance(copier.target, MissingImageRecorder):
         for index in {digest for ready in batch for digest in ready.graph if digest in copier.omitted}:
-            await copier.target.omit(index, [digest for digest in copier.omitted[index] if digest not in held])
+            await copier.target.record_missing_images(
+                index, [digest for digest in copier.omitted[index] if digest not in held]
+            )
 
 
-async def _missing(batch: list[Ready], copier: Copier) -> tuple[set[Digest], Mapping[Digest, int] | None]:
+async def _missing(batch: list[CopiedTag], copier: Copier) -> tuple[set[Digest], Mapping[Digest, int] | None]:
     """What the batch needs and the target lacks, and what it holds; nothing is known of a target without a listing."""
     if not isinstance(copier.target, Inventory):
         return set(), None
@@ -183,28 +193,28 @@ async def _missing(batch: list[Ready], copier: Copier) -> tuple[set[Digest], Map
     needed = {digest: size for ready in batch for digest, size in ready.graph.items() if digest not in roots}
     stored = await _settled(copier.target)
     if isinstance(copier.target, Refresher) and (stale := _stale(needed, stored, copier.target.stale_after)):
-        await for_each(stale, copier.target.refresh, copier.tools.limits.blobs)
+        await for_each(stale, copier.target.touch, copier.tools.limits.blobs)
         stored = await _settled(copier.target)
     held = stored.sizes
     return {digest for digest, size in needed.items() if held.get(digest) != size}, held
 
 
-async def _settled(target: Inventory) -> Stored:
+async def _settled(target: Inventory) -> RepositoryListing:
     """A listing while no collector is at work: one that has not seen the roots may remove what was listed."""
-    stored = await target.stored()
+    stored = await target.list_all()
     while stored.is_collected:
         await anyio.sleep(_COLLECTED)
-        stored = await target.stored()
+        stored = await target.list_all()
     return stored
 
 
-def _stale(needed: Iterable[Digest], stored: Stored, stale_after: float) -> list[Digest]:
+def _stale(needed: Iterable[Digest], stored: RepositoryListing, stale_after: float) -> list[Digest]:
     """What is so old that a collector may be about to take it."""
     now = time.time()
     return [digest for digest in needed if now - stored.modified.get(digest, now) > stale_after]
 
 
-def _report_all(batch: list[Ready], kept: Kept, report: Callable[[TagReport], None]) -> None:
+def _report_all(batch: list[CopiedTag], kept: Kept, report: Callable[[TagReport], None]) -> None:
     for ready in batch:
         if (found := kept.get(ready.planned.tag)) is not None:
             report(TagReport(ready.planned.tag, Verdict.KEPT, kept_reason(found.digest), ready.root.digest))

@@ -19,7 +19,7 @@ class ReferrerChoice:
 
 
 @dataclass(frozen=True, slots=True)
-class Attached:
+class ReferrerSet:
     """What refers to something at the source."""
 
     referrers: tuple[Descriptor, ...] = ()  # in the order of their digests

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from ocisync.content.concurrency import Once, for_each
-from ocisync.content.repository import Referring, Source, TakesReferrers, Target
+from ocisync.content.concurrency import SingleFlight, for_each
+from ocisync.content.repository import ReferrerAdder, ReferrerLister, Source, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, LimitExceeded, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.subjects import cosign_tags, fallback_tag, is_digest_tag, reference_of
-from ocisync.sync.referrer_set import Attached, ReferrerChoice
+from ocisync.sync.referrer_set import ReferrerChoice, ReferrerSet
 
 log = structlog.get_logger()
 _AT_A_TIME = 8  # subjects
@@ -34,10 +34,10 @@ class Ways:
 
 
 @dataclass
-class Along:
+class ReferrerCopier:
     """What goes along with one root."""
 
-    companions: Companions
+    companions: ReferrerFinder
     target: Target
     ways: Ways
     most: int  # descriptors
@@ -63,10 +63,10 @@ class Along:
         raise too_deep(root, self.companions.depth)
 
     async def _subject(self, subject: Digest) -> None:
-        attached = await self.companions.of(subject)
+        attached = await self.companions.direct(subject)
         brought = [desc for desc in attached.referrers if await self._brought(desc)]
-        if brought and isinstance(self.target, TakesReferrers):
-            await self.target.refer(subject, brought)
+        if brought and isinstance(self.target, ReferrerAdder):
+            await self.target.add_referrers(subject, brought)
         for tag, desc in {**attached.tags, **await self._list(subject, attached, brought)}.items():
             self.tags[tag] = whole = await self.ways.whole(desc)
             self.found.update(await self.ways.bring(whole))
@@ -81,10 +81,12 @@ class Along:
         self.found.update(await self.ways.bring(whole))
         return True
 
-    async def _list(self, subject: Digest, attached: Attached, brought: Sequence[Descriptor]) -> dict[str, Descriptor]:
+    async def _list(
+        self, subject: Digest, attached: ReferrerSet, brought: Sequence[Descriptor]
+    ) -> dict[str, Descriptor]:
         """The source's own list under a tag, for targets that do not make one, where it names what was brought."""
         is_whole = len(brought) == len(attached.referrers) > 0 and not self.companions.choice.types
-        if not is_whole or isinstance(self.target, TakesReferrers):
+        if not is_whole or isinstance(self.target, ReferrerAdder):
             return {}
         desc = await self.companions.tag(fallback_tag(subject))
         return {fallback_tag(subject): desc} if desc is not None and desc.is_index else {}
@@ -93,7 +95,7 @@ class Along:
 _AT_A_TIME = 8  # lookups about one image
 
 
-class Companions:
+class ReferrerFinder:
     """What goes along with the images of one source."""
 
     def __init__(self, source: Source, choice: ReferrerChoice, depth: int = 8) -> None:
@@ -102,21 +104,21 @@ class Companions:
         self._source = source
         self._wants_referrers = _wants_referrers(source, choice)
         self._tags: frozenset[str] | None = None  # those named for a digest; None: they were not listed
-        self._once: Once[Digest, Attached] = Once()
+        self._once: SingleFlight[Digest, ReferrerSet] = SingleFlight()
 
     def learn_tags(self, tags: Iterable[str]) -> None:
         """Take note of all tags of the source: others need not be asked for."""
         self._tags = frozenset(filter(is_digest_tag, tags))
 
-    async def of(self, subject: Digest) -> Attached:
+    async def direct(self, subject: Digest) -> ReferrerSet:
         """What refers to one manifest directly."""
 
-        async def look() -> Attached:
-            return Attached(tuple(await self._referrers(subject)), await self._digest_tags(subject))
+        async def look() -> ReferrerSet:
+            return ReferrerSet(tuple(await self._referrers(subject)), await self._digest_tags(subject))
 
         return await self._once(subject, look)
 
-    async def around(self, root: Digest) -> Attached:
+    async def transitive(self, root: Digest) -> ReferrerSet:
         """What refers to an image, and to that in turn.
 
         Raises:
@@ -128,7 +130,7 @@ class Companions:
         wave = {root}
 
         async def look(subject: Digest) -> None:
-            found = await self.of(subject)
+            found = await self.direct(subject)
             referrers.update({desc.digest: desc for desc in found.referrers})
             tags.update(found.tags)
 
@@ -137,7 +139,7 @@ class Companions:
             seen |= wave
             wave = referrers.keys() - seen
             if not wave:
-                return Attached(tuple(referrers[digest] for digest in sorted(referrers)), tags)
+                return ReferrerSet(tuple(referrers[digest] for digest in sorted(referrers)), tags)
         raise too_deep(root, self.depth)
 
     async def tag(self, name: str) -> Descriptor | None:
@@ -150,7 +152,7 @@ class Companions:
             return None
 
     async def _referrers(self, subject: Digest) -> Sequence[Descriptor]:
-        if not self._wants_referrers or not isinstance(self._source, Referring):
+        if not self._wants_referrers or not isinstance(self._source, ReferrerLister):
             return ()
         told = await self._source.referrers(subject)
         return [desc for desc in told if await self._is_wanted(desc)]
@@ -172,9 +174,9 @@ class Companions:
         return {name: desc for name in names if (desc := await self.tag(name)) is not None}
 
 
-def companions_of(source: Source, choice: ReferrerChoice, depth: int) -> Companions | None:
+def referrer_finder(source: Source, choice: ReferrerChoice, depth: int) -> ReferrerFinder | None:
     """What goes along with the images of a source; None where nothing is wanted, and so nothing is asked."""
-    return Companions(source, choice, depth) if choice.digest_tags or _wants_referrers(source, choice) else None
+    return ReferrerFinder(source, choice, depth) if choice.digest_tags or _wants_referrers(source, choice) else None
 
 
 def _wants_referrers(source: Source, choice: ReferrerChoice) -> bool:

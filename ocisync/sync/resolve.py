@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.cost import charged_to
-from ocisync.content.repository import Converter, Distant, Source
+from ocisync.content.cost import attribute_cost
+from ocisync.content.repository import Converter, RemoteResolver, Source
 from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -29,7 +29,7 @@ _ROOM = 1024 * 1024  # bytes of manifests that are kept for the copy because the
 
 
 @dataclass(slots=True)
-class Chosen:
+class ResolvedTags:
     """Target tags: their source references, and what these point at or why nobody can tell."""
 
     references: dict[str, str] = field(default_factory=dict)
@@ -44,7 +44,7 @@ class Chosen:
             del self.references[tag], self.roots[tag]
 
 
-class Choosing:
+class TagResolver:
     """The two steps of a choice, between which whoever knows the target may say what it lacks."""
 
     def __init__(
@@ -59,7 +59,7 @@ class Choosing:
         """`now` in seconds since the epoch; `known`: what target tags were seen to point at, and may still."""
         self._job = job
         self._source = source
-        self._distant = source if isinstance(source, Distant) else None
+        self._distant = source if isinstance(source, RemoteResolver) else None
         self._is_converted = isinstance(source, Converter)  # what its tags point at, only a conversion tells
         self._content = SmallContent(source)
         self._facts = ImageFacts(self._content, ledger, workers)
@@ -86,7 +86,7 @@ class Choosing:
         failed = {selection.rename.of(tag): tag for tag in asked if tag in self._failed}
         return replace(selected, references={**failed, **selected.references})
 
-    async def choose(self, selected: Selected, absent: Collection[str] = ()) -> Chosen:
+    async def choose(self, selected: Selected, absent: Collection[str] = ()) -> ResolvedTags:
         """What the selected tags point at, and which of them the rule means for that; only single tags may fail.
 
         `absent`: target tags that there are not yet, so that their manifests are wanted.
@@ -97,7 +97,7 @@ class Choosing:
         roots = {
             tag: self._resolved[one] for tag, one in references.items() if one in self._resolved and tag not in failures
         }
-        chosen = Chosen(references, roots, failures, list(selected.warnings), self._listed)
+        chosen = ResolvedTags(references, roots, failures, list(selected.warnings), self._listed)
         if not references:
             chosen.warnings.append(f"{self._job.source}: no tag fits the rule's selection")
         if not self._is_converted:
@@ -130,7 +130,7 @@ class Choosing:
         async def resolve(reference: str) -> None:
             tag = names.get(reference) or selection.rename.of(reference)
             try:
-                with charged_to([tag]):
+                with attribute_cost([tag]):
                     root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)
             except OcisyncError as exc:
                 self._failed[reference] = failure_of(exc)
@@ -145,7 +145,7 @@ class Choosing:
         if self._distant is None:
             return await self._source.resolve(reference)
         if is_wanted and self._room > 0:
-            return await self._distant.pull(reference)
+            return await self._distant.resolve_with_manifest(reference)
         if known is not None:
             return await self._distant.revalidate(reference, known)
         return await self._distant.resolve(reference)
@@ -162,7 +162,7 @@ class Choosing:
         data = self._content.held.get(root.digest)
         return root if data is None or root.data is not None else root.with_data(data)
 
-    async def _by_platform(self, chosen: Chosen) -> None:
+    async def _by_platform(self, chosen: ResolvedTags) -> None:
         choice = self._job.platforms
         if not choice.platforms:
             return
@@ -178,7 +178,7 @@ class Choosing:
             wanted = ", ".join(map(str, choice.platforms))
             chosen.warnings.append(f"{self._job.source}: left out, as they have no image for {wanted}: {told(others)}")
 
-    async def _by_size(self, chosen: Chosen) -> None:
+    async def _by_size(self, chosen: ResolvedTags) -> None:
         if not self._job.largest:
             return
         sizes, failures = await self._facts.largest(chosen.roots.values(), self._job.platforms)
@@ -189,7 +189,7 @@ class Choosing:
         if large:
             chosen.warnings.append(f"{self._job.source}: left out, as they are larger than {most} bytes: {told(large)}")
 
-    def _fail(self, chosen: Chosen, failures: Mapping[Digest, Failure]) -> None:
+    def _fail(self, chosen: ResolvedTags, failures: Mapping[Digest, Failure]) -> None:
         for tag, root in list(chosen.roots.items()):
             if root.digest in failures:
                 chosen.failures[tag] = failures[root.digest]

@@ -13,27 +13,27 @@ import structlog
 from anyio.streams.memory import MemoryObjectSendStream
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.cost import Meter, charged_to, metered
-from ocisync.content.repository import Converter, Fetcher, Source, Target, Vouching
+from ocisync.content.cost import Meter, attribute_cost, metered
+from ocisync.content.repository import Converter, Fetcher, ManifestValidator, Source, Target
 from ocisync.errors import Handling, LimitExceeded, OcisyncError
 from ocisync.model.descriptor import Descriptor
-from ocisync.sync.context import Tools
+from ocisync.sync.context import JobContext
 from ocisync.sync.copy import Copier, convert
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag, Policy, is_due, make_plan
-from ocisync.sync.prune import GONE, REFUSED, Gone, planned_removals, prune
-from ocisync.sync.publish import Ready, failed, publish_ready
-from ocisync.sync.referrers import Companions, companions_of
+from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, planned_removals, prune
+from ocisync.sync.publish import CopiedTag, failed, publish_ready
+from ocisync.sync.referrers import ReferrerFinder, referrer_finder
 from ocisync.sync.reports import JobReport, TagReport, Verdict, failure_of
 from ocisync.sync.resolve import FEW_TAGS
-from ocisync.sync.source_reader import ForeignToo
-from ocisync.sync.survey import Facts, survey, with_blobs
+from ocisync.sync.source_reader import WithForeignLayers
+from ocisync.sync.survey import SurveyFacts, survey, with_blobs
 
 log = structlog.get_logger()
 
 
-async def run_job(job: Job, tools: Tools) -> JobReport:
+async def run_job(job: Job, tools: JobContext) -> JobReport:
     """Bring one job's target up to date; every OcisyncError ends up in the report."""
     report = JobReport(job.rule, str(job.source), str(job.target))
     started = time.monotonic()
@@ -46,13 +46,13 @@ async def run_job(job: Job, tools: Tools) -> JobReport:
             report.failure = failure_of(exc)
         report.requests = meter.total.requests
         if tools.spools is not None and not job.is_partial:
-            await tools.spools.settle(job.target.lock_name, ok=report.ok)
+            await tools.spools.finish_target(job.target.lock_name, ok=report.ok)
         report.seconds = time.monotonic() - started
         _log_finished(report)
     return report
 
 
-async def plan_job(job: Job, tools: Tools) -> tuple[Facts, list[PlannedTag]]:
+async def plan_job(job: Job, tools: JobContext) -> tuple[SurveyFacts, list[PlannedTag]]:
     """What `run_job` would do now, changing nothing.
 
     Raises:
@@ -60,7 +60,7 @@ async def plan_job(job: Job, tools: Tools) -> tuple[Facts, list[PlannedTag]]:
     """
     async with _opened(job, tools) as (source, target):
         policy = _policy(job, target)
-        companions = companions_of(source, job.referrers, tools.limits.max_index_depth)
+        companions = referrer_finder(source, job.referrers, tools.limits.max_index_depth)
         workers = tools.limits.images
         facts = await survey(job, source, target, tools.ledger, policy, workers, companions, is_trial=True)
         plan = make_plan(map(facts.of, facts.references), policy)
@@ -68,7 +68,7 @@ async def plan_job(job: Job, tools: Tools) -> tuple[Facts, list[PlannedTag]]:
 
 
 @asynccontextmanager
-async def _opened(job: Job, tools: Tools) -> AsyncIterator[tuple[Source, Target]]:
+async def _opened(job: Job, tools: JobContext) -> AsyncIterator[tuple[Source, Target]]:
     async with tools.stores.source(job.source) as source, tools.stores.target(job.target) as target:
         yield source, target
 
@@ -82,14 +82,14 @@ class _Run:
     job: Job
     source: Source
     target: Target
-    tools: Tools
+    tools: JobContext
     report: JobReport
     meter: Meter
 
     async def go(self) -> None:
         policy = _policy(self.job, self.target)
         limits = self.tools.limits
-        companions = companions_of(self.source, self.job.referrers, limits.max_index_depth)
+        companions = referrer_finder(self.source, self.job.referrers, limits.max_index_depth)
         facts = await survey(self.job, self.source, self.target, self.tools.ledger, policy, limits.images, companions)
         self.report.warnings.extend(facts.warnings)
         policy = replace(policy, vouches=await self._is_vouched_for(facts))
@@ -102,12 +102,16 @@ class _Run:
         if self.job.care.prune:
             await self._prune(facts.gone)
 
-    async def _is_vouched_for(self, facts: Facts) -> bool:
+    async def _is_vouched_for(self, facts: SurveyFacts) -> bool:
         """Whether tags of which nothing is on record may be believed; a few are looked at sooner than that is asked."""
         unknown = len(facts.unrecorded)
-        return unknown > FEW_TAGS and isinstance(self.target, Vouching) and await self.target.vouches()
+        return (
+            unknown > FEW_TAGS
+            and isinstance(self.target, ManifestValidator)
+            and await self.target.rejects_missing_blobs()
+        )
 
-    async def _remember_skipped(self, facts: Facts, plan: Iterable[PlannedTag], policy: Policy) -> None:
+    async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], policy: Policy) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
         vouched = {
             planned.tag: Published.of(planned.root, policy.now, self.job.scope)
@@ -124,9 +128,9 @@ class _Run:
             yield self.source
             return
         async with self.tools.external() as external:
-            yield ForeignToo(self.source, external)
+            yield WithForeignLayers(self.source, external)
 
-    def _copier(self, reader: Fetcher, facts: Facts, policy: Policy, companions: Companions | None) -> Copier:
+    def _copier(self, reader: Fetcher, facts: SurveyFacts, policy: Policy, companions: ReferrerFinder | None) -> Copier:
         stored = facts.stored
         return Copier(
             reader,
@@ -146,7 +150,7 @@ class _Run:
             send_again=self.job.send_again,
         )
 
-    async def _prune(self, gone: Gone) -> None:
+    async def _prune(self, gone: PruneCandidates) -> None:
         if gone.refusal:
             raise LimitExceeded(gone.refusal, code=REFUSED, handling=Handling.FAIL)
         for tag in await prune(gone, self.job.tags, self.source, self.target):
@@ -168,18 +172,18 @@ class _Run:
         return work
 
     async def _execute(self, work: list[PlannedTag], copier: Copier) -> None:
-        send, receive = anyio.create_memory_object_stream[Ready](self.tools.limits.images * 4)
+        send, receive = anyio.create_memory_object_stream[CopiedTag](self.tools.limits.images * 4)
         async with anyio.create_task_group() as group:
             group.start_soon(publish_ready, receive, copier, self._done)
             async with send:
                 await for_each(_by_root(work), lambda tags: self._bring(tags, copier, send), self.tools.limits.images)
 
-    async def _bring(self, tags: list[PlannedTag], copier: Copier, ready: MemoryObjectSendStream[Ready]) -> None:
+    async def _bring(self, tags: list[PlannedTag], copier: Copier, ready: MemoryObjectSendStream[CopiedTag]) -> None:
         """Bring what several tags point at, once."""
         for planned in tags:
             self.tools.progress.tag_started(self.report.target, planned.tag)
         try:
-            with charged_to([planned.tag for planned in tags]):
+            with attribute_cost([planned.tag for planned in tags]):
                 root = tags[0].root or await self._root(tags[0], copier)
                 whole, graph = await copier.graph(root)
         except OcisyncError as exc:
@@ -188,7 +192,7 @@ class _Run:
             return
         mended = not copier.placed.isdisjoint(graph.keys() - {whole.digest})
         for planned in tags:
-            await ready.send(Ready(planned, whole, graph, mended))
+            await ready.send(CopiedTag(planned, whole, graph, mended))
 
     async def _root(self, planned: PlannedTag, copier: Copier) -> Descriptor:
         if isinstance(self.source, Converter):

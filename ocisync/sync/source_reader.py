@@ -11,9 +11,9 @@ from typing import cast
 
 import structlog
 
-from ocisync.content.openers import SourceOpener, opened_from
-from ocisync.content.repository import ByteStream, Fetcher, Linkable, Opener, Restarting, Target
-from ocisync.content.spool.blobs import SpooledOpener, Spools, is_spool_failure
+from ocisync.content.openers import SourceOpener, open_at
+from ocisync.content.repository import AdoptableFile, ByteStream, Fetcher, Opener, Restarting, Target
+from ocisync.content.spool.blobs import BlobSpool, SpooledOpener, is_spool_failure
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DiskError, NotFound, UnsupportedManifest, VerificationError
 from ocisync.model import media_types
@@ -25,11 +25,11 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class SourceReader:
     """A source, and who else reads it."""
 
     source: Fetcher
-    spools: Spools | None = None
+    spools: BlobSpool | None = None
     own: str = ""  # this target's lock name
     shares: tuple[str, ...] = ()  # those of all targets that want the same
 
@@ -53,10 +53,10 @@ class Reading:
             await shared.discard()
             raise
 
-    async def arrived(self, digest: Digest) -> None:
+    async def mark_delivered(self, digest: Digest) -> None:
         """The target has it."""
         if self.spools is not None:
-            await self.spools.arrived(digest, self.own)
+            await self.spools.mark_delivered(digest, self.own)
 
     @property
     def _is_shared(self) -> bool:
@@ -79,7 +79,7 @@ def _is_sent_twice(desc: Descriptor, target: Target, worth: int) -> bool:
     return desc.size >= worth and isinstance(target, Restarting) and target.restarts(desc)
 
 
-async def tried_twice(push: Callable[[], Awaitable[None]], opener: Opener) -> None:
+async def push_with_reread(push: Callable[[], Awaitable[None]], opener: Opener) -> None:
     """Bytes may be damaged on their way: what does not verify is read once more before it is given up."""
     try:
         await _or_discarded(push, opener)
@@ -99,23 +99,23 @@ async def _or_discarded(push: Callable[[], Awaitable[None]], opener: Opener) -> 
         raise
 
 
-def watched(opener: Opener, desc: Descriptor, progress: Progress) -> Opener:
+def with_progress(opener: Opener, desc: Descriptor, progress: Progress) -> Opener:
     """The same opener, counted for the progress display, where there is one."""
     if type(progress).blob_moved is Progress.blob_moved:
         return opener
     if _is_linkable(type(opener)):  # type: ignore[arg-type]  # classes are hashable
-        return WatchedFile(opener, desc, progress, cast("Linkable", opener))
-    return Watched(opener, desc, progress)
+        return ProgressFileOpener(opener, desc, progress, cast("AdoptableFile", opener))
+    return ProgressOpener(opener, desc, progress)
 
 
 @lru_cache
 def _is_linkable(kind: type[object]) -> bool:
     """Whether such openers are Linkable; to look at each would take longer than all else about a small blob here."""
-    return issubclass(kind, Linkable)
+    return issubclass(kind, AdoptableFile)
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
+class ProgressOpener:
     """The same streams, counted for the progress display."""
 
     opener: Opener
@@ -142,7 +142,7 @@ class Watched:
                 yield chunk
 
         try:
-            async with opened_from(self.opener, start) as stream:
+            async with open_at(self.opener, start) as stream:
                 yield counted(stream)
         except BaseException:
             self.progress.blob_moved(self.desc, -moved)
@@ -150,10 +150,10 @@ class Watched:
 
 
 @dataclass(frozen=True, slots=True)
-class WatchedFile(Watched):
+class ProgressFileOpener(ProgressOpener):
     """The same for a file that a store may take over."""
 
-    file: Linkable
+    file: AdoptableFile
 
     async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
         """Give the file a name: then all of it has moved."""
@@ -169,7 +169,7 @@ def is_elsewhere(desc: Descriptor) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class ForeignToo:
+class WithForeignLayers:
     """A source whose foreign layers are read from their URLs where it does not have them."""
 
     source: Fetcher
@@ -184,9 +184,9 @@ class ForeignToo:
         """Content without its first `start` bytes."""
         async with AsyncExitStack() as stack:
             try:
-                stream = await stack.enter_async_context(opened_from(SourceOpener(self.source, desc), start))
+                stream = await stack.enter_async_context(open_at(SourceOpener(self.source, desc), start))
             except (NotFound, UnsupportedManifest):
                 if not is_elsewhere(desc):
                     raise
-                stream = await stack.enter_async_context(opened_from(SourceOpener(self.external, desc), start))
+                stream = await stack.enter_async_context(open_at(SourceOpener(self.external, desc), start))
             yield stream

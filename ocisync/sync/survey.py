@@ -6,25 +6,25 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.cost import charged_to
-from ocisync.content.repository import Distant, Inventory, Source, Stored, Target, Vacant
+from ocisync.content.cost import attribute_cost
+from ocisync.content.repository import EmptinessProbe, Inventory, RemoteResolver, RepositoryListing, Source, Target
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger, Published
 from ocisync.sync.plan import Policy, TagFacts, is_due
-from ocisync.sync.prune import Gone, find_gone
-from ocisync.sync.referrer_set import Attached
-from ocisync.sync.referrers import Companions
+from ocisync.sync.prune import PruneCandidates, find_gone
+from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.referrers import ReferrerFinder
 from ocisync.sync.reports import Failure, failure_of
-from ocisync.sync.resolve import FEW_TAGS, Choosing, Chosen
+from ocisync.sync.resolve import FEW_TAGS, ResolvedTags, TagResolver
 
 _ABSENT = Digest("")
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class SurveyFacts:
     """What is so, before anything is decided. The keys of the mappings are target tags."""
 
     references: Mapping[str, str]  # target tag -> source reference
@@ -32,11 +32,11 @@ class Facts:
     failures: Mapping[str, Failure]  # tags that could not be resolved at the source
     present: Mapping[str, Digest | None]  # tags at the target; None: there, what it points at was not asked
     ledger: Mapping[str, Published]
-    stored: Stored | None = None  # what the target's listing shows, where it offers one: at first no blobs
+    stored: RepositoryListing | None = None  # what the target's listing shows, where it offers one: at first no blobs
     is_empty: bool = False  # the target repository has no tag at all
     warnings: tuple[str, ...] = field(default=())
-    gone: Gone = field(default_factory=Gone)  # what prune would remove from the target
-    attached: Mapping[str, Attached] = field(default_factory=dict)  # what goes along, where the job wants that
+    gone: PruneCandidates = field(default_factory=PruneCandidates)  # what prune would remove from the target
+    attached: Mapping[str, ReferrerSet] = field(default_factory=dict)  # what goes along, where the job wants that
 
     @property
     def unrecorded(self) -> list[str]:
@@ -59,11 +59,11 @@ class Facts:
         )
 
 
-async def with_blobs(facts: Facts, target: Target) -> Facts:
+async def with_blobs(facts: SurveyFacts, target: Target) -> SurveyFacts:
     """The facts that copying needs: also which blobs the target has, where it can list them."""
     if facts.stored is None or not isinstance(target, Inventory):
         return facts
-    stored = await target.stored(facts.stored)
+    stored = await target.list_all(facts.stored)
     return replace(facts, stored=stored, is_empty=not stored.sizes)
 
 
@@ -74,19 +74,19 @@ async def survey(
     ledger: Ledger,
     policy: Policy,
     workers: int,
-    companions: Companions | None = None,
+    companions: ReferrerFinder | None = None,
     *,
     is_trial: bool = False,
-) -> Facts:
+) -> SurveyFacts:
     """Gather the facts of one job; only single tags may fail. In a trial nothing is read that only a copy needs.
 
     Raises:
         OcisyncError: the source's or the target's tags cannot be listed.
     """
     known = await _published(job, ledger)
-    choosing = Choosing(job, source, ledger, policy.now, workers, _expected(known, policy))
+    choosing = TagResolver(job, source, ledger, policy.now, workers, _expected(known, policy))
     selected = await choosing.select()
-    stored = await target.outline() if isinstance(target, Inventory) else None
+    stored = await target.list_manifests() if isinstance(target, Inventory) else None
     few = len(selected.references) <= FEW_TAGS and not job.care.prune
     listed = dict(stored.tags) if stored else await _listed(target, few=few)
     is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
@@ -105,13 +105,13 @@ async def survey(
         return present.get(tag, _ABSENT) is None and not told
 
     await _ask(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
-    if not (present or is_empty) and isinstance(target, Vacant):  # none of a few tags is there: is anything?
-        is_empty = await target.is_vacant()
+    if not (present or is_empty) and isinstance(target, EmptinessProbe):  # none of a few tags is there: is anything?
+        is_empty = await target.is_empty()
     warnings = tuple(chosen.warnings)
-    return Facts(references, roots, chosen.failures, present, known, stored, is_empty, warnings, gone, attached)
+    return SurveyFacts(references, roots, chosen.failures, present, known, stored, is_empty, warnings, gone, attached)
 
 
-def _is_listed(root: Descriptor | None, stored: Stored | None) -> bool:
+def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> bool:
     """Whether a target that lists what it holds has a root under its digest."""
     return root is None or stored is None or root.digest in stored.sizes
 
@@ -127,15 +127,15 @@ def _expected(known: Mapping[str, Published], policy: Policy) -> dict[str, Descr
     return {tag: root for tag, one in known.items() if (root := one.root) is not None and not is_due(one, policy)}
 
 
-async def _attached(companions: Companions, chosen: Chosen, workers: int) -> dict[str, Attached]:
+async def _attached(companions: ReferrerFinder, chosen: ResolvedTags, workers: int) -> dict[str, ReferrerSet]:
     """What goes along with each tag's image; a tag of which that cannot be told fails."""
     if chosen.listed:
         companions.learn_tags(chosen.listed)
-    found: dict[str, Attached] = {}
+    found: dict[str, ReferrerSet] = {}
 
     async def look(tag: str) -> None:
         try:
-            found[tag] = await companions.around(chosen.roots[tag].digest)
+            found[tag] = await companions.transitive(chosen.roots[tag].digest)
         except OcisyncError as exc:
             chosen.failures[tag] = failure_of(exc)
 
@@ -157,11 +157,11 @@ async def _ask(
     target: Target, wanted: Mapping[str, Descriptor], present: dict[str, Digest | None], workers: int
 ) -> None:
     """Resolve tags at the target for which neither a listing nor the ledger tells the digest."""
-    distant = target if wanted and isinstance(target, Distant) else None
+    distant = target if wanted and isinstance(target, RemoteResolver) else None
 
     async def resolve(tag: str) -> None:
         try:
-            with charged_to([tag]):
+            with attribute_cost([tag]):
                 found = await (distant.revalidate(tag, wanted[tag]) if distant else target.resolve(tag))
         except NotFound:
             del present[tag]

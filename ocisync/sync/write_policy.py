@@ -21,7 +21,7 @@ _LOOKS = 8  # at a time
 
 
 @dataclass(frozen=True, slots=True)
-class Care:
+class WritePolicy:
     """A rule's settings; the defaults mirror the source and remove nothing."""
 
     overwrite: bool = True  # whether a tag that the target has may move
@@ -45,7 +45,7 @@ class Care:
         return bool(hole) and fits
 
 
-async def look_before_writing(care: Care, target: Target, tags: Mapping[str, Descriptor]) -> dict[str, Descriptor]:
+async def check_overwrite(care: WritePolicy, target: Target, tags: Mapping[str, Descriptor]) -> dict[str, Descriptor]:
     """The tags that must not be written, with what they point at; those that may move are kept under their backups.
 
     Another writer may have been here since the survey, so each tag is asked for once more.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocisync.config.models import Config, DropRule
+from ocisync.config.models import Config, DropRuleSettings
 from ocisync.content.compress import Compression
 from ocisync.content.repository import Source, Target
 from ocisync.errors import ConfigError, InputError
@@ -25,7 +25,7 @@ from ocisync.model.locator import (
 from ocisync.model.media_type_families import Format
 from ocisync.model.platform import Platform, same_platform
 from ocisync.wiring.options import caps_of, tar_limits_of
-from ocisync.wiring.views import seen
+from ocisync.wiring.views import apply_view
 
 if TYPE_CHECKING:  # imported where one is opened: a twentieth of the start
     from ocisync.stores.archive.docker_archive import ConversionOptions
@@ -57,13 +57,13 @@ class Archives:
             if not isinstance(locator, SetLocator):
                 yield await self._open(locator, stack, view)
                 return
-            from ocisync.images.views.multi_platform import Member, merged
+            from ocisync.images.views.multi_platform import PlatformMember, merge_platforms
 
             members = [
-                Member(one.platform, await self._open(ArchiveLocator(one.path), stack, view), where=one.path)
+                PlatformMember(one.platform, await self._open(ArchiveLocator(one.path), stack, view), where=one.path)
                 for one in members_for(locator, view.platform if view else None)
             ]
-            yield merged(members)
+            yield merge_platforms(members)
 
     @asynccontextmanager
     async def holding(self, locator: Locator) -> AsyncIterator[None]:
@@ -128,7 +128,7 @@ class Archives:
 
     async def _open(self, locator: ArchiveFileLocator, stack: AsyncExitStack, view: ViewLocator | None) -> Source:
         source = await self._opened(locator, stack, view.format if view else None)
-        return seen(source, view) if view else source
+        return apply_view(source, view) if view else source
 
     async def _opened(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
         from ocisync.stores.archive.detect import open_any
@@ -171,7 +171,7 @@ def members_for(locator: SetLocator, platform: Platform | None) -> tuple[SetMemb
     return found
 
 
-def conversion_options(rule: DropRule) -> ConversionOptions:
+def conversion_options(rule: DropRuleSettings) -> ConversionOptions:
     """The conversion that a drop rule asks for."""
     from ocisync.stores.archive.docker_archive import ConversionOptions
 

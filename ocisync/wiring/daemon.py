@@ -17,7 +17,7 @@ from ocisync.config.models import Config
 from ocisync.daemon.generation import Observers
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
-from ocisync.daemon.push_dispatcher import Desk
+from ocisync.daemon.push_dispatcher import PushDispatcher
 from ocisync.daemon.service import Service, obey_signals
 from ocisync.daemon.systemd import Notifier
 from ocisync.daemon.webhook_payloads import Push
@@ -33,20 +33,20 @@ from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
-from ocisync.wiring.target_capabilities import log_abilities
+from ocisync.wiring.target_capabilities import log_capabilities
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Daemon:
+class RunningDaemon:
     """A running daemon."""
 
     file: Path
     service: Service[Config]
     metrics: Metrics
     notifier: Notifier
-    desk: Desk
+    desk: PushDispatcher
 
     async def reload(self) -> bool:
         """Read the configuration again; whether it is valid and now used. An invalid one changes nothing."""
@@ -82,7 +82,7 @@ class _Health:
     """What the pages show (daemon.http.HealthView)."""
 
     service: Service[Config]
-    desk: Desk
+    desk: PushDispatcher
 
     def not_ready(self) -> Sequence[str]:
         """Why the daemon cannot be relied on now."""
@@ -104,7 +104,7 @@ class _Health:
             "queue": {
                 "waiting": generation.queue.depth,
                 "running": _named(generation.queue.running),
-                "still": _named(generation.queue.still),
+                "still": _named(generation.queue.stalled),
             },
         }
 
@@ -135,7 +135,7 @@ class _Health:
 @asynccontextmanager
 async def running_daemon(
     file: Path, progress: Progress | None = None, *, config: Config | None = None
-) -> AsyncIterator[Daemon]:
+) -> AsyncIterator[RunningDaemon]:
     """A daemon at work; it is stopped and drained when the context ends, and ends the context when it stops by itself.
 
     Raises:
@@ -149,24 +149,24 @@ async def running_daemon(
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
             tasks.start_soon(daemon.desk.serve)
-            tasks.start_soon(log_abilities, config)
+            tasks.start_soon(log_capabilities, config)
             tasks.start_soon(_run, daemon, state, tasks.cancel_scope)
             await daemon.service.started()
             yield daemon
             await _finish(daemon.service)
 
 
-def _assembled(file: Path, config: Config, state: State, progress: Progress | None) -> Daemon:
+def _assembled(file: Path, config: Config, state: State, progress: Progress | None) -> RunningDaemon:
     metrics, notifier = Metrics(), Notifier.from_environment()
     observers = Observers(metrics.observe_job, partial(_observe_input, metrics))
     service = Service(config, state, partial(open_rules, state=state, progress=progress), observers, notifier)
     _watch(metrics, service)
-    return Daemon(file, service, metrics, notifier, Desk(lambda: service.generation))
+    return RunningDaemon(file, service, metrics, notifier, PushDispatcher(lambda: service.generation))
 
 
-async def _run(daemon: Daemon, state: State, everything: anyio.CancelScope) -> None:
+async def _run(daemon: RunningDaemon, state: State, everything: anyio.CancelScope) -> None:
     await daemon.service.run()
-    await daemon.desk.hand_over(state.rules)
+    await daemon.desk.persist_pending(state.rules)
     log.info("daemon.stopped")
     everything.cancel()
 
@@ -178,7 +178,7 @@ async def _finish(service: Service[Config]) -> None:
 
 
 @asynccontextmanager
-async def _pages(config: Config, daemon: Daemon) -> AsyncIterator[None]:
+async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
     """Health, metrics, and the served registry."""
     listen = config.daemon.listen
     token = config.daemon.token.get_secret_value() if config.daemon.token else None

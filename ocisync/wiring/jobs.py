@@ -16,7 +16,7 @@ from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.write_policy import Care
+from ocisync.sync.write_policy import WritePolicy
 
 
 def sync_jobs(rule: SyncRule, config: Config) -> list[Job]:
@@ -48,7 +48,7 @@ def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReferen
         rule.recheck,
         platforms=choice,
         largest=rule.max_size or 0,
-        care=Care(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
+        care=WritePolicy(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
         referrers=_referrers(rule),
         include_external=rule.include_external,
     )

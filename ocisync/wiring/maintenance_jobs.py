@@ -17,7 +17,7 @@ from ocisync.sync.reports import Failure, JobReport, failure_of
 from ocisync.wiring.session import Session
 
 if TYPE_CHECKING:
-    from ocisync.wiring.static_target import Place
+    from ocisync.wiring.static_target import RegistryScope
 
 log = structlog.get_logger()
 
@@ -41,14 +41,14 @@ def upkeep_schedules(config: Config) -> Iterator[Schedule]:
 async def run_upkeep(job: Job, session: Session) -> JobReport:
     """Do one task; what went wrong is in the report."""
     from ocisync.wiring.static_target import (
-        target_place,  # neither the daemon's start nor `once` needs what audits need
+        target_scope,  # neither the daemon's start nor `once` needs what audits need
     )
 
     report = JobReport(job.rule, job.task, str(job.target))
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(rule=job.rule, target=report.target):
         try:
-            report.failure = await _run(job.task, await target_place(session, job.target.target))
+            report.failure = await _run(job.task, await target_scope(session, job.target.target))
         except OcisyncError as exc:
             report.failure = failure_of(exc)
         report.seconds = time.monotonic() - started
@@ -59,7 +59,7 @@ async def run_upkeep(job: Job, session: Session) -> JobReport:
     return report
 
 
-async def _run(task: str, place: Place) -> Failure | None:
+async def _run(task: str, place: RegistryScope) -> Failure | None:
     """The first thing that went wrong."""
     from ocisync.maintenance.reconcile import reconcile
     from ocisync.maintenance.tags import retain

@@ -8,8 +8,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from ocisync.config.fields import FileSecret
-from ocisync.config.models import ArchiveLimits, Ecr, Proxy, Registry, S3Target, StaticTarget
-from ocisync.config.models import DropRule as DropSettings
+from ocisync.config.models import ArchiveLimits, DropRuleSettings, Ecr, Proxy, Registry, S3Target, StaticTarget
 from ocisync.content.decompress import Caps
 from ocisync.content.tar.index import TarLimits
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
@@ -136,7 +135,7 @@ def s3_options_of(place: S3Locator) -> S3Options:
     return S3Options(place.bucket, endpoint=place.endpoint, region=place.region, path_style=place.path_style)
 
 
-def drop_rule(settings: DropSettings) -> DropRule:
+def drop_rule(settings: DropRuleSettings) -> DropRule:
     """A drop rule's section, as the daemon's intake takes it."""
     return DropRule(
         name=settings.name,

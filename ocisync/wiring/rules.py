@@ -58,7 +58,7 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -
         identify=session.stores.archives.identity,
         expand=partial(expanded, session=session),
         follow=partial(followed, session=session, rules=wanted),
-        stands_still=session.stores.stands_still,
+        is_stalled=session.stores.is_stalled,
     )
 
 

@@ -18,12 +18,12 @@ import anyio
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.content.compress import Compression
-from ocisync.content.spool.blobs import Spools
+from ocisync.content.spool.blobs import BlobSpool
 from ocisync.errors import DiskError, OcisyncError
-from ocisync.sync.context import Limits, Progress, Tools
+from ocisync.sync.context import JobContext, Limits, Progress
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.wiring.archives import Archives
-from ocisync.wiring.stores import OpenStores
+from ocisync.wiring.stores import StoreFactory
 from ocisync.wiring.views import Memory
 
 _T = TypeVar("_T")
@@ -36,8 +36,8 @@ class Session:
     """Open stores, and the tools that jobs share."""
 
     config: Config
-    stores: OpenStores
-    tools: Tools
+    stores: StoreFactory
+    tools: JobContext
 
 
 @asynccontextmanager
@@ -59,10 +59,10 @@ async def open_session(
         progress = progress or Progress()
         ledger = ledger or MemoryLedger()
         archives = Archives(config, scratch, compression)
-        stores = OpenStores(config, archives, stack, progress.held_up, Memory(notes=ledger))
+        stores = StoreFactory(config, archives, stack, progress.held_up, Memory(notes=ledger))
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
-        spools = Spools(scratch / "spool", room, config.daemon.spool_from) if room else None
-        tools = Tools(stores, ledger, progress=progress, limits=limits, spools=spools, external=stores.external)
+        spools = BlobSpool(scratch / "spool", room, config.daemon.spool_from) if room else None
+        tools = JobContext(stores, ledger, progress=progress, limits=limits, spools=spools, external=stores.external)
         yield Session(config, stores, tools)
         if spools is not None:
             await spools.close()

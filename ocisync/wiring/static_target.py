@@ -14,7 +14,7 @@ from ocisync.content.repository import Source
 from ocisync.daemon.schedule import Schedule
 from ocisync.errors import ConfigError, InvalidName, NotFound
 from ocisync.maintenance.gc_files import Collection
-from ocisync.maintenance.protocols import AuditedRegistry
+from ocisync.maintenance.protocols import MaintainedRegistry
 from ocisync.maintenance.retention import KeepPolicy
 from ocisync.model.image_name import parse_name, split_tag
 from ocisync.model.locator import S3Locator, StaticLocator, parse_locator
@@ -29,7 +29,7 @@ _ANY = "any"  # a repository's name, where a locator needs one and a registry is
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RegistryScope:
     """A registry, and the repository in it that a command is about ("" for all)."""
 
     session: Session
@@ -41,7 +41,7 @@ class Place:
     policy: KeepPolicy | None = None
 
     @property
-    def registry(self) -> AuditedRegistry:
+    def registry(self) -> MaintainedRegistry:
         """The whole registry."""
         return self.static.audit()
 
@@ -70,7 +70,7 @@ async def _all_jobs(session: Session) -> list[Job]:
 
 
 @asynccontextmanager
-async def open_place(text: str, config: Path | None) -> AsyncIterator[Place]:
+async def open_scope(text: str, config: Path | None) -> AsyncIterator[RegistryScope]:
     """What `TARGET[/NAME]`, `static:DIR[//NAME]` or `s3://BUCKET[/NAME]?…` means.
 
     Raises:
@@ -82,15 +82,15 @@ async def open_place(text: str, config: Path | None) -> AsyncIterator[Place]:
             place = await _located(session, text)
         else:
             name, _, repository = text.partition("/")
-            place = await target_place(session, name, repository)
-        if place.repository and not [one async for one in place.registry.names(place.repository)]:
+            place = await target_scope(session, name, repository)
+        if place.repository and not [one async for one in place.registry.list_repositories(place.repository)]:
             told = f"{place.label}: there is no repository {place.repository}"
             raise NotFound(f"{told}; `ocisync ls {place.label}` lists those that are there")
         yield place
 
 
-async def target_place(session: Session, name: str, repository: str = "") -> Place:
-    """A configured target; raises as `open_place` does."""
+async def target_scope(session: Session, name: str, repository: str = "") -> RegistryScope:
+    """A configured target; raises as `open_scope` does."""
     if not session.config.targets:
         raise ConfigError(
             f"{name[:100]!r} is looked for among the targets of a configuration: name one with --config, or write "
@@ -102,7 +102,7 @@ async def target_place(session: Session, name: str, repository: str = "") -> Pla
     policy = keep_policy(session.config, name)
     if isinstance(settings, RegistryTarget):
         raise ConfigError(f"{name}: not a static registry")
-    return Place(session, name, static, repository, settings.grace, settings.limit, policy)
+    return RegistryScope(session, name, static, repository, settings.grace, settings.limit, policy)
 
 
 def keep_policy(config: Config, target: str) -> KeepPolicy | None:
@@ -114,7 +114,7 @@ def keep_policy(config: Config, target: str) -> KeepPolicy | None:
     return KeepPolicy(keep.newest or 0, keep.newer_than or 0.0, keep.tags, keep.repositories)
 
 
-async def _located(session: Session, text: str) -> Place:
+async def _located(session: Session, text: str) -> RegistryScope:
     whole, repository = _split(text)
     locator = parse_locator(whole)
     if not isinstance(locator, StaticLocator | S3Locator):
@@ -122,7 +122,7 @@ async def _located(session: Session, text: str) -> Place:
     if isinstance(locator, StaticLocator) and not await anyio.Path(locator.directory).is_dir():
         raise NotFound(f"{locator.directory}: there is no such folder; name the one that holds `v2`")
     label = whole.replace(f"//{_ANY}", "") if isinstance(locator, StaticLocator) else f"s3://{locator.bucket}"
-    return Place(session, label, await session.stores.static_registry_of(locator), _repository(repository))
+    return RegistryScope(session, label, await session.stores.static_registry_of(locator), _repository(repository))
 
 
 def _split(text: str) -> tuple[str, str]:
@@ -156,6 +156,6 @@ def _repository(text: str) -> str:
     return parse_name(name) if name else ""
 
 
-def collection_of(place: Place) -> Collection:
+def collection_of(place: RegistryScope) -> Collection:
     """A place's collection with its own settings."""
     return Collection(place.registry, place.label, place.grace, place.limit, place.journal)

@@ -13,7 +13,7 @@ import anyio
 
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
-from ocisync.content.pull_quota import Allowance
+from ocisync.content.pull_quota import PullQuota
 from ocisync.content.repository import Fetcher, ObjectStore, Source, Target
 from ocisync.content.tls import import_aiohttp
 from ocisync.errors import ConfigError
@@ -37,7 +37,7 @@ from ocisync.stores.static.options import StaticOptions
 from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
 from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
-from ocisync.wiring.views import Memory, seen
+from ocisync.wiring.views import Memory, apply_view
 
 if TYPE_CHECKING:  # each is imported where it is opened: together they are a tenth of the start
     from ocisync.stores.registry.client import RegistryClient
@@ -66,7 +66,7 @@ class Described(Protocol):
 
 
 @dataclass
-class OpenStores:
+class StoreFactory:
     """Opens what locators and targets name (the protocol `sync.context.Stores`)."""
 
     config: Config
@@ -110,9 +110,9 @@ class OpenStores:
                 yield source
             return
         async with self.source(view.of) as source:
-            yield seen(source, view, self.memory)
+            yield apply_view(source, view, self.memory)
 
-    def stands_still(self, job: Job) -> bool:
+    def is_stalled(self, job: Job) -> bool:
         """Whether a job's source or target is a registry that must be left alone for long."""
         registries = cast("RegistryClient | None", self._shared.get("registries"))
         if registries is None:
@@ -120,7 +120,7 @@ class OpenStores:
         settings = self.config.targets.get(job.target.target)
         target = urlsplit(settings.url).netloc if isinstance(settings, RegistryTarget) else ""
         source = registry_image(job.source)
-        return any(host and registries.stands_still(host) for host in (source.host if source else "", target))
+        return any(host and registries.is_stalled(host) for host in (source.host if source else "", target))
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.
@@ -130,7 +130,7 @@ class OpenStores:
         """
         return await (await self._registries()).catalog(host)
 
-    async def allowance(self, host: str) -> Allowance | None:
+    async def allowance(self, host: str) -> PullQuota | None:
         """What a registry said last of its limit on pulls."""
         return (await self._registries()).allowance(host)
 
@@ -143,7 +143,7 @@ class OpenStores:
         """Foreign layers at their own URLs."""
         yield (await self._registries()).external()
 
-    def address(self, place: Locator) -> TargetLocator:
+    def as_target(self, place: Locator) -> TargetLocator:
         """Any place that can be written to, as a target of its own.
 
         Raises:
@@ -168,7 +168,7 @@ class OpenStores:
                 )
         return TargetLocator(name, repository)
 
-    async def abilities(self, settings: TargetSettings) -> dict[str, str]:
+    async def capabilities(self, settings: TargetSettings) -> dict[str, str]:
         """What a target's storage can do; S3's is tried out.
 
         Raises:
@@ -200,13 +200,13 @@ class OpenStores:
         return await self._static_of(place)
 
     @asynccontextmanager
-    async def gathering(self, place: Locator) -> AsyncIterator[TargetLocator]:
+    async def open_destination(self, place: Locator) -> AsyncIterator[TargetLocator]:
         """A place as a target of its own; an archive stays open for the block and takes all that is copied in it.
 
         Raises:
             ConfigError: nothing can be written there.
         """
-        where = self.address(place)
+        where = self.as_target(place)
         if not isinstance(place, OciArchiveLocator | DockerArchiveLocator):
             yield where
             return

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ocisync.content.fact_cache import Notes
+from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Converter, Source
-from ocisync.images.views.filter_index import NarrowedSource
+from ocisync.images.views.filter_index import FilteredIndexView
 from ocisync.images.views.media_types import ConvertedSource, Remembered
-from ocisync.images.views.platform import chosen
+from ocisync.images.views.platform import view_platform
 from ocisync.model.locator import ViewLocator
 from ocisync.sync.ledger import MemoryLedger
 
@@ -18,16 +18,16 @@ class Memory:
     """What manifests became that were rewritten, so that they are not read in every pass."""
 
     converted: Remembered = field(default_factory=dict)
-    notes: Notes = field(default_factory=MemoryLedger)
+    notes: FactCache = field(default_factory=MemoryLedger)
 
 
-def seen(source: Source, view: ViewLocator, memory: Memory | None = None) -> Source:
+def apply_view(source: Source, view: ViewLocator, memory: Memory | None = None) -> Source:
     """The source as the view shows it; what must be converted anyway is converted to the view's format already."""
     memory = memory or Memory()
     if view.platform is not None:
-        source = chosen(source, view.platform)
+        source = view_platform(source, view.platform)
     if not view.images.is_everything and not isinstance(source, Converter):
-        source = NarrowedSource(source, view.images, memory.notes)
+        source = FilteredIndexView(source, view.images, memory.notes)
     if view.format is None or isinstance(source, Converter):
         return source
     return ConvertedSource(source, view.format, view.drop_signatures, memory.converted)

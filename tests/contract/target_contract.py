@@ -194,13 +194,13 @@ class TargetContract:
     async def test_an_inventory_knows_everything(self, target: Target) -> None:
         if not isinstance(target, Inventory):
             pytest.skip("not an inventory")
-        nothing = await target.stored()
+        nothing = await target.list_all()
         assert (dict(nothing.tags), dict(nothing.sizes)) == ({}, {})
         image = make_index(make_image("one"), make_image("two"))
         await publish_image(target, image, "latest", "1.0")
-        outline = await target.outline()
-        stored = await target.stored()
-        assert await target.stored(outline) == stored
+        outline = await target.list_manifests()
+        stored = await target.list_all()
+        assert await target.list_all(outline) == stored
         assert outline.tags == stored.tags == {"latest": image.desc.digest, "1.0": image.desc.digest}
         below = [image, *image.children]
         assert outline.sizes == {one.desc.digest: one.desc.size for one in below}
@@ -216,7 +216,7 @@ class TargetContract:
         await target.delete([*(desc.digest for desc in gone), described(b"never there").digest])
         assert not any([await target.exists(desc) for desc in gone])
         assert await target.exists(image.desc)
-        assert set((await target.stored()).sizes) == {image.desc.digest}
+        assert set((await target.list_all()).sizes) == {image.desc.digest}
 
     async def test_a_mounter_takes_from_its_neighbour(
         self, target: Target, neighbour: tuple[str, Target] | None

@@ -27,7 +27,7 @@ class Sink:
         self.layers: dict[Digest, Descriptor] = {}
         self.pushed: list[Digest] = []
 
-    async def known(self, diff_id: Digest) -> Descriptor | None:
+    async def lookup(self, diff_id: Digest) -> Descriptor | None:
         """What was learned."""
         return self.layers.get(diff_id)
 
@@ -36,7 +36,7 @@ class Sink:
         self.pushed.append(desc.digest)
         await self.repository.push(desc, opener)
 
-    async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+    async def record(self, diff_id: Digest, desc: Descriptor) -> None:
         """Remember; the layer must be there already."""
         assert await self.repository.exists(desc)
         self.layers[diff_id] = desc

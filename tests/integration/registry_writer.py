@@ -17,13 +17,13 @@ from ocisync.content.memory import MemoryRepository
 from ocisync.content.repository import ObjectStore, Source, Target
 from ocisync.model.locator import Locator, StaticLocator, TargetLocator
 from ocisync.stores.directory.store import DirectoryStore
-from ocisync.stores.s3.capabilities import Abilities
+from ocisync.stores.s3.capabilities import Capabilities
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.store import open_s3
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.sync.context import Tools
+from ocisync.sync.context import JobContext
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
@@ -41,7 +41,7 @@ async def opened(where: dict[str, object], conditional: bool = True) -> AsyncIte
         return
     async with open_s3(S3Options(**where)) as store:  # type: ignore[arg-type]
         if not conditional:
-            store._abilities = Abilities(conditional_writes=False)
+            store._abilities = Capabilities(conditional_writes=False)
         yield store
 
 
@@ -66,7 +66,7 @@ async def bring(target: StaticRepository, tag: str, image: Image) -> JobReport:
     source = MemoryRepository()
     await publish_image(source, image, tag)
     job = Job("writer", StaticLocator("memory", "x"), TargetLocator("out", NAME), TagSelection({tag: tag}), recheck=0.0)
-    return await run_job(job, Tools(OneTarget(source, target)))
+    return await run_job(job, JobContext(OneTarget(source, target)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import anyio
 
 from ocisync.commands.unpack import Unpacked, unpack_to
 from ocisync.config.models import Config
-from ocisync.content.files import Region
+from ocisync.content.files import FileSection
 from ocisync.images.unpack.unpack import Layer, UnpackOptions, unpack_layers
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -86,8 +86,8 @@ async def unpack_bytes(
     blobs = {digest_of(data): stored(data) for data in layers}
 
     @asynccontextmanager
-    async def opened(desc: Descriptor) -> AsyncIterator[Region]:
-        yield Region(Memory(blobs[desc.digest]), 0, desc.size)
+    async def opened(desc: Descriptor) -> AsyncIterator[FileSection]:
+        yield FileSection(Memory(blobs[desc.digest]), 0, desc.size)
 
     def described(diff_id: str) -> Layer:
         return Layer(Descriptor("layer", Digest(diff_id), len(blobs[diff_id])), Digest(diff_id))

@@ -80,7 +80,7 @@ async def test_what_skopeo_wrote_is_converted_and_read_back_by_skopeo(tmp_path: 
             async def push(self, desc: Descriptor, opener: object) -> None:
                 await target.push(desc, opener)  # type: ignore[arg-type]
 
-            async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+            async def record(self, diff_id: Digest, desc: Descriptor) -> None:
                 self.layers[diff_id] = desc
 
         made = await source.convert("example/app:2", Into())
@@ -367,7 +367,7 @@ async def test_fault_53_replaced_or_cut_while_it_is_converted(tmp_path: Path) ->
             super().__init__()
             self.meddle = meddle
 
-        async def known(self, diff_id: Digest) -> Descriptor | None:
+        async def lookup(self, diff_id: Digest) -> Descriptor | None:
             await anyio.to_thread.run_sync(self.meddle)
             return None
 

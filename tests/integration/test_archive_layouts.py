@@ -14,7 +14,7 @@ from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import ArchiveError, DigestMismatch, Handling, InputError, NotFound, SizeMismatch
-from ocisync.images.views.multi_platform import Member, MergedConverter, merged
+from ocisync.images.views.multi_platform import MergedConverter, PlatformMember, merge_platforms
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
@@ -290,7 +290,9 @@ async def test_a_set_of_docker_and_oci_archives_becomes_one_index(tmp_path: Path
     docker = docker_archive(tmp_path / "linux.amd64.tar.gz", amd, compress=True)
     oci = oci_archive(tmp_path / "linux.arm64.tar", arm)
     async with open_any(docker, scratch=tmp_path) as one, open_any(oci, scratch=tmp_path) as other:
-        source = merged([Member(parse_platform("linux/arm64"), other), Member(parse_platform("linux/amd64"), one)])
+        source = merge_platforms(
+            [PlatformMember(parse_platform("linux/arm64"), other), PlatformMember(parse_platform("linux/amd64"), one)]
+        )
         assert isinstance(source, MergedConverter)
         made = await source.convert("", Sink())
         children = parse_manifest(made.data or b"").children
@@ -305,7 +307,9 @@ async def test_a_set_member_with_several_images_is_refused(tmp_path: Path) -> No
     path = docker_archive(tmp_path / "a.tar", {"a:1": make_image("1"), "b:1": make_image("2")})
     async with open_any(path, scratch=tmp_path) as source:
         with pytest.raises(InputError, match=r"^linux\.amd64\.tar: .*a:1, b:1.*holds one image") as caught:
-            await merged([Member(parse_platform("linux/amd64"), source, where="linux.amd64.tar")]).resolve("")
+            await merge_platforms(
+                [PlatformMember(parse_platform("linux/amd64"), source, where="linux.amd64.tar")]
+            ).resolve("")
     assert caught.value.code == "name.missing"
 
 

@@ -33,9 +33,9 @@ CONVERT = textwrap.dedent(
 
     class Sink:
         def __init__(self, target): self.target = target
-        async def known(self, diff_id): return None
+        async def lookup(self, diff_id): return None
         async def push(self, desc, opener): await self.target.push(desc, opener)
-        async def learned(self, diff_id, desc): pass
+        async def record(self, diff_id, desc): pass
 
     async def main(path, scratch, layout):
         async with open_any(path, scratch=scratch) as source, open_layout_target(layout) as target:
@@ -119,7 +119,7 @@ async def test_the_loop_answers_while_an_archive_is_converted(tmp_path: Path) ->
 
     class Nowhere(Sink):
         async def push(self, *_: object) -> None: ...
-        async def learned(self, *_: object) -> None: ...
+        async def record(self, *_: object) -> None: ...
 
     async with open_docker_archive(path, scratch=tmp_path) as source, anyio.create_task_group() as group:
         group.start_soon(look)

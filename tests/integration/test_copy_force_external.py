@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from ocisync.commands.copy import Extent, copy_images
+from ocisync.commands.copy import CopyOptions, copy_images
 from ocisync.config.models import Config
 from ocisync.model.locator import parse_locator
 from ocisync.sync.reports import JobReport
@@ -53,7 +53,7 @@ def foreign_image(*urls: str) -> Image:
     return Image(json.dumps(document).encode(), DOCKER_MANIFEST, config, (), {digest_of(config): config})
 
 
-async def copied(source: str, place: str, extent: Extent, scratch: Path) -> JobReport:
+async def copied(source: str, place: str, extent: CopyOptions, scratch: Path) -> JobReport:
     async with open_session(CONFIG, scratch=scratch) as session:
         (done,) = await copy_images(session, [parse_locator(source)], parse_locator(place), extent)
         return done.report
@@ -63,7 +63,7 @@ def blob(root: Path, digest: str = digest_of(LAYER)) -> Path:
     return root / "v2/app/blobs" / digest
 
 
-EXTERNAL = Extent(include_external=True)
+EXTERNAL = CopyOptions(include_external=True)
 
 
 async def test_foreign_layers_stay_where_they_are_unless_they_are_wanted(
@@ -71,7 +71,7 @@ async def test_foreign_layers_stay_where_they_are_unless_they_are_wanted(
 ) -> None:
     push(registry.client, "win", "1", foreign_image(f"{elsewhere.url}/layer"))
     source, root = f"docker://{registry.host}/win:1", tmp_path / "static"
-    assert (await copied(source, f"static:{root}//app:1", Extent(), tmp_path / "s")).ok
+    assert (await copied(source, f"static:{root}//app:1", CopyOptions(), tmp_path / "s")).ok
     assert not blob(root).exists()
     assert elsewhere.requests == []
     report = await copied(source, f"static:{root}//app:1", EXTERNAL, tmp_path / "s")
@@ -137,12 +137,12 @@ async def test_force_sends_everything_again_and_mends_what_no_look_shows(
     image = make_image()
     push(registry.client, "src", "1", image)
     source, place, root = f"docker://{registry.host}/src:1", f"static:{tmp_path}/static//app:1", tmp_path / "static"
-    assert (await copied(source, place, Extent(), tmp_path / "s")).ok
+    assert (await copied(source, place, CopyOptions(), tmp_path / "s")).ok
     digest, data = next((digest, data) for digest, data in image.blobs.items() if data != image.config)
     blob(root, digest).write_bytes(data[:-1] + b"x")  # of the same size
-    plain = await copied(source, place, Extent(), tmp_path / "s")
+    plain = await copied(source, place, CopyOptions(), tmp_path / "s")
     assert (plain.ok, plain.traffic.blobs) == (True, 0)
-    forced = await copied(source, place, Extent(send_again=True), tmp_path / "s")
+    forced = await copied(source, place, CopyOptions(send_again=True), tmp_path / "s")
     assert forced.ok, forced
     assert forced.traffic.blobs == len(image.blobs)
     assert blob(root, digest).read_bytes() == data
@@ -154,9 +154,9 @@ async def test_force_at_a_registry_asks_nothing_and_sends_all(
     image = make_image()
     push(registry.client, "src", "1", image)
     place = f"docker://{registry_proxy.host}/app:1"
-    assert (await copied(f"docker://{registry.host}/src:1", place, Extent(), tmp_path / "s")).ok
+    assert (await copied(f"docker://{registry.host}/src:1", place, CopyOptions(), tmp_path / "s")).ok
     registry_proxy.requests.clear()
-    report = await copied(f"docker://{registry.host}/src:1", place, Extent(send_again=True), tmp_path / "s")
+    report = await copied(f"docker://{registry.host}/src:1", place, CopyOptions(send_again=True), tmp_path / "s")
     assert report.ok, report
     assert len(registry_proxy.seen("PUT", "/blobs/uploads/")) == len(image.blobs)
     assert len(registry_proxy.seen("PUT", "/manifests/")) == 2  # by digest, then the tag

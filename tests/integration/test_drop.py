@@ -20,7 +20,7 @@ from ocisync.content.concurrency import Wakeup
 from ocisync.drop.rule import DropRule, DropTarget, InputReport, InputVerdict
 from ocisync.drop.scan import DELETING
 from ocisync.drop.watch import watch_folder
-from ocisync.drop.watcher import Intake, IntakeTools
+from ocisync.drop.watcher import DropWatcher, IntakeTools
 from ocisync.errors import ArchiveError
 from ocisync.model.locator import Locator, SetLocator
 from ocisync.model.platform import Platform
@@ -81,7 +81,7 @@ class Room:
     clock: Clock = field(default_factory=Clock)
     names: Callable[[Locator], object] = _no_names
 
-    def intake(self) -> Intake:
+    def intake(self) -> DropWatcher:
         tools = IntakeTools(
             self.state.inputs,
             self.names,  # type: ignore[arg-type]
@@ -90,9 +90,9 @@ class Room:
             monotonic=self.clock.monotonic,
             chance=lambda: 1.0,
         )
-        return Intake(self.rule, tools)
+        return DropWatcher(self.rule, tools)
 
-    async def once(self, intake: Intake | None = None) -> list[InputReport]:
+    async def once(self, intake: DropWatcher | None = None) -> list[InputReport]:
         """One pass after everything there has become old enough."""
         self.clock.ahead += 60.0
         return await (intake or self.intake()).pass_once(patience=False)
@@ -537,7 +537,7 @@ async def test_an_interrupted_deletion_is_undone(tmp_path: Path) -> None:
 
 
 @asynccontextmanager
-async def _serving(room: Room, wakeup: Wakeup) -> AsyncIterator[Intake]:
+async def _serving(room: Room, wakeup: Wakeup) -> AsyncIterator[DropWatcher]:
     intake = room.intake()
     with anyio.fail_after(DEADLINE):
         async with anyio.create_task_group() as group:

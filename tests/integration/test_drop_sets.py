@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.drop.rule import DropTarget, Incomplete, InputVerdict
-from ocisync.drop.watcher import Intake, IntakeTools
+from ocisync.drop.watcher import DropWatcher, IntakeTools
 from ocisync.model.locator import ArchiveLocator, Locator
 from ocisync.model.platform import Platform
 from ocisync.sync.job import Job
@@ -145,7 +145,7 @@ async def test_an_archive_is_opened_once_for_its_names_and_all_its_targets(tmp_p
 
     async with _two_targets(tmp_path) as room:
         tools = IntakeTools(room.state.inputs, names, run, hold=archives.holding)
-        (report,) = await Intake(room.rule, tools).pass_once(patience=True)
+        (report,) = await DropWatcher(room.rule, tools).pass_once(patience=True)
     assert report.verdict is InputVerdict.PUBLISHED, report
     assert len(used) == 3
     assert len({id(source) for source in used}) == 1

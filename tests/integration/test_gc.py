@@ -155,7 +155,7 @@ async def test_what_was_made_young_after_the_plan_is_spared(store: Store, tmp_pa
     collecting, file = collection(store, tmp_path), tmp_path / "plan.jsonl"
     await collecting.plan(file)
     for desc, _ in image.blobs:
-        assert await repository.refresh(desc.digest)
+        assert await repository.touch(desc.digest)
     done = await collecting.apply(file)
     assert (done.removed, done.spared) == (0, 2)
 
@@ -244,7 +244,7 @@ async def test_scratch_objects_of_killed_processes_go(store: Store, tmp_path: Pa
     await grow_old(store)
     audit = StaticRegistry(store).audit()
     assert (await gc(store, tmp_path)).left.scratch == 0, "they may be in use"
-    assert (await audit.tidy(uploads=GRACE, scratch=GRACE)).scratch == 3
+    assert (await audit.remove_abandoned(uploads=GRACE, scratch=GRACE)).scratch == 3
     assert await keys(store) == before
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.repository import ObjectStore, Stored
+from ocisync.content.repository import ObjectStore, RepositoryListing
 from ocisync.errors import ConfigError
 from ocisync.maintenance.gc import Collected, collect, plan_collection
 from ocisync.maintenance.gc_files import Collection
-from ocisync.maintenance.gc_plan import Doomed, Totals
+from ocisync.maintenance.gc_plan import Garbage, Totals
 from ocisync.maintenance.reconcile import reconcile
 from ocisync.maintenance.verify import Depth, verify
 from ocisync.model.descriptor import Descriptor
@@ -25,7 +25,7 @@ from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static import layout
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.registry import StaticRegistry
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 from ocisync.stores.static.repository import StaticRepository
 from ocisync.sync.reports import JobReport
 from tests.contract.graphs import make_image, publish_image, push_image
@@ -108,7 +108,7 @@ async def _check_nothing_left(store: ObjectStore, moves: Moves) -> None:
     roots = {(await repository.resolve(tag)).digest for tag in await repository.tags()}
     kept = [image for turn in range(moves.variants) if (image := moves.image(0, turn)).desc.digest in roots]
     wanted = {desc.digest for image in kept for desc in (image.desc, *(desc for desc, _ in image.blobs))}
-    assert set((await repository.stored()).sizes) == wanted
+    assert set((await repository.list_all()).sizes) == wanted
 
 
 @pytest.mark.parametrize("conditional", [True, False], ids=["conditional", "unconditional"])
@@ -134,9 +134,9 @@ class Paused(StaticRepository):
             self.at = ""
             await self.meanwhile()
 
-    async def stage(self, roots: Sequence[Descriptor]) -> None:
+    async def push_manifests(self, roots: Sequence[Descriptor]) -> None:
         await self._pause("before its root lies there")
-        await super().stage(roots)
+        await super().push_manifests(roots)
         await self._pause("when its root lies there")
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
@@ -205,7 +205,7 @@ async def test_a_collector_that_pauses_before_it_removes_takes_nothing_that_is_t
         await grow_old(store, 1.0)
         looked, goes_on, reports = anyio.Event(), anyio.Event(), list[JobReport]()
 
-        async def pause(_: Sequence[Doomed]) -> None:
+        async def pause(_: Sequence[Garbage]) -> None:
             looked.set()
             await goes_on.wait()
 
@@ -213,7 +213,7 @@ async def test_a_collector_that_pauses_before_it_removes_takes_nothing_that_is_t
             await looked.wait()
             reports.append(await bring(Waiting(repository._shelf, NAME, goes_on), "tag", image))
 
-        audit, doomed = StaticRegistry(store).audit(), list[Doomed]()
+        audit, doomed = StaticRegistry(store).audit(), list[Garbage]()
         async for one in plan_collection(audit, 1.0, Totals()):
             doomed.append(one)
         done = Collected()
@@ -230,17 +230,17 @@ async def test_a_collector_that_pauses_before_it_removes_takes_nothing_that_is_t
 class Waiting(StaticRepository):
     """A writer that lets a collector go on when its own listing has shown what the collector is about to remove."""
 
-    def __init__(self, shelf: Shelf, name: str, goes_on: anyio.Event) -> None:
+    def __init__(self, shelf: RegistryContext, name: str, goes_on: anyio.Event) -> None:
         super().__init__(shelf, name)
         self._goes_on = goes_on
         self._is_staged = False
 
-    async def stage(self, roots: Sequence[Descriptor]) -> None:
-        await super().stage(roots)
+    async def push_manifests(self, roots: Sequence[Descriptor]) -> None:
+        await super().push_manifests(roots)
         self._is_staged = True
 
-    async def stored(self, outline: Stored | None = None) -> Stored:
-        found = await super().stored(outline)
+    async def list_all(self, outline: RepositoryListing | None = None) -> RepositoryListing:
+        found = await super().list_all(outline)
         if self._is_staged:
             self._goes_on.set()
         return found
@@ -251,11 +251,11 @@ async def test_the_warning_of_a_collector_that_was_killed_does_not_hold_up_write
     registry = StaticRegistry(store)
     warning = f"v2/{NAME}/manifests/{layout.COLLECTING}0123456789abcdef"
     await put(store, warning, b"")
-    assert (await registry.repository(NAME).stored()).is_collected
+    assert (await registry.repository(NAME).list_all()).is_collected
     _age(store, warning, 600)
-    assert not (await registry.repository(NAME).stored()).is_collected
-    async with registry.audit().repository(NAME).collecting():
-        assert (await registry.repository(NAME).stored()).is_collected
+    assert not (await registry.repository(NAME).list_all()).is_collected
+    async with registry.audit().repository(NAME).gc_barrier():
+        assert (await registry.repository(NAME).list_all()).is_collected
         assert await store.head(warning) is None
     assert await keys(store) == []
 
@@ -269,9 +269,9 @@ async def test_what_is_reused_is_made_young(tmp_path: Path) -> None:
     (old, _), (young, _), *_ = image.blobs
     _age(store, layout.blob_key(NAME, old.digest), 600)
     _age(store, layout.blob_key(NAME, young.digest), 400)
-    before = (await repository.stored()).modified
+    before = (await repository.list_all()).modified
     assert (await bring(repository, "tag", image)).ok
-    after = (await repository.stored()).modified
+    after = (await repository.list_all()).modified
     assert after[old.digest] > before[old.digest] + 500
     assert after[young.digest] == before[young.digest]
 

@@ -22,7 +22,7 @@ from ocisync.stores.s3.store import S3Store
 from ocisync.stores.static import layout
 from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
-from ocisync.sync.context import Tools
+from ocisync.sync.context import JobContext
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import MemoryLedger
 from ocisync.sync.run import plan_job, run_job
@@ -97,8 +97,8 @@ class Mirror:
         choice = PlatformChoice(tuple(map(parse_platform, platforms)), attestations)
         return Job("rule", StaticLocator("memory", "x"), TargetLocator("out", NAME), platforms=choice)
 
-    def _tools(self) -> Tools:
-        return Tools(OneTarget(self.source, self.repository(self.registry._shelf, NAME)), self.ledger)
+    def _tools(self) -> JobContext:
+        return JobContext(OneTarget(self.source, self.repository(self.registry._shelf, NAME)), self.ledger)
 
 
 @pytest.fixture(params=KINDS)
@@ -145,9 +145,9 @@ async def test_two_rules_with_different_platforms_share_a_repository(mirror: Mir
 class Raced(StaticRepository):
     """A writer whose index, as it lay there untagged, is collected in the moment before it is staged anew."""
 
-    async def stage(self, roots: Sequence[Descriptor]) -> None:
+    async def push_manifests(self, roots: Sequence[Descriptor]) -> None:
         await self._store.delete([layout.omitted_key(self.name, root.digest) for root in roots])
-        await super().stage(roots)
+        await super().push_manifests(roots)
 
 
 async def test_what_a_collector_takes_away_meanwhile_is_remembered_again(mirror: Mirror) -> None:

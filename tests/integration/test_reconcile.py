@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ocisync.content.openers import BytesOpener
-from ocisync.content.stored_objects import Kind as Held
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.maintenance.reconcile import reconcile
 from ocisync.model import media_types
 from ocisync.stores.directory.store import DirectoryStore
@@ -145,8 +145,8 @@ async def test_lists_of_what_was_removed_go(store: Store) -> None:
     repository = StaticRegistry(store).audit().repository(NAME)
     note = await repository.store.resolve("note")
     subject = await repository.store.resolve("1.0")
-    await repository.remove(Held.TAG, ["note"])
-    await repository.remove(Held.MANIFEST, [note.digest])
+    await repository.remove(ObjectKind.TAG, ["note"])
+    await repository.remove(ObjectKind.MANIFEST, [note.digest])
     changed = await healed(store)
     assert changed == {
         layout.tags_key(NAME),
@@ -189,6 +189,6 @@ async def test_the_stores_clock_dates_what_is_written(store: Store) -> None:
         .repository(NAME)
         .push(make_image("x").blobs[0][0], BytesOpener(make_image("x").blobs[0][1]))
     )
-    (blob,) = [held async for held in audit.repository(NAME).held(Held.BLOB)]
+    (blob,) = [held async for held in audit.repository(NAME).list_objects(ObjectKind.BLOB)]
     assert before - 1 <= blob.modified <= await audit.now() + 1
     assert not [key for key in await keys(store) if "clock" in key]

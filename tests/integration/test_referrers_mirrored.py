@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from ocisync.commands.copy import Extent, copy_images
+from ocisync.commands.copy import CopyOptions, copy_images
 from ocisync.commands.once import plan_once, run_once_with
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
@@ -216,7 +216,7 @@ async def test_from_a_static_registry_and_a_layout_and_back_to_a_registry(
     async with open_session(CONFIG, scratch=tmp_path) as session:
         for origin, destination in pairwise(steps):
             places = [parse_locator(origin)], parse_locator(destination)
-            (copied,) = await copy_images(session, *places, Extent(ReferrerChoice(True, (), True)))
+            (copied,) = await copy_images(session, *places, CopyOptions(ReferrerChoice(True, (), True)))
             assert copied.report.ok, copied.report
     assert {digest: by_tag(registry.client, one) for digest, one in zip(ALL, SUBJECTS, strict=True)} == ALL
     assert COSIGN_TAG in tags_of(registry.client)

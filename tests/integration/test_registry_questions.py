@@ -56,8 +56,8 @@ async def test_fault_23_as_known_but_another_is_a_lie(proxy: FaultProxy) -> None
 
 async def test_a_wanted_manifest_comes_with_its_tag_once_the_host_is_known_to_count_nothing(proxy: FaultProxy) -> None:
     async with repository_at(proxy.host) as repository:
-        assert (await repository.pull("1")).data is None
-        pulled = await repository.pull("1")
+        assert (await repository.resolve_with_manifest("1")).data is None
+        pulled = await repository.resolve_with_manifest("1")
         assert pulled == manifest_desc(IMAGE)
         assert pulled.data == IMAGE.manifest
     assert [one.method for one in proxy.seen("GET|HEAD", "/manifests/1")] == ["HEAD", "GET"]
@@ -67,10 +67,10 @@ async def test_where_pulls_are_counted_every_look_up_is_a_head(proxy: FaultProxy
     proxy.on("GET|HEAD", "/manifests/", faults.ChangeHeaders(add=HUBS))
     async with repository_at(proxy.host) as repository:
         for _ in range(3):
-            assert (await repository.pull("1")).data is None
+            assert (await repository.resolve_with_manifest("1")).data is None
 
 
 async def test_where_a_budget_is_configured_every_look_up_is_a_head(proxy: FaultProxy) -> None:
     async with repository_at(proxy.host, replace(QUICK, rate_limit=RateLimitOptions())) as repository:
         for _ in range(3):
-            assert (await repository.pull("1")).data is None
+            assert (await repository.resolve_with_manifest("1")).data is None

@@ -151,7 +151,7 @@ async def test_a_garbled_answer_of_the_api_is_an_error_and_not_an_empty_list(reg
 
 async def test_fault_34_the_list_is_made_and_added_to(registry: DockerRegistry) -> None:
     async with repository_at(registry.host) as repository:
-        await repository.refer(SUBJECT, await store(repository, ONE))
+        await repository.add_referrers(SUBJECT, await store(repository, ONE))
         (entry,) = listed(registry)
         assert entry == {
             "mediaType": ONE.media_type,
@@ -160,7 +160,7 @@ async def test_fault_34_the_list_is_made_and_added_to(registry: DockerRegistry) 
             "artifactType": "application/vnd.example.signature",
             "annotations": {"note": "one"},
         }
-        await repository.refer(SUBJECT, await store(repository, ONE, TWO))
+        await repository.add_referrers(SUBJECT, await store(repository, ONE, TWO))
         assert digests(listed(registry)) == {ONE.digest, TWO.digest}
         assert [desc.digest for desc in await repository.referrers(SUBJECT)] == sorted([ONE.digest, TWO.digest])
 
@@ -170,7 +170,7 @@ async def test_fault_34_a_list_that_is_right_is_not_written(
 ) -> None:
     keep(registry, ONE, TWO)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.refer(SUBJECT, [manifest_desc(ONE)])
+        await repository.add_referrers(SUBJECT, [manifest_desc(ONE)])
     assert [one.method for one in registry_proxy.requests] == ["GET", "GET"]  # the API, the list
 
 
@@ -181,7 +181,7 @@ async def test_fault_34_what_others_wrote_stays(registry: DockerRegistry) -> Non
     body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "annotations": {"by": "them"}, "manifests": [entry]})
     registry.client.expect(201, "PUT", LIST, body.encode(), {"Content-Type": OCI_INDEX})
     async with repository_at(registry.host) as repository:
-        await repository.refer(SUBJECT, await store(repository, TWO))
+        await repository.add_referrers(SUBJECT, await store(repository, TWO))
     assert listed(registry)[0] == entry
     kept = registry.client.expect(200, "GET", LIST, headers={"Accept": OCI_INDEX}).body
     assert json.loads(kept)["annotations"] == {"by": "them"}
@@ -190,14 +190,14 @@ async def test_fault_34_what_others_wrote_stays(registry: DockerRegistry) -> Non
 async def test_a_registry_with_the_api_is_left_alone(registry: DockerRegistry, registry_proxy: FaultProxy) -> None:
     registry_proxy.on("GET", API, api_page())
     async with repository_at(registry_proxy.host) as repository:
-        await repository.refer(SUBJECT, await store(repository, ONE))
+        await repository.add_referrers(SUBJECT, await store(repository, ONE))
     assert registry.client.request("GET", LIST).status == 404
 
 
 async def test_fault_34_a_manifest_that_refers_to_something_else_is_not_entered(registry: DockerRegistry) -> None:
     stranger = make_artifact(make_image("another"))
     async with repository_at(registry.host) as repository:
-        await repository.refer(SUBJECT, await store(repository, stranger, ONE))
+        await repository.add_referrers(SUBJECT, await store(repository, stranger, ONE))
         assert digests(listed(registry)) == {ONE.digest}
 
 
@@ -212,7 +212,7 @@ async def test_fault_34_a_tag_that_holds_something_else_is_never_overwritten(reg
     push(registry.client, NAME, TAG, IMAGE)
     async with repository_at(registry.host) as repository:
         with pytest.raises(RegistryError, match=r"kept there: what the tag holds is of type .*; remove the tag"):
-            await repository.refer(SUBJECT, await store(repository, ONE))
+            await repository.add_referrers(SUBJECT, await store(repository, ONE))
         assert (await repository.resolve(TAG)).digest == IMAGE.digest
         assert await repository.referrers(SUBJECT) == []
 
@@ -238,7 +238,7 @@ async def test_fault_34_an_entry_that_another_client_lost_is_entered_again(
     theirs = OverwrittenAfterwards(registry.client, referrers_list(TWO).manifest)
     registry_proxy.on("PUT", f"/manifests/{TAG}", theirs, times=2)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.refer(SUBJECT, await store(repository, ONE))
+        await repository.add_referrers(SUBJECT, await store(repository, ONE))
     assert digests(listed(registry)) == {ONE.digest, TWO.digest}
 
 
@@ -247,8 +247,8 @@ async def test_fault_34_a_refused_condition_is_a_lost_race(
 ) -> None:
     registry_proxy.on("PUT", f"/manifests/{TAG}", faults.Reply(412), times=2)
     async with repository_at(registry_proxy.host) as repository:
-        await repository.refer(SUBJECT, await store(repository, ONE))
-        await repository.refer(SUBJECT, await store(repository, TWO))
+        await repository.add_referrers(SUBJECT, await store(repository, ONE))
+        await repository.add_referrers(SUBJECT, await store(repository, TWO))
     conditions = [
         (one.headers.get("if-none-match"), one.headers.get("if-match"))
         for one in registry_proxy.seen("PUT", f"/manifests/{TAG}")
@@ -271,7 +271,7 @@ async def test_fault_34_endless_contention_ends_with_an_error_that_is_retried(
     registry_proxy.on("PUT", f"/manifests/{TAG}", faults.Reply(412))
     async with repository_at(registry_proxy.host) as repository:
         with pytest.raises(RegistryError, match="keep changing this list") as caught:
-            await repository.refer(SUBJECT, await store(repository, ONE))
+            await repository.add_referrers(SUBJECT, await store(repository, ONE))
     assert caught.value.retryable
 
 
@@ -286,7 +286,7 @@ async def test_fault_34_many_writers_at_a_time_lose_nothing_that_a_second_look_d
 
     async def write(desc: Descriptor) -> None:
         async with repository_at(registry.host, patient) as own:
-            await own.refer(SUBJECT, [desc])
+            await own.add_referrers(SUBJECT, [desc])
 
     async with anyio.create_task_group() as group:
         for desc in descs:

@@ -176,7 +176,7 @@ async def test_fault_38_wrong_settings_are_told_in_clear_words(
         for act in (
             lambda: target.push(described(b"x"), BytesOpener(b"x")),
             lambda: target.publish({"latest": image.desc}),
-            target.stored,
+            target.list_all,
             store.probe,
         ):
             with pytest.raises(S3ConfigError) as caught:
@@ -210,7 +210,7 @@ async def test_fault_38_a_missing_bucket_is_named(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket
 ) -> None:
     s3_proxy.on(".*", "", refusal(404, "NoSuchBucket"))  # SeaweedFS would make it
-    for act in (lambda: target.push(described(b"x"), BytesOpener(b"x")), target.stored):
+    for act in (lambda: target.push(described(b"x"), BytesOpener(b"x")), target.list_all):
         with pytest.raises(S3ConfigError, match="create it") as caught:
             await act()
         assert bucket.name in str(caught.value)
@@ -237,7 +237,7 @@ async def test_fault_39_credentials_that_were_replaced_are_loaded_again(
             await target.push(described(MEDIUM), BytesOpener(MEDIUM))
         file.write_text(f"[default]\naws_access_key_id = {ACCESS_KEY}\naws_secret_access_key = {SECRET_KEY}\n")
         await target.push(described(MEDIUM), BytesOpener(MEDIUM))
-        assert (await target.stored()).sizes == {described(MEDIUM).digest: len(MEDIUM)}
+        assert (await target.list_all()).sizes == {described(MEDIUM).digest: len(MEDIUM)}
     assert bucket.get(blob_key(MEDIUM)).body == MEDIUM
 
 
@@ -265,7 +265,7 @@ async def test_fault_39_a_token_that_expires_in_mid_run(
     expired = s3_proxy.on("PUT", "blobs", refusal(400, "ExpiredToken"), times=1)
     listed = s3_proxy.on("GET", "list-type", refusal(400, "ExpiredToken"), times=1)
     await target.push(described(b"x"), BytesOpener(b"x"))
-    assert described(b"x").digest in (await target.stored()).sizes
+    assert described(b"x").digest in (await target.list_all()).sizes
     assert (expired.hits, listed.hits) == (1, 1)
 
 
@@ -459,7 +459,7 @@ async def test_fault_45_an_object_of_the_wrong_size_is_no_object(target: StaticR
     desc, data = image.blobs[1]
     bucket.put(blob_key(data), data[:-1])
     assert not await target.exists(desc)
-    assert (await target.stored()).sizes[desc.digest] != desc.size
+    assert (await target.list_all()).sizes[desc.digest] != desc.size
     await target.push(desc, BytesOpener(data))
     assert bucket.get(blob_key(data)).body == data
 
@@ -480,10 +480,10 @@ async def test_fault_45_a_manifest_with_wrong_bytes_is_found_and_repaired(
 async def test_fault_46_a_second_look_shows_what_vanished(target: StaticRepository, bucket: Bucket) -> None:
     image = make_image()
     await push_image(target, image)
-    assert len((await target.stored()).sizes) == len(image.blobs)
+    assert len((await target.list_all()).sizes) == len(image.blobs)
     desc, data = image.blobs[0]
     bucket.delete(blob_key(data))
-    assert desc.digest not in (await target.stored()).sizes
+    assert desc.digest not in (await target.list_all()).sizes
     assert not await target.exists(desc)
 
 

@@ -244,7 +244,7 @@ async def test_a_job_lists_no_more_than_it_must(s3: Seaweed, tmp_path: Path) -> 
         counted = Counted(store)
         repository = StaticRegistry(counted).repository(NAME)  # type: ignore[arg-type]
         images = {f"t{number}": make_image(str(number), layers=1) for number in range(3)}
-        await repository.stored(await repository.outline())
+        await repository.list_all(await repository.list_manifests())
         await _publish_as_jobs_do(repository, images)
         prefix = f"list {layout.repository_prefix(NAME)}"
         lists = Counter(call.removeprefix(prefix) for call in counted.calls if call.startswith(prefix))
@@ -260,8 +260,8 @@ async def test_a_tag_that_moves_to_and_fro_within_one_job(store: Store) -> None:
     one, other = make_image("one"), make_image("other")
     await publish_image(repository, one, "latest")
     await push_image(repository, other)
-    await repository.stage([one.desc, other.desc])
-    await repository.outline()
+    await repository.push_manifests([one.desc, other.desc])
+    await repository.list_manifests()
     for image in (other, one):
         await repository.publish({"latest": image.desc})
         assert (await repository.resolve("latest")).digest == image.desc.digest
@@ -270,11 +270,11 @@ async def test_a_tag_that_moves_to_and_fro_within_one_job(store: Store) -> None:
 async def test_what_vanished_after_it_was_staged_is_written_again(store: Store) -> None:
     repository = StaticRegistry(store).repository(NAME)
     image = make_image("vanishing")
-    await repository.outline()
+    await repository.list_manifests()
     await push_image(repository, image)
-    await repository.stage([image.desc])
+    await repository.push_manifests([image.desc])
     await store.delete([layout.manifest_key(NAME, image.desc.digest)])
-    await repository.stored()
+    await repository.list_all()
     await repository.publish({"1.0": image.desc})
     assert await repository.exists(image.desc)
     await check_all_or_nothing(store)
@@ -293,8 +293,8 @@ async def test_tags_of_another_writer_stay_in_the_list_all_the_time(store: Store
     image, foreign = make_image("ours"), make_image("foreign")
     repository = StaticRegistry(Watched(store)).repository(NAME)  # type: ignore[arg-type]
     await push_image(repository, image)
-    await repository.stage([image.desc])
-    await repository.stored()
+    await repository.push_manifests([image.desc])
+    await repository.list_all()
     await publish_image(StaticRegistry(store).repository(NAME), foreign, "foreign")  # after our last look
     await repository.publish({"ours": image.desc})
     assert kept == [["foreign", "ours"]]
@@ -303,8 +303,8 @@ async def test_tags_of_another_writer_stay_in_the_list_all_the_time(store: Store
 async def _publish_as_jobs_do(repository: StaticRepository, images: Mapping[str, Image]) -> None:
     for image in images.values():
         await push_image(repository, image)
-    await repository.stage([image.desc for image in images.values()])
-    await repository.stored()
+    await repository.push_manifests([image.desc for image in images.values()])
+    await repository.list_all()
     await repository.publish({tag: image.desc for tag, image in images.items()})
 
 

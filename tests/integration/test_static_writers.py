@@ -12,7 +12,7 @@ import pytest
 
 from ocisync.content.repository import ObjectStore
 from ocisync.stores.directory.store import DirectoryStore
-from ocisync.stores.s3.capabilities import Abilities
+from ocisync.stores.s3.capabilities import Capabilities
 from ocisync.stores.s3.store import open_s3
 from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import make_image, publish_image
@@ -34,7 +34,7 @@ async def writers(kind: str, folder: Path, bucket: Bucket) -> AsyncIterator[list
                 continue
             store = await stack.enter_async_context(open_s3(options_for(bucket)))
             if kind == "s3 without conditions":
-                store._abilities = Abilities(conditional_writes=False)
+                store._abilities = Capabilities(conditional_writes=False)
             stores.append(store)
         yield stores
 

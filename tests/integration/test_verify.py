@@ -11,10 +11,10 @@ import pytest
 
 from ocisync.content.memory import MemoryRepository
 from ocisync.content.repository import Source
-from ocisync.content.stored_objects import Kind as Held
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.maintenance.findings import Fault, Finding, Verified
 from ocisync.maintenance.repair import Origins, no_origins, verify_and_repair
-from ocisync.maintenance.verify import Depth, Pace, verify
+from ocisync.maintenance.verify import Depth, ReadRate, verify
 from ocisync.model import media_types
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.s3.store import S3Store
@@ -73,7 +73,7 @@ async def repaired(store: Store, sources: Origins = ALL) -> Verified:
     return await verify_and_repair(StaticRegistry(store).audit(), Depth(deep=True), sources)
 
 
-def of(report: Verified) -> set[tuple[Held, str, Fault]]:
+def of(report: Verified) -> set[tuple[ObjectKind, str, Fault]]:
     """What was found."""
     return {(finding.kind, finding.reference, finding.fault) for finding in report.findings}
 
@@ -123,7 +123,7 @@ async def _rewrite(store: Store, key: str, body: bytes) -> None:
 
 
 CHILD = INDEX.children[0]
-BLOB, MANIFEST = Held.BLOB, Held.MANIFEST
+BLOB, MANIFEST = ObjectKind.BLOB, ObjectKind.MANIFEST
 CONTENT = [
     (remove, Fault.MISSING),
     (truncate, Fault.SIZE),
@@ -145,7 +145,7 @@ PLACES = [
     ("damage", "fault"), [row[:2] for row in CONTENT], ids=lambda row: getattr(row, "__name__", "")
 )
 async def test_damaged_content_is_found_and_brought_again(
-    tmp_path: Path, kind: Held, key: str, damage: Damage, fault: Fault
+    tmp_path: Path, kind: ObjectKind, key: str, damage: Damage, fault: Fault
 ) -> None:
     """25 damages, on a directory; those of S3 are together in one test below."""
     store = DirectoryStore(tmp_path / "registry", fsync=False)
@@ -223,7 +223,7 @@ async def test_dangling_and_damaged_tags(store: Store) -> None:
     tag = layout.manifest_key(NAME, "plain")
     await remove(store, tag)
     await put(store, tag, b"garbage", PLAIN.media_type)
-    assert (Held.TAG, "plain", Fault.DAMAGED) in of(await verified(store))
+    assert (ObjectKind.TAG, "plain", Fault.DAMAGED) in of(await verified(store))
     assert (await repaired(store)).ok
     assert await contents(store) == before
     await store.delete([layout.manifest_key(NAME, PLAIN.desc.digest), *(blob(PLAIN, number) for number in range(4))])
@@ -280,7 +280,7 @@ async def test_a_wrong_type_of_a_blob_is_seen_when_it_is_read(tmp_path: Path, s3
         await put(store, key, PLAIN.blobs[1][1], "text/plain")
         assert (await verified(store, deep=False)).ok
         (finding,) = (await verified(store)).findings
-        assert (finding.kind, finding.fault) == (Held.BLOB, Fault.TYPE)
+        assert (finding.kind, finding.fault) == (ObjectKind.BLOB, Fault.TYPE)
         assert (await repaired(store, no_origins)).ok
         info = await store.head(key)
         assert info is not None
@@ -386,7 +386,7 @@ async def test_reading_keeps_below_the_rate(tmp_path: Path) -> None:
         waits.append(seconds)
         await anyio.lowlevel.checkpoint()
 
-    report = await verify(StaticRegistry(store).audit(), Depth(deep=True, pace=Pace(1000.0, note)))
+    report = await verify(StaticRegistry(store).audit(), Depth(deep=True, pace=ReadRate(1000.0, note)))
     assert max(waits) == pytest.approx(report.bytes / 1000, rel=0.1)
 
 

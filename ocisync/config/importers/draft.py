@@ -20,7 +20,7 @@ _LIKE_A_CONSTANT = {"", "~", "null", "true", "false", "yes", "no", "on", "off"}
 
 
 @dataclass(slots=True)
-class Entry:
+class DraftEntry:
     """An item of a section, and what is to be said of it."""
 
     values: dict[str, Tree] = field(default_factory=dict)
@@ -38,25 +38,25 @@ class Draft:
 
     origin: str  # the tool it comes from
     notes: list[str] = field(default_factory=list)
-    registries: dict[str, Entry] = field(default_factory=dict)
+    registries: dict[str, DraftEntry] = field(default_factory=dict)
     defaults: dict[str, Tree] = field(default_factory=dict)  # of all registries
-    targets: dict[str, Entry] = field(default_factory=dict)
-    rules: list[Entry] = field(default_factory=list)
-    daemon: Entry = field(default_factory=Entry)
+    targets: dict[str, DraftEntry] = field(default_factory=dict)
+    rules: list[DraftEntry] = field(default_factory=list)
+    daemon: DraftEntry = field(default_factory=DraftEntry)
 
-    def registry(self, host: str) -> Entry:
+    def registry(self, host: str) -> DraftEntry:
         """The entry of a host, made when there is none."""
-        return self.registries.setdefault(host, Entry())
+        return self.registries.setdefault(host, DraftEntry())
 
     def registry_target(self, host: str) -> str:
         """The name of the target that is a registry's host, made when there is none."""
         name = label(host)
         if name not in self.targets:
-            is_plain = self.registries.get(host, Entry()).values.get("plain_http") is True
-            self.targets[name] = Entry({"type": "registry", "url": f"{'http' if is_plain else 'https'}://{host}"})
+            is_plain = self.registries.get(host, DraftEntry()).values.get("plain_http") is True
+            self.targets[name] = DraftEntry({"type": "registry", "url": f"{'http' if is_plain else 'https'}://{host}"})
         return name
 
-    def add_rule(self, name: str, rule: Entry) -> None:
+    def add_rule(self, name: str, rule: DraftEntry) -> None:
         """Add a rule under a name that no other has."""
         taken = {str(one.values["name"]) for one in self.rules}
         stem, unique, number = label(name), label(name), 1
@@ -76,7 +76,7 @@ class Draft:
             parts.append(f"{_comment(self.daemon.notes, '')}{_pair('daemon', self.daemon.values, '')}")
         return "\n".join(parts)
 
-    def _mappings(self) -> Iterable[tuple[str, Mapping[str, Entry]]]:
+    def _mappings(self) -> Iterable[tuple[str, Mapping[str, DraftEntry]]]:
         used = {host: entry for host, entry in self.registries.items() if entry.values or entry.notes}
         return (("registries", used), ("targets", self.targets))
 
@@ -86,12 +86,12 @@ def label(text: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "rule"
 
 
-def _mapping(section: str, entries: Mapping[str, Entry]) -> str:
+def _mapping(section: str, entries: Mapping[str, DraftEntry]) -> str:
     lines = [f"{_comment(entry.notes, '  ')}{_pair(name, entry.values, '  ')}" for name, entry in entries.items()]
     return f"{section}:\n{''.join(lines)}"
 
 
-def _item(entry: Entry) -> str:
+def _item(entry: DraftEntry) -> str:
     first, *others = entry.values.items()
     pairs = [_pair(*first, "  - "), *(_pair(key, value, "    ") for key, value in others)]
     return _comment(entry.notes, "  ") + "".join(pairs)

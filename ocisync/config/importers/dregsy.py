@@ -7,7 +7,7 @@ import binascii
 import json
 import re
 
-from ocisync.config.importers.draft import Draft, Entry, Tree
+from ocisync.config.importers.draft import Draft, DraftEntry, Tree
 from ocisync.config.importers.foreign_values import Reader, only_for, patterns, set_duration, version_range
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
@@ -29,7 +29,7 @@ _NO_EQUAL = {
 
 def from_dregsy(root: Value) -> Draft:
     """Convert a whole file."""
-    draft, file, top = Draft("dregsy"), Reader.of(root), Entry()
+    draft, file, top = Draft("dregsy"), Reader.of(root), DraftEntry()
     for task in file.each("tasks"):
         _task(task, draft)
     file.tell_rest(top, _NO_EQUAL)
@@ -44,11 +44,11 @@ def _task(task: Reader, draft: Draft) -> None:
     except InvalidName as exc:
         draft.notes.append(f"The task {name} was left out: {exc.message}")
         return
-    about = Entry()
+    about = DraftEntry()
     mappings = task.each("mappings")
     task.tell_rest(about, _NO_EQUAL)
     for mapping in mappings:
-        rule = Entry(notes=list(about.notes))
+        rule = DraftEntry(notes=list(about.notes))
         try:
             _mapping(mapping, rule, source, draft.registry_target(target))
         except InvalidName as exc:
@@ -74,7 +74,7 @@ def _location(found: Reader, draft: Draft) -> str:
     return host
 
 
-def _login(auth: str, entry: Entry) -> None:
+def _login(auth: str, entry: DraftEntry) -> None:
     """The base64 of {"username": …, "password": …}."""
     try:
         login = json.loads(base64.b64decode(auth))
@@ -83,7 +83,7 @@ def _login(auth: str, entry: Entry) -> None:
         entry.note("auth: it holds no user and password; write `username` and `password`")
 
 
-def _mapping(found: Reader, rule: Entry, host: str, target: str) -> None:
+def _mapping(found: Reader, rule: DraftEntry, host: str, target: str) -> None:
     origin, place = found.text("from"), found.text("to")
     if origin.startswith(_REGEX):
         _many(rule, host, origin.removeprefix(_REGEX), place, target)
@@ -102,7 +102,7 @@ def _mapping(found: Reader, rule: Entry, host: str, target: str) -> None:
     found.tell_rest(rule, _NO_EQUAL)
 
 
-def _many(rule: Entry, host: str, pattern: str, place: str, target: str) -> None:
+def _many(rule: DraftEntry, host: str, pattern: str, place: str, target: str) -> None:
     rule.values |= {"type": "registry", "source": host, "target": f"{target}/{{repository}}"}
     bare = pattern.removeprefix("^").removesuffix("$").removeprefix("/")
     if expressions := patterns(rule, "from", [bare]):
@@ -135,7 +135,7 @@ def _substitution(place: str) -> tuple[str, str]:
     return expression.removeprefix("^").removeprefix("/"), replacement.strip().removeprefix("/")
 
 
-def _tags(found: Reader, rule: Entry) -> None:
+def _tags(found: Reader, rule: DraftEntry) -> None:
     """Items are alternatives; each `keep:` holds for all of them."""
     items = found.texts("tags")
     kept = [item.removeprefix(_KEEP).strip() for item in items if item.startswith(_KEEP)]
@@ -152,7 +152,7 @@ def _tags(found: Reader, rule: Entry) -> None:
         rule.values["digests"] = list(digests)
 
 
-def _sets(items: list[str], rule: Entry) -> list[dict[str, Tree]]:
+def _sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
     literal = [re.escape(one).replace(r"\-", "-") for one in items if not one.startswith((_REGEX, _SEMVER))]
     sets: list[dict[str, Tree]] = [{"allow": list(literal)}] if literal else []
     for item in items:
@@ -172,7 +172,7 @@ def _expression(text: str) -> tuple[str, str]:
     return (bare[1:].strip(), "deny") if bare.startswith("!") else (bare, "allow")
 
 
-def _keep(condition: str, sets: list[dict[str, Tree]], rule: Entry) -> None:
+def _keep(condition: str, sets: list[dict[str, Tree]], rule: DraftEntry) -> None:
     if latest := _LATEST.match(condition):
         for one in sets:
             one["latest"] = int(latest[1])
@@ -188,7 +188,7 @@ def _keep(condition: str, sets: list[dict[str, Tree]], rule: Entry) -> None:
             one[key] = [*(before if isinstance(before, list) else ()), expression]
 
 
-def _timing(interval: str, rule: Entry) -> None:
+def _timing(interval: str, rule: DraftEntry) -> None:
     if interval.isdecimal() and int(interval) > 0:
         set_duration(rule, "interval", f"{interval}s")
     else:

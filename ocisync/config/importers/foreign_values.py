@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from ocisync.config.diagnostics import KeyPath
-from ocisync.config.importers.draft import Entry
+from ocisync.config.importers.draft import DraftEntry
 from ocisync.config.parsers import parse_pattern
 from ocisync.config.units import format_duration, parse_duration
 from ocisync.config.yaml_document import Document, Value
@@ -71,7 +71,7 @@ class Reader:
         value = self.take(key)
         return [Reader.of(one) for one in value] if isinstance(value, list) else []
 
-    def tell_rest(self, entry: Entry, known: Mapping[str, str], prefix: str = "") -> None:
+    def tell_rest(self, entry: DraftEntry, known: Mapping[str, str], prefix: str = "") -> None:
         """A comment for each key that nobody took: why it has no equal, where that is known."""
         for key, value in self.left.items():
             if not key.startswith("x-") and value not in (None, "", [], {}):
@@ -91,7 +91,7 @@ def as_texts(value: Value) -> list[str]:
     return [text for text in map(as_text, found) if text]
 
 
-def set_duration(entry: Entry, key: str, text: str) -> None:
+def set_duration(entry: DraftEntry, key: str, text: str) -> None:
     """A duration as Go writes it, or a comment."""
     try:
         entry.values[key] = format_duration(parse_duration(text.replace("us", "ms")))
@@ -99,7 +99,7 @@ def set_duration(entry: Entry, key: str, text: str) -> None:
         entry.note(f"{key}: {text} is no duration that ocisync knows")
 
 
-def set_schedule(entry: Entry, text: str) -> None:
+def set_schedule(entry: DraftEntry, text: str) -> None:
     """A cron expression, perhaps with its zone, or an interval in its disguise."""
     if every := _EVERY.match(text):
         set_duration(entry, "interval", every[1])
@@ -115,7 +115,7 @@ def set_schedule(entry: Entry, text: str) -> None:
         entry.note(f"schedule: {exc}")
 
 
-def patterns(entry: Entry, key: str, found: list[str]) -> list[str]:
+def patterns(entry: DraftEntry, key: str, found: list[str]) -> list[str]:
     """Expressions that Python understands as well; of others a comment tells."""
     usable = []
     for text in found:
@@ -133,7 +133,7 @@ def searched(pattern: str) -> str:
     return f".*(?:{pattern}).*"
 
 
-def version_range(entry: Entry, text: str) -> str:
+def version_range(entry: DraftEntry, text: str) -> str:
     """A range of versions that we understand as well; empty, with a comment, for another."""
     if not text:
         return ""
@@ -145,7 +145,7 @@ def version_range(entry: Entry, text: str) -> str:
     return text
 
 
-def only_for(entry: Entry, platforms: list[str], is_registry: bool) -> None:
+def only_for(entry: DraftEntry, platforms: list[str], is_registry: bool) -> None:
     """Restrict to platforms; a registry as target wants to know what becomes of the index."""
     try:
         entry.values["platforms"] = [str(parse_platform(one)) for one in platforms]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ocisync.config.importers.draft import Draft, Entry, Tree, label
+from ocisync.config.importers.draft import Draft, DraftEntry, Tree, label
 from ocisync.config.importers.foreign_values import (
     Reader,
     as_text,
@@ -64,7 +64,7 @@ def from_regsync(root: Value) -> Draft:
         draft.defaults["rate_limit"] = limit
     if parallel := defaults.text("parallel"):
         draft.daemon.values["concurrent_images"] = int(parallel) if parallel.isdecimal() else 3
-    top = Entry()
+    top = DraftEntry()
     for step in file.each("sync"):
         _step(Reader(given | step.left), draft)
     defaults.tell_rest(top, _NO_EQUAL, "defaults.")
@@ -104,7 +104,7 @@ def _registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: Draft) ->
     found.tell_rest(entry, _NO_EQUAL)
 
 
-def _login(found: Reader, entry: Entry) -> None:
+def _login(found: Reader, entry: DraftEntry) -> None:
     for key, ours in (("user", "username"), ("pass", "password")):
         if text := found.text(key):
             entry.values[ours] = _secret(text, entry, key)
@@ -112,7 +112,7 @@ def _login(found: Reader, entry: Entry) -> None:
         entry.values["credential_helper"] = label(helper.removeprefix("docker-credential-"))
 
 
-def _secret(text: str, entry: Entry, key: str) -> Tree:
+def _secret(text: str, entry: DraftEntry, key: str) -> Tree:
     """`{{env "NAME"}}` and `{{file "PATH"}}` as ours; other text stays."""
     if found := _SECRET.match(text.strip()):
         return {found[1]: found[2]}
@@ -121,7 +121,7 @@ def _secret(text: str, entry: Entry, key: str) -> Tree:
     return text
 
 
-def _limits(found: Reader, entry: Entry) -> None:
+def _limits(found: Reader, entry: DraftEntry) -> None:
     for key, ours in (("reqPerSec", "requests_per_second"), ("reqConcurrent", "concurrency")):
         text = found.text(key)
         try:
@@ -134,7 +134,7 @@ def _limits(found: Reader, entry: Entry) -> None:
 
 
 def _step(found: Reader, draft: Draft) -> None:
-    rule = Entry()
+    rule = DraftEntry()
     kind, source, target = found.text("type") or "repository", found.text("source"), found.text("target")
     try:
         place = _place(target, kind, draft)
@@ -154,7 +154,7 @@ def _step(found: Reader, draft: Draft) -> None:
     draft.add_rule(name, rule)
 
 
-def _source(rule: Entry, source: str, kind: str) -> str:
+def _source(rule: DraftEntry, source: str, kind: str) -> str:
     """Set type and source; the rule's name comes back."""
     if kind == "registry":
         rule.values |= {"type": "registry", "source": parse_host(source)}
@@ -173,7 +173,7 @@ def _host(source: str, kind: str) -> str:
 
 def _rate_limit(found: Reader) -> dict[str, Tree]:
     """Pulls that are left for others, and how often to look whether there are more."""
-    limit = Entry()
+    limit = DraftEntry()
     if (least := found.text("min")).isdecimal():
         limit.values["min"] = int(least)
     if retry := found.text("retry"):
@@ -191,7 +191,7 @@ def _place(target: str, kind: str, draft: Draft) -> str:
     return f"{draft.registry_target(named.host)}/{named.repository}{tag}"
 
 
-def _tags(found: Reader, rule: Entry) -> None:
+def _tags(found: Reader, rule: DraftEntry) -> None:
     if (tags := _tag_set(found.inner("tags"), rule)) or not rule.values:
         rule.values["tags"] = tags
     sets: list[Tree] = [one for each in found.each("tagSets") if (one := _tag_set(each, rule))]
@@ -210,7 +210,7 @@ def _tags(found: Reader, rule: Entry) -> None:
         rule.values["repositories"] = names
 
 
-def _tag_set(found: Reader, rule: Entry) -> dict[str, Tree]:
+def _tag_set(found: Reader, rule: DraftEntry) -> dict[str, Tree]:
     tags: dict[str, Tree] = {}
     for key in ("allow", "deny"):
         if expressions := patterns(rule, f"tags.{key}", found.texts(key)):
@@ -221,13 +221,13 @@ def _tag_set(found: Reader, rule: Entry) -> dict[str, Tree]:
     return tags
 
 
-def _platforms(found: Reader, rule: Entry) -> None:
+def _platforms(found: Reader, rule: DraftEntry) -> None:
     platforms = [*found.texts("platform"), *found.texts("platforms")]
     if platforms:
         only_for(rule, platforms, is_registry=True)
 
 
-def _accompanying(found: Reader, rule: Entry) -> None:
+def _accompanying(found: Reader, rule: DraftEntry) -> None:
     for key, ours in (("digestTags", "digest_tags"), ("includeExternal", "include_external")):
         if found.flag(key):
             rule.values[ours] = True
@@ -240,7 +240,7 @@ def _accompanying(found: Reader, rule: Entry) -> None:
     rule.values["referrers"] = {"types": types} if types and len(types) == len(filters) else True
 
 
-def _backup(found: Reader, rule: Entry) -> None:
+def _backup(found: Reader, rule: DraftEntry) -> None:
     text = found.text("backup")
     ours = _TAG.sub("{tag}", text)
     if not text:
@@ -251,7 +251,7 @@ def _backup(found: Reader, rule: Entry) -> None:
         rule.values["backup"] = ours
 
 
-def _timing(found: Reader, rule: Entry) -> None:
+def _timing(found: Reader, rule: DraftEntry) -> None:
     interval, schedule = found.text("interval"), found.text("schedule")
     if schedule:
         set_schedule(rule, schedule)

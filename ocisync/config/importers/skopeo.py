@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from ocisync.config.importers.draft import Draft, Entry, Tree
+from ocisync.config.importers.draft import Draft, DraftEntry, Tree
 from ocisync.config.importers.foreign_values import Reader, as_text, as_texts, patterns, searched, version_range
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
@@ -25,7 +25,7 @@ _NOTES = (
 def from_skopeo(root: Value) -> Draft:
     """Convert a whole file."""
     draft = Draft("skopeo sync", list(_NOTES))
-    draft.targets[_TARGET] = Entry({"type": "static", "path": "./registry"})
+    draft.targets[_TARGET] = DraftEntry({"type": "static", "path": "./registry"})
     for name, value in Reader.of(root).left.items():
         try:
             host = parse_host(name)
@@ -45,21 +45,21 @@ def _host(host: str, found: Reader, draft: Draft) -> None:
     for repository, tags in found.inner("images").left.items():
         _add(draft, host, repository, _listed(as_texts(tags)))
     for repository, pattern in found.inner("images-by-tag-regex").left.items():
-        rule = Entry()
+        rule = DraftEntry()
         if expressions := patterns(rule, repository, [searched(as_text(pattern))]):
             rule.values["tags"] = {"allow": list(expressions)}
         _add(draft, host, repository, rule)
     for repository, constraint in found.inner("images-by-semver").left.items():
-        rule = Entry()
+        rule = DraftEntry()
         if usable := version_range(rule, as_text(constraint)):
             rule.values["tags"] = {"semver": usable}
         _add(draft, host, repository, rule)
     found.tell_rest(entry, _NO_EQUAL)
 
 
-def _listed(references: list[str]) -> Entry:
+def _listed(references: list[str]) -> DraftEntry:
     """Tags and digests that are named one by one; none are all tags."""
-    rule = Entry()
+    rule = DraftEntry()
     digests: list[Tree] = [one for one in references if is_digest(one)]
     tags: list[Tree] = [re.escape(one).replace(r"\-", "-") for one in references if not is_digest(one)]
     if tags:
@@ -69,7 +69,7 @@ def _listed(references: list[str]) -> Entry:
     return rule
 
 
-def _add(draft: Draft, host: str, repository: str, rule: Entry) -> None:
+def _add(draft: Draft, host: str, repository: str, rule: DraftEntry) -> None:
     try:
         source = parse_image_name(f"{host}/{repository}")
     except InvalidName as exc:

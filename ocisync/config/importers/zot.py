@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from ocisync.config.importers.draft import Draft, Entry, Tree
+from ocisync.config.importers.draft import Draft, DraftEntry, Tree
 from ocisync.config.importers.foreign_values import Reader, patterns, searched, set_duration
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
@@ -35,7 +35,7 @@ _S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "se
 
 def from_zot(root: Value) -> Draft:
     """Convert a whole file."""
-    draft, file, top = Draft("zot"), Reader.of(root), Entry()
+    draft, file, top = Draft("zot"), Reader.of(root), DraftEntry()
     draft.notes.append("zot takes pushes as well; what ocisync keeps here is served read-only.")
     _storage(file.inner("storage"), draft)
     _listen(file.inner("http"), draft)
@@ -52,10 +52,10 @@ def from_zot(root: Value) -> Draft:
 def _storage(found: Reader, draft: Draft) -> None:
     driver = found.inner("storageDriver")
     if driver.text("name") != "s3":
-        target = Entry({"type": "static", "path": "./registry"})
+        target = DraftEntry({"type": "static", "path": "./registry"})
         target.note(f"not zot's {found.text('rootDirectory') or 'own folder'}: it is kept otherwise")
     else:
-        target = Entry({"type": "s3", "prefix": "ocisync"})
+        target = DraftEntry({"type": "s3", "prefix": "ocisync"})
         target.values |= {ours: text for key, ours in _S3.items() if (text := driver.text(key))}
         target.note(
             "not zot's own folder in the bucket: it is kept otherwise. Clients need the registry at a host's root"
@@ -115,10 +115,10 @@ def _host(url: str) -> str:
         return ""
 
 
-def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> Entry:
+def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> DraftEntry:
     prefix, destination = found.text("prefix").strip("/"), found.text("destination").strip("/")
     is_stripped = found.flag("stripPrefix")
-    rule = Entry()
+    rule = DraftEntry()
     if "*" in prefix or prefix in _EVERYTHING:
         _many(rule, host, prefix, destination, is_stripped)
     else:
@@ -135,7 +135,7 @@ def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool)
     return rule
 
 
-def _many(rule: Entry, host: str, prefix: str, destination: str, is_stripped: bool) -> None:
+def _many(rule: DraftEntry, host: str, prefix: str, destination: str, is_stripped: bool) -> None:
     base = prefix.partition("*")[0]
     base = base[: base.rfind("/") + 1]
     rule.values |= {"type": "registry", "source": host}
@@ -153,7 +153,7 @@ def _globbed(glob: str) -> str:
     return "".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part).replace(r"\-", "-") for part in parts)
 
 
-def _tags(found: Reader, rule: Entry) -> None:
+def _tags(found: Reader, rule: DraftEntry) -> None:
     tags: dict[str, Tree] = {}
     for key, ours in (("regex", "allow"), ("excludeRegex", "deny")):
         if (text := found.text(key)) and (expressions := patterns(rule, f"tags.{key}", [searched(text)])):

@@ -18,7 +18,7 @@ import anyio
 import structlog
 from anyio import CancelScope
 
-from ocisync.content.openers import opened_from
+from ocisync.content.openers import open_at
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.spool.files import FAILED, SpoolFile, leftovers, open_file, remove_file, room_for
 from ocisync.content.threads import run_file
@@ -33,7 +33,7 @@ _GATHERED = 2 * 1024 * 1024  # bytes that are written at a time: what a killed p
 _FORGOTTEN = 24 * 3600.0  # seconds after which what nobody came for again is removed
 
 
-class Blob:
+class SharedDownload:
     """One blob on its way to several readers."""
 
     def __init__(self, desc: Descriptor, file: SpoolFile, length: int) -> None:
@@ -109,7 +109,7 @@ class Blob:
 
     async def _read(self, source: Opener) -> bytes:
         if self._stream is None:
-            self._stream = await self._source.enter_async_context(opened_from(source, self.length))
+            self._stream = await self._source.enter_async_context(open_at(source, self.length))
         chunk = await anext(self._stream, b"")
         found = self.length + len(chunk)
         if chunk and found == self._desc.size:
@@ -132,10 +132,10 @@ class _Entry:
     waiting: set[str] = field(default_factory=set)  # targets
     served: set[str] = field(default_factory=set)  # those that got it
     used: float = field(default_factory=time.monotonic)
-    blob: Blob | None = None  # None: nobody reads it now
+    blob: SharedDownload | None = None  # None: nobody reads it now
 
 
-class Spools:
+class BlobSpool:
     """All blobs of a folder, `limit` bytes at most; a blob for which there is no room is read past it.
 
     A blob that only one target wants should have `worth` bytes: a smaller one is rather read again than written down.
@@ -155,12 +155,12 @@ class Spools:
         """Opens a blob for one of the targets that want it."""
         return SpooledOpener(self, desc, source, frozenset(targets))
 
-    async def arrived(self, digest: Digest, target: str) -> None:
+    async def mark_delivered(self, digest: Digest, target: str) -> None:
         """A target has a blob; it is dropped when that was the last."""
         async with self._lock:
             await self._arrived(digest, target)
 
-    async def settle(self, target: str, *, ok: bool) -> None:
+    async def finish_target(self, target: str, *, ok: bool) -> None:
         """A target's job has ended; when all went well it wants nothing more of what is here."""
         self._settled[target] = ok
         self._failed.clear()
@@ -176,7 +176,9 @@ class Spools:
                     await self._arrived(digest, target)
 
     @asynccontextmanager
-    async def holding(self, desc: Descriptor, targets: Iterable[str]) -> AsyncIterator[tuple[_Entry, Blob] | None]:
+    async def holding(
+        self, desc: Descriptor, targets: Iterable[str]
+    ) -> AsyncIterator[tuple[_Entry, SharedDownload] | None]:
         """A blob for the time of the block, and the file it is kept in; None when there is no room for it."""
         async with self._lock:
             entry = await self._entry(desc)
@@ -193,7 +195,7 @@ class Spools:
             with CancelScope(shield=True):
                 await self._let_go(desc.digest, entry, blob)
 
-    async def discard(self, digest: Digest, entry: _Entry, blob: Blob) -> None:
+    async def discard(self, digest: Digest, entry: _Entry, blob: SharedDownload) -> None:
         """What a reader got was damaged, or cannot be written: the next reader begins anew.
 
         Another reader may have opened the same file in the meantime: it is the file that goes, not this opening of it.
@@ -225,7 +227,7 @@ class Spools:
         file, length = found
         entry = self._entries.setdefault(desc.digest, _Entry(desc.size))
         entry.size, entry.used = desc.size, time.monotonic()
-        entry.blob = Blob(desc, file, length)
+        entry.blob = SharedDownload(desc, file, length)
         if entry.blob.length:
             log.info("blob.taken_up", digest=desc.digest, at=entry.blob.length, size=desc.size)
         return entry
@@ -251,7 +253,7 @@ class Spools:
             await run_file(partial(remove_file, self._folder, digest))
         return missing <= 0 and await run_file(partial(room_for, self._folder)) > desc.size
 
-    async def _let_go(self, digest: Digest, entry: _Entry, blob: Blob) -> None:
+    async def _let_go(self, digest: Digest, entry: _Entry, blob: SharedDownload) -> None:
         async with self._lock:
             blob.readers -= 1
             if blob.readers:
@@ -269,12 +271,12 @@ class Spools:
 class SpooledOpener:
     """Opens a blob through the spool: a Seekable opener."""
 
-    def __init__(self, spools: Spools, desc: Descriptor, source: Opener, targets: frozenset[str]) -> None:
+    def __init__(self, spools: BlobSpool, desc: Descriptor, source: Opener, targets: frozenset[str]) -> None:
         self._spools = spools
         self._desc = desc
         self._source = source
         self._targets = targets
-        self._used: tuple[_Entry, Blob] | None = None
+        self._used: tuple[_Entry, SharedDownload] | None = None
 
     def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
         """From the first byte."""
@@ -286,7 +288,7 @@ class SpooledOpener:
         async with self._spools.holding(self._desc, self._targets) as held:
             self._used = held
             if held is None:
-                async with opened_from(self._source, start) as stream:
+                async with open_at(self._source, start) as stream:
                     yield stream
             else:
                 async with aclosing(held[1].chunks(self._source, start)) as chunks:

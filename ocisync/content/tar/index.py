@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from ocisync.content.files import READ, ReadAt, Region
+from ocisync.content.files import READ, FileSection, ReadAt
 from ocisync.content.tar.headers import (
     BLOCK,
     GNU_SPARSE,
@@ -61,7 +61,7 @@ class TarIndex:
     def __contains__(self, name: object) -> bool:
         return name in self._numbers or name in self._links
 
-    def region(self, name: str) -> Region | None:
+    def region(self, name: str) -> FileSection | None:
         """Where the content of a file is, links followed inside the archive; None when there is no such member.
 
         Raises:
@@ -72,7 +72,7 @@ class TarIndex:
             return None
         if self._sizes[number] < 0:
             raise ArchiveError(f"{name[:200]}: a sparse member cannot be part of an image")
-        return Region(self.file, self._offsets[number], self._sizes[number])
+        return FileSection(self.file, self._offsets[number], self._sizes[number])
 
     def warn(self, text: str) -> None:
         """Note something odd but harmless; the first few are kept."""

@@ -21,7 +21,7 @@ _NUMBER = re.compile(rb"[0-9]{1,20}\Z")
 
 
 @dataclass(slots=True)
-class Member:
+class TarMember:
     """One member; its content must be read, or left, before the next is asked for."""
 
     name: bytes
@@ -37,7 +37,7 @@ class Member:
     data: tuple[Piece, ...] | None = None  # where the stored bytes belong in a sparse file
 
 
-def described(block: bytes, header: Header, pax: dict[bytes, bytes], position: int) -> Member:
+def described(block: bytes, header: Header, pax: dict[bytes, bytes], position: int) -> TarMember:
     """A member from its header block and what pax headers say; size and names as `tar_headers.apply` left them.
 
     Raises:
@@ -49,7 +49,7 @@ def described(block: bytes, header: Header, pax: dict[bytes, bytes], position: i
         raise LimitExceeded(f"{header.name[:60]!r}: more than {MAX_XATTRS} extended attributes, or malformed ones")
     if b"\0" in header.name or b"\0" in header.link:
         raise ArchiveError(f"{header.name[:60]!r}: the name or link holds a zero byte: the archive is corrupt")
-    return Member(
+    return TarMember(
         header.name,
         header.kind,
         header.link,

@@ -22,7 +22,7 @@ from ocisync.content.tar.headers import (
     pax_records,
 )
 from ocisync.content.tar.index import TarLimits
-from ocisync.content.tar.member import Member, described, pax_number
+from ocisync.content.tar.member import TarMember, described, pax_number
 from ocisync.content.tar.sparse import Piece, parse_gnu_map, parse_map_text, read_map
 from ocisync.errors import ArchiveError, LimitExceeded
 
@@ -43,7 +43,7 @@ class TarStream:
         self._left = 0  # stored bytes of the current member that were not read
         self._padding = 0  # bytes
 
-    def __iter__(self) -> Iterator[Member]:
+    def __iter__(self) -> Iterator[TarMember]:
         members = names = extensions = 0
         found, pax = Extensions(), dict[bytes, bytes]()
         while (block := self._next_block()) is not None:
@@ -72,7 +72,7 @@ class TarStream:
         while self._bytes.more():
             yield
 
-    def _member(self, block: bytes, header: Header, found: Extensions, pax: dict[bytes, bytes]) -> Member:
+    def _member(self, block: bytes, header: Header, found: Extensions, pax: dict[bytes, bytes]) -> TarMember:
         position = self._bytes.position - BLOCK
         is_gnu_sparse = header.sparse
         holes = parse_gnu_map(block, self._take_block) if is_gnu_sparse else None
@@ -83,7 +83,9 @@ class TarStream:
             self._make_sparse(member, pax, holes)
         return member
 
-    def _make_sparse(self, member: Member, pax: dict[bytes, bytes], gnu: tuple[tuple[Piece, ...], int] | None) -> None:
+    def _make_sparse(
+        self, member: TarMember, pax: dict[bytes, bytes], gnu: tuple[tuple[Piece, ...], int] | None
+    ) -> None:
         if gnu is not None:
             member.data, member.size = gnu
         elif pax.get(b"GNU.sparse.major") == b"1":
@@ -174,7 +176,7 @@ class _Bytes:
         return False
 
 
-def _check_map(member: Member, stored: int) -> None:
+def _check_map(member: TarMember, stored: int) -> None:
     """The pieces must be in order, within the file, and be all that is stored."""
     end = total = 0
     for offset, length in member.data or ():

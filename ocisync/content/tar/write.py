@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ocisync.content.tar.headers import BLOCK, FOLDER, REGULAR
-from ocisync.content.tar.member import Member
+from ocisync.content.tar.member import TarMember
 from ocisync.content.tar.sparse import render_map
 
 END = bytes(2 * BLOCK)
@@ -17,7 +17,7 @@ _SMALL = 0o7777777  # what a field of eight bytes holds
 _LARGE = 0o77777777777  # what one of twelve holds
 
 
-def render_member(member: Member) -> bytes:
+def render_member(member: TarMember) -> bytes:
     """Everything that stands before a member's content: pax header, header, map of holes.
 
     The content's bytes are those of `member.data`'s pieces when it has any; `padding` follows them.
@@ -35,18 +35,18 @@ def render_member(member: Member) -> bytes:
     return _render(stand_in, len(table) + _stored(member), records) + table
 
 
-def padding(member: Member) -> bytes:
+def padding(member: TarMember) -> bytes:
     """What fills the content up to a whole block."""
     return bytes(-_stored(member) % BLOCK)
 
 
-def _stored(member: Member) -> int:
+def _stored(member: TarMember) -> int:
     if member.kind != REGULAR:
         return 0
     return member.size if member.data is None else sum(length for _, length in member.data)
 
 
-def _render(member: Member, stored: int, records: dict[bytes, bytes]) -> bytes:
+def _render(member: TarMember, stored: int, records: dict[bytes, bytes]) -> bytes:
     name = member.name + b"/" if member.kind == FOLDER else member.name
     seconds = member.mtime // 10**9
     records = {
@@ -74,7 +74,7 @@ def _fits(name: bytes) -> bool:
 def _pax(records: dict[bytes, bytes], name: bytes) -> bytes:
     body = b"".join(_record(key, value) for key, value in sorted(records.items()))
     short = b"PaxHeaders.0/" + name.rstrip(b"/").rpartition(b"/")[2]
-    described = Member(short, b"x", b"", len(body), 0o644, 0, 0, 0)
+    described = TarMember(short, b"x", b"", len(body), 0o644, 0, 0, 0)
     return _header(described, len(body), 0) + body + bytes(-len(body) % BLOCK)
 
 
@@ -86,7 +86,7 @@ def _record(key: bytes, value: bytes) -> bytes:
     return b"%d" % length + rest
 
 
-def _header(member: Member, stored: int, seconds: int) -> bytes:
+def _header(member: TarMember, stored: int, seconds: int) -> bytes:
     head = b"".join(
         (
             _text(member.name),

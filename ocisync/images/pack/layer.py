@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ocisync.content.files import READ
 from ocisync.content.tar.headers import FOLDER, HARD_LINK, REGULAR, SYMLINK
-from ocisync.content.tar.member import Member
+from ocisync.content.tar.member import TarMember
 from ocisync.content.tar.write import END, padding, render_member
 from ocisync.errors import InputChanged, InputError, LimitExceeded
 from ocisync.images.pack.excludes import Excludes
@@ -165,12 +165,12 @@ class TreeReader:
 
     def _describe(
         self, found: _Found, kind: bytes, *, xattrs: dict[bytes, bytes], size: int = 0, link: bytes = b""
-    ) -> Member:
+    ) -> TarMember:
         was = found.was
         uid, gid = self._options.owner or (was.st_uid, was.st_gid)
         device = (os.major(was.st_rdev), os.minor(was.st_rdev)) if kind in (b"3", b"4") else (0, 0)
         mode = 0o777 if kind == SYMLINK else stat.S_IMODE(was.st_mode)
-        return Member(found.path, kind, link, size, mode, uid, gid, self._options.mtime * 10**9, device, xattrs)
+        return TarMember(found.path, kind, link, size, mode, uid, gid, self._options.mtime * 10**9, device, xattrs)
 
     def _handle_xattrs(self, found: _Found) -> dict[bytes, bytes]:
         fd = self._open(found, _OPEN_HANDLE)

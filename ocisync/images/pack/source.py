@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 
 from ocisync.content.compress import Compression, compress, exact_blocks
-from ocisync.content.files import READ, InputFile, Region, Spool
+from ocisync.content.files import READ, FileSection, InputFile, Spool
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener, Source
 from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
@@ -67,7 +67,7 @@ class _Base:
 class PackedSource:
     """A Source of one image, without a name: its only reference is empty."""
 
-    def __init__(self, packing: Packing, spool: Spool, blobs: Sequence[tuple[Descriptor, Region]]) -> None:
+    def __init__(self, packing: Packing, spool: Spool, blobs: Sequence[tuple[Descriptor, FileSection]]) -> None:
         self.warnings: list[str] = []
         self._packing = packing
         self._spool = spool
@@ -124,7 +124,7 @@ class PackedSource:
         compression = Compression(settings.compression, settings.level)
         made = await compress(exact_blocks(reader.chunks()), self._spool.write, compression)
         self.warnings.extend(reader.warnings)
-        self._openers[made.digest] = region_opener(Region(self._spool, 0, self._spool.size))
+        self._openers[made.digest] = region_opener(FileSection(self._spool, 0, self._spool.size))
         return Descriptor(layer_type(settings.format, compression.kind), made.digest, made.size), made.diff_id
 
 
@@ -156,17 +156,17 @@ async def _base(packing: Packing) -> _Base:
     return _Base(below, config, platform)
 
 
-async def _open_blob(text: str, stack: AsyncExitStack) -> tuple[Descriptor, Region]:
+async def _open_blob(text: str, stack: AsyncExitStack) -> tuple[Descriptor, FileSection]:
     typed = _TYPED.match(text)
     media_type, name = (typed[1], typed[2]) if typed else (OCTET_STREAM, text)
     file = await run_file(partial(InputFile, Path(name)))
     stack.push_async_callback(run_file, file.close)
-    region = Region(file, 0, file.size)
+    region = FileSection(file, 0, file.size)
     desc = await run_steps(_described(region, media_type))
     return replace(desc, annotations={_TITLE: Path(name).name}), region
 
 
-def _described(region: Region, media_type: str) -> Generator[None, None, Descriptor]:
+def _described(region: FileSection, media_type: str) -> Generator[None, None, Descriptor]:
     hasher = hashlib.sha256()
     for number, offset in enumerate(range(0, region.size, READ), 1):
         hasher.update(region.read_at(offset, min(READ, region.size - offset)))

@@ -10,12 +10,12 @@ import stat
 from collections.abc import Generator
 
 from ocisync.content.tar.headers import FOLDER, HARD_LINK, REGULAR, SYMLINK
-from ocisync.content.tar.member import Member
+from ocisync.content.tar.member import TarMember
 from ocisync.content.tar.stream import TarStream
 from ocisync.errors import ArchiveError, DiskError, LimitExceeded
 from ocisync.images.unpack.attributes import Attributes
-from ocisync.images.unpack.path_resolver import Parts, Place, clean_name, shown
-from ocisync.images.unpack.safe_root import RootedTree, finish_folders
+from ocisync.images.unpack.path_resolver import Parts, ResolvedPath, clean_name, shown
+from ocisync.images.unpack.safe_root import SafeRoot, finish_folders
 
 MAX_FILE = 1 << 40  # bytes of one file, holes included
 _WHITEOUT = b".wh."
@@ -30,7 +30,7 @@ _NEW_FOLDER = (0o755, 0)  # mode and time of folders that no layer describes
 Steps = Generator[None, None, None]
 
 
-class TreeWriter:
+class LayerApplier:
     """A tree that grows by layers; folders get their modes and times at the end.
 
     Raises (while layers are applied):
@@ -42,7 +42,7 @@ class TreeWriter:
     def __init__(self, root: int, attributes: Attributes) -> None:
         self._root = root
         self._attributes = attributes
-        self._tree = RootedTree(root, self._new_folder)
+        self._tree = SafeRoot(root, self._new_folder)
         self._folders: dict[int, tuple[int, int]] = {}  # inode: mode, time in nanoseconds
         self._made: set[tuple[int, bytes]] = set()  # what this layer has put where: the folder's inode, the name
 
@@ -66,7 +66,7 @@ class TreeWriter:
         """Give the descriptors back."""
         self._tree.close()
 
-    def _apply(self, member: Member, layer: TarStream) -> Steps:
+    def _apply(self, member: TarMember, layer: TarStream) -> Steps:
         parts = clean_name(member.name)
         if any(part.startswith(_WHITEOUT) for part in parts):
             self._whiteout(parts)
@@ -91,12 +91,12 @@ class TreeWriter:
         if place is not None:
             self._tree.remove(place, self._is_made)
 
-    def _describe_root(self, member: Member) -> None:
+    def _describe_root(self, member: TarMember) -> None:
         if member.kind != FOLDER:
             raise ArchiveError("a member of the layer would replace the root folder itself")
         self._describe_folder(self._root, member)
 
-    def _folder(self, member: Member, parts: Parts) -> None:
+    def _folder(self, member: TarMember, parts: Parts) -> None:
         place = self._place(parts)
         found = place.look()
         if found is not None and stat.S_ISDIR(found.st_mode):
@@ -110,12 +110,12 @@ class TreeWriter:
             os.close(fd)
         self._made.add((place.inode, place.name))
 
-    def _describe_folder(self, fd: int, member: Member) -> None:
+    def _describe_folder(self, fd: int, member: TarMember) -> None:
         self._attributes.strip(fd)
         self._attributes.describe(fd, member)
         self._folders[os.fstat(fd).st_ino] = (self._attributes.mode(member), member.mtime)
 
-    def _hard_link(self, member: Member, parts: Parts) -> None:
+    def _hard_link(self, member: TarMember, parts: Parts) -> None:
         target = clean_name(member.link)
         source = self._tree.place(target, create=False) if target else None
         found = source.look() if source else None
@@ -134,7 +134,7 @@ class TreeWriter:
             os.close(folder)
         self._made.add((place.inode, place.name))
 
-    def _file(self, member: Member, parts: Parts, layer: TarStream) -> Steps:
+    def _file(self, member: TarMember, parts: Parts, layer: TarStream) -> Steps:
         place = self._place(parts)
         self._tree.remove(place, self._unmade)
         if member.kind == REGULAR:
@@ -146,7 +146,7 @@ class TreeWriter:
             self._special(place, member)
         self._made.add((place.inode, place.name))
 
-    def _regular(self, place: Place, member: Member, layer: TarStream) -> Steps:
+    def _regular(self, place: ResolvedPath, member: TarMember, layer: TarStream) -> Steps:
         if member.size > MAX_FILE:
             raise LimitExceeded(f"{_named(member)}: a file of {member.size} bytes; at most {MAX_FILE} are accepted")
         fd = self._tree.make_file(place)
@@ -158,7 +158,7 @@ class TreeWriter:
         finally:
             os.close(fd)
 
-    def _special(self, place: Place, member: Member) -> None:
+    def _special(self, place: ResolvedPath, member: TarMember) -> None:
         if member.kind == _FIFO:
             os.mkfifo(place.name, 0o600, dir_fd=place.folder)
         elif member.kind not in _DEVICES:
@@ -167,7 +167,7 @@ class TreeWriter:
             os.close(self._tree.make_file(place))
         self._describe(place, member)
 
-    def _describe(self, place: Place, member: Member) -> None:
+    def _describe(self, place: ResolvedPath, member: TarMember) -> None:
         """Owner, attributes and time of what cannot be opened; a link itself, never what it leads to."""
         fd = self._tree.handle(place)
         try:
@@ -176,7 +176,7 @@ class TreeWriter:
             os.close(fd)
         os.utime(place.name, ns=(member.mtime, member.mtime), dir_fd=place.folder, follow_symlinks=False)
 
-    def _place(self, parts: Parts) -> Place:
+    def _place(self, parts: Parts) -> ResolvedPath:
         place = self._tree.place(parts, create=True)
         if place is None:
             raise ArchiveError(f"{shown(parts)}: a folder in it cannot be made")
@@ -200,7 +200,7 @@ class TreeWriter:
         return False
 
 
-def _write(fd: int, member: Member, layer: TarStream) -> Steps:
+def _write(fd: int, member: TarMember, layer: TarStream) -> Steps:
     """The content, with its holes."""
     if member.data is not None:
         os.ftruncate(fd, member.size)
@@ -220,5 +220,5 @@ def _write(fd: int, member: Member, layer: TarStream) -> Steps:
                 yield
 
 
-def _named(member: Member) -> str:
+def _named(member: TarMember) -> str:
     return shown((member.name,))

@@ -11,9 +11,9 @@ import stat
 from pathlib import Path
 
 from ocisync.content.tar.headers import SYMLINK
-from ocisync.content.tar.member import Member
+from ocisync.content.tar.member import TarMember
 from ocisync.errors import ArchiveError
-from ocisync.images.unpack.path_resolver import Place, shown
+from ocisync.images.unpack.path_resolver import ResolvedPath, shown
 
 MAX_ID = 2**32 - 2  # the last one means "leave it" to chown
 _MAX_WARNINGS = 20
@@ -29,17 +29,17 @@ class Attributes:
         self._rootless = rootless
         self.warnings: list[str] = []
 
-    def mode(self, member: Member) -> int:
+    def mode(self, member: TarMember) -> int:
         """The permissions; rootless, set-id bits would lend the caller's own rights, so they are left out."""
         return member.mode & ~(stat.S_ISUID | stat.S_ISGID) if self._rootless else member.mode
 
-    def describe(self, fd: int, member: Member) -> None:
+    def describe(self, fd: int, member: TarMember) -> None:
         """Owner and extended attributes of an open file or folder; chown first, for it takes capabilities away."""
         if not self._rootless:
             os.fchown(fd, *_owner(member))
         self._set_attributes(fd, member)
 
-    def describe_handle(self, fd: int, member: Member) -> None:
+    def describe_handle(self, fd: int, member: TarMember) -> None:
         """Owner, permissions and extended attributes of what only a handle leads to."""
         path = f"/proc/self/fd/{fd}"  # leads to the very thing, also when that is a link
         if not self._rootless:
@@ -48,7 +48,7 @@ class Attributes:
             Path(path).chmod(self.mode(member))
         self._set_attributes(path, member)
 
-    def make_device(self, place: Place, kind: int, member: Member) -> bool:
+    def make_device(self, place: ResolvedPath, kind: int, member: TarMember) -> bool:
         """Make a device node; False where one may not be made, and an empty file is to stand for it."""
         if self._rootless:
             self._warn(f"{shown((member.name,))}: a device, which only root can make; an empty file stands for it")
@@ -68,7 +68,7 @@ class Attributes:
             if self._may_set(os.fsencode(name)):
                 os.removexattr(fd, name)
 
-    def _set_attributes(self, where: int | str, member: Member) -> None:
+    def _set_attributes(self, where: int | str, member: TarMember) -> None:
         for name, value in sorted(member.xattrs.items()):
             if not self._may_set(name):
                 self._warn(f"{shown((member.name,))}: the attribute {shown((name,))} is not taken over")
@@ -103,7 +103,7 @@ def listed(where: int | str) -> list[str]:
         raise
 
 
-def _owner(member: Member) -> tuple[int, int]:
+def _owner(member: TarMember) -> tuple[int, int]:
     if member.uid > MAX_ID or member.gid > MAX_ID:
         raise ArchiveError(
             f"{shown((member.name,))}: no owner {member.uid}:{member.gid} can exist on Linux; --rootless ignores owners"

@@ -16,7 +16,7 @@ _MAX_OPENED = 4096  # folders on the way to one name; links that go up and down 
 Parts = tuple[bytes, ...]
 
 
-class Place:
+class ResolvedPath:
     """Where a name leads: a folder's descriptor, and the last part."""
 
     __slots__ = ("folder", "inode", "name")
@@ -56,7 +56,7 @@ def shown(parts: Sequence[bytes]) -> str:
     return repr(b"/".join(parts).decode("utf-8", "backslashreplace")[:200])
 
 
-class Walk:
+class PathResolver:
     """On the way down a name."""
 
     def __init__(self, root: int, parts: Parts) -> None:
@@ -72,9 +72,9 @@ class Walk:
         """Give the descriptor back, unless it was handed on."""
         os.close(self.fd)
 
-    def here(self) -> Place:
+    def here(self) -> ResolvedPath:
         """The place of the next part."""
-        return Place(self.fd, 0, self.pending[-1])
+        return ResolvedPath(self.fd, 0, self.pending[-1])
 
     def step(self) -> bool:
         """Take the next part; False when there is nothing of that name."""

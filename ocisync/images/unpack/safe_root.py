@@ -13,7 +13,7 @@ import stat
 from collections.abc import Callable, Iterator
 
 from ocisync.errors import LimitExceeded
-from ocisync.images.unpack.path_resolver import MAX_DEPTH, OPEN_FOLDER, Parts, Place, Walk
+from ocisync.images.unpack.path_resolver import MAX_DEPTH, OPEN_FOLDER, Parts, PathResolver, ResolvedPath
 
 _OPEN_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_HANDLE = getattr(os, "O_PATH", os.O_RDONLY) | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -22,7 +22,7 @@ _OWN_FOLDER = 0o700  # while the tree is made; the final modes are set at its en
 Keep = Callable[[int, bytes], bool]  # by the folder's inode and the name in it
 
 
-class RootedTree:
+class SafeRoot:
     """The tree below one folder; `new_folder` is shown each folder that is made, or emptied and kept.
 
     Raises:
@@ -44,7 +44,7 @@ class RootedTree:
         if fd >= 0:
             os.close(fd)
 
-    def place(self, parts: Parts, *, create: bool) -> Place | None:
+    def place(self, parts: Parts, *, create: bool) -> ResolvedPath | None:
         """The place of a name that is not the root's; None when a folder before it is missing and not to be made.
 
         The descriptor in it is the tree's own and good until the next call.
@@ -55,28 +55,28 @@ class RootedTree:
                 return None
             self.close()
             self._at, self._fd, self._inode = parts[:-1], fd, os.fstat(fd).st_ino
-        return Place(self._fd, self._inode, parts[-1])
+        return ResolvedPath(self._fd, self._inode, parts[-1])
 
-    def make_folder(self, place: Place) -> int:
+    def make_folder(self, place: ResolvedPath) -> int:
         """A new folder; its descriptor is the caller's to close."""
         os.mkdir(place.name, _OWN_FOLDER, dir_fd=place.folder)
         fd = os.open(place.name, OPEN_FOLDER, dir_fd=place.folder)
         self._new_folder(fd)
         return fd
 
-    def make_file(self, place: Place) -> int:
+    def make_file(self, place: ResolvedPath) -> int:
         """A new, empty file; its descriptor is the caller's to close."""
         return os.open(place.name, _OPEN_NEW, 0o600, dir_fd=place.folder)
 
-    def handle(self, place: Place) -> int:
+    def handle(self, place: ResolvedPath) -> int:
         """A descriptor of whatever is there, that opens neither links nor devices; the caller's to close."""
         return os.open(place.name, _OPEN_HANDLE, dir_fd=place.folder)
 
-    def open_folder(self, place: Place) -> int:
+    def open_folder(self, place: ResolvedPath) -> int:
         """A descriptor of a folder; the caller's to close."""
         return os.open(place.name, OPEN_FOLDER, dir_fd=place.folder)
 
-    def remove(self, place: Place, keep: Keep) -> None:
+    def remove(self, place: ResolvedPath, keep: Keep) -> None:
         """Remove what is there with all below it, but for what is to be kept and the folders on the way to that."""
         found = place.look()
         if found is not None:
@@ -90,10 +90,12 @@ class RootedTree:
         inode = os.fstat(fd).st_ino
         with os.scandir(fd) as entries:
             found = [(os.fsencode(entry.name), entry.is_dir(follow_symlinks=False)) for entry in entries]
-        kept = [not self._remove(Place(fd, inode, name), stat.S_IFDIR if inner else 0, keep) for name, inner in found]
+        kept = [
+            not self._remove(ResolvedPath(fd, inode, name), stat.S_IFDIR if inner else 0, keep) for name, inner in found
+        ]
         return not any(kept)
 
-    def _remove(self, place: Place, mode: int, keep: Keep) -> bool:
+    def _remove(self, place: ResolvedPath, mode: int, keep: Keep) -> bool:
         if not stat.S_ISDIR(mode):
             if keep(place.inode, place.name):
                 return False
@@ -113,7 +115,7 @@ class RootedTree:
 
     def _walk(self, parts: Parts, *, create: bool) -> int | None:
         """The descriptor of a folder, the caller's to close; None when it is missing and not to be made."""
-        walk = Walk(self._root, parts)
+        walk = PathResolver(self._root, parts)
         try:
             while walk.pending:
                 if not walk.step() and not (create and walk.enter(self.make_folder(walk.here()))):

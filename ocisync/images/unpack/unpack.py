@@ -17,7 +17,7 @@ from pathlib import Path
 from anyio import CancelScope
 
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
-from ocisync.content.files import READ, Region
+from ocisync.content.files import READ, FileSection
 from ocisync.content.repository import Source
 from ocisync.content.tar.index import TarLimits
 from ocisync.content.tar.stream import TarStream
@@ -33,7 +33,7 @@ from ocisync.errors import (
     UnsupportedManifest,
 )
 from ocisync.images.inspect import manifest_of
-from ocisync.images.unpack.apply import Steps, TreeWriter
+from ocisync.images.unpack.apply import LayerApplier, Steps
 from ocisync.images.unpack.attributes import Attributes
 from ocisync.images.unpack.safe_root import remove_all
 from ocisync.model import media_types
@@ -41,7 +41,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.manifest import parse_json_object
 
-OpenLayer = Callable[[Descriptor], AbstractAsyncContextManager[Region]]
+OpenLayer = Callable[[Descriptor], AbstractAsyncContextManager[FileSection]]
 _LAYER_KINDS = frozenset(("", "gzip", "zstd"))
 
 
@@ -95,7 +95,7 @@ async def unpack_layers(
     """
     attributes = Attributes(rootless=options.rootless)
     async with _staged(folder) as root:
-        writer = TreeWriter(root, attributes)
+        writer = LayerApplier(root, attributes)
         try:
             for layer in layers:
                 async with open_layer(layer.desc) as region:
@@ -111,7 +111,7 @@ async def check_free(folder: Path) -> None:
     await run_file(partial(_check_free, folder))
 
 
-def _apply(layer: Layer, region: Region, writer: TreeWriter, options: UnpackOptions) -> Steps:
+def _apply(layer: Layer, region: FileSection, writer: LayerApplier, options: UnpackOptions) -> Steps:
     """Apply a layer while its content is verified."""
     check = Verifier(layer.diff_id)
     try:
@@ -127,7 +127,7 @@ def _apply(layer: Layer, region: Region, writer: TreeWriter, options: UnpackOpti
         ) from exc
 
 
-def _verified(region: Region, check: Verifier, caps: Caps) -> Iterator[bytes]:
+def _verified(region: FileSection, check: Verifier, caps: Caps) -> Iterator[bytes]:
     kind = compression_of(region.head(MAGIC_LENGTH))
     if kind not in _LAYER_KINDS:
         raise ArchiveError(f"compressed by {kind}: no layer may be")
@@ -136,7 +136,7 @@ def _verified(region: Region, check: Verifier, caps: Caps) -> Iterator[bytes]:
         yield chunk
 
 
-def _plain(region: Region) -> Iterator[bytes]:
+def _plain(region: FileSection) -> Iterator[bytes]:
     for offset in range(0, region.size, READ):
         yield region.read_at(offset, min(READ, region.size - offset))
 

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
-from ocisync.content.fact_cache import Notes
+from ocisync.content.fact_cache import FactCache
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ByteStream, Referring, Source
+from ocisync.content.repository import ByteStream, ReferrerLister, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LimitExceeded
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
@@ -21,12 +21,12 @@ _MAX_DEPTH = 8  # nested indexes
 
 
 @dataclass
-class NarrowedSource:
+class FilteredIndexView:
     """A Source; what is no index, and an index of wanted images only, stays as it is."""
 
     source: Source
     choice: PlatformChoice
-    notes: Notes
+    notes: FactCache
     _origins: dict[Digest, Descriptor] = field(default_factory=dict)  # new digest -> the old index
 
     async def tags(self) -> Sequence[str]:
@@ -48,16 +48,16 @@ class NarrowedSource:
     async def _noted(self, found: Descriptor) -> Descriptor:
         """What an index becomes; it is read once, and then never again."""
         kind = f"narrowed {self.choice.scope}"
-        fact = (await self.notes.notes(kind, [found.digest])).get(found.digest)
+        fact = (await self.notes.get_facts(kind, [found.digest])).get(found.digest)
         if fact is not None:
             return descriptor_from_json(json.loads(fact))
         made = await self._narrowed(found)
-        await self.notes.note(kind, {found.digest: json.dumps(descriptor_to_json(made))})
+        await self.notes.put_facts(kind, {found.digest: json.dumps(descriptor_to_json(made))})
         return made
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What the source tells; nothing refers to a new index."""
-        return await self.source.referrers(digest) if isinstance(self.source, Referring) else ()
+        return await self.source.referrers(digest) if isinstance(self.source, ReferrerLister) else ()
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:

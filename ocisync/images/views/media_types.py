@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, MutableMapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
-from ocisync.content.concurrency import Once
+from ocisync.content.concurrency import SingleFlight
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
@@ -37,7 +37,7 @@ class ConvertedSource:
     drop_signatures: bool = False  # convert signed images too; their signatures stay behind
     remembered: Remembered = field(default_factory=dict)
     _origins: dict[Digest, Descriptor] = field(default_factory=dict)  # new digest -> the old manifest
-    _once: Once[Digest, Descriptor] = field(default_factory=Once)
+    _once: SingleFlight[Digest, Descriptor] = field(default_factory=SingleFlight)
 
     async def tags(self) -> Sequence[str]:
         """The source's tags; those that hold signatures only when they are not to be dropped."""

@@ -22,7 +22,7 @@ from ocisync.model.platform import Platform, normalized, platform_from_json, sam
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class PlatformMember:
     """One platform's image and where it comes from."""
 
     platform: Platform  # as the file's name says it
@@ -31,7 +31,7 @@ class Member:
     where: str = ""  # the file, for messages
 
 
-def merged(members: Sequence[Member]) -> MergedSource:
+def merge_platforms(members: Sequence[PlatformMember]) -> MergedSource:
     """One source of all members; a Converter when any of them is.
 
     Raises:
@@ -45,7 +45,7 @@ def merged(members: Sequence[Member]) -> MergedSource:
 class MergedSource:
     """A Source of one image, without a name: its only reference is empty."""
 
-    def __init__(self, members: Sequence[Member]) -> None:
+    def __init__(self, members: Sequence[PlatformMember]) -> None:
         self._members = sorted(members, key=lambda member: normalized(member.platform))
         self._owners: dict[Digest, Source] = {}
         self._index: Descriptor | None = None
@@ -79,13 +79,13 @@ class MergedSource:
         self._index = build_index(children)
         return self._index
 
-    async def _child(self, member: Member, sink: LayerSink | None) -> Descriptor:
+    async def _child(self, member: PlatformMember, sink: LayerSink | None) -> Descriptor:
         try:
             return await self._found(member, sink)
         except OcisyncError as exc:
             raise _told(exc, member) from exc
 
-    async def _found(self, member: Member, sink: LayerSink | None) -> Descriptor:
+    async def _found(self, member: PlatformMember, sink: LayerSink | None) -> Descriptor:
         if sink is not None and isinstance(member.source, Converter):
             found = await member.source.convert(member.reference, sink)
         else:
@@ -100,7 +100,7 @@ class MergedSource:
         platform = await self._platform(member, found, manifest)
         return Descriptor(manifest.media_type, found.digest, found.size, platform=platform)
 
-    async def _platform(self, member: Member, found: Descriptor, manifest: Manifest) -> Platform:
+    async def _platform(self, member: PlatformMember, found: Descriptor, manifest: Manifest) -> Platform:
         if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
             raise InputError(f"{found.digest}: the member for {member.platform} is not an image for any platform")
         config = parse_json_object(await read_manifest(member.source, manifest.config))
@@ -182,7 +182,7 @@ def agreed_platform(named: Platform, config: Platform | None) -> Platform:
     return replace(config, variant=config.variant or named.variant)
 
 
-def _told(exc: OcisyncError, member: Member) -> OcisyncError:
+def _told(exc: OcisyncError, member: PlatformMember) -> OcisyncError:
     """The error of one member, saying which."""
     if exc.code == "name.missing":
         told = f"{exc.message}; but a file of a set holds one image: save each platform's by itself"
@@ -190,10 +190,10 @@ def _told(exc: OcisyncError, member: Member) -> OcisyncError:
     return exc.at(member.where or str(member.platform))
 
 
-def _check_distinct(members: Sequence[Member]) -> None:
+def _check_distinct(members: Sequence[PlatformMember]) -> None:
     if not members:
         raise InputError("a multi-platform image needs at least one member")
-    seen: dict[Platform, Member] = {}
+    seen: dict[Platform, PlatformMember] = {}
     for member in members:
         first = seen.setdefault(normalized(member.platform), member)
         if first is not member:

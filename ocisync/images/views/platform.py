@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from ocisync.content.repository import ByteStream, Converter, LayerSink, Referring, Source
+from ocisync.content.repository import ByteStream, Converter, LayerSink, ReferrerLister, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import NotFound
 from ocisync.images.inspect import manifest_of, pick
@@ -17,12 +17,12 @@ from ocisync.model.platform import Platform, platform_from_json, same_platform
 from ocisync.model.subjects import is_digest_tag
 
 
-def chosen(source: Source, platform: Platform) -> ChosenSource:
+def view_platform(source: Source, platform: Platform) -> PlatformView:
     """The same source for one platform; a Converter when it is one."""
-    return ChosenConverter(source, platform) if isinstance(source, Converter) else ChosenSource(source, platform)
+    return PlatformConverterView(source, platform) if isinstance(source, Converter) else PlatformView(source, platform)
 
 
-class ChosenSource:
+class PlatformView:
     """A Source of images for one platform."""
 
     def __init__(self, source: Source, platform: Platform) -> None:
@@ -51,7 +51,7 @@ class ChosenSource:
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What the source tells."""
-        return await self._source.referrers(digest) if isinstance(self._source, Referring) else ()
+        return await self._source.referrers(digest) if isinstance(self._source, ReferrerLister) else ()
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
@@ -73,7 +73,7 @@ class ChosenSource:
         return platform_from_json(parse_json_object(await read_manifest(self._source, manifest.config)))
 
 
-class ChosenConverter(ChosenSource):
+class PlatformConverterView(PlatformView):
     """The same of a source that must be converted."""
 
     @property

@@ -5,7 +5,7 @@ Spec: image-spec v1.1, manifest.md, "subject"; cosign's and distribution-spec's 
 
 from __future__ import annotations
 
-from ocisync.content.repository import Referring, Source
+from ocisync.content.repository import ReferrerLister, Source
 from ocisync.errors import InputError, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.manifest import Manifest
@@ -33,7 +33,7 @@ async def _reliance(source: Source, desc: Descriptor, manifest: Manifest) -> str
         return f"it refers to {manifest.subject.digest}"
     if manifest.is_index and any(child.is_attestation for child in manifest.children):
         return "the index has attestations"
-    if isinstance(source, Referring) and (found := await source.referrers(desc.digest)):
+    if isinstance(source, ReferrerLister) and (found := await source.referrers(desc.digest)):
         return f"{found[0].digest} refers to it"
     for ending in _ENDINGS:
         tag = desc.digest.replace(":", "-") + ending

@@ -13,7 +13,7 @@ import structlog
 from anyio import CancelScope
 
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, spool_decompressed
-from ocisync.content.files import InputFile, Region, Spool
+from ocisync.content.files import FileSection, InputFile, Spool
 from ocisync.content.tar.index import TarIndex, TarLimits, index_tar
 from ocisync.content.threads import run_file, run_steps
 from ocisync.errors import ArchiveError, InputError, LimitExceeded, OcisyncError
@@ -22,12 +22,12 @@ from ocisync.model.manifest import MAX_MANIFEST_SIZE
 log = structlog.get_logger(__name__)
 
 
-class Files(Protocol):
+class MemberFiles(Protocol):
     """Named content."""
 
     where: str  # for messages
 
-    def open(self, name: str) -> AbstractAsyncContextManager[Region | None]:
+    def open(self, name: str) -> AbstractAsyncContextManager[FileSection | None]:
         """Where the content of a file is; None when there is no such file.
 
         Raises:
@@ -54,11 +54,11 @@ class ArchiveFiles:
         self._input = input_file
 
     @asynccontextmanager
-    async def open(self, name: str) -> AsyncIterator[Region | None]:
+    async def open(self, name: str) -> AsyncIterator[FileSection | None]:
         """Where a member's content is, links inside the archive followed."""
         yield self.region(name)
 
-    def region(self, name: str) -> Region | None:
+    def region(self, name: str) -> FileSection | None:
         """The same, usable as long as the archive is open."""
         try:
             return self.index.region(name)
@@ -78,11 +78,11 @@ class FolderFiles:
         self._root = root
 
     @asynccontextmanager
-    async def open(self, name: str) -> AsyncIterator[Region | None]:
+    async def open(self, name: str) -> AsyncIterator[FileSection | None]:
         """Where a file's content is."""
         found = await run_file(partial(_open_beneath, self._root, name))
         try:
-            yield None if found is None else Region(found, 0, found.size)
+            yield None if found is None else FileSection(found, 0, found.size)
         finally:
             if found is not None:
                 with CancelScope(shield=True):
@@ -105,7 +105,7 @@ async def open_archive_files(
     input_file = await run_file(partial(InputFile, path))
     spool: Spool | None = None
     try:
-        whole = Region(input_file, 0, input_file.size)
+        whole = FileSection(input_file, 0, input_file.size)
         try:
             head = await run_file(partial(whole.head, MAGIC_LENGTH))
             if kind := compression_of(head):
@@ -136,7 +136,7 @@ def is_folder(path: Path) -> bool:
         raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
 
 
-async def read_small(files: Files, name: str) -> bytes | None:
+async def read_small(files: MemberFiles, name: str) -> bytes | None:
     """A whole small file, or None when there is none.
 
     Raises:

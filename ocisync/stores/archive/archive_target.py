@@ -14,7 +14,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
-from ocisync.content.files import Region, Spool
+from ocisync.content.files import FileSection, Spool
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.threads import new_spool, region_opener, run_file
 from ocisync.content.verify import read_manifest, verified
@@ -46,7 +46,7 @@ class ArchiveTarget:
     def __init__(self, spool: Spool, where: str) -> None:
         self.where = where
         self._spool = spool
-        self._regions: dict[Digest, Region] = {}
+        self._regions: dict[Digest, FileSection] = {}
         self._manifests: dict[Digest, Descriptor] = {}
         self._tags: dict[str, Descriptor] = {}
 
@@ -60,7 +60,7 @@ class ArchiveTarget:
         content = content_of(desc, opener)
         if await self.exists(desc):
             return
-        region = Region(self._spool, self._spool.reserve(desc.size), desc.size)
+        region = FileSection(self._spool, self._spool.reserve(desc.size), desc.size)
         position = region.offset
         async with content() as stream:
             async for chunk in verified(stream, desc):
@@ -132,7 +132,7 @@ class OciArchiveTarget(ArchiveTarget):
 
     async def members(self) -> Members:
         """The blobs, and what leads to them."""
-        found: dict[str, Region | bytes] = {blob_path(digest): region for digest, region in self._regions.items()}
+        found: dict[str, FileSection | bytes] = {blob_path(digest): region for digest, region in self._regions.items()}
         found |= {INDEX_FILE: render_index(await self._entries()), LAYOUT_FILE: LAYOUT}
         images = await self._images()
         if images is not None:
@@ -170,7 +170,7 @@ class DockerArchiveTarget(ArchiveTarget):
     async def members(self) -> Members:
         """Configurations, layers and manifest.json."""
         images = await self._images() or {}
-        found: dict[str, Region | bytes] = {DOCKER_FILE: render_docker_manifest(images, _config_file, _layer_file)}
+        found: dict[str, FileSection | bytes] = {DOCKER_FILE: render_docker_manifest(images, _config_file, _layer_file)}
         for manifest in images.values():
             config, *layers = manifest.children
             found[_config_file(config)] = self._regions[config.digest]
@@ -211,12 +211,12 @@ async def _write(target: ArchiveTarget, file: Path) -> None:
 class _Written:
     """What was written so far, as a layout's files."""
 
-    def __init__(self, where: str, regions: Mapping[Digest, Region]) -> None:
+    def __init__(self, where: str, regions: Mapping[Digest, FileSection]) -> None:
         self.where = where
         self._by_path = {blob_path(digest): region for digest, region in regions.items()}
 
     @asynccontextmanager
-    async def open(self, name: str) -> AsyncIterator[Region | None]:
+    async def open(self, name: str) -> AsyncIterator[FileSection | None]:
         """Where a blob's content is."""
         yield self._by_path.get(name)
 

@@ -18,8 +18,8 @@ import structlog
 from ocisync.content.compress import BLOCK, Block, Compressed, Compression, compress, compressor_name
 from ocisync.content.concurrency import for_each
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
-from ocisync.content.failpoints import reached
-from ocisync.content.files import Region
+from ocisync.content.failpoints import failpoint
+from ocisync.content.files import FileSection
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, LayerSink, Opener
 from ocisync.content.tar.index import TarLimits
@@ -66,7 +66,7 @@ class _Layer:
     """A layer in the archive."""
 
     diff_id: Digest
-    region: Region
+    region: FileSection
     member: str
     is_plain: bool = False  # its source is uncompressed, and so it stays
 
@@ -189,7 +189,7 @@ class DockerArchiveSource:
         source = entry.sources.get(diff_id)
         return _Layer(diff_id, self._member(member), member, source is not None and source.digest == diff_id)
 
-    def _member(self, name: str) -> Region:
+    def _member(self, name: str) -> FileSection:
         region = self._files.region(name)
         if region is None:
             raise ArchiveError(f"{self._files.where}: the layer {name[:200]!r} is named, but is missing")
@@ -199,13 +199,13 @@ class DockerArchiveSource:
         kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
         if kind or layer.is_plain or self._options.compression.kind == "none":
             return await self._keep(layer, kind, sink)
-        known = await sink.known(layer.diff_id)
+        known = await sink.lookup(layer.diff_id)
         if known is not None:
             return as_format(known, self._options.format)
         async with self._compressed(layer) as (desc, opener):
             self._again[desc.digest] = partial(self._open_compressed, layer)
             await sink.push(desc, opener)
-        await sink.learned(layer.diff_id, desc)
+        await sink.record(layer.diff_id, desc)
         return desc
 
     async def _keep(self, layer: _Layer, kind: str, sink: LayerSink) -> Descriptor:
@@ -225,7 +225,7 @@ class DockerArchiveSource:
             async with self._turns:
                 blocks = _BlocksOf(layer.region)
                 made = await compress(blocks, spool.write, self._options.compression, blocks.use_again)
-            reached("spool")
+            failpoint("spool")
             desc = self._describe(layer, made, self._options.compression.kind)
             yield desc, SpoolOpener(spool, made.digest)
 
@@ -282,13 +282,13 @@ async def docker_source(files: ArchiveFiles, scratch: Path, options: ConversionO
 class _Nowhere:
     """A sink that keeps nothing, for whoever only wants to know the digests."""
 
-    async def known(self, diff_id: Digest) -> Descriptor | None:  # noqa: ARG002
+    async def lookup(self, diff_id: Digest) -> Descriptor | None:  # noqa: ARG002
         return None
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Keep nothing."""
 
-    async def learned(self, diff_id: Digest, desc: Descriptor) -> None:
+    async def record(self, diff_id: Digest, desc: Descriptor) -> None:
         """Remember nothing."""
 
 
@@ -298,7 +298,7 @@ class _BlocksOf:
     A new buffer for each would be given back to the kernel and faulted in again: up to a tenth of the CPU time.
     """
 
-    def __init__(self, region: Region) -> None:
+    def __init__(self, region: FileSection) -> None:
         self._region = region
         self._offsets = iter(range(0, max(region.size, 1), BLOCK))
         self._free: list[memoryview] = []
@@ -319,7 +319,7 @@ class _BlocksOf:
             self._free.append(block)
 
 
-def _hash_layer(region: Region, kind: str, caps: Caps) -> Generator[None, None, Compressed]:
+def _hash_layer(region: FileSection, kind: str, caps: Caps) -> Generator[None, None, Compressed]:
     outer, inner = hashlib.sha256(), hashlib.sha256()
     blocks = _BlocksOf(region)
     chunks: Iterator[Block] = decompressed(region, kind, caps, outer.update) if kind else blocks

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import partial
 
 from ocisync.content.decompress import MAGIC_LENGTH, compression_of
-from ocisync.content.files import Region
+from ocisync.content.files import FileSection
 from ocisync.content.threads import run_file
 from ocisync.stores.archive.archive_files import ArchiveFiles, read_small
 from ocisync.stores.archive.docker_manifest import ImageEntry
@@ -34,5 +34,5 @@ async def docker_identity(files: ArchiveFiles, entries: Sequence[ImageEntry]) ->
     return "image:sha256:" + hashlib.sha256("\n".join([*parts, *sizes]).encode()).hexdigest()
 
 
-def _are_plain(layers: Iterable[Region | None]) -> bool:
+def _are_plain(layers: Iterable[FileSection | None]) -> bool:
     return all(layer is not None and not compression_of(layer.head(MAGIC_LENGTH)) for layer in layers)

@@ -22,7 +22,7 @@ VERSION = "1.0.0"
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class IndexEntry:
     """One manifest that index.json lists."""
 
     desc: Descriptor
@@ -39,7 +39,7 @@ def blob_path(digest: Digest) -> str:
     return f"blobs/{algorithm(digest)}/{hex_of(digest)}"
 
 
-def parse_index(raw: bytes) -> tuple[Entry, ...]:
+def parse_index(raw: bytes) -> tuple[IndexEntry, ...]:
     """The entries of index.json; `manifests: null`, as some builders write it, is an empty list.
 
     Raises:
@@ -48,13 +48,13 @@ def parse_index(raw: bytes) -> tuple[Entry, ...]:
     try:
         manifests = parse_json_object(raw).get("manifests") or []
         if isinstance(manifests, list):
-            return tuple(Entry(descriptor_from_json(item)) for item in manifests)
+            return tuple(IndexEntry(descriptor_from_json(item)) for item in manifests)
     except (ManifestError, InvalidName) as exc:
         raise ArchiveError(f"index.json: {exc.message}") from exc
     raise ArchiveError("index.json: `manifests` is not a list")
 
 
-def pick_entry(entries: Sequence[Entry], reference: str, where: str) -> Entry:
+def pick_entry(entries: Sequence[IndexEntry], reference: str, where: str) -> IndexEntry:
     """The entry that a reference means; an exact name wins over the same image written otherwise.
 
     Raises:

@@ -22,7 +22,7 @@ _WRITERS = ".ocisync.writers"  # held, shared, by everyone at work
 _FOLDERS = ("blobs/sha256", "blobs/sha512", "blobs")
 
 
-class Writing:
+class LayoutLock:
     """Makes the layout where it is missing. Its methods block: call them in a thread.
 
     Raises:

@@ -10,11 +10,11 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, Manifest, media_type_of, parse_manifest
-from ocisync.stores.archive.archive_files import Files, read_small
+from ocisync.stores.archive.archive_files import MemberFiles, read_small
 from ocisync.stores.archive.index_json import blob_path
 
 
-async def typed(files: Files, desc: Descriptor) -> Descriptor:
+async def typed(files: MemberFiles, desc: Descriptor) -> Descriptor:
     """The same entry with the type that its content has; one of an unknown type that is no manifest stays a blob.
 
     Raises:
@@ -33,7 +33,7 @@ async def typed(files: Files, desc: Descriptor) -> Descriptor:
         return desc
 
 
-async def referrers_among(files: Files, entries: Iterable[Descriptor]) -> Mapping[Digest, Sequence[Descriptor]]:
+async def referrers_among(files: MemberFiles, entries: Iterable[Descriptor]) -> Mapping[Digest, Sequence[Descriptor]]:
     """What refers to what: a manifest's digest -> those whose `subject` it is, in the order of their digests."""
     found: dict[Digest, dict[Digest, Descriptor]] = {}
     for entry in entries:
@@ -51,7 +51,7 @@ async def referrers_among(files: Files, entries: Iterable[Descriptor]) -> Mappin
     return {subject: [told for _, told in sorted(by_digest.items())] for subject, by_digest in found.items()}
 
 
-async def _manifest(files: Files, entry: Descriptor) -> Manifest | None:
+async def _manifest(files: MemberFiles, entry: Descriptor) -> Manifest | None:
     """The entry's manifest; None for blobs, and for what is missing, damaged or no manifest: nothing refers by it."""
     if entry.size > MAX_MANIFEST_SIZE:
         return None

@@ -20,12 +20,12 @@ from ocisync.errors import ArchiveError, Handling, InputError, ManifestError, No
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import media_type_of, parse_json_object
-from ocisync.stores.archive.archive_files import Files, FolderFiles, is_folder, open_archive_files, read_small
+from ocisync.stores.archive.archive_files import FolderFiles, MemberFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.index_json import (
     INDEX_FILE,
     LAYOUT_FILE,
     VERSION,
-    Entry,
+    IndexEntry,
     blob_path,
     parse_index,
     pick_entry,
@@ -43,7 +43,7 @@ class LayoutSource:
 
     brings_referrers = True  # a copy takes them along unasked: they are part of the layout
 
-    def __init__(self, files: Files, entries: Iterable[Entry]) -> None:
+    def __init__(self, files: MemberFiles, entries: Iterable[IndexEntry]) -> None:
         self._files = files
         self._entries = tuple(entries)
         self._referrers: Mapping[Digest, Sequence[Descriptor]] | None = None  # None: not looked for yet
@@ -90,7 +90,7 @@ class LayoutSource:
             async with region_opener(region)() as stream:
                 yield stream
 
-    async def _images(self) -> Sequence[Entry]:
+    async def _images(self) -> Sequence[IndexEntry]:
         """The entries that do not refer to another."""
         referring = {desc.digest for found in (await self._subjects()).values() for desc in found}
         return [entry for entry in self._entries if entry.desc.digest not in referring or entry.names]
@@ -141,7 +141,7 @@ async def open_oci_layout(directory: Path) -> AsyncIterator[LayoutSource]:
     yield await layout_source(FolderFiles(directory))
 
 
-async def layout_source(files: Files) -> LayoutSource:
+async def layout_source(files: MemberFiles) -> LayoutSource:
     """The source of a layout that is open already; raises as `open_oci_archive` does."""
     index = await read_small(files, INDEX_FILE)
     if index is None:
@@ -155,7 +155,7 @@ async def layout_source(files: Files) -> LayoutSource:
         raise ArchiveError(f"{files.where}: {exc.message}") from exc
 
 
-async def layout_version(files: Files) -> str:
+async def layout_version(files: MemberFiles) -> str:
     """What the oci-layout file says; empty when it is missing or says nothing."""
     raw = await read_small(files, LAYOUT_FILE)
     try:

@@ -25,11 +25,11 @@ from ocisync.stores.archive.archive_files import FolderFiles, read_small
 from ocisync.stores.archive.atomic_file import staged_file, write_file
 from ocisync.stores.archive.index_json import (
     INDEX_FILE,
-    Entry,
+    IndexEntry,
     blob_path,
     parse_index,
 )
-from ocisync.stores.archive.layout_lock import LOCK_FILE, Writing, make_folder, open_lock
+from ocisync.stores.archive.layout_lock import LOCK_FILE, LayoutLock, make_folder, open_lock
 from ocisync.stores.archive.layout_types import referrers_among
 from ocisync.stores.archive.render import referring_entry, render_index, updated_index
 
@@ -119,7 +119,7 @@ async def open_layout_target(directory: Path, *, is_cache: bool = False) -> Asyn
     Raises:
         DiskError: it cannot be written.
     """
-    writing = await run_file(partial(Writing, directory))
+    writing = await run_file(partial(LayoutLock, directory))
     target = LayoutTarget(directory)
     try:
         yield target
@@ -139,7 +139,7 @@ def content_of(desc: Descriptor, opener: Opener) -> Opener:
     return opener if desc.data is None else BytesOpener(checked_bytes(desc.data, desc))
 
 
-def _read_index(root: Path) -> tuple[Entry, ...]:
+def _read_index(root: Path) -> tuple[IndexEntry, ...]:
     return parse_index(_index(root))
 
 

@@ -10,12 +10,12 @@ from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
 from ocisync.content.compress import Compression, Kind, compress, exact_blocks
-from ocisync.content.files import READ, Region
+from ocisync.content.files import READ, FileSection
 from ocisync.content.threads import run_file, run_steps
 from ocisync.errors import ConfigError
 from ocisync.stores.archive.atomic_file import StagedFile, staged_file
 
-Members = Mapping[str, Region | bytes]
+Members = Mapping[str, FileSection | bytes]
 
 _COMPRESSED: Mapping[str, Kind] = {".tar.gz": "gzip", ".tgz": "gzip", ".tar.zst": "zstd", ".tzst": "zstd"}
 _ONLY_READ = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz")

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from ocisync.content.failpoints import reached
+from ocisync.content.failpoints import failpoint
 from ocisync.content.repository import ObjectInfo
 from ocisync.errors import PreconditionFailed
 from ocisync.model.digest import Digest
@@ -24,7 +24,7 @@ _NEW_FILE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
 _COPY = 1024 * 1024  # bytes
 
 
-class Files:
+class BlockingFiles:
     """Files below one root; FileNotFoundError means absent."""
 
     def __init__(self, root: Path, *, fsync: bool) -> None:
@@ -86,7 +86,7 @@ class Files:
 
     def _place(self, path: Path, key: str, if_match: str | None) -> None:
         folders, name = split_key(key)
-        reached("blob")
+        failpoint("blob")
         with made_folder(self.root, folders, fsync=self.fsync) as parent:
             with self._lock(exclusive=if_match is not None):
                 self._check(parent, name, key, if_match)

@@ -16,12 +16,12 @@ from typing import BinaryIO, TypeVar, cast
 import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from ocisync.content.openers import opened_from
-from ocisync.content.repository import ByteStream, Linkable, ObjectHeaders, ObjectInfo, Opener
-from ocisync.content.verify import gathered
+from ocisync.content.openers import open_at
+from ocisync.content.repository import AdoptableFile, ByteStream, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.verify import batched
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
-from ocisync.stores.directory.blocking import Files
+from ocisync.stores.directory.blocking import BlockingFiles
 from ocisync.stores.directory.paths import disk_errors, split_key
 from ocisync.stores.directory.walk import walk
 
@@ -37,7 +37,7 @@ class DirectoryStore:
 
     def __init__(self, path: Path, *, fsync: bool = True) -> None:
         self.root = path.absolute()
-        self._files = Files(self.root, fsync=fsync)
+        self._files = BlockingFiles(self.root, fsync=fsync)
         self._threads = CapacityLimiter(8)
         self._is_ready = False
 
@@ -100,7 +100,7 @@ class DirectoryStore:
         """
         split_key(key)
         await self.prepare()
-        if isinstance(opener, Linkable) and digest and if_match is None:
+        if isinstance(opener, AdoptableFile) and digest and if_match is None:
             info = await self._take_over(key, opener, size, digest)
             if info is not None:
                 return info
@@ -108,8 +108,8 @@ class DirectoryStore:
         is_usable = True
         try:
             if temporary.length < size or not size:
-                async with opened_from(opener, temporary.length) as stream:
-                    async for chunks in gathered(stream):
+                async with open_at(opener, temporary.length) as stream:
+                    async for chunks in batched(stream):
                         await self._run(key, temporary.write, chunks)
             return await self._run(key, self._files.commit, temporary, key, if_match)
         except (VerificationError, DiskError):
@@ -120,7 +120,7 @@ class DirectoryStore:
                 with CancelScope(shield=True):
                     await self._run(key, partial(temporary.discard, keep=is_usable))
 
-    async def _take_over(self, key: str, file: Linkable, size: int, digest: Digest) -> ObjectInfo | None:
+    async def _take_over(self, key: str, file: AdoptableFile, size: int, digest: Digest) -> ObjectInfo | None:
         """Move a file that was verified as it was written into place; None where it must be copied."""
         path = self._files.new_path()
         try:

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from ocisync.content.verify import Check
+from ocisync.content.verify import UploadCheck
 from ocisync.model.digest import Digest
 from ocisync.stores.directory.paths import FILE_MODE
 
@@ -31,7 +31,7 @@ class Temporary:
     """One file being written; plain code for a thread."""
 
     def __init__(self, folder: Path, size: int, digest: Digest | None) -> None:
-        self._check = Check(size, digest)
+        self._check = UploadCheck(size, digest)
         part = _take_part(folder, digest) if digest and size >= _KEPT_FROM else None
         self.path, self._fd = part or _create(folder)
         self._is_part = part is not None

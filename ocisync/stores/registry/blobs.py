@@ -13,7 +13,7 @@ import anyio
 import structlog
 from yarl import URL
 
-from ocisync.content.openers import AT_HAND, BytesOpener, read_whole
+from ocisync.content.openers import INLINE_LIMIT, BytesOpener, read_whole
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier, verified
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError, RegistryError
@@ -90,7 +90,7 @@ class Uploads:
             worth_it = failed.retryable or isinstance(failed, NotFound)  # 404: the session is lost
             if not worth_it or attempt > self._transport.options.retries:
                 raise failed
-            await self._transport.rest(attempt, failed)
+            await self._transport.backoff(attempt, failed)
             if isinstance(failed, NetworkError) and await self.exists(desc):
                 return
 
@@ -121,7 +121,7 @@ class Uploads:
     async def _send(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         if 0 < self._transport.chunk_size < desc.size:
             return await self._send_chunked(session, desc, opener)
-        if desc.size <= AT_HAND and not self._transport.options.bandwidth:
+        if desc.size <= INLINE_LIMIT and not self._transport.options.bandwidth:
             data = await read_whole(opener, Verifier(desc.digest, desc.size))
             return await self._put(session, desc, SentOnce(data))
         async with opener() as stream, _verified(stream, desc) as held:

@@ -12,7 +12,7 @@ from contextlib import aclosing
 import structlog
 from yarl import URL
 
-from ocisync.content.openers import opened_from
+from ocisync.content.openers import open_at
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import CHUNK, Verifier, rechunked, update
 from ocisync.errors import OcisyncError
@@ -20,7 +20,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.auth.authenticator import Grant
 from ocisync.stores.registry.http.body import PacedBody
 from ocisync.stores.registry.http.policy import resolve_location
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
@@ -54,13 +54,13 @@ class ChunkedUpload:
         while True:
             before = self._sent
             try:
-                async with opened_from(opener, self._check.seen) as stream:
+                async with open_at(opener, self._check.seen) as stream:
                     return await self._send(stream)
             except _Broken as broken:
                 failures = 1 if self._sent > before else failures + 1
                 if not broken.error.retryable or failures > self._transport.options.retries:
                     return broken.error
-                await self._transport.rest(failures, broken.error)
+                await self._transport.backoff(failures, broken.error)
                 if not await self._is_found():
                     return broken.error
 
@@ -117,7 +117,7 @@ class ChunkedUpload:
         return True
 
 
-def _following(answer: Answer, at: URL) -> URL:
+def _following(answer: Response, at: URL) -> URL:
     location = answer.headers.get("Location")
     return resolve_location(answer.url, location) if location else at
 

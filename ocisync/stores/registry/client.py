@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession
 
-from ocisync.content.pull_quota import Allowance
+from ocisync.content.pull_quota import PullQuota
 from ocisync.model.image_name import parse_host
 from ocisync.stores.registry.foreign_layers import ExternalContent
 from ocisync.stores.registry.http.session import open_session
@@ -15,9 +15,9 @@ from ocisync.stores.registry.http.transport import Transport
 from ocisync.stores.registry.listing import list_repositories
 from ocisync.stores.registry.mirrors import Mirror, MirroredRepository
 from ocisync.stores.registry.options import RegistryOptions
-from ocisync.stores.registry.pull_budget import Tell, silent
+from ocisync.stores.registry.pull_budget import OnWait, silent
 from ocisync.stores.registry.repository import RegistryRepository
-from ocisync.stores.registry.validation_probe import Vouching
+from ocisync.stores.registry.validation_probe import ValidationProbe
 
 _DEFAULTS = RegistryOptions()
 
@@ -30,7 +30,7 @@ class RegistryClient:
         session: ClientSession,
         options: Mapping[str, RegistryOptions],
         defaults: RegistryOptions = _DEFAULTS,
-        tell: Tell = silent,
+        tell: OnWait = silent,
     ) -> None:
         self._session = session
         self._tell = tell
@@ -38,7 +38,7 @@ class RegistryClient:
         self._defaults = defaults
         self._hosts: dict[str, Transport] = {}
         self._mirrors: dict[str, tuple[Mirror, ...]] = {}
-        self._vouching: dict[str, Vouching] = {}
+        self._vouching: dict[str, ValidationProbe] = {}
 
     def repository(self, host: str, name: str) -> RegistryRepository:
         """A repository, which need not exist.
@@ -47,7 +47,7 @@ class RegistryClient:
             InvalidName: the host or the name breaks its grammar.
         """
         transport = self._transport(host)
-        return RegistryRepository(transport, name, self._vouching.setdefault(transport.host, Vouching()))
+        return RegistryRepository(transport, name, self._vouching.setdefault(transport.host, ValidationProbe()))
 
     def source(self, host: str, name: str) -> RegistryRepository:
         """A repository to read from, also from the host's mirrors; raises as `repository`."""
@@ -61,16 +61,16 @@ class RegistryClient:
             self._mirrors[origin.host] = tuple(Mirror(self._transport(one.host), one.prefix) for one in listed)
         return self._mirrors[origin.host]
 
-    def allowance(self, host: str) -> Allowance | None:
+    def allowance(self, host: str) -> PullQuota | None:
         """What a host said last of its limit on pulls; None when it has not spoken of any."""
         return self._transport(host).allowance
 
-    def stands_still(self, host: str) -> bool:
+    def is_stalled(self, host: str) -> bool:
         """Whether nothing can be pulled from a host for long, nor from any of its mirrors."""
         origin = self._hosts.get(parse_host(host))
-        if origin is None or not origin.stands_still:
+        if origin is None or not origin.is_stalled:
             return False
-        return all(mirror.stands_still for mirror in self._mirrors_of(origin))
+        return all(mirror.is_stalled for mirror in self._mirrors_of(origin))
 
     async def catalog(self, host: str) -> list[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""
@@ -91,7 +91,7 @@ class RegistryClient:
 
 @asynccontextmanager
 async def open_registries(
-    options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS, tell: Tell = silent
+    options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS, tell: OnWait = silent
 ) -> AsyncIterator[RegistryClient]:
     """A client for the hosts named in `options`, and with `defaults` for every other; closed with the block.
 

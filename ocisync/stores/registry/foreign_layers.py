@@ -18,10 +18,10 @@ from ocisync.content.repository import ByteStream
 from ocisync.errors import NotFound, OcisyncError, RedirectRefused, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.http.errors import refusal
-from ocisync.stores.registry.http.exchange import Wire
+from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.hosts import shown
 from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REDIRECTS, backoff, redirected, resolve_location
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.resuming_stream import ResumingStream
 from ocisync.stores.registry.options import RegistryOptions
 
@@ -42,7 +42,7 @@ class ExternalContent:
             first_wait=options.first_wait,
             longest_wait=options.longest_wait,
         )
-        self._wire = Wire(session, "", self._options)
+        self._wire = HttpExchange(session, "", self._options)
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
@@ -70,7 +70,7 @@ class ExternalContent:
                 return stream
         raise failure
 
-    async def _ask(self, url: str, start: int) -> Answer:
+    async def _ask(self, url: str, start: int) -> Response:
         attempt = 0
         while True:
             attempt += 1
@@ -81,7 +81,7 @@ class ExternalContent:
                     raise
                 await self._rest(attempt, exc)
 
-    async def _followed(self, url: URL, start: int) -> Answer:
+    async def _followed(self, url: URL, start: int) -> Response:
         headers = {"Range": f"bytes={start}-"} if start else {}
         for _ in range(MAX_REDIRECTS + 1):
             answer = await self._wire.exchange("GET", url, headers)
@@ -98,7 +98,7 @@ class ExternalContent:
         await anyio.sleep(backoff(attempt, self._options.first_wait, self._options.longest_wait, random.random()))
 
 
-def _refused(url: URL, answer: Answer, said: bytes) -> OcisyncError:
+def _refused(url: URL, answer: Response, said: bytes) -> OcisyncError:
     if answer.status in _LOGIN:
         told = "it wants a login, and none is sent to where a foreign layer lies"
         return RegistryError(f"GET {shown(url)}: status {answer.status}; {told}", host=url.host, status=answer.status)

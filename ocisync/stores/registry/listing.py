@@ -19,7 +19,7 @@ from ocisync.model.image_name import is_name, is_tag
 from ocisync.stores.registry.auth.authenticator import Grant
 from ocisync.stores.registry.http.hosts import same_origin, shown
 from ocisync.stores.registry.http.policy import resolve_location
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
@@ -164,7 +164,7 @@ def parse_page(raw: bytes, listing: Listing = TAGS) -> list[str]:
 
 
 async def _page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> tuple[list[str], str | None]:
-    async def taken(answer: Answer) -> tuple[bytes, list[str]]:
+    async def taken(answer: Response) -> tuple[bytes, list[str]]:
         return await answer.read(_MAX_BODY, f"the list of {listing.what}"), answer.headers.getall("Link", [])
 
     raw, links = await transport.ask(Request("GET", url, grant), taken)

@@ -24,7 +24,7 @@ from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
 from ocisync.stores.registry.auth.authenticator import PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import shown
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 
 ACCEPT = {"Accept": media_types.ACCEPT}
@@ -70,9 +70,9 @@ class Manifests:
             found = described(reference, answer) if answer.status == 200 else None
         return found or await self._get(reference, url)
 
-    async def pull(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str) -> Descriptor:
         """The descriptor of a tag or digest with its bytes, where pulls are known not to be counted; as `resolve`."""
-        if not self._transport.gives_freely:
+        if not self._transport.has_no_pull_limit:
             return await self.resolve(reference)
         return await self._get(reference, self._url(reference))
 
@@ -102,7 +102,7 @@ class Manifests:
         return Request(method, url, self._grant, accept, ACCEPT)
 
     async def _get(self, reference: str, url: URL) -> Descriptor:
-        async def taken(answer: Answer) -> tuple[bytes, str, str | None]:
+        async def taken(answer: Response) -> tuple[bytes, str, str | None]:
             raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
             return raw, answer.media_type, answer.headers.get("Docker-Content-Digest")
 
@@ -131,7 +131,7 @@ async def _refused_types_told(desc: Descriptor) -> AsyncIterator[None]:
         ) from exc
 
 
-def described(reference: str, answer: Answer) -> Descriptor | None:
+def described(reference: str, answer: Response) -> Descriptor | None:
     """The descriptor that a HEAD's headers make; None when they do not say enough.
 
     Raises:
@@ -159,7 +159,7 @@ def _unless(known: Descriptor) -> dict[str, str]:
     return {**ACCEPT, "If-None-Match": f'"{known.digest}"'}
 
 
-def _agreed(known: Descriptor, answer: Answer) -> Descriptor:
+def _agreed(known: Descriptor, answer: Response) -> Descriptor:
     """The known manifest, unless the registry names another than the one that was asked about."""
     said = answer.headers.get("Docker-Content-Digest")
     if is_digest(said) and _disagree(known.digest, str(said)):

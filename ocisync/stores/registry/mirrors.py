@@ -20,7 +20,7 @@ from ocisync.content.verify import read_manifest, verified
 from ocisync.errors import NotFound, OcisyncError, SizeMismatch, Truncated, VerificationError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.resuming_stream import Reopen
 from ocisync.stores.registry.http.transport import Transport
 from ocisync.stores.registry.repository import RegistryRepository
@@ -35,7 +35,7 @@ class Mirror:
     """One mirror of a host, whichever repository is asked for."""
 
     def __init__(self, transport: Transport, prefix: str) -> None:
-        self._transport = transport.impatient()
+        self._transport = transport.without_retries()
         self._prefix = prefix
         self._closed_until = float("-inf")
         self._distrusted: set[Digest] = set()
@@ -44,9 +44,9 @@ class Mirror:
         return f"{self._transport.host}/{self._prefix}".rstrip("/")
 
     @property
-    def stands_still(self) -> bool:
+    def is_stalled(self) -> bool:
         """Whether nothing can be pulled from it for long."""
-        return self._transport.stands_still
+        return self._transport.is_stalled
 
     @property
     def is_open(self) -> bool:
@@ -92,10 +92,10 @@ class MirroredRepository(RegistryRepository):
         found = await self._first(None, lambda repository: repository.revalidate(reference, known))
         return found if found is not None else await super().revalidate(reference, known)
 
-    async def pull(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str) -> Descriptor:
         """The same for a tag whose manifest is wanted."""
-        found = await self._first(None, lambda repository: repository.pull(reference))
-        return found if found is not None else await super().pull(reference)
+        found = await self._first(None, lambda repository: repository.resolve_with_manifest(reference))
+        return found if found is not None else await super().resolve_with_manifest(reference)
 
     @asynccontextmanager
     async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
@@ -109,7 +109,7 @@ class MirroredRepository(RegistryRepository):
     @asynccontextmanager
     async def _climbed(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
         places = [] if desc.is_manifest else self._worth_asking(desc.digest)
-        ladder = _Ladder(desc, places, partial(self.ask, desc))
+        ladder = _MirrorFallback(desc, places, partial(self.ask, desc))
         stream = await self._started(desc, start, ladder.ask)
         try:
             if start or not ladder.served:
@@ -137,7 +137,7 @@ class MirroredRepository(RegistryRepository):
         return [(one, at) for one, at in self._places if one.is_open and (digest is None or one.trusts(digest))]
 
 
-class _Ladder:
+class _MirrorFallback:
     """The places of one content, in their order; one that breaks off is not asked for it again."""
 
     def __init__(self, desc: Descriptor, places: list[tuple[Mirror, RegistryRepository]], origin: Reopen) -> None:
@@ -146,7 +146,7 @@ class _Ladder:
         self._origin = origin
         self.served: list[Mirror] = []  # that some bytes may have come from
 
-    async def ask(self, start: int) -> Answer:
+    async def ask(self, start: int) -> Response:
         """The body from a byte on; being asked again means that the last one broke off."""
         if self.served and self._places and self._places[0][0] is self.served[-1]:
             self._give_up(Truncated(f"{self._desc.digest}: the transfer broke off"))

@@ -13,7 +13,7 @@ import anyio
 import structlog
 from multidict import CIMultiDictProxy, istr
 
-from ocisync.content.pull_quota import Allowance
+from ocisync.content.pull_quota import PullQuota
 from ocisync.errors import Handling, RateLimited
 from ocisync.stores.registry.options import RateLimitOptions
 
@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 _LIMIT, _REMAINING = istr("RateLimit-Limit"), istr("RateLimit-Remaining")
 _COUNT = re.compile(r"([0-9]{1,9})(?:;\s*w=([0-9]{1,9}))?\s*(?:;|,|\Z)", re.ASCII)
 
-Tell = Callable[[str], None]
+OnWait = Callable[[str], None]
 """Say to whoever waits for the work why it stands still."""
 
 Look = Callable[[], Awaitable[object]]
@@ -46,18 +46,18 @@ def parse_count(text: str | None) -> Count | None:
     return Count(int(found[1]), float(found[2]) if found[2] else None) if found else None
 
 
-class Budget:
+class PullBudget:
     """What one host allows.
 
     Without `options` only limits in Docker Hub's form count: other hosts mean other limits by the same headers.
     """
 
-    def __init__(self, host: str, options: RateLimitOptions | None, tell: Tell) -> None:
+    def __init__(self, host: str, options: RateLimitOptions | None, tell: OnWait) -> None:
         self._host = host
         self._say = tell
         self._options = options or RateLimitOptions()
         self._is_asked_for = options is not None
-        self._known: Allowance | None = None
+        self._known: PullQuota | None = None
         self._was_told = False  # an answer came, with or without a limit
         self._was_free = False  # a manifest came without a limit
         self._pending = 0  # pulls under way
@@ -67,7 +67,7 @@ class Budget:
         self._changed = anyio.Event()
 
     @property
-    def allowance(self) -> Allowance | None:
+    def allowance(self) -> PullQuota | None:
         """What the host said last."""
         return self._known
 
@@ -117,7 +117,7 @@ class Budget:
         known = self._known
         pulls = left.pulls if known is None or ended_before == self.ended else min(left.pulls, known.remaining)
         window = left.window or (limit.window if limit else None)
-        self._known = Allowance(self._host, pulls, limit.pulls if limit else None, window, self._options.kept)
+        self._known = PullQuota(self._host, pulls, limit.pulls if limit else None, window, self._options.kept)
         if known is not None and pulls > known.remaining:
             self._tell()
 

@@ -23,7 +23,7 @@ from ocisync.model.subjects import Entry, fallback_tag, reference_of, with_entri
 from ocisync.stores.registry.auth.authenticator import PULL, PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import shown
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.listing import followed, next_link
 from ocisync.stores.registry.manifests import ACCEPT
@@ -48,7 +48,7 @@ class _Kept:
     etag: str = ""
 
 
-class Referrers:
+class ReferrersClient:
     """The referrers of one repository's manifests; whether the registry has the API is found out once."""
 
     def __init__(self, transport: Transport, repository: str, content: Fetcher) -> None:
@@ -74,7 +74,7 @@ class Referrers:
         found = told if told is not None else await self._by_tag(subject)
         return [desc for _, desc in sorted({desc.digest: desc for desc in found}.items())]
 
-    async def refer(self, subject: Digest, referrers: Collection[Descriptor]) -> None:
+    async def add_referrers(self, subject: Digest, referrers: Collection[Descriptor]) -> None:
         """See that stored manifests stand in the subject's list, where the registry does not keep it itself.
 
         Other clients may write the list meanwhile: it is written on the condition that it still is what was read, which
@@ -99,7 +99,7 @@ class Referrers:
             if not wanted:
                 return
             if not await self._write(subject, kept, with_entries(kept.body, wanted)) or attempt > 1:
-                await self._transport.rest(attempt, self._contended(subject))
+                await self._transport.backoff(attempt, self._contended(subject))
         raise self._contended(subject)
 
     async def _by_api(self, subject: Digest, actions: str) -> list[Descriptor] | None:
@@ -124,7 +124,7 @@ class Referrers:
         return found
 
     async def _page(self, url: URL, actions: str) -> tuple[Sequence[Descriptor], URL | None] | None:
-        async def taken(answer: Answer) -> tuple[bytes, str | None] | None:
+        async def taken(answer: Response) -> tuple[bytes, str | None] | None:
             if answer.status != 200 or answer.media_type != media_types.OCI_INDEX:
                 await answer.beginning()
                 return None
@@ -166,7 +166,7 @@ class Referrers:
             ManifestError: the tag holds something else.
         """
 
-        async def taken(answer: Answer) -> _Kept:
+        async def taken(answer: Response) -> _Kept:
             if answer.status == 404:
                 await answer.beginning()
                 return _Kept(None)

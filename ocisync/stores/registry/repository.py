@@ -20,14 +20,14 @@ from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.model.subjects import reference_of
 from ocisync.stores.registry.auth.authenticator import Grant
 from ocisync.stores.registry.blobs import Uploads
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.resuming_stream import Reopen, ResumingStream
 from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.listing import has_tags, list_tags
 from ocisync.stores.registry.manifests import ACCEPT, Manifests
-from ocisync.stores.registry.referrers import Referrers
+from ocisync.stores.registry.referrers import ReferrersClient
 from ocisync.stores.registry.untag import Untagging
-from ocisync.stores.registry.validation_probe import Vouching
+from ocisync.stores.registry.validation_probe import ValidationProbe
 
 _WHOLE = frozenset({200})
 _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve the rest, so the whole is read again
@@ -36,15 +36,15 @@ _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve th
 class RegistryRepository:
     """A repository as the seam sees it; it lives as long as the client it came from."""
 
-    def __init__(self, transport: Transport, name: str, vouching: Vouching | None = None) -> None:
+    def __init__(self, transport: Transport, name: str, vouching: ValidationProbe | None = None) -> None:
         self.host = transport.host
         self.name = parse_name(name)
         self.validates = transport.options.validates is True  # a manifest that is here proves all that is below it
         self._transport = transport
-        self._vouching = vouching or Vouching()
+        self._vouching = vouching or ValidationProbe()
         self._manifests = Manifests(transport, name)
         self._uploads = Uploads(transport, name)
-        self._referrers = Referrers(transport, name, self)
+        self._referrers = ReferrersClient(transport, name, self)
 
     def __repr__(self) -> str:
         return f"RegistryRepository({self.host}/{self.name})"
@@ -55,7 +55,7 @@ class RegistryRepository:
         self._referrers.learn_tags(tags)
         return tags
 
-    async def is_vacant(self) -> bool:
+    async def is_empty(self) -> bool:
         """Whether no tag is there."""
         return not await has_tags(self._transport, self.name)
 
@@ -67,17 +67,17 @@ class RegistryRepository:
         """The descriptor of a tag that may still point at a known manifest; raises as `Manifests.resolve` does."""
         return await self._manifests.resolve(reference, known)
 
-    async def pull(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str) -> Descriptor:
         """The descriptor of a tag whose manifest is wanted; raises as `Manifests.resolve` does."""
-        return await self._manifests.pull(reference)
+        return await self._manifests.resolve_with_manifest(reference)
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
-        """What refers to a manifest, by the API or the list under a tag; raises as `Referrers.told` does."""
+        """What refers to a manifest, by the API or the list under a tag; raises as `ReferrersClient.told` does."""
         return await self._referrers.told(parse_digest(digest))
 
-    async def refer(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
-        """See that manifests are told as what refers to another; raises as `Referrers.refer` does."""
-        await self._referrers.refer(parse_digest(subject), referrers)
+    async def add_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+        """See that manifests are told as what refers to another; raises as `ReferrersClient.refer` does."""
+        await self._referrers.add_referrers(parse_digest(subject), referrers)
 
     def open(self, desc: Descriptor) -> AbstractAsyncContextManager[ByteStream]:
         """Content from its first byte; a broken transfer is resumed inside.
@@ -128,9 +128,9 @@ class RegistryRepository:
         for tag, desc in tags.items():
             await self._manifests.push(tag, desc)
             if (reference := reference_of(desc.digest, desc.data or b"")) is not None:
-                await self._referrers.refer(reference.subject, [desc])
+                await self._referrers.add_referrers(reference.subject, [desc])
 
-    async def vouches(self) -> bool:
+    async def rejects_missing_blobs(self) -> bool:
         """Whether the registry refuses manifests for what they lack, as far as the options tell or a trial shows."""
         if self._transport.options.validates is not None:
             return self._transport.options.validates
@@ -142,7 +142,7 @@ class RegistryRepository:
         for tag in tags:
             await untagging.remove(parse_tag(tag))
 
-    async def ask(self, desc: Descriptor, start: int) -> Answer:
+    async def ask(self, desc: Descriptor, start: int) -> Response:
         """Content from a byte on, unchecked; the caller closes it. Raises as `Transport.open`."""
         kind = "manifests" if desc.is_manifest else "blobs"
         url = self._transport.origin.with_path(f"/v2/{self.name}/{kind}/{parse_digest(desc.digest)}")
@@ -160,7 +160,7 @@ class RegistryRepository:
                 code="limit.manifest",
             )
         retries = self._transport.options.retries
-        stream = ResumingStream(desc, reopen or partial(self.ask, desc), self._transport.rest, retries, start)
+        stream = ResumingStream(desc, reopen or partial(self.ask, desc), self._transport.backoff, retries, start)
         try:
             await stream.start()
         except NotFound as exc:

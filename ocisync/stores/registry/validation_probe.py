@@ -24,7 +24,7 @@ _GONE_OR_NOT = frozenset({202, 204, 400, 403, 404, 405})
 _MAX_ANSWER = 64 * 1024  # bytes
 
 
-class Vouching:
+class ValidationProbe:
     """What one host was found to do; asked once, whatever the repository."""
 
     def __init__(self) -> None:

@@ -22,7 +22,7 @@ _REFUSALS = ("NotImplemented", "InvalidArgument", "InvalidRequest")
 
 
 @dataclass(frozen=True, slots=True)
-class Abilities:
+class Capabilities:
     """What a provider honours."""
 
     conditional_writes: bool  # If-None-Match: * and If-Match
@@ -37,7 +37,7 @@ class Abilities:
         return {"If-Match": if_match if self.quoted_etags else if_match.strip('"')}
 
 
-async def probe(client: S3Client) -> Abilities:
+async def probe(client: S3Client) -> Capabilities:
     """Try it out; the scratch key is removed again.
 
     Raises:
@@ -54,17 +54,17 @@ async def probe(client: S3Client) -> Abilities:
     return found
 
 
-async def _tried(client: S3Client, key: str) -> Abilities:
+async def _tried(client: S3Client, key: str) -> Capabilities:
     etag = await _put(client, key, {})
     if etag is None or not etag or await _put(client, key, {"If-None-Match": "*"}) is not None:
-        return Abilities(conditional_writes=False)
+        return Capabilities(conditional_writes=False)
     if await _put(client, key, {"If-Match": _STALE}) is not None:
-        return Abilities(conditional_writes=False)
+        return Capabilities(conditional_writes=False)
     for quoted in (True, False):
-        abilities = Abilities(conditional_writes=True, quoted_etags=quoted)
+        abilities = Capabilities(conditional_writes=True, quoted_etags=quoted)
         if await _put(client, key, abilities.conditions(etag)) is not None:
             return abilities
-    return Abilities(conditional_writes=False)
+    return Capabilities(conditional_writes=False)
 
 
 async def _put(client: S3Client, key: str, conditions: Mapping[str, str]) -> str | None:

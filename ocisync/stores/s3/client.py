@@ -9,16 +9,16 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
-from ocisync.content.openers import AT_HAND, read_whole
+from ocisync.content.openers import INLINE_LIMIT, read_whole
 from ocisync.content.repository import ObjectHeaders, ObjectInfo, Opener
-from ocisync.content.verify import Check, held_back
+from ocisync.content.verify import UploadCheck, held_back
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.s3.errors import error_from_exception
 from ocisync.stores.s3.headers import digest_metadata, info_from_headers, object_headers
-from ocisync.stores.s3.http import Upload, Wire
+from ocisync.stores.s3.http import ObjectExchange, Upload
 from ocisync.stores.s3.limiter import Retrier
-from ocisync.stores.s3.listing import Page, page_query, parse_page
+from ocisync.stores.s3.listing import ListingPage, page_query, parse_page
 from ocisync.stores.s3.options import MIB
 from ocisync.stores.s3.session import S3Session
 from ocisync.stores.s3.sign import checksum_headers, payload_of
@@ -35,7 +35,7 @@ class S3Client:
         self.session = session
         self.options = session.options
         self.where = session.where
-        self.wire = Wire(session)
+        self.wire = ObjectExchange(session)
         self.retrier = Retrier(session)
         self._is_head_forbidden = False
 
@@ -54,10 +54,10 @@ class S3Client:
         is_reading = operation.startswith("list_")
         return await self.retrier.run(act, self.retrier.reading if is_reading else self.retrier.writing)
 
-    async def page(self, prefix: str, start_after: str = "", token: str = "") -> Page:
+    async def page(self, prefix: str, start_after: str = "", token: str = "") -> ListingPage:
         """A page of the bucket's listing, keys with the bucket's prefix."""
 
-        async def act() -> Page:
+        async def act() -> ListingPage:
             document = await self.wire.listing(page_query(prefix, start_after, token))
             try:
                 return parse_page(document)
@@ -84,8 +84,8 @@ class S3Client:
         conditions: Mapping[str, str],
     ) -> tuple[ObjectInfo, str]:
         """PutObject: what the store says, and the MD5 of what was sent when it was small."""
-        if size <= AT_HAND:
-            check = Check(size, digest, md5=True)
+        if size <= INLINE_LIMIT:
+            check = UploadCheck(size, digest, md5=True)
             body = await read_whole(opener, check)
             digest = digest or sha256(body)
         sent = {
@@ -97,10 +97,10 @@ class S3Client:
         upload = Upload(sent, payload_of(digest), size)
 
         async def act() -> tuple[ObjectInfo, str]:
-            if size <= AT_HAND:
+            if size <= INLINE_LIMIT:
                 reply = await self.wire.upload(key, upload, body)
                 return info_from_headers(key, reply, size), check.md5
-            fresh = Check(size, digest, md5=size <= MD5_UP_TO)
+            fresh = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
             async with opener() as stream:
                 reply = await self.wire.upload(key, upload, held_back(stream, fresh))
             return info_from_headers(key, reply, size), fresh.md5

@@ -62,7 +62,7 @@ _STATUS_CODES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class S3Fault:
     """A refusal: the HTTP status and what the error document says."""
 
     status: int
@@ -72,13 +72,13 @@ class Fault:
     date: str = ""
 
 
-def fault_from_reply(status: int, headers: object, body: bytes) -> Fault:
+def fault_from_reply(status: int, headers: object, body: bytes) -> S3Fault:
     """Read an error document, if there is one."""
     get = getattr(headers, "get", dict[str, str]().get)
     text = body[:64_000].decode("utf-8", "replace")
     code = _element(text, "Code") or _STATUS_CODES.get(status, f"HTTP {status}")
     region = _element(text, "Region") or str(get("x-amz-bucket-region") or "")
-    return Fault(status, code, _element(text, "Message")[:300], region, str(get("Date") or ""))
+    return S3Fault(status, code, _element(text, "Message")[:300], region, str(get("Date") or ""))
 
 
 def _element(text: str, name: str) -> str:
@@ -86,7 +86,7 @@ def _element(text: str, name: str) -> str:
     return found[1].strip() if found else ""
 
 
-def fault_from_boto(exc: boto.ClientError) -> Fault:
+def fault_from_boto(exc: boto.ClientError) -> S3Fault:
     """What botocore read of an error document."""
     error, meta = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
     headers = meta.get("HTTPHeaders", {})
@@ -94,17 +94,17 @@ def fault_from_boto(exc: boto.ClientError) -> Fault:
     code = str(error.get("Code", ""))
     region = str(error.get("Region") or headers.get("x-amz-bucket-region") or "")
     code = _STATUS_CODES.get(status, code) if code.isdigit() or not code else code
-    return Fault(status, code, str(error.get("Message", ""))[:300], region, str(headers.get("date", "")))
+    return S3Fault(status, code, str(error.get("Message", ""))[:300], region, str(headers.get("date", "")))
 
 
-def error_from_fault(fault: Fault, where: str, doing: str) -> OcisyncError:
+def error_from_fault(fault: S3Fault, where: str, doing: str) -> OcisyncError:
     """The error that a refusal is; its facts carry the code, and `store`, which says that the store refused."""
     error = _meaning(fault, f"{where}: {doing}: {fault.code}")
     error.facts.update(store=where, s3_code=fault.code, status=fault.status)
     return error
 
 
-def _meaning(fault: Fault, said: str) -> OcisyncError:
+def _meaning(fault: S3Fault, said: str) -> OcisyncError:
     if fault.code == "RequestTimeTooSkewed":
         return StoreError(f"{said}: {_skew(fault)}", code="clock.skew", handling=Handling.FAIL)
     if fault.code in CONFLICT or fault.status == 412:
@@ -121,7 +121,7 @@ def _meaning(fault: Fault, said: str) -> OcisyncError:
     return StoreError(f"{said} (HTTP {fault.status}): {fault.message}", handling=handling)
 
 
-def _skew(fault: Fault) -> str:
+def _skew(fault: S3Fault) -> str:
     try:
         offset = time.time() - parsedate_to_datetime(fault.date).timestamp()
     except ValueError:

@@ -31,7 +31,7 @@ class Upload:
     size: int  # bytes
 
 
-class Wire:
+class ObjectExchange:
     """Single requests to one bucket. Errors of the store carry the fact `store`."""
 
     def __init__(self, session: S3Session) -> None:

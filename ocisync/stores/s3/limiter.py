@@ -22,7 +22,7 @@ _GOOD_RUN = 32  # requests without a complaint before one more is allowed at a t
 
 
 @dataclass(slots=True)
-class Lane:
+class AdaptiveLimiter:
     """Requests of one kind, so many at a time; halved when the store asks to be slower, and slowly grown again."""
 
     most: int
@@ -60,10 +60,12 @@ class Retrier:
     def __init__(self, session: S3Session) -> None:
         self._session = session
         self._options = session.options
-        self.writing = Lane(session.options.concurrency)
-        self.reading = Lane(session.options.concurrency)  # apart: a write may wait for a read of the same store
+        self.writing = AdaptiveLimiter(session.options.concurrency)
+        self.reading = AdaptiveLimiter(
+            session.options.concurrency
+        )  # apart: a write may wait for a read of the same store
 
-    async def run(self, act: Callable[[], Awaitable[_T]], lane: Lane) -> _T:
+    async def run(self, act: Callable[[], Awaitable[_T]], lane: AdaptiveLimiter) -> _T:
         """The result of a request that is safe to repeat.
 
         Only what the store itself refused is tried again; an error of a body's source is the source's affair.
@@ -90,7 +92,7 @@ class Retrier:
                 return result
         raise AssertionError("count() has no end")
 
-    async def _wait(self, exc: OcisyncError, lane: Lane, attempt: int) -> None:
+    async def _wait(self, exc: OcisyncError, lane: AdaptiveLimiter, attempt: int) -> None:
         if isinstance(exc, RateLimited) or exc.facts.get("status") == 500:
             lane.slower()
         longest = min(self._options.longest_wait, self._options.first_wait * 2**attempt)

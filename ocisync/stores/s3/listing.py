@@ -11,7 +11,7 @@ from ocisync.content.repository import ObjectInfo
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListingPage:
     """Objects with the keys they have in the bucket, and the token of the next page; empty at the end."""
 
     objects: list[ObjectInfo]
@@ -24,7 +24,7 @@ def page_query(prefix: str, start_after: str, token: str) -> dict[str, str]:
     return {"list-type": "2", "encoding-type": "url", "prefix": prefix} | {n: v for n, v in asked.items() if v}
 
 
-def parse_page(document: bytes) -> Page:
+def parse_page(document: bytes) -> ListingPage:
     """Read a reply of ListObjectsV2.
 
     Raises:
@@ -44,7 +44,7 @@ def parse_page(document: bytes) -> Page:
     following = root.findtext(f"{space}NextContinuationToken", "") if is_truncated else ""
     if is_truncated and not following:
         raise ValueError("the listing goes on, but does not say where")
-    return Page(objects, following)
+    return ListingPage(objects, following)
 
 
 def _object(element: ElementTree.Element, space: str, is_encoded: bool) -> ObjectInfo:

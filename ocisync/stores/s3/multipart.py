@@ -14,10 +14,10 @@ import structlog
 from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ocisync.content.failpoints import reached
-from ocisync.content.openers import opened_from
+from ocisync.content.failpoints import failpoint
+from ocisync.content.openers import open_at
 from ocisync.content.repository import ByteStream, ObjectHeaders, Opener
-from ocisync.content.verify import CHUNK, Check, rechunked
+from ocisync.content.verify import CHUNK, UploadCheck, rechunked
 from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.s3.client import S3Client
@@ -31,7 +31,7 @@ _WORKERS = 3
 _ABORT_SECONDS = 10.0
 
 
-class Budget:
+class MemoryBudget:
     """Bytes that all uploads of a store may hold together."""
 
     def __init__(self, total: int) -> None:
@@ -68,7 +68,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class ResumableUpload:
     """What an earlier process left of an upload: its parts from the first on."""
 
     upload_id: str = ""  # empty: begin one
@@ -80,13 +80,13 @@ class MultipartUpload:
     """One object on its way; `run` does it all. With `kept`, parts are kept for the next try when one fails."""
 
     client: S3Client
-    budget: Budget
+    budget: MemoryBudget
     key: str
     headers: ObjectHeaders
     size: int  # bytes
     digest: Digest | None
     conditions: Mapping[str, str]  # arguments of CompleteMultipartUpload
-    kept: Kept | None = None
+    kept: ResumableUpload | None = None
     _id: str = ""
     _etags: dict[int, str] = field(default_factory=dict)
     _held: int = 0  # bytes of the budget
@@ -103,11 +103,11 @@ class MultipartUpload:
         await self._begin()
         try:
             if self._first_byte < self.size:
-                async with opened_from(opener, self._first_byte) as stream:
+                async with open_at(opener, self._first_byte) as stream:
                     await self._send_parts(stream)
-            reached("complete.before")
+            failpoint("complete.before")
             await self._complete()
-            reached("complete.after")
+            failpoint("complete.after")
         except BaseException as exc:
             if self.kept is None or isinstance(exc, VerificationError):
                 with anyio.move_on_after(_ABORT_SECONDS, shield=True):
@@ -163,7 +163,7 @@ class MultipartUpload:
         """Parts of equal size but for the last; the end is reached only when the whole was verified."""
         part_size = part_size_for(self.size, self.client.options)
         first = self._first_byte
-        check = Check(self.size - first, None if first else self.digest)
+        check = UploadCheck(self.size - first, None if first else self.digest)
         number, chunks, hasher = len(self._etags) + 1, list[bytes](), hashlib.sha256()
         self._held += await self.budget.take(part_size)
         async for chunk in rechunked(stream, CHUNK):
@@ -188,7 +188,7 @@ class MultipartUpload:
         self._etags[part.number] = reply.get("ETag", "")
         log.debug("part.sent", key=self.key, number=part.number, size=part.size)
         self._release(part_size_for(self.size, self.client.options))
-        reached("part")
+        failpoint("part")
 
     def _release(self, part_size: int) -> None:
         count = min(part_size, self._held)
@@ -221,7 +221,7 @@ class MultipartUpload:
         return await self.client.control(operation, self.key, Key=key, **arguments)
 
 
-def _hash(chunk: bytes, check: Check, hasher: hashlib._Hash) -> None:
+def _hash(chunk: bytes, check: UploadCheck, hasher: hashlib._Hash) -> None:
     check.update(chunk)
     hasher.update(chunk)
 

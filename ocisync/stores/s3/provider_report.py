@@ -10,7 +10,7 @@ from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ObjectHeaders
 from ocisync.errors import OcisyncError
 from ocisync.model.digest import Digest, hex_of, sha256
-from ocisync.stores.s3.capabilities import Abilities
+from ocisync.stores.s3.capabilities import Capabilities
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.copy import copy_object
 from ocisync.stores.s3.http import Upload
@@ -26,7 +26,7 @@ _HEADERS = ObjectHeaders("application/octet-stream")
 class Provider:
     """What was found."""
 
-    abilities: Abilities
+    abilities: Capabilities
     checks_payload: bool  # refuses bytes that are not what x-amz-content-sha256 says
     checks_checksum: bool  # refuses bytes that are not what x-amz-checksum-sha256 says
     copies: bool
@@ -47,7 +47,7 @@ def _checked(is_checked: bool) -> str:
     return "checked" if is_checked else "not checked: ocisync checks by itself"
 
 
-async def try_provider(client: S3Client, abilities: Abilities) -> Provider:
+async def try_provider(client: S3Client, abilities: Capabilities) -> Provider:
     """Try checksums and copies on scratch keys, which are removed again.
 
     Raises:

@@ -12,7 +12,7 @@ from typing import cast
 
 import structlog
 
-from ocisync.content.failpoints import reached
+from ocisync.content.failpoints import failpoint
 from ocisync.content.repository import ObjectHeaders, Opener
 from ocisync.content.verify import Verifier, update
 from ocisync.errors import NotFound, StoreError, VerificationError
@@ -20,7 +20,7 @@ from ocisync.model.digest import Digest
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.copy import copy_object
 from ocisync.stores.s3.download import Download
-from ocisync.stores.s3.multipart import Budget, Kept, MultipartUpload
+from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload, ResumableUpload
 from ocisync.stores.s3.options import part_size_for
 from ocisync.stores.static.layout import SCRATCH
 
@@ -34,7 +34,7 @@ class StagedUpload:
     """One blob on its way to its key."""
 
     client: S3Client
-    budget: Budget
+    budget: MemoryBudget
     key: str
     headers: ObjectHeaders
     size: int  # bytes
@@ -93,20 +93,20 @@ class StagedUpload:
             found = await self.client.head(self.key)
             if found is None or found.size != self.size:  # or else another writer of this blob was here first
                 raise NotFound(f"{self.scratch} at {self.client.where}: vanished before it was copied to {self.key}")
-        reached("copied")
+        failpoint("copied")
         await self._remove()
 
     async def _remove(self) -> None:
         await self.client.control("delete_object", self.scratch, Key=self.client.options.key_prefix + self.scratch)
 
-    async def _kept(self) -> Kept:
+    async def _kept(self) -> ResumableUpload:
         """The upload that got furthest; a new one where there is none, or the store will not tell."""
         try:
             found = [await self._parts(upload_id) for upload_id in await self._uploads()]
         except (NotFound, StoreError) as exc:
             log.debug("uploads.not_listed", store=self.client.where, reason=str(exc))
-            return Kept()
-        kept = max(found, key=lambda one: len(one.etags), default=Kept())
+            return ResumableUpload()
+        kept = max(found, key=lambda one: len(one.etags), default=ResumableUpload())
         if kept.etags:
             log.info("blob.taken_up", key=self.key, store=self.client.where, parts=len(kept.etags))
         return kept
@@ -117,7 +117,7 @@ class StagedUpload:
         found = cast("Sequence[Mapping[str, object]]", page.get("Uploads") or ())
         return [str(one["UploadId"]) for one in found if one["Key"] == key]
 
-    async def _parts(self, upload_id: str) -> Kept:
+    async def _parts(self, upload_id: str) -> ResumableUpload:
         """Its parts from the first on, as far as they have the size that ours have."""
         key = self.client.options.key_prefix + self.scratch
         etags: list[str] = []
@@ -126,10 +126,10 @@ class StagedUpload:
             page = await self.client.control("list_parts", self.scratch, Key=key, UploadId=upload_id, **more)
             for part in cast("Sequence[Mapping[str, object]]", page.get("Parts") or ()):
                 if (part["PartNumber"], part["Size"]) != (len(etags) + 1, self._size_of(len(etags))):
-                    return Kept(upload_id, tuple(etags))
+                    return ResumableUpload(upload_id, tuple(etags))
                 etags.append(str(part["ETag"]))
             if not page.get("IsTruncated"):
-                return Kept(upload_id, tuple(etags))
+                return ResumableUpload(upload_id, tuple(etags))
             more = {"PartNumberMarker": page["NextPartNumberMarker"]}
 
     def _size_of(self, before: int) -> int:

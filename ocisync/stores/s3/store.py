@@ -20,11 +20,11 @@ from ocisync.content.repository import ByteStream, ObjectHeaders, ObjectInfo, Op
 from ocisync.content.verify import Verifier
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
 from ocisync.model.digest import Digest
-from ocisync.stores.s3.capabilities import Abilities, probe
+from ocisync.stores.s3.capabilities import Capabilities, probe
 from ocisync.stores.s3.client import MD5_UP_TO, S3Client
 from ocisync.stores.s3.copy import copy_object
 from ocisync.stores.s3.download import Download
-from ocisync.stores.s3.multipart import Budget, MultipartUpload, abort_uploads
+from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload, abort_uploads
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.provider_report import Provider, try_provider
 from ocisync.stores.s3.resumable import StagedUpload
@@ -46,15 +46,15 @@ class S3Store:
     def __init__(self, client: S3Client) -> None:
         self._client = client
         self._prefix = client.options.key_prefix
-        self._budget = Budget(client.options.part_memory)
-        self._abilities: Abilities | None = None
+        self._budget = MemoryBudget(client.options.part_memory)
+        self._abilities: Capabilities | None = None
         self._probing = anyio.Lock()
         self._etags_are_md5 = True
 
     def __str__(self) -> str:
         return self._client.where
 
-    async def probe(self) -> Abilities:
+    async def probe(self) -> Capabilities:
         """What the provider can do, tried once.
 
         Raises:
@@ -119,7 +119,7 @@ class S3Store:
         if_match: str | None = None,
     ) -> ObjectInfo:
         """Write an object, in parts when it is large."""
-        abilities = await self.probe() if if_match is not None else Abilities(conditional_writes=True)
+        abilities = await self.probe() if if_match is not None else Capabilities(conditional_writes=True)
         if if_match is not None and not abilities.conditional_writes:
             await self._check(key, if_match)
         if size <= self._client.options.multipart_threshold:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 
-from ocisync.content.concurrency import closed_after
+from ocisync.content.concurrency import aclosing_if_possible
 from ocisync.content.repository import ObjectStore
 from ocisync.stores.static import layout
-from ocisync.stores.static.derived import Derived
+from ocisync.stores.static.derived import DerivedObject
 from ocisync.stores.static.layout import Key
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 
 
-async def catalog_name(shelf: Shelf, name: str) -> bool:
+async def catalog_name(shelf: RegistryContext, name: str) -> bool:
     """See that the catalog names a repository that was just published; whether it had to be written.
 
     Where the provider honours conditions the name is added, which no other writer can undo unseen; elsewhere the whole
@@ -38,7 +38,7 @@ async def catalog_name(shelf: Shelf, name: str) -> bool:
         return changed
 
 
-async def derive_catalog(shelf: Shelf) -> bool:
+async def derive_catalog(shelf: RegistryContext) -> bool:
     """Make the catalog what the repositories say; whether it had to be written."""
 
     async def render(current: bytes | None) -> bytes | None:
@@ -50,14 +50,14 @@ async def derive_catalog(shelf: Shelf) -> bool:
         return await _derived(shelf).converge(render, shelf.rounds)
 
 
-async def read_catalog(shelf: Shelf) -> list[str] | None:
+async def read_catalog(shelf: RegistryContext) -> list[str] | None:
     """The names in the catalog; None when there is none, or a damaged one."""
     _, body, _ = await _derived(shelf).read()
     names = layout.names_in(body)
     return None if names is None else sorted(names)
 
 
-async def remove_catalog(shelf: Shelf) -> bool:
+async def remove_catalog(shelf: RegistryContext) -> bool:
     """Remove the catalog: the registry is to have none."""
     if await shelf.store.head(layout.CATALOG_KEY) is None:
         return False
@@ -65,12 +65,12 @@ async def remove_catalog(shelf: Shelf) -> bool:
     return True
 
 
-async def _rendered(shelf: Shelf) -> bytes:
+async def _rendered(shelf: RegistryContext) -> bytes:
     return layout.catalog_body([name async for name in repository_names(shelf.store)])
 
 
-def _derived(shelf: Shelf) -> Derived:
-    return Derived(shelf.store, layout.CATALOG_KEY, layout.JSON_HEADERS, "catalog")
+def _derived(shelf: RegistryContext) -> DerivedObject:
+    return DerivedObject(shelf.store, layout.CATALOG_KEY, layout.JSON_HEADERS, "catalog")
 
 
 _PATIENCE = 1000  # keys of one kind that are read before the rest is jumped over: a page of S3
@@ -86,7 +86,7 @@ async def repository_names(
     while start_after is not None:
         following, start_after = store.list(prefix, start_after=start_after), None
         place, count = "", 0
-        async with closed_after(following):
+        async with aclosing_if_possible(following):
             async for info in following:
                 found = layout.parse_key(info.key)
                 if found is None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import anyio
 
-from ocisync.content.failpoints import reached
+from ocisync.content.failpoints import failpoint
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ObjectHeaders, ObjectStore
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
@@ -23,7 +23,7 @@ Render = Callable[[bytes | None], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Rounds:
+class RetryPolicy:
     """How often to look, and how long to wait after a lost race."""
 
     limit: int = 40
@@ -38,7 +38,7 @@ class Rounds:
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class DerivedObject:
     """One derived object; `checkpoint` is the point that its writing is known by to tests."""
 
     store: ObjectStore
@@ -46,7 +46,7 @@ class Derived:
     headers: ObjectHeaders
     checkpoint: str
 
-    async def converge(self, render: Render, rounds: Rounds) -> bool:
+    async def converge(self, render: Render, rounds: RetryPolicy) -> bool:
         """Make the object what `render` says; whether it had to be written.
 
         Raises:
@@ -88,5 +88,5 @@ class Derived:
         info = await self.store.put(
             self.key, BytesOpener(body), self.headers, size=len(body), digest=sha256(body), if_match=etag
         )
-        reached(self.checkpoint)
+        failpoint(self.checkpoint)
         return info.etag

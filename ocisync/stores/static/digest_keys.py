@@ -11,10 +11,10 @@ from ocisync.model.image_name import is_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
 from ocisync.stores.static import layout
 from ocisync.stores.static.publication import may_hold
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 
 
-async def mend_digest_keys(shelf: Shelf, name: str) -> list[str]:
+async def repair_digest_keys(shelf: RegistryContext, name: str) -> list[str]:
     """See that every tag's manifest lies under its digest, with its own type; the keys that were written.
 
     A tag whose object has the ETag and size of a digest's is right; only others are read.
@@ -25,13 +25,13 @@ async def mend_digest_keys(shelf: Shelf, name: str) -> list[str]:
     written: list[str] = []
 
     async def mend(tag: str) -> None:
-        written.extend(await _mend_tag(shelf, name, tag, here))
+        written.extend(await _repair_tag(shelf, name, tag, here))
 
     await for_each(doubtful, mend, shelf.workers)
     return sorted(written)
 
 
-async def _mend_tag(shelf: Shelf, name: str, tag: str, here: dict[str, ObjectInfo]) -> list[str]:
+async def _repair_tag(shelf: RegistryContext, name: str, tag: str, here: dict[str, ObjectInfo]) -> list[str]:
     try:
         desc, stored_type = await _read(shelf, layout.manifest_key(name, tag))
     except (NotFound, ManifestError):
@@ -46,7 +46,7 @@ async def _mend_tag(shelf: Shelf, name: str, tag: str, here: dict[str, ObjectInf
     return written
 
 
-async def _read(shelf: Shelf, key: str) -> tuple[Descriptor, str]:
+async def _read(shelf: RegistryContext, key: str) -> tuple[Descriptor, str]:
     """A tag's manifest as its bytes say, and the type it is stored with.
 
     Raises:

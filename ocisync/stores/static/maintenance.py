@@ -8,26 +8,26 @@ from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
 from ocisync.content.repository import ByteStream, ObjectHeaders, ObjectInfo
-from ocisync.content.stored_objects import Held, Kind, Leftovers
+from ocisync.content.stored_objects import Abandoned, ObjectEntry, ObjectKind
 from ocisync.errors import LimitExceeded, StoreError
 from ocisync.model.digest import is_digest
 from ocisync.model.image_name import is_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.stores.static import layout
 from ocisync.stores.static.catalog import derive_catalog, read_catalog, remove_catalog, repository_names
-from ocisync.stores.static.digest_keys import mend_digest_keys
+from ocisync.stores.static.digest_keys import repair_digest_keys
 from ocisync.stores.static.referrers import ReferrersPass
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 from ocisync.stores.static.repository import StaticRepository
 from ocisync.stores.static.tags_list import converge, tag_objects
 
 _FOLDERS = {
-    Kind.TAG: layout.MANIFESTS,
-    Kind.MANIFEST: layout.MANIFESTS,
-    Kind.BLOB: layout.BLOBS,
-    Kind.REFERRERS: layout.REFERRERS,
-    Kind.TAGS_LIST: layout.TAGS,
-    Kind.OMITTED: layout.OMITTED,
+    ObjectKind.TAG: layout.MANIFESTS,
+    ObjectKind.MANIFEST: layout.MANIFESTS,
+    ObjectKind.BLOB: layout.BLOBS,
+    ObjectKind.REFERRERS: layout.REFERRERS,
+    ObjectKind.TAGS_LIST: layout.TAGS,
+    ObjectKind.OMITTED: layout.OMITTED,
 }
 _LARGEST_LIST = 64 * 1024 * 1024  # bytes
 
@@ -41,26 +41,26 @@ class UploadReaper(Protocol):
         ...
 
 
-class StaticAudit:
+class RegistryMaintenance:
     """An AuditedRegistry."""
 
-    def __init__(self, shelf: Shelf) -> None:
+    def __init__(self, shelf: RegistryContext) -> None:
         self._shelf = shelf
 
     def __str__(self) -> str:
         return str(self._shelf.store)
 
-    def names(self, within: str = "") -> AsyncIterator[str]:
+    def list_repositories(self, within: str = "") -> AsyncIterator[str]:
         """Every repository that holds anything."""
         return repository_names(self._shelf.store, layout.KINDS, within)
 
-    def repository(self, name: str) -> RepositoryAudit:
+    def repository(self, name: str) -> RepositoryMaintenance:
         """One repository."""
-        return RepositoryAudit(self._shelf, layout.check_name(name))
+        return RepositoryMaintenance(self._shelf, layout.check_name(name))
 
-    async def heal(self) -> Sequence[str]:
+    async def rebuild_derived(self) -> Sequence[str]:
         """The root and the catalog."""
-        changed = await self._shelf.mend_roots()
+        changed = await self._shelf.repair_roots()
         catalog = derive_catalog if self._shelf.options.catalog else remove_catalog
         return [*changed, layout.CATALOG_KEY] if await catalog(self._shelf) else changed
 
@@ -88,20 +88,20 @@ class StaticAudit:
             raise StoreError(f"{self}: the store gives no date to what it stores; ages cannot be told")
         return found.modified
 
-    async def tidy(self, *, uploads: float, scratch: float) -> Leftovers:
+    async def remove_abandoned(self, *, uploads: float, scratch: float) -> Abandoned:
         """Orphaned multipart uploads, and scratch objects."""
         store = self._shelf.store
         aborted = await store.abort_uploads(uploads) if isinstance(store, UploadReaper) else 0
         before = await self.now() - scratch
         left = [info.key async for info in store.list(layout.SCRATCH) if info.modified <= before]
         await store.delete(left)
-        return Leftovers(aborted, len(left))
+        return Abandoned(aborted, len(left))
 
 
-class RepositoryAudit:
+class RepositoryMaintenance:
     """An AuditedRepository."""
 
-    def __init__(self, shelf: Shelf, name: str) -> None:
+    def __init__(self, shelf: RegistryContext, name: str) -> None:
         self._shelf = shelf
         self.name = name
         self.store = StaticRepository(shelf, name)
@@ -109,7 +109,7 @@ class RepositoryAudit:
     def __str__(self) -> str:
         return str(self.store)
 
-    async def held(self, kind: Kind, *, after: str = "") -> AsyncIterator[Held]:
+    async def list_objects(self, kind: ObjectKind, *, after: str = "") -> AsyncIterator[ObjectEntry]:
         """A listing of one kind."""
         prefix = self._prefix(kind)
         async for info in self._listed(kind, prefix, after):
@@ -117,20 +117,20 @@ class RepositoryAudit:
             if _fits(kind, reference):
                 yield _held(kind, reference, info)
 
-    async def look(self, kind: Kind, reference: str) -> Held | None:
+    async def stat(self, kind: ObjectKind, reference: str) -> ObjectEntry | None:
         """One object."""
         info = await self._shelf.store.head(self._key(kind, reference))
         return None if info is None else _held(kind, reference, info)
 
     @asynccontextmanager
-    async def open(self, kind: Kind, reference: str) -> AsyncIterator[tuple[Held, ByteStream]]:
+    async def open(self, kind: ObjectKind, reference: str) -> AsyncIterator[tuple[ObjectEntry, ByteStream]]:
         """Any content."""
         async with self._shelf.store.open(self._key(kind, reference)) as (info, stream):
             yield _held(kind, reference, info), stream
 
-    async def read(self, kind: Kind, reference: str) -> tuple[Held, bytes]:
+    async def read(self, kind: ObjectKind, reference: str) -> tuple[ObjectEntry, bytes]:
         """Small content whole."""
-        most = _LARGEST_LIST if kind in (Kind.REFERRERS, Kind.TAGS_LIST) else MAX_MANIFEST_SIZE
+        most = _LARGEST_LIST if kind in (ObjectKind.REFERRERS, ObjectKind.TAGS_LIST) else MAX_MANIFEST_SIZE
         async with self.open(kind, reference) as (held, stream):
             if held.size > most:
                 key = self._key(kind, reference)
@@ -138,9 +138,9 @@ class RepositoryAudit:
             return held, b"".join([chunk async for chunk in stream])
 
     @asynccontextmanager
-    async def collecting(self) -> AsyncIterator[None]:
+    async def gc_barrier(self) -> AsyncIterator[None]:
         """An object that writers' listings show; after a failure it stays, for what was asked may still take effect."""
-        prefix = self._prefix(Kind.MANIFEST) + layout.COLLECTING
+        prefix = self._prefix(ObjectKind.MANIFEST) + layout.COLLECTING
         async for info in self._shelf.store.list(prefix):
             if self._shelf.is_warning_over(info):  # of a collector that was killed
                 await self._shelf.store.delete([info.key])
@@ -149,22 +149,22 @@ class RepositoryAudit:
         yield
         await self._shelf.store.delete([key])
 
-    async def remove(self, kind: Kind, references: Sequence[str]) -> None:
+    async def remove(self, kind: ObjectKind, references: Sequence[str]) -> None:
         """Remove objects of one kind."""
         await self._shelf.store.delete([self._key(kind, reference) for reference in references])
 
-    async def retype(self, kind: Kind, reference: str, media_type: str) -> None:
+    async def set_content_type(self, kind: ObjectKind, reference: str, media_type: str) -> None:
         """Write an object again with other headers, a blob by a copy onto itself."""
         key, headers = self._key(kind, reference), _headers(kind, media_type)
-        if kind is Kind.BLOB:
+        if kind is ObjectKind.BLOB:
             await self._shelf.touch(key, headers)
         else:
             _, raw = await self.read(kind, reference)
             await self._shelf.write(key, raw, headers)
 
-    async def heal(self) -> Sequence[str]:
+    async def rebuild_derived(self) -> Sequence[str]:
         """Digest keys, then lists of referrers, then the list of tags."""
-        changed = await mend_digest_keys(self._shelf, self.name)
+        changed = await repair_digest_keys(self._shelf, self.name)
         referrers = ReferrersPass(self._shelf, self.name)
         keep = self._shelf.options.referrers
         changed += sorted(set(await (referrers.derive() if keep else referrers.remove_all())))
@@ -172,27 +172,29 @@ class RepositoryAudit:
             changed.append(layout.tags_key(self.name))
         return changed
 
-    def _listed(self, kind: Kind, prefix: str, after: str) -> AsyncIterator[ObjectInfo]:
-        if kind is Kind.TAG and not after:
+    def _listed(self, kind: ObjectKind, prefix: str, after: str) -> AsyncIterator[ObjectInfo]:
+        if kind is ObjectKind.TAG and not after:
             return tag_objects(self._shelf.store, self.name)
         return self._shelf.store.list(prefix, start_after=prefix + after if after else "")
 
-    def _prefix(self, kind: Kind) -> str:
+    def _prefix(self, kind: ObjectKind) -> str:
         return f"{layout.repository_prefix(self.name)}{_FOLDERS[kind]}/"
 
-    def _key(self, kind: Kind, reference: str) -> str:
+    def _key(self, kind: ObjectKind, reference: str) -> str:
         return self._prefix(kind) + reference
 
 
-def _fits(kind: Kind, reference: str) -> bool:
-    if kind is Kind.TAGS_LIST:
+def _fits(kind: ObjectKind, reference: str) -> bool:
+    if kind is ObjectKind.TAGS_LIST:
         return reference == "list"
-    return is_tag(reference) if kind is Kind.TAG else is_digest(reference)
+    return is_tag(reference) if kind is ObjectKind.TAG else is_digest(reference)
 
 
-def _held(kind: Kind, reference: str, info: ObjectInfo) -> Held:
-    return Held(kind, reference, info.size, info.etag, info.modified, info.content_type)
+def _held(kind: ObjectKind, reference: str, info: ObjectInfo) -> ObjectEntry:
+    return ObjectEntry(kind, reference, info.size, info.etag, info.modified, info.content_type)
 
 
-def _headers(kind: Kind, media_type: str) -> ObjectHeaders:
-    return ObjectHeaders(media_type, layout.IMMUTABLE if kind in (Kind.MANIFEST, Kind.BLOB) else layout.NO_CACHE)
+def _headers(kind: ObjectKind, media_type: str) -> ObjectHeaders:
+    return ObjectHeaders(
+        media_type, layout.IMMUTABLE if kind in (ObjectKind.MANIFEST, ObjectKind.BLOB) else layout.NO_CACHE
+    )

@@ -8,12 +8,12 @@ from ocisync.errors import NotFound
 from ocisync.model.digest import Digest
 from ocisync.model.missing_images import omissions_body
 from ocisync.stores.static import layout
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 
 _MOST = 16 * 1024 * 1024  # bytes; what is larger was not written by us
 
 
-async def write_omissions(shelf: Shelf, name: str, index: Digest, omitted: Sequence[Digest]) -> None:
+async def write_omissions(shelf: RegistryContext, name: str, index: Digest, omitted: Sequence[Digest]) -> None:
     """Write what is missing in place of what was known before; what is right is left alone."""
     key = layout.omitted_key(name, index)
     before, body = await _kept(shelf, key), omissions_body(omitted)
@@ -23,7 +23,7 @@ async def write_omissions(shelf: Shelf, name: str, index: Digest, omitted: Seque
         await shelf.write(key, body, layout.JSON_HEADERS)
 
 
-async def _kept(shelf: Shelf, key: str) -> bytes | None:
+async def _kept(shelf: RegistryContext, key: str) -> bytes | None:
     try:
         async with shelf.store.open(key) as (info, stream):
             return b"".join([chunk async for chunk in stream]) if info.size <= _MOST else b""

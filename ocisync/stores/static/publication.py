@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.failpoints import reached
+from ocisync.content.failpoints import failpoint
 from ocisync.content.repository import OUTDATED, ObjectInfo
 from ocisync.errors import StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.stores.static import layout
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 
 _MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?\Z')
 
@@ -42,7 +42,7 @@ class Root:
 class Publication:
     """Tags to be pointed at manifests, and what was seen to be stored under both."""
 
-    shelf: Shelf
+    shelf: RegistryContext
     name: str
     tags: Mapping[str, Digest]
     roots: Mapping[Digest, Root]
@@ -69,7 +69,7 @@ class Publication:
         key, headers = layout.manifest_key(self.name, digest), layout.content_headers(root.desc)
         await self.shelf.write(key, root.data, headers)
         await self.shelf.check_type(key, headers.content_type)
-        reached("manifest.digest")
+        failpoint("manifest.digest")
 
     async def _is_kept(self, digest: Digest, root: Root) -> bool:
         """Whether a manifest is there under its digest, and too young to be collected."""
@@ -92,7 +92,7 @@ class Publication:
         key, from_key = (layout.manifest_key(self.name, reference) for reference in (tag, root.desc.digest))
         if self._linker is None or not await self._linker.link(from_key, key):
             await self.shelf.write(key, root.data, layout.tag_headers(root.desc))
-        reached("tag")
+        failpoint("tag")
 
     def _points_at(self, tag: str, root: Root) -> bool:
         """Whether the tag's object has the ETag and size of the manifest's, which was there before."""

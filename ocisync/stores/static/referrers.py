@@ -19,9 +19,9 @@ from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
 from ocisync.model.subjects import Entries, Entry, entries_in, fallback_tag, referrers_body
 from ocisync.stores.static import layout
-from ocisync.stores.static.derived import Derived
+from ocisync.stores.static.derived import DerivedObject
 from ocisync.stores.static.publication import has_md5, may_hold
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 
 _EMPTY = referrers_body({})
 
@@ -30,7 +30,7 @@ _EMPTY = referrers_body({})
 class ReferrersPass:
     """One repository's lists, brought up to date. `write` adds what is new, `derive` makes all of them anew."""
 
-    shelf: Shelf
+    shelf: RegistryContext
     name: str
     _kept: dict[Digest, ObjectInfo] = field(default_factory=dict)  # lists that are there
     _manifests: frozenset[Digest] = frozenset()
@@ -152,12 +152,12 @@ class ReferrersPass:
             await self.shelf.store.delete(keys)
         self._changed.extend(keys)
 
-    def _derived(self, digest: Digest) -> Derived:
+    def _derived(self, digest: Digest) -> DerivedObject:
         key = layout.referrers_key(self.name, digest)
-        return Derived(self.shelf.store, key, layout.REFERRERS_HEADERS, "referrers")
+        return DerivedObject(self.shelf.store, key, layout.REFERRERS_HEADERS, "referrers")
 
 
-async def told(store: ObjectStore, name: str, subject: Digest) -> Sequence[Descriptor]:
+async def list_referrers(store: ObjectStore, name: str, subject: Digest) -> Sequence[Descriptor]:
     """What refers to a manifest of a repository, in the order of the digests.
 
     Raises:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from ocisync.content.repository import ObjectStore
 from ocisync.stores.static import layout
-from ocisync.stores.static.derived import Rounds
-from ocisync.stores.static.maintenance import StaticAudit
+from ocisync.stores.static.derived import RetryPolicy
+from ocisync.stores.static.maintenance import RegistryMaintenance
 from ocisync.stores.static.options import StaticOptions
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.registry_context import RegistryContext
 from ocisync.stores.static.repository import StaticRepository
 
 
@@ -19,11 +19,11 @@ class StaticRegistry:
         store: ObjectStore,
         *,
         workers: int = 8,
-        rounds: Rounds | None = None,
+        rounds: RetryPolicy | None = None,
         options: StaticOptions | None = None,
     ) -> None:
         self.store = store
-        self._shelf = Shelf(store, workers, rounds or Rounds(), options or StaticOptions())
+        self._shelf = RegistryContext(store, workers, rounds or RetryPolicy(), options or StaticOptions())
 
     def repository(self, name: str) -> StaticRepository:
         """One repository, which need not exist yet.
@@ -38,9 +38,9 @@ class StaticRegistry:
         """What the registry keeps."""
         return self._shelf.options
 
-    def audit(self) -> StaticAudit:
+    def audit(self) -> RegistryMaintenance:
         """The whole registry, for looking at and mending it."""
-        return StaticAudit(self._shelf)
+        return RegistryMaintenance(self._shelf)
 
     async def prepare(self) -> None:
         """Write what clients ask for first, where it is not there; `publish` does so by itself."""

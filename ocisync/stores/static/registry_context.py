@@ -11,9 +11,9 @@ from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ObjectHeaders, ObjectInfo, ObjectStore, Toucher
 from ocisync.errors import Handling, StoreError
 from ocisync.model.digest import sha256
-from ocisync.model.subjects import References
+from ocisync.model.subjects import SubjectReferences
 from ocisync.stores.static import layout
-from ocisync.stores.static.derived import Derived, Rounds
+from ocisync.stores.static.derived import DerivedObject, RetryPolicy
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.page import publish_page
 
@@ -29,15 +29,15 @@ class Conditional(Protocol):
         ...
 
 
-class Shelf:
+class RegistryContext:
     """An object store, and what is known of it."""
 
-    def __init__(self, store: ObjectStore, workers: int, rounds: Rounds, options: StaticOptions) -> None:
+    def __init__(self, store: ObjectStore, workers: int, rounds: RetryPolicy, options: StaticOptions) -> None:
         self.store = store
         self.workers = workers
         self.rounds = rounds
         self.options = options
-        self.references = References()
+        self.references = SubjectReferences()
         self.cataloged: set[str] = set()  # repositories that the catalog was seen to name
         self.catalog_lock = anyio.Lock()
         self._is_prepared = False
@@ -46,11 +46,11 @@ class Shelf:
     async def prepare(self) -> None:
         """Write what clients ask for first, where it is not there; looked at once."""
         if not self._is_prepared:
-            await self.mend_roots()
+            await self.repair_roots()
             if self.options.page:
                 await publish_page(self.store)
 
-    async def mend_roots(self) -> list[str]:
+    async def repair_roots(self) -> list[str]:
         """Look at what clients ask for first, and write what is not right; the keys that were written."""
         written = []
         if await self.store.head(layout.ROOT) is None:
@@ -61,9 +61,9 @@ class Shelf:
         self._is_prepared = True
         return written
 
-    def derived_root(self) -> Derived:
+    def derived_root(self) -> DerivedObject:
         """What website endpoints answer `v2/` with."""
-        return Derived(self.store, layout.ROOT_INDEX, layout.JSON_HEADERS, "root")
+        return DerivedObject(self.store, layout.ROOT_INDEX, layout.JSON_HEADERS, "root")
 
     async def is_conditional(self) -> bool:
         """Whether a lost race is noticed."""

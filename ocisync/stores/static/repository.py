@@ -7,8 +7,8 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from ocisync.content.concurrency import closed_after
-from ocisync.content.failpoints import reached
+from ocisync.content.concurrency import aclosing_if_possible
+from ocisync.content.failpoints import failpoint
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import (
     ByteStream,
@@ -16,8 +16,8 @@ from ocisync.content.repository import (
     ObjectHeaders,
     ObjectInfo,
     Opener,
+    RepositoryListing,
     ServerSideCopy,
-    Stored,
 )
 from ocisync.content.verify import checked_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
@@ -29,15 +29,15 @@ from ocisync.stores.static import layout
 from ocisync.stores.static.catalog import catalog_name
 from ocisync.stores.static.missing_images import write_omissions
 from ocisync.stores.static.publication import Publication, Root
-from ocisync.stores.static.referrers import ReferrersPass, told
-from ocisync.stores.static.registry_context import Shelf
+from ocisync.stores.static.referrers import ReferrersPass, list_referrers
+from ocisync.stores.static.registry_context import RegistryContext
 from ocisync.stores.static.tags_list import converge, list_tags
 
 
 class StaticRepository:
     """One repository: a Source that knows referrers, and all that a Target may be (`content.repository`)."""
 
-    def __init__(self, shelf: Shelf, name: str) -> None:
+    def __init__(self, shelf: RegistryContext, name: str) -> None:
         self._shelf = shelf
         self.name = name
         self._store = shelf.store
@@ -67,7 +67,7 @@ class StaticRepository:
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What refers to a manifest, by its list, or by the one under a tag where the registry keeps none."""
-        return await told(self._store, self.name, digest)
+        return await list_referrers(self._store, self.name, digest)
 
     async def _read(self, reference: str) -> tuple[ObjectInfo, bytes]:
         try:
@@ -114,7 +114,7 @@ class StaticRepository:
             if desc.data is not None:
                 self._shelf.references.learn(desc.digest, desc.data)
             await self._shelf.check_type(key, headers.content_type)
-            reached("manifest.child")
+            failpoint("manifest.child")
 
     async def mount(self, desc: Descriptor, from_repository: str) -> bool:
         """Link or copy content from another repository of this registry, inside the store."""
@@ -132,7 +132,7 @@ class StaticRepository:
         """Seconds after which content must be made young before it is relied on."""
         return self._shelf.options.stale_after
 
-    async def stage(self, roots: Sequence[Descriptor]) -> None:
+    async def push_manifests(self, roots: Sequence[Descriptor]) -> None:
         """Write manifests under their digests, or make them young."""
         self._staged.update(dict.fromkeys((desc.digest for desc in roots), time.time()))
         found = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in roots}
@@ -140,7 +140,7 @@ class StaticRepository:
         self._is_current = False
         await Publication(self._shelf, self.name, {}, found, here).write_roots()
 
-    async def refresh(self, digest: Digest) -> bool:
+    async def touch(self, digest: Digest) -> bool:
         """Make a blob or manifest young."""
         if await self._shelf.touch(layout.blob_key(self.name, digest), layout.BLOB_HEADERS):
             return True
@@ -148,7 +148,7 @@ class StaticRepository:
         found = await self._store.head(key)
         return found is not None and await self._shelf.touch(key, ObjectHeaders(found.content_type, layout.IMMUTABLE))
 
-    async def omit(self, index: Digest, omitted: Sequence[Digest]) -> None:
+    async def record_missing_images(self, index: Digest, omitted: Sequence[Digest]) -> None:
         """Keep beside an index which of its images were left out."""
         await write_omissions(self._shelf, self.name, index, omitted)
 
@@ -173,10 +173,10 @@ class StaticRepository:
     async def untag(self, tags: Sequence[str]) -> None:
         """Remove tags, then bring the list of tags up to date."""
         await self._store.delete([layout.manifest_key(self.name, parse_tag(tag)) for tag in tags])
-        reached("untag")
+        failpoint("untag")
         await self.reconcile()
 
-    async def outline(self) -> Stored:
+    async def list_manifests(self) -> RepositoryListing:
         """Tags and manifests, by one listing; tags by the ETag that they share with their digest's object."""
         manifests = await self._manifests()
         digests = {digest: manifests[digest] for digest in _digests(manifests)}
@@ -185,11 +185,11 @@ class StaticRepository:
         sizes = {digest: info.size for digest, info in digests.items()}
         warnings = [info for ref, info in manifests.items() if ref.startswith(layout.COLLECTING)]
         is_collected = not all(map(self._shelf.is_warning_over, warnings))
-        return Stored(tags, sizes, {digest: info.modified for digest, info in digests.items()}, is_collected)
+        return RepositoryListing(tags, sizes, {digest: info.modified for digest, info in digests.items()}, is_collected)
 
-    async def stored(self, outline: Stored | None = None) -> Stored:
+    async def list_all(self, outline: RepositoryListing | None = None) -> RepositoryListing:
         """Everything that listings of the repository show."""
-        found = outline or await self.outline()
+        found = outline or await self.list_manifests()
         listed = await self._shelf.listed(f"{layout.repository_prefix(self.name)}{layout.BLOBS}/")
         blobs = {Digest(ref): info for ref, info in listed.items() if is_digest(ref)}
         sizes = {digest: info.size for digest, info in blobs.items()}
@@ -233,7 +233,7 @@ class StaticRepository:
 
     async def _has_anything(self) -> bool:
         listing = self._store.list(layout.repository_prefix(self.name))
-        async with closed_after(listing):
+        async with aclosing_if_possible(listing):
             async for info in listing:
                 found = layout.parse_key(info.key)
                 if found and found.name == self.name:

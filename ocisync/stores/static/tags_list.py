@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Collection
 
-from ocisync.content.concurrency import closed_after
+from ocisync.content.concurrency import aclosing_if_possible
 from ocisync.content.repository import ObjectInfo, ObjectStore
 from ocisync.model.digest import HEX_LENGTHS
 from ocisync.model.image_name import is_tag
 from ocisync.stores.static import layout
-from ocisync.stores.static.derived import Derived, Rounds
+from ocisync.stores.static.derived import DerivedObject, RetryPolicy
 from ocisync.stores.static.options import TagOrder
 
 _PAGE = 1000  # objects that S3 tells by one request: fewer digests cost less than another
@@ -21,7 +21,7 @@ async def tag_objects(store: ObjectStore, name: str) -> AsyncIterator[ObjectInfo
     start_after: str | None = ""
     while start_after is not None:
         following, start_after, digests = store.list(prefix, start_after=start_after), None, 0
-        async with closed_after(following):
+        async with aclosing_if_possible(following):
             async for info in following:
                 reference = info.key.removeprefix(prefix)
                 if is_tag(reference):
@@ -47,7 +47,7 @@ async def ordered_tags(store: ObjectStore, name: str, order: TagOrder) -> list[s
 
 
 async def converge(
-    store: ObjectStore, name: str, rounds: Rounds, order: TagOrder = "lexical", known: Collection[str] = ()
+    store: ObjectStore, name: str, rounds: RetryPolicy, order: TagOrder = "lexical", known: Collection[str] = ()
 ) -> bool:
     """Make tags/list name the tags that are there; whether it had to be written.
 
@@ -67,4 +67,4 @@ async def converge(
         tags = await ordered_tags(store, name, order)
         return None if current is None and not tags else layout.tags_list_body(name, tags, as_given=True)
 
-    return await Derived(store, layout.tags_key(name), layout.JSON_HEADERS, "tags_list").converge(render, rounds)
+    return await DerivedObject(store, layout.tags_key(name), layout.JSON_HEADERS, "tags_list").converge(render, rounds)

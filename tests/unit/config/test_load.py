@@ -10,7 +10,15 @@ from pathlib import Path
 import pytest
 
 from ocisync.config.load import MAX_FILE, load_config
-from ocisync.config.models import Config, DropRule, RegistryTarget, S3Target, StaticTarget, SyncRule, TargetReference
+from ocisync.config.models import (
+    Config,
+    DropRuleSettings,
+    RegistryTarget,
+    S3Target,
+    StaticTarget,
+    SyncRule,
+    TargetReference,
+)
 from ocisync.config.validation_context import MAX_SECRET
 from ocisync.errors import ConfigError, Handling
 from ocisync.model.image_name import ImageName
@@ -46,7 +54,9 @@ def test_the_documented_example_means_what_it_says() -> None:
     assert (mirror.bucket, mirror.path_style, mirror.part_size) == ("registry", True, 5 << 20)
     assert isinstance(inner, RegistryTarget)
     assert inner.url == "https://harbor.example.com"
-    assert config.drop == (DropRule(name="builds", path=Path("/srv/conf/drop"), target=(TargetReference("local"),)),)
+    assert config.drop == (
+        DropRuleSettings(name="builds", path=Path("/srv/conf/drop"), target=(TargetReference("local"),)),
+    )
     (alpine,) = config.sync
     assert alpine.source == ImageName("docker.io", "library/alpine")
     assert alpine.target == alpine.places == (TargetReference("mirror", "library/alpine"),)
@@ -409,7 +419,7 @@ def test_a_missing_file_says_how_to_get_one(tmp_path: Path) -> None:
 
 def test_rules_keep_their_kind() -> None:
     config = with_targets("drop: [{path: d, target: local}]\nsync: [{source: a, target: local}]")
-    assert [type(rule) for rule in config.rules] == [DropRule, SyncRule]
+    assert [type(rule) for rule in config.rules] == [DropRuleSettings, SyncRule]
     assert isinstance(config, Config)
 
 

@@ -16,7 +16,7 @@ from ocisync.config.models import (
     ArchiveLimits,
     Config,
     Daemon,
-    DropRule,
+    DropRuleSettings,
     NameRules,
     Registry,
     RegistryDefaults,
@@ -26,7 +26,7 @@ from ocisync.config.models import (
     StaticTarget,
     SyncRule,
     TagRules,
-    Webhook,
+    WebhookSettings,
 )
 from ocisync.config.schema import json_schema, schema_text
 from ocisync.config.template import template_text
@@ -35,8 +35,8 @@ ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
 ENVIRONMENT = {"HUB_TOKEN": "a", "S3_ACCESS_KEY_ID": "b", "S3_SECRET_ACCESS_KEY": "c"}
 MODELS: tuple[type[BaseModel], ...] = (
-    ArchiveLimits, Config, Daemon, DropRule, NameRules, Registry, RegistryDefaults, RegistryTarget, Rename, S3Target,
-    StaticTarget, SyncRule, TagRules, Webhook,
+    ArchiveLimits, Config, Daemon, DropRuleSettings, NameRules, Registry, RegistryDefaults, RegistryTarget, Rename,
+    S3Target, StaticTarget, SyncRule, TagRules, WebhookSettings,
 )  # fmt: skip
 
 
@@ -97,8 +97,8 @@ def properties(schema: dict[str, object]) -> Iterator[tuple[str, str, dict[str, 
 
 def test_defaults_in_the_schema_are_written_as_in_the_file() -> None:
     found = {f"{name}.{key}": field.get("default") for name, key, field in properties(json_schema())}
-    assert found["DropRule.settle"] == "10s"
-    assert found["DropRule.keep_failed"] == "30d"
+    assert found["DropRuleSettings.settle"] == "10s"
+    assert found["DropRuleSettings.keep_failed"] == "30d"
     assert found["S3Target.part_size"] == "5MiB"
     assert found["Daemon.listen"] == "127.0.0.1:8080"
     assert found["SyncRule.jitter"] == 0.1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ocisync.content.concurrency import Once, for_each
+from ocisync.content.concurrency import SingleFlight, for_each
 
 pytestmark = pytest.mark.anyio
 
@@ -42,7 +42,7 @@ async def test_the_first_error_is_raised_as_it_is_and_stops_the_rest() -> None:
 
 
 async def test_once_shares_a_result_and_a_failure() -> None:
-    once: Once[str, int] = Once()
+    once: SingleFlight[str, int] = SingleFlight()
     runs = 0
     go = anyio.Event()
 
@@ -72,7 +72,7 @@ async def test_once_shares_a_result_and_a_failure() -> None:
 
 
 async def test_whoever_waits_takes_over_when_the_first_is_cancelled() -> None:
-    once: Once[str, str] = Once()
+    once: SingleFlight[str, str] = SingleFlight()
     started = anyio.Event()
 
     async def never() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ocisync.content.cost import Cost, charged_to, count_bytes, count_request, metered
+from ocisync.content.cost import Cost, attribute_cost, count_bytes, count_request, metered
 
 
 def counted(cost: Cost) -> tuple[int, int]:
@@ -21,7 +21,7 @@ async def ask(requests: int, sent: int = 0) -> None:
 
 async def test_tasks_charge_what_they_work_for() -> None:
     async def bring(tag: str, requests: int, sent: int) -> None:
-        with charged_to([tag]):
+        with attribute_cost([tag]):
             async with anyio.create_task_group() as inner:
                 for _ in range(3):
                     inner.start_soon(ask, requests, sent)
@@ -39,7 +39,7 @@ async def test_tasks_charge_what_they_work_for() -> None:
 async def test_what_serves_several_tags_is_divided_and_nothing_is_lost() -> None:
     with metered() as meter:
         for _ in range(2):
-            with charged_to(["a", "b", "c"]):
+            with attribute_cost(["a", "b", "c"]):
                 await ask(4, 8)
     assert [counted(meter.of(tag)) for tag in "abc"] == [(4, 6), (2, 6), (2, 4)]
     assert counted(meter.total) == (8, 16)
@@ -47,7 +47,7 @@ async def test_what_serves_several_tags_is_divided_and_nothing_is_lost() -> None
 
 async def test_what_failed_cost_as_well() -> None:
     async def fail() -> None:
-        with charged_to(["a"]):
+        with attribute_cost(["a"]):
             await ask(1)
             raise ValueError("refused")
 
@@ -71,7 +71,7 @@ async def test_two_jobs_at_a_time_have_costs_of_their_own() -> None:
 
 
 async def test_without_a_meter_nothing_is_kept() -> None:
-    with charged_to(["a"]):
+    with attribute_cost(["a"]):
         await ask(2)
     with metered() as meter:
         await ask(1)

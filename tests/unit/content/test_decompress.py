@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from ocisync.content.decompress import Caps, compression_of, decompressed, spool_decompressed
-from ocisync.content.files import Region
+from ocisync.content.files import FileSection
 from ocisync.errors import ArchiveError, LimitExceeded
 
 from .tar.tars import Memory, drain
@@ -28,8 +28,8 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-def region(data: bytes) -> Region:
-    return Region(Memory(data), 0, len(data))
+def region(data: bytes) -> FileSection:
+    return FileSection(Memory(data), 0, len(data))
 
 
 def unpack(data: bytes, kind: str, caps: Caps | None = None) -> bytes:

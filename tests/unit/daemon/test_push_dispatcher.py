@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from ocisync.daemon.generation import Generation, Observers
-from ocisync.daemon.push_dispatcher import MOST_TAGS, SETTLE, Desk
+from ocisync.daemon.push_dispatcher import MOST_TAGS, SETTLE, PushDispatcher
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.schedule import FIRST_WAIT, Schedule
 from ocisync.daemon.webhook_payloads import Push
@@ -21,7 +21,7 @@ from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.write_policy import Care
+from ocisync.sync.write_policy import WritePolicy
 from tests.unit.daemon.clocks import TestClock, until
 from tests.unit.daemon.jobs import Gate, job
 
@@ -39,7 +39,7 @@ class Daemon:
         self.records = MemoryRecords()
         self.triggered: list[tuple[str, float]] = []
         self.generation = self.next_generation(*jobs)
-        self.desk = Desk(lambda: self.generation, self.clock)
+        self.desk = PushDispatcher(lambda: self.generation, self.clock)
 
     def next_generation(self, *jobs: Job) -> Generation:
         schedules = tuple(Schedule(one.rule, (one,), HOUR) for one in jobs)
@@ -209,12 +209,12 @@ async def test_what_is_pushed_without_a_tag_is_of_interest_to_rules_with_referre
 
 
 async def test_a_push_has_nothing_pruned() -> None:
-    daemon = Daemon(replace(job(), care=Care(prune=True, prune_limit=1.0, backup="old-{tag}")))
+    daemon = Daemon(replace(job(), care=WritePolicy(prune=True, prune_limit=1.0, backup="old-{tag}")))
     async with daemon.running():
         daemon.desk.accept([push()])
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
-    assert daemon.gate.started[0].care == Care(prune=False, prune_limit=1.0, backup="old-{tag}")
+    assert daemon.gate.started[0].care == WritePolicy(prune=False, prune_limit=1.0, backup="old-{tag}")
 
 
 async def test_a_look_that_failed_is_left_to_the_rule_soon() -> None:
@@ -254,7 +254,7 @@ async def test_what_a_stop_interrupts_makes_its_rule_due_at_the_next_start(settl
         if settled:
             await daemon.settle()
             await daemon.gate.until_started(1)
-        await daemon.desk.hand_over(daemon.records)
+        await daemon.desk.persist_pending(daemon.records)
     dues = {rule: status.next_due or 0.0 for rule, status in daemon.records.statuses.items()}
     assert 1.7e9 < dues["rule"] < 8e9
     assert dues["other"] == 9e9

@@ -10,7 +10,7 @@ import pytest
 from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
-from ocisync.daemon.queue import JobQueue, Runner, StandsStill, never_still
+from ocisync.daemon.queue import IsStalled, JobQueue, Runner, never_stalled
 from ocisync.errors import NetworkError, NotFound
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport
@@ -20,7 +20,7 @@ from tests.unit.daemon.jobs import Gate, job
 
 @asynccontextmanager
 async def running(
-    queue: JobQueue, runner: Runner, places: int = 4, stands_still: StandsStill = never_still
+    queue: JobQueue, runner: Runner, places: int = 4, stands_still: IsStalled = never_stalled
 ) -> AsyncIterator[None]:
     """Run the queue while the block lasts, then end it."""
     with anyio.fail_after(20):
@@ -148,12 +148,12 @@ async def test_jobs_that_stand_still_keep_no_place_from_others() -> None:
         assert gate.most["all"] == 2
         still.update(("limited", "limited too"))
         await gate.until_started(4)  # the queue looks by itself: nothing else has changed
-        assert {one.rule for one in queue.still} == still
+        assert {one.rule for one in queue.stalled} == still
         queue.submit(job("free", "e"))
         await settle()
         assert len(gate.started) == 4, "those that move take all places"
         still.clear()
-        assert queue.still == ()
+        assert queue.stalled == ()
         gate.release(2)
         await settle()
         assert len(gate.started) == 4, "those that go on have their places again"

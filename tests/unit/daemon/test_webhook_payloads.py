@@ -111,4 +111,4 @@ def test_any_json_gives_pushes_with_usable_tags_or_is_refused(sender: str, docum
     ],
 )
 def test_which_source_a_push_means(push: Push, image: ImageName, expected: bool) -> None:
-    assert push.means(image) is expected
+    assert push.matches(image) is expected

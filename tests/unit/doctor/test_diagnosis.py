@@ -7,7 +7,7 @@ import pytest
 
 from ocisync.doctor.causes import CAUSES, CLIENTS, FOLLOWS, Level
 from ocisync.doctor.diagnosis import examine, parse_place
-from ocisync.doctor.probe import Answer
+from ocisync.doctor.probe import ProbeResponse
 from ocisync.doctor.remedies import bucket_policy, cures_for, fronts_of
 from ocisync.errors import InvalidName
 
@@ -43,7 +43,7 @@ def test_the_bucket_policy_names_the_bucket_and_lets_it_be_listed() -> None:
     ],
 )
 def test_fronts_are_recognised_by_their_headers(headers: dict[str, str], fronts: set[str]) -> None:
-    assert set(fronts_of([Answer(200, headers)])) == fronts
+    assert set(fronts_of([ProbeResponse(200, headers)])) == fronts
 
 
 @pytest.mark.parametrize(
@@ -71,29 +71,29 @@ def test_other_places_are_refused(text: str) -> None:
 
 
 def test_a_packed_body_is_unpacked_and_a_broken_one_left() -> None:
-    assert Answer(200, {"content-encoding": "gzip"}, b"no gzip").plain == b"no gzip"
-    assert Answer(200, {}, b"[1]").json() is None
+    assert ProbeResponse(200, {"content-encoding": "gzip"}, b"no gzip").plain == b"no gzip"
+    assert ProbeResponse(200, {}, b"[1]").json() is None
 
 
 class Script:
     """A registry that answers by path; 404 where nothing is written. Records what it was asked."""
 
-    def __init__(self, answers: Mapping[str, Answer]) -> None:
+    def __init__(self, answers: Mapping[str, ProbeResponse]) -> None:
         self.answers = answers
         self.asked: list[str] = []
 
-    async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+    async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> ProbeResponse:
         self.asked.append(f"{method} {url}")
-        return self.answers.get(url.removeprefix("http://localhost"), Answer(404))
+        return self.answers.get(url.removeprefix("http://localhost"), ProbeResponse(404))
 
 
-def document(value: object) -> Answer:
-    return Answer(200, {"content-type": "application/json"}, json.dumps(value).encode())
+def document(value: object) -> ProbeResponse:
+    return ProbeResponse(200, {"content-type": "application/json"}, json.dumps(value).encode())
 
 
 @pytest.mark.parametrize("location", ["http://[", "ftp://other/v2/", "", "javascript:x"])
 async def test_a_redirect_to_no_address_is_told(location: str) -> None:
-    script = Script({"/v2/": document({}), "/v2/a/manifests/b": Answer(307, {"location": location})})
+    script = Script({"/v2/": document({}), "/v2/a/manifests/b": ProbeResponse(307, {"location": location})})
     found = await examine(script, parse_place("http://localhost/a:b"))
     assert "redirect.dead" in {one.cause.code for one in found.findings}
 
@@ -112,10 +112,12 @@ async def test_names_that_the_registry_tells_are_checked_before_they_are_asked_f
     "body", [b"", b"[]", b"{", b'{"manifests": 1}', b"\xff" * 100, b'{"layers": [{}], "config": {}}']
 )
 async def test_no_answer_makes_it_stumble(body: bytes) -> None:
-    everywhere = Answer(200, {"content-type": "\xb2", "content-length": "\xb2", "cache-control": "max-age=\xb2"}, body)
+    everywhere = ProbeResponse(
+        200, {"content-type": "\xb2", "content-length": "\xb2", "cache-control": "max-age=\xb2"}, body
+    )
 
     class Same(Script):
-        async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> Answer:
+        async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> ProbeResponse:
             return everywhere
 
     found = await examine(Same({}), parse_place("http://localhost/a:b"))
@@ -123,7 +125,7 @@ async def test_no_answer_makes_it_stumble(body: bytes) -> None:
 
 
 async def test_an_endless_redirect_ends() -> None:
-    script = Script({"/v2/": Answer(301, {"location": "/v2/"})})
+    script = Script({"/v2/": ProbeResponse(301, {"location": "/v2/"})})
     found = await examine(script, parse_place("http://localhost/a:b"))
     assert "redirect.endless" in {one.cause.code for one in found.findings}
     assert script.asked.count("GET http://localhost/v2/") == 11

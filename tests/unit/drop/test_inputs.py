@@ -21,7 +21,7 @@ from ocisync.drop.inputs import (
     readiness,
 )
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
-from ocisync.drop.scan import Entry, Stamp
+from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.model.platform import Platform
 from ocisync.state.inputs import InputRecord, InputState
 
@@ -31,18 +31,18 @@ WALL = 1_000_000.0  # seconds since the epoch
 AMD, ARM = "app/1/linux.amd64.tar", "app/1/linux.arm64.tar"
 
 
-def _entry(path: str, *, written: float, renamed: float = 0.0) -> Entry:
+def _entry(path: str, *, written: float, renamed: float = 0.0) -> FolderEntry:
     """A file by the ages that the wall clock gives its last write and its last renaming."""
     stamp = Stamp(1, int((WALL - written) * 1e9), 7)
-    return Entry(path, f"/drop/{path}", stamp, WALL - min(written, renamed or written))
+    return FolderEntry(path, f"/drop/{path}", stamp, WALL - min(written, renamed or written))
 
 
-def _one(*entries: Entry) -> Input:
+def _one(*entries: FolderEntry) -> Input:
     (found,) = group(entries, RULE.layout)[0]
     return found
 
 
-def _ready(rule: DropRule, *entries: Entry, seen_for: float = 0.0) -> Readiness:
+def _ready(rule: DropRule, *entries: FolderEntry, seen_for: float = 0.0) -> Readiness:
     seen = observe({}, entries, 50.0)
     return readiness(_one(*entries), rule, seen, Moment(50.0 + seen_for, WALL))
 

@@ -10,7 +10,7 @@ import pytest
 from ocisync.drop.inputs import Input, group
 from ocisync.drop.jobs import jobs_of, published_by, repositories_of
 from ocisync.drop.rule import DropRule, DropTarget
-from ocisync.drop.scan import Entry, Stamp
+from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator
 
@@ -18,7 +18,7 @@ RULE = DropRule("builds", Path("/drop"), (DropTarget("local"), DropTarget("mirro
 
 
 def _inputs(*paths: str, is_folder: bool = False) -> list[Input]:
-    entries = [Entry(path, f"/drop/{path}", Stamp(1, 2, 3), 0.0, is_folder) for path in paths]
+    entries = [FolderEntry(path, f"/drop/{path}", Stamp(1, 2, 3), 0.0, is_folder) for path in paths]
     return group(entries, RULE.layout)[0]
 
 

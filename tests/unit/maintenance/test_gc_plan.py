@@ -2,14 +2,16 @@
 
 import pytest
 
-from ocisync.content.stored_objects import Kind
+from ocisync.content.stored_objects import ObjectKind
 from ocisync.errors import ConfigError
-from ocisync.maintenance.gc_plan import Doomed, Totals, end_line, head_line, object_line, read_objects, read_totals
+from ocisync.maintenance.gc_plan import Garbage, Totals, end_line, head_line, object_line, read_objects, read_totals
 from ocisync.model.digest import Digest
 
 DOOMED = [
-    Doomed(name, kind, Digest("sha256:" + f"{number:064x}"), number, 1.5)
-    for number, (name, kind) in enumerate((("a", Kind.MANIFEST), ("a", Kind.BLOB), ("a/b", Kind.BLOB)))
+    Garbage(name, kind, Digest("sha256:" + f"{number:064x}"), number, 1.5)
+    for number, (name, kind) in enumerate(
+        (("a", ObjectKind.MANIFEST), ("a", ObjectKind.BLOB), ("a/b", ObjectKind.BLOB))
+    )
 ]
 
 

@@ -8,7 +8,7 @@ from ocisync.errors import ManifestError
 from ocisync.model import media_types
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.subjects import (
-    References,
+    SubjectReferences,
     cosign_tags,
     entries_in,
     fallback_tag,
@@ -80,7 +80,7 @@ def test_a_damaged_list_names_nothing(body: bytes | None) -> None:
 
 
 def test_what_was_learned_is_known() -> None:
-    known, raw = References(), artifact()
+    known, raw = SubjectReferences(), artifact()
     assert known.unknown([sha256(raw)]) == [sha256(raw)]
     known.learn(sha256(raw), raw)
     assert known.unknown([sha256(raw)]) == []

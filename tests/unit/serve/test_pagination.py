@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from ocisync.serve.errors import Refusal
+from ocisync.serve.errors import ApiError
 from ocisync.serve.pagination import Page, page_of
 
 LIST = ["a", "b", "c", "d"]
@@ -35,7 +35,7 @@ def test_a_page(query: dict[str, str], page: Page) -> None:
 
 @pytest.mark.parametrize("n", ["-1", "", "x", "1.5", "٣", "9" * 19])
 def test_n_is_a_number(n: str) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(ApiError) as refusal:
         page_of(LIST, {"n": n}, "/v2/x/tags/list")
     assert refusal.value.status == 400
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from ocisync.serve.errors import ErrorCode, Refusal
-from ocisync.serve.routes import Endpoint, Kind, parse_path
+from ocisync.serve.errors import ApiError, ErrorCode
+from ocisync.serve.routes import Endpoint, EndpointKind, parse_path
 
 SHA = "sha256:" + "a" * 64
 SHA512 = "sha512:" + "b" * 128
@@ -12,15 +12,15 @@ SHA512 = "sha512:" + "b" * 128
 @pytest.mark.parametrize(
     ("path", "endpoint"),
     [
-        ("/v2", Endpoint(Kind.BASE)),
-        ("/v2/", Endpoint(Kind.BASE)),
-        ("/v2/_catalog", Endpoint(Kind.CATALOG)),
-        ("/v2/a/b-c/tags/list", Endpoint(Kind.TAGS, "a/b-c", "list")),
-        ("/v2/alpine/manifests/3.20", Endpoint(Kind.MANIFEST, "alpine", "3.20")),
-        (f"/v2/a/manifests/{SHA}", Endpoint(Kind.MANIFEST, "a", SHA)),
-        (f"/v2/a/blobs/{SHA512}", Endpoint(Kind.BLOB, "a", SHA512)),
-        (f"/v2/a/blobs/{SHA.replace(':', '%3A')}", Endpoint(Kind.BLOB, "a", SHA)),
-        (f"/v2/a/referrers/{SHA}", Endpoint(Kind.REFERRERS, "a", SHA)),
+        ("/v2", Endpoint(EndpointKind.BASE)),
+        ("/v2/", Endpoint(EndpointKind.BASE)),
+        ("/v2/_catalog", Endpoint(EndpointKind.CATALOG)),
+        ("/v2/a/b-c/tags/list", Endpoint(EndpointKind.TAGS, "a/b-c", "list")),
+        ("/v2/alpine/manifests/3.20", Endpoint(EndpointKind.MANIFEST, "alpine", "3.20")),
+        (f"/v2/a/manifests/{SHA}", Endpoint(EndpointKind.MANIFEST, "a", SHA)),
+        (f"/v2/a/blobs/{SHA512}", Endpoint(EndpointKind.BLOB, "a", SHA512)),
+        (f"/v2/a/blobs/{SHA.replace(':', '%3A')}", Endpoint(EndpointKind.BLOB, "a", SHA)),
+        (f"/v2/a/referrers/{SHA}", Endpoint(EndpointKind.REFERRERS, "a", SHA)),
     ],
 )
 def test_a_path_names_one_endpoint(path: str, endpoint: Endpoint) -> None:
@@ -69,6 +69,6 @@ def test_the_key_is_where_the_layout_puts_it(path: str, key: str) -> None:
     ],
 )
 def test_what_breaks_the_grammar_is_refused_before_a_key_is_built(path: str, status: int, code: ErrorCode) -> None:
-    with pytest.raises(Refusal) as refusal:
+    with pytest.raises(ApiError) as refusal:
         parse_path(path)
     assert (refusal.value.status, refusal.value.code) == (status, code)

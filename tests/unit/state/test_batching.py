@@ -9,7 +9,7 @@ import anyio
 import pytest
 from anyio import CapacityLimiter, to_thread
 
-from ocisync.state.batching import Asked, Together
+from ocisync.state.batching import BatchExecutor, PendingCall
 
 
 class Thread:
@@ -19,17 +19,17 @@ class Thread:
         self.rounds: list[list[str]] = []
         self.gate = threading.Event()
         self.entered = threading.Event()
-        self.together = Together(self._settle_all, CapacityLimiter(1))
+        self.together = BatchExecutor(self._settle_all, CapacityLimiter(1))
 
-    def _settle_all(self, together: Sequence[Asked]) -> None:
+    def _settle_all(self, together: Sequence[PendingCall]) -> None:
         self.entered.set()
         assert self.gate.wait(10)
         self.rounds.append([one.act(None) for one in together])
         for one in together:
-            one.settle(one.act(None))
+            one.finish(one.act(None))
 
     async def ask(self, name: str) -> str:
-        return str(await self.together.ask(Asked(lambda _: name, is_write=True)))
+        return str(await self.together.ask(PendingCall(lambda _: name, is_write=True)))
 
     async def is_entered(self) -> None:
         assert await to_thread.run_sync(self.entered.wait, 10)
@@ -86,10 +86,10 @@ async def test_who_leads_may_be_cancelled_before_the_thread_begins() -> None:
 
 
 async def test_an_error_is_its_askers_own() -> None:
-    def settle_all(together: Sequence[Asked]) -> None:
+    def settle_all(together: Sequence[PendingCall]) -> None:
         for one in together:
-            one.settle(None, ValueError(one.act(None)))
+            one.finish(None, ValueError(one.act(None)))
 
-    together = Together(settle_all, CapacityLimiter(1))
+    together = BatchExecutor(settle_all, CapacityLimiter(1))
     with pytest.raises(ValueError, match="mine"):
-        await together.ask(Asked(lambda _: "mine", is_write=False))
+        await together.ask(PendingCall(lambda _: "mine", is_write=False))

@@ -44,9 +44,9 @@ async def _fill(ledger: Ledger) -> None:
     await ledger.record("other", "a", {"9": Published(one, 30.0)}, {one: 1})
     await ledger.record("t", "c", {"1": Published(one, 30.0, "linux/amd64")}, {})
     await ledger.record_layer("t", "a", sha256(b"diff"), "gzip", LAYER)
-    await ledger.note("created", {one: "1.5", two: ""})
-    await ledger.note("created", {two: "2.5"})
-    await ledger.note("platforms", {one: "[]"})
+    await ledger.put_facts("created", {one: "1.5", two: ""})
+    await ledger.put_facts("created", {two: "2.5"})
+    await ledger.put_facts("platforms", {one: "[]"})
 
 
 async def _everything(ledger: Ledger) -> object:
@@ -55,7 +55,7 @@ async def _everything(ledger: Ledger) -> object:
         {place: dict(await ledger.published(*place)) for place in (("t", "a"), ("t", "b"), ("other", "a"), ("t", "c"))},
         dict(await ledger.locate("t", digests)),
         dict(await ledger.locate("other", digests)),
-        {kind: dict(await ledger.notes(kind, digests)) for kind in ("created", "platforms", "none")},
+        {kind: dict(await ledger.get_facts(kind, digests)) for kind in ("created", "platforms", "none")},
         [await ledger.layer("t", name, sha256(b"diff"), kind) for name in ("a", "b") for kind in ("gzip", "zstd")],
     )
 

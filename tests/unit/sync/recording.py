@@ -12,7 +12,7 @@ from ocisync.content.memory import MemoryRepository
 from ocisync.content.repository import ByteStream, Opener, Source, Target
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator, StaticLocator, TargetLocator
-from ocisync.sync.context import Limits, Tools
+from ocisync.sync.context import JobContext, Limits
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
 
@@ -80,9 +80,9 @@ async def _given_target(target: Target) -> AsyncIterator[Target]:
     yield target
 
 
-def tools_for(source: Source, limits: Limits | None = None, **to: Target) -> Tools:
+def tools_for(source: Source, limits: Limits | None = None, **to: Target) -> JobContext:
     """Tools over memory."""
-    return Tools(MemoryStores(source, dict(to)), limits=limits or Limits())
+    return JobContext(MemoryStores(source, dict(to)), limits=limits or Limits())
 
 
 def job(repository: str = "app", tags: TagSelection | None = None, recheck: float = 3600.0) -> Job:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from ocisync.model.digest import Digest, sha256
-from ocisync.sync.blob_info_cache import Whereabouts
+from ocisync.sync.blob_info_cache import BlobInfoCache
 from ocisync.sync.ledger import MemoryLedger
 
 pytestmark = pytest.mark.anyio
@@ -27,7 +27,7 @@ class AskedLedger(MemoryLedger):
 
 
 async def test_only_what_is_not_known_is_asked() -> None:
-    found, ledger = Whereabouts(), AskedLedger()
+    found, ledger = BlobInfoCache(), AskedLedger()
     await ledger.record("t", "home", {}, dict.fromkeys(BLOBS[:2], 1))
     found.seen("t", BLOBS[0], "there")
     await found.look_up(ledger, "t", BLOBS[:1])

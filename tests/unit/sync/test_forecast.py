@@ -11,11 +11,11 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
 from ocisync.sync.forecast import Pulls, pulls_of
 from ocisync.sync.plan import Action, PlannedTag
-from ocisync.sync.referrer_set import Attached
+from ocisync.sync.referrer_set import ReferrerSet
 
 IMAGE = Descriptor(media_types.OCI_MANIFEST, sha256(b"image"), 900)
 INDEX = Descriptor(media_types.OCI_INDEX, sha256(b"index"), 1600)
-SIGNED = Attached((replace(IMAGE, digest=sha256(b"one")),), {"sha256-x.sig": replace(IMAGE, digest=sha256(b"two"))})
+SIGNED = ReferrerSet((replace(IMAGE, digest=sha256(b"one")),), {"sha256-x.sig": replace(IMAGE, digest=sha256(b"two"))})
 
 
 def planned(action: Action, root: Descriptor | None = IMAGE, tag: str = "v1") -> PlannedTag:

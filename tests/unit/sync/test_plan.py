@@ -9,7 +9,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, Policy, TagFacts, decide
-from ocisync.sync.referrer_set import Attached
+from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure
 
 NOW = 1_000_000.0
@@ -60,13 +60,13 @@ def test_a_tag_whose_manifest_is_not_listed_under_its_digest_is_looked_at(valida
     ("published", "attached", "action"),
     [
         (None, None, Action.SKIP),
-        (None, Attached(), Action.CHECK),  # no registry vouches for what refers to a manifest
+        (None, ReferrerSet(), Action.CHECK),  # no registry vouches for what refers to a manifest
         (STALE, None, Action.CHECK),  # what is on record gets its full look
         (OF_OTHER, None, Action.CHECK),
     ],
 )
 def test_a_registry_that_vouches_is_believed_once(
-    published: Published | None, attached: Attached | None, action: Action
+    published: Published | None, attached: ReferrerSet | None, action: Action
 ) -> None:
     facts = TagFacts("1", "1", ROOT, None, True, ROOT.digest, published, attached)
     assert decide(facts, Policy(NOW, 3600.0, validates=False, vouches=True)).action is action
@@ -84,7 +84,7 @@ def test_an_image_to_be_converted_is_copied() -> None:
     assert planned.action is Action.COPY
 
 
-SIGNED = Attached((OTHER_DESC,), {})
+SIGNED = ReferrerSet((OTHER_DESC,), {})
 SEEN = Published(ROOT.digest, NOW - 10, referrers=SIGNED.fingerprint)
 
 
@@ -93,16 +93,16 @@ SEEN = Published(ROOT.digest, NOW - 10, referrers=SIGNED.fingerprint)
     [
         (ROOT.digest, SEEN, False, SIGNED, Action.SKIP),
         (None, SEEN, False, SIGNED, Action.SKIP),
-        (ROOT.digest, SEEN, False, Attached(), Action.REFER),  # what referred to it is gone, or is another
+        (ROOT.digest, SEEN, False, ReferrerSet(), Action.REFER),  # what referred to it is gone, or is another
         (ROOT.digest, FRESH, False, SIGNED, Action.REFER),
-        (ROOT.digest, FRESH, False, Attached(), Action.REFER),  # never asked for: below the root there may be some
+        (ROOT.digest, FRESH, False, ReferrerSet(), Action.REFER),  # never asked for: below the root there may be some
         (ROOT.digest, SEEN, False, None, Action.SKIP),
         (ROOT.digest, STALE, True, SIGNED, Action.CHECK),  # no registry vouches for what refers to a manifest
         (OTHER, SEEN, False, SIGNED, Action.COPY),
     ],
 )
 def test_decisions_about_what_refers_to_an_image(
-    present: Digest | None, published: Published, validates: bool, attached: Attached | None, action: Action
+    present: Digest | None, published: Published, validates: bool, attached: ReferrerSet | None, action: Action
 ) -> None:
     facts = TagFacts("1", "1", ROOT, None, True, present, published, attached)
     planned = decide(facts, Policy(NOW, 3600.0, validates))
@@ -116,16 +116,20 @@ def test_a_forced_copy_believes_nothing() -> None:
 
 
 def test_a_plan_tells_what_goes_along() -> None:
-    attached = Attached((OTHER_DESC, ROOT), {"a": ROOT})
+    attached = ReferrerSet((OTHER_DESC, ROOT), {"a": ROOT})
     facts = TagFacts("1", "1", ROOT, None, False, None, None, attached)
     assert decide(facts, Policy(NOW, 3600.0, False)).reason == "new, with 2 referrers and 1 digest tag"
-    plain = TagFacts("1", "1", ROOT, None, False, None, None, Attached())
+    plain = TagFacts("1", "1", ROOT, None, False, None, None, ReferrerSet())
     assert decide(plain, Policy(NOW, 3600.0, False)).reason == "new"
 
 
 def test_a_fingerprint_is_of_digests_and_tags_in_any_order() -> None:
-    one = Attached((OTHER_DESC,), {"a": ROOT, "b": OTHER_DESC})
-    other = Attached((OTHER_DESC,), {"b": OTHER_DESC, "a": ROOT})
-    different = [Attached((OTHER_DESC,), {"a": OTHER_DESC, "b": ROOT}), Attached((ROOT,), one.tags), Attached()]
+    one = ReferrerSet((OTHER_DESC,), {"a": ROOT, "b": OTHER_DESC})
+    other = ReferrerSet((OTHER_DESC,), {"b": OTHER_DESC, "a": ROOT})
+    different = [
+        ReferrerSet((OTHER_DESC,), {"a": OTHER_DESC, "b": ROOT}),
+        ReferrerSet((ROOT,), one.tags),
+        ReferrerSet(),
+    ]
     assert one.fingerprint == other.fingerprint
     assert len({one.fingerprint, *(each.fingerprint for each in different)}) == 4

@@ -15,14 +15,14 @@ from ocisync.sync.prune import find_gone
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import plan_job, run_job
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.write_policy import Care
+from ocisync.sync.write_policy import WritePolicy
 from tests.unit.sync.graphs import image, tag
 from tests.unit.sync.recording import Recording, job, tools_for
 
 ALL = TagSelection()
 NUMBERS = TagSelection(sets=(TagSet(("[0-9]+",)),))
-PRUNE = Care(prune=True)
-FORCED = Care(prune=True, is_forced=True)
+PRUNE = WritePolicy(prune=True)
+FORCED = WritePolicy(prune=True, is_forced=True)
 RENAMED = TagSelection(rename=Renaming((Substitution("v(.*)", r"\1"),)))
 TEN = [str(number) for number in range(10)]
 
@@ -30,7 +30,7 @@ TEN = [str(number) for number in range(10)]
 @pytest.mark.parametrize(
     ("selection", "care", "listed", "present", "going", "is_refused"),
     [
-        (ALL, Care(), TEN[1:], TEN, (), False),  # not asked to
+        (ALL, WritePolicy(), TEN[1:], TEN, (), False),  # not asked to
         (ALL, PRUNE, TEN, TEN, (), False),
         (ALL, PRUNE, TEN[1:], TEN, ("0",), False),
         (ALL, PRUNE, TEN[2:], TEN, ("0", "1"), False),  # 20 % may go
@@ -54,7 +54,12 @@ TEN = [str(number) for number in range(10)]
     ],
 )
 def test_fault_48_what_goes_and_what_is_refused(
-    selection: TagSelection, care: Care, listed: list[str], present: list[str], going: tuple[str, ...], is_refused: bool
+    selection: TagSelection,
+    care: WritePolicy,
+    listed: list[str],
+    present: list[str],
+    going: tuple[str, ...],
+    is_refused: bool,
 ) -> None:
     gone = find_gone(selection, care, listed, present)
     assert (gone.tags, bool(gone.refusal)) == (going, is_refused)
@@ -71,7 +76,7 @@ def mirrored(*tags: str) -> tuple[Recording, Recording]:
     return source, target
 
 
-def pruning(care: Care = PRUNE) -> Job:
+def pruning(care: WritePolicy = PRUNE) -> Job:
     return replace(job(tags=TagSelection(sets=(TagSet(deny=("other",)),))), care=care)
 
 
@@ -125,14 +130,14 @@ class Elsewhere(Recording):
         self._other = image(self, b"of another writer")
         self._source = source
 
-    async def is_vacant(self) -> bool:
+    async def is_empty(self) -> bool:
         return False
 
-    async def stage(self, roots: object) -> None:
+    async def push_manifests(self, roots: object) -> None:
         del roots
         tag(self, "1", self._other)
 
-    async def refresh(self, digest: object) -> bool:
+    async def touch(self, digest: object) -> bool:
         del digest
         return True
 
@@ -144,7 +149,7 @@ async def test_overwrite_never_spares_what_came_between_the_survey_and_the_publi
     source = Recording()
     tag(source, "1", image(source, b"one"))
     target = Elsewhere(source)
-    report = await run_job(replace(job(), care=Care(overwrite=False)), tools_for(source, app=target))
+    report = await run_job(replace(job(), care=WritePolicy(overwrite=False)), tools_for(source, app=target))
     assert [(one.tag, one.verdict) for one in report.tags] == [("1", Verdict.KEPT)]
     assert "overwrite: never" in report.tags[0].reason
     assert target.tagged["1"].digest != source.tagged["1"].digest
@@ -155,7 +160,7 @@ async def test_a_tag_is_backed_up_before_it_moves_and_only_then() -> None:
     source, target = Recording(), Recording()
     first = image(source, b"one")
     tag(source, "1", first)
-    care = Care(backup="bkup-{tag}")
+    care = WritePolicy(backup="bkup-{tag}")
     tools = tools_for(source, app=target)
     await run_job(replace(job(), care=care), tools)
     assert list(target.tagged) == ["1"]
@@ -175,6 +180,6 @@ async def test_a_backup_whose_name_is_too_long_fails_its_tag_and_leaves_it() -> 
         tag(source, name, image(source, data))
     tag(target, long, image(target, b"old"))
     old = target.tagged[long].digest
-    report = await run_job(replace(job(), care=Care(backup="bkup-{tag}")), tools_for(source, app=target))
+    report = await run_job(replace(job(), care=WritePolicy(backup="bkup-{tag}")), tools_for(source, app=target))
     assert {one.tag: one.verdict for one in report.tags} == {long: Verdict.FAILED, "1": Verdict.COPIED}
     assert target.tagged[long].digest == old

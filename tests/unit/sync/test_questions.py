@@ -35,7 +35,7 @@ class Remote(Recording):
         self.asked.append(f"revalidate {reference} {known.digest}")
         return await super().resolve(reference)
 
-    async def pull(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str) -> Descriptor:
         """With its bytes."""
         self.asked.append(f"pull {reference}")
         found = await super().resolve(reference)
@@ -119,7 +119,7 @@ class Plain:
         self.open, self.tags, self.resolve = self.held.open, self.held.tags, self.held.resolve
         self.looks = 0
 
-    async def is_vacant(self) -> bool:
+    async def is_empty(self) -> bool:
         """Count, and answer."""
         self.looks += 1
         return not self.held.tagged

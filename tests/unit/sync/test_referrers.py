@@ -53,7 +53,7 @@ class Telling(Recording):
 class Referred(Recording):
     """A target that wants to be told."""
 
-    async def refer(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+    async def add_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
         """Write down."""
         assert all(one.digest in self.content for one in referrers), "told before they are here"
         self.events.append(f"refer {subject} {' '.join(one.digest for one in referrers)}")

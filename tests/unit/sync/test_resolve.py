@@ -13,7 +13,7 @@ from ocisync.model.platform import Platform, parse_platform
 from ocisync.model.platform_filter import PlatformChoice
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import MemoryLedger
-from ocisync.sync.resolve import Choosing, Chosen, unwanted
+from ocisync.sync.resolve import ResolvedTags, TagResolver, unwanted
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection, TagSet
 from tests.unit.sync.graphs import as_json, put, tag
@@ -58,9 +58,9 @@ def asking(selection: TagSelection | None = None, *platforms: str, largest: int 
     return Job(plain.rule, plain.source, plain.target, plain.tags, platforms=choice, largest=largest)
 
 
-async def choose(asked: Job, source: Recording, ledger: MemoryLedger) -> Chosen:
+async def choose(asked: Job, source: Recording, ledger: MemoryLedger) -> ResolvedTags:
     """Both steps, of a target of which nothing is known."""
-    choosing = Choosing(asked, source, ledger, NOW, workers=4, known={})
+    choosing = TagResolver(asked, source, ledger, NOW, workers=4, known={})
     return await choosing.choose(await choosing.select())
 
 

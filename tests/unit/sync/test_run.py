@@ -10,7 +10,7 @@ import pytest
 
 from ocisync.content.memory import MemoryRepository
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ByteStream, Stored
+from ocisync.content.repository import ByteStream, RepositoryListing
 from ocisync.errors import NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -174,12 +174,12 @@ async def test_fault_46_a_blob_that_vanishes_before_the_tag_is_brought_again() -
     class Vanishing(Recording):
         listings = 0
 
-        async def stored(self, outline: Stored | None = None) -> Stored:
+        async def list_all(self, outline: RepositoryListing | None = None) -> RepositoryListing:
             self.listings += 1
             if self.listings == 2:  # the first is the survey's, the second the look before the tag
                 lost = next(digest for digest, (_, data) in self.content.items() if data == b"base layer")
                 del self.content[lost]
-            return await super().stored(outline)
+            return await super().list_all(outline)
 
     source, target = source_with("1"), Vanishing()
     report = await run_job(job(), tools_for(source, app=target))

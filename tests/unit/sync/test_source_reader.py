@@ -8,12 +8,12 @@ from anyio import to_thread
 
 from ocisync.content.files import Spool
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import Linkable
+from ocisync.content.repository import AdoptableFile
 from ocisync.content.threads import SpoolOpener
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
 from ocisync.sync.context import Progress
-from ocisync.sync.source_reader import watched
+from ocisync.sync.source_reader import with_progress
 from tests.contract.graphs import described
 
 DATA = b"the content" * 1000
@@ -36,8 +36,8 @@ async def test_a_file_that_is_taken_over_has_moved_at_once(tmp_path: Path) -> No
     counter = Counter()
     with Spool(tmp_path) as spool:
         await to_thread.run_sync(spool.write, DATA)
-        opener = watched(SpoolOpener(spool, DESC.digest), DESC, counter)
-        assert isinstance(opener, Linkable)
+        opener = with_progress(SpoolOpener(spool, DESC.digest), DESC, counter)
+        assert isinstance(opener, AdoptableFile)
         assert not await opener.link(tmp_path / "other", sha256(b"else"), fsync=True)
         assert counter.moved == 0
         assert await opener.link(tmp_path / "file", DESC.digest, fsync=True)
@@ -47,8 +47,8 @@ async def test_a_file_that_is_taken_over_has_moved_at_once(tmp_path: Path) -> No
 
 async def test_what_is_no_file_moves_as_it_is_read() -> None:
     counter = Counter()
-    opener = watched(BytesOpener(DATA), DESC, counter)
-    assert not isinstance(opener, Linkable)
+    opener = with_progress(BytesOpener(DATA), DESC, counter)
+    assert not isinstance(opener, AdoptableFile)
     async with opener() as stream:
         assert b"".join([chunk async for chunk in stream]) == DATA
     assert counter.moved == DESC.size

@@ -11,16 +11,16 @@ import pytest
 from ocisync.config.load import parse_config
 from ocisync.daemon.schedule import Schedule
 from ocisync.errors import RegistryError
-from ocisync.sync.context import Tools
+from ocisync.sync.context import JobContext
 from ocisync.wiring.archives import Archives
 from ocisync.wiring.catalog_rules import expanded
 from ocisync.wiring.session import Session
-from ocisync.wiring.stores import OpenStores
+from ocisync.wiring.stores import StoreFactory
 
 LISTED = ["library/alpine", "team/app", "team/tmp", "x/manifests"]
 
 
-class Listing(OpenStores):
+class Listing(StoreFactory):
     """Stores whose registry has this catalog."""
 
     asked = 0
@@ -39,7 +39,7 @@ def session(rule: str, folder: Path) -> Session:
     head = "version: 1\ntargets: {one: {type: static, path: ./one}, two: {type: static, path: ./two}}\nsync:\n"
     config = parse_config(f"{head}  - {rule}\n", folder=folder)
     stores = Listing(config, Archives(config, folder), AsyncExitStack(), lambda _: None)
-    return Session(config, stores, Tools(stores))
+    return Session(config, stores, JobContext(stores))
 
 
 @pytest.mark.parametrize(

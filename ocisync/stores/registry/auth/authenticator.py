@@ -13,7 +13,7 @@ from ocisync.errors import AuthError
 from ocisync.stores.registry.auth.challenge import Challenge, best_challenge
 from ocisync.stores.registry.auth.credentials import Credentials
 from ocisync.stores.registry.auth.tokens import Realm, Token, fetch_token
-from ocisync.stores.registry.http.exchange import Wire
+from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.policy import check_realm
 from ocisync.stores.registry.options import RegistryOptions
 
@@ -40,7 +40,7 @@ class Grant:
 class Authenticator:
     """The challenges, credentials and tokens of one registry host: nothing is shared with another."""
 
-    def __init__(self, host: str, registry: URL, options: RegistryOptions, wire: Wire) -> None:
+    def __init__(self, host: str, registry: URL, options: RegistryOptions, wire: HttpExchange) -> None:
         self.credentials = Credentials(host, options)
         self._host = host
         self._registry = registry

@@ -23,7 +23,7 @@ from ocisync.stores.registry.auth.docker_config import (
     usual_places,
 )
 from ocisync.stores.registry.auth.ecr import ecr_login, is_ecr
-from ocisync.stores.registry.auth.reloading_file import RereadFile
+from ocisync.stores.registry.auth.reloading_file import ReloadingFile
 from ocisync.stores.registry.options import EcrOptions, RegistryOptions
 
 log = structlog.get_logger(__name__)
@@ -40,8 +40,8 @@ class Credentials:
     def __init__(self, host: str, options: RegistryOptions) -> None:
         self._host = host
         self._options = options
-        self._files: dict[Path, RereadFile[AuthFile]] = {}
-        self._secrets: dict[Path, RereadFile[str]] = {}
+        self._files: dict[Path, ReloadingFile[AuthFile]] = {}
+        self._secrets: dict[Path, ReloadingFile[str]] = {}
         self._answers = Answers()
 
     async def find(self, repository: str) -> Credential:
@@ -84,7 +84,7 @@ class Credentials:
         """A configured secret, as its file has it now."""
         if path is None:
             return text
-        file = self._secrets.setdefault(path, RereadFile(path, _parse_secret, text))
+        file = self._secrets.setdefault(path, ReloadingFile(path, _parse_secret, text))
         return await to_thread.run_sync(file.current)
 
     async def _in_file(self, file: AuthFile, repository: str) -> Credential | None:
@@ -144,8 +144,8 @@ class Answers:
         self._known = {key: one for key, one in kept.items() if one[1] is not None and one[1].basic != rejected}
 
 
-def _auth_file(path: Path) -> RereadFile[AuthFile]:
-    return RereadFile(path, parse_auth_file, _NO_FILE)
+def _auth_file(path: Path) -> ReloadingFile[AuthFile]:
+    return ReloadingFile(path, parse_auth_file, _NO_FILE)
 
 
 def _parse_secret(raw: bytes, path: Path) -> str:

@@ -18,7 +18,7 @@ Stamp = tuple[int, int, int]
 """What changes with a file: the time of its change in nanoseconds, its size in bytes, its inode."""
 
 
-class RereadFile(Generic[_T]):
+class ReloadingFile(Generic[_T]):
     """What a file holds; `absent` stands for a file that is not there."""
 
     def __init__(self, path: Path, parse: Callable[[bytes, Path], _T], absent: _T) -> None:

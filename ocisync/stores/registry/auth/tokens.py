@@ -16,7 +16,7 @@ from yarl import URL
 from ocisync.errors import AuthError, OcisyncError
 from ocisync.stores.registry.auth.docker_config import Credential
 from ocisync.stores.registry.http.errors import refusal
-from ocisync.stores.registry.http.exchange import Wire
+from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.hosts import shown
 from ocisync.stores.registry.http.policy import REDIRECTS, RETRIED
 
@@ -47,7 +47,7 @@ class Token:
         return anyio.current_time() < self.expires
 
 
-async def fetch_token(wire: Wire, realm: Realm, scopes: tuple[str, ...], credential: Credential) -> Token:
+async def fetch_token(wire: HttpExchange, realm: Realm, scopes: tuple[str, ...], credential: Credential) -> Token:
     """Ask a token server for the scopes.
 
     Raises:

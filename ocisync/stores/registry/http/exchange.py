@@ -16,14 +16,14 @@ from ocisync.stores.registry.http.errors import network_error
 from ocisync.stores.registry.http.host_limiter import Throttle
 from ocisync.stores.registry.http.hosts import shown
 from ocisync.stores.registry.http.proxies import Proxies, Way
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.tls import Trust
 from ocisync.stores.registry.options import RegistryOptions
 
 Body = bytes | SentOnce | PacedBody | None
 
 
-class Wire:
+class HttpExchange:
     """Exchanges on behalf of one registry host, also with the token server and the storage it points to."""
 
     def __init__(self, session: aiohttp.ClientSession, hostname: str, options: RegistryOptions) -> None:
@@ -32,10 +32,10 @@ class Wire:
         self._trust = Trust(hostname, options)
         self._proxies = Proxies(options.proxy)
         self._throttle = Throttle(options.bandwidth) if options.bandwidth else None
-        self._patience = _Patience(options, 0.0)
-        self._patience_with_body = _Patience(options, options.commit_timeout)
+        self._patience = _Timeouts(options, 0.0)
+        self._patience_with_body = _Timeouts(options, options.commit_timeout)
 
-    async def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Body = None) -> Answer:
+    async def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Body = None) -> Response:
         """Send one request and return its answer, whatever its status.
 
         Raises:
@@ -50,7 +50,7 @@ class Wire:
         except TimeoutError:
             raise _stalled(method, url) from None
 
-    async def _upload(self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody) -> Answer:
+    async def _upload(self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody) -> Response:
         body.throttle = self._throttle
         token = uploading.set(body)
         try:
@@ -69,19 +69,19 @@ class Wire:
 
     async def _answered_while_it_moves(
         self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody
-    ) -> Answer:
+    ) -> Response:
         with body.scope:
             return await self._answered(method, url, headers, body)
         raise _stalled(method, url)
 
-    async def _answered(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Answer:
+    async def _answered(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Response:
         way = self._proxies.of(url)
         trust = await self._trust.of(url, way.url)
         try:
             response = await self._send(method, url, headers, body, way, trust)
         except (aiohttp.ClientError, OSError, ValueError) as exc:
             raise _foreign(exc, method, url) from exc
-        return Answer(response, method, url, self._options, self._throttle)
+        return Response(response, method, url, self._options, self._throttle)
 
     async def _send(
         self,
@@ -106,11 +106,11 @@ class Wire:
             timeout=self._patience_for(body).timeout,
         )
 
-    def _patience_for(self, body: Body) -> _Patience:
+    def _patience_for(self, body: Body) -> _Timeouts:
         return self._patience if body is None else self._patience_with_body
 
 
-class _Patience:
+class _Timeouts:
     """How long a request may take."""
 
     def __init__(self, options: RegistryOptions, commit: float) -> None:

@@ -16,7 +16,7 @@ _PIECES = 4  # a second: a slow transfer must not look like a dead one
 Release = Callable[[], None]
 
 
-class Pace:
+class RequestRate:
     """A token bucket that holds one second's worth; plain arithmetic on the caller's clock."""
 
     def __init__(self, per_second: float) -> None:
@@ -49,7 +49,7 @@ class Throttle:
         await anyio.sleep(self.reserve(size, anyio.current_time()))
 
 
-class Gate:
+class HostLimiter:
     """The way to one host. Uploads have places of their own: an upload may wait for a download from the same host.
 
     A host that asks to be left alone gets half the requests at a time from then on, and one more again for each round
@@ -60,7 +60,7 @@ class Gate:
         self._places = options.concurrency
         self._requests = anyio.Semaphore(options.concurrency, fast_acquire=True)
         self._uploads = anyio.Semaphore(options.concurrency, fast_acquire=True)
-        self._pace = Pace(options.requests_per_second)
+        self._pace = RequestRate(options.requests_per_second)
         self._paused_until = float("-inf")
         self._closed = 0  # places that nobody gets for now
         self._to_close = 0  # of these: such as are still taken

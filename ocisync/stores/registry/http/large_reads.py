@@ -9,7 +9,7 @@ from aiohttp.client_proto import ResponseHandler
 PIECE = 768 * 1024  # bytes; less costs CPU time, more costs memory, of which a transfer holds five
 
 
-class Receiver(asyncio.BufferedProtocol):
+class LargeReadProtocol(asyncio.BufferedProtocol):
     """Reads a connection for aiohttp, up to `PIECE` at a time, into a buffer that the connections of a loop share."""
 
     def __init__(self, reader: ResponseHandler, buffer: memoryview) -> None:

@@ -19,7 +19,7 @@ _LARGE = 128 * 1024  # bytes; such a piece is worth passing on as it is, smaller
 _SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
 
 
-class Answer:
+class Response:
     """Status, headers and a body to read; whoever gets one closes it."""
 
     def __init__(

@@ -12,12 +12,12 @@ import structlog
 
 from ocisync.errors import OcisyncError, RegistryError, SizeMismatch, Truncated
 from ocisync.model.descriptor import Descriptor
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 
 log = structlog.get_logger(__name__)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.ASCII)
 
-Reopen = Callable[[int], Awaitable[Answer]]
+Reopen = Callable[[int], Awaitable[Response]]
 """Ask for the body from a byte on; 0 asks for all of it."""
 
 Rest = Callable[[int, OcisyncError], Awaitable[None]]
@@ -36,7 +36,7 @@ class ResumingStream:
         self._reopen = reopen
         self._rest = rest
         self._retries = retries
-        self._answer: Answer | None = None
+        self._answer: Response | None = None
         self._seen = start  # bytes delivered
         self._skip = 0  # bytes to drop: delivered before
         self._failures = 0  # since the last progress
@@ -95,7 +95,7 @@ class ResumingStream:
         log.debug("blob.resumed", digest=self._desc.digest, at=self._seen, code=exc.code)
         await self._rest(self._failures, exc)
 
-    async def _opened(self, start: int) -> Answer:
+    async def _opened(self, start: int) -> Response:
         start = start if self._ranges else 0
         answer = await self._reopen(start)
         try:
@@ -110,7 +110,7 @@ class ResumingStream:
         self._skip = self._seen - first
         return answer
 
-    def _first_byte(self, answer: Answer, start: int) -> int | None:
+    def _first_byte(self, answer: Response, start: int) -> int | None:
         size = self._desc.size
         if answer.status == 200:
             _check_length(self._desc, answer.content_length, size)

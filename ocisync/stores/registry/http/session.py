@@ -16,7 +16,7 @@ from aiohttp.tracing import Trace
 from ocisync import __version__
 from ocisync.stores.registry.http.body import uploading
 from ocisync.stores.registry.http.hosts import is_internal_only
-from ocisync.stores.registry.http.large_reads import PIECE, Receiver
+from ocisync.stores.registry.http.large_reads import PIECE, LargeReadProtocol
 
 _HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
 _HEADER_LIMIT = 64 * 1024  # bytes; signed URLs are long
@@ -64,11 +64,11 @@ class Connector(aiohttp.TCPConnector):
     async def _wrap_create_connection(self, *args: Any, **options: Any) -> tuple[asyncio.Transport, ResponseHandler]:
         factory, *others = args
 
-        def receiver() -> Receiver:
-            return Receiver(factory(), self._buffer)
+        def receiver() -> LargeReadProtocol:
+            return LargeReadProtocol(factory(), self._buffer)
 
         transport, made = await super()._wrap_create_connection(receiver, *others, **options)
-        return transport, cast("Receiver", made).reader
+        return transport, cast("LargeReadProtocol", made).reader
 
 
 class PublicResolver(AbstractResolver):

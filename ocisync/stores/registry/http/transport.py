@@ -16,14 +16,14 @@ import structlog
 from aiohttp import ClientSession
 from yarl import URL
 
-from ocisync.content.pull_quota import Allowance
+from ocisync.content.pull_quota import PullQuota
 from ocisync.errors import Handling, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.stores.registry.auth.authenticator import Authenticator, Grant
 from ocisync.stores.registry.http.errors import refusal
-from ocisync.stores.registry.http.exchange import Body, Wire
-from ocisync.stores.registry.http.host_limiter import Gate
+from ocisync.stores.registry.http.exchange import Body, HttpExchange
+from ocisync.stores.registry.http.host_limiter import HostLimiter
 from ocisync.stores.registry.http.hosts import endpoint, same_origin, shown
 from ocisync.stores.registry.http.policy import (
     BUSY,
@@ -34,9 +34,9 @@ from ocisync.stores.registry.http.policy import (
     retry_after,
     server_time,
 )
-from ocisync.stores.registry.http.response import Answer
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.options import RegistryOptions
-from ocisync.stores.registry.pull_budget import Budget, Tell, silent
+from ocisync.stores.registry.pull_budget import OnWait, PullBudget, silent
 
 log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
@@ -93,24 +93,24 @@ class KnownSizes:
 class Transport:
     """The way to one registry host, shared by all its repositories."""
 
-    def __init__(self, host: str, options: RegistryOptions, session: ClientSession, tell: Tell = silent) -> None:
+    def __init__(self, host: str, options: RegistryOptions, session: ClientSession, tell: OnWait = silent) -> None:
         self.host = host
         self.options = options
         self.origin = endpoint(host, options)
-        self._wire = Wire(session, self.origin.host or "", options)
+        self._wire = HttpExchange(session, self.origin.host or "", options)
         self._auth = Authenticator(host, self.origin, options, self._wire)
-        self._gate = Gate(options)
+        self._gate = HostLimiter(options)
         self._tell = tell
-        self._budget = Budget(host, options.rate_limit, tell)
+        self._budget = PullBudget(host, options.rate_limit, tell)
         self._headers: Mapping[str, str] | None = None
         self.sizes = KnownSizes()
         self.chunk_size = options.chunk_size  # bytes; made smaller when a body is refused as too large
 
-    def send(self, request: Request) -> AbstractAsyncContextManager[Answer]:
+    def send(self, request: Request) -> AbstractAsyncContextManager[Response]:
         """An accepted answer, closed with the block; raises as `open` does."""
         return _Sent(self, request)
 
-    async def open(self, request: Request) -> Answer:
+    async def open(self, request: Request) -> Response:
         """An accepted answer that the caller closes.
 
         Raises:
@@ -119,7 +119,7 @@ class Transport:
         """
         return await self._tried(request, partial(self._try, request))
 
-    async def ask(self, request: Request, take: Callable[[Answer], Awaitable[_T]]) -> _T:
+    async def ask(self, request: Request, take: Callable[[Response], Awaitable[_T]]) -> _T:
         """What `take` makes of an accepted answer, asked for again when its body breaks off; raises as `open` does."""
 
         async def asked() -> _T:
@@ -143,27 +143,27 @@ class Transport:
                 gives_up = attempt > self.options.retries or tries > _MOST_TRIES
                 if gives_up or not exc.retryable or request.is_upload:
                     raise
-                await self.rest(attempt, exc)
+                await self.backoff(attempt, exc)
 
     @property
     def upload_place(self) -> AbstractAsyncContextManager[object]:
         """A place for one upload; its requests wait for nothing but their turn."""
         return self._gate.upload_place
 
-    async def rest(self, attempt: int, reason: OcisyncError) -> None:
+    async def backoff(self, attempt: int, reason: OcisyncError) -> None:
         """Wait before the next try."""
         wait = backoff(attempt, self.options.first_wait, self.options.longest_wait, random.random())
         log.debug("request.retried", host=self.host, attempt=attempt, wait=wait, code=reason.code, error=reason.message)
         await anyio.sleep(wait)
 
-    def impatient(self) -> Transport:
+    def without_retries(self) -> Transport:
         """The same way to the same host, for those who would rather ask another than try again."""
         other = copy(self)
         other.options = replace(self.options, retries=0)
         return other
 
     @property
-    def gives_freely(self) -> bool:
+    def has_no_pull_limit(self) -> bool:
         """Whether the host gave a manifest and told of no limit on pulls."""
         return self._budget.is_unlimited
 
@@ -173,16 +173,16 @@ class Transport:
         return self._gate.is_paused
 
     @property
-    def stands_still(self) -> bool:
+    def is_stalled(self) -> bool:
         """Whether nothing can be pulled for long: the host asked for a pause, or its budget is used up."""
         return self._budget.is_paused or self._gate.pause_left >= _WORTH_SAYING
 
     @property
-    def allowance(self) -> Allowance | None:
+    def allowance(self) -> PullQuota | None:
         """What the host said last of its limit on pulls."""
         return self._budget.allowance
 
-    async def _try(self, request: Request) -> Answer:
+    async def _try(self, request: Request) -> Response:
         if request.is_upload:  # its place was taken by `upload_place`
             await self._gate.turn()
             return await self._accepted(request)
@@ -199,7 +199,7 @@ class Transport:
         answer = await self._entered(replace(pull, method="HEAD", accept=_ANY_BUT_BUSY))
         answer.close()
 
-    async def _entered(self, request: Request) -> Answer:
+    async def _entered(self, request: Request) -> Response:
         release = await self._gate.enter()
         try:
             answer = await self._accepted(request)
@@ -209,7 +209,7 @@ class Transport:
         answer.when_closed(release)
         return answer
 
-    async def _accepted(self, request: Request) -> Answer:
+    async def _accepted(self, request: Request) -> Response:
         ended = self._budget.ended
         answer = await self._authorized(request)
         self._budget.observe(answer.headers, ended, told_of=answer.status == 200 and request.is_of_manifest)
@@ -218,7 +218,7 @@ class Transport:
         self._gate.went_well()
         return answer
 
-    async def _authorized(self, request: Request) -> Answer:
+    async def _authorized(self, request: Request) -> Response:
         sent = await self._auth.header(request.grant)
         answer = await self._followed(request, sent)
         if answer.status != 401 or not same_origin(answer.url, self.origin):
@@ -233,7 +233,7 @@ class Transport:
             )
         return await self._followed(request, renewed)
 
-    async def _followed(self, request: Request, authorization: str | None) -> Answer:
+    async def _followed(self, request: Request, authorization: str | None) -> Response:
         url = request.url
         for _ in range(MAX_REDIRECTS + 1):
             headers = await self._headers_for(url, request, authorization)
@@ -254,14 +254,14 @@ class Transport:
         secret = {"Authorization": authorization} if authorization else {}
         return {**self._headers, **request.headers, **secret}
 
-    async def _refusal(self, request: Request, answer: Answer) -> OcisyncError:
+    async def _refusal(self, request: Request, answer: Response) -> OcisyncError:
         body = await answer.beginning()
         asked = answer.headers.get("Retry-After")
         if answer.status in BUSY:
             self._slow_down(answer, asked)
         return refusal(request.method, answer.url, answer.status, body, retry_after=asked)
 
-    def _slow_down(self, answer: Answer, asked: str | None) -> None:
+    def _slow_down(self, answer: Response, asked: str | None) -> None:
         """Leave the whole host alone: as long as it asks, else longer with each refusal in a row."""
         if asked is None and answer.status == 503:
             pause = backoff(self._gate.refusals + 1, self.options.first_wait, self.options.longest_wait, 1.0)
@@ -275,14 +275,14 @@ class Transport:
             self._tell(f"{self.host}: asks to be left alone for {pause:.0f} s (status {answer.status}); waits")
 
 
-class _Sent(AbstractAsyncContextManager[Answer]):
+class _Sent(AbstractAsyncContextManager[Response]):
     """The time of one answer. A generator would cost each request a hundredth of its CPU time."""
 
     def __init__(self, transport: Transport, request: Request) -> None:
         self._transport = transport
         self._request = request
 
-    async def __aenter__(self) -> Answer:
+    async def __aenter__(self) -> Response:
         self._answer = await self._transport.open(self._request)
         return self._answer
 

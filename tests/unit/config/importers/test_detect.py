@@ -175,10 +175,10 @@ def test_what_is_odd_in_a_rule_becomes_a_comment(tmp_path: Path) -> None:
 
 @given(st.text(min_size=1, max_size=40), st.text(max_size=40))
 def test_whatever_text_a_rule_holds_the_import_stays_one_document(tag: str, backup: str) -> None:
-    from ocisync.config.importers.draft import Draft, Entry
+    from ocisync.config.importers.draft import Draft, DraftEntry
 
     draft = Draft("test", [backup])
-    rule = Entry({"source": "a.test/x", "tags": {"allow": [tag]}, "note": backup}, [tag])
+    rule = DraftEntry({"source": "a.test/x", "tags": {"allow": [tag]}, "note": backup}, [tag])
     draft.add_rule(tag, rule)
     draft.registry("[::1]:5000").values["username"] = backup
     try:

@@ -14,7 +14,7 @@ from anyio.lowlevel import checkpoint
 
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.spool.blobs import Spools
+from ocisync.content.spool.blobs import BlobSpool
 from ocisync.content.verify import verified
 from ocisync.errors import DigestMismatch, DiskError, NetworkError, SizeMismatch
 from ocisync.model.descriptor import Descriptor, describe
@@ -72,11 +72,11 @@ def files(folder: Path) -> list[int]:
 
 
 async def test_three_readers_at_a_time_take_one_read_and_nothing_is_left(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source()
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source()
 
     async def one(target: str) -> None:
         assert await read(spools.opener(BLOB, source, ALL)) == DATA
-        await spools.arrived(BLOB.digest, target)
+        await spools.mark_delivered(BLOB.digest, target)
 
     async with anyio.create_task_group() as group:
         for target in ALL:
@@ -86,7 +86,7 @@ async def test_three_readers_at_a_time_take_one_read_and_nothing_is_left(tmp_pat
 
 
 async def test_a_reader_that_stands_still_holds_nobody_back(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source()
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source()
     async with spools.opener(BLOB, source, ALL)() as slow:
         first = await anext(slow)
         with anyio.fail_after(60):
@@ -96,21 +96,21 @@ async def test_a_reader_that_stands_still_holds_nobody_back(tmp_path: Path) -> N
 
 
 async def test_one_that_comes_later_reads_what_is_kept_for_it(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source()
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source()
     assert await read(spools.opener(BLOB, source, ALL)) == DATA
     for target in "ab":
-        await spools.arrived(BLOB.digest, target)
+        await spools.mark_delivered(BLOB.digest, target)
     assert files(tmp_path / "spool") == [len(DATA)]
     assert await read(spools.opener(BLOB, source, ALL)) == DATA
-    await spools.settle("c", ok=False)
+    await spools.finish_target("c", ok=False)
     assert files(tmp_path / "spool") == [len(DATA)]
-    await spools.settle("c", ok=True)
+    await spools.finish_target("c", ok=True)
     assert source.given == len(DATA)
     assert files(tmp_path / "spool") == []
 
 
 async def test_when_the_one_that_reads_ahead_breaks_off_another_goes_on(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source(break_at=1_500_000)
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source(break_at=1_500_000)
     async with spools.opener(BLOB, source, ALL)() as behind:
         first = await anext(behind)
         with pytest.raises(NetworkError):
@@ -120,7 +120,7 @@ async def test_when_the_one_that_reads_ahead_breaks_off_another_goes_on(tmp_path
 
 
 async def test_a_cancelled_reader_lets_the_source_go(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source()
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source()
     async with anyio.create_task_group() as group, spools.opener(BLOB, source, ALL)() as stream:
         await anext(stream)
         group.cancel_scope.cancel()
@@ -130,7 +130,7 @@ async def test_a_cancelled_reader_lets_the_source_go(tmp_path: Path) -> None:
 
 
 async def test_who_is_cancelled_while_the_file_is_opened_leaves_it_to_others(tmp_path: Path) -> None:
-    spools = Spools(tmp_path / "spool", 10_000_000)
+    spools = BlobSpool(tmp_path / "spool", 10_000_000)
 
     async def hold(desc: Descriptor) -> None:
         async with spools.holding(desc, ["a"]):
@@ -146,25 +146,25 @@ async def test_who_is_cancelled_while_the_file_is_opened_leaves_it_to_others(tmp
             group.cancel_scope.cancel()
         async with spools.holding(desc, ["a"]) as held:
             assert held is not None, "it is locked, and so read past"
-        await spools.arrived(desc.digest, "a")
+        await spools.mark_delivered(desc.digest, "a")
         assert files(tmp_path / "spool") == []
 
 
 async def test_the_next_process_goes_on_where_the_last_one_ended(tmp_path: Path) -> None:
     source = Source()
-    async with Spools(tmp_path / "spool", 10_000_000).opener(BLOB, source, ALL)() as stream:
+    async with BlobSpool(tmp_path / "spool", 10_000_000).opener(BLOB, source, ALL)() as stream:
         for _ in range(10):
             await anext(stream)
     assert files(tmp_path / "spool") == [10 * CHUNK]
-    later = Spools(tmp_path / "spool", 10_000_000)
+    later = BlobSpool(tmp_path / "spool", 10_000_000)
     assert await read(later.opener(BLOB, source, ("a",))) == DATA
     assert (source.given, source.opened) == (len(DATA), [0, 10 * CHUNK])
-    await later.arrived(BLOB.digest, "a")
+    await later.mark_delivered(BLOB.digest, "a")
     assert files(tmp_path / "spool") == []
 
 
 async def test_a_kill_costs_two_mib_at_most(tmp_path: Path) -> None:
-    async with Spools(tmp_path / "spool", 10_000_000).opener(BLOB, Source(), ALL)() as stream:
+    async with BlobSpool(tmp_path / "spool", 10_000_000).opener(BLOB, Source(), ALL)() as stream:
         arrived = 0
         async for chunk in stream:
             arrived += len(chunk)
@@ -172,7 +172,7 @@ async def test_a_kill_costs_two_mib_at_most(tmp_path: Path) -> None:
 
 
 async def test_a_damaged_file_is_found_by_its_reader_and_read_anew(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source()
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source()
     assert await read(spools.opener(BLOB, source, ALL)) == DATA
     (path,) = (tmp_path / "spool").iterdir()
     path.write_bytes(b"x" + DATA[1:])
@@ -185,7 +185,7 @@ async def test_a_damaged_file_is_found_by_its_reader_and_read_anew(tmp_path: Pat
 
 
 async def test_a_damaged_file_is_not_read_again_though_another_reader_has_opened_it(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source(b"x" + DATA[1:])
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source(b"x" + DATA[1:])
     first, second = (spools.opener(BLOB, source, ALL) for _ in range(2))
     with pytest.raises(DigestMismatch):
         await read(first)
@@ -202,11 +202,11 @@ async def test_a_damaged_file_is_not_read_again_though_another_reader_has_opened
 @pytest.mark.parametrize("data", [DATA[:-1], DATA + b"x"], ids=["short", "long"])
 async def test_a_source_of_another_length_is_told(tmp_path: Path, data: bytes) -> None:
     with pytest.raises(SizeMismatch):
-        await read(Spools(tmp_path / "spool", 10_000_000).opener(BLOB, Source(data), ALL))
+        await read(BlobSpool(tmp_path / "spool", 10_000_000).opener(BLOB, Source(data), ALL))
 
 
 async def test_what_has_no_room_is_read_past_the_spool(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", len(DATA) - 1), Source()
+    spools, source = BlobSpool(tmp_path / "spool", len(DATA) - 1), Source()
     for _ in range(2):
         assert await read(spools.opener(BLOB, source, ALL)) == DATA
     assert source.given == 2 * len(DATA)
@@ -214,7 +214,7 @@ async def test_what_has_no_room_is_read_past_the_spool(tmp_path: Path) -> None:
 
 
 async def test_room_is_made_by_what_was_used_longest_ago_but_never_by_what_is_read(tmp_path: Path) -> None:
-    spools = Spools(tmp_path / "spool", 25)
+    spools = BlobSpool(tmp_path / "spool", 25)
     first, second, third = (describe(bytes([number]) * 10, "") for number in range(3))
     openers = [spools.opener(one, BytesOpener(one.data or b""), ALL) for one in (first, second, third)]
     async with openers[0]() as stream:
@@ -227,27 +227,27 @@ async def test_room_is_made_by_what_was_used_longest_ago_but_never_by_what_is_re
 
 
 async def test_another_processs_file_is_left_alone(tmp_path: Path) -> None:
-    ours, theirs, source = (*(Spools(tmp_path / "spool", 10_000_000) for _ in range(2)), Source())
+    ours, theirs, source = (*(BlobSpool(tmp_path / "spool", 10_000_000) for _ in range(2)), Source())
     async with theirs.opener(BLOB, source, ALL)() as stream:
         await anext(stream)
         assert await read(ours.opener(BLOB, source, ("a",))) == DATA
-        await ours.arrived(BLOB.digest, "a")
+        await ours.mark_delivered(BLOB.digest, "a")
         assert b"".join([chunk async for chunk in stream]) == DATA[CHUNK:]
     assert source.given == 2 * len(DATA)
 
 
 async def test_what_nobody_came_for_again_is_removed(tmp_path: Path) -> None:
     source, other = Source(), describe(b"other", "")
-    assert await read(Spools(tmp_path / "spool", 10_000_000).opener(BLOB, source, ALL)) == DATA
+    assert await read(BlobSpool(tmp_path / "spool", 10_000_000).opener(BLOB, source, ALL)) == DATA
     (path,) = (tmp_path / "spool").iterdir()
     os.utime(path, (1, 1))
-    async with Spools(tmp_path / "spool", 10_000_000).opener(other, BytesOpener(b"other"), ALL)() as stream:
+    async with BlobSpool(tmp_path / "spool", 10_000_000).opener(other, BytesOpener(b"other"), ALL)() as stream:
         assert [chunk async for chunk in stream] == [b"other"]
     assert files(tmp_path / "spool") == [5]
 
 
 async def test_fault_49_a_disk_that_fails_is_done_without(tmp_path: Path) -> None:
-    spools, source = Spools(tmp_path / "spool", 10_000_000), Source()
+    spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source()
     opener = spools.opener(BLOB, source, ALL)
     async with opener() as stream:
         for _ in range(10):

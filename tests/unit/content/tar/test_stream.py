@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocisync.content.tar.headers import FOLDER, REGULAR
-from ocisync.content.tar.member import Member
+from ocisync.content.tar.member import TarMember
 from ocisync.content.tar.stream import TarStream
 from ocisync.content.tar.write import END, padding, render_member
 from ocisync.errors import OcisyncError
@@ -24,7 +24,7 @@ ATTRIBUTES = st.dictionaries(
     st.text("abc.", min_size=1, max_size=5).map(str.encode), st.binary(max_size=50), max_size=3
 )
 MEMBERS = st.builds(
-    Member,
+    TarMember,
     name=NAMES,
     kind=st.just(REGULAR),
     link=st.just(b""),
@@ -42,27 +42,27 @@ def chunked(data: bytes, size: int) -> Iterator[bytes]:
     return (data[start : start + size] for start in range(0, len(data), size))
 
 
-def read(data: bytes, size: int = 1000) -> list[tuple[Member, bytes]]:
+def read(data: bytes, size: int = 1000) -> list[tuple[TarMember, bytes]]:
     """Members with their stored content."""
     stream = TarStream(chunked(data, size))
     return [(found, b"".join(stream.content())) for found in stream]
 
 
-def write(found: Member, content: bytes) -> bytes:
+def write(found: TarMember, content: bytes) -> bytes:
     """A member with its content."""
     found.size = len(content)
     return render_member(found) + content + padding(found)
 
 
 @given(st.lists(st.tuples(MEMBERS, st.binary(max_size=2000)), max_size=4), st.integers(1, 3000))
-def test_what_is_written_is_read_again(given_members: list[tuple[Member, bytes]], chunk: int) -> None:
+def test_what_is_written_is_read_again(given_members: list[tuple[TarMember, bytes]], chunk: int) -> None:
     data = b"".join(write(found, content) for found, content in given_members) + END
     assert read(data, chunk) == given_members
 
 
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.binary(max_size=2000))
 def test_the_standard_library_reads_it(names: list[str], content: bytes) -> None:
-    members = [Member(name.encode(), REGULAR, b"", 0, 0o640, 5, 3_000_000, 7 * 10**9) for name in names]
+    members = [TarMember(name.encode(), REGULAR, b"", 0, 0o640, 5, 3_000_000, 7 * 10**9) for name in names]
     data = b"".join(write(found, content) for found in members) + END
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
         found = archive.getmembers()
@@ -73,8 +73,8 @@ def test_the_standard_library_reads_it(names: list[str], content: bytes) -> None
 
 
 def test_folders_and_devices() -> None:
-    folder = Member(b"d" * 100, FOLDER, b"", 0, 0o755, 0, 0, 0)
-    device = Member(b"null", b"3", b"", 0, 0o666, 0, 0, 0, device=(1, 300))
+    folder = TarMember(b"d" * 100, FOLDER, b"", 0, 0o755, 0, 0, 0)
+    device = TarMember(b"null", b"3", b"", 0, 0o666, 0, 0, 0, device=(1, 300))
     data = render_member(folder) + render_member(device) + END
     assert [(one.name, one.device) for one, _ in read(data)] == [(b"d" * 100 + b"/", (0, 0)), (b"null", (1, 300))]
     with tarfile.open(fileobj=io.BytesIO(data)) as archive:
@@ -87,7 +87,7 @@ def test_folders_and_devices() -> None:
 @pytest.mark.parametrize("pieces", [((0, 5), (1000, 5), (2000, 0)), ((2000, 0),), ((3, 2), (1990, 10))])
 def test_sparse_members(pieces: tuple[tuple[int, int], ...]) -> None:
     stored = sum(length for _, length in pieces)
-    sparse = Member(b"a/holes", REGULAR, b"", 2000, 0o644, 0, 0, 0, data=pieces)
+    sparse = TarMember(b"a/holes", REGULAR, b"", 2000, 0o644, 0, 0, 0, data=pieces)
     data = render_member(sparse) + b"x" * stored + padding(sparse) + member("next") + END
     (found, content), (after, _) = read(data)
     assert (found.name, found.size, found.data, content) == (b"a/holes", 2000, pieces, b"x" * stored)

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from ocisync.content.verify import read_manifest
-from ocisync.images.views.filter_index import NarrowedSource
+from ocisync.images.views.filter_index import FilteredIndexView
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.manifest import parse_manifest
@@ -38,9 +38,9 @@ async def test_an_index_is_read_once_and_a_plain_image_never() -> None:
     tag(source, "both", root)
     tag(source, "plain", one)
     ledger = MemoryLedger()
-    first = await NarrowedSource(source, AMD64, ledger).resolve("both")
+    first = await FilteredIndexView(source, AMD64, ledger).resolve("both")
     assert source.opened == [root.digest]
-    again = NarrowedSource(source, AMD64, ledger)
+    again = FilteredIndexView(source, AMD64, ledger)
     assert await again.resolve("both") == first
     assert await again.resolve("plain") == one
     assert source.opened == [root.digest]
@@ -54,7 +54,7 @@ async def test_an_index_of_wanted_images_only_keeps_its_digest() -> None:
     source = Recording()
     root = index(source, platform(image(source, b"one"), "amd64"))
     tag(source, "1", root)
-    assert await NarrowedSource(source, AMD64, MemoryLedger()).resolve("1") == root
+    assert await FilteredIndexView(source, AMD64, MemoryLedger()).resolve("1") == root
 
 
 async def test_nested_indexes_are_narrowed_too() -> None:
@@ -62,7 +62,7 @@ async def test_nested_indexes_are_narrowed_too() -> None:
     one, other = image(source, b"one"), image(source, b"other")
     inner = index(source, platform(one, "amd64"), platform(other, "arm64"))
     tag(source, "1", index(source, as_json(inner), platform(other, "arm64")))
-    view = NarrowedSource(source, AMD64, MemoryLedger())
+    view = FilteredIndexView(source, AMD64, MemoryLedger())
     root = await view.resolve("1")
     (child,) = parse_manifest(await read_manifest(view, root)).children
     assert child.digest != inner.digest

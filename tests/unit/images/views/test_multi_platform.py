@@ -11,7 +11,7 @@ from ocisync.content.memory import MemoryRepository
 from ocisync.content.repository import Converter
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound
-from ocisync.images.views.multi_platform import Member, agreed_platform, build_index, merged
+from ocisync.images.views.multi_platform import PlatformMember, agreed_platform, build_index, merge_platforms
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest
@@ -69,8 +69,8 @@ def indexed(*platforms: Platform) -> MemoryRepository:
 
 
 async def test_the_index_does_not_depend_on_the_order_of_the_members() -> None:
-    members = [Member(ARM, holding(ARM_V8)), Member(AMD, holding(AMD))]
-    one, other = [await merged(order).resolve("") for order in (members, members[::-1])]
+    members = [PlatformMember(ARM, holding(ARM_V8)), PlatformMember(AMD, holding(AMD))]
+    one, other = [await merge_platforms(order).resolve("") for order in (members, members[::-1])]
     assert one.data == other.data
     assert one.data is not None
     parsed = parse_manifest(one.data)
@@ -79,7 +79,7 @@ async def test_the_index_does_not_depend_on_the_order_of_the_members() -> None:
 
 
 async def test_everything_below_the_index_can_be_opened() -> None:
-    source = merged([Member(ARM, holding(ARM)), Member(AMD, holding(AMD))])
+    source = merge_platforms([PlatformMember(ARM, holding(ARM)), PlatformMember(AMD, holding(AMD))])
     index = await source.resolve("")
     listed = parse_manifest(await read_manifest(source, Descriptor(index.media_type, index.digest, index.size)))
     for child in listed.children:
@@ -93,35 +93,37 @@ async def test_everything_below_the_index_can_be_opened() -> None:
 
 
 async def test_docker_members_make_a_docker_list_and_mixed_ones_an_index() -> None:
-    docker = [Member(ARM, holding(ARM, docker=True)), Member(AMD, holding(AMD, docker=True))]
-    assert (await merged(docker).resolve("")).media_type == media_types.DOCKER_LIST
-    mixed = [docker[0], Member(AMD, holding(AMD))]
-    assert (await merged(mixed).resolve("")).media_type == media_types.OCI_INDEX
+    docker = [PlatformMember(ARM, holding(ARM, docker=True)), PlatformMember(AMD, holding(AMD, docker=True))]
+    assert (await merge_platforms(docker).resolve("")).media_type == media_types.DOCKER_LIST
+    mixed = [docker[0], PlatformMember(AMD, holding(AMD))]
+    assert (await merge_platforms(mixed).resolve("")).media_type == media_types.OCI_INDEX
 
 
 @pytest.mark.parametrize(("named", "config"), [(AMD, ARM), (ARM_V6, parse_platform("linux/arm/v7"))])
 async def test_a_file_named_for_another_platform_is_refused(named: Platform, config: Platform) -> None:
     with pytest.raises(InputError, match=rf"^odd\.tar: .*{named}.*{config}") as caught:
-        await merged([Member(named, holding(config), where="odd.tar")]).resolve("")
+        await merge_platforms([PlatformMember(named, holding(config), where="odd.tar")]).resolve("")
     assert caught.value.code == "platform.mismatch"
 
 
 async def test_two_members_for_one_platform_are_refused() -> None:
     with pytest.raises(InputError, match=r"one\.tar, two\.tar") as caught:
-        merged([Member(ARM, holding(ARM), where="one.tar"), Member(ARM_V8, holding(ARM), where="two.tar")])
+        merge_platforms(
+            [PlatformMember(ARM, holding(ARM), where="one.tar"), PlatformMember(ARM_V8, holding(ARM), where="two.tar")]
+        )
     assert caught.value.code == "platform.duplicate"
     with pytest.raises(InputError):
-        merged([])
+        merge_platforms([])
 
 
 async def test_a_member_that_is_an_index_gives_its_child_for_the_platform() -> None:
     store = indexed(AMD, ARM)
-    index = await merged([Member(ARM, store)]).resolve("")
+    index = await merge_platforms([PlatformMember(ARM, store)]).resolve("")
     assert index.data is not None
     children = parse_manifest(index.data).children
     assert [str(child.platform) for child in children] == ["linux/arm64"]
     with pytest.raises(InputError, match=r"linux/amd64, linux/arm64"):
-        await merged([Member(ARM_V6, store)]).resolve("")
+        await merge_platforms([PlatformMember(ARM_V6, store)]).resolve("")
 
 
 def test_a_configuration_without_platform_is_refused() -> None:

@@ -9,13 +9,13 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.stores.archive.detect import ArchiveKind, kind_of
-from ocisync.stores.archive.index_json import CONTAINERD_NAME, REF_NAME, Entry, parse_index, pick_entry
+from ocisync.stores.archive.index_json import CONTAINERD_NAME, REF_NAME, IndexEntry, parse_index, pick_entry
 
 
-def entry(letter: str, **names: str) -> Entry:
+def entry(letter: str, **names: str) -> IndexEntry:
     digest = Digest(f"sha256:{letter * 64}")
     annotations = {{"ref": REF_NAME, "full": CONTAINERD_NAME}[key]: value for key, value in names.items()}
-    return Entry(Descriptor(media_types.OCI_MANIFEST, digest, 1, annotations=annotations))
+    return IndexEntry(Descriptor(media_types.OCI_MANIFEST, digest, 1, annotations=annotations))
 
 
 LATEST = entry("a", ref="latest", full="docker.io/library/alpine:latest")
@@ -35,7 +35,7 @@ UNNAMED = entry("d")
         ("edge", FULL),
     ],
 )
-def test_an_entry_is_picked_by_its_names(reference: str, found: Entry) -> None:
+def test_an_entry_is_picked_by_its_names(reference: str, found: IndexEntry) -> None:
     assert pick_entry((LATEST, OLD, FULL, UNNAMED), reference, "x") is found
 
 

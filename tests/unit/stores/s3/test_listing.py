@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ocisync.content.repository import ObjectInfo
-from ocisync.stores.s3.listing import Page, page_query, parse_page
+from ocisync.stores.s3.listing import ListingPage, page_query, parse_page
 
 _MOMENT = datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()
 _OBJECT = """
@@ -20,7 +20,7 @@ def _document(body: str, namespace: str = ' xmlns="http://s3.amazonaws.com/doc/2
 @pytest.mark.parametrize("namespace", ["", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
 def test_an_object_with_or_without_a_namespace(namespace: str) -> None:
     page = parse_page(_document("<IsTruncated>false</IsTruncated>" + _OBJECT.format(key="a%b+c"), namespace))
-    assert page == Page([ObjectInfo("a%b+c", 12, '"abc"', _MOMENT)], "")
+    assert page == ListingPage([ObjectInfo("a%b+c", 12, '"abc"', _MOMENT)], "")
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_encoded_keys_are_decoded_where_the_store_says_so(encoded: str, key: str
 
 def test_the_next_page_is_asked_for_by_its_token() -> None:
     page = parse_page(_document("<IsTruncated>true</IsTruncated><NextContinuationToken>a/b=</NextContinuationToken>"))
-    assert page == Page([], "a/b=")
+    assert page == ListingPage([], "a/b=")
     assert page_query("v2/", "", page.following)["continuation-token"] == "a/b="
     assert "continuation-token" not in page_query("v2/", "v2/a", "")
 

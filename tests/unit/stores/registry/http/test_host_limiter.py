@@ -8,7 +8,7 @@ import pytest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
-from ocisync.stores.registry.http.host_limiter import Gate, Pace, Throttle
+from ocisync.stores.registry.http.host_limiter import HostLimiter, RequestRate, Throttle
 from ocisync.stores.registry.http.response import RateWatch
 from ocisync.stores.registry.http.transport import KnownSizes
 from ocisync.stores.registry.options import RegistryOptions
@@ -16,28 +16,28 @@ from ocisync.stores.registry.pull_budget import Count, parse_count
 
 
 def test_a_pace_lets_one_seconds_worth_through_at_once_and_then_its_rate() -> None:
-    pace = Pace(5)
+    pace = RequestRate(5)
     assert [pace.reserve(100.0) for _ in range(8)] == pytest.approx([0, 0, 0, 0, 0, 0.2, 0.4, 0.6])
 
 
 def test_an_idle_pace_saves_no_more_than_a_second() -> None:
-    pace = Pace(2)
+    pace = RequestRate(2)
     assert [pace.reserve(0.0) for _ in range(3)] == pytest.approx([0, 0, 0.5])
     assert [pace.reserve(1000.0) for _ in range(3)] == pytest.approx([0, 0, 0.5])
 
 
 def test_less_than_one_a_second_has_no_burst() -> None:
-    pace = Pace(0.5)
+    pace = RequestRate(0.5)
     assert [pace.reserve(10.0), pace.reserve(10.0), pace.reserve(16.0)] == pytest.approx([0, 2.0, 0])
 
 
 def test_no_pace_never_waits() -> None:
-    pace = Pace(0)
+    pace = RequestRate(0)
     assert {pace.reserve(1.0) for _ in range(100)} == {0.0}
 
 
 async def test_a_gate_has_so_many_places_and_uploads_have_their_own() -> None:
-    gate = Gate(RegistryOptions(concurrency=2))
+    gate = HostLimiter(RegistryOptions(concurrency=2))
     first, _ = await gate.enter(), await gate.enter()
     with anyio.move_on_after(0.05) as waiting:
         await gate.enter()
@@ -52,7 +52,7 @@ async def test_a_gate_has_so_many_places_and_uploads_have_their_own() -> None:
 
 
 async def test_a_pause_holds_everybody_and_a_longer_one_wins() -> None:
-    gate = Gate(RegistryOptions())
+    gate = HostLimiter(RegistryOptions())
     began = time.monotonic()  # before the pause, on its clock: what passes between the two is part of neither
     gate.pause(0.2)
     gate.pause(0.05)
@@ -63,7 +63,7 @@ async def test_a_pause_holds_everybody_and_a_longer_one_wins() -> None:
 
 
 async def test_a_cancelled_wait_gives_its_place_back() -> None:
-    gate = Gate(RegistryOptions(concurrency=1))
+    gate = HostLimiter(RegistryOptions(concurrency=1))
     gate.pause(60)
     with anyio.move_on_after(0.01):
         await gate.enter()
@@ -72,7 +72,7 @@ async def test_a_cancelled_wait_gives_its_place_back() -> None:
         await gate.enter()
 
 
-async def places(gate: Gate) -> int:
+async def places(gate: HostLimiter) -> int:
     """How many requests may be under way now."""
     releases = []
     with anyio.move_on_after(0.05):
@@ -84,7 +84,7 @@ async def places(gate: Gate) -> int:
 
 
 async def test_fault_15_a_host_that_refuses_gets_half_the_requests_and_then_more_again() -> None:
-    gate = Gate(RegistryOptions(concurrency=8))
+    gate = HostLimiter(RegistryOptions(concurrency=8))
     taken = [await gate.enter() for _ in range(8)]
     gate.pause(60)
     gate.pause(60)  # a refusal of the same burst

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from ocisync.stores.registry.http.large_reads import PIECE, Receiver
+from ocisync.stores.registry.http.large_reads import PIECE, LargeReadProtocol
 from ocisync.stores.registry.http.session import open_session
 
 pytestmark = pytest.mark.anyio
@@ -23,7 +23,7 @@ class _Reader(ResponseHandler):
 
 async def test_what_was_handed_over_stays_as_it_was_when_the_buffer_is_used_again() -> None:
     reader, buffer = _Reader(), memoryview(bytearray(4))
-    receivers = [Receiver(reader, buffer), Receiver(reader, buffer)]
+    receivers = [LargeReadProtocol(reader, buffer), LargeReadProtocol(reader, buffer)]
     for receiver, data in zip(receivers, (b"one", b"four"), strict=True):
         receiver.get_buffer(-1)[: len(data)] = data
         receiver.buffer_updated(len(data))
@@ -42,5 +42,5 @@ async def test_a_connection_is_read_by_it_and_the_body_is_whole() -> None:
     async with server, open_session() as session, session.get(f"http://127.0.0.1:{port}/") as response:
         assert response.connection is not None
         assert response.connection.transport is not None
-        assert isinstance(response.connection.transport.get_protocol(), Receiver)
+        assert isinstance(response.connection.transport.get_protocol(), LargeReadProtocol)
         assert await response.read() == _BODY
