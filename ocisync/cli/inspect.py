@@ -11,7 +11,7 @@ from ocisync.cli.formatting import printable, size_text, table
 from ocisync.commands.image_names import parse_source
 from ocisync.content.repository import Source
 from ocisync.content.verify import read_manifest
-from ocisync.images.inspect import ImageView, ReferrerView, RootView, pick, references_to, view
+from ocisync.images.inspect import ImageView, ReferrerView, RootView, find_references, pick_platform, view_image
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator
 from ocisync.wiring.session import optional_session, run_async
@@ -52,8 +52,8 @@ def show_image(reference: str, platform: str, as_json: bool, config: Path | None
     """Print what an image is."""
 
     async def act(source: Source, locator: Locator) -> None:
-        root = await view(source, await _picked(source, locator, platform))
-        references = await references_to(source, [root.root, *(image.desc for image in root.images)])
+        root = await view_image(source, await _picked(source, locator, platform))
+        references = await find_references(source, [root.root, *(image.desc for image in root.images)])
         if as_json:
             print(json.dumps(_as_json(root, references), indent=2))
         else:
@@ -73,7 +73,7 @@ def _with_source(reference: str, config: Path | None, act: Callable[[Source, Loc
 
 
 async def _picked(source: Source, locator: Locator, platform: str) -> Descriptor:
-    return await pick(source, await source.resolve(locator.reference), platform)
+    return await pick_platform(source, await source.resolve(locator.reference), platform)
 
 
 def _as_json(root: RootView, references: Sequence[ReferrerView]) -> dict[str, object]:

@@ -19,18 +19,18 @@ from ocisync.content.repository import Source
 from ocisync.content.threads import run_file, run_steps
 from ocisync.content.verify import Verifier
 from ocisync.errors import DiskError, NotFound, VerificationError
-from ocisync.images.inspect import pick
+from ocisync.images.inspect import pick_platform
 from ocisync.images.unpack.apply import Steps
-from ocisync.images.unpack.unpack import Layer, UnpackOptions, check_free, layers_of, unpack_layers
+from ocisync.images.unpack.unpack_image import Layer, UnpackOptions, check_free, read_layers, unpack_layers
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, hex_of
 from ocisync.model.locator import ArchiveLocator, DockerArchiveLocator, Locator, TargetLocator
 from ocisync.model.platform import Platform, normalized
 from ocisync.stores.archive.archive_files import FolderFiles
-from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import ConversionOptions
 from ocisync.stores.archive.index_json import blob_path
 from ocisync.stores.archive.oci_layout_target import LayoutTarget, open_layout_target
+from ocisync.stores.archive.open_any import open_any
 from ocisync.sync.copy import Copier
 from ocisync.sync.reports import Traffic
 from ocisync.wiring.options import caps_of, tar_limits_of
@@ -60,8 +60,8 @@ async def unpack_to(
     """
     await check_free(folder)
     async with _source(session, locator) as source, _layout(cache, folder) as root:
-        image = await pick(source, await source.resolve(locator.reference), platform or host_platform())
-        layers = await layers_of(source, image)
+        image = await pick_platform(source, await source.resolve(locator.reference), platform or host_platform())
+        layers = await read_layers(source, image)
         if cache is not None:
             await _check_cached(root, layers)
         fetched = await _fetch(session, source, image, root)

@@ -66,17 +66,18 @@ class Compressed:
 def compressor_name(compression: Compression) -> str:
     """What made the bytes, for records: two runs with equal names give equal bytes."""
     library = _LIBRARIES.get(compression.kind)
-    return "none" if library is None else f"{library}/{compression.kind}/level={_level(compression)}/block={BLOCK}"
+    level = _choose_level(compression)
+    return "none" if library is None else f"{library}/{compression.kind}/level={level}/block={BLOCK}"
 
 
-def block_compressor(compression: Compression) -> Callable[[Block], Buffer]:
+def make_block_compressor(compression: Compression) -> Callable[[Block], Buffer]:
     """A pure function from one block's content to its compressed bytes, safe to call in several threads."""
     if compression.kind == "none":
         return bytes
-    return partial(_gzip if compression.kind == "gzip" else _zstd, level=_level(compression))
+    return partial(_gzip if compression.kind == "gzip" else _zstd, level=_choose_level(compression))
 
 
-def exact_blocks(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
+def split_blocks(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
     """The same content in blocks of exactly `size`, but for the last; one empty block when there is nothing."""
     held = bytearray()
     empty = True
@@ -94,7 +95,7 @@ def exact_blocks(chunks: Iterable[bytes], size: int = BLOCK) -> Iterator[bytes]:
         yield bytes(held)
 
 
-def _dropped(_: Block) -> None:
+def _ignore(_: Block) -> None:
     pass
 
 
@@ -102,24 +103,24 @@ async def compress(
     blocks: Iterator[Block],
     write: Callable[[Buffer], None],
     compression: Compression,
-    done: Callable[[Block], None] = _dropped,
+    done: Callable[[Block], None] = _ignore,
 ) -> Compressed:
-    """Compress the blocks that `exact_blocks` gives, on all CPUs, overlapping with reading and writing.
+    """Compress the blocks that `split_blocks` gives, on all CPUs, overlapping with reading and writing.
 
     Memory: a block per CPU, and at most 16 compressed ones. `blocks` and `write` are called in threads, each by one at
     a time, and `done` in any of them, with a block that is not needed any more.
     """
-    line = _Line(blocks, write, block_compressor(compression), done)
+    pipeline = _Pipeline(blocks, write, make_block_compressor(compression), done)
 
     async def work(_: int) -> None:
-        while await to_thread.run_sync(line.work, limiter=cpu_limiter):
+        while await to_thread.run_sync(pipeline.work, limiter=cpu_limiter):
             pass
 
     await for_each(range(min(CPUS, _MAX_WORKERS)), work, _MAX_WORKERS)
-    return line.result()
+    return pipeline.finish()
 
 
-class _Line:
+class _Pipeline:
     """Blocks on their way: taken in order, compressed side by side, written in order."""
 
     def __init__(
@@ -146,22 +147,22 @@ class _Line:
     def work(self) -> bool:
         """Bring a few blocks through; whether there may be more. Blocks; waits only for threads that are at work."""
         try:
-            return all(self._one() for _ in range(_BLOCKS_PER_STEP))
+            return all(self._bring_block() for _ in range(_BLOCKS_PER_STEP))
         except BaseException:
             with self._changed:
                 self._failed = True
                 self._changed.notify_all()
             raise
 
-    def result(self) -> Compressed:
+    def finish(self) -> Compressed:
         """What was learned, once all workers are done."""
         content, written = (Digest(f"sha256:{seen.hexdigest()}") for seen in (self._content_hash, self._written_hash))
         return Compressed(content, written, self._size)
 
-    def _one(self) -> bool:
+    def _bring_block(self) -> bool:
         with self._taking:
             number, block = next(self._blocks, (0, None))
-            if block is None or not self._may_go(number):
+            if block is None or not self._wait_for_turn(number):
                 return False
             self._content_hash.update(block)
         data = self._squeeze(block)
@@ -174,7 +175,7 @@ class _Line:
         self._write_ready()
         return True
 
-    def _may_go(self, number: int) -> bool:
+    def _wait_for_turn(self, number: int) -> bool:
         """Wait until not too many blocks are ahead of the one that is to be written next."""
         with self._changed:
             self._changed.wait_for(lambda: number - self._written < _MAX_AHEAD or self._failed)
@@ -194,7 +195,7 @@ class _Line:
             self._written += 1
 
 
-def _level(compression: Compression) -> int:
+def _choose_level(compression: Compression) -> int:
     return DEFAULT_LEVELS[compression.kind] if compression.level is None else compression.level
 
 

@@ -44,7 +44,7 @@ class Caps:
     ratio_from: int = 64 * 1024**2  # bytes; below that any ratio is harmless
 
 
-def compression_of(head: bytes) -> str:
+def detect_compression(head: bytes) -> str:
     """`gzip`, `zstd`, `xz`, `bzip2`, or empty for anything else."""
     if head[:2] == b"\x1f\x8b":
         return "gzip"
@@ -55,7 +55,7 @@ def compression_of(head: bytes) -> str:
     return "bzip2" if head[:3] == b"BZh" else ""
 
 
-def decompressed(
+def decompress(
     region: FileSection, kind: str, caps: Caps, seen: Callable[[bytes], None] | None = None
 ) -> Iterator[bytes]:
     """The content in chunks of at most 1 MiB; `seen` is shown the compressed bytes as they are read.
@@ -67,25 +67,25 @@ def decompressed(
     reader = _Reader(region, seen or _ignore)
     total = 0
     try:
-        for chunk in _zstd(reader) if kind == "zstd" else _members(reader, _NEW[kind]):
+        for chunk in _read_zstd(reader) if kind == "zstd" else _read_members(reader, _NEW[kind]):
             total += len(chunk)
             _check_caps(total, reader.taken, caps)
             yield chunk
     except _FAILURES as exc:
-        raise _wrapped(kind, exc) from exc
+        raise _translate_error(kind, exc) from exc
 
 
-def spool_decompressed(region: FileSection, kind: str, folder: Path, caps: Caps) -> Generator[None, None, Spool]:
+def decompress_to_spool(region: FileSection, kind: str, folder: Path, caps: Caps) -> Generator[None, None, Spool]:
     """Decompress to a temporary file that has no name; a generator for `run_steps`. The caller closes the spool.
 
     Raises:
-        ArchiveError, LimitExceeded: as `decompressed` does.
+        ArchiveError, LimitExceeded: as `decompress` does.
         DiskError: the folder is full or not writable.
     """
     spool = Spool(folder)
     try:
         due = _PER_STEP
-        for chunk in decompressed(region, kind, caps):
+        for chunk in decompress(region, kind, caps):
             spool.write(chunk)
             if spool.size >= due:
                 due += _PER_STEP
@@ -125,25 +125,25 @@ class _Member(Protocol):
     def decompress(self, data: bytes, max_length: int = -1) -> bytes: ...
 
 
-def _members(reader: _Reader, new: Callable[[], _Member]) -> Iterator[bytes]:
+def _read_members(reader: _Reader, new: Callable[[], _Member]) -> Iterator[bytes]:
     """Decompress members in a row; zeros may follow the last."""
     pending = reader.read()
     empty = 0
     while True:
         member = new()
         size = 0
-        for chunk in _member(reader, member, pending):
+        for chunk in _read_member(reader, member, pending):
             size += len(chunk)
             yield chunk
         empty += not size
         if empty > _MAX_EMPTY_MEMBERS:
             raise LimitExceeded(f"the compressed data has more than {_MAX_EMPTY_MEMBERS} empty members")
-        pending = _next_member(reader, member.unused_data)
+        pending = _find_next_member(reader, member.unused_data)
         if not pending:
             return
 
 
-def _member(reader: _Reader, member: _Member, pending: bytes) -> Iterator[bytes]:
+def _read_member(reader: _Reader, member: _Member, pending: bytes) -> Iterator[bytes]:
     while not member.eof:
         if member.needs_input and not pending:
             pending = reader.read()
@@ -155,7 +155,7 @@ def _member(reader: _Reader, member: _Member, pending: bytes) -> Iterator[bytes]
             yield chunk
 
 
-def _next_member(reader: _Reader, rest: bytes) -> bytes:
+def _find_next_member(reader: _Reader, rest: bytes) -> bytes:
     rest = rest.lstrip(b"\0")
     while not rest:
         more = reader.read()
@@ -165,7 +165,7 @@ def _next_member(reader: _Reader, rest: bytes) -> bytes:
     return rest
 
 
-def _zstd(reader: _Reader) -> Iterator[bytes]:
+def _read_zstd(reader: _Reader) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW)
     with decompressor.stream_reader(
         cast(IO[bytes], reader), read_size=_INPUT, read_across_frames=True, closefd=False
@@ -183,7 +183,7 @@ def _check_caps(total: int, taken: int, caps: Caps) -> None:
         raise LimitExceeded(f"{told}; if it is none, raise `archives.ratio` in the configuration")
 
 
-def _wrapped(kind: str, exc: Exception) -> ArchiveError | LimitExceeded:
+def _translate_error(kind: str, exc: Exception) -> ArchiveError | LimitExceeded:
     text = str(exc)
     if "memory" in text.lower():
         return LimitExceeded(f"the {kind} data wants more memory to be decompressed than is allowed")

@@ -42,21 +42,21 @@ class RootView:
     missing: tuple[Descriptor, ...] = field(default=())  # listed by the index, not at the source
 
 
-async def view(source: Source, root: Descriptor) -> RootView:
+async def view_image(source: Source, root: Descriptor) -> RootView:
     """Read an image, or every image of an index.
 
     Raises:
         ManifestError: it is no manifest that can be read.
         NotFound: the root itself is not there; absent children are listed as missing.
     """
-    manifest = await manifest_of(source, root)
+    manifest = await load_manifest(source, root)
     if not manifest.is_index:
-        return RootView(root, manifest, (await _image(source, root, manifest),))
+        return RootView(root, manifest, (await _load_image(source, root, manifest),))
     images: list[ImageView] = []
     missing: list[Descriptor] = []
     for child in manifest.children:
         try:
-            inner = await view(source, child) if child.is_manifest else None
+            inner = await view_image(source, child) if child.is_manifest else None
         except NotFound:
             missing.append(child)
         else:
@@ -64,7 +64,7 @@ async def view(source: Source, root: Descriptor) -> RootView:
     return RootView(root, manifest, tuple(images), tuple(missing))
 
 
-async def pick(source: Source, root: Descriptor, platform: str) -> Descriptor:
+async def pick_platform(source: Source, root: Descriptor, platform: str) -> Descriptor:
     """The image of an index for a platform, or the root itself when none is asked for.
 
     Raises:
@@ -74,7 +74,7 @@ async def pick(source: Source, root: Descriptor, platform: str) -> Descriptor:
     if not platform:
         return root
     wanted = parse_platform(platform)
-    manifest = await manifest_of(source, root)
+    manifest = await load_manifest(source, root)
     if not manifest.is_index:
         return root
     found = [child for child in manifest.children if child.platform and same_platform(child.platform, wanted)]
@@ -84,7 +84,7 @@ async def pick(source: Source, root: Descriptor, platform: str) -> Descriptor:
     return found[0]
 
 
-async def manifest_of(source: Source, desc: Descriptor) -> Manifest:
+async def load_manifest(source: Source, desc: Descriptor) -> Manifest:
     """A verified, parsed manifest.
 
     Raises:
@@ -100,7 +100,7 @@ async def manifest_of(source: Source, desc: Descriptor) -> Manifest:
         raise UnsupportedManifest(told) from exc
 
 
-async def _image(source: Source, desc: Descriptor, manifest: Manifest) -> ImageView:
+async def _load_image(source: Source, desc: Descriptor, manifest: Manifest) -> ImageView:
     config: Mapping[str, object] = {}
     if manifest.config is not None and manifest.config.media_type in media_types.CONFIGS:
         try:
@@ -123,28 +123,28 @@ class ReferrerView:
     tag: str = ""  # by which it was found
 
 
-async def references_to(source: Source, subjects: Sequence[Descriptor]) -> list[ReferrerView]:
+async def find_references(source: Source, subjects: Sequence[Descriptor]) -> list[ReferrerView]:
     """Everything known to refer to some manifests, in their order."""
     found: dict[Digest, list[ReferrerView]] = {}
 
     async def look(subject: Descriptor) -> None:
-        found[subject.digest] = await _references(source, subject.digest)
+        found[subject.digest] = await _find_references(source, subject.digest)
 
     await for_each(list({subject.digest: subject for subject in subjects}.values()), look, _AT_A_TIME)
     return [reference for subject in found for reference in found[subject]]
 
 
-async def _references(source: Source, subject: Digest) -> list[ReferrerView]:
+async def _find_references(source: Source, subject: Digest) -> list[ReferrerView]:
     told = await source.referrers(subject) if isinstance(source, ReferrerLister) else ()
     found = [ReferrerView(subject, desc, desc.artifact_type or "unknown") for desc in told]
     for tag, kind in zip(cosign_tags(subject), COSIGN.values(), strict=True):
-        desc = await _resolved(source, tag)
+        desc = await _try_resolve(source, tag)
         if desc is not None:
             found.append(ReferrerView(subject, desc, kind, tag))
     return found
 
 
-async def _resolved(source: Source, tag: str) -> Descriptor | None:
+async def _try_resolve(source: Source, tag: str) -> Descriptor | None:
     try:
         return await source.resolve(tag)
     except (NotFound, InputError):  # an archive that knows no such name

@@ -15,7 +15,7 @@ _AT_A_TIME = 4  # children of one manifest
 
 
 @dataclass(slots=True)
-class Pulled:
+class PullResult:
     """What was read."""
 
     manifests: int = 0
@@ -23,14 +23,14 @@ class Pulled:
     bytes: int = 0
 
 
-async def pull_and_check(source: Fetcher, root: Descriptor) -> Pulled:
+async def pull_and_check(source: Fetcher, root: Descriptor) -> PullResult:
     """Read everything at and below a root.
 
     Raises:
         NotFound: something it needs is not there.
         DigestMismatch, SizeMismatch: something is not what its descriptor says.
     """
-    pulled = Pulled()
+    pulled = PullResult()
     once: SingleFlight[Digest, None] = SingleFlight()
 
     async def blob(desc: Descriptor) -> None:

@@ -131,8 +131,8 @@ class Archives:
         return apply_view(source, view) if view else source
 
     async def _opened(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
-        from ocisync.stores.archive.detect import open_any
         from ocisync.stores.archive.oci_layout import open_oci_archive, open_oci_layout
+        from ocisync.stores.archive.open_any import open_any
 
         path, options = Path(locator.path), self._options(Path(locator.path), wanted)
         match locator:

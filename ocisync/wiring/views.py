@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 
 from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Converter, Source
+from ocisync.images.views.convert_format import ConvertedSource, Remembered
 from ocisync.images.views.filter_index import FilteredIndexView
-from ocisync.images.views.media_types import ConvertedSource, Remembered
-from ocisync.images.views.platform import view_platform
+from ocisync.images.views.single_platform import view_platform
 from ocisync.model.locator import ViewLocator
 from ocisync.sync.ledger import MemoryLedger
 

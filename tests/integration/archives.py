@@ -13,8 +13,8 @@ from ocisync.content.verify import read_manifest
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
-from ocisync.stores.archive.detect import ArchiveSource
 from ocisync.stores.archive.docker_archive import DockerArchiveSource
+from ocisync.stores.archive.open_any import ArchiveSource
 
 Entry = tuple[str, bytes | None, str]  # name, content or None for a symlink, the link's target
 

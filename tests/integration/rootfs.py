@@ -15,7 +15,7 @@ import anyio
 from ocisync.commands.unpack import Unpacked, unpack_to
 from ocisync.config.models import Config
 from ocisync.content.files import FileSection
-from ocisync.images.unpack.unpack import Layer, UnpackOptions, unpack_layers
+from ocisync.images.unpack.unpack_image import Layer, UnpackOptions, unpack_layers
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.locator import LayoutLocator

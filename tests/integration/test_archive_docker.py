@@ -22,10 +22,10 @@ from ocisync.errors import ArchiveError, DiffIdMismatch, InputChanged, InputErro
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
-from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, open_docker_archive
 from ocisync.stores.archive.oci_layout import open_oci_layout
 from ocisync.stores.archive.oci_layout_target import open_layout_target
+from ocisync.stores.archive.open_any import open_any
 from tests.integration.archives import Entry, Sink, take, write_tar
 from tests.servers.images import OCI_LAYER, Image, describe, digest_of, docker_archive, image_of, make_image, noise, tar
 from tests.servers.skopeo import skopeo

@@ -20,10 +20,10 @@ from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
 from ocisync.model.platform import parse_platform
 from ocisync.stores.archive.archive_target import open_oci_archive_target
-from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.docker_archive import DockerArchiveSource
 from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_archive, open_oci_layout
 from ocisync.stores.archive.oci_layout_target import open_layout_target
+from ocisync.stores.archive.open_any import open_any
 from tests.integration.archives import Entry, Sink, take, write_tar
 from tests.servers.images import (
     Image,

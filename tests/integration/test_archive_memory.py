@@ -28,7 +28,7 @@ CONVERT = textwrap.dedent(
     import sys
     from pathlib import Path
     import anyio
-    from ocisync.stores.archive.detect import open_any
+    from ocisync.stores.archive.open_any import open_any
     from ocisync.stores.archive.oci_layout_target import open_layout_target
 
     class Sink:

@@ -17,8 +17,8 @@ from ocisync.errors import ArchiveError, InputError
 from ocisync.model.digest import Digest
 from ocisync.model.locator import parse_locator
 from ocisync.model.manifest import parse_manifest
-from ocisync.stores.archive.detect import open_any
 from ocisync.stores.archive.oci_layout import open_oci_layout
+from ocisync.stores.archive.open_any import open_any
 from ocisync.sync.reports import JobReport
 from ocisync.wiring.session import open_session
 from tests.integration.archives import Entry, take, write_tar

@@ -19,12 +19,12 @@ from ocisync.commands.unpack import unpack_to
 from ocisync.content.compress import BLOCK
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputChanged, InputError
-from ocisync.images.inspect import manifest_of
+from ocisync.images.inspect import load_manifest
 from ocisync.images.pack.excludes import Excludes
 from ocisync.images.pack.layer import TreeOptions, TreeReader
 from ocisync.images.pack.settings import PackSettings
 from ocisync.images.pack.source import Packing, open_packed
-from ocisync.images.unpack.unpack import UnpackOptions
+from ocisync.images.unpack.unpack_image import UnpackOptions
 from ocisync.model.locator import parse_locator
 from ocisync.model.manifest import parse_json_object
 from ocisync.sync.reports import JobReport
@@ -111,7 +111,7 @@ async def pack(root: Path, place: str, settings: PackSettings = PLAIN, epoch: in
 async def packed_config(root: Path, settings: PackSettings, epoch: int = 0) -> dict[str, object]:
     """The configuration of a folder's image."""
     async with open_packed(Packing(root, settings, "linux/amd64", epoch), root.parent) as source:
-        manifest = await manifest_of(source, await source.resolve(""))
+        manifest = await load_manifest(source, await source.resolve(""))
         return parse_json_object(await read_manifest(source, manifest.children[0]))
 
 
@@ -284,7 +284,7 @@ def test_what_is_left_out(tmp_path: Path) -> None:
     folders = dict.fromkeys(("etc", "usr", "usr/lib", "a", "b", "var/cache/x", ".gitignored"), 493)
     root = build(tmp_path / "root", Tree(tree, folders))
     reader = TreeReader(root, TreeOptions(owner=(5, 6), excludes=Excludes(["*.o", "var/cache/*", "/etc", "usr/**"])))
-    (tmp_path / "out.tar").write_bytes(b"".join(reader.chunks()))
+    (tmp_path / "out.tar").write_bytes(b"".join(reader.render()))
     with tarfile.open(tmp_path / "out.tar") as archive:
         members = archive.getmembers()
     found = [member.name for member in members]
@@ -336,7 +336,7 @@ def test_changes_are_found(change: str, tmp_path: Path) -> None:
     root = build(
         tmp_path / "root", Tree({"f": os.urandom(3_000_000), "g": b"x", "a": b"1"}, {"etc": 0o755, "usr/lib": 0o755})
     )
-    chunks = TreeReader(root, TreeOptions()).chunks()
+    chunks = TreeReader(root, TreeOptions()).render()
     while next(chunks) != b"1":  # the content of "a", which stands before the large one
         pass
     for _ in range(4):  # into the large one
@@ -354,7 +354,7 @@ def test_large_files_stream(tmp_path: Path) -> None:
         out.seek(1 << 40)
         out.write(b"a terabyte on")
     tracemalloc.start()
-    total = sum(len(chunk) for chunk in TreeReader(tmp_path / "root", TreeOptions()).chunks())
+    total = sum(len(chunk) for chunk in TreeReader(tmp_path / "root", TreeOptions()).render())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert 64 * BLOCK < total < 70 * BLOCK
@@ -441,5 +441,5 @@ def _change(root: Path, change: str) -> None:
 
 
 def _drain(root: Path) -> None:
-    for _ in TreeReader(root, TreeOptions()).chunks():
+    for _ in TreeReader(root, TreeOptions()).render():
         pass

@@ -17,7 +17,7 @@ import anyio
 import pytest
 
 from ocisync.commands.unpack import Unpacked, host_platform, unpack_to
-from ocisync.content.compress import Compression, Kind, block_compressor, exact_blocks
+from ocisync.content.compress import Compression, Kind, make_block_compressor, split_blocks
 from ocisync.content.decompress import Caps
 from ocisync.content.tar.index import TarLimits
 from ocisync.errors import (
@@ -30,7 +30,7 @@ from ocisync.errors import (
     OcisyncError,
     UnsupportedManifest,
 )
-from ocisync.images.unpack.unpack import UnpackOptions
+from ocisync.images.unpack.unpack_image import UnpackOptions
 from ocisync.model.image_name import parse_image_name
 from ocisync.model.locator import RegistryLocator, parse_locator
 from tests.integration.rootfs import (
@@ -307,7 +307,7 @@ def _with_manifest(good: Image, old: str, new: str) -> Image:
 
 
 def _compressed(data: bytes, kind: Kind) -> bytes:
-    return b"".join(map(block_compressor(Compression(kind)), exact_blocks([data])))
+    return b"".join(map(make_block_compressor(Compression(kind)), split_blocks([data])))
 
 
 def _check_all_equal(tmp_path: Path, count: int) -> None:

@@ -62,7 +62,7 @@ def parse_header(block: bytes, position: int) -> Header:
     name, size, checksum, kind, link, magic, prefix = _FORMAT.unpack(block)
     _verify_checksum(block, checksum, position)
     name = name.partition(b"\0")[0]
-    if magic == b"ustar\x0000" and (before := _prefix(block, prefix)):
+    if magic == b"ustar\x0000" and (before := _read_prefix(block, prefix)):
         name = before + b"/" + name
     if kind in _SAME_AS_REGULAR:
         kind = FOLDER if name.endswith(b"/") and kind == b"\0" else REGULAR
@@ -101,7 +101,7 @@ def is_extension(kind: bytes) -> bool:
     return kind in b"xXgLK"
 
 
-def extend(found: Extensions, kind: bytes, body: bytes, position: int) -> None:
+def read_extension(found: Extensions, kind: bytes, body: bytes, position: int) -> None:
     """Take one extension header's body.
 
     Raises:
@@ -112,12 +112,12 @@ def extend(found: Extensions, kind: bytes, body: bytes, position: int) -> None:
     elif kind == b"K":
         found.link = body.partition(b"\0")[0]
     elif kind in _PAX_LOCAL:
-        _extend_pax(found, body, position)
-    elif {_PAX_SIZE, _PAX_PATH, _PAX_LINK} & pax_records(body, position).keys():
+        _read_pax(found, body, position)
+    elif {_PAX_SIZE, _PAX_PATH, _PAX_LINK} & parse_pax_records(body, position).keys():
         raise ArchiveError(f"the global pax header at byte {position} sets names or sizes of all members")
 
 
-def apply(header: Header, found: Extensions) -> Header:
+def apply_extensions(header: Header, found: Extensions) -> Header:
     """The header as its extensions change it: pax size and names win over those of the header.
 
     Raises:
@@ -133,7 +133,7 @@ def apply(header: Header, found: Extensions) -> Header:
     return header
 
 
-def pax_records(body: bytes, position: int) -> dict[bytes, bytes]:
+def parse_pax_records(body: bytes, position: int) -> dict[bytes, bytes]:
     """Split `length key=value` records; a later one of the same key wins.
 
     Raises:
@@ -153,8 +153,8 @@ def pax_records(body: bytes, position: int) -> dict[bytes, bytes]:
     return records
 
 
-def _extend_pax(found: Extensions, body: bytes, position: int) -> None:
-    records = pax_records(body, position)
+def _read_pax(found: Extensions, body: bytes, position: int) -> None:
+    records = parse_pax_records(body, position)
     found.name = records.get(_PAX_PATH, found.name)
     found.link = records.get(_PAX_LINK, found.link)
     if any(key.startswith(b"GNU.sparse.") for key in records):
@@ -180,5 +180,5 @@ def _verify_checksum(block: bytes, field: bytes, position: int) -> None:
     raise ArchiveError(f"no valid tar header at byte {position}: {where}")
 
 
-def _prefix(block: bytes, prefix: bytes) -> bytes:
+def _read_prefix(block: bytes, prefix: bytes) -> bytes:
     return (block[345:476] if block[508:] == b"tar\0" else prefix).partition(b"\0")[0]  # star's is shorter

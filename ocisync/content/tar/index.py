@@ -16,10 +16,10 @@ from ocisync.content.tar.headers import (
     SYMLINK,
     Extensions,
     Header,
-    apply,
-    extend,
+    apply_extensions,
     is_extension,
     parse_header,
+    read_extension,
 )
 from ocisync.errors import ArchiveError, LimitExceeded
 
@@ -61,7 +61,7 @@ class TarIndex:
     def __contains__(self, name: object) -> bool:
         return name in self._numbers or name in self._links
 
-    def region(self, name: str) -> FileSection | None:
+    def find(self, name: str) -> FileSection | None:
         """Where the content of a file is, links followed inside the archive; None when there is no such member.
 
         Raises:
@@ -97,17 +97,17 @@ class TarIndex:
         relative = header.kind == SYMLINK and not target.startswith("/")
         full = f"{name.rpartition('/')[0]}/{target}" if relative else target
         if name in self._numbers or self._links.setdefault(name, full) != full:
-            raise _twice(name)
+            raise _duplicate_error(name)
 
     def _add_file(self, name: str, size: int, offset: int) -> None:
         first = self._numbers.setdefault(name, len(self._sizes))
         if name in self._links:
-            raise _twice(name)
+            raise _duplicate_error(name)
         if first == len(self._sizes):
             self._offsets.append(offset)
             self._sizes.append(size)
-        elif self._sizes[first] != size or not _equal(self.file, self._offsets[first], offset, size):
-            raise _twice(name)
+        elif self._sizes[first] != size or not _has_same_content(self.file, self._offsets[first], offset, size):
+            raise _duplicate_error(name)
 
     def _follow(self, name: str) -> str:
         pending = list(reversed(name.split("/")))
@@ -144,12 +144,12 @@ def index_tar(file: ReadAt, limits: TarLimits | None = None) -> Generator[None, 
     limits = limits or TarLimits()
     index = TarIndex(file)
     names = 0
-    for seen, (header, offset) in enumerate(_headers(file, limits.members), 1):
+    for seen, (header, offset) in enumerate(_read_headers(file, limits.members), 1):
         names += len(header.name) + len(header.link)
         if seen > limits.members or names > limits.names:
             told = f"the archive has more than {limits.members} members or {limits.names} bytes of names"
             raise LimitExceeded(f"{told}; `archives.members` in the configuration allows more members")
-        name = _clean(header.name)
+        name = _clean_name(header.name)
         if name is None:
             index.warn(f"the member {header.name[:200]!r} would lie outside the archive and is left out")
         elif name:
@@ -159,22 +159,22 @@ def index_tar(file: ReadAt, limits: TarLimits | None = None) -> Generator[None, 
     return index
 
 
-def _headers(file: ReadAt, limit: int) -> Iterator[tuple[Header, int]]:
+def _read_headers(file: ReadAt, limit: int) -> Iterator[tuple[Header, int]]:
     """Every member's header and where its content begins."""
     blocks = _Blocks(file)
     position = extensions = 0
     found = Extensions()
-    while (block := blocks.at(position)) is not None:
+    while (block := blocks.read(position)) is not None:
         header = parse_header(block, position)
         start = position + BLOCK
         if is_extension(header.kind):
             extensions += 1
             if extensions > 4 * limit:
                 raise LimitExceeded(f"the archive has more than {4 * limit} extension headers")
-            extend(found, header.kind, _extension_body(file, header, start), position)
+            read_extension(found, header.kind, _read_extension_body(file, header, start), position)
         else:
-            start = blocks.after_sparse_map(start) if header.extended_sparse else start
-            header = apply(header, found)
+            start = blocks.skip_sparse_map(start) if header.extended_sparse else start
+            header = apply_extensions(header, found)
             found = Extensions()
             _check_inside(file, header, start)
             yield header, start
@@ -189,25 +189,25 @@ class _Blocks:
         self._start = 0
         self._window = b""
 
-    def at(self, position: int) -> bytes | None:
+    def read(self, position: int) -> bytes | None:
         """The block there, or None at the archive's end."""
-        block = self._read(position)
+        block = self._read_block(position)
         if len(block) < BLOCK or block == _ZEROS:
             self._check_end(position, block)
             return None
         return block
 
-    def after_sparse_map(self, position: int) -> int:
+    def skip_sparse_map(self, position: int) -> int:
         """Where the content begins behind GNU's further blocks of a sparse map."""
         while True:
-            block = self._read(position)
+            block = self._read_block(position)
             position += BLOCK
             if len(block) < BLOCK:
                 raise ArchiveError("the archive ends within a sparse member's map: it is truncated")
             if block[504] == 0:
                 return position
 
-    def _read(self, position: int) -> bytes:
+    def _read_block(self, position: int) -> bytes:
         offset = position - self._start
         if not 0 <= offset <= len(self._window) - BLOCK:
             self._start, offset = position, 0
@@ -222,11 +222,11 @@ class _Blocks:
             raise ArchiveError(f"the archive ends within a header at byte {position}: it is truncated")
         if position == 0:
             raise ArchiveError("the archive is empty")
-        if self._read(position + BLOCK).strip(b"\0"):
+        if self._read_block(position + BLOCK).strip(b"\0"):
             raise ArchiveError(f"members follow an empty header at byte {position}: the archive is corrupt")
 
 
-def _extension_body(file: ReadAt, header: Header, start: int) -> bytes:
+def _read_extension_body(file: ReadAt, header: Header, start: int) -> bytes:
     if header.size > MAX_EXTENSION:
         raise LimitExceeded(f"an extension header of {header.size} bytes; at most {MAX_EXTENSION} are accepted")
     _check_inside(file, header, start)
@@ -239,7 +239,7 @@ def _check_inside(file: ReadAt, header: Header, start: int) -> None:
         raise ArchiveError(f"{name}: the archive ends before the member's {header.size} bytes do: it is truncated")
 
 
-def _clean(name: bytes) -> str | None:
+def _clean_name(name: bytes) -> str | None:
     """The name without `./`, leading and double slashes; None when it has a `..`."""
     text = name.decode("utf-8", "surrogateescape")
     if "." not in text and "//" not in text:
@@ -248,7 +248,7 @@ def _clean(name: bytes) -> str | None:
     return None if ".." in parts else "/".join(parts)
 
 
-def _equal(file: ReadAt, one: int, other: int, size: int) -> bool:
+def _has_same_content(file: ReadAt, one: int, other: int, size: int) -> bool:
     for done in range(0, size, READ):
         length = min(READ, size - done)
         if file.read_at(one + done, length) != file.read_at(other + done, length):
@@ -256,7 +256,7 @@ def _equal(file: ReadAt, one: int, other: int, size: int) -> bool:
     return True
 
 
-def _twice(name: str) -> ArchiveError:
+def _duplicate_error(name: str) -> ArchiveError:
     return ArchiveError(
         f"{name[:200]!r} is in the archive twice with different contents: which one is meant is unclear"
     )

@@ -37,8 +37,8 @@ class TarMember:
     data: tuple[Piece, ...] | None = None  # where the stored bytes belong in a sparse file
 
 
-def described(block: bytes, header: Header, pax: dict[bytes, bytes], position: int) -> TarMember:
-    """A member from its header block and what pax headers say; size and names as `tar_headers.apply` left them.
+def build_member(block: bytes, header: Header, pax: dict[bytes, bytes], position: int) -> TarMember:
+    """A member from its header block and what pax headers say; size and names as `headers.apply_extensions` left them.
 
     Raises:
         ArchiveError: a number, time or name is malformed.
@@ -55,9 +55,9 @@ def described(block: bytes, header: Header, pax: dict[bytes, bytes], position: i
         header.link,
         header.size,
         stat.S_IMODE(parse_number(block[100:108], position)),
-        pax_number(pax, b"uid", parse_number(block[108:116], position)),
-        pax_number(pax, b"gid", parse_number(block[116:124], position)),
-        _time(pax[b"mtime"]) if b"mtime" in pax else _header_time(block[136:148], position),
+        parse_pax_number(pax, b"uid", parse_number(block[108:116], position)),
+        parse_pax_number(pax, b"gid", parse_number(block[116:124], position)),
+        _parse_time(pax[b"mtime"]) if b"mtime" in pax else _parse_header_time(block[136:148], position),
         (parse_number(block[329:337], position), parse_number(block[337:345], position))
         if header.kind in _DEVICES
         else (0, 0),
@@ -65,7 +65,7 @@ def described(block: bytes, header: Header, pax: dict[bytes, bytes], position: i
     )
 
 
-def pax_number(pax: dict[bytes, bytes], key: bytes, otherwise: int) -> int:
+def parse_pax_number(pax: dict[bytes, bytes], key: bytes, otherwise: int) -> int:
     """A number of a pax header; `otherwise` where it has none, unless that is negative: then it must have one."""
     text = pax.get(key)
     if text is None:
@@ -77,7 +77,7 @@ def pax_number(pax: dict[bytes, bytes], key: bytes, otherwise: int) -> int:
     return int(text)
 
 
-def _time(text: bytes) -> int:
+def _parse_time(text: bytes) -> int:
     found = _TIME.match(text)
     if found is None:
         raise ArchiveError(f"a pax header has a malformed time {text[:40]!r}: the archive is corrupt")
@@ -86,7 +86,7 @@ def _time(text: bytes) -> int:
     return -nanoseconds if sign else nanoseconds
 
 
-def _header_time(raw: bytes, position: int) -> int:
+def _parse_header_time(raw: bytes, position: int) -> int:
     if raw[0] & 0x80:  # base 256, two's complement in 95 bits
         value = int.from_bytes(bytes((raw[0] & 0x7F,)) + raw[1:], "big")
         seconds = value - (1 << 95) if raw[0] & 0x40 else value

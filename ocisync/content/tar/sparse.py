@@ -24,11 +24,11 @@ def parse_gnu_map(block: bytes, next_block: Callable[[], bytes]) -> tuple[tuple[
     Raises:
         ArchiveError, LimitExceeded: malformed, or more pieces than MAX_PIECES.
     """
-    pieces = _entries(block[386:], _IN_HEADER)
+    pieces = _parse_entries(block[386:], _IN_HEADER)
     goes_on = block[482] != 0
     while goes_on:
         more = next_block()
-        pieces += _entries(more, _IN_BLOCK)
+        pieces += _parse_entries(more, _IN_BLOCK)
         _check_count(len(pieces))
         goes_on = more[504] != 0
     return tuple(pieces), parse_number(block[483:495], 0)
@@ -39,16 +39,16 @@ def parse_map_text(text: bytes) -> tuple[Piece, ...]:
     numbers = text.split(b",") if text else []
     if not text or len(numbers) % 2:
         raise ArchiveError("a sparse member has no map that is understood (GNU.sparse 0.1 and 1.0 are)")
-    return _paired([_number(item) for item in numbers])
+    return _pair_up([_parse_number(item) for item in numbers])
 
 
 def read_map(read: Callable[[int], bytes]) -> tuple[Piece, ...]:
     """The map of format 1.0, which stands before the data and is read from there."""
     lines = _Lines(read)
-    count = lines.number()
+    count = lines.read_number()
     _check_count(count)
-    numbers = [lines.number() for _ in range(2 * count)]
-    return _paired(numbers)
+    numbers = [lines.read_number() for _ in range(2 * count)]
+    return _pair_up(numbers)
 
 
 def render_map(pieces: Sequence[Piece]) -> bytes:
@@ -65,17 +65,17 @@ class _Lines:
         self._read = read
         self._held = b""
 
-    def number(self) -> int:
+    def read_number(self) -> int:
         """The next line."""
         while b"\n" not in self._held:
             if len(self._held) > 2 * BLOCK:
                 raise ArchiveError("a sparse member's map is malformed: the archive is corrupt")
             self._held += self._read(BLOCK)
         line, _, self._held = self._held.partition(b"\n")
-        return _number(line)
+        return _parse_number(line)
 
 
-def _entries(data: bytes, most: int) -> list[Piece]:
+def _parse_entries(data: bytes, most: int) -> list[Piece]:
     found = []
     for start in range(0, most * _ENTRY, _ENTRY):
         entry = data[start : start + _ENTRY]
@@ -85,12 +85,12 @@ def _entries(data: bytes, most: int) -> list[Piece]:
     return found
 
 
-def _paired(numbers: list[int]) -> tuple[Piece, ...]:
+def _pair_up(numbers: list[int]) -> tuple[Piece, ...]:
     _check_count(len(numbers) // 2)
     return tuple(zip(numbers[::2], numbers[1::2], strict=True))
 
 
-def _number(text: bytes) -> int:
+def _parse_number(text: bytes) -> int:
     if not _NUMBER.match(text):
         raise ArchiveError("a sparse member's map is malformed: the archive is corrupt")
     return int(text)

@@ -1,6 +1,6 @@
 """A tar archive read once from its start to its end: every member with all that is said of it.
 
-The checks are those of `tar_headers`, and more: numbers, times and maps of holes must be well-formed and bounded.
+The checks are those of `headers`, and more: numbers, times and maps of holes must be well-formed and bounded.
 Everything here blocks; call it in a thread.
 """
 
@@ -15,14 +15,14 @@ from ocisync.content.tar.headers import (
     REGULAR,
     Extensions,
     Header,
-    apply,
-    extend,
+    apply_extensions,
     is_extension,
     parse_header,
-    pax_records,
+    parse_pax_records,
+    read_extension,
 )
 from ocisync.content.tar.index import TarLimits
-from ocisync.content.tar.member import TarMember, described, pax_number
+from ocisync.content.tar.member import TarMember, build_member, parse_pax_number
 from ocisync.content.tar.sparse import Piece, parse_gnu_map, parse_map_text, read_map
 from ocisync.errors import ArchiveError, LimitExceeded
 
@@ -51,34 +51,34 @@ class TarStream:
             if is_extension(header.kind):
                 extensions += 1
                 self._check(extensions <= 4 * self._limits.members, "extension headers")
-                pax.update(self._extension(header, found))
+                pax.update(self._read_extension(header, found))
                 continue
             members += 1
             names += len(header.name) + len(header.link)
             self._check(members <= self._limits.members and names <= self._limits.names, "members or names")
-            yield self._member(block, header, found, pax)
+            yield self._read_member(block, header, found, pax)
             found, pax = Extensions(), {}
             self._skip()
 
-    def content(self) -> Generator[bytes, None, None]:
+    def read_content(self) -> Generator[bytes, None, None]:
         """The current member's stored bytes, in chunks."""
         while self._left:
-            chunk = self._bytes.some(self._left)
+            chunk = self._bytes.take_some(self._left)
             self._left -= len(chunk)
             yield chunk
 
     def drain(self) -> Iterator[None]:
         """Read what follows the archive's end, so that whoever hashes the stream sees all of it."""
-        while self._bytes.more():
+        while self._bytes.fetch():
             yield
 
-    def _member(self, block: bytes, header: Header, found: Extensions, pax: dict[bytes, bytes]) -> TarMember:
+    def _read_member(self, block: bytes, header: Header, found: Extensions, pax: dict[bytes, bytes]) -> TarMember:
         position = self._bytes.position - BLOCK
         is_gnu_sparse = header.sparse
         holes = parse_gnu_map(block, self._take_block) if is_gnu_sparse else None
-        header = apply(header, found)
+        header = apply_extensions(header, found)
         self._left, self._padding = header.size, -header.size % BLOCK
-        member = described(block, header, pax, position)
+        member = build_member(block, header, pax, position)
         if header.sparse and header.kind in (REGULAR, GNU_SPARSE):
             self._make_sparse(member, pax, holes)
         return member
@@ -89,46 +89,46 @@ class TarStream:
         if gnu is not None:
             member.data, member.size = gnu
         elif pax.get(b"GNU.sparse.major") == b"1":
-            member.data = read_map(self._stored)
-            member.size = pax_number(pax, b"GNU.sparse.realsize", -1)
+            member.data = read_map(self._read_stored)
+            member.size = parse_pax_number(pax, b"GNU.sparse.realsize", -1)
         else:
             member.data = parse_map_text(pax.get(b"GNU.sparse.map", b""))
-            member.size = pax_number(pax, b"GNU.sparse.size", -1)
+            member.size = parse_pax_number(pax, b"GNU.sparse.size", -1)
         member.kind = REGULAR
         member.name = pax.get(b"GNU.sparse.name", member.name)
         _check_map(member, self._left)
 
-    def _stored(self, length: int) -> bytes:
+    def _read_stored(self, length: int) -> bytes:
         if length > self._left:
             raise ArchiveError("a sparse member's map is longer than the member: the archive is corrupt")
         self._left -= length
-        return self._bytes.exactly(length)
+        return self._bytes.take(length)
 
-    def _extension(self, header: Header, found: Extensions) -> dict[bytes, bytes]:
+    def _read_extension(self, header: Header, found: Extensions) -> dict[bytes, bytes]:
         if header.size > MAX_EXTENSION:
             raise LimitExceeded(f"an extension header of {header.size} bytes; at most {MAX_EXTENSION} are accepted")
         position = self._bytes.position
-        body = self._bytes.exactly(header.size)
-        self._bytes.exactly(-header.size % BLOCK)
-        extend(found, header.kind, body, position)
-        return pax_records(body, position) if header.kind in b"xX" else {}
+        body = self._bytes.take(header.size)
+        self._bytes.take(-header.size % BLOCK)
+        read_extension(found, header.kind, body, position)
+        return parse_pax_records(body, position) if header.kind in b"xX" else {}
 
     def _next_block(self) -> bytes | None:
-        block = self._bytes.block()
+        block = self._bytes.take_block()
         if block and block != _ZEROS:
             return block
-        second = self._bytes.block() if block else b""
+        second = self._bytes.take_block() if block else b""
         if second and second != _ZEROS:
             raise ArchiveError("members follow an empty header: the archive is corrupt")
         return None
 
     def _take_block(self) -> bytes:
-        return self._bytes.exactly(BLOCK)
+        return self._bytes.take(BLOCK)
 
     def _skip(self) -> None:
-        for _ in self.content():
+        for _ in self.read_content():
             pass
-        self._bytes.exactly(self._padding)
+        self._bytes.take(self._padding)
 
     def _check(self, holds: bool, what: str) -> None:
         if not holds:
@@ -143,30 +143,30 @@ class _Bytes:
         self._held = memoryview(b"")
         self.position = 0  # bytes taken
 
-    def some(self, most: int) -> bytes:
+    def take_some(self, most: int) -> bytes:
         """At least one byte and at most `most`."""
-        if not self._held and not self.more():
+        if not self._held and not self.fetch():
             raise ArchiveError(f"the archive ends at byte {self.position}, within a member: it is truncated")
         piece = bytes(self._held[:most])
         self._held = self._held[len(piece) :]
         self.position += len(piece)
         return piece
 
-    def exactly(self, length: int) -> bytes:
+    def take(self, length: int) -> bytes:
         """So many bytes; only for lengths that were checked."""
         if length <= len(self._held):
-            return self.some(length) if length else b""
+            return self.take_some(length) if length else b""
         parts, missing = [], length
         while missing:
-            parts.append(self.some(missing))
+            parts.append(self.take_some(missing))
             missing -= len(parts[-1])
         return b"".join(parts)
 
-    def block(self) -> bytes:
+    def take_block(self) -> bytes:
         """The next block, or nothing at the end."""
-        return self.exactly(BLOCK) if self._held or self.more() else b""
+        return self.take(BLOCK) if self._held or self.fetch() else b""
 
-    def more(self) -> bool:
+    def fetch(self) -> bool:
         """Replace what is held by the next chunk that is not empty; False at the end."""
         for chunk in self._chunks:
             if chunk:

@@ -44,7 +44,7 @@ def layer_type(form: str, kind: str) -> str:
     return _LAYER_TYPES[form][kind]
 
 
-def in_format(layer: Descriptor, form: str) -> Descriptor:
+def convert_layer(layer: Descriptor, form: str) -> Descriptor:
     """The same layer with its media type in another family."""
     for types in _LAYER_TYPES.values():
         for kind, media_type in types.items():
@@ -69,7 +69,7 @@ def build_config(
         "architecture": platform.architecture,
         "os": platform.os,
         **({"variant": platform.variant} if platform.variant else {}),
-        "config": _settings(settings, inherited if isinstance(inherited, Mapping) else {}),
+        "config": _merge_settings(settings, inherited if isinstance(inherited, Mapping) else {}),
         "rootfs": {"type": "layers", "diff_ids": list(layers.diff_ids)},
         "history": [
             *(history if isinstance(history, list) else []),
@@ -88,7 +88,7 @@ def build_manifest(config: bytes, layers: Layers, platform: Platform, settings: 
         "schemaVersion": 2,
         "mediaType": media_type,
         "config": descriptor_to_json(config_desc),
-        "layers": [descriptor_to_json(in_format(layer, settings.format)) for layer in layers.descs],
+        "layers": [descriptor_to_json(convert_layer(layer, settings.format)) for layer in layers.descs],
     }
     if settings.annotations:
         document["annotations"] = dict(sorted(settings.annotations.items()))
@@ -106,7 +106,7 @@ def build_index(manifest: Descriptor, blobs: Sequence[Descriptor]) -> Descriptor
     return describe(json.dumps(document, separators=(",", ":")).encode(), media_types.OCI_INDEX)
 
 
-def _settings(settings: PackSettings, parent: Mapping[str, object]) -> dict[str, object]:
+def _merge_settings(settings: PackSettings, parent: Mapping[str, object]) -> dict[str, object]:
     """What a container starts with; a new entrypoint comes without the parent's command, as in a Dockerfile."""
     out = dict(parent)
     if settings.entrypoint is not None:
@@ -117,18 +117,18 @@ def _settings(settings: PackSettings, parent: Mapping[str, object]) -> dict[str,
     if settings.dir is not None:
         out["WorkingDir"] = settings.dir
     out["User"] = settings.user if settings.user is not None else (parent.get("User") or DEFAULT_USER)
-    out["Env"] = [f"{name}={value}" for name, value in {**_environment(parent), **settings.env}.items()]
-    out["Labels"] = {**_mapping(parent.get("Labels")), **settings.labels}
-    out["ExposedPorts"] = {**_mapping(parent.get("ExposedPorts")), **{port: {} for port in settings.ports}}
-    out["Volumes"] = {**_mapping(parent.get("Volumes")), **{path: {} for path in settings.volumes}}
+    out["Env"] = [f"{name}={value}" for name, value in {**_parse_environment(parent), **settings.env}.items()]
+    out["Labels"] = {**_to_mapping(parent.get("Labels")), **settings.labels}
+    out["ExposedPorts"] = {**_to_mapping(parent.get("ExposedPorts")), **{port: {} for port in settings.ports}}
+    out["Volumes"] = {**_to_mapping(parent.get("Volumes")), **{path: {} for path in settings.volumes}}
     return {key: value for key, value in out.items() if value not in (None, [], {})}
 
 
-def _environment(parent: Mapping[str, object]) -> dict[str, str]:
+def _parse_environment(parent: Mapping[str, object]) -> dict[str, str]:
     listed = parent.get("Env")
     pairs = (str(item).partition("=") for item in listed) if isinstance(listed, list) else ()
     return {name: value for name, _, value in pairs}
 
 
-def _mapping(value: object) -> dict[str, object]:
+def _to_mapping(value: object) -> dict[str, object]:
     return {str(key): inner for key, inner in value.items()} if isinstance(value, Mapping) else {}

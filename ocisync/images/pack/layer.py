@@ -18,9 +18,9 @@ from ocisync.content.tar.member import TarMember
 from ocisync.content.tar.write import END, padding, render_member
 from ocisync.errors import InputChanged, InputError, LimitExceeded
 from ocisync.images.pack.excludes import Excludes
-from ocisync.images.pack.sparse import Piece, find_data
-from ocisync.images.unpack.attributes import is_portable, listed
-from ocisync.images.unpack.path_resolver import MAX_DEPTH, shown
+from ocisync.images.pack.holes import Piece, find_data
+from ocisync.images.unpack.attributes import is_portable, list_xattrs
+from ocisync.images.unpack.path_resolver import MAX_DEPTH, quote
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPEN_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -46,7 +46,7 @@ class TreeOptions:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _TreeEntry:
     """One entry of the tree."""
 
     path: bytes  # from the root, without a leading slash
@@ -65,7 +65,7 @@ class TreeReader:
         self._states = array("q")  # of each entry, in order
         self._links: dict[tuple[int, int], bytes] = {}  # device and inode of what has several names: the first one
 
-    def chunks(self) -> Iterator[bytes]:
+    def render(self) -> Iterator[bytes]:
         """The tar's bytes.
 
         Raises:
@@ -73,151 +73,151 @@ class TreeReader:
             InputChanged: something changed meanwhile.
         """
         try:
-            for found in self._walk():
-                self._states.append(_state(found))
-                yield from self._member(found)
+            for entry in self._walk():
+                self._states.append(_hash_state(entry))
+                yield from self._render_member(entry)
             self._check_unchanged()
         except OSError as exc:
             raise InputError(f"{self._root}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
         yield END
 
-    def _walk(self) -> Iterator[_Found]:
+    def _walk(self) -> Iterator[_TreeEntry]:
         try:
             fd = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         except OSError as exc:
             raise InputError(f"{self._root}: cannot be read: {exc.strerror}") from exc
         try:
-            yield from self._inside(fd, b"", 0)
+            yield from self._walk_folder(fd, b"", 0)
         finally:
             os.close(fd)
 
-    def _inside(self, fd: int, path: bytes, depth: int) -> Iterator[_Found]:
+    def _walk_folder(self, fd: int, path: bytes, depth: int) -> Iterator[_TreeEntry]:
         if depth > MAX_DEPTH:
-            raise LimitExceeded(f"{self._root}: {shown((path,))}: more than {MAX_DEPTH} folders deep")
+            raise LimitExceeded(f"{self._root}: {quote((path,))}: more than {MAX_DEPTH} folders deep")
         for name in sorted(os.fsencode(name) for name in os.listdir(fd)):
             inner = path + b"/" + name if path else name
-            found = _Found(inner, name, fd, self._look(fd, name, inner))
-            is_folder = stat.S_ISDIR(found.was.st_mode)
-            if self._is_left_out(found, is_folder=is_folder):
+            entry = _TreeEntry(inner, name, fd, self._stat(fd, name, inner))
+            is_folder = stat.S_ISDIR(entry.was.st_mode)
+            if self._is_left_out(entry, is_folder=is_folder):
                 continue
-            yield found
+            yield entry
             if is_folder:
-                yield from self._down(found, depth)
+                yield from self._enter(entry, depth)
 
-    def _down(self, found: _Found, depth: int) -> Iterator[_Found]:
-        fd = self._open(found, _OPEN_FOLDER)
+    def _enter(self, entry: _TreeEntry, depth: int) -> Iterator[_TreeEntry]:
+        fd = self._open(entry, _OPEN_FOLDER)
         try:
-            yield from self._inside(fd, found.path, depth + 1)
+            yield from self._walk_folder(fd, entry.path, depth + 1)
         finally:
             os.close(fd)
 
-    def _is_left_out(self, found: _Found, *, is_folder: bool) -> bool:
-        if self._options.excludes.match(found.path) or (found.name == _LEFT_OUT and not is_folder):
+    def _is_left_out(self, entry: _TreeEntry, *, is_folder: bool) -> bool:
+        if self._options.excludes.match(entry.path) or (entry.name == _LEFT_OUT and not is_folder):
             return True
-        if found.name.startswith(b".wh."):
-            raise InputError(f"{self._named(found)}: a layer would take this name for a removal; rename or exclude it")
-        if not stat.S_ISSOCK(found.was.st_mode):
+        if entry.name.startswith(b".wh."):
+            raise InputError(f"{self._show(entry)}: a layer would take this name for a removal; rename or exclude it")
+        if not stat.S_ISSOCK(entry.was.st_mode):
             return False
-        warning = f"{self._named(found)}: a socket, left out"
+        warning = f"{self._show(entry)}: a socket, left out"
         if warning not in self.warnings:
             self.warnings.append(warning)
         return True
 
-    def _member(self, found: _Found) -> Iterator[bytes]:
-        was = found.was
+    def _render_member(self, entry: _TreeEntry) -> Iterator[bytes]:
+        was = entry.was
         key = was.st_dev, was.st_ino
         if was.st_nlink > 1 and not stat.S_ISDIR(was.st_mode):
-            first = self._links.setdefault(key, found.path)
-            if first != found.path:
-                yield render_member(self._describe(found, HARD_LINK, link=first, xattrs={}))
+            first = self._links.setdefault(key, entry.path)
+            if first != entry.path:
+                yield render_member(self._make_member(entry, HARD_LINK, link=first, xattrs={}))
                 return
         kind = _KINDS[stat.S_IFMT(was.st_mode)]
         if kind == REGULAR:
-            yield from self._regular(found)
+            yield from self._render_regular(entry)
             return
-        link = os.readlink(found.name, dir_fd=found.folder) if kind == SYMLINK else b""
-        yield render_member(self._describe(found, kind, link=link, xattrs=self._handle_xattrs(found)))
+        link = os.readlink(entry.name, dir_fd=entry.folder) if kind == SYMLINK else b""
+        yield render_member(self._make_member(entry, kind, link=link, xattrs=self._read_handle_xattrs(entry)))
 
-    def _regular(self, found: _Found) -> Iterator[bytes]:
-        fd = self._open(found, _OPEN_FILE)
+    def _render_regular(self, entry: _TreeEntry) -> Iterator[bytes]:
+        fd = self._open(entry, _OPEN_FILE)
         try:
             now = os.fstat(fd)
-            if (now.st_dev, now.st_ino, now.st_size) != (found.was.st_dev, found.was.st_ino, found.was.st_size):
-                raise self._changed(found.path)
-            member = self._describe(found, REGULAR, size=now.st_size, xattrs=_xattrs(fd))
+            if (now.st_dev, now.st_ino, now.st_size) != (entry.was.st_dev, entry.was.st_ino, entry.was.st_size):
+                raise self._changed_error(entry.path)
+            member = self._make_member(entry, REGULAR, size=now.st_size, xattrs=_read_xattrs(fd))
             pieces = find_data(fd, now.st_size)
             member.data = pieces
             yield render_member(member)
-            yield from self._content(fd, found, pieces if pieces is not None else ((0, now.st_size),))
+            yield from self._read_content(fd, entry, pieces if pieces is not None else ((0, now.st_size),))
             yield padding(member)
         finally:
             os.close(fd)
 
-    def _content(self, fd: int, found: _Found, pieces: tuple[Piece, ...]) -> Iterator[bytes]:
+    def _read_content(self, fd: int, entry: _TreeEntry, pieces: tuple[Piece, ...]) -> Iterator[bytes]:
         for offset, length in pieces:
             end = offset + length
             while offset < end:
                 data = os.pread(fd, min(READ, end - offset), offset)
                 if not data:
-                    raise self._changed(found.path)
+                    raise self._changed_error(entry.path)
                 offset += len(data)
                 yield data
 
-    def _describe(
-        self, found: _Found, kind: bytes, *, xattrs: dict[bytes, bytes], size: int = 0, link: bytes = b""
+    def _make_member(
+        self, entry: _TreeEntry, kind: bytes, *, xattrs: dict[bytes, bytes], size: int = 0, link: bytes = b""
     ) -> TarMember:
-        was = found.was
+        was = entry.was
         uid, gid = self._options.owner or (was.st_uid, was.st_gid)
         device = (os.major(was.st_rdev), os.minor(was.st_rdev)) if kind in (b"3", b"4") else (0, 0)
         mode = 0o777 if kind == SYMLINK else stat.S_IMODE(was.st_mode)
-        return TarMember(found.path, kind, link, size, mode, uid, gid, self._options.mtime * 10**9, device, xattrs)
+        return TarMember(entry.path, kind, link, size, mode, uid, gid, self._options.mtime * 10**9, device, xattrs)
 
-    def _handle_xattrs(self, found: _Found) -> dict[bytes, bytes]:
-        fd = self._open(found, _OPEN_HANDLE)
+    def _read_handle_xattrs(self, entry: _TreeEntry) -> dict[bytes, bytes]:
+        fd = self._open(entry, _OPEN_HANDLE)
         try:
-            return _xattrs(f"/proc/self/fd/{fd}")
+            return _read_xattrs(f"/proc/self/fd/{fd}")
         finally:
             os.close(fd)
 
     def _check_unchanged(self) -> None:
         """Walk again: whatever was added, removed, replaced or written to shows."""
         states = iter(self._states)
-        for found in self._walk():
-            if next(states, None) != _state(found):
-                raise self._changed(found.path)
+        for entry in self._walk():
+            if next(states, None) != _hash_state(entry):
+                raise self._changed_error(entry.path)
         if next(states, None) is not None:
-            raise self._changed(b"")
+            raise self._changed_error(b"")
 
-    def _look(self, fd: int, name: bytes, path: bytes) -> os.stat_result:
+    def _stat(self, fd: int, name: bytes, path: bytes) -> os.stat_result:
         try:
             return os.stat(name, dir_fd=fd, follow_symlinks=False)
         except FileNotFoundError as exc:
-            raise self._changed(path) from exc
+            raise self._changed_error(path) from exc
 
-    def _open(self, found: _Found, flags: int) -> int:
+    def _open(self, entry: _TreeEntry, flags: int) -> int:
         try:
-            return os.open(found.name, flags, dir_fd=found.folder)
+            return os.open(entry.name, flags, dir_fd=entry.folder)
         except FileNotFoundError as exc:
-            raise self._changed(found.path) from exc
+            raise self._changed_error(entry.path) from exc
         except OSError as exc:
-            raise InputError(f"{self._named(found)}: cannot be read: {exc.strerror}") from exc
+            raise InputError(f"{self._show(entry)}: cannot be read: {exc.strerror}") from exc
 
-    def _changed(self, path: bytes) -> InputChanged:
-        where = f"{self._root}: {shown((path,))}" if path else f"{self._root}: something in it"
+    def _changed_error(self, path: bytes) -> InputChanged:
+        where = f"{self._root}: {quote((path,))}" if path else f"{self._root}: something in it"
         return InputChanged(f"{where} changed while it was packed; pack it again when nothing writes to it")
 
-    def _named(self, found: _Found) -> str:
-        return f"{self._root}: {shown((found.path,))}"
+    def _show(self, entry: _TreeEntry) -> str:
+        return f"{self._root}: {quote((entry.path,))}"
 
 
-def _state(found: _Found) -> int:
-    was = found.was
+def _hash_state(entry: _TreeEntry) -> int:
+    was = entry.was
     is_folder = stat.S_ISDIR(was.st_mode)
     return hash(
-        (found.path, was.st_ino, was.st_mode, 0 if is_folder else was.st_size, was.st_mtime_ns, was.st_ctime_ns)
+        (entry.path, was.st_ino, was.st_mode, 0 if is_folder else was.st_size, was.st_mtime_ns, was.st_ctime_ns)
     )
 
 
-def _xattrs(where: int | str) -> dict[bytes, bytes]:
-    names = (name for name in listed(where) if is_portable(os.fsencode(name)))
+def _read_xattrs(where: int | str) -> dict[bytes, bytes]:
+    names = (name for name in list_xattrs(where) if is_portable(os.fsencode(name)))
     return {os.fsencode(name): os.getxattr(where, name) for name in names}

@@ -22,7 +22,7 @@ _OWNER = re.compile(r"([0-9]{1,10})(?::([0-9]{1,10}))?\Z")
 _MAX_FILE = 1024 * 1024  # bytes
 
 
-def _pairs(value: object) -> object:
+def _split_pairs(value: object) -> object:
     """`[A=1, B=2]`, as docker writes it, is `{A: 1, B: 2}`."""
     if not isinstance(value, list):
         return value
@@ -31,27 +31,27 @@ def _pairs(value: object) -> object:
     return {item.partition("=")[0]: item.partition("=")[2] for item in value}
 
 
-def _text(value: object) -> object:
+def _to_text(value: object) -> object:
     """Numbers, as YAML reads `user: 1000` and `ports: [80]`, are meant as text."""
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-def _port(value: str) -> str:
+def _check_port(value: str) -> str:
     if not _PORT.match(value):
         raise ValueError("expected a port such as 8080 or 53/udp")
     return value if "/" in value else f"{value}/tcp"
 
 
-def _absolute(value: str) -> str:
+def _check_absolute(value: str) -> str:
     if not value.startswith("/"):
         raise ValueError("expected an absolute path")
     return value
 
 
-Text = Annotated[str, BeforeValidator(_text)]
-Pairs = Annotated[dict[str, Text], BeforeValidator(_pairs)]
-Port = Annotated[str, BeforeValidator(lambda value: _port(str(value)))]
-AbsolutePath = Annotated[str, BeforeValidator(lambda value: _absolute(str(value)))]
+Text = Annotated[str, BeforeValidator(_to_text)]
+Pairs = Annotated[dict[str, Text], BeforeValidator(_split_pairs)]
+Port = Annotated[str, BeforeValidator(lambda value: _check_port(str(value)))]
+AbsolutePath = Annotated[str, BeforeValidator(lambda value: _check_absolute(str(value)))]
 
 
 class PackSettings(BaseModel):
@@ -81,13 +81,13 @@ class PackSettings(BaseModel):
         """The platform, when one is named; raises InvalidName."""
         return parse_platform(self.platform) if self.platform else None
 
-    def tree(self, mtime: int) -> TreeOptions:
+    def tree_options(self, mtime: int) -> TreeOptions:
         """How the folder is read; `mtime` in seconds since the epoch.
 
         Raises:
             ConfigError: an owner or a pattern is malformed.
         """
-        return TreeOptions(mtime, _owner(self.owner), Excludes(self.exclude))
+        return TreeOptions(mtime, _parse_owner(self.owner), Excludes(self.exclude))
 
 
 def read_settings(file: Path | None, options: Mapping[str, object]) -> PackSettings:
@@ -98,12 +98,12 @@ def read_settings(file: Path | None, options: Mapping[str, object]) -> PackSetti
     """
     document = _load(file) if file else {}
     for key, value in options.items():
-        document[key] = _joined(document.get(key), value)
+        document[key] = _merge(document.get(key), value)
     try:
         settings = PackSettings.model_validate(document)
         settings.wanted_platform()
     except ValidationError as exc:
-        raise ConfigError(f"{file or 'options'}: {'; '.join(map(_problem, exc.errors()))}") from exc
+        raise ConfigError(f"{file or 'options'}: {'; '.join(map(_describe_problem, exc.errors()))}") from exc
     except InvalidName as exc:
         raise ConfigError(exc.message) from exc
     if settings.format == "docker" and (settings.annotations or settings.blobs):
@@ -126,8 +126,8 @@ def _load(file: Path) -> dict[str, object]:
     return document
 
 
-def _joined(before: object, value: object) -> object:
-    before = _pairs(before) if isinstance(value, dict) else before
+def _merge(before: object, value: object) -> object:
+    before = _split_pairs(before) if isinstance(value, dict) else before
     if isinstance(before, dict) and isinstance(value, dict):
         return {**before, **value}
     if isinstance(before, list) and isinstance(value, tuple):
@@ -135,13 +135,13 @@ def _joined(before: object, value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _problem(error: Mapping[str, object]) -> str:
+def _describe_problem(error: Mapping[str, object]) -> str:
     place = error["loc"]
     where = ".".join(map(str, place)) if isinstance(place, tuple) else str(place)
     return f"{where}: {error['msg']}"
 
 
-def _owner(text: str | None) -> tuple[int, int] | None:
+def _parse_owner(text: str | None) -> tuple[int, int] | None:
     if text is None or text == "keep":
         return None
     found = _OWNER.match(text)

@@ -13,18 +13,18 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
-from ocisync.content.compress import Compression, compress, exact_blocks
+from ocisync.content.compress import Compression, compress, split_blocks
 from ocisync.content.files import READ, FileSection, InputFile, Spool
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener, Source
 from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound
-from ocisync.images.inspect import manifest_of, pick
+from ocisync.images.inspect import load_manifest, pick_platform
 from ocisync.images.pack.image_config import Layers, build_config, build_index, build_manifest, layer_type
 from ocisync.images.pack.layer import TreeReader
 from ocisync.images.pack.settings import PackSettings
-from ocisync.images.unpack.unpack import layers_of
+from ocisync.images.unpack.unpack_image import read_layers
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import parse_json_object
@@ -105,8 +105,8 @@ class PackedSource:
 
     async def _pack(self) -> Descriptor:
         settings = self._packing.settings
-        base = await _base(self._packing)
-        desc, diff_id = await self._layer()
+        base = await _read_parent(self._packing)
+        desc, diff_id = await self._pack_layer()
         is_new = diff_id not in base.layers.diff_ids
         layers = Layers((*base.layers.descs, desc), (*base.layers.diff_ids, diff_id)) if is_new else base.layers
         platform = base.platform or settings.wanted_platform() or parse_platform(self._packing.host)
@@ -118,11 +118,11 @@ class PackedSource:
             self._openers[item.digest] = BytesOpener(item.data or b"")
         return made[0]
 
-    async def _layer(self) -> tuple[Descriptor, Digest]:
+    async def _pack_layer(self) -> tuple[Descriptor, Digest]:
         settings = self._packing.settings
-        reader = TreeReader(self._packing.folder, settings.tree(self._packing.epoch))
+        reader = TreeReader(self._packing.folder, settings.tree_options(self._packing.epoch))
         compression = Compression(settings.compression, settings.level)
-        made = await compress(exact_blocks(reader.chunks()), self._spool.write, compression)
+        made = await compress(split_blocks(reader.render()), self._spool.write, compression)
         self.warnings.extend(reader.warnings)
         self._openers[made.digest] = region_opener(FileSection(self._spool, 0, self._spool.size))
         return Descriptor(layer_type(settings.format, compression.kind), made.digest, made.size), made.diff_id
@@ -140,15 +140,15 @@ async def open_packed(packing: Packing, scratch: Path) -> AsyncIterator[PackedSo
         yield PackedSource(packing, await stack.enter_async_context(new_spool(scratch)), blobs)
 
 
-async def _base(packing: Packing) -> _Base:
+async def _read_parent(packing: Packing) -> _Base:
     """The parent's image for the wanted platform."""
     parent = packing.parent
     if parent is None:
         return _Base()
     root = await parent.source.resolve(parent.reference)
-    image = await pick(parent.source, root, packing.settings.platform or packing.host)
-    layers = await layers_of(parent.source, image)
-    manifest = await manifest_of(parent.source, image)
+    image = await pick_platform(parent.source, root, packing.settings.platform or packing.host)
+    layers = await read_layers(parent.source, image)
+    manifest = await load_manifest(parent.source, image)
     config = parse_json_object(await read_manifest(parent.source, manifest.children[0]))
     platform = platform_from_json(config)
     _check_platform(packing.settings, platform)
@@ -162,11 +162,11 @@ async def _open_blob(text: str, stack: AsyncExitStack) -> tuple[Descriptor, File
     file = await run_file(partial(InputFile, Path(name)))
     stack.push_async_callback(run_file, file.close)
     region = FileSection(file, 0, file.size)
-    desc = await run_steps(_described(region, media_type))
+    desc = await run_steps(_hash_blob(region, media_type))
     return replace(desc, annotations={_TITLE: Path(name).name}), region
 
 
-def _described(region: FileSection, media_type: str) -> Generator[None, None, Descriptor]:
+def _hash_blob(region: FileSection, media_type: str) -> Generator[None, None, Descriptor]:
     hasher = hashlib.sha256()
     for number, offset in enumerate(range(0, region.size, READ), 1):
         hasher.update(region.read_at(offset, min(READ, region.size - offset)))

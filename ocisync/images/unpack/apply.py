@@ -14,7 +14,7 @@ from ocisync.content.tar.member import TarMember
 from ocisync.content.tar.stream import TarStream
 from ocisync.errors import ArchiveError, DiskError, LimitExceeded
 from ocisync.images.unpack.attributes import Attributes
-from ocisync.images.unpack.path_resolver import Parts, ResolvedPath, clean_name, shown
+from ocisync.images.unpack.path_resolver import Parts, ResolvedPath, clean_name, quote
 from ocisync.images.unpack.safe_root import SafeRoot, finish_folders
 
 MAX_FILE = 1 << 40  # bytes of one file, holes included
@@ -42,7 +42,7 @@ class LayerApplier:
     def __init__(self, root: int, attributes: Attributes) -> None:
         self._root = root
         self._attributes = attributes
-        self._tree = SafeRoot(root, self._new_folder)
+        self._tree = SafeRoot(root, self._reset_folder)
         self._folders: dict[int, tuple[int, int]] = {}  # inode: mode, time in nanoseconds
         self._made: set[tuple[int, bytes]] = set()  # what this layer has put where: the folder's inode, the name
 
@@ -53,7 +53,7 @@ class LayerApplier:
             try:
                 yield from self._apply(member, layer)
             except OSError as exc:
-                raise DiskError(f"{_named(member)}: cannot be made: {exc.strerror}", errno=exc.errno) from exc
+                raise DiskError(f"{_quote(member)}: cannot be made: {exc.strerror}", errno=exc.errno) from exc
             if number % _MEMBERS_PER_STEP == 0:
                 yield
         yield from layer.drain()
@@ -69,120 +69,120 @@ class LayerApplier:
     def _apply(self, member: TarMember, layer: TarStream) -> Steps:
         parts = clean_name(member.name)
         if any(part.startswith(_WHITEOUT) for part in parts):
-            self._whiteout(parts)
+            self._apply_whiteout(parts)
         elif not parts:
-            self._describe_root(member)
+            self._set_root_attributes(member)
         elif member.kind == FOLDER:
-            self._folder(member, parts)
+            self._make_folder(member, parts)
         elif member.kind == HARD_LINK:
-            self._hard_link(member, parts)
+            self._make_hard_link(member, parts)
         else:
-            yield from self._file(member, parts, layer)
+            yield from self._make_file(member, parts, layer)
 
-    def _whiteout(self, parts: Parts) -> None:
+    def _apply_whiteout(self, parts: Parts) -> None:
         if any(part.startswith(_AUFS) for part in parts):
-            if parts[-1] == _OPAQUE and (place := self._tree.place(parts, create=False)):
-                self._tree.clear(place.folder, self._is_made)
+            if parts[-1] == _OPAQUE and (path := self._tree.resolve(parts, create=False)):
+                self._tree.clear(path.folder, self._is_made)
             return
         target = parts[-1].removeprefix(_WHITEOUT)
         if target == parts[-1] or target in (b"", b".", b".."):
-            raise ArchiveError(f"{shown(parts)}: a whiteout of nothing, or of a folder's own or upper entry: refused")
-        place = self._tree.place((*parts[:-1], target), create=False)
-        if place is not None:
-            self._tree.remove(place, self._is_made)
+            raise ArchiveError(f"{quote(parts)}: a whiteout of nothing, or of a folder's own or upper entry: refused")
+        path = self._tree.resolve((*parts[:-1], target), create=False)
+        if path is not None:
+            self._tree.remove(path, self._is_made)
 
-    def _describe_root(self, member: TarMember) -> None:
+    def _set_root_attributes(self, member: TarMember) -> None:
         if member.kind != FOLDER:
             raise ArchiveError("a member of the layer would replace the root folder itself")
-        self._describe_folder(self._root, member)
+        self._set_folder_attributes(self._root, member)
 
-    def _folder(self, member: TarMember, parts: Parts) -> None:
-        place = self._place(parts)
-        found = place.look()
+    def _make_folder(self, member: TarMember, parts: Parts) -> None:
+        path = self._resolve(parts)
+        found = path.stat()
         if found is not None and stat.S_ISDIR(found.st_mode):
-            fd = self._tree.open_folder(place)
+            fd = self._tree.open_folder(path)
         else:
-            self._tree.remove(place, self._unmade)
-            fd = self._tree.make_folder(place)
+            self._tree.remove(path, self._forget_made)
+            fd = self._tree.make_folder(path)
         try:
-            self._describe_folder(fd, member)
+            self._set_folder_attributes(fd, member)
         finally:
             os.close(fd)
-        self._made.add((place.inode, place.name))
+        self._made.add((path.inode, path.name))
 
-    def _describe_folder(self, fd: int, member: TarMember) -> None:
+    def _set_folder_attributes(self, fd: int, member: TarMember) -> None:
         self._attributes.strip(fd)
-        self._attributes.describe(fd, member)
-        self._folders[os.fstat(fd).st_ino] = (self._attributes.mode(member), member.mtime)
+        self._attributes.apply(fd, member)
+        self._folders[os.fstat(fd).st_ino] = (self._attributes.choose_mode(member), member.mtime)
 
-    def _hard_link(self, member: TarMember, parts: Parts) -> None:
+    def _make_hard_link(self, member: TarMember, parts: Parts) -> None:
         target = clean_name(member.link)
-        source = self._tree.place(target, create=False) if target else None
-        found = source.look() if source else None
+        source = self._tree.resolve(target, create=False) if target else None
+        found = source.stat() if source else None
         if source is None or found is None:
-            raise ArchiveError(f"{shown(parts)}: a hard link to {shown(target)}, which is not there")
+            raise ArchiveError(f"{quote(parts)}: a hard link to {quote(target)}, which is not there")
         if stat.S_ISDIR(found.st_mode):
-            raise ArchiveError(f"{shown(parts)}: a hard link to the folder {shown(target)}")
+            raise ArchiveError(f"{quote(parts)}: a hard link to the folder {quote(target)}")
         folder = os.dup(source.folder)
         try:
-            place = self._place(parts)
-            there = place.look()
+            path = self._resolve(parts)
+            there = path.stat()
             if there is None or there.st_ino != found.st_ino:
-                self._tree.remove(place, self._unmade)
-                os.link(source.name, place.name, src_dir_fd=folder, dst_dir_fd=place.folder, follow_symlinks=False)
+                self._tree.remove(path, self._forget_made)
+                os.link(source.name, path.name, src_dir_fd=folder, dst_dir_fd=path.folder, follow_symlinks=False)
         finally:
             os.close(folder)
-        self._made.add((place.inode, place.name))
+        self._made.add((path.inode, path.name))
 
-    def _file(self, member: TarMember, parts: Parts, layer: TarStream) -> Steps:
-        place = self._place(parts)
-        self._tree.remove(place, self._unmade)
+    def _make_file(self, member: TarMember, parts: Parts, layer: TarStream) -> Steps:
+        path = self._resolve(parts)
+        self._tree.remove(path, self._forget_made)
         if member.kind == REGULAR:
-            yield from self._regular(place, member, layer)
+            yield from self._write_regular(path, member, layer)
         elif member.kind == SYMLINK:
-            os.symlink(member.link, place.name, dir_fd=place.folder)
-            self._describe(place, member)
+            os.symlink(member.link, path.name, dir_fd=path.folder)
+            self._set_attributes(path, member)
         else:
-            self._special(place, member)
-        self._made.add((place.inode, place.name))
+            self._make_special(path, member)
+        self._made.add((path.inode, path.name))
 
-    def _regular(self, place: ResolvedPath, member: TarMember, layer: TarStream) -> Steps:
+    def _write_regular(self, path: ResolvedPath, member: TarMember, layer: TarStream) -> Steps:
         if member.size > MAX_FILE:
-            raise LimitExceeded(f"{_named(member)}: a file of {member.size} bytes; at most {MAX_FILE} are accepted")
-        fd = self._tree.make_file(place)
+            raise LimitExceeded(f"{_quote(member)}: a file of {member.size} bytes; at most {MAX_FILE} are accepted")
+        fd = self._tree.make_file(path)
         try:
             yield from _write(fd, member, layer)
-            self._attributes.describe(fd, member)
-            os.fchmod(fd, self._attributes.mode(member))
+            self._attributes.apply(fd, member)
+            os.fchmod(fd, self._attributes.choose_mode(member))
             os.utime(fd, ns=(member.mtime, member.mtime))
         finally:
             os.close(fd)
 
-    def _special(self, place: ResolvedPath, member: TarMember) -> None:
+    def _make_special(self, path: ResolvedPath, member: TarMember) -> None:
         if member.kind == _FIFO:
-            os.mkfifo(place.name, 0o600, dir_fd=place.folder)
+            os.mkfifo(path.name, 0o600, dir_fd=path.folder)
         elif member.kind not in _DEVICES:
-            raise ArchiveError(f"{_named(member)}: a member of type {member.kind!r}, which no layer may hold")
-        elif not self._attributes.make_device(place, _DEVICES[member.kind], member):
-            os.close(self._tree.make_file(place))
-        self._describe(place, member)
+            raise ArchiveError(f"{_quote(member)}: a member of type {member.kind!r}, which no layer may hold")
+        elif not self._attributes.make_device(path, _DEVICES[member.kind], member):
+            os.close(self._tree.make_file(path))
+        self._set_attributes(path, member)
 
-    def _describe(self, place: ResolvedPath, member: TarMember) -> None:
+    def _set_attributes(self, path: ResolvedPath, member: TarMember) -> None:
         """Owner, attributes and time of what cannot be opened; a link itself, never what it leads to."""
-        fd = self._tree.handle(place)
+        fd = self._tree.open_handle(path)
         try:
-            self._attributes.describe_handle(fd, member)
+            self._attributes.apply_to_handle(fd, member)
         finally:
             os.close(fd)
-        os.utime(place.name, ns=(member.mtime, member.mtime), dir_fd=place.folder, follow_symlinks=False)
+        os.utime(path.name, ns=(member.mtime, member.mtime), dir_fd=path.folder, follow_symlinks=False)
 
-    def _place(self, parts: Parts) -> ResolvedPath:
-        place = self._tree.place(parts, create=True)
-        if place is None:
-            raise ArchiveError(f"{shown(parts)}: a folder in it cannot be made")
-        return place
+    def _resolve(self, parts: Parts) -> ResolvedPath:
+        path = self._tree.resolve(parts, create=True)
+        if path is None:
+            raise ArchiveError(f"{quote(parts)}: a folder in it cannot be made")
+        return path
 
-    def _new_folder(self, fd: int) -> None:
+    def _reset_folder(self, fd: int) -> None:
         """A folder that was made, or lost what it had: as if no layer had described it."""
         self._attributes.strip(fd)
         self._folders[os.fstat(fd).st_ino] = _NEW_FOLDER
@@ -195,7 +195,7 @@ class LayerApplier:
     def _is_made(self, inode: int, name: bytes) -> bool:
         return (inode, name) in self._made
 
-    def _unmade(self, inode: int, name: bytes) -> bool:
+    def _forget_made(self, inode: int, name: bytes) -> bool:
         self._made.discard((inode, name))
         return False
 
@@ -204,7 +204,7 @@ def _write(fd: int, member: TarMember, layer: TarStream) -> Steps:
     """The content, with its holes."""
     if member.data is not None:
         os.ftruncate(fd, member.size)
-    chunks = layer.content()
+    chunks = layer.read_content()
     held = memoryview(b"")
     due = _BYTES_PER_STEP
     for offset, length in member.data if member.data is not None else ((0, member.size),):
@@ -220,5 +220,5 @@ def _write(fd: int, member: TarMember, layer: TarStream) -> Steps:
                 yield
 
 
-def _named(member: TarMember) -> str:
-    return shown((member.name,))
+def _quote(member: TarMember) -> str:
+    return quote((member.name,))

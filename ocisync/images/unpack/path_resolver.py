@@ -26,7 +26,7 @@ class ResolvedPath:
         self.inode = inode
         self.name = name
 
-    def look(self) -> os.stat_result | None:
+    def stat(self) -> os.stat_result | None:
         """What is there now, a link itself and not what it leads to."""
         try:
             return os.stat(self.name, dir_fd=self.folder, follow_symlinks=False)
@@ -44,14 +44,14 @@ def clean_name(name: bytes) -> Parts:
     for part in name.split(b"/"):
         if part == b"..":
             if not done:
-                raise ArchiveError(f"{shown((name,))}: the name leads out of the folder; nothing is written there")
+                raise ArchiveError(f"{quote((name,))}: the name leads out of the folder; nothing is written there")
             done.pop()
         elif part not in (b"", b"."):
             done.append(part)
     return tuple(done)
 
 
-def shown(parts: Sequence[bytes]) -> str:
+def quote(parts: Sequence[bytes]) -> str:
     """A name for messages."""
     return repr(b"/".join(parts).decode("utf-8", "backslashreplace")[:200])
 
@@ -72,11 +72,11 @@ class PathResolver:
         """Give the descriptor back, unless it was handed on."""
         os.close(self.fd)
 
-    def here(self) -> ResolvedPath:
+    def current(self) -> ResolvedPath:
         """The place of the next part."""
         return ResolvedPath(self.fd, 0, self.pending[-1])
 
-    def step(self) -> bool:
+    def advance(self) -> bool:
         """Take the next part; False when there is nothing of that name."""
         part = self.pending[-1]
         if part in (b"", b"."):
@@ -100,24 +100,24 @@ class PathResolver:
         self._replace(fd)
         self._done.append(self.pending.pop())
         if len(self._done) > MAX_DEPTH:
-            raise LimitExceeded(f"{shown(self._parts)}: more than {MAX_DEPTH} folders deep")
+            raise LimitExceeded(f"{quote(self._parts)}: more than {MAX_DEPTH} folders deep")
         return True
 
     def _follow(self, part: bytes) -> None:
         try:
             target = os.readlink(part, dir_fd=self.fd)
         except OSError as exc:
-            raise ArchiveError(f"{shown(self._parts)}: {shown((part,))} in it is a file, not a folder") from exc
+            raise ArchiveError(f"{quote(self._parts)}: {quote((part,))} in it is a file, not a folder") from exc
         self._links += 1
         if self._links > MAX_LINKS:
-            raise ArchiveError(f"{shown(self._parts)}: the links in it form a circle")
+            raise ArchiveError(f"{quote(self._parts)}: the links in it form a circle")
         self.pending.extend(reversed(target.split(b"/")))
         if target.startswith(b"/"):
             self._return_to(0)
 
     def _climb(self) -> None:
         if not self._done:
-            raise ArchiveError(f"{shown(self._parts)}: a link in it leads out of the folder; nothing is written there")
+            raise ArchiveError(f"{quote(self._parts)}: a link in it leads out of the folder; nothing is written there")
         self._return_to(len(self._done) - 1)
 
     def _return_to(self, depth: int) -> None:
@@ -133,4 +133,4 @@ class PathResolver:
         self.fd = fd
         self._opened += 1
         if self._opened > _MAX_OPENED:
-            raise LimitExceeded(f"{shown(self._parts)}: its links lead through more than {_MAX_OPENED} folders")
+            raise LimitExceeded(f"{quote(self._parts)}: its links lead through more than {_MAX_OPENED} folders")

@@ -33,7 +33,7 @@ class SafeRoot:
 
     def __init__(self, root: int, new_folder: Callable[[int], None] = lambda _: None) -> None:
         self._root = root
-        self._new_folder = new_folder
+        self._on_new_folder = new_folder
         self._at: Parts | None = None  # the folder that was walked to last
         self._fd = -1
         self._inode = 0
@@ -44,7 +44,7 @@ class SafeRoot:
         if fd >= 0:
             os.close(fd)
 
-    def place(self, parts: Parts, *, create: bool) -> ResolvedPath | None:
+    def resolve(self, parts: Parts, *, create: bool) -> ResolvedPath | None:
         """The place of a name that is not the root's; None when a folder before it is missing and not to be made.
 
         The descriptor in it is the tree's own and good until the next call.
@@ -57,32 +57,32 @@ class SafeRoot:
             self._at, self._fd, self._inode = parts[:-1], fd, os.fstat(fd).st_ino
         return ResolvedPath(self._fd, self._inode, parts[-1])
 
-    def make_folder(self, place: ResolvedPath) -> int:
+    def make_folder(self, path: ResolvedPath) -> int:
         """A new folder; its descriptor is the caller's to close."""
-        os.mkdir(place.name, _OWN_FOLDER, dir_fd=place.folder)
-        fd = os.open(place.name, OPEN_FOLDER, dir_fd=place.folder)
-        self._new_folder(fd)
+        os.mkdir(path.name, _OWN_FOLDER, dir_fd=path.folder)
+        fd = os.open(path.name, OPEN_FOLDER, dir_fd=path.folder)
+        self._on_new_folder(fd)
         return fd
 
-    def make_file(self, place: ResolvedPath) -> int:
+    def make_file(self, path: ResolvedPath) -> int:
         """A new, empty file; its descriptor is the caller's to close."""
-        return os.open(place.name, _OPEN_NEW, 0o600, dir_fd=place.folder)
+        return os.open(path.name, _OPEN_NEW, 0o600, dir_fd=path.folder)
 
-    def handle(self, place: ResolvedPath) -> int:
+    def open_handle(self, path: ResolvedPath) -> int:
         """A descriptor of whatever is there, that opens neither links nor devices; the caller's to close."""
-        return os.open(place.name, _OPEN_HANDLE, dir_fd=place.folder)
+        return os.open(path.name, _OPEN_HANDLE, dir_fd=path.folder)
 
-    def open_folder(self, place: ResolvedPath) -> int:
+    def open_folder(self, path: ResolvedPath) -> int:
         """A descriptor of a folder; the caller's to close."""
-        return os.open(place.name, OPEN_FOLDER, dir_fd=place.folder)
+        return os.open(path.name, OPEN_FOLDER, dir_fd=path.folder)
 
-    def remove(self, place: ResolvedPath, keep: Keep) -> None:
+    def remove(self, path: ResolvedPath, keep: Keep) -> None:
         """Remove what is there with all below it, but for what is to be kept and the folders on the way to that."""
-        found = place.look()
+        found = path.stat()
         if found is not None:
             if not stat.S_ISREG(found.st_mode):
                 self._at = None
-            self._remove(place, found.st_mode, keep)
+            self._remove(path, found.st_mode, keep)
 
     def clear(self, fd: int, keep: Keep) -> bool:
         """Remove what is in a folder, but for what is to be kept; whether nothing was kept."""
@@ -95,22 +95,22 @@ class SafeRoot:
         ]
         return not any(kept)
 
-    def _remove(self, place: ResolvedPath, mode: int, keep: Keep) -> bool:
+    def _remove(self, path: ResolvedPath, mode: int, keep: Keep) -> bool:
         if not stat.S_ISDIR(mode):
-            if keep(place.inode, place.name):
+            if keep(path.inode, path.name):
                 return False
-            os.unlink(place.name, dir_fd=place.folder)
+            os.unlink(path.name, dir_fd=path.folder)
             return True
-        fd = self.open_folder(place)
+        fd = self.open_folder(path)
         try:
             emptied = self.clear(fd, keep)
-            is_kept = keep(place.inode, place.name)
+            is_kept = keep(path.inode, path.name)
             if not emptied and not is_kept:
-                self._new_folder(fd)
+                self._on_new_folder(fd)
         finally:
             os.close(fd)
         if emptied and not is_kept:
-            os.rmdir(place.name, dir_fd=place.folder)
+            os.rmdir(path.name, dir_fd=path.folder)
         return emptied and not is_kept
 
     def _walk(self, parts: Parts, *, create: bool) -> int | None:
@@ -118,7 +118,7 @@ class SafeRoot:
         walk = PathResolver(self._root, parts)
         try:
             while walk.pending:
-                if not walk.step() and not (create and walk.enter(self.make_folder(walk.here()))):
+                if not walk.advance() and not (create and walk.enter(self.make_folder(walk.current()))):
                     walk.close()
                     return None
         except BaseException:
@@ -131,7 +131,7 @@ def finish_folders(fd: int, finish: Callable[[int, int], None], depth: int = 0) 
     """Call `finish` with descriptor and inode of every folder, those inside first; yields once per folder."""
     if depth > MAX_DEPTH:
         raise LimitExceeded(f"folders nested more than {MAX_DEPTH} deep")
-    for name in _folders_in(fd):
+    for name in _list_folders(fd):
         inner = os.open(name, OPEN_FOLDER, dir_fd=fd)
         try:
             yield from finish_folders(inner, finish, depth + 1)
@@ -148,7 +148,7 @@ def remove_all(parent: int, name: bytes) -> None:
         if not stat.S_ISDIR(mode):
             os.unlink(name, dir_fd=parent)
             return
-        fd = _opened_for_removal(parent, name)
+        fd = _open_for_removal(parent, name)
         try:
             with os.scandir(fd) as entries:
                 names = [os.fsencode(entry.name) for entry in entries]
@@ -159,12 +159,12 @@ def remove_all(parent: int, name: bytes) -> None:
         os.rmdir(name, dir_fd=parent)
 
 
-def _folders_in(fd: int) -> list[bytes]:
+def _list_folders(fd: int) -> list[bytes]:
     with os.scandir(fd) as entries:
         return [os.fsencode(entry.name) for entry in entries if entry.is_dir(follow_symlinks=False)]
 
 
-def _opened_for_removal(folder: int, name: bytes) -> int:
+def _open_for_removal(folder: int, name: bytes) -> int:
     with contextlib.suppress(PermissionError):
         os.chmod(name, _OWN_FOLDER, dir_fd=folder)
     return os.open(name, OPEN_FOLDER, dir_fd=folder)

@@ -36,22 +36,22 @@ class FilteredIndexView:
     async def resolve(self, reference: str) -> Descriptor:
         """The new index's descriptor, or what the source has."""
         if is_digest(reference) and reference in self._origins:
-            return await self._narrowed(self._origins[Digest(reference)])
+            return await self._narrow(self._origins[Digest(reference)])
         found = await self.source.resolve(reference)
         if not found.is_index:
             return found
-        known = await self._noted(found)
+        known = await self._look_up(found)
         if known.digest != found.digest:
             self._origins[known.digest] = found
         return known
 
-    async def _noted(self, found: Descriptor) -> Descriptor:
+    async def _look_up(self, found: Descriptor) -> Descriptor:
         """What an index becomes; it is read once, and then never again."""
         kind = f"narrowed {self.choice.scope}"
         fact = (await self.notes.get_facts(kind, [found.digest])).get(found.digest)
         if fact is not None:
             return descriptor_from_json(json.loads(fact))
-        made = await self._narrowed(found)
+        made = await self._narrow(found)
         await self.notes.put_facts(kind, {found.digest: json.dumps(descriptor_to_json(made))})
         return made
 
@@ -66,11 +66,11 @@ class FilteredIndexView:
             async with self.source.open(desc) as stream:
                 yield stream
             return
-        made = await self._narrowed(self._origins[desc.digest])
+        made = await self._narrow(self._origins[desc.digest])
         async with BytesOpener(made.data or b"")() as stream:
             yield stream
 
-    async def _narrowed(self, desc: Descriptor, depth: int = 0) -> Descriptor:
+    async def _narrow(self, desc: Descriptor, depth: int = 0) -> Descriptor:
         """What an index becomes, with its bytes; the indexes in it are narrowed too."""
         if depth > _MAX_DEPTH:
             raise LimitExceeded(f"{desc.digest}: indexes nested more than {_MAX_DEPTH} deep")
@@ -78,7 +78,7 @@ class FilteredIndexView:
         kept: dict[Digest, Descriptor] = {}
         entries = parse_manifest(raw, desc.media_type).children
         for entry in wanted_entries(entries, self.choice):
-            inner = await self._narrowed(entry, depth + 1) if entry.is_index else entry
+            inner = await self._narrow(entry, depth + 1) if entry.is_index else entry
             kept[entry.digest] = inner
             if inner.digest != entry.digest:
                 self._origins[inner.digest] = entry

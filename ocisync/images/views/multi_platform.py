@@ -61,7 +61,7 @@ class MergedSource:
             InputError: a member holds several images, or another platform than its name says (`platform.mismatch`).
         """
         if is_digest(reference) and (self._index is None or self._index.digest != reference):
-            return await self._by_digest(Digest(reference))
+            return await self._resolve_digest(Digest(reference))
         return self._index or await self._build(None)
 
     @asynccontextmanager
@@ -71,21 +71,21 @@ class MergedSource:
             async with BytesOpener(self._index.data)() as stream:
                 yield stream
             return
-        async with self._owner(desc.digest).open(desc) as stream:
+        async with self._find_owner(desc.digest).open(desc) as stream:
             yield stream
 
     async def _build(self, sink: LayerSink | None) -> Descriptor:
-        children = [await self._child(member, sink) for member in self._members]
+        children = [await self._resolve_member(member, sink) for member in self._members]
         self._index = build_index(children)
         return self._index
 
-    async def _child(self, member: PlatformMember, sink: LayerSink | None) -> Descriptor:
+    async def _resolve_member(self, member: PlatformMember, sink: LayerSink | None) -> Descriptor:
         try:
-            return await self._found(member, sink)
+            return await self._read_member(member, sink)
         except OcisyncError as exc:
-            raise _told(exc, member) from exc
+            raise _name_member(exc, member) from exc
 
-    async def _found(self, member: PlatformMember, sink: LayerSink | None) -> Descriptor:
+    async def _read_member(self, member: PlatformMember, sink: LayerSink | None) -> Descriptor:
         if sink is not None and isinstance(member.source, Converter):
             found = await member.source.convert(member.reference, sink)
         else:
@@ -97,27 +97,27 @@ class MergedSource:
             raw = await read_manifest(member.source, found)
             manifest = parse_manifest(raw, found.media_type)
         self._remember(found, manifest, member.source)
-        platform = await self._platform(member, found, manifest)
+        platform = await self._agree_platform(member, found, manifest)
         return Descriptor(manifest.media_type, found.digest, found.size, platform=platform)
 
-    async def _platform(self, member: PlatformMember, found: Descriptor, manifest: Manifest) -> Platform:
+    async def _agree_platform(self, member: PlatformMember, found: Descriptor, manifest: Manifest) -> Platform:
         if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
             raise InputError(f"{found.digest}: the member for {member.platform} is not an image for any platform")
         config = parse_json_object(await read_manifest(member.source, manifest.config))
-        return agreed_platform(member.platform, platform_from_json(config))
+        return agree_platform(member.platform, platform_from_json(config))
 
     def _remember(self, found: Descriptor, manifest: Manifest, source: Source) -> None:
         for desc in (found, *manifest.children):
             self._owners.setdefault(desc.digest, source)
 
-    def _owner(self, digest: Digest) -> Source:
+    def _find_owner(self, digest: Digest) -> Source:
         owner = self._owners.get(digest)
         if owner is None:
             raise NotFound(f"{digest}: no member of the merged image has this")
         return owner
 
-    async def _by_digest(self, digest: Digest) -> Descriptor:
-        return await self._owner(digest).resolve(digest)
+    async def _resolve_digest(self, digest: Digest) -> Descriptor:
+        return await self._find_owner(digest).resolve(digest)
 
 
 class MergedConverter(MergedSource):
@@ -167,7 +167,7 @@ def choose_child(index: Manifest, platform: Platform) -> Descriptor:
     )
 
 
-def agreed_platform(named: Platform, config: Platform | None) -> Platform:
+def agree_platform(named: Platform, config: Platform | None) -> Platform:
     """The platform that the file's name and the image's configuration agree on.
 
     Raises:
@@ -182,7 +182,7 @@ def agreed_platform(named: Platform, config: Platform | None) -> Platform:
     return replace(config, variant=config.variant or named.variant)
 
 
-def _told(exc: OcisyncError, member: PlatformMember) -> OcisyncError:
+def _name_member(exc: OcisyncError, member: PlatformMember) -> OcisyncError:
     """The error of one member, saying which."""
     if exc.code == "name.missing":
         told = f"{exc.message}; but a file of a set holds one image: save each platform's by itself"

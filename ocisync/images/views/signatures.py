@@ -19,7 +19,7 @@ async def check_unsigned(source: Source, desc: Descriptor, manifest: Manifest) -
     Raises:
         InputError: `image.signed`.
     """
-    why = await _reliance(source, desc, manifest)
+    why = await _find_reliance(source, desc, manifest)
     if why:
         raise InputError(
             f"{desc.digest}: {why}, which holds for this digest only, and a conversion changes it: copy the image as "
@@ -28,7 +28,7 @@ async def check_unsigned(source: Source, desc: Descriptor, manifest: Manifest) -
         )
 
 
-async def _reliance(source: Source, desc: Descriptor, manifest: Manifest) -> str:
+async def _find_reliance(source: Source, desc: Descriptor, manifest: Manifest) -> str:
     if manifest.subject is not None:
         return f"it refers to {manifest.subject.digest}"
     if manifest.is_index and any(child.is_attestation for child in manifest.children):
@@ -37,12 +37,12 @@ async def _reliance(source: Source, desc: Descriptor, manifest: Manifest) -> str
         return f"{found[0].digest} refers to it"
     for ending in _ENDINGS:
         tag = desc.digest.replace(":", "-") + ending
-        if await _has(source, tag):
+        if await _has_tag(source, tag):
             return f"the tag {tag} belongs to it"
     return ""
 
 
-async def _has(source: Source, tag: str) -> bool:
+async def _has_tag(source: Source, tag: str) -> bool:
     try:
         await source.resolve(tag)
     except (NotFound, InputError):  # an archive that knows no such name

@@ -12,7 +12,7 @@ from typing import Protocol
 import structlog
 from anyio import CancelScope
 
-from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, spool_decompressed
+from ocisync.content.decompress import MAGIC_LENGTH, Caps, decompress_to_spool, detect_compression
 from ocisync.content.files import FileSection, InputFile, Spool
 from ocisync.content.tar.index import TarIndex, TarLimits, index_tar
 from ocisync.content.threads import run_file, run_steps
@@ -56,14 +56,14 @@ class ArchiveFiles:
     @asynccontextmanager
     async def open(self, name: str) -> AsyncIterator[FileSection | None]:
         """Where a member's content is, links inside the archive followed."""
-        yield self.region(name)
+        yield self.find(name)
 
-    def region(self, name: str) -> FileSection | None:
+    def find(self, name: str) -> FileSection | None:
         """The same, usable as long as the archive is open."""
         try:
-            return self.index.region(name)
+            return self.index.find(name)
         except OcisyncError as exc:
-            raise _placed(exc, self.where) from exc
+            raise _add_place(exc, self.where) from exc
 
     async def check(self) -> None:
         """Raise InputChanged when the archive was replaced, cut or written to."""
@@ -108,12 +108,12 @@ async def open_archive_files(
         whole = FileSection(input_file, 0, input_file.size)
         try:
             head = await run_file(partial(whole.head, MAGIC_LENGTH))
-            if kind := compression_of(head):
-                spool = await run_steps(spool_decompressed(whole, kind, scratch, caps or Caps()))
+            if kind := detect_compression(head):
+                spool = await run_steps(decompress_to_spool(whole, kind, scratch, caps or Caps()))
             index = await run_steps(index_tar(spool or input_file, limits))
         except OcisyncError as exc:
             await run_file(input_file.check)
-            raise _placed(exc, str(path)) from exc
+            raise _add_place(exc, str(path)) from exc
         for warning in index.warnings:
             log.warning("archive.member_skipped", path=str(path), reason=warning)
         yield ArchiveFiles(path, input_file, index)
@@ -153,7 +153,7 @@ async def read_small(files: MemberFiles, name: str) -> bytes | None:
         return await run_file(partial(region.read_at, 0, region.size))
 
 
-def _placed(exc: OcisyncError, where: str) -> OcisyncError:
+def _add_place(exc: OcisyncError, where: str) -> OcisyncError:
     """The same error, saying in which archive."""
     return exc.at(where) if isinstance(exc, ArchiveError | LimitExceeded) else exc
 

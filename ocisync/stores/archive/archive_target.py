@@ -23,17 +23,17 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, hex_of
 from ocisync.model.manifest import Manifest, parse_manifest
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, blob_path
-from ocisync.stores.archive.layout_types import referrers_among
-from ocisync.stores.archive.oci_layout_target import content_of, push_manifests
+from ocisync.stores.archive.layout_types import find_referrers
+from ocisync.stores.archive.oci_layout_target import choose_opener, push_manifests
 from ocisync.stores.archive.render import (
     LAYOUT,
     is_loadable,
-    named_entry,
-    referring_entry,
+    make_named_entry,
+    make_referring_entry,
     render_docker_manifest,
     render_index,
 )
-from ocisync.stores.archive.tar_writer import Members, compression_named, write_members
+from ocisync.stores.archive.tar_writer import Members, choose_compression, write_members
 
 DOCKER_FILE = "manifest.json"
 
@@ -57,7 +57,7 @@ class ArchiveTarget:
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Take verified content; what turns out wrong is left out."""
-        content = content_of(desc, opener)
+        content = choose_opener(desc, opener)
         if await self.exists(desc):
             return
         region = FileSection(self._spool, self._spool.reserve(desc.size), desc.size)
@@ -94,31 +94,31 @@ class ArchiveTarget:
         await push_manifests(self, tags.values())
         self._tags.update(tags)
 
-    async def members(self) -> Members:
+    async def list_members(self) -> Members:
         """The archive's members by their names; nothing when no image was published."""
         raise NotImplementedError
 
-    async def _images(self) -> dict[str, Manifest] | None:
+    async def _find_images(self) -> dict[str, Manifest] | None:
         """The named images as docker can load them; None when one of them is something else."""
         found: dict[str, Manifest] = {}
         for name, desc in self._tags.items():
-            manifest = await self._image(desc)
+            manifest = await self._find_image(desc)
             if manifest is None:
                 return None
             found[name] = manifest
         return found
 
-    async def _image(self, desc: Descriptor) -> Manifest | None:
+    async def _find_image(self, desc: Descriptor) -> Manifest | None:
         """An image that docker can load, or an index's only one beside its attestations."""
-        manifest = await self._manifest(desc)
+        manifest = await self._read_manifest(desc)
         if manifest is not None and manifest.is_index:
             images = [child for child in manifest.children if not child.is_attestation]
-            manifest = await self._manifest(images[0]) if len(images) == 1 else None
+            manifest = await self._read_manifest(images[0]) if len(images) == 1 else None
         if manifest is None or not is_loadable(manifest):
             return None
         return manifest if all(child.digest in self._regions for child in manifest.children) else None
 
-    async def _manifest(self, desc: Descriptor) -> Manifest | None:
+    async def _read_manifest(self, desc: Descriptor) -> Manifest | None:
         if not desc.is_manifest:
             return None
         try:
@@ -130,21 +130,21 @@ class ArchiveTarget:
 class OciArchiveTarget(ArchiveTarget):
     """An oci-archive; with docker's manifest.json when all its images are for one platform each."""
 
-    async def members(self) -> Members:
+    async def list_members(self) -> Members:
         """The blobs, and what leads to them."""
         found: dict[str, FileSection | bytes] = {blob_path(digest): region for digest, region in self._regions.items()}
-        found |= {INDEX_FILE: render_index(await self._entries()), LAYOUT_FILE: LAYOUT}
-        images = await self._images()
+        found |= {INDEX_FILE: render_index(await self._list_entries()), LAYOUT_FILE: LAYOUT}
+        images = await self._find_images()
         if images is not None:
-            found[DOCKER_FILE] = render_docker_manifest(images, _in_layout, _in_layout)
+            found[DOCKER_FILE] = render_docker_manifest(images, _layout_path, _layout_path)
         return found
 
-    async def _entries(self) -> list[Descriptor]:
-        named = [named_entry(name, desc) for name, desc in sorted(self._tags.items())]
-        found = await referrers_among(_Written(self.where, self._regions), self._manifests.values())
+    async def _list_entries(self) -> list[Descriptor]:
+        named = [make_named_entry(name, desc) for name, desc in sorted(self._tags.items())]
+        found = await find_referrers(_WrittenFiles(self.where, self._regions), self._manifests.values())
         known = {entry.digest for entry in named}
-        more = {one.digest: referring_entry(one) for told in found.values() for one in told if one.digest not in known}
-        return [*named, *(entry for _, entry in sorted(more.items()))]
+        referrers = {desc.digest: desc for listed in found.values() for desc in listed if desc.digest not in known}
+        return [*named, *(make_referring_entry(desc) for _, desc in sorted(referrers.items()))]
 
 
 class DockerArchiveTarget(ArchiveTarget):
@@ -160,21 +160,21 @@ class DockerArchiveTarget(ArchiveTarget):
         """
         await push_manifests(self, tags.values())
         for desc in tags.values():
-            if await self._image(desc) is None:
+            if await self._find_image(desc) is None:
                 raise UnsupportedManifest(
                     f"{desc.digest}: a docker-archive holds images for one platform with ordinary layers: choose one "
                     "with --platform, or write an oci-archive"
                 )
         await super().publish(tags)
 
-    async def members(self) -> Members:
+    async def list_members(self) -> Members:
         """Configurations, layers and manifest.json."""
-        images = await self._images() or {}
-        found: dict[str, FileSection | bytes] = {DOCKER_FILE: render_docker_manifest(images, _config_file, _layer_file)}
+        images = await self._find_images() or {}
+        found: dict[str, FileSection | bytes] = {DOCKER_FILE: render_docker_manifest(images, _config_path, _layer_path)}
         for manifest in images.values():
             config, *layers = manifest.children
-            found[_config_file(config)] = self._regions[config.digest]
-            found |= {_layer_file(layer): self._regions[layer.digest] for layer in layers}
+            found[_config_path(config)] = self._regions[config.digest]
+            found |= {_layer_path(layer): self._regions[layer.digest] for layer in layers}
         return found
 
 
@@ -186,8 +186,8 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
         DiskError: it cannot be written.
         ConfigError: its name's ending stands for a compression that is only read.
     """
-    compression_named(file.name)
-    async with new_spool(_folder(file)) as spool:
+    choose_compression(file.name)
+    async with new_spool(_parent_folder(file)) as spool:
         target = OciArchiveTarget(spool, str(file))
         yield target
         await _write(target, file)
@@ -196,8 +196,8 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
 @asynccontextmanager
 async def open_docker_archive_target(file: Path) -> AsyncIterator[DockerArchiveTarget]:
     """Write a docker-archive, as `open_oci_archive_target` does."""
-    compression_named(file.name)
-    async with new_spool(_folder(file)) as spool:
+    choose_compression(file.name)
+    async with new_spool(_parent_folder(file)) as spool:
         target = DockerArchiveTarget(spool, str(file))
         yield target
         await _write(target, file)
@@ -205,10 +205,10 @@ async def open_docker_archive_target(file: Path) -> AsyncIterator[DockerArchiveT
 
 async def _write(target: ArchiveTarget, file: Path) -> None:
     if await target.tags():
-        await write_members(file, await target.members())
+        await write_members(file, await target.list_members())
 
 
-class _Written:
+class _WrittenFiles:
     """What was written so far, as a layout's files."""
 
     def __init__(self, where: str, regions: Mapping[Digest, FileSection]) -> None:
@@ -224,18 +224,18 @@ class _Written:
         """Nothing to look at."""
 
 
-def _folder(file: Path) -> Path:
+def _parent_folder(file: Path) -> Path:
     """Where the archive goes; the spool is there as well, so that the disk that is filled is the one asked for."""
     return file.absolute().parent
 
 
-def _in_layout(desc: Descriptor) -> str:
+def _layout_path(desc: Descriptor) -> str:
     return blob_path(desc.digest)
 
 
-def _config_file(desc: Descriptor) -> str:
+def _config_path(desc: Descriptor) -> str:
     return f"{hex_of(desc.digest)}.json"
 
 
-def _layer_file(desc: Descriptor) -> str:
+def _layer_path(desc: Descriptor) -> str:
     return f"{hex_of(desc.digest)}.tar"

@@ -37,7 +37,7 @@ class StagedFile:
         try:
             self._fd = self._open()
         except OSError as exc:
-            raise self._error(exc) from exc
+            raise self._wrap_error(exc) from exc
 
     def write(self, data: bytes | bytearray) -> None:
         """Append."""
@@ -48,7 +48,7 @@ class StagedFile:
                 rest = rest[done:]
                 self.size += done
         except OSError as exc:
-            raise self._error(exc) from exc
+            raise self._wrap_error(exc) from exc
 
     def commit(self) -> None:
         """Make the file visible under its name, replacing what was there."""
@@ -56,14 +56,14 @@ class StagedFile:
             os.fchmod(self._fd, _MODE)
             os.fsync(self._fd)
             if self._name is None:
-                self._name = _free_name(self._path)
+                self._name = _choose_name(self._path)
                 # Python follows the link only when it is given a folder, which an absolute path does not use.
                 os.link(f"/proc/self/fd/{self._fd}", self._name, src_dir_fd=self._fd, follow_symlinks=True)
             self._name.replace(self._path)
             self._name = None
             sync_folder(self._path.parent)
         except OSError as exc:
-            raise self._error(exc) from exc
+            raise self._wrap_error(exc) from exc
         finally:
             self.close()
 
@@ -86,12 +86,12 @@ class StagedFile:
         self._name = Path(name)
         return fd
 
-    def _error(self, exc: OSError) -> DiskError:
+    def _wrap_error(self, exc: OSError) -> DiskError:
         return DiskError(f"{self._path}: cannot be written: {exc.strerror}", errno=exc.errno)
 
 
 @asynccontextmanager
-async def staged_file(path: Path) -> AsyncIterator[StagedFile]:
+async def stage_file(path: Path) -> AsyncIterator[StagedFile]:
     """A staged file for the time of the block; what is not committed is dropped."""
     staged = await run_file(partial(StagedFile, path))
     try:
@@ -120,5 +120,5 @@ def sync_folder(folder: Path) -> None:
         os.close(fd)
 
 
-def _free_name(path: Path) -> Path:
+def _choose_name(path: Path) -> Path:
     return path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.partial")

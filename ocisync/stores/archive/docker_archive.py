@@ -17,7 +17,7 @@ import structlog
 
 from ocisync.content.compress import BLOCK, Block, Compressed, Compression, compress, compressor_name
 from ocisync.content.concurrency import for_each
-from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
+from ocisync.content.decompress import MAGIC_LENGTH, Caps, decompress, detect_compression
 from ocisync.content.failpoints import failpoint
 from ocisync.content.files import FileSection
 from ocisync.content.openers import BytesOpener
@@ -32,17 +32,17 @@ from ocisync.stores.archive.archive_files import ArchiveFiles, open_archive_file
 from ocisync.stores.archive.docker_manifest import (
     ImageConfig,
     ImageEntry,
-    as_format,
     build_manifest,
+    convert_layer,
+    find_foreign_layers,
     layer_type,
-    layers_elsewhere,
     pair_layers,
     parse_config,
     parse_entries,
-    pick,
+    pick_image,
 )
-from ocisync.stores.archive.docker_v1 import is_legacy, legacy_config, legacy_entries
-from ocisync.stores.archive.fingerprint import docker_identity
+from ocisync.stores.archive.docker_v1 import build_legacy_config, is_legacy, read_legacy_entries
+from ocisync.stores.archive.identity import identify_docker_archive
 
 log = structlog.get_logger(__name__)
 
@@ -81,10 +81,11 @@ class DockerArchiveSource:
         self._entries = tuple(entries)
         self._scratch = scratch
         self._options = options
-        self._small: dict[Digest, Descriptor] = {}  # manifests and configurations, with their bytes
-        self._again: dict[Digest, Opener] = {}  # layers, by the digest of what was made of them
+        self._made: dict[Digest, Descriptor] = {}  # manifests and configurations, with their bytes
+        self._layers: dict[Digest, Opener] = {}  # layers, by the digest of what was made of them
         self._tagged: dict[str, Descriptor] = {}
-        self._turns = anyio.Semaphore(_COMPRESSED_AT_ONCE)  # side by side, layers would end, and be synced, together
+        # Side by side, all layers would end, and be synced to the disk, at the same time.
+        self._compressing = anyio.Semaphore(_COMPRESSED_AT_ONCE)
 
     @property
     def variant(self) -> str:
@@ -97,7 +98,7 @@ class DockerArchiveSource:
 
     async def identity(self) -> str:
         """One digest for all that it holds; empty where only all of its bytes tell."""
-        return await docker_identity(self._files, self._entries)
+        return await identify_docker_archive(self._files, self._entries)
 
     async def tags(self) -> Sequence[str]:
         """Every name, as `resolve` takes it."""
@@ -111,7 +112,7 @@ class DockerArchiveSource:
             NotFound: a digest that no conversion has made.
         """
         if is_digest(reference):
-            return self._known_manifest(Digest(reference))
+            return self._find_manifest(Digest(reference))
         if reference in self._tagged:
             return self._tagged[reference]
         return await self.convert(reference, _Nowhere())
@@ -126,23 +127,23 @@ class DockerArchiveSource:
             InputChanged: the archive was replaced, cut or written to meanwhile.
         """
         try:
-            entry = pick(self._entries, reference)
-            config = await self._config(entry)
+            entry = pick_image(self._entries, reference)
+            config = await self._read_config(entry)
             named = pair_layers(entry, config)
         except (InputError, ManifestError, InvalidName, DiffIdMismatch) as exc:
             raise exc.at(self._files.where) from exc
-        made = layers_elsewhere(entry, self._options.format)
-        layers = [self._find(entry, diff_id, member) for diff_id, member in named.items() if diff_id not in made]
+        made = find_foreign_layers(entry, self._options.format)
+        layers = [self._find_layer(entry, diff_id, member) for diff_id, member in named.items() if diff_id not in made]
 
         async def one(layer: _Layer) -> None:
-            made[layer.diff_id] = await self._layer(layer, sink)
+            made[layer.diff_id] = await self._convert_layer(layer, sink)
 
         await for_each(layers, one, _LAYERS_AT_ONCE)
         await self._files.check()
         manifest, config_desc = build_manifest(
             config, [made[diff_id] for diff_id in config.diff_ids], self._options.format
         )
-        self._small.update({manifest.digest: manifest, config_desc.digest: config_desc})
+        self._made.update({manifest.digest: manifest, config_desc.digest: config_desc})
         self._tagged[reference] = manifest
         log.debug("image.converted", path=self._files.where, digest=manifest.digest, by=self.variant)
         return manifest
@@ -150,81 +151,81 @@ class DockerArchiveSource:
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
         """Stream a manifest or configuration, or a layer, which is converted again."""
-        async with self._opener(desc.digest)() as stream:
+        async with self._find_opener(desc.digest)() as stream:
             yield stream
 
-    def _opener(self, digest: Digest) -> Opener:
-        small = self._small.get(digest)
+    def _find_opener(self, digest: Digest) -> Opener:
+        small = self._made.get(digest)
         if small is not None and small.data is not None:
             return BytesOpener(small.data)
-        if digest not in self._again:
+        if digest not in self._layers:
             raise NotFound(f"{self._files.where}: {digest}: no conversion has made this")
-        return self._again[digest]
+        return self._layers[digest]
 
     @asynccontextmanager
     async def _open_compressed(self, layer: _Layer) -> AsyncIterator[ByteStream]:
-        async with self._compressed(layer) as (_, opener), opener() as stream:
+        async with self._compress(layer) as (_, opener), opener() as stream:
             yield stream
 
-    async def _config(self, entry: ImageEntry) -> ImageConfig:
+    async def _read_config(self, entry: ImageEntry) -> ImageConfig:
         if entry.documents:
-            return await self._made_config(entry)
+            return await self._build_config(entry)
         raw = await read_small(self._files, entry.config)
         if raw is None:
             raise ArchiveError(f"{self._files.where}: manifest.json names {entry.config[:200]!r}, which is missing")
         return parse_config(raw)
 
-    async def _made_config(self, entry: ImageEntry) -> ImageConfig:
+    async def _build_config(self, entry: ImageEntry) -> ImageConfig:
         """What docker makes of an archive from before 1.10, whose layers have no recorded diff IDs."""
         documents = [await read_small(self._files, name) or b"" for name in entry.documents]
-        diff_ids = [await self._diff_id(member) for member in entry.layers]
-        return parse_config(legacy_config(documents, diff_ids))
+        diff_ids = [await self._hash_member(member) for member in entry.layers]
+        return parse_config(build_legacy_config(documents, diff_ids))
 
-    async def _diff_id(self, member: str) -> Digest:
-        layer = _Layer(Digest(""), self._member(member), member)
-        kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
+    async def _hash_member(self, member: str) -> Digest:
+        layer = _Layer(Digest(""), self._find_member(member), member)
+        kind = detect_compression(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
         return (await self._hash(layer, kind)).diff_id
 
-    def _find(self, entry: ImageEntry, diff_id: Digest, member: str) -> _Layer:
+    def _find_layer(self, entry: ImageEntry, diff_id: Digest, member: str) -> _Layer:
         source = entry.sources.get(diff_id)
-        return _Layer(diff_id, self._member(member), member, source is not None and source.digest == diff_id)
+        return _Layer(diff_id, self._find_member(member), member, source is not None and source.digest == diff_id)
 
-    def _member(self, name: str) -> FileSection:
-        region = self._files.region(name)
+    def _find_member(self, name: str) -> FileSection:
+        region = self._files.find(name)
         if region is None:
             raise ArchiveError(f"{self._files.where}: the layer {name[:200]!r} is named, but is missing")
         return region
 
-    async def _layer(self, layer: _Layer, sink: LayerSink) -> Descriptor:
-        kind = compression_of(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
+    async def _convert_layer(self, layer: _Layer, sink: LayerSink) -> Descriptor:
+        kind = detect_compression(await run_file(partial(layer.region.head, MAGIC_LENGTH)))
         if kind or layer.is_plain or self._options.compression.kind == "none":
-            return await self._keep(layer, kind, sink)
+            return await self._keep_layer(layer, kind, sink)
         known = await sink.lookup(layer.diff_id)
         if known is not None:
-            return as_format(known, self._options.format)
-        async with self._compressed(layer) as (desc, opener):
-            self._again[desc.digest] = partial(self._open_compressed, layer)
+            return convert_layer(known, self._options.format)
+        async with self._compress(layer) as (desc, opener):
+            self._layers[desc.digest] = partial(self._open_compressed, layer)
             await sink.push(desc, opener)
         await sink.record(layer.diff_id, desc)
         return desc
 
-    async def _keep(self, layer: _Layer, kind: str, sink: LayerSink) -> Descriptor:
+    async def _keep_layer(self, layer: _Layer, kind: str, sink: LayerSink) -> Descriptor:
         """A layer that is compressed already or stays plain: the archive's own bytes.
 
         It is not learned: what somebody else compressed must not stand for what we would make of the same content.
         """
         desc = self._describe(layer, await self._hash(layer, kind), kind or "none")
-        opener = self._again[desc.digest] = region_opener(layer.region)
+        opener = self._layers[desc.digest] = region_opener(layer.region)
         await sink.push(desc, opener)
         return desc
 
     @asynccontextmanager
-    async def _compressed(self, layer: _Layer) -> AsyncIterator[tuple[Descriptor, Opener]]:
+    async def _compress(self, layer: _Layer) -> AsyncIterator[tuple[Descriptor, Opener]]:
         """A plain layer, compressed to a spool: its digest must be known before it is sent."""
         async with new_spool(self._scratch) as spool:
-            async with self._turns:
+            async with self._compressing:
                 blocks = _BlocksOf(layer.region)
-                made = await compress(blocks, spool.write, self._options.compression, blocks.use_again)
+                made = await compress(blocks, spool.write, self._options.compression, blocks.reuse)
             failpoint("spool")
             desc = self._describe(layer, made, self._options.compression.kind)
             yield desc, SpoolOpener(spool, made.digest)
@@ -245,8 +246,8 @@ class DockerArchiveSource:
             )
         return Descriptor(layer_type(self._options.format, kind), made.digest, made.size)
 
-    def _known_manifest(self, digest: Digest) -> Descriptor:
-        found = self._small.get(digest)
+    def _find_manifest(self, digest: Digest) -> Descriptor:
+        found = self._made.get(digest)
         if found is None or not found.is_manifest:
             raise NotFound(f"{self._files.where}: {digest}: no conversion has made this")
         return found
@@ -264,16 +265,16 @@ async def open_docker_archive(
     """
     options = options or ConversionOptions()
     async with open_archive_files(path, scratch, options.caps, options.limits) as files:
-        yield await docker_source(files, scratch, options)
+        yield await make_docker_source(files, scratch, options)
 
 
-async def docker_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> DockerArchiveSource:
+async def make_docker_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> DockerArchiveSource:
     """The source of an archive that is open already; raises as `open_docker_archive` does."""
     raw = await read_small(files, "manifest.json")
     if raw is None and not is_legacy(files.index, files.index.top_level):
         raise ArchiveError(f"{files.where}: no manifest.json and no folders of layers: this is not a docker-archive")
     try:
-        entries = await legacy_entries(files) if raw is None else parse_entries(raw)
+        entries = await read_legacy_entries(files) if raw is None else parse_entries(raw)
         return DockerArchiveSource(files, entries, scratch, options)
     except ArchiveError as exc:
         raise ArchiveError(f"{files.where}: {exc.message}") from exc
@@ -313,7 +314,7 @@ class _BlocksOf:
         self._region.read_into(offset, block)
         return block
 
-    def use_again(self, block: Block) -> None:
+    def reuse(self, block: Block) -> None:
         """The block is not needed any more."""
         if len(block) == BLOCK and isinstance(block, memoryview):
             self._free.append(block)
@@ -322,10 +323,10 @@ class _BlocksOf:
 def _hash_layer(region: FileSection, kind: str, caps: Caps) -> Generator[None, None, Compressed]:
     outer, inner = hashlib.sha256(), hashlib.sha256()
     blocks = _BlocksOf(region)
-    chunks: Iterator[Block] = decompressed(region, kind, caps, outer.update) if kind else blocks
+    chunks: Iterator[Block] = decompress(region, kind, caps, outer.update) if kind else blocks
     for number, chunk in enumerate(chunks, 1):
         inner.update(chunk)
-        blocks.use_again(chunk)
+        blocks.reuse(chunk)
         if number % _HASHED_PER_STEP == 0:
             yield
     diff_id = Digest(f"sha256:{inner.hexdigest()}")

@@ -61,7 +61,7 @@ def parse_entries(raw: bytes) -> tuple[ImageEntry, ...]:
         raise ArchiveError(f"manifest.json: {exc.message}") from exc
     if not isinstance(document, list) or not document:
         raise ArchiveError("manifest.json names no image: expected a list with one entry per image")
-    return tuple(_entry(item) for item in document)
+    return tuple(_parse_entry(item) for item in document)
 
 
 def parse_config(raw: bytes) -> ImageConfig:
@@ -81,7 +81,7 @@ def parse_config(raw: bytes) -> ImageConfig:
     return ImageConfig(raw, tuple(parse_digest(item) for item in diff_ids), platform_from_json(document))
 
 
-def pick(entries: Sequence[ImageEntry], reference: str) -> ImageEntry:
+def pick_image(entries: Sequence[ImageEntry], reference: str) -> ImageEntry:
     """The image that a reference (`name:tag`, `@N` for the N-th, or empty for the only one) means.
 
     Raises:
@@ -114,7 +114,7 @@ def pair_layers(entry: ImageEntry, config: ImageConfig) -> dict[Digest, str]:
     return dict(zip(config.diff_ids, entry.layers, strict=True))
 
 
-def layers_elsewhere(entry: ImageEntry, wanted: Format) -> dict[Digest, Descriptor]:
+def find_foreign_layers(entry: ImageEntry, wanted: Format) -> dict[Digest, Descriptor]:
     """Foreign layers by their diff IDs: pullers fetch these from their own URLs, so they are named and not sent."""
     return {
         diff_id: replace(source, media_type=counterpart(source.media_type, wanted) or source.media_type)
@@ -128,7 +128,7 @@ def layer_type(wanted: Format, kind: str) -> str:
     return _LAYER_TYPES[wanted, kind]
 
 
-def as_format(layer: Descriptor, wanted: Format) -> Descriptor:
+def convert_layer(layer: Descriptor, wanted: Format) -> Descriptor:
     """The same layer with its media type in the wanted family."""
     kind = _KINDS.get(layer.media_type)
     return layer if kind is None else Descriptor(layer_type(wanted, kind), layer.digest, layer.size)
@@ -150,13 +150,14 @@ def build_manifest(config: ImageConfig, layers: Sequence[Descriptor], wanted: Fo
     return Descriptor(media_type, made.digest, made.size, platform=config.platform, data=raw), config_desc
 
 
-def _entry(item: object) -> ImageEntry:
+def _parse_entry(item: object) -> ImageEntry:
     if not isinstance(item, Mapping) or not isinstance(item.get("Config"), str) or not item["Config"]:
         raise ArchiveError("manifest.json: an image without a Config")
-    return ImageEntry(item["Config"], _texts(item, "RepoTags"), _texts(item, "Layers"), sources=_sources(item))
+    tags, layers = _parse_names(item, "RepoTags"), _parse_names(item, "Layers")
+    return ImageEntry(item["Config"], tags, layers, sources=_parse_sources(item))
 
 
-def _sources(item: Mapping[object, object]) -> dict[Digest, Descriptor]:
+def _parse_sources(item: Mapping[object, object]) -> dict[Digest, Descriptor]:
     """LayerSources, which docker writes for foreign layers, and since version 25 for all."""
     found = item.get("LayerSources") or {}
     if not isinstance(found, Mapping):
@@ -167,7 +168,7 @@ def _sources(item: Mapping[object, object]) -> dict[Digest, Descriptor]:
         raise ArchiveError(f"manifest.json: LayerSources: {exc.message}") from exc
 
 
-def _texts(item: Mapping[object, object], key: str) -> tuple[str, ...]:
+def _parse_names(item: Mapping[object, object], key: str) -> tuple[str, ...]:
     value = item.get(key) or []
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise ArchiveError(f"manifest.json: {key} is not a list of names")

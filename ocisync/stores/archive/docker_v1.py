@@ -26,23 +26,23 @@ _NOT_KEPT = frozenset(("id", "parent", "Size", "parent_id", "layer_id", "throwaw
 
 def is_legacy(names: Container[str], top_level: Iterable[str]) -> bool:
     """Whether an archive without manifest.json is one of these, by its members' names."""
-    return any(f"{name}/VERSION" in names and f"{name}/layer.tar" in names for name in _ids(top_level))
+    return any(f"{name}/VERSION" in names and f"{name}/layer.tar" in names for name in _select_ids(top_level))
 
 
-async def legacy_entries(files: ArchiveFiles) -> tuple[ImageEntry, ...]:
+async def read_legacy_entries(files: ArchiveFiles) -> tuple[ImageEntry, ...]:
     """The images, as manifest.json would list them.
 
     Raises:
         ArchiveError: a json file is missing or malformed, or the parents form a circle.
     """
-    ids = _ids(files.index.top_level)
-    parents = {one: await _parent(files, one) for one in ids if f"{one}/json" in files.index}
-    tagged = _tagged(await read_small(files, REPOSITORIES))
+    ids = _select_ids(files.index.top_level)
+    parents = {one: await _read_parent(files, one) for one in ids if f"{one}/json" in files.index}
+    tagged = _parse_repositories(await read_small(files, REPOSITORIES))
     heads = [one for one in parents if one not in parents.values() and one not in tagged]
-    return tuple(_entry(tuple(tagged.get(top, ())), _line(top, parents)) for top in (*tagged, *heads))
+    return tuple(_make_entry(tuple(tagged.get(top, ())), _list_ancestors(top, parents)) for top in (*tagged, *heads))
 
 
-def legacy_config(documents: Sequence[bytes], diff_ids: Sequence[Digest]) -> bytes:
+def build_legacy_config(documents: Sequence[bytes], diff_ids: Sequence[Digest]) -> bytes:
     """The configuration made of each layer's json, the base first; a pure function of its arguments.
 
     Raises:
@@ -50,16 +50,16 @@ def legacy_config(documents: Sequence[bytes], diff_ids: Sequence[Digest]) -> byt
     """
     layers = [parse_json_object(raw) for raw in documents]
     config = {key: value for key, value in layers[-1].items() if key not in _NOT_KEPT}
-    config["history"] = [_history(layer) for layer in layers]
+    config["history"] = [_make_history(layer) for layer in layers]
     config["rootfs"] = {"type": "layers", "diff_ids": list(diff_ids)}
     return json.dumps(config, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def _ids(names: Iterable[str]) -> list[str]:
+def _select_ids(names: Iterable[str]) -> list[str]:
     return sorted(name for name in names if _ID.match(name))
 
 
-async def _parent(files: ArchiveFiles, one: str) -> str:
+async def _read_parent(files: ArchiveFiles, one: str) -> str:
     raw = await read_small(files, f"{one}/json")
     try:
         parent = parse_json_object(raw or b"").get("parent") or ""
@@ -70,7 +70,7 @@ async def _parent(files: ArchiveFiles, one: str) -> str:
     return parent
 
 
-def _tagged(raw: bytes | None) -> dict[str, list[str]]:
+def _parse_repositories(raw: bytes | None) -> dict[str, list[str]]:
     """Layer -> the names (`name:tag`) that the file `repositories` gives it, in order."""
     try:
         document = parse_json_object(raw or b"{}")
@@ -85,7 +85,7 @@ def _tagged(raw: bytes | None) -> dict[str, list[str]]:
     return found
 
 
-def _line(top: str, parents: Mapping[str, str]) -> list[str]:
+def _list_ancestors(top: str, parents: Mapping[str, str]) -> list[str]:
     """A layer and all it stands on, the base first."""
     line: list[str] = []
     one = top
@@ -99,12 +99,12 @@ def _line(top: str, parents: Mapping[str, str]) -> list[str]:
     return line[::-1]
 
 
-def _entry(tags: tuple[str, ...], line: Sequence[str]) -> ImageEntry:
+def _make_entry(tags: tuple[str, ...], line: Sequence[str]) -> ImageEntry:
     documents = tuple(f"{one}/json" for one in line)
     return ImageEntry(documents[-1], tags, tuple(f"{one}/layer.tar" for one in line), documents)
 
 
-def _history(layer: Mapping[str, object]) -> dict[str, object]:
+def _make_history(layer: Mapping[str, object]) -> dict[str, object]:
     made_by = layer.get("container_config")
     command = made_by.get("Cmd") if isinstance(made_by, Mapping) else None
     entry = {

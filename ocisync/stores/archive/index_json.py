@@ -62,7 +62,7 @@ def pick_entry(entries: Sequence[IndexEntry], reference: str, where: str) -> Ind
     """
     if reference:
         exact = [entry for entry in entries if reference in entry.names]
-        found = exact or [entry for entry in entries if any(_means(name, reference) for name in entry.names)]
+        found = exact or [entry for entry in entries if any(_is_meant(name, reference) for name in entry.names)]
     else:
         found = [entry for entry in entries if entry.names] or list(entries)
     if len({entry.desc.digest for entry in found}) == 1:
@@ -77,7 +77,7 @@ def pick_entry(entries: Sequence[IndexEntry], reference: str, where: str) -> Ind
     )
 
 
-def _means(name: str, reference: str) -> bool:
+def _is_meant(name: str, reference: str) -> bool:
     """Whether a name in the layout and a reference are two spellings: a full name, or only its tag."""
     if name.rpartition(":")[2] == reference and "/" not in reference:
         return True

@@ -14,7 +14,7 @@ from ocisync.stores.archive.archive_files import MemberFiles, read_small
 from ocisync.stores.archive.index_json import blob_path
 
 
-async def typed(files: MemberFiles, desc: Descriptor) -> Descriptor:
+async def detect_type(files: MemberFiles, desc: Descriptor) -> Descriptor:
     """The same entry with the type that its content has; one of an unknown type that is no manifest stays a blob.
 
     Raises:
@@ -33,11 +33,11 @@ async def typed(files: MemberFiles, desc: Descriptor) -> Descriptor:
         return desc
 
 
-async def referrers_among(files: MemberFiles, entries: Iterable[Descriptor]) -> Mapping[Digest, Sequence[Descriptor]]:
+async def find_referrers(files: MemberFiles, entries: Iterable[Descriptor]) -> Mapping[Digest, Sequence[Descriptor]]:
     """What refers to what: a manifest's digest -> those whose `subject` it is, in the order of their digests."""
     found: dict[Digest, dict[Digest, Descriptor]] = {}
     for entry in entries:
-        manifest = await _manifest(files, entry)
+        manifest = await _read_manifest(files, entry)
         if manifest is None or manifest.subject is None:
             continue
         kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
@@ -51,7 +51,7 @@ async def referrers_among(files: MemberFiles, entries: Iterable[Descriptor]) -> 
     return {subject: [told for _, told in sorted(by_digest.items())] for subject, by_digest in found.items()}
 
 
-async def _manifest(files: MemberFiles, entry: Descriptor) -> Manifest | None:
+async def _read_manifest(files: MemberFiles, entry: Descriptor) -> Manifest | None:
     """The entry's manifest; None for blobs, and for what is missing, damaged or no manifest: nothing refers by it."""
     if entry.size > MAX_MANIFEST_SIZE:
         return None

@@ -30,7 +30,7 @@ from ocisync.stores.archive.index_json import (
     parse_index,
     pick_entry,
 )
-from ocisync.stores.archive.layout_types import referrers_among, typed
+from ocisync.stores.archive.layout_types import detect_type, find_referrers
 
 log = structlog.get_logger(__name__)
 
@@ -64,15 +64,15 @@ class LayoutSource:
             NotFound: no such digest.
         """
         if is_digest(reference):
-            return await self._by_digest(Digest(reference))
-        entries = self._entries if reference else await self._images()
-        desc = await typed(self._files, pick_entry(entries, reference, self._files.where).desc)
+            return await self._resolve_digest(Digest(reference))
+        entries = self._entries if reference else await self._list_images()
+        desc = await detect_type(self._files, pick_entry(entries, reference, self._files.where).desc)
         await self._files.check()
         return desc
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """The entries whose subject is this manifest; all of them are looked at once."""
-        return (await self._subjects()).get(digest, ())
+        return (await self._find_referrers()).get(digest, ())
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
@@ -90,20 +90,20 @@ class LayoutSource:
             async with region_opener(region)() as stream:
                 yield stream
 
-    async def _images(self) -> Sequence[IndexEntry]:
+    async def _list_images(self) -> Sequence[IndexEntry]:
         """The entries that do not refer to another."""
-        referring = {desc.digest for found in (await self._subjects()).values() for desc in found}
+        referring = {desc.digest for found in (await self._find_referrers()).values() for desc in found}
         return [entry for entry in self._entries if entry.desc.digest not in referring or entry.names]
 
-    async def _subjects(self) -> Mapping[Digest, Sequence[Descriptor]]:
+    async def _find_referrers(self) -> Mapping[Digest, Sequence[Descriptor]]:
         if self._referrers is None:
-            self._referrers = await referrers_among(self._files, (entry.desc for entry in self._entries))
+            self._referrers = await find_referrers(self._files, (entry.desc for entry in self._entries))
         return self._referrers
 
-    async def _by_digest(self, digest: Digest) -> Descriptor:
+    async def _resolve_digest(self, digest: Digest) -> Descriptor:
         for entry in self._entries:
             if entry.desc.digest == digest:
-                return await typed(self._files, entry.desc)
+                return await detect_type(self._files, entry.desc)
         raw = await read_small(self._files, blob_path(digest))
         if raw is None:
             raise NotFound(f"{self._files.where}: {digest}: not in the layout")
@@ -125,7 +125,7 @@ async def open_oci_archive(
         ArchiveError: it is no layout, or corrupt.
     """
     async with open_archive_files(path, scratch, caps, limits) as files:
-        yield await layout_source(files)
+        yield await read_layout(files)
 
 
 @asynccontextmanager
@@ -138,15 +138,15 @@ async def open_oci_layout(directory: Path) -> AsyncIterator[LayoutSource]:
     """
     if not await run_file(partial(is_folder, directory)):
         raise InputError(f"{directory}: not a folder; an OCI layout in a file is an oci-archive")
-    yield await layout_source(FolderFiles(directory))
+    yield await read_layout(FolderFiles(directory))
 
 
-async def layout_source(files: MemberFiles) -> LayoutSource:
+async def read_layout(files: MemberFiles) -> LayoutSource:
     """The source of a layout that is open already; raises as `open_oci_archive` does."""
     index = await read_small(files, INDEX_FILE)
     if index is None:
         raise ArchiveError(f"{files.where}: no index.json: this is not an OCI layout")
-    version = await layout_version(files)
+    version = await read_version(files)
     if version != VERSION:
         log.warning("layout.version_unknown", path=files.where, version=version, known=VERSION)
     try:
@@ -155,7 +155,7 @@ async def layout_source(files: MemberFiles) -> LayoutSource:
         raise ArchiveError(f"{files.where}: {exc.message}") from exc
 
 
-async def layout_version(files: MemberFiles) -> str:
+async def read_version(files: MemberFiles) -> str:
     """What the oci-layout file says; empty when it is missing or says nothing."""
     raw = await read_small(files, LAYOUT_FILE)
     try:

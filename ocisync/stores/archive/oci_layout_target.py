@@ -22,7 +22,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import media_type_of
 from ocisync.stores.archive.archive_files import FolderFiles, read_small
-from ocisync.stores.archive.atomic_file import staged_file, write_file
+from ocisync.stores.archive.atomic_file import stage_file, write_file
 from ocisync.stores.archive.index_json import (
     INDEX_FILE,
     IndexEntry,
@@ -30,8 +30,8 @@ from ocisync.stores.archive.index_json import (
     parse_index,
 )
 from ocisync.stores.archive.layout_lock import LOCK_FILE, LayoutLock, make_folder, open_lock
-from ocisync.stores.archive.layout_types import referrers_among
-from ocisync.stores.archive.render import referring_entry, render_index, updated_index
+from ocisync.stores.archive.layout_types import find_referrers
+from ocisync.stores.archive.render import make_referring_entry, render_index, update_index
 
 
 class LayoutTarget:
@@ -40,29 +40,29 @@ class LayoutTarget:
     names_blobs = True  # index.json may name any content, not only manifests
 
     def __init__(self, root: Path) -> None:
-        self.brought: list[Path] = []  # the blobs that were not there before
+        self.added: list[Path] = []  # the blobs that were not there before
         self._root = root
         self._files = FolderFiles(root)
-        self._met: dict[Digest, Descriptor] = {}  # manifests that index.json may have to list
+        self._noted: dict[Digest, Descriptor] = {}  # manifests that index.json may have to list
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether a blob of this digest and size is there."""
         async with self._files.open(blob_path(desc.digest)) as region:
             found = region is not None and region.size == desc.size
         if found:
-            self._meet(desc)
+            self._note_manifest(desc)
         return found
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Store verified content under its digest."""
         path = self._root / blob_path(desc.digest)
         await run_file(partial(make_folder, path.parent))
-        async with staged_file(path) as staged, content_of(desc, opener)() as stream:
+        async with stage_file(path) as staged, choose_opener(desc, opener)() as stream:
             async for chunk in verified(stream, desc):
                 await run_file(partial(staged.write, chunk))
-            self.brought.append(path)
+            self.added.append(path)
             await run_file(staged.commit)
-        self._meet(desc)
+        self._note_manifest(desc)
 
     @asynccontextmanager
     async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
@@ -96,18 +96,18 @@ class LayoutTarget:
 
     async def reconcile(self) -> None:
         """List what was stored since and refers to another manifest; it needs no name."""
-        if self._met:
+        if self._noted:
             await self._write_index({})
 
     async def _write_index(self, tags: Mapping[str, Descriptor]) -> None:
-        met, self._met = self._met, {}
-        found = await referrers_among(self._files, met.values())
-        referring = [referring_entry(one) for told in found.values() for one in told]
+        met, self._noted = self._noted, {}
+        found = await find_referrers(self._files, met.values())
+        referring = [make_referring_entry(one) for told in found.values() for one in told]
         await run_file(partial(_update_index, self._root, tags, referring))
 
-    def _meet(self, desc: Descriptor) -> None:
+    def _note_manifest(self, desc: Descriptor) -> None:
         if desc.is_manifest:
-            self._met[desc.digest] = Descriptor(desc.media_type, desc.digest, desc.size)
+            self._noted[desc.digest] = Descriptor(desc.media_type, desc.digest, desc.size)
 
 
 @asynccontextmanager
@@ -125,7 +125,7 @@ async def open_layout_target(directory: Path, *, is_cache: bool = False) -> Asyn
         yield target
     finally:
         with CancelScope(shield=True):
-            await run_file(partial(writing.close, None if is_cache else target.brought))
+            await run_file(partial(writing.close, None if is_cache else target.added))
 
 
 async def push_manifests(target: BlobStore, manifests: Iterable[Descriptor]) -> None:
@@ -134,16 +134,16 @@ async def push_manifests(target: BlobStore, manifests: Iterable[Descriptor]) -> 
             await target.push(desc.with_data(desc.data or b""), BytesOpener(b""))
 
 
-def content_of(desc: Descriptor, opener: Opener) -> Opener:
+def choose_opener(desc: Descriptor, opener: Opener) -> Opener:
     """Where the bytes come from: the descriptor, when it carries them."""
     return opener if desc.data is None else BytesOpener(checked_bytes(desc.data, desc))
 
 
 def _read_index(root: Path) -> tuple[IndexEntry, ...]:
-    return parse_index(_index(root))
+    return parse_index(_load_index(root))
 
 
-def _index(root: Path) -> bytes:
+def _load_index(root: Path) -> bytes:
     try:
         return (root / INDEX_FILE).read_bytes()
     except FileNotFoundError:
@@ -153,16 +153,16 @@ def _index(root: Path) -> bytes:
 
 
 def _update_index(root: Path, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor]) -> None:
-    with _locked(root):
+    with _hold_lock(root):
         try:
-            made = updated_index(_index(root), tags, referring)
+            made = update_index(_load_index(root), tags, referring)
         except ArchiveError as exc:
             raise exc.at(str(root)) from exc
         write_file(root / INDEX_FILE, made)
 
 
 @contextmanager
-def _locked(root: Path) -> Iterator[None]:
+def _hold_lock(root: Path) -> Iterator[None]:
     with open_lock(root / LOCK_FILE) as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield

@@ -27,7 +27,7 @@ def render_index(entries: Iterable[Descriptor]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def updated_index(raw: bytes, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor]) -> bytes:
+def update_index(raw: bytes, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor]) -> bytes:
     """index.json with images under their names and with referrers it does not list yet; all else stays as it was.
 
     Raises:
@@ -41,27 +41,27 @@ def updated_index(raw: bytes, tags: Mapping[str, Descriptor], referring: Iterabl
         for entry, item in zip(entries, listed if isinstance(listed, list) else [], strict=True)
         if entry.desc.annotations.get(REF_NAME) not in tags
     ]
-    named = [named_entry(tag, desc) for tag, desc in sorted(tags.items())]
+    named = [make_named_entry(tag, desc) for tag, desc in sorted(tags.items())]
     known = {*(digest for digest, _ in kept), *(desc.digest for desc in named)}
     more = {desc.digest: desc for desc in referring if desc.digest not in known}
     made = [descriptor_to_json(desc) for desc in (*(one for _, one in sorted(more.items())), *named)]
     return json.dumps({**document, "manifests": [*(item for _, item in kept), *made]}, separators=(",", ":")).encode()
 
 
-def named_entry(name: str, desc: Descriptor) -> Descriptor:
+def make_named_entry(name: str, desc: Descriptor) -> Descriptor:
     """An entry of index.json under a name as it was given; a full name is told to containerd and docker too."""
     annotations = {key: text for key, text in desc.annotations.items() if key not in _NAMES}
-    full = full_name(name)
+    full = expand_name(name)
     more = {CONTAINERD_NAME: full} if full else {}
     return replace(desc, annotations={**annotations, REF_NAME: name, **more})
 
 
-def referring_entry(desc: Descriptor) -> Descriptor:
+def make_referring_entry(desc: Descriptor) -> Descriptor:
     """An entry for what is found by its subject and needs no name."""
     return Descriptor(desc.media_type, desc.digest, desc.size, artifact_type=desc.artifact_type)
 
 
-def full_name(name: str) -> str:
+def expand_name(name: str) -> str:
     """`host/name:tag` of a name that has a repository; empty for a mere tag, and for what is no image's name."""
     if is_tag(name):
         return ""
@@ -89,7 +89,7 @@ def render_docker_manifest(
     entries: dict[tuple[str, ...], list[str]] = {}
     for name, manifest in sorted(images.items()):
         config, *layers = manifest.children
-        entries.setdefault((config_path(config), *map(layer_path, layers)), []).extend(_repo_tags(name))
+        entries.setdefault((config_path(config), *map(layer_path, layers)), []).extend(_list_repo_tags(name))
     document = [
         {"Config": config, "RepoTags": tags or None, "Layers": list(layers)}
         for (config, *layers), tags in entries.items()
@@ -97,6 +97,6 @@ def render_docker_manifest(
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _repo_tags(name: str) -> Sequence[str]:
-    full = full_name(name)
+def _list_repo_tags(name: str) -> Sequence[str]:
+    full = expand_name(name)
     return (name if full.endswith(name) else full,) if full else ()

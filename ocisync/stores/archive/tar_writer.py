@@ -9,11 +9,11 @@ import tarfile
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 
-from ocisync.content.compress import Compression, Kind, compress, exact_blocks
+from ocisync.content.compress import Compression, Kind, compress, split_blocks
 from ocisync.content.files import READ, FileSection
 from ocisync.content.threads import run_file, run_steps
 from ocisync.errors import ConfigError
-from ocisync.stores.archive.atomic_file import StagedFile, staged_file
+from ocisync.stores.archive.atomic_file import StagedFile, stage_file
 
 Members = Mapping[str, FileSection | bytes]
 
@@ -22,7 +22,7 @@ _ONLY_READ = (".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz")
 _CHUNKS_PER_STEP = 8  # of at most 1 MiB, between two looks for cancellation
 
 
-def compression_named(name: str) -> Compression | None:
+def choose_compression(name: str) -> Compression | None:
     """How an archive of this name is compressed as a whole; None: not at all.
 
     Raises:
@@ -39,26 +39,26 @@ async def write_members(file: Path, members: Members) -> None:
     Raises:
         DiskError: it cannot be written; what was there under the name stays.
     """
-    compression = compression_named(file.name)
-    async with staged_file(file) as staged:
+    compression = choose_compression(file.name)
+    async with stage_file(file) as staged:
         if compression is None:
-            await run_steps(_plain(_chunks(members), staged))
+            await run_steps(_write_plain(_render_chunks(members), staged))
         else:
-            await compress(exact_blocks(_chunks(members)), staged.write, compression)
+            await compress(split_blocks(_render_chunks(members)), staged.write, compression)
         await run_file(staged.commit)
 
 
-def _plain(chunks: Iterator[bytes], staged: StagedFile) -> Generator[None, None, None]:
+def _write_plain(chunks: Iterator[bytes], staged: StagedFile) -> Generator[None, None, None]:
     for number, chunk in enumerate(chunks, 1):
         staged.write(chunk)
         if number % _CHUNKS_PER_STEP == 0:
             yield
 
 
-def _chunks(members: Members) -> Iterator[bytes]:
+def _render_chunks(members: Members) -> Iterator[bytes]:
     for name, content in sorted(members.items()):
         size = len(content) if isinstance(content, bytes) else content.size
-        yield _header(name, size)
+        yield _render_header(name, size)
         if isinstance(content, bytes):
             yield content
         else:
@@ -68,7 +68,7 @@ def _chunks(members: Members) -> Iterator[bytes]:
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _header(name: str, size: int) -> bytes:
+def _render_header(name: str, size: int) -> bytes:
     member = tarfile.TarInfo(name)
     member.size = size
     return member.tobuf(tarfile.PAX_FORMAT)

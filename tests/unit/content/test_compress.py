@@ -12,7 +12,7 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.content.compress import BLOCK, Buffer, Compression, Kind, compress, compressor_name, exact_blocks
+from ocisync.content.compress import BLOCK, Buffer, Compression, Kind, compress, compressor_name, split_blocks
 from ocisync.errors import ConfigError, DiskError
 
 pytestmark = pytest.mark.anyio
@@ -31,7 +31,7 @@ async def packed(data: bytes, size: int, compression: Compression) -> bytes:
     def write(written: Buffer) -> None:
         out.extend(written)
 
-    made = await compress(exact_blocks(chunks(data, size)), write, compression)
+    made = await compress(split_blocks(chunks(data, size)), write, compression)
     assert made.diff_id == f"sha256:{hashlib.sha256(data).hexdigest()}"
     assert made.digest == f"sha256:{hashlib.sha256(out).hexdigest()}"
     assert made.size == len(out)
@@ -70,7 +70,7 @@ async def test_nothing_is_still_a_valid_stream() -> None:
 
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 40))
 def test_blocks_are_exact(parts: list[bytes], size: int) -> None:
-    blocks = list(exact_blocks(iter(parts), size))
+    blocks = list(split_blocks(iter(parts), size))
     assert b"".join(blocks) == b"".join(parts)
     assert [len(block) for block in blocks[:-1]] == [size] * (len(blocks) - 1)
     assert len(blocks) >= 1
@@ -81,7 +81,7 @@ async def test_an_error_while_writing_or_reading_ends_the_work() -> None:
         raise DiskError("the disk is full")
 
     with pytest.raises(DiskError):
-        await compress(exact_blocks(chunks(TEXT * 8, BLOCK)), full, Compression())
+        await compress(split_blocks(chunks(TEXT * 8, BLOCK)), full, Compression())
 
     def broken() -> Iterator[bytes]:
         yield bytes(BLOCK)

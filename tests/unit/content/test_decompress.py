@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from ocisync.content.decompress import Caps, compression_of, decompressed, spool_decompressed
+from ocisync.content.decompress import Caps, decompress, decompress_to_spool, detect_compression
 from ocisync.content.files import FileSection
 from ocisync.errors import ArchiveError, LimitExceeded
 
@@ -33,15 +33,15 @@ def region(data: bytes) -> FileSection:
 
 
 def unpack(data: bytes, kind: str, caps: Caps | None = None) -> bytes:
-    return b"".join(decompressed(region(data), kind, caps or Caps()))
+    return b"".join(decompress(region(data), kind, caps or Caps()))
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
 def test_each_kind_is_told_by_its_magic_and_read(kind: str) -> None:
     data = COMPRESS[kind](DATA)
-    assert compression_of(data[:6]) == kind
+    assert detect_compression(data[:6]) == kind
     assert unpack(data, kind) == DATA
-    assert compression_of(DATA[:6]) == ""
+    assert detect_compression(DATA[:6]) == ""
 
 
 @pytest.mark.parametrize("kind", COMPRESS)
@@ -61,7 +61,7 @@ def test_zeros_after_the_last_member_are_padding_and_anything_else_is_not(kind: 
 def test_compressed_bytes_are_shown_once_in_order() -> None:
     data = gzip.compress(DATA) + gzip.compress(DATA) + bytes(10)
     seen = bytearray()
-    for _ in decompressed(region(data), "gzip", Caps(), seen.extend):
+    for _ in decompress(region(data), "gzip", Caps(), seen.extend):
         pass
     assert bytes(seen) == data
 
@@ -97,7 +97,7 @@ def test_fault_67_bombs_stop_at_the_caps_with_flat_memory(kind: str) -> None:
         for caps in (Caps(output=100 * MiB, ratio=1 << 40), Caps(ratio=500, ratio_from=20 * MiB)):
             sizes: list[int] = []
             with pytest.raises(LimitExceeded, match="more than"):
-                sizes.extend(map(len, decompressed(region(bomb), kind, caps)))
+                sizes.extend(map(len, decompress(region(bomb), kind, caps)))
             assert sum(sizes) <= 101 * MiB
             assert max(sizes) <= MiB
         assert tracemalloc.get_traced_memory()[1] < 16 * MiB
@@ -123,9 +123,9 @@ def test_fault_67_endless_empty_members() -> None:
 
 
 def test_a_spool_has_no_name_and_is_closed_on_failure(tmp_path: Path) -> None:
-    spool = drain(spool_decompressed(region(gzip.compress(DATA)), "gzip", tmp_path, Caps()))
+    spool = drain(decompress_to_spool(region(gzip.compress(DATA)), "gzip", tmp_path, Caps()))
     with spool:
         assert spool.read_at(0, spool.size) == DATA
         assert list(tmp_path.iterdir()) == []
     with pytest.raises(ArchiveError):
-        drain(spool_decompressed(region(gzip.compress(DATA)[:-1]), "gzip", tmp_path, Caps()))
+        drain(decompress_to_spool(region(gzip.compress(DATA)[:-1]), "gzip", tmp_path, Caps()))

@@ -47,7 +47,7 @@ def index(data: bytes, limits: TarLimits | None = None) -> TarIndex:
 
 def content(found: TarIndex, name: str) -> bytes | None:
     """A member's bytes."""
-    region = found.region(name)
+    region = found.find(name)
     return None if region is None else region.read_at(0, region.size)
 
 

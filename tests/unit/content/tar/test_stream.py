@@ -45,7 +45,7 @@ def chunked(data: bytes, size: int) -> Iterator[bytes]:
 def read(data: bytes, size: int = 1000) -> list[tuple[TarMember, bytes]]:
     """Members with their stored content."""
     stream = TarStream(chunked(data, size))
-    return [(found, b"".join(stream.content())) for found in stream]
+    return [(found, b"".join(stream.read_content())) for found in stream]
 
 
 def write(found: TarMember, content: bytes) -> bytes:

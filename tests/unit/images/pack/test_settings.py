@@ -53,13 +53,13 @@ def test_what_is_refused(text: str, problem: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("text", "owner"), [("keep", None), ("5", (5, 5)), ("0:7", (0, 7))])
 def test_owners(text: str, owner: tuple[int, int] | None) -> None:
-    assert read_settings(None, {"owner": text}).tree(0).owner == owner
+    assert read_settings(None, {"owner": text}).tree_options(0).owner == owner
 
 
 @pytest.mark.parametrize("text", ["root", "1:", "-1", str(2**32), "1:2:3"])
 def test_owners_that_are_none(text: str) -> None:
     with pytest.raises(ConfigError, match="expected UID"):
-        read_settings(None, {"owner": text}).tree(0)
+        read_settings(None, {"owner": text}).tree_options(0)
 
 
 def test_a_missing_file(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from ocisync.content.memory import MemoryRepository
 from ocisync.content.repository import Converter
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound
-from ocisync.images.views.multi_platform import PlatformMember, agreed_platform, build_index, merge_platforms
+from ocisync.images.views.multi_platform import PlatformMember, agree_platform, build_index, merge_platforms
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest
@@ -128,7 +128,7 @@ async def test_a_member_that_is_an_index_gives_its_child_for_the_platform() -> N
 
 def test_a_configuration_without_platform_is_refused() -> None:
     with pytest.raises(InputError, match="nothing"):
-        agreed_platform(AMD, None)
+        agree_platform(AMD, None)
 
 
 def test_one_docker_child_makes_a_docker_list() -> None:

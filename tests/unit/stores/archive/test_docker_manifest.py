@@ -14,13 +14,13 @@ from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.docker_manifest import (
     ImageConfig,
     ImageEntry,
-    as_format,
     build_manifest,
-    layers_elsewhere,
+    convert_layer,
+    find_foreign_layers,
     pair_layers,
     parse_config,
     parse_entries,
-    pick,
+    pick_image,
 )
 
 A, B = (Digest(f"sha256:{letter * 64}") for letter in "ab")
@@ -64,13 +64,13 @@ def test_foreign_layers_are_named_as_their_source_says() -> None:
     plain = {"mediaType": media_types.OCI_LAYER, "digest": B, "size": 5}
     for source, expected in ((foreign, [A]), (plain, []), ({**foreign, "urls": []}, [])):
         (entry,) = parse_entries(json.dumps([{"Config": "c", "LayerSources": {A: source}}]).encode())
-        assert list(layers_elsewhere(entry, "oci")) == expected
+        assert list(find_foreign_layers(entry, "oci")) == expected
     (entry,) = parse_entries(json.dumps([{"Config": "c", "LayerSources": {A: foreign}}]).encode())
     for wanted, kind in (
         ("docker", media_types.DOCKER_FOREIGN_GZIP),
         ("oci", f"{media_types.OCI_FOREIGN_PREFIX}tar+gzip"),
     ):
-        (found,) = layers_elsewhere(entry, wanted).values()  # type: ignore[arg-type]
+        (found,) = find_foreign_layers(entry, wanted).values()  # type: ignore[arg-type]
         assert (found.media_type, found.digest, found.urls) == (kind, B, (url,))
 
 
@@ -79,13 +79,13 @@ def test_foreign_layers_are_named_as_their_source_says() -> None:
     [("alpine:3", ONE), ("mine/alpine:old", ONE), ("docker.io/library/alpine:3", ONE), ("other", TWO), ("@1", TWO)],
 )
 def test_images_are_picked_by_any_spelling(reference: str, found: ImageEntry) -> None:
-    assert pick((ONE, TWO), reference) is found
+    assert pick_image((ONE, TWO), reference) is found
 
 
 @pytest.mark.parametrize("reference", ["", "alpine:4", "@2", "UPPER:x", "mine/alpine"])
 def test_fault_74_several_images_or_none_of_that_name(reference: str) -> None:
     with pytest.raises(InputError, match="other:latest") as caught:
-        pick((ONE, TWO), reference)
+        pick_image((ONE, TWO), reference)
     assert caught.value.code == "name.missing"
 
 
@@ -110,7 +110,7 @@ def test_a_configuration_needs_diff_ids(raw: bytes) -> None:
 )
 def test_the_manifest_is_a_function_of_its_parts(wanted: str, manifest_type: str, config_type: str, layer: str) -> None:
     config = parse_config(b'{"os":"linux","architecture":"arm64","rootfs":{"diff_ids":["%s"]}}' % A.encode())
-    layers = [as_format(Descriptor(media_types.OCI_LAYER_ZSTD, B, 7), wanted)]  # type: ignore[arg-type]
+    layers = [convert_layer(Descriptor(media_types.OCI_LAYER_ZSTD, B, 7), wanted)]  # type: ignore[arg-type]
     made, config_desc = build_manifest(config, layers, wanted)  # type: ignore[arg-type]
     assert made.data is not None
     assert (made.digest, made.size) == (sha256(made.data), len(made.data))

@@ -8,8 +8,8 @@ import pytest
 
 from ocisync.errors import ManifestError
 from ocisync.model.digest import Digest
-from ocisync.stores.archive.detect import ArchiveKind, kind_of
-from ocisync.stores.archive.docker_v1 import legacy_config
+from ocisync.stores.archive.docker_v1 import build_legacy_config
+from ocisync.stores.archive.open_any import ArchiveKind, detect_kind
 
 ONE = "1" * 64
 IDS = [Digest(f"sha256:{letter * 64}") for letter in "ab"]
@@ -17,9 +17,9 @@ IDS = [Digest(f"sha256:{letter * 64}") for letter in "ab"]
 
 def test_it_is_told_by_its_folders() -> None:
     names = {f"{ONE}/VERSION", f"{ONE}/json", f"{ONE}/layer.tar", "repositories"}
-    assert kind_of(names, [ONE, "repositories"]) is ArchiveKind.LEGACY
-    assert kind_of(names | {"manifest.json"}, [ONE]) is ArchiveKind.DOCKER
-    assert kind_of({f"{ONE}/json", "repositories"}, [ONE, "repositories"]) is ArchiveKind.UNKNOWN
+    assert detect_kind(names, [ONE, "repositories"]) is ArchiveKind.LEGACY
+    assert detect_kind(names | {"manifest.json"}, [ONE]) is ArchiveKind.DOCKER
+    assert detect_kind({f"{ONE}/json", "repositories"}, [ONE, "repositories"]) is ArchiveKind.UNKNOWN
 
 
 def test_the_configuration_is_the_topmost_layers_with_all_histories() -> None:
@@ -38,7 +38,7 @@ def test_the_configuration_is_the_topmost_layers_with_all_histories() -> None:
         "Size": 7,
         "config": {"Cmd": ["b"]},
     }
-    made = json.loads(legacy_config([json.dumps(base).encode(), json.dumps(top).encode()], IDS))
+    made = json.loads(build_legacy_config([json.dumps(base).encode(), json.dumps(top).encode()], IDS))
     assert made == {
         "author": "me",
         "config": {"Cmd": ["b"]},
@@ -51,4 +51,4 @@ def test_the_configuration_is_the_topmost_layers_with_all_histories() -> None:
 
 def test_a_layer_without_json_is_refused() -> None:
     with pytest.raises(ManifestError):
-        legacy_config([b"[]"], IDS[:1])
+        build_legacy_config([b"[]"], IDS[:1])

@@ -8,8 +8,8 @@ from ocisync.errors import ArchiveError, InputError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.stores.archive.detect import ArchiveKind, kind_of
 from ocisync.stores.archive.index_json import CONTAINERD_NAME, REF_NAME, IndexEntry, parse_index, pick_entry
+from ocisync.stores.archive.open_any import ArchiveKind, detect_kind
 
 
 def entry(letter: str, **names: str) -> IndexEntry:
@@ -81,4 +81,4 @@ def test_null_manifests_are_none() -> None:
 )
 def test_kinds_are_told_by_content(names: str, kind: ArchiveKind) -> None:
     found = names.split()
-    assert kind_of(found, {name.partition("/")[0] for name in found}) is kind
+    assert detect_kind(found, {name.partition("/")[0] for name in found}) is kind

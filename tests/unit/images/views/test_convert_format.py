@@ -9,7 +9,7 @@ import pytest
 from ocisync.content.memory import MemoryRepository
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, LimitExceeded
-from ocisync.images.views.media_types import ConvertedSource, Remembered
+from ocisync.images.views.convert_format import ConvertedSource, Remembered
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.manifest import parse_manifest

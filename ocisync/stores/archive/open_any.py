@@ -11,10 +11,10 @@ from pathlib import Path
 from ocisync.content.threads import run_file
 from ocisync.errors import ArchiveError
 from ocisync.stores.archive.archive_files import ArchiveFiles, is_folder, open_archive_files, read_small
-from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, docker_source
+from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, make_docker_source
 from ocisync.stores.archive.docker_v1 import is_legacy
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, parse_index
-from ocisync.stores.archive.oci_layout import LayoutSource, layout_source, layout_version, open_oci_layout
+from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_layout, read_layout, read_version
 
 _ROOT_FOLDERS = frozenset(
     (
@@ -52,7 +52,7 @@ class ArchiveKind(enum.Enum):
     UNKNOWN = "unknown"
 
 
-def kind_of(names: Container[str], top_level: Collection[str]) -> ArchiveKind:
+def detect_kind(names: Container[str], top_level: Collection[str]) -> ArchiveKind:
     """Tell by the members' names."""
     is_layout = INDEX_FILE in names and (LAYOUT_FILE in names or "manifest.json" not in names)
     if "manifest.json" in names:
@@ -83,17 +83,17 @@ async def open_any(
             yield layout
         return
     async with open_archive_files(path, scratch, options.caps, options.limits) as files:
-        yield await _source(files, scratch, options)
+        yield await _make_source(files, scratch, options)
 
 
-async def _source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> ArchiveSource:
-    kind = kind_of(files.index, files.index.top_level)
+async def _make_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> ArchiveSource:
+    kind = detect_kind(files.index, files.index.top_level)
     if kind is ArchiveKind.HYBRID and not await _layout_is_usable(files):
         kind = ArchiveKind.DOCKER
     if kind in (ArchiveKind.DOCKER, ArchiveKind.LEGACY):
-        return await docker_source(files, scratch, options)
+        return await make_docker_source(files, scratch, options)
     if kind in (ArchiveKind.LAYOUT, ArchiveKind.HYBRID):
-        return await layout_source(files)
+        return await read_layout(files)
     raise ArchiveError(f"{files.where}: {_REFUSALS[kind]}")
 
 
@@ -101,7 +101,7 @@ async def _layout_is_usable(files: ArchiveFiles) -> bool:
     """Whether a hybrid's layout lists anything, in a version we know; else docker's own files are used."""
     index = await read_small(files, INDEX_FILE)
     try:
-        return index is not None and bool(parse_index(index)) and await layout_version(files) == VERSION
+        return index is not None and bool(parse_index(index)) and await read_version(files) == VERSION
     except ArchiveError:
         return False
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from anyio import CancelScope
 
-from ocisync.content.decompress import MAGIC_LENGTH, Caps, compression_of, decompressed
+from ocisync.content.decompress import MAGIC_LENGTH, Caps, decompress, detect_compression
 from ocisync.content.files import READ, FileSection
 from ocisync.content.repository import Source
 from ocisync.content.tar.index import TarLimits
@@ -32,7 +32,7 @@ from ocisync.errors import (
     LimitExceeded,
     UnsupportedManifest,
 )
-from ocisync.images.inspect import manifest_of
+from ocisync.images.inspect import load_manifest
 from ocisync.images.unpack.apply import LayerApplier, Steps
 from ocisync.images.unpack.attributes import Attributes
 from ocisync.images.unpack.safe_root import remove_all
@@ -62,18 +62,18 @@ class Layer:
     diff_id: Digest
 
 
-async def layers_of(source: Source, image: Descriptor) -> tuple[Layer, ...]:
+async def read_layers(source: Source, image: Descriptor) -> tuple[Layer, ...]:
     """The layers of an image, the base first, once manifest and configuration are seen to agree.
 
     Raises:
         UnsupportedManifest: no image (an artifact, an index), or not one for Linux.
         DiffIdMismatch: not one diff ID per layer.
     """
-    manifest = await manifest_of(source, image)
+    manifest = await load_manifest(source, image)
     if manifest.is_index or manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
         raise UnsupportedManifest(f"{image.digest}: not an image that can be unpacked, but {manifest.media_type}")
     config = parse_json_object(await read_manifest(source, manifest.config))
-    diff_ids = _diff_ids(config, image)
+    diff_ids = _parse_diff_ids(config, image)
     if len(diff_ids) != len(manifest.layers):
         raise DiffIdMismatch(
             f"{image.digest}: {len(manifest.layers)} layers, but {len(diff_ids)} diff IDs in the configuration"
@@ -94,7 +94,7 @@ async def unpack_layers(
         DiskError: the disk is full, or the operating system refused.
     """
     attributes = Attributes(rootless=options.rootless)
-    async with _staged(folder) as root:
+    async with _stage(folder) as root:
         writer = LayerApplier(root, attributes)
         try:
             for layer in layers:
@@ -115,7 +115,7 @@ def _apply(layer: Layer, region: FileSection, writer: LayerApplier, options: Unp
     """Apply a layer while its content is verified."""
     check = Verifier(layer.diff_id)
     try:
-        yield from writer.apply(TarStream(_verified(region, check, options.caps), options.limits))
+        yield from writer.apply(TarStream(_verify(region, check, options.caps), options.limits))
     except (ArchiveError, LimitExceeded) as exc:
         raise exc.at(f"layer {layer.desc.digest}") from exc
     try:
@@ -127,21 +127,21 @@ def _apply(layer: Layer, region: FileSection, writer: LayerApplier, options: Unp
         ) from exc
 
 
-def _verified(region: FileSection, check: Verifier, caps: Caps) -> Iterator[bytes]:
-    kind = compression_of(region.head(MAGIC_LENGTH))
+def _verify(region: FileSection, check: Verifier, caps: Caps) -> Iterator[bytes]:
+    kind = detect_compression(region.head(MAGIC_LENGTH))
     if kind not in _LAYER_KINDS:
         raise ArchiveError(f"compressed by {kind}: no layer may be")
-    for chunk in decompressed(region, kind, caps) if kind else _plain(region):
+    for chunk in decompress(region, kind, caps) if kind else _read_plain(region):
         check.update(chunk)
         yield chunk
 
 
-def _plain(region: FileSection) -> Iterator[bytes]:
+def _read_plain(region: FileSection) -> Iterator[bytes]:
     for offset in range(0, region.size, READ):
         yield region.read_at(offset, min(READ, region.size - offset))
 
 
-def _diff_ids(config: Mapping[str, object], image: Descriptor) -> list[Digest]:
+def _parse_diff_ids(config: Mapping[str, object], image: Descriptor) -> list[Digest]:
     rootfs = config.get("rootfs")
     kind = rootfs.get("type") if isinstance(rootfs, Mapping) else None
     if not isinstance(rootfs, Mapping) or kind != "layers":
@@ -162,9 +162,9 @@ def _check_type(layer: Descriptor) -> None:
 
 
 @asynccontextmanager
-async def _staged(folder: Path) -> AsyncIterator[int]:
+async def _stage(folder: Path) -> AsyncIterator[int]:
     """The root of a new tree, which gets its name when the block ends well and is removed otherwise."""
-    staged = await run_file(partial(_Staged, folder))
+    staged = await run_file(partial(_StagingFolder, folder))
     try:
         yield staged.root
         await run_file(staged.commit)
@@ -173,7 +173,7 @@ async def _staged(folder: Path) -> AsyncIterator[int]:
             await run_file(staged.close)
 
 
-class _Staged:
+class _StagingFolder:
     """A folder beside the final one, closed to others."""
 
     def __init__(self, folder: Path) -> None:

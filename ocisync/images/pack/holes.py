@@ -22,7 +22,7 @@ def find_data(fd: int, size: int) -> tuple[Piece, ...] | None:
         return None
     pieces: list[Piece] = []
     start = end = total = 0
-    for offset in _grains_with_data(fd, size):
+    for offset in _find_grains(fd, size):
         if offset != end:
             pieces.append((start, end - start))
             start = offset
@@ -37,10 +37,10 @@ def find_data(fd: int, size: int) -> tuple[Piece, ...] | None:
     return found if end == size else (*found, (size, 0))
 
 
-def _grains_with_data(fd: int, size: int) -> Iterator[int]:
+def _find_grains(fd: int, size: int) -> Iterator[int]:
     offset = 0
     while offset < size:
-        offset = _next_data(fd, offset, size)
+        offset = _seek_data(fd, offset, size)
         data = os.pread(fd, min(_READ, size - offset), offset) if offset < size else b""
         for start in range(0, len(data), GRAIN):
             if data[start] or data[start : start + GRAIN] != _ZEROS[: len(data) - start]:
@@ -48,7 +48,7 @@ def _grains_with_data(fd: int, size: int) -> Iterator[int]:
         offset += _READ
 
 
-def _next_data(fd: int, offset: int, size: int) -> int:
+def _seek_data(fd: int, offset: int, size: int) -> int:
     """Where the grain begins that holds the next byte the file system keeps; a guess that spares reading holes."""
     try:
         return os.lseek(fd, offset, os.SEEK_DATA) // GRAIN * GRAIN

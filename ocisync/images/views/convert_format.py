@@ -52,13 +52,13 @@ class ConvertedSource:
             UnsupportedManifest: docker's media types have none for something in it; or it is schema 1.
         """
         if is_digest(reference) and reference in self._origins:
-            return await self._converted(self._origins[Digest(reference)], 0)
+            return await self._convert(self._origins[Digest(reference)], 0)
         found = await self.source.resolve(reference)
         known = self.remembered.get((found.digest, self.wanted))
         if known is not None:
             self._origins[known.digest] = found
             return known
-        made = await self._converted(found, 0)
+        made = await self._convert(found, 0)
         self._remember(found, made)
         return made
 
@@ -69,7 +69,7 @@ class ConvertedSource:
             async with self.source.open(desc) as stream:
                 yield stream
             return
-        made = await self._rewritten(self._origins[desc.digest], 0)
+        made = await self._rewrite(self._origins[desc.digest], 0)
         async with BytesOpener(made.data or b"")() as stream:
             yield stream
 
@@ -77,38 +77,36 @@ class ConvertedSource:
         """Whether the view made this; the children of remembered images are known once these are read again."""
         if digest not in self._origins:
             for origin in list(self._origins.values()):
-                await self._converted(origin, 0)
+                await self._convert(origin, 0)
         return digest in self._origins and self._origins[digest].digest != digest
 
-    async def _converted(self, desc: Descriptor, depth: int) -> Descriptor:
+    async def _convert(self, desc: Descriptor, depth: int) -> Descriptor:
         """What a manifest becomes, without its bytes; each is looked at once."""
         if depth > _MAX_DEPTH:
             raise LimitExceeded(f"{desc.digest}: indexes nested more than {_MAX_DEPTH} deep")
 
         async def work() -> Descriptor:
-            made = await self._rewritten(desc, depth)
+            made = await self._rewrite(desc, depth)
             self._origins[made.digest] = desc
             return replace(desc, media_type=made.media_type, digest=made.digest, size=made.size, data=None)
 
         return await self._once(desc.digest, work)
 
-    async def _rewritten(self, desc: Descriptor, depth: int) -> Descriptor:
+    async def _rewrite(self, desc: Descriptor, depth: int) -> Descriptor:
         raw = await read_manifest(self.source, desc)
         manifest = parse_manifest(raw, desc.media_type)
-        made = await self._children(manifest, depth)
+        made = await self._convert_children(manifest, depth)
         if is_format(manifest, self.wanted) and all(old == new.digest for old, new in made.items()):
             return desc.with_data(raw)
         if not self.drop_signatures:
             await check_unsigned(self.source, desc, manifest)
         return rewrite(raw, manifest, self.wanted, made)
 
-    async def _children(self, manifest: Manifest, depth: int) -> dict[Digest, Descriptor]:
+    async def _convert_children(self, manifest: Manifest, depth: int) -> dict[Digest, Descriptor]:
         if not manifest.is_index:
             return {}
         wanted = [child for child in manifest.children if not (self.drop_signatures and child.is_attestation)]
-        return {
-            child.digest: await self._converted(child, depth + 1) if child.is_manifest else child for child in wanted
-        }
+        return {child.digest: await self._convert(child, depth + 1) if child.is_manifest else child for child in wanted}
 
     def _remember(self, found: Descriptor, made: Descriptor) -> None:
         while len(self.remembered) >= _MOST_REMEMBERED:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from ocisync.content.repository import ByteStream, Converter, LayerSink, ReferrerLister, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import NotFound
-from ocisync.images.inspect import manifest_of, pick
+from ocisync.images.inspect import load_manifest, pick_platform
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
@@ -42,7 +42,7 @@ class PlatformView:
         found = await self._source.resolve(reference)
         if is_digest_tag(reference) or (is_digest(reference) and not found.is_index):
             return found
-        return await self._checked(await pick(self._source, found, str(self._platform)))
+        return await self._check(await pick_platform(self._source, found, str(self._platform)))
 
     @property
     def brings_referrers(self) -> bool:
@@ -59,15 +59,15 @@ class PlatformView:
         async with self._source.open(desc) as stream:
             yield stream
 
-    async def _checked(self, desc: Descriptor) -> Descriptor:
-        platform = desc.platform or await self._configured(desc)
+    async def _check(self, desc: Descriptor) -> Descriptor:
+        platform = desc.platform or await self._read_platform(desc)
         if platform is not None and not same_platform(platform, self._platform):
             told = f"{desc.digest}: the image is for {platform}, not for {self._platform}"
             raise NotFound(told, code="platform.missing")
         return desc
 
-    async def _configured(self, desc: Descriptor) -> Platform | None:
-        manifest = await manifest_of(self._source, desc)
+    async def _read_platform(self, desc: Descriptor) -> Platform | None:
+        manifest = await load_manifest(self._source, desc)
         if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
             return None
         return platform_from_json(parse_json_object(await read_manifest(self._source, manifest.config)))
@@ -85,4 +85,4 @@ class PlatformConverterView(PlatformView):
         """Convert the image, which must be for the platform."""
         if not isinstance(self._source, Converter):
             return await self.resolve(reference)
-        return await self._checked(await self._source.convert(reference, sink))
+        return await self._check(await self._source.convert(reference, sink))

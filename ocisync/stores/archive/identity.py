@@ -6,14 +6,14 @@ import hashlib
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from ocisync.content.decompress import MAGIC_LENGTH, compression_of
+from ocisync.content.decompress import MAGIC_LENGTH, detect_compression
 from ocisync.content.files import FileSection
 from ocisync.content.threads import run_file
 from ocisync.stores.archive.archive_files import ArchiveFiles, read_small
 from ocisync.stores.archive.docker_manifest import ImageEntry
 
 
-async def docker_identity(files: ArchiveFiles, entries: Sequence[ImageEntry]) -> str:
+async def identify_docker_archive(files: ArchiveFiles, entries: Sequence[ImageEntry]) -> str:
     """A digest of all that decides what becomes of an archive; empty where only all of its bytes tell.
 
     manifest.json and the configurations give every name and the diff ID of every layer, which a conversion proves.
@@ -26,7 +26,7 @@ async def docker_identity(files: ArchiveFiles, entries: Sequence[ImageEntry]) ->
     if raw is None or files.is_compressed:
         return ""
     configs = [await read_small(files, entry.config) or b"" for entry in entries]
-    layers = [files.region(name) for entry in entries for name in entry.layers]
+    layers = [files.find(name) for entry in entries for name in entry.layers]
     if not await run_file(partial(_are_plain, layers)):
         return ""
     parts = [hashlib.sha256(part).hexdigest() for part in (raw, *configs)]
@@ -35,4 +35,4 @@ async def docker_identity(files: ArchiveFiles, entries: Sequence[ImageEntry]) ->
 
 
 def _are_plain(layers: Iterable[FileSection | None]) -> bool:
-    return all(layer is not None and not compression_of(layer.head(MAGIC_LENGTH)) for layer in layers)
+    return all(layer is not None and not detect_compression(layer.head(MAGIC_LENGTH)) for layer in layers)
