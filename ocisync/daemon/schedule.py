@@ -6,6 +6,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from ocisync.content.backoff import Backoff
 from ocisync.model.cron import Cron
 from ocisync.state.rules import RuleStatus
 from ocisync.sync.job import Job
@@ -80,11 +81,10 @@ def next_due(
     if last_finished is None:
         return now
     spread = interval * (1 + rng.uniform(-jitter, jitter))
-    wait = min(spread, _back_off(failures, interval, rng)) if failures else spread
+    wait = min(spread, _backoff(interval).wait(failures, rng.random())) if failures else spread
     return max(now, last_finished + wait)
 
 
-def _back_off(failures: int, interval: float, rng: random.Random) -> float:
-    longest = min(interval, LONGEST_WAIT)
-    ceiling = min(longest, FIRST_WAIT * 2.0 ** min(failures - 1, 30))
-    return max(min(SHORTEST_WAIT, interval), rng.uniform(0, ceiling))
+def _backoff(interval: float) -> Backoff:
+    """A failing rule waits no longer than one that goes well."""
+    return Backoff(FIRST_WAIT, longest=min(interval, LONGEST_WAIT), shortest=min(SHORTEST_WAIT, interval))

@@ -9,6 +9,7 @@ from functools import partial
 
 import structlog
 
+from ocisync.content.backoff import Backoff
 from ocisync.content.concurrency import for_each
 from ocisync.content.threads import run_file
 from ocisync.drop.disposal import clear_done, quarantine
@@ -264,7 +265,7 @@ def _back_off(failure: Failure, failures: int, rescan: float, chance: float) -> 
     """Seconds until the next attempt: full jitter, at least one second."""
     can_pass = failure.handling == Handling.RETRY.value
     first, longest = (FIRST_WAIT, LONGEST_RETRY) if can_pass else (rescan, MAX_WAIT)
-    return max(1.0, min(longest, first * 2.0 ** min(failures - 1, 20)) * chance)
+    return Backoff(first, longest, shortest=1.0).wait(failures, chance)
 
 
 def _as_error(failures: list[Failure | None]) -> OcisyncError:

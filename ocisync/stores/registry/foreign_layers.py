@@ -20,7 +20,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.http.errors import refusal
 from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.hosts import shown
-from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REDIRECTS, backoff, redirected, resolve_location
+from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REDIRECTS, redirected, resolve_location
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.resuming_stream import ResumingStream
 from ocisync.stores.registry.options import RegistryOptions
@@ -95,7 +95,7 @@ class ExternalContent:
 
     async def _rest(self, attempt: int, reason: OcisyncError) -> None:
         del reason
-        await anyio.sleep(backoff(attempt, self._options.first_wait, self._options.longest_wait, random.random()))
+        await anyio.sleep(self._options.backoff.wait(attempt, random.random()))
 
 
 def _refused(url: URL, answer: Response, said: bytes) -> OcisyncError:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ocisync.content.backoff import Backoff
+
 _NO_HEADERS: Mapping[str, str] = {}
 
 
@@ -92,3 +94,8 @@ class RegistryOptions:
     first_wait: float = 0.25  # seconds; doubles up to `longest_wait`, with full jitter
     longest_wait: float = 30.0  # seconds
     longest_pause: float = 300.0  # seconds; a Retry-After above it is cut down to it
+
+    @property
+    def backoff(self) -> Backoff:
+        """The waits before a request is sent again."""
+        return Backoff(self.first_wait, self.longest_wait)

@@ -11,6 +11,7 @@ from typing import TypeVar
 import anyio
 import structlog
 
+from ocisync.content.backoff import Backoff
 from ocisync.errors import OcisyncError, PreconditionFailed, RateLimited
 from ocisync.stores.s3.errors import EXPIRED
 from ocisync.stores.s3.session import S3Session
@@ -95,7 +96,7 @@ class Retrier:
     async def _wait(self, exc: OcisyncError, lane: AdaptiveLimiter, attempt: int) -> None:
         if isinstance(exc, RateLimited) or exc.facts.get("status") == 500:
             lane.slower()
-        longest = min(self._options.longest_wait, self._options.first_wait * 2**attempt)
-        seconds = random.uniform(0, longest)
+        backoff = Backoff(2 * self._options.first_wait, self._options.longest_wait)
+        seconds = backoff.wait(attempt, random.random())
         log.debug("s3.retried", store=self._session.where, code=exc.code, attempt=attempt, wait=round(seconds, 3))
         await anyio.sleep(seconds)

@@ -37,7 +37,7 @@ class S3Options:
     cache_mutable: str = NO_CACHE  # of tags and lists
     concurrency: int = 16  # requests that write; as many read
     attempts: int = 6
-    first_wait: float = 0.25  # seconds; doubled with every attempt, of which a random part is waited
+    first_wait: float = 0.25  # seconds; twice that is the ceiling after the first failure (`content.backoff`)
     longest_wait: float = 10.0  # seconds
     connect_timeout: float = 10.0  # seconds
     idle_timeout: float = 60.0  # seconds without progress

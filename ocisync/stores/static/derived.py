@@ -12,11 +12,14 @@ from dataclasses import dataclass
 
 import anyio
 
+from ocisync.content.backoff import Backoff
 from ocisync.content.failpoints import failpoint
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ObjectHeaders, ObjectStore
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.model.digest import sha256
+
+_BACKOFF = Backoff(first=0.05, longest=2.0)  # seconds
 
 Render = Callable[[bytes | None], Awaitable[bytes | None]]
 """The bytes that should be there, from those that are (None: absent); None leaves an absent object absent."""
@@ -27,14 +30,13 @@ class RetryPolicy:
     """How often to look, and how long to wait after a lost race."""
 
     limit: int = 40
-    first_wait: float = 0.05  # seconds; doubled with every lost race, of which a random part is waited
-    longest_wait: float = 2.0  # seconds
+    backoff: Backoff = _BACKOFF
     sleep: Callable[[float], Awaitable[None]] = anyio.sleep
     random: Callable[[], float] = random.random
 
     async def back_off(self, lost: int) -> None:
-        """Wait after the `lost`-th lost race."""
-        await self.sleep(self.random() * min(self.longest_wait, self.first_wait * 2**lost))
+        """Wait after a lost race; `lost` counts those before it."""
+        await self.sleep(self.backoff.wait(lost + 1, self.random()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,11 +26,6 @@ _SHARED_SUFFIXES = (  # below these every name belongs to somebody else
 )  # fmt: skip
 
 
-def backoff(attempt: int, first: float, longest: float, jitter: float) -> float:
-    """Seconds to wait after the attempt-th failure (from 1); `jitter` in 0 to 1 takes a share of the whole wait."""
-    return min(longest, first * 2.0 ** min(attempt - 1, 30)) * jitter
-
-
 def retry_after(value: str | None, now: float, longest: float) -> float:
     """Seconds a host asks to be left alone, from 0 to `longest`; `now` in seconds since the epoch, by the host's clock.
 

@@ -29,7 +29,6 @@ from ocisync.stores.registry.http.policy import (
     BUSY,
     MAX_REDIRECTS,
     REDIRECTS,
-    backoff,
     redirected,
     retry_after,
     server_time,
@@ -152,7 +151,7 @@ class Transport:
 
     async def backoff(self, attempt: int, reason: OcisyncError) -> None:
         """Wait before the next try."""
-        wait = backoff(attempt, self.options.first_wait, self.options.longest_wait, random.random())
+        wait = self.options.backoff.wait(attempt, random.random())
         log.debug("request.retried", host=self.host, attempt=attempt, wait=wait, code=reason.code, error=reason.message)
         await anyio.sleep(wait)
 
@@ -264,7 +263,7 @@ class Transport:
     def _slow_down(self, answer: Response, asked: str | None) -> None:
         """Leave the whole host alone: as long as it asks, else longer with each refusal in a row."""
         if asked is None and answer.status == 503:
-            pause = backoff(self._gate.refusals + 1, self.options.first_wait, self.options.longest_wait, 1.0)
+            pause = self.options.backoff.ceiling(self._gate.refusals + 1)
         else:
             now = server_time(answer.headers.get("Date"), time.time())
             pause = retry_after(asked, now, max(self.options.longest_pause, self._budget.window))

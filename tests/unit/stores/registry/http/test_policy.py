@@ -9,7 +9,6 @@ from ocisync.errors import AuthError, RedirectRefused
 from ocisync.stores.registry.http.errors import refusal
 from ocisync.stores.registry.http.hosts import endpoint, is_internal_only, is_plain_http, same_origin, shown
 from ocisync.stores.registry.http.policy import (
-    backoff,
     check_realm,
     redirected,
     resolve_location,
@@ -52,13 +51,6 @@ def test_fault_61_a_date_is_taken_by_the_hosts_clock_not_ours() -> None:
     assert server_time(theirs, NOW) == NOW + 7200
     assert retry_after(formatdate(NOW + 7220, usegmt=True), server_time(theirs, NOW), 300.0) == 20.0
     assert [server_time(date, NOW) for date in (None, "", "yesterday")] == [NOW] * 3
-
-
-def test_the_wait_doubles_up_to_its_cap_and_jitter_takes_a_share() -> None:
-    assert [backoff(attempt, 0.25, 2.0, 1.0) for attempt in range(1, 7)] == [0.25, 0.5, 1.0, 2.0, 2.0, 2.0]
-    assert backoff(3, 0.25, 2.0, 0.5) == 0.5
-    assert backoff(3, 0.25, 2.0, 0.0) == 0.0
-    assert backoff(100_000, 0.25, 30.0, 1.0) == 30.0
 
 
 @pytest.mark.parametrize(
