@@ -11,6 +11,7 @@ from ocisync.commands.image_names import FILES, KEEPS_NAMES, own_name, places_be
 from ocisync.drop.naming import is_temporary, stem_of
 from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
 from ocisync.model.digest import is_digest
+from ocisync.model.digest_tags import is_list_tag
 from ocisync.model.locator import (
     Locator,
     SetLocator,
@@ -20,7 +21,6 @@ from ocisync.model.locator import (
     place_of,
 )
 from ocisync.model.platform import Platform, parse_platform
-from ocisync.model.subjects import is_list_tag
 from ocisync.stores.archive.index_json import LAYOUT_FILE
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice

@@ -16,6 +16,7 @@ from ocisync.daemon.generation import Generation
 from ocisync.daemon.schedule import FIRST_WAIT
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.errors import OcisyncError
+from ocisync.model.digest_tags import is_digest_tag
 from ocisync.model.image_name import ImageName
 from ocisync.model.locator import registry_image
 from ocisync.state.rules import RuleRecords
@@ -25,7 +26,6 @@ from ocisync.sync.select import narrowed
 
 SETTLE = 0.5  # seconds after a push in which others join it: one image is often several notifications
 MOST_TAGS = 100  # of one repository; of more, the whole selection is looked at
-_NAMED_FOR_A_DIGEST = "sha256-"
 _PATIENCE = 1.0  # seconds between two looks for a generation of rules, while one drains
 
 log = structlog.get_logger(__name__)
@@ -189,7 +189,7 @@ def _selecting(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName]]
 
 def _is_beside(job: Job, tag: str) -> bool:
     """Whether a tag is what goes along with one of the job's images, of which its name does not tell the tag."""
-    return tag.startswith(_NAMED_FOR_A_DIGEST) and bool(job.referrers.digest_tags or job.referrers.referrers)
+    return is_digest_tag(tag) and bool(job.referrers.digest_tags or job.referrers.referrers)
 
 
 def _only(job: Job, wish: _PendingSync) -> Job:

@@ -14,6 +14,7 @@ from ocisync.errors import InvalidName, OcisyncError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, is_digest, sha256
+from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.image_name import is_tag, parse_name
 from ocisync.model.manifest import Manifest, parse_manifest
 
@@ -169,9 +170,9 @@ def _texts(seen: Observation, member: str) -> list[str]:
 
 async def _look_at_absent(looker: _Looker, sights: Observations) -> None:
     base = f"/v2/{sights.place.name}"
-    fallback = f"sha256-{ABSENT.partition(':')[2]}"
+    signature = f"{fallback_tag(ABSENT)}.sig"
     for path in (
-        f"{base}/manifests/{ABSENT_TAG}", f"{base}/manifests/{ABSENT}", f"{base}/manifests/{fallback}.sig",
+        f"{base}/manifests/{ABSENT_TAG}", f"{base}/manifests/{ABSENT}", f"{base}/manifests/{signature}",
         f"{base}/blobs/{ABSENT}",
     ):  # fmt: skip
         sights.absent.append(await looker.get(path, ACCEPT | UNPACKING))

@@ -12,9 +12,9 @@ from ocisync.errors import InputError, ManifestError, NotFound, UnsupportedManif
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
+from ocisync.model.digest_tags import cosign_tags
 from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
 from ocisync.model.platform import Platform, parse_platform, platform_from_json, same_platform
-from ocisync.model.subjects import COSIGN, cosign_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ async def find_references(source: Source, subjects: Sequence[Descriptor]) -> lis
 async def _find_references(source: Source, subject: Digest) -> list[ReferrerView]:
     told = await source.referrers(subject) if isinstance(source, ReferrerLister) else ()
     found = [ReferrerView(subject, desc, desc.artifact_type or "unknown") for desc in told]
-    for tag, kind in zip(cosign_tags(subject), COSIGN.values(), strict=True):
+    for tag, kind in cosign_tags(subject).items():
         desc = await _try_resolve(source, tag)
         if desc is not None:
             found.append(ReferrerView(subject, desc, kind, tag))

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ocisync.model.digest import Digest
+from ocisync.model.digest_tags import fallback_tag, is_digest_tag, parse_digest_tag
 
-_FOLLOWER = re.compile(r"sha256-(?P<hex>[0-9a-f]{64})(?:\.[A-Za-z0-9._-]+)?\Z")
 FEW = 3  # tags; so few of a repository may go whatever their share
 
 
@@ -47,11 +47,12 @@ class Decision:
 def decide(tags: Iterable[TagAge], policy: KeepPolicy, now: float) -> list[Decision]:
     """A decision for each tag, the newest first; tags of signatures follow the image that they are named for."""
     ages = sorted(tags, key=lambda age: (-age.modified, age.tag))
-    images = [age for age in ages if not _FOLLOWER.match(age.tag)]
+    images = [age for age in ages if not is_digest_tag(age.tag)]
     decided = {age.tag: _decide(age, rank, policy, now) for rank, age in enumerate(images)}
     kept = {age.digest for age in images if decided[age.tag].stays}
     gone = {age.digest for age in images} - kept
-    return [decided.get(age.tag) or _follow(age, gone) for age in ages]
+    stems = {fallback_tag(digest) for digest in gone if digest is not None}
+    return [decided.get(age.tag) or _follow(age, stems) for age in ages]
 
 
 def _decide(age: TagAge, rank: int, policy: KeepPolicy, now: float) -> Decision:
@@ -64,10 +65,10 @@ def _decide(age: TagAge, rank: int, policy: KeepPolicy, now: float) -> Decision:
     return Decision(age.tag, False, f"number {rank + 1} by age, and nothing keeps it")
 
 
-def _follow(age: TagAge, gone: set[Digest | None]) -> Decision:
-    found = _FOLLOWER.match(age.tag)
-    subject = f"sha256:{found['hex']}" if found else ""
-    if subject in gone:
+def _follow(age: TagAge, gone: set[str]) -> Decision:
+    """Decide about a tag named for a digest; `gone` are the stems of the digests that no tag keeps."""
+    found = parse_digest_tag(age.tag)
+    if found is not None and found.stem in gone:
         return Decision(age.tag, False, "belongs to an image whose tags go")
     return Decision(age.tag, True, "belongs to an image that stays")
 

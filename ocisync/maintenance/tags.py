@@ -17,7 +17,7 @@ from ocisync.maintenance.listing_check import list_problem
 from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
 from ocisync.maintenance.retention import Decision, KeepPolicy, TagAge, decide, refusal
 from ocisync.model.digest import Digest, hex_of
-from ocisync.model.manifest import parse_manifest
+from ocisync.model.manifest import MAX_INDEX_DEPTH, parse_manifest
 from ocisync.sync.reports import Failure, failure_of
 
 log = structlog.get_logger()
@@ -114,7 +114,7 @@ def _tag(tag: str, date: float, digest: Digest, graph: Mapping[Digest, int], use
     return TagView(tag, digest, date, sum(graph.values()), shared)
 
 
-async def _below(repository: MaintainedRepository, raw: bytes, depth: int = 8) -> dict[Digest, int]:
+async def _below(repository: MaintainedRepository, raw: bytes, depth: int = MAX_INDEX_DEPTH) -> dict[Digest, int]:
     found: dict[Digest, int] = {}
     try:
         children = parse_manifest(raw).children

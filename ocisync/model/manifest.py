@@ -14,8 +14,9 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, descriptor_from_json
 
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec v1.1: a registry SHOULD accept at least this
-MAX_DEPTH = 64  # nested JSON values
+MAX_JSON_DEPTH = 64  # nested JSON values
 MAX_CHILDREN = 50_000
+MAX_INDEX_DEPTH = 8  # indexes inside indexes; the specification names no limit, and no tool nests more than two
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,16 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest:
         artifact_type if isinstance(artifact_type, str) else None,
         annotations if isinstance(annotations, Mapping) else None,
     )
+
+
+def check_index_depth(desc: Descriptor, depth: int, limit: int = MAX_INDEX_DEPTH) -> None:
+    """Refuse an index that lies too deep in others; the outermost has depth 1, and images may lie in the deepest.
+
+    Raises:
+        LimitExceeded: deeper than `limit`.
+    """
+    if desc.is_index and depth > limit:
+        raise LimitExceeded(f"{desc.digest}: indexes nested more than {limit} deep")
 
 
 def parse_json_object(raw: bytes) -> dict[str, object]:
@@ -160,11 +171,11 @@ def _refuse_constant(name: str) -> object:
 
 def _check_depth(document: object) -> None:
     level: list[object] = [document]
-    for _ in range(MAX_DEPTH):
+    for _ in range(MAX_JSON_DEPTH):
         level = [inner for value in level for inner in _inside(value)]
         if not level:
             return
-    raise ManifestError(f"nested more than {MAX_DEPTH} deep")
+    raise ManifestError(f"nested more than {MAX_JSON_DEPTH} deep")
 
 
 def _inside(value: object) -> list[object]:

@@ -6,7 +6,6 @@ Spec: distribution-spec v1.1.1, "Listing Referrers".
 from __future__ import annotations
 
 import json
-import re
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,13 +13,10 @@ from dataclasses import dataclass
 from ocisync.errors import ManifestError, OcisyncError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, descriptor_to_json
-from ocisync.model.digest import Digest, algorithm, hex_of, is_digest
+from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
 
-COSIGN = {".sig": "cosign signature", ".att": "cosign attestation", ".sbom": "cosign list of parts"}  # by tag's ending
 _REMEMBERED = 200_000  # manifests; most of them refer to nothing
-_HEX_IN_TAG = 64  # digits
-_DIGEST_TAG = re.compile(r"sha(?:256|512)-[0-9a-f]{64}(?:[0-9a-f]{64})?(?:\.(?:sig|att|sbom))?\Z", re.ASCII)
 
 Entry = Mapping[str, object]
 Entries = Mapping[Digest, Entry]
@@ -63,29 +59,6 @@ def _artifact_type(manifest: Manifest) -> str | None:
     if manifest.artifact_type or manifest.media_type == media_types.OCI_ARTIFACT or manifest.config is None:
         return manifest.artifact_type
     return manifest.config.media_type
-
-
-def fallback_tag(subject: Digest) -> str:
-    """The tag of the list of referrers that clients keep where the registry has no API for it.
-
-    Spec: distribution-spec v1.1.1, "Referrers Tag Schema".
-    """
-    return f"{algorithm(subject)}-{hex_of(subject)[:_HEX_IN_TAG]}"
-
-
-def cosign_tags(subject: Digest) -> list[str]:
-    """The tags under which cosign keeps what it says about a manifest."""
-    return [subject.replace(":", "-") + ending for ending in COSIGN]
-
-
-def is_digest_tag(tag: str) -> bool:
-    """Whether a tag is named for a digest: a list of referrers, or cosign's."""
-    return _DIGEST_TAG.match(tag) is not None
-
-
-def is_list_tag(tag: str) -> bool:
-    """Whether a tag is that of a list of referrers."""
-    return is_digest_tag(tag) and "." not in tag
 
 
 def with_entries(body: bytes | None, entries: Entries) -> bytes:

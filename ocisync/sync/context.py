@@ -11,6 +11,7 @@ from ocisync.content.repository import Fetcher, Source, Target
 from ocisync.content.spool.blobs import BlobSpool
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator, TargetLocator
+from ocisync.model.manifest import MAX_INDEX_DEPTH
 from ocisync.sync.blob_info_cache import BlobInfoCache
 from ocisync.sync.ledger import Ledger, MemoryLedger
 
@@ -58,7 +59,7 @@ class Limits:
 
     images: int = 8
     blobs: int = 8
-    max_index_depth: int = 8
+    max_index_depth: int = MAX_INDEX_DEPTH
     max_graph: int = 100_000  # descriptors below one root
 
 

@@ -28,7 +28,7 @@ from ocisync.errors import (
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.locator import TargetLocator
-from ocisync.model.manifest import Manifest, parse_manifest
+from ocisync.model.manifest import Manifest, check_index_depth, parse_manifest
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, wanted_entries
 from ocisync.sync.children import detect_media_type
 from ocisync.sync.context import JobContext
@@ -120,8 +120,7 @@ class Copier:
         return replace(desc, media_type=manifest.media_type, size=len(raw), data=raw)
 
     async def _children(self, parent: Descriptor, manifest: Manifest, depth: int) -> Graph:
-        if manifest.is_index and depth > self.tools.limits.max_index_depth:
-            raise LimitExceeded(f"{parent.digest}: indexes nested more than {self.tools.limits.max_index_depth} deep")
+        check_index_depth(parent, depth, self.tools.limits.max_index_depth)
         found: dict[Digest, int] = {}
 
         async def bring(child: Descriptor) -> None:

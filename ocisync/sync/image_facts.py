@@ -15,18 +15,17 @@ from ocisync.content.concurrency import for_each
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Fetcher
 from ocisync.content.verify import read_manifest
-from ocisync.errors import LimitExceeded, NotFound, OcisyncError
+from ocisync.errors import NotFound, OcisyncError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
+from ocisync.model.manifest import Manifest, check_index_depth, parse_json_object, parse_manifest
 from ocisync.model.platform import Platform, platform_from_json
 from ocisync.model.platform_filter import PlatformChoice
 from ocisync.sync.ledger import Ledger
 from ocisync.sync.reports import Failure, failure_of
 
 _CREATED = "org.opencontainers.image.created"
-_MAX_DEPTH = 8  # nested indexes
 
 Look = Callable[[Fetcher, Descriptor], Awaitable[str]]
 _HELD = 16 * 1024 * 1024  # bytes of manifests and configurations that are kept while a job chooses
@@ -109,11 +108,10 @@ class ImageFacts:
 
 
 async def _leaves(
-    source: Fetcher, root: Descriptor, choice: PlatformChoice | None = None, depth: int = 0
+    source: Fetcher, root: Descriptor, choice: PlatformChoice | None = None, depth: int = 1
 ) -> AsyncIterator[Descriptor]:
     """The images that a root leads to, in the order of its indexes; attestations are none."""
-    if depth > _MAX_DEPTH:
-        raise LimitExceeded(f"{root.digest}: indexes nested more than {_MAX_DEPTH} deep")
+    check_index_depth(root, depth)
     if not root.is_index:
         yield root
         return

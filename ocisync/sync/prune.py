@@ -5,7 +5,6 @@ The source is asked again for each tag before it goes: a listing may be short, a
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ import structlog
 
 from ocisync.content.repository import Reconciler, Resolver, Target, Untagger
 from ocisync.errors import ConfigError, NotFound
+from ocisync.model.digest_tags import is_digest_tag
 from ocisync.sync.plan import Action, PlannedTag
 from ocisync.sync.select import TagSelection, origin_of, still_there
 from ocisync.sync.write_policy import WritePolicy
@@ -21,7 +21,6 @@ log = structlog.get_logger()
 
 REFUSED = "prune.refused"
 GONE = "gone at the source"
-_OF_A_DIGEST = re.compile(r"sha(256|512)-[0-9a-f]{64,128}(\..+)?\Z")  # signatures and referrers, named for an image
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +41,7 @@ def find_gone(
     """
     if not care.prune:
         return PruneCandidates()
-    mine = [tag for tag in present if not care.is_backup(tag) and not _OF_A_DIGEST.match(tag)]
+    mine = [tag for tag in present if not care.is_backup(tag) and not is_digest_tag(tag)]
     mine = [tag for tag in mine if origin_of(selection, tag) is not None]
     there = still_there(selection, listed)
     going = tuple(sorted(tag for tag in mine if tag not in there))

@@ -17,7 +17,8 @@ from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, LimitExceeded, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.model.subjects import cosign_tags, fallback_tag, is_digest_tag, reference_of
+from ocisync.model.digest_tags import cosign_tags, fallback_tag, is_digest_tag
+from ocisync.model.subjects import reference_of
 from ocisync.sync.referrer_set import ReferrerChoice, ReferrerSet
 
 log = structlog.get_logger()

@@ -14,9 +14,9 @@ from ocisync.content.repository import Converter, RemoteResolver, Source
 from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
+from ocisync.model.digest_tags import is_list_tag
 from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import PlatformChoice
-from ocisync.model.subjects import is_list_tag
 from ocisync.sync.image_facts import ImageFacts, SmallContent
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger

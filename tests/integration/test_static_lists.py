@@ -15,7 +15,8 @@ from ocisync.errors import StoreError
 from ocisync.model import media_types
 from ocisync.model.descriptor import descriptor_to_json
 from ocisync.model.digest import Digest
-from ocisync.model.subjects import fallback_tag, referrers_body
+from ocisync.model.digest_tags import fallback_tag
+from ocisync.model.subjects import referrers_body
 from ocisync.serve.app import registry_app, serve
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.s3.store import S3Store

@@ -13,15 +13,13 @@ from ocisync.content.concurrency import SingleFlight
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
-from ocisync.errors import LimitExceeded
 from ocisync.images.views.signatures import check_unsigned
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
-from ocisync.model.manifest import Manifest, parse_manifest
+from ocisync.model.digest_tags import is_digest_tag
+from ocisync.model.manifest import Manifest, check_index_depth, parse_manifest
 from ocisync.model.media_type_families import Format, is_format, rewrite
-from ocisync.model.subjects import is_digest_tag
 
-_MAX_DEPTH = 8  # nested indexes
 _MOST_REMEMBERED = 10_000  # images
 
 Remembered = MutableMapping[tuple[Digest, Format], Descriptor]
@@ -52,13 +50,13 @@ class ConvertedSource:
             UnsupportedManifest: docker's media types have none for something in it; or it is schema 1.
         """
         if is_digest(reference) and reference in self._origins:
-            return await self._convert(self._origins[Digest(reference)], 0)
+            return await self._convert(self._origins[Digest(reference)], 1)
         found = await self.source.resolve(reference)
         known = self.remembered.get((found.digest, self.wanted))
         if known is not None:
             self._origins[known.digest] = found
             return known
-        made = await self._convert(found, 0)
+        made = await self._convert(found, 1)
         self._remember(found, made)
         return made
 
@@ -69,7 +67,7 @@ class ConvertedSource:
             async with self.source.open(desc) as stream:
                 yield stream
             return
-        made = await self._rewrite(self._origins[desc.digest], 0)
+        made = await self._rewrite(self._origins[desc.digest], 1)
         async with BytesOpener(made.data or b"")() as stream:
             yield stream
 
@@ -77,13 +75,12 @@ class ConvertedSource:
         """Whether the view made this; the children of remembered images are known once these are read again."""
         if digest not in self._origins:
             for origin in list(self._origins.values()):
-                await self._convert(origin, 0)
+                await self._convert(origin, 1)
         return digest in self._origins and self._origins[digest].digest != digest
 
     async def _convert(self, desc: Descriptor, depth: int) -> Descriptor:
         """What a manifest becomes, without its bytes; each is looked at once."""
-        if depth > _MAX_DEPTH:
-            raise LimitExceeded(f"{desc.digest}: indexes nested more than {_MAX_DEPTH} deep")
+        check_index_depth(desc, depth)
 
         async def work() -> Descriptor:
             made = await self._rewrite(desc, depth)

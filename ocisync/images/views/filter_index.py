@@ -11,13 +11,10 @@ from ocisync.content.fact_cache import FactCache
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, ReferrerLister, Source
 from ocisync.content.verify import read_manifest
-from ocisync.errors import LimitExceeded
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
 from ocisync.model.digest import Digest, is_digest
-from ocisync.model.manifest import parse_manifest
+from ocisync.model.manifest import check_index_depth, parse_manifest
 from ocisync.model.platform_filter import PlatformChoice, narrowed_index, wanted_entries
-
-_MAX_DEPTH = 8  # nested indexes
 
 
 @dataclass
@@ -70,10 +67,9 @@ class FilteredIndexView:
         async with BytesOpener(made.data or b"")() as stream:
             yield stream
 
-    async def _narrow(self, desc: Descriptor, depth: int = 0) -> Descriptor:
+    async def _narrow(self, desc: Descriptor, depth: int = 1) -> Descriptor:
         """What an index becomes, with its bytes; the indexes in it are narrowed too."""
-        if depth > _MAX_DEPTH:
-            raise LimitExceeded(f"{desc.digest}: indexes nested more than {_MAX_DEPTH} deep")
+        check_index_depth(desc, depth)
         raw = await read_manifest(self.source, desc)
         kept: dict[Digest, Descriptor] = {}
         entries = parse_manifest(raw, desc.media_type).children

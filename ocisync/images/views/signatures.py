@@ -8,9 +8,8 @@ from __future__ import annotations
 from ocisync.content.repository import ReferrerLister, Source
 from ocisync.errors import InputError, NotFound
 from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest_tags import cosign_tags, fallback_tag
 from ocisync.model.manifest import Manifest
-
-_ENDINGS = (".sig", ".att", "")  # cosign's signatures and attestations; the fallback list of referrers
 
 
 async def check_unsigned(source: Source, desc: Descriptor, manifest: Manifest) -> None:
@@ -35,8 +34,7 @@ async def _find_reliance(source: Source, desc: Descriptor, manifest: Manifest) -
         return "the index has attestations"
     if isinstance(source, ReferrerLister) and (found := await source.referrers(desc.digest)):
         return f"{found[0].digest} refers to it"
-    for ending in _ENDINGS:
-        tag = desc.digest.replace(":", "-") + ending
+    for tag in (*cosign_tags(desc.digest), fallback_tag(desc.digest)):
         if await _has_tag(source, tag):
             return f"the tag {tag} belongs to it"
     return ""

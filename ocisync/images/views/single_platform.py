@@ -12,9 +12,9 @@ from ocisync.images.inspect import load_manifest, pick_platform
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
+from ocisync.model.digest_tags import is_digest_tag
 from ocisync.model.manifest import parse_json_object
 from ocisync.model.platform import Platform, platform_from_json, same_platform
-from ocisync.model.subjects import is_digest_tag
 
 
 def view_platform(source: Source, platform: Platform) -> PlatformView:

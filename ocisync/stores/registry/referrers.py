@@ -18,8 +18,9 @@ from ocisync.errors import Handling, LimitExceeded, ManifestError, OcisyncError,
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
+from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
-from ocisync.model.subjects import Entry, fallback_tag, reference_of, with_entries
+from ocisync.model.subjects import Entry, reference_of, with_entries
 from ocisync.stores.registry.auth.authenticator import PULL, PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import shown

@@ -16,8 +16,9 @@ from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, StoreErro
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
+from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
-from ocisync.model.subjects import Entries, Entry, entries_in, fallback_tag, referrers_body
+from ocisync.model.subjects import Entries, Entry, entries_in, referrers_body
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import DerivedObject
 from ocisync.stores.static.publication import has_md5, may_hold

@@ -48,6 +48,14 @@ def test_an_image_that_another_tag_keeps_keeps_its_signature() -> None:
     assert [one.stays for one in decide(tags, KeepPolicy(newest=1), NOW)] == [True, False, True]
 
 
+def test_whatever_is_named_for_an_image_follows_it() -> None:
+    image = Digest("sha512:" + "ab" * 64)
+    tags = [TagAge("new", NOW, digest(1)), TagAge("old", NOW - DAY, image)]
+    named = [TagAge(f"sha512-{'ab' * 32}{suffix}", NOW) for suffix in ("", ".sig", ".of-another-tool")]
+    stays = {one.tag: one.stays for one in decide([*tags, *named], KeepPolicy(newest=1), NOW)}
+    assert stays == {"new": True, "old": False, **{one.tag: False for one in named}}
+
+
 def test_equal_dates_have_one_order() -> None:
     tags = [TagAge(name, NOW) for name in "cab"]
     assert [one.tag for one in decide(tags, KeepPolicy(newest=1), NOW)] == ["a", "b", "c"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from contextlib import nullcontext
 
 import pytest
 
@@ -17,8 +18,9 @@ from ocisync.errors import (
     UnsupportedManifest,
 )
 from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
-from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, check_index_depth, parse_manifest
 
 CHILD = {"mediaType": media_types.OCI_LAYER_GZIP, "digest": sha256(b"layer"), "size": 5}
 CONFIG = {"mediaType": media_types.OCI_CONFIG, "digest": sha256(b"{}"), "size": 2}
@@ -152,3 +154,15 @@ def test_every_error_is_an_ocisync_error() -> None:
     for text in (b"{", b"null", b'"x"', b'{"manifests":[{"digest":[]}]}'):
         with pytest.raises(OcisyncError):
             parse_manifest(text)
+
+
+@pytest.mark.parametrize(("media_type", "depth", "is_refused"), [
+    (media_types.OCI_INDEX, 1, False),
+    (media_types.OCI_INDEX, 8, False),
+    (media_types.DOCKER_LIST, 9, True),
+    (media_types.OCI_MANIFEST, 9, False),  # an image in the deepest index
+])  # fmt: skip
+def test_how_deep_indexes_may_lie(media_type: str, depth: int, is_refused: bool) -> None:
+    desc = Descriptor(media_type, sha256(b""), 0)
+    with pytest.raises(LimitExceeded, match="nested more than 8") if is_refused else nullcontext():
+        check_index_depth(desc, depth)

@@ -9,9 +9,7 @@ from ocisync.model import media_types
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.subjects import (
     SubjectReferences,
-    cosign_tags,
     entries_in,
-    fallback_tag,
     reference_of,
     referrers_body,
     with_entries,
@@ -85,12 +83,6 @@ def test_what_was_learned_is_known() -> None:
     known.learn(sha256(raw), raw)
     assert known.unknown([sha256(raw)]) == []
     assert known.get(sha256(raw)) == reference_of(sha256(raw), raw)
-
-
-def test_tags_that_stand_for_what_refers_to_a_manifest() -> None:
-    assert fallback_tag(SUBJECT) == "sha256-" + "1" * 64
-    assert fallback_tag(Digest("sha512:" + "ab" * 64)) == "sha512-" + "ab" * 32
-    assert cosign_tags(SUBJECT) == [f"sha256-{'1' * 64}.{ending}" for ending in ("sig", "att", "sbom")]
 
 
 def test_entries_are_added_at_the_end_and_the_rest_is_kept() -> None:

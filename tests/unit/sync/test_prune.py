@@ -51,6 +51,8 @@ TEN = [str(number) for number in range(10)]
         (TagSelection({"0": sha256(b"")}), PRUNE, TEN[1:], TEN, (), False),  # an image by its digest moves never
         (ALL, replace(PRUNE, backup="bkup-{tag}"), TEN, [*TEN, "bkup-0"], (), False),
         (ALL, PRUNE, TEN, [*TEN, f"sha256-{'a' * 64}.sig", f"sha256-{'b' * 64}"], (), False),
+        (ALL, PRUNE, TEN, [*TEN, f"sha512-{'a' * 64}", f"sha256-{'b' * 64}.of-another-tool"], (), False),
+        (ALL, PRUNE, TEN, [*TEN, "sha256-0b"], ("sha256-0b",), False),  # a commit's digits: somebody chose that name
     ],
 )
 def test_fault_48_what_goes_and_what_is_refused(

@@ -13,7 +13,7 @@ from ocisync.errors import NetworkError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.model.subjects import fallback_tag
+from ocisync.model.digest_tags import fallback_tag
 from ocisync.sync.context import Limits
 from ocisync.sync.job import Job
 from ocisync.sync.plan import Action
