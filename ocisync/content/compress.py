@@ -121,7 +121,11 @@ async def compress(
 
 
 class _Pipeline:
-    """Blocks on their way: taken in order, compressed side by side, written in order."""
+    """Blocks on their way: read in order, compressed side by side, written in order.
+
+    Each worker takes the next block under `_reading` and compresses it without a lock. Whoever finishes a block while
+    nobody writes becomes the writer, and writes every block whose turn has come: no thread is kept for writing alone.
+    """
 
     def __init__(
         self,
@@ -134,7 +138,7 @@ class _Pipeline:
         self._write = write
         self._squeeze = squeeze
         self._done = done
-        self._taking = threading.Lock()
+        self._reading = threading.Lock()
         self._changed = threading.Condition()
         self._ready: dict[int, Buffer] = {}  # compressed, waiting for those before them
         self._written = 0  # blocks
@@ -160,7 +164,7 @@ class _Pipeline:
         return Compressed(content, written, self._size)
 
     def _bring_block(self) -> bool:
-        with self._taking:
+        with self._reading:
             number, block = next(self._blocks, (0, None))
             if block is None or not self._wait_for_turn(number):
                 return False

@@ -37,7 +37,11 @@ _FAILURES: tuple[type[Exception], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Caps:
-    """How far content may grow; a file that grows further is a decompression bomb."""
+    """How far content may grow; a file that grows further is a decompression bomb.
+
+    The ratio alone would refuse small files of zeros, which layers do contain; the size alone would let a file of 64 MB
+    fill a disk of 64 GB.
+    """
 
     output: int = 64 * 1024**3  # bytes
     ratio: int = 1000
@@ -135,7 +139,7 @@ def _read_members(reader: _Reader, new: Callable[[], _Member]) -> Iterator[bytes
         for chunk in _read_member(reader, member, pending):
             size += len(chunk)
             yield chunk
-        empty += not size
+        empty += not size  # a file of empty members costs time and never reaches a cap of bytes
         if empty > _MAX_EMPTY_MEMBERS:
             raise LimitExceeded(f"the compressed data has more than {_MAX_EMPTY_MEMBERS} empty members")
         pending = _find_next_member(reader, member.unused_data)

@@ -66,6 +66,7 @@ def parse_header(block: bytes, position: int) -> Header:
         name = before + b"/" + name
     if kind in _SAME_AS_REGULAR:
         kind = FOLDER if name.endswith(b"/") and kind == b"\0" else REGULAR
+    # A link's or a folder's size is parsed too, so that a malformed one is refused; no content follows them.
     length = parse_number(size, position)
     return Header(
         name,

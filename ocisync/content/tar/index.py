@@ -1,4 +1,9 @@
-"""An index of a tar archive: where each member's content is, found by reading headers only, nothing unpacked."""
+"""An index of a tar archive: where each member's content is, found by reading headers only, nothing unpacked.
+
+An archive of 20 GB is opened in the time that its headers take to read, and each layer is then read in place, in any
+order. What the index keeps of a member is its name and two numbers; `TarLimits` bounds their count and the bytes of
+their names, so a hostile archive of a few megabytes cannot fill the memory. Reasons: docs/adr/0020-own-tar-reader.md.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +45,11 @@ class TarLimits:
 
 
 class TarIndex:
-    """The regular files and links of an archive, by their names without a leading `./` or `/`."""
+    """The regular files and links of an archive, by their names without a leading `./` or `/`.
+
+    A name may occur twice only with the same content. Readers disagree about which of two contents counts (docker takes
+    the last, others the first), so one archive could be two images; such an archive is refused.
+    """
 
     def __init__(self, file: ReadAt) -> None:
         self.file = file
@@ -80,7 +89,7 @@ class TarIndex:
             self.warnings.append(text)
 
     def add(self, name: str, header: Header, offset: int) -> None:
-        """Take one member.
+        """Add one member; folders and devices are not kept, for no image is read from them.
 
         Raises:
             ArchiveError: another member of that name has other content.
@@ -94,6 +103,7 @@ class TarIndex:
 
     def _add_link(self, name: str, header: Header) -> None:
         target = header.link.decode("utf-8", "surrogateescape")
+        # A symlink's target counts from its own folder, a hard link's from the archive's root.
         relative = header.kind == SYMLINK and not target.startswith("/")
         full = f"{name.rpartition('/')[0]}/{target}" if relative else target
         if name in self._numbers or self._links.setdefault(name, full) != full:

@@ -1,5 +1,6 @@
-"""A tar archive read once from its start to its end: every member with all that is said of it.
+"""A tar archive read once from its start to its end: each member with its attributes and its content.
 
+Layers are read this way while they are decompressed and verified; archives of images are read through `index` instead.
 The checks are those of `headers`, and more: numbers, times and maps of holes must be well-formed and bounded.
 Everything here blocks; call it in a thread.
 """

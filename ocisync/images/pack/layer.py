@@ -1,6 +1,9 @@
 """A folder as one layer: the same bytes for the same tree, whoever made it, when, and in which order.
 
-Entries stand sorted by their bytes, each folder before what is in it. Everything here blocks; call it in a thread.
+Entries are sorted by the bytes of their names, each folder before its content. All have one given time, and one given
+owner unless owners are to be kept; the first name of a file with several is the file, the others are hard links.
+Holes are found in the content, not in the file system's map. A folder that changes while it is read would give an image
+that never existed, so the tree is walked a second time and compared. Everything here blocks; call it in a thread.
 """
 
 from __future__ import annotations

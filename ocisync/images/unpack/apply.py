@@ -33,6 +33,9 @@ Steps = Generator[None, None, None]
 class LayerApplier:
     """A tree that grows by layers; folders get their modes and times at the end.
 
+    A folder without write permission could not be filled, and each new entry would change its time again. A whiteout
+    removes what lower layers put there, never what its own layer has made, whatever the order of the members.
+
     Raises (while layers are applied):
         ArchiveError: a member that cannot be applied, or that would leave the folder.
         LimitExceeded: too deep, too long, too large.

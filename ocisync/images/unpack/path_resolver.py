@@ -57,7 +57,12 @@ def quote(parts: Sequence[bytes]) -> str:
 
 
 class PathResolver:
-    """On the way down a name."""
+    """A walk down one name, part by part, with a descriptor of the folder that was reached.
+
+    Every part is opened with O_NOFOLLOW. A link in the middle is read, and its parts are walked in its place, from the
+    root when it is absolute. `openat2(RESOLVE_IN_ROOT)` would do the same, but exists on Linux only, since 5.6, and
+    container runtimes' seccomp filters refused it for years.
+    """
 
     def __init__(self, root: int, parts: Parts) -> None:
         self.fd = os.dup(root)

@@ -81,7 +81,7 @@ class SafeRoot:
         found = path.stat()
         if found is not None:
             if not stat.S_ISREG(found.st_mode):
-                self._at = None
+                self._at = None  # the cached folder may be the removed one, or may have been reached through it
             self._remove(path, found.st_mode, keep)
 
     def clear(self, fd: int, keep: Keep) -> bool:

@@ -43,7 +43,12 @@ def merge_platforms(members: Sequence[PlatformMember]) -> MergedSource:
 
 
 class MergedSource:
-    """A Source of one image, without a name: its only reference is empty."""
+    """A Source of one image, without a name: its only reference is empty.
+
+    The members' manifests, configurations and layers keep their bytes and digests; only the index above them is made.
+    A member that is an index itself gives its image for the platform in the file's name. The index depends on the
+    members alone, not on the order of the files, so the same set has the same digest each time.
+    """
 
     def __init__(self, members: Sequence[PlatformMember]) -> None:
         self._members = sorted(members, key=lambda member: normalized(member.platform))

@@ -39,7 +39,12 @@ DOCKER_FILE = "manifest.json"
 
 
 class ArchiveTarget:
-    """A Target and Source over a tar that is being written; each blob goes in once."""
+    """A Target and Source over a tar that is being written; each blob goes in once.
+
+    Copies push blobs in any order and side by side, but a tar that is the same for the same content needs one order.
+    So blobs are spooled first, and the tar is written at the end from the spool, sorted by name. The spool has no name:
+    a killed process leaves nothing behind.
+    """
 
     names_blobs = True  # an oci-archive may name any content, not only manifests
 

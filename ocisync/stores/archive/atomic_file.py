@@ -56,6 +56,7 @@ class StagedFile:
             os.fchmod(self._fd, _MODE)
             os.fsync(self._fd)
             if self._name is None:
+                # linkat cannot replace a file, so the nameless file gets a name of its own first and is then renamed.
                 self._name = _choose_name(self._path)
                 # Python follows the link only when it is given a folder, which an absolute path does not use.
                 os.link(f"/proc/self/fd/{self._fd}", self._name, src_dir_fd=self._fd, follow_symlinks=True)

@@ -1,6 +1,10 @@
 """A docker-archive (`docker save`) as a source: layers are compressed on their way, the configuration is kept as it is.
 
-The result is a function of the archive's content and the options alone.
+Such an archive has no registry manifest. A conversion makes one: every layer is compared with its diff ID in the
+configuration, compressed to a temporary file (its digest must be known before it can be sent), and handed to a
+`LayerSink`, which may know already what a layer became. A layer that is compressed in the archive keeps its bytes. The
+manifest is a function of the archive's content and the options alone, so that the same archive has the same digest on
+every machine.
 """
 
 from __future__ import annotations
@@ -72,7 +76,11 @@ class _Layer:
 
 
 class DockerArchiveSource:
-    """A Source and Converter. Its references are `name:tag`, `@N` for the N-th image, or empty for the only one."""
+    """A Source and Converter. Its references are `name:tag`, `@N` for the N-th image, or empty for the only one.
+
+    Nothing is converted until somebody asks. The compressed bytes are not kept, only their digest and the layer that
+    they come from: a reader that opens a layer again has it compressed again, to the same bytes.
+    """
 
     def __init__(
         self, files: ArchiveFiles, entries: Sequence[ImageEntry], scratch: Path, options: ConversionOptions

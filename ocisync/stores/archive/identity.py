@@ -1,4 +1,4 @@
-"""What a docker-archive holds, told without reading its layers."""
+"""The identity of a docker-archive's content, found without reading its layers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,8 @@
-"""A layout directory for the time that it is written to: when nothing comes of it, nothing of it stays.
+"""A layout directory for the time that it is written to: if nothing is published, nothing stays.
 
-What was brought is taken away only while nobody else writes and index.json is as it was: then nobody relies on it.
+Every writer holds `.ocisync.writers` shared for as long as it works. Blobs that were added are removed at the end only
+by a writer that gets this lock alone and finds index.json as it was at the start: then no other writer can have found
+such a blob and relied on it. The kernel drops these locks when a process dies.
 """
 
 from __future__ import annotations
@@ -36,11 +38,11 @@ class LayoutLock:
         self._lock = self._join()
         self._before = self._index_state()
 
-    def close(self, brought: Sequence[Path] | None) -> None:
-        """Take away what was brought (None: keep it), unless somebody may rely on it."""
+    def close(self, added: Sequence[Path] | None) -> None:
+        """Remove the blobs that were added (None: keep them), unless another writer may rely on them."""
         with self._lock:
-            if brought is not None and self._is_alone() and self._index_state() == self._before:
-                self._remove(brought)
+            if added is not None and self._is_alone() and self._index_state() == self._before:
+                self._remove(added)
 
     def _join(self) -> IO[str]:
         while True:
@@ -50,7 +52,7 @@ class LayoutLock:
             with suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(lock.fileno()), (self._root / _WRITERS).stat()):
                     return lock
-            lock.close()  # it was removed with a layout from which nothing came
+            lock.close()  # its file was removed with a layout into which nothing was published: make it again
 
     def _is_alone(self) -> bool:
         try:
@@ -66,9 +68,9 @@ class LayoutLock:
             return None
         return found.st_ino, found.st_mtime_ns
 
-    def _remove(self, brought: Sequence[Path]) -> None:
+    def _remove(self, added: Sequence[Path]) -> None:
         with suppress(OSError):
-            for path in brought:
+            for path in added:
                 path.unlink(missing_ok=True)
         if self._is_new:
             for name in (LAYOUT_FILE, LOCK_FILE, _WRITERS):

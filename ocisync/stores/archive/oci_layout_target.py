@@ -35,7 +35,12 @@ from ocisync.stores.archive.render import make_referring_entry, render_index, up
 
 
 class LayoutTarget:
-    """A Target, Source and Reconciler over a layout directory; index.json is written last, under a lock."""
+    """A Target, Source and Reconciler over a layout directory; index.json is written last, under a lock.
+
+    Blobs appear under their digests one by one, and whoever writes the same blob writes the same bytes, so they need no
+    lock. index.json is the only file that writers share: it is read, changed and replaced while `.ocisync.lock` is
+    held, so entries of other writers stay.
+    """
 
     names_blobs = True  # index.json may name any content, not only manifests
 

@@ -88,6 +88,7 @@ async def open_any(
 
 async def _make_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> ArchiveSource:
     kind = detect_kind(files.index, files.index.top_level)
+    # A hybrid's layout keeps digests; docker's own files are the way out where the layout cannot be used.
     if kind is ArchiveKind.HYBRID and not await _layout_is_usable(files):
         kind = ArchiveKind.DOCKER
     if kind in (ArchiveKind.DOCKER, ArchiveKind.LEGACY):
