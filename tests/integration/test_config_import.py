@@ -7,7 +7,7 @@ import pytest
 
 from tests.servers.command import run_ocisync
 
-EXAMPLES = Path(__file__).parents[1] / "unit" / "config" / "imports"
+EXAMPLES = Path(__file__).parents[1] / "unit" / "config" / "importers"
 
 
 @pytest.mark.parametrize("name", ["regsync.yml", "skopeo.yml", "dregsy.yaml", "zot.json"])
