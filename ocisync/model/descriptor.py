@@ -64,6 +64,9 @@ def describe(data: bytes, media_type: str) -> Descriptor:
 def descriptor_from_json(value: object) -> Descriptor:
     """Read one descriptor of a manifest; unknown fields are left alone.
 
+    Known fields must be of the specification's types, or null. Clients in Go refuse the whole manifest for one of
+    another type, so an image with `"annotations": {"size": 3}` could be published, but not pulled.
+
     Raises:
         ManifestError: a field is missing or of a wrong type.
         InvalidName: the digest breaks its grammar.
@@ -82,11 +85,11 @@ def descriptor_from_json(value: object) -> Descriptor:
         media_type,
         digest,
         size,
-        platform=platform_from_json(value.get("platform")),
-        artifact_type=_text(value.get("artifactType")),
-        annotations=_annotations(value.get("annotations")),
-        urls=_urls(value.get("urls")),
-        data=_inline_data(value.get("data"), digest, size),
+        platform=_parse_platform(value.get("platform"), digest),
+        artifact_type=parse_text(value.get("artifactType"), f"{digest}: the descriptor's artifactType"),
+        annotations=parse_annotations(value.get("annotations"), f"{digest}: the descriptor's annotations"),
+        urls=_parse_texts(value.get("urls"), f"{digest}: the descriptor's urls"),
+        data=_parse_data(value.get("data"), digest, size),
     )
 
 
@@ -114,23 +117,64 @@ def _platform_to_json(platform: Platform) -> dict[str, str]:
     return {key: text for key, text in named.items() if text}
 
 
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) and value else None
+def parse_text(value: object, what: str) -> str | None:
+    """A field that holds text; None when it is missing, null or empty. `what` names it in the error.
+
+    Raises:
+        ManifestError: it is of another type.
+    """
+    if value is None or isinstance(value, str):
+        return value or None
+    raise ManifestError(f"{what} is {_kind(value)}, not text: no client could read it")
 
 
-def _annotations(value: object) -> Mapping[str, str]:
-    if not isinstance(value, Mapping):
+def parse_annotations(value: object, what: str) -> Mapping[str, str]:
+    """Annotations, of which every value is text; raises as `parse_text` does."""
+    if value is None:
         return _NO_ANNOTATIONS
-    return {str(key): text for key, text in value.items() if isinstance(text, str)}
+    if not isinstance(value, Mapping):
+        raise ManifestError(f"{what} are {_kind(value)}, not an object: no client could read it")
+    for key, text in value.items():
+        if text is not None and not isinstance(text, str):
+            raise ManifestError(f"{what} hold {_kind(text)} for {str(key)[:60]!r}, not text: no client could read it")
+    return {str(key): text or "" for key, text in value.items()}
 
 
-def _urls(value: object) -> tuple[str, ...]:
-    return tuple(url for url in value if isinstance(url, str)) if isinstance(value, list) else ()
-
-
-def _inline_data(value: object, digest: Digest, size: int) -> bytes | None:
-    if not isinstance(value, str):
+def _parse_platform(value: object, digest: Digest) -> Platform | None:
+    what = f"{digest}: the descriptor's platform"
+    if value is None:
         return None
+    if not isinstance(value, Mapping):
+        raise ManifestError(f"{what} is {_kind(value)}, not an object: no client could read it")
+    for key in ("os", "architecture", "variant", "os.version"):
+        parse_text(value.get(key), f"{what}.{key}")
+    for key in ("os.features", "features"):
+        _parse_texts(value.get(key), f"{what}.{key}")
+    return platform_from_json(value)
+
+
+def _parse_texts(value: object, what: str) -> tuple[str, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
+        raise ManifestError(f"{what} is not a list of text: no client could read it")
+    return tuple(value)
+
+
+def _kind(value: object) -> str:
+    """JSON's word for a value's type."""
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, int | float):
+        return "a number"
+    return "text" if isinstance(value, str) else "a list" if isinstance(value, list) else "an object"
+
+
+def _parse_data(value: object, digest: Digest, size: int) -> bytes | None:
+    if value is None:
+        return None
+    if not isinstance(value, str):
+        raise ManifestError(f"{digest}: the descriptor's data is {_kind(value)}, not text: no client could read it")
     try:
         data = base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError) as exc:

@@ -9,9 +9,9 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ocisync.errors import AmbiguousManifest, LimitExceeded, ManifestError, UnsupportedManifest
+from ocisync.errors import AmbiguousManifest, InvalidName, LimitExceeded, ManifestError, UnsupportedManifest
 from ocisync.model import media_types
-from ocisync.model.descriptor import Descriptor, descriptor_from_json
+from ocisync.model.descriptor import Descriptor, descriptor_from_json, parse_annotations, parse_text
 
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec v1.1: a registry SHOULD accept at least this
 MAX_JSON_DEPTH = 64  # nested JSON values
@@ -52,25 +52,24 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest:
         LimitExceeded: over 4 MiB, or more children than any image has.
         UnsupportedManifest: docker's schema 1, or a type that is no manifest.
         AmbiguousManifest: the announced type, `mediaType` and the body disagree.
-        ManifestError: not strict JSON, or fields missing.
+        ManifestError: not strict JSON, or a field is missing or of another type than the specification's.
     """
     document = parse_json_object(raw)
     kind = _media_type(document, media_type)
     lists = document.get("manifests") if media_types.is_index(kind) else _image_parts(document, kind)
+    lists = [] if lists is None else lists  # builders in Go write an empty list as null
     if not isinstance(lists, list):
         member = "manifests" if media_types.is_index(kind) else "layers"
         raise ManifestError(f"a manifest of type {kind} needs a list of {member}")
     if len(lists) > MAX_CHILDREN:
         raise LimitExceeded(f"the manifest lists {len(lists)} children; at most {MAX_CHILDREN} are accepted")
     subject = document.get("subject")
-    annotations = document.get("annotations")
-    artifact_type = document.get("artifactType")
     return Manifest(
         kind,
         tuple(descriptor_from_json(item) for item in lists),
-        descriptor_from_json(subject) if isinstance(subject, Mapping) else None,
-        artifact_type if isinstance(artifact_type, str) else None,
-        annotations if isinstance(annotations, Mapping) else None,
+        None if subject is None else _parse_subject(subject),
+        parse_text(document.get("artifactType"), "the manifest's artifactType"),
+        parse_annotations(document.get("annotations"), "the manifest's annotations") or None,
     )
 
 
@@ -117,7 +116,10 @@ def media_type_of(raw: bytes, announced: str | None = None) -> str:
 
 
 def _media_type(document: Mapping[str, object], announced: str | None) -> str:
-    if document.get("schemaVersion") == 1 or announced in media_types.SCHEMA_1_TYPES:
+    version = document.get("schemaVersion")
+    if version is not None and type(version) is not int:
+        raise ManifestError(f"schemaVersion is {json.dumps(version)[:40]}, not the number 2: no client could read it")
+    if version == 1 or announced in media_types.SCHEMA_1_TYPES:
         raise UnsupportedManifest(
             "docker's manifest schema 1 is not supported: push the image again with a builder from after 2016"
         )
@@ -137,6 +139,13 @@ def _media_type(document: Mapping[str, object], announced: str | None) -> str:
     return kind
 
 
+def _parse_subject(value: object) -> Descriptor:
+    try:
+        return descriptor_from_json(value)
+    except (ManifestError, InvalidName) as exc:
+        raise ManifestError(f"the manifest's subject: {exc.message}") from exc
+
+
 def _guess(document: Mapping[str, object]) -> str:
     if "manifests" in document:
         return media_types.OCI_INDEX
@@ -149,8 +158,9 @@ def _guess(document: Mapping[str, object]) -> str:
 
 def _image_parts(document: Mapping[str, object], kind: str) -> object:
     if kind == media_types.OCI_ARTIFACT:
-        return document.get("blobs", [])
-    layers = document.get("layers") or []
+        return document.get("blobs")
+    layers = document.get("layers")
+    layers = [] if layers is None else layers
     if "config" not in document:
         raise ManifestError(f"a manifest of type {kind} needs a config")
     return [document["config"], *layers] if isinstance(layers, list) else layers

@@ -166,3 +166,51 @@ def test_how_deep_indexes_may_lie(media_type: str, depth: int, is_refused: bool)
     desc = Descriptor(media_type, sha256(b""), 0)
     with pytest.raises(LimitExceeded, match="nested more than 8") if is_refused else nullcontext():
         check_index_depth(desc, depth)
+
+
+INDEX_ENTRY = {"mediaType": media_types.OCI_MANIFEST, "digest": CHILD["digest"], "size": CHILD["size"]}
+
+
+def index_with(**fields: object) -> dict[str, object]:
+    entries = [{**INDEX_ENTRY, **fields}]
+    return {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": entries}
+
+
+@pytest.mark.parametrize(("document", "field"), [
+    ({**IMAGE, "schemaVersion": "2"}, "schemaVersion"),
+    ({**IMAGE, "schemaVersion": 2.0}, "schemaVersion"),
+    ({**IMAGE, "schemaVersion": True}, "schemaVersion"),
+    ({**IMAGE, "annotations": {"size": 3}}, "annotations hold a number for 'size'"),
+    ({**IMAGE, "annotations": ["a=b"]}, "annotations are a list"),
+    ({**IMAGE, "artifactType": 1}, "artifactType"),
+    ({**IMAGE, "subject": CHILD["digest"]}, "subject"),
+    ({**IMAGE, "subject": {**CHILD, "digest": "latest"}}, "subject"),
+    ({**IMAGE, "layers": {}}, "layers"),
+    ({**IMAGE, "layers": ""}, "layers"),
+    ({**IMAGE, "layers": [{**CHILD, "urls": "https://a/b"}]}, "urls"),
+    ({**IMAGE, "layers": [{**CHILD, "urls": [1]}]}, "urls"),
+    ({**IMAGE, "layers": [{**CHILD, "annotations": {"a": None, "b": {}}}]}, "annotations hold an object for 'b'"),
+    ({**IMAGE, "layers": [{**CHILD, "data": 5}]}, "data"),
+    (index_with(platform="linux/amd64"), "platform is text"),
+    (index_with(platform={"os": "linux", "architecture": 64}), "platform.architecture is a number"),
+    (index_with(platform={"os": "windows", "architecture": "amd64", "os.version": 10}), r"platform.os.version"),
+    (index_with(platform={"os": "windows", "architecture": "amd64", "os.features": "win32k"}), "os.features"),
+    (index_with(artifactType=[]), "artifactType"),
+    ({**index_with(), "manifests": 0}, "manifests"),
+    ({**index_with(), "manifests": {}}, "manifests"),
+])  # fmt: skip
+def test_what_no_client_in_go_can_parse_is_refused_with_the_name_of_the_field(document: object, field: str) -> None:
+    with pytest.raises(ManifestError, match=field):
+        parse_manifest(raw(document))
+
+
+def test_null_is_as_good_as_nothing_where_go_takes_it_so() -> None:
+    empty = {"annotations": None, "platform": None, "urls": None, "artifactType": None, "data": None}
+    image = parse_manifest(raw({**IMAGE, "annotations": None, "subject": None, "layers": [{**CHILD, **empty}]}))
+    assert image.layers[0].annotations == {} and image.layers[0].platform is None and image.subject is None
+    assert parse_manifest(raw({**IMAGE, "layers": None})).layers == ()
+
+
+def test_an_index_whose_list_is_null_is_empty() -> None:
+    index = parse_manifest(raw({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": None}))
+    assert index.is_index and index.children == ()
