@@ -9,15 +9,15 @@ from typing import Literal
 
 from pydantic import Field, PrivateAttr
 
-from ocisync.config.archive_limits import ArchiveLimits
-from ocisync.config.daemon import Daemon, WebhookSettings
 from ocisync.config.diagnostics import Problem
 from ocisync.config.fields import Host, Items, Label, Section, TargetReference
-from ocisync.config.maintenance_options import Keep
-from ocisync.config.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
-from ocisync.config.rule_models import DropRuleSettings, SyncRule
-from ocisync.config.selection import NameRules, Rename, TagRules
-from ocisync.config.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
+from ocisync.config.sections.archive_limits import ArchiveLimits
+from ocisync.config.sections.daemon_settings import Daemon, WebhookSettings
+from ocisync.config.sections.maintenance_options import Keep
+from ocisync.config.sections.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
+from ocisync.config.sections.rule_settings import DropRuleSettings, SyncRule
+from ocisync.config.sections.selection import NameRules, Rename, TagRules
+from ocisync.config.sections.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
 
 __all__ = [
     "ArchiveLimits",

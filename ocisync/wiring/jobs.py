@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ocisync.config.models import Config, RegistryTarget, SyncRule, TagRules, TargetReference
-from ocisync.config.selection import pinned_tag
+from ocisync.config.sections.selection import pinned_tag
 from ocisync.model.digest import Digest
 from ocisync.model.image_name import ImageName
 from ocisync.model.locator import Locator, RegistryLocator, TargetLocator, ViewLocator

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import Field
 
 from ocisync.config.fields import Duration, FilePath, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
-from ocisync.config.maintenance_options import MaintenanceOptions
+from ocisync.config.sections.maintenance_options import MaintenanceOptions
 
 MIB = 1 << 20  # bytes
 GIB = 1 << 30  # bytes

@@ -23,9 +23,9 @@ from ocisync.config.fields import (
     Targets,
     TimeZone,
 )
-from ocisync.config.referrer_options import ReferrerOptions
-from ocisync.config.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
-from ocisync.config.tag_policy import TagPolicy
+from ocisync.config.sections.referrer_options import ReferrerOptions
+from ocisync.config.sections.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
+from ocisync.config.sections.tag_policy import TagPolicy
 from ocisync.config.units import SECONDS
 from ocisync.errors import InvalidName
 from ocisync.model.cron import Cron
