@@ -12,13 +12,13 @@ from ocisync.cli.formatting import counted, printable, size_text, table, time_te
 from ocisync.commands.maintenance import (
     Collecting,
     Verification,
+    apply_policy,
     check_image,
-    collect_place,
-    keep_in,
-    list_place,
-    reconcile_place,
-    remove_from,
-    verify_place,
+    collect_scope,
+    list_scope,
+    reconcile_scope,
+    remove_images,
+    verify_scope,
 )
 from ocisync.config.units import parse_duration, parse_size
 from ocisync.errors import ConfigError
@@ -35,7 +35,7 @@ _SHOWN = 50  # lines of findings
 
 def run_reconcile(place: str, config: Path | None, as_json: bool) -> int:
     """Derive everything anew; the exit status."""
-    done = run_async(reconcile_place, place, config)
+    done = run_async(reconcile_scope, place, config)
     if as_json:
         print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
     else:
@@ -47,7 +47,7 @@ def run_reconcile(place: str, config: Path | None, as_json: bool) -> int:
 
 def show_list(place: str, config: Path | None, as_json: bool) -> int:
     """Repositories, or tags; the exit status."""
-    views = run_async(list_place, place, config)
+    views = run_async(list_scope, place, config)
     if as_json:
         print(json.dumps([asdict(view) for view in views], indent=2))
     else:
@@ -73,7 +73,7 @@ def _as_table(views: Sequence[RepositoryView] | Sequence[TagView]) -> str:
 
 def run_remove(place: str, images: Sequence[str], config: Path | None, dry_run: bool) -> int:
     """Remove tags; the exit status."""
-    removed = run_async(remove_from, place, [check_image(image) for image in images], config, dry_run)
+    removed = run_async(remove_images, place, [check_image(image) for image in images], config, dry_run)
     word = "would be removed" if dry_run else "removed"
     print("\n".join(f"{word}: {image}" for image in removed) or "there are no tags")
     return 0
@@ -83,7 +83,7 @@ def run_keep(
     place: str, config: Path | None, policy: KeepPolicy | None, limit: float | None, dry_run: bool, as_json: bool
 ) -> int:
     """Remove tags by age; the exit status."""
-    done = run_async(keep_in, place, config, policy, limit, dry_run)
+    done = run_async(apply_policy, place, config, policy, limit, dry_run)
     if as_json:
         print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
         return 0 if done.ok else 1
@@ -105,7 +105,7 @@ def keep_policy(newest: int | None, newer_than: str | None, tags: Sequence[str])
 
 def run_gc(place: str, config: Path | None, how: Collecting, as_json: bool) -> int:
     """Collect garbage; the exit status."""
-    totals, done, journal = run_async(collect_place, place, config, how)
+    totals, done, journal = run_async(collect_scope, place, config, how)
     ok = done.ok if done else not totals.problems
     if as_json:
         removed = asdict(done) if done else None
@@ -132,7 +132,7 @@ def _collected_text(totals: Totals, done: Collected | None, journal: Path, how: 
 
 def run_verify(place: str, config: Path | None, how: Verification, as_json: bool) -> int:
     """Verify a registry; the exit status."""
-    report = run_async(verify_place, place, config, how)
+    report = run_async(verify_scope, place, config, how)
     print(json.dumps(report.as_json(), indent=2) if as_json else _verified_text(report))
     return 0 if report.ok else 1
 

@@ -9,6 +9,7 @@ from typing import TextIO
 
 from anyio import Lock, to_thread
 
+from ocisync.commands.static_target import RegistryScope, open_scope
 from ocisync.errors import ConfigError, DiskError
 from ocisync.maintenance.findings import Verified
 from ocisync.maintenance.gc import Collected
@@ -29,41 +30,40 @@ from ocisync.maintenance.tags import (
 )
 from ocisync.maintenance.verify import Depth, NoJournal, ReadRate, VerifyJournal, verify
 from ocisync.stores.static.layout import check_name
-from ocisync.wiring.static_target import RegistryScope, collection_of, open_scope
 
 
-async def reconcile_place(text: str, config: Path | None) -> Reconciled:
+async def reconcile_scope(text: str, config: Path | None) -> Reconciled:
     """Derive everything anew."""
-    async with open_scope(text, config) as place:
-        return await reconcile(place.registry, place.repository)
+    async with open_scope(text, config) as scope:
+        return await reconcile(scope.target.registry, scope.repository)
 
 
-async def list_place(text: str, config: Path | None) -> list[RepositoryView] | list[TagView]:
+async def list_scope(text: str, config: Path | None) -> list[RepositoryView] | list[TagView]:
     """The tags of one repository, or the repositories of a registry, or of a part of it."""
-    async with open_scope(text, config) as place:
-        if place.repository and place.repository in [
-            name async for name in place.registry.list_repositories(place.repository)
+    async with open_scope(text, config) as scope:
+        if scope.repository and scope.repository in [
+            name async for name in scope.target.registry.list_repositories(scope.repository)
         ]:
-            return await list_tags(place.registry.repository(place.repository))
-        return await list_repositories(place.registry, place.repository)
+            return await list_tags(scope.target.registry.repository(scope.repository))
+        return await list_repositories(scope.target.registry, scope.repository)
 
 
-async def remove_from(text: str, images: Sequence[tuple[str, str]], config: Path | None, dry_run: bool) -> list[str]:
+async def remove_images(text: str, images: Sequence[tuple[str, str]], config: Path | None, dry_run: bool) -> list[str]:
     """Remove tags, given as names with a tag or "" for all tags; what was removed.
 
     Raises:
         NotFound: a tag is not there; none is removed.
     """
-    async with open_scope(text, config) as place:
-        going = await _tags_of(place.registry, images)
+    async with open_scope(text, config) as scope:
+        going = await _tags_of(scope.target.registry, images)
         for name, tags in going.items():
             if not dry_run:
-                await remove_tags(place.registry.repository(name), tags)
+                await remove_tags(scope.target.registry.repository(name), tags)
     return [f"{name}:{tag}" for name, tags in going.items() for tag in tags]
 
 
 async def _tags_of(registry: MaintainedRegistry, images: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
-    """The tags that are named, each once, by repository; raises as `remove_from`."""
+    """The tags that are named, each once, by repository; raises as `remove_images`."""
     found: dict[str, list[str]] = {}
     for name, tag in images:
         repository = registry.repository(name)
@@ -73,7 +73,7 @@ async def _tags_of(registry: MaintainedRegistry, images: Sequence[tuple[str, str
     return found
 
 
-async def keep_in(
+async def apply_policy(
     text: str, config: Path | None, policy: KeepPolicy | None, limit: float | None, dry_run: bool
 ) -> Retained:
     """Remove the tags that a policy, by default the target's own, does not keep.
@@ -81,11 +81,15 @@ async def keep_in(
     Raises:
         ConfigError: there is no policy.
     """
-    async with open_scope(text, config) as place:
-        policy = policy or place.policy
+    async with open_scope(text, config) as scope:
+        policy = policy or scope.target.policy
         if policy is None:
-            raise ConfigError(f"{place.label}: the target has no `keep`; add one, or give --newest or --newer-than")
-        return await retain(place.registry, policy, limit or place.limit, dry_run=dry_run, within=place.repository)
+            raise ConfigError(
+                f"{scope.target.name}: the target has no `keep`; add one, or give --newest or --newer-than"
+            )
+        return await retain(
+            scope.target.registry, policy, limit or scope.target.limit, dry_run=dry_run, within=scope.repository
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +104,10 @@ class Collecting:
     journal: Path | None = None
 
 
-async def collect_place(text: str, config: Path | None, how: Collecting) -> tuple[Totals, Collected | None, Path]:
+async def collect_scope(text: str, config: Path | None, how: Collecting) -> tuple[Totals, Collected | None, Path]:
     """Plan, apply, or both; the totals, what was removed, and the journal."""
-    async with open_scope(text, config) as place:
-        work = collection_of(place)
+    async with open_scope(text, config) as scope:
+        work = scope.target.collection
         work = replace(
             work,
             grace=work.grace if how.grace is None else how.grace,
@@ -116,10 +120,10 @@ async def collect_place(text: str, config: Path | None, how: Collecting) -> tupl
         if how.apply:
             return await work.totals(how.apply), await work.apply(how.apply), journal
         if how.plan:
-            return await work.plan(how.plan, place.repository), None, journal
+            return await work.plan(how.plan, scope.repository), None, journal
         if how.dry_run:
-            return await work.count(place.repository), None, journal
-        return *(await work.run(place.repository)), journal
+            return await work.count(scope.repository), None, journal
+        return *(await work.run(scope.repository)), journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +137,7 @@ class Verification:
     workers: int = 8
 
 
-async def verify_place(text: str, config: Path | None, how: Verification) -> Verified:
+async def verify_scope(text: str, config: Path | None, how: Verification) -> Verified:
     """Walk a registry, and mend it when asked to.
 
     Raises:
@@ -141,24 +145,24 @@ async def verify_place(text: str, config: Path | None, how: Verification) -> Ver
     """
     if not how.deep and (how.resume or how.rate):
         raise ConfigError("--resume and --rate are about reading blobs: add --deep")
-    async with open_scope(text, config) as place:
-        options = place.static.options
-        seen = await _seen(place, how)
+    async with open_scope(text, config) as scope:
+        options = scope.options
+        seen = await _seen(scope, how)
         in_order = options.order == "lexical"
         depth = Depth(how.deep, options.referrers, options.catalog, in_order, how.workers, ReadRate(how.rate), seen)
         if how.repair:
-            report = await verify_and_repair(place.registry, depth, place.origins, place.repository)
+            report = await verify_and_repair(scope.target.registry, depth, scope.origins, scope.repository)
         else:
-            report = await verify(place.registry, depth, place.repository)
+            report = await verify(scope.target.registry, depth, scope.repository)
         if isinstance(seen, VerifyJournalFile):
             await seen.finish()
         return report
 
 
-async def _seen(place: RegistryScope, how: Verification) -> VerifyJournal:
+async def _seen(scope: RegistryScope, how: Verification) -> VerifyJournal:
     if not how.deep:
         return NoJournal()
-    file = place.journal.parent.parent / "verify" / place.journal.name
+    file = scope.target.journal.parent.parent / "verify" / scope.target.journal.name
     return await to_thread.run_sync(VerifyJournalFile.open, file, how.resume)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from ocisync.config.models import Config, SyncRule
 from ocisync.daemon.once import PassReport, run_pass
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import Expansion, Schedule
+from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.errors import OcisyncError
 from ocisync.model.locator import registry_image
 from ocisync.state.images import ImageRecord
@@ -23,7 +23,7 @@ from ocisync.sync.plan import PlannedTag
 from ocisync.sync.reports import Failure, JobReport, failure_of
 from ocisync.sync.run import plan_job
 from ocisync.wiring.jobs import sync_jobs
-from ocisync.wiring.maintenance_jobs import upkeep_schedules
+from ocisync.wiring.maintenance_jobs import maintenance_schedules
 from ocisync.wiring.rules import rule_set
 from ocisync.wiring.session import Session, open_session
 
@@ -72,9 +72,13 @@ async def run_once_with(
 def _forced(rules: RuleSet) -> RuleSet:
     async def expand(schedule: Schedule) -> Expansion:
         found = await rules.expand(schedule)
-        return replace(found, jobs=tuple(replace(one, care=replace(one.care, is_forced=True)) for one in found.jobs))
+        return replace(found, jobs=tuple(_allow_any_prune(job) for job in found.jobs))
 
     return replace(rules, expand=expand)
+
+
+def _allow_any_prune(job: AnyJob) -> AnyJob:
+    return replace(job, care=replace(job.care, is_forced=True)) if isinstance(job, Job) else job
 
 
 async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
@@ -89,7 +93,7 @@ async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
             found = await rules.expand(schedule)
             for report in found.reports:
                 _plan_report(report, plan)
-            for job in found.jobs:
+            for job in (job for job in found.jobs if isinstance(job, Job)):
                 await _plan_job(job, session, plan)
         await _plan_drops(rules, state, plan)
     return plan
@@ -101,11 +105,11 @@ async def rule_reports(config: Config) -> dict[str, RuleReport]:
     async with open_state(config.daemon.state, read_only=True) as state:
         drops = {rule.name: _drop_status((await state.inputs.of_rule(rule.name)).values()) for rule in config.drop}
         syncs = {rule.name: _with_next(rule, await _status(state, rule.name), now) for rule in config.sync}
-        upkeep = {schedule.rule: await _status(state, schedule.rule) for schedule in upkeep_schedules(config)}
+        maintenance = {job.rule: await _status(state, job.rule) for job in maintenance_schedules(config)}
         images = {rule.name: await _images(state, rule, config) for rule in config.sync}
         return {
             name: RuleReport(status, _lag(status, now), images.get(name, []))
-            for name, status in (drops | syncs | upkeep).items()
+            for name, status in (drops | syncs | maintenance).items()
         }
 
 

@@ -12,7 +12,7 @@ from ocisync.config.load import load_config
 from ocisync.config.units import parse_address
 from ocisync.content.repository import ObjectStore
 from ocisync.logs import configure_logging
-from ocisync.model.locator import locate_in
+from ocisync.model.registry_root import DirectoryRoot, parse_root
 from ocisync.serve.app import registry_app, serve
 from ocisync.wiring.daemon import running_daemon
 from ocisync.wiring.session import Session, optional_session, run_async
@@ -50,5 +50,8 @@ def serve_registry(place: str, listen: str) -> None:
 
 async def _store(session: Session, place: str) -> ObjectStore:
     """The storage of `DIR`, `static:DIR` or `s3://BUCKET?…`."""
-    root = place if place.startswith(("static:", "s3:")) else f"static:{place}"
-    return await session.stores.object_store_of(locate_in(root, "any", "any"))
+    if place.startswith("s3:"):
+        root, _ = parse_root(place)
+    else:
+        root = DirectoryRoot(place.removeprefix("static:"))
+    return (await session.stores.static_registry_at(root)).store

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import anyio
 
-from ocisync.sync.job import Job
+from ocisync.daemon.schedule import AnyJob
 from ocisync.sync.reports import JobReport
 
 Key = tuple[object, ...]
@@ -17,7 +17,7 @@ Key = tuple[object, ...]
 class QueuedJob:
     """A job on its way, and those who wait for its report."""
 
-    job: Job
+    job: AnyJob
     report: JobReport | None = None  # None when done: it was stopped
     done: anyio.Event = field(default_factory=anyio.Event)
 
@@ -29,17 +29,17 @@ class FairQueue:
         self._rules: dict[str, dict[str, dict[Key, QueuedJob]]] = {}
         self.count = 0
 
-    def find(self, job: Job) -> QueuedJob | None:
+    def find(self, job: AnyJob) -> QueuedJob | None:
         """The entry of an equal job."""
-        return self._rules.get(job.rule, {}).get(job.lock_name, {}).get(key_of(job))
+        return self._rules.get(job.rule, {}).get(job.lock_name, {}).get(job.key)
 
     def add(self, entry: QueuedJob) -> None:
         """Put a job behind the others of its rule and lock."""
         locks = self._rules.setdefault(entry.job.rule, {})
-        locks.setdefault(entry.job.lock_name, {})[key_of(entry.job)] = entry
+        locks.setdefault(entry.job.lock_name, {})[entry.job.key] = entry
         self.count += 1
 
-    def pop(self, may_run: Callable[[Job], bool], is_free: Callable[[str], bool]) -> QueuedJob | None:
+    def pop(self, may_run: Callable[[AnyJob], bool], is_free: Callable[[str], bool]) -> QueuedJob | None:
         """The first job that a free lock has for a rule, of the first rule whose may run; both go behind all others."""
         for rule, locks in self._rules.items():
             lock = next(filter(is_free, locks), None)
@@ -66,8 +66,3 @@ class FairQueue:
         if locks:
             self._rules[rule] = locks
         return entry
-
-
-def key_of(job: Job) -> Key:
-    """Equal for jobs that would do the same; `recheck` does not count."""
-    return str(job.source), str(job.target), job.tags.key, job.platforms.scope, job.largest

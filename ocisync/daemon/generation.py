@@ -40,7 +40,7 @@ class Generation:
         self.rules = rules
         self.queue = JobQueue(observe=observers.job)
         self.scheduler = Scheduler(self.queue, state.rules, expand=partial(_expanded, rules.expand, observers))
-        self.scheduler.replace((*rules.schedules, *rules.upkeep))
+        self.scheduler.replace((*rules.schedules, *rules.maintenance))
         tools = IntakeTools(
             state.inputs, rules.names, self.queue.run_now, observers.input, hold=rules.hold, identify=rules.identify
         )

@@ -11,7 +11,7 @@ import anyio
 
 from ocisync.daemon.queue import JobQueue, Runner
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import Expand, Schedule
+from ocisync.daemon.schedule import AnyJob, Expand, Schedule
 from ocisync.drop.rule import DropRule, InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.state.open import State
@@ -59,7 +59,7 @@ async def run_pass(rules: RuleSet, state: State, *, in_full: bool = False) -> Pa
 
 
 def _in_full(run: Runner) -> Runner:
-    return lambda job: run(replace(job, recheck=0.0))
+    return lambda job: run(replace(job, recheck=0.0) if isinstance(job, Job) else job)
 
 
 async def _sync(schedule: Schedule, expand: Expand, queue: JobQueue, state: State, report: PassReport) -> None:
@@ -68,7 +68,7 @@ async def _sync(schedule: Schedule, expand: Expand, queue: JobQueue, state: Stat
     report.jobs.extend(found.reports)
     reports = list(found.reports)
 
-    async def run(job: Job) -> None:
+    async def run(job: AnyJob) -> None:
         reports.append(await queue.run_now(job))
 
     async with anyio.create_task_group() as group:

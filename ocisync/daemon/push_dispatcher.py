@@ -106,9 +106,10 @@ class PushDispatcher:
         self._wakeup.set()
 
     def _jobs(self) -> Iterator[Job]:
-        """The jobs that rules always have."""
+        """The jobs that copy, of those that rules always have."""
         generation = self._generation()
-        return (job for schedule in generation.rules.schedules for job in schedule.jobs) if generation else iter(())
+        schedules = generation.rules.schedules if generation else ()
+        return (job for schedule in schedules for job in schedule.jobs if isinstance(job, Job))
 
     def _meant(self, push: Push) -> Iterator[Job]:
         """The jobs that copy from where something was pushed; where it has no tag, those that want referrers."""

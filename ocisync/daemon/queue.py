@@ -12,9 +12,9 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup
 
-from ocisync.daemon.fair_queue import FairQueue, QueuedJob, key_of
+from ocisync.daemon.fair_queue import FairQueue, QueuedJob
+from ocisync.daemon.schedule import AnyJob
 from ocisync.errors import OcisyncError
-from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
 
 _BUG = "this is a bug in ocisync, please report it with the traceback in the log"
@@ -24,12 +24,12 @@ _MOST_STILL = 32  # jobs that stand still at a time; what they have found out so
 
 log = structlog.get_logger(__name__)
 
-Runner = Callable[[Job], Awaitable[JobReport]]
-IsStalled = Callable[[Job], bool]
+Runner = Callable[[AnyJob], Awaitable[JobReport]]
+IsStalled = Callable[[AnyJob], bool]
 """Whether a job cannot go on for long, because a host that it works with must be left alone."""
 
 
-def never_stalled(job: Job) -> bool:
+def never_stalled(job: AnyJob) -> bool:
     """Every job moves all the time."""
     del job
     return False
@@ -58,12 +58,12 @@ class JobQueue:
         return self._waiting.count
 
     @property
-    def running(self) -> tuple[Job, ...]:
+    def running(self) -> tuple[AnyJob, ...]:
         """The jobs that run now."""
         return tuple(entry.job for entry in self._running.values())
 
     @property
-    def stalled(self) -> tuple[Job, ...]:
+    def stalled(self) -> tuple[AnyJob, ...]:
         """Those of the running jobs that cannot go on for long: a host that they work with must be left alone."""
         return tuple(job for job in self.running if self._stands_still(job))
 
@@ -76,14 +76,14 @@ class JobQueue:
         """How many jobs of each rule wait."""
         return self._waiting.by_rule()
 
-    def submit(self, job: Job) -> bool:
+    def submit(self, job: AnyJob) -> bool:
         """Whether the job will run: it waits now, or coalesced with an equal one; False when full or closed.
 
         An equal job that already runs does not count: the new one is its one follow-up.
         """
         return self._enter(job) is not None
 
-    async def run_now(self, job: Job) -> JobReport:
+    async def run_now(self, job: AnyJob) -> JobReport:
         """Submit a job and wait for room, its turn and its end; after `close` the report's code is `job.stopped`."""
         while (entry := self._enter(job)) is None:
             if self.is_closed:
@@ -91,11 +91,11 @@ class JobQueue:
             await self._changed.wait()
         return await _result(entry)
 
-    async def await_report(self, job: Job) -> JobReport | None:
+    async def await_report(self, job: AnyJob) -> JobReport | None:
         """The report of an equal job that waits or runs, when it comes; None when there is none."""
         running = self._running.get(job.lock_name)
         entry = self._waiting.find(job)
-        if entry is None and running is not None and key_of(running.job) == key_of(job):
+        if entry is None and running is not None and running.job.key == job.key:
             entry = running
         return None if entry is None else await _result(entry)
 
@@ -121,7 +121,7 @@ class JobQueue:
         self._closing.set()
         self._abandon()
 
-    def _enter(self, job: Job) -> QueuedJob | None:
+    def _enter(self, job: AnyJob) -> QueuedJob | None:
         entry = self._waiting.find(job)
         if entry is not None:
             entry.job = job
@@ -148,7 +148,7 @@ class JobQueue:
             return None
         has_room = len(self._running) - len(moving) < _MOST_STILL
 
-        def may_run(job: Job) -> bool:  # asked once per rule: its other jobs read from the same host
+        def may_run(job: AnyJob) -> bool:  # asked once per rule: its other jobs read from the same host
             busy = sum(one.rule == job.rule for one in moving)
             return busy < max(1, self._places - 1) and (has_room or not self._stands_still(job))
 
@@ -186,18 +186,19 @@ async def _result(entry: QueuedJob) -> JobReport:
     return entry.report or _stopped(entry.job)
 
 
-async def _report_of(job: Job, runner: Runner) -> JobReport:
+async def _report_of(job: AnyJob, runner: Runner) -> JobReport:
     """What the runner reports; an error becomes a report, because one job's failure must not end a worker."""
     try:
         return await runner(job)
     except OcisyncError as exc:
-        return _report(job, failure_of(exc))
+        return job.report(failure_of(exc))
     except Exception as exc:
         known = _known(exc)
         if known is not None:
-            return _report(job, failure_of(known))
-        log.exception("job.crashed", rule=job.rule, source=str(job.source), target=str(job.target))
-        return _report(job, Failure("internal", f"{type(exc).__name__}: {exc} ({_BUG})", "fail"))
+            return job.report(failure_of(known))
+        crashed = job.report(Failure("internal", f"{type(exc).__name__}: {exc} ({_BUG})", "fail"))
+        log.exception("job.crashed", rule=job.rule, source=crashed.source, target=crashed.target)
+        return crashed
 
 
 def _known(error: BaseException) -> OcisyncError | None:
@@ -210,9 +211,5 @@ def _known(error: BaseException) -> OcisyncError | None:
     return inner[0] if all(inner) else None
 
 
-def _report(job: Job, failure: Failure) -> JobReport:
-    return JobReport(job.rule, str(job.source), str(job.target), failure=failure)
-
-
-def _stopped(job: Job) -> JobReport:
-    return _report(job, Failure(STOPPED, "ocisync stops; the job runs again after the next start", "retry"))
+def _stopped(job: AnyJob) -> JobReport:
+    return job.report(Failure(STOPPED, "ocisync stops; the job runs again after the next start", "retry"))

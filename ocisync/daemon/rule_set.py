@@ -29,7 +29,7 @@ class RuleSet:
     run: Runner
     names: Names
     workers: int  # jobs at a time
-    upkeep: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
+    maintenance: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
     hold: Hold = hold_nothing
     identify: Identify = identify_nothing
     expand: Expand = as_scheduled

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ocisync.content.backoff import Backoff
+from ocisync.maintenance.job import MaintenanceJob
 from ocisync.model.cron import Cron
 from ocisync.state.rules import RuleStatus
 from ocisync.sync.job import Job
@@ -17,12 +18,15 @@ LONGEST_WAIT = 3600.0  # seconds; a failing rule waits no longer, nor longer tha
 SHORTEST_WAIT = 5.0  # seconds; never again sooner, but for shorter intervals
 
 
+AnyJob = Job | MaintenanceJob
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """A rule, its jobs, and when they run."""
 
     rule: str
-    jobs: tuple[Job, ...]
+    jobs: tuple[AnyJob, ...]
     interval: float  # seconds from the end of one run to the start of the next; not looked at with a `cron`
     jitter: float = 0.1  # the part of the interval by which a wait may be shorter or longer
     enabled: bool = True
@@ -40,7 +44,7 @@ class Schedule:
 class Expansion:
     """The jobs of one run of a rule, and what is to be told of their finding."""
 
-    jobs: tuple[Job, ...]
+    jobs: tuple[AnyJob, ...]
     reports: tuple[JobReport, ...] = ()
 
 

@@ -8,7 +8,7 @@ configured targets `target:NAME/repository`.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import parse_qs, urlencode, urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from ocisync.errors import InvalidName
 from ocisync.model.digest import is_digest, parse_digest
@@ -16,6 +16,7 @@ from ocisync.model.image_name import ImageName, parse_image_name, parse_name, pa
 from ocisync.model.media_type_families import Format
 from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
+from ocisync.model.registry_root import BucketRoot, DirectoryRoot, bucket_root
 
 TRANSPORTS = (
     "docker://HOST/NAME[:TAG|@DIGEST]",
@@ -94,6 +95,11 @@ class StaticLocator:
     repository: str
     reference: str = "latest"
 
+    @property
+    def root(self) -> DirectoryRoot:
+        """The registry that the repository lies in."""
+        return DirectoryRoot(self.directory)
+
     def __str__(self) -> str:
         return f"static:{self.directory}//{self.repository}{_suffix(self.reference)}"
 
@@ -108,6 +114,11 @@ class S3Locator:
     endpoint: str = ""
     region: str = ""
     path_style: bool = False
+
+    @property
+    def root(self) -> BucketRoot:
+        """The registry that the repository lies in."""
+        return BucketRoot(self.bucket, self.endpoint, self.region, self.path_style)
 
     def __str__(self) -> str:
         query = {
@@ -257,16 +268,9 @@ def _s3(rest: str) -> Locator:
     parts = urlsplit(f"s3:{rest}")
     if not parts.netloc or not parts.path.strip("/"):
         raise InvalidName(f"s3:{rest.partition('?')[0][:200]} needs the form s3://BUCKET/NAME[:TAG]?endpoint=URL")
-    query = {key.lower(): values[-1] for key, values in parse_qs(parts.query).items()}
-    unknown = sorted(set(query) - {"endpoint", "region", "s3forcepathstyle"})
-    if unknown:
-        raise InvalidName(
-            f"s3://{parts.netloc}{parts.path}: unknown option {', '.join(unknown)[:80]!r}; known are endpoint, region "
-            "and s3ForcePathStyle (credentials come from the environment, as the AWS tools read them)"
-        )
+    root = bucket_root(parts)
     name, reference = _name_and_reference(parts.path.strip("/"))
-    path_style = query.get("s3forcepathstyle", "").lower() in ("true", "1", "yes")
-    return S3Locator(parts.netloc, name, reference, query.get("endpoint", ""), query.get("region", ""), path_style)
+    return S3Locator(root.bucket, name, reference, root.endpoint, root.region, root.path_style)
 
 
 def _target(rest: str) -> Locator:

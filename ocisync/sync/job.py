@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.reports import Failure, JobReport
 from ocisync.sync.select import TagSelection
 from ocisync.sync.write_policy import WritePolicy
 
@@ -30,7 +31,6 @@ class Job:
     referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
     include_external: bool = False  # foreign layers too, which need not be in any registry
     send_again: bool = False  # believe nothing that the target says it has
-    task: str = ""  # of what looks after a whole target: "reconcile", "gc" or "keep"; empty: copy
 
     @property
     def scope(self) -> str:
@@ -41,3 +41,12 @@ class Job:
     def lock_name(self) -> str:
         """Jobs that share this never run at the same time."""
         return self.target.lock_name
+
+    @property
+    def key(self) -> tuple[object, ...]:
+        """Equal for jobs of one rule and lock that would do the same; `recheck` does not count."""
+        return str(self.source), str(self.target), self.tags.key, self.platforms.scope, self.largest
+
+    def report(self, failure: Failure | None = None) -> JobReport:
+        """A report of this job in which nothing is done yet."""
+        return JobReport(self.rule, str(self.source), str(self.target), failure=failure)

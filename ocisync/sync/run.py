@@ -35,7 +35,7 @@ log = structlog.get_logger()
 
 async def run_job(job: Job, tools: JobContext) -> JobReport:
     """Bring one job's target up to date; every OcisyncError ends up in the report."""
-    report = JobReport(job.rule, str(job.source), str(job.target))
+    report = job.report()
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(rule=job.rule, source=report.source, target=report.target):
         try:

@@ -18,6 +18,7 @@ from ocisync.daemon.generation import Observers
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
 from ocisync.daemon.push_dispatcher import PushDispatcher
+from ocisync.daemon.schedule import AnyJob
 from ocisync.daemon.service import Service, obey_signals
 from ocisync.daemon.systemd import Notifier
 from ocisync.daemon.webhook_payloads import Push
@@ -30,7 +31,6 @@ from ocisync.state.lock import daemon_lock
 from ocisync.state.open import State, open_state
 from ocisync.state.rules import RuleView
 from ocisync.sync.context import Progress
-from ocisync.sync.job import Job
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
 from ocisync.wiring.target_capabilities import log_capabilities
@@ -222,5 +222,5 @@ def _warn(config: Config) -> None:
         log.warning("config.warned", warning=warning)
 
 
-def _named(jobs: Iterable[Job]) -> list[str]:
+def _named(jobs: Iterable[AnyJob]) -> list[str]:
     return [f"{job.rule}: {job.lock_name}" for job in jobs]

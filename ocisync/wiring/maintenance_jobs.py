@@ -1,79 +1,72 @@
-"""What the daemon does for whole targets, as jobs: reconcile, keep, gc."""
+"""Maintenance of the targets that a configuration names: schedules for the daemon, and the targets opened."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-import structlog
-
-from ocisync.config.models import Config, RegistryTarget
+from ocisync.config.models import Config, Keep, RegistryTarget
 from ocisync.daemon.schedule import Schedule
-from ocisync.errors import OcisyncError
-from ocisync.model.locator import TargetLocator
-from ocisync.sync.job import Job
-from ocisync.sync.reports import Failure, JobReport, failure_of
+from ocisync.errors import ConfigError
+from ocisync.maintenance.job import MaintenanceJob, Task
+from ocisync.sync.reports import JobReport
 from ocisync.wiring.session import Session
 
-if TYPE_CHECKING:
-    from ocisync.wiring.static_target import RegistryScope
-
-log = structlog.get_logger()
-
-TASKS = ("reconcile", "keep", "gc")
-_LEFT_ALONE = "upkeep.left_alone"  # the code of what the daemon did not dare to remove
+if TYPE_CHECKING:  # neither the daemon's start nor `once` needs what maintenance needs
+    from ocisync.maintenance.retention import KeepPolicy
+    from ocisync.maintenance.run import MaintainedTarget
 
 
-def upkeep_schedules(config: Config) -> Iterator[Schedule]:
+def maintenance_schedules(config: Config) -> Iterator[Schedule]:
     """One schedule for each task of each target that asks for it."""
     for name, settings in config.targets.items():
         if isinstance(settings, RegistryTarget):
             continue
-        intervals = (settings.reconcile, settings.keep.every if settings.keep else None, settings.gc)
-        for task, interval in zip(TASKS, intervals, strict=True):
+        intervals: dict[Task, float | None] = {
+            "reconcile": settings.reconcile,
+            "keep": settings.keep.every if settings.keep else None,
+            "gc": settings.gc,
+        }
+        for task, interval in intervals.items():
             if interval:
-                place = TargetLocator(name, "")
-                rule = f"{task} {name}"
-                yield Schedule(rule, (Job(rule, place, place, task=task),), interval)
+                job = MaintenanceJob(f"{task} {name}", name, task)
+                yield Schedule(job.rule, (job,), interval)
 
 
-async def run_upkeep(job: Job, session: Session) -> JobReport:
-    """Do one task; what went wrong is in the report."""
-    from ocisync.wiring.static_target import (
-        target_scope,  # neither the daemon's start nor `once` needs what audits need
-    )
+async def run_maintenance_job(job: MaintenanceJob, session: Session) -> JobReport:
+    """Do a task for the target that it names."""
+    from ocisync.maintenance.run import run_maintenance
 
-    report = JobReport(job.rule, job.task, str(job.target))
-    started = time.monotonic()
-    with structlog.contextvars.bound_contextvars(rule=job.rule, target=report.target):
-        try:
-            report.failure = await _run(job.task, await target_scope(session, job.target.target))
-        except OcisyncError as exc:
-            report.failure = failure_of(exc)
-        report.seconds = time.monotonic() - started
-        if report.failure is not None:
-            log.error("job.failed", code=report.failure.code, error=report.failure.message)
-        else:
-            log.info("job.finished", seconds=round(report.seconds, 3))
-    return report
+    return await run_maintenance(job, lambda name: maintained_target(session, name))
 
 
-async def _run(task: str, place: RegistryScope) -> Failure | None:
-    """The first thing that went wrong."""
-    from ocisync.maintenance.reconcile import reconcile
-    from ocisync.maintenance.tags import retain
-    from ocisync.wiring.static_target import collection_of
+async def maintained_target(session: Session, name: str) -> MaintainedTarget:
+    """A configured static target.
 
-    if task == "reconcile":
-        done = await reconcile(place.registry)
-        return next(iter(done.failures.values()), None)
-    if task == "keep" and place.policy is not None:
-        kept = await retain(place.registry, place.policy, place.limit)
-        return next(iter(kept.failures.values()), None) or _left_alone(kept.problems)
-    _, collected = await collection_of(place).run()
-    return next(iter(collected.failures.values()), None) or _left_alone(collected.problems)
+    Raises:
+        ConfigError: there is no such target, or it is a registry.
+    """
+    from ocisync.maintenance.run import MaintainedTarget
+
+    static = await session.stores.static_registry(name)
+    settings = session.config.targets[name]
+    if isinstance(settings, RegistryTarget):
+        raise ConfigError(f"{name}: not a static registry")
+    policy = _keep_policy(settings.keep)
+    journal = journal_of(session.config, name)
+    return MaintainedTarget(name, static.audit(), settings.grace, settings.limit, policy, journal)
 
 
-def _left_alone(problems: list[str]) -> Failure | None:
-    return Failure(_LEFT_ALONE, "; ".join(problems[:3]), "fail") if problems else None
+def journal_of(config: Config, label: str) -> Path:
+    """Where what gc removes from a target is written down."""
+    safe = "".join(char if char.isalnum() or char in "-_." else "-" for char in label)
+    return config.daemon.state / "gc" / f"{safe}.jsonl"
+
+
+def _keep_policy(keep: Keep | None) -> KeepPolicy | None:
+    from ocisync.maintenance.retention import KeepPolicy
+
+    if keep is None:
+        return None
+    return KeepPolicy(keep.newest or 0, keep.newer_than or 0.0, keep.tags, keep.repositories)

@@ -12,7 +12,7 @@ from ocisync.config.models import ArchiveLimits, DropRuleSettings, Ecr, Proxy, R
 from ocisync.content.decompress import Caps
 from ocisync.content.tar.index import TarLimits
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
-from ocisync.model.locator import S3Locator
+from ocisync.model.registry_root import BucketRoot
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
@@ -130,9 +130,9 @@ def s3_options(settings: S3Target) -> S3Options:
     )
 
 
-def s3_options_of(place: S3Locator) -> S3Options:
+def s3_options_of(root: BucketRoot) -> S3Options:
     """A bucket named on the command line; its credentials are found as the AWS tools find them."""
-    return S3Options(place.bucket, endpoint=place.endpoint, region=place.region, path_style=place.path_style)
+    return S3Options(root.bucket, endpoint=root.endpoint, region=root.region, path_style=root.path_style)
 
 
 def drop_rule(settings: DropRuleSettings) -> DropRule:

@@ -10,17 +10,17 @@ import structlog
 
 from ocisync.config.models import Config
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import Schedule
+from ocisync.daemon.schedule import AnyJob, Schedule
 from ocisync.errors import ConfigError, OcisyncError
+from ocisync.maintenance.job import MaintenanceJob
 from ocisync.state.images import ImageRecords
 from ocisync.state.open import State
 from ocisync.sync.context import Progress
-from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.wiring.catalog_rules import expanded, followed
 from ocisync.wiring.jobs import sync_jobs
-from ocisync.wiring.maintenance_jobs import run_upkeep, upkeep_schedules
+from ocisync.wiring.maintenance_jobs import maintenance_schedules, run_maintenance_job
 from ocisync.wiring.options import drop_rule
 from ocisync.wiring.session import Session, open_session
 
@@ -50,7 +50,7 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -
             if rule.name in wanted
         ),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
-        upkeep=() if only else tuple(upkeep_schedules(config)),
+        maintenance=() if only else tuple(maintenance_schedules(config)),
         run=partial(_run, session=session, images=images),
         names=session.stores.archives.names,
         workers=config.daemon.concurrent_rules,
@@ -62,9 +62,9 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -
     )
 
 
-async def _run(job: Job, session: Session, images: ImageRecords) -> JobReport:
-    if job.task:
-        return await run_upkeep(job, session)
+async def _run(job: AnyJob, session: Session, images: ImageRecords) -> JobReport:
+    if isinstance(job, MaintenanceJob):
+        return await run_maintenance_job(job, session)
     report = await run_job(job, session.tools)
     if any(rule.name == job.rule for rule in session.config.sync):
         await _remember(report, images, job.is_partial)

@@ -16,6 +16,7 @@ from ocisync.config.models import Target as TargetSettings
 from ocisync.content.pull_quota import PullQuota
 from ocisync.content.repository import Fetcher, ObjectStore, Source, Target
 from ocisync.content.tls import import_aiohttp
+from ocisync.daemon.schedule import AnyJob
 from ocisync.errors import ConfigError
 from ocisync.model.locator import (
     ArchiveLocator,
@@ -31,6 +32,7 @@ from ocisync.model.locator import (
     ViewLocator,
     registry_image,
 )
+from ocisync.model.registry_root import DirectoryRoot, RegistryRoot
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
@@ -89,7 +91,7 @@ class StoreFactory:
             case RegistryLocator(image):
                 yield (await self._registries()).source(image.host, image.repository)
             case StaticLocator() | S3Locator():
-                yield (await self._static_of(locator)).repository(locator.repository)
+                yield (await self.static_registry_at(locator.root)).repository(locator.repository)
             case LayoutLocator() | OciArchiveLocator() | DockerArchiveLocator() | ArchiveLocator() | SetLocator():
                 async with self.archives.source(locator) as source:
                     yield source
@@ -112,10 +114,10 @@ class StoreFactory:
         async with self.source(view.of) as source:
             yield apply_view(source, view, self.memory)
 
-    def is_stalled(self, job: Job) -> bool:
+    def is_stalled(self, job: AnyJob) -> bool:
         """Whether a job's source or target is a registry that must be left alone for long."""
         registries = cast("RegistryClient | None", self._shared.get("registries"))
-        if registries is None:
+        if registries is None or not isinstance(job, Job):
             return False
         settings = self.config.targets.get(job.target.target)
         target = urlsplit(settings.url).netloc if isinstance(settings, RegistryTarget) else ""
@@ -156,8 +158,8 @@ class StoreFactory:
                 name, repository = f"docker://{image.host}", image.repository
                 self._targets[name] = self._registry(image.host, "")
             case StaticLocator() | S3Locator():
-                name, repository = _registry_of(place), place.repository
-                self._targets[name] = self._on(lambda: self._static_of(place))
+                name, repository = _name_of(place.root), place.repository
+                self._targets[name] = self._on(lambda: self.static_registry_at(place.root))
             case LayoutLocator() | OciArchiveLocator() | DockerArchiveLocator():
                 name, repository = str(replace(place, reference="")), ""
                 self._targets[name] = lambda _: self.archives.target(place)
@@ -195,9 +197,13 @@ class StoreFactory:
             raise ConfigError(f"{target}: a registry looks after itself; this is for targets of type static or s3")
         return await self._static(settings)
 
-    async def static_registry_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
-        """The static registry that a locator lies in."""
-        return await self._static_of(place)
+    async def static_registry_at(self, root: RegistryRoot) -> StaticRegistry:
+        """The static registry in a directory or bucket, configured or not."""
+        if isinstance(root, DirectoryRoot):
+            path = Path(root.directory)
+            return await self._once(path, lambda: _static_directory(path))
+        options = s3_options_of(root)
+        return await self._once(options, lambda: _static_bucket(options))
 
     @asynccontextmanager
     async def open_destination(self, place: Locator) -> AsyncIterator[TargetLocator]:
@@ -220,16 +226,6 @@ class StoreFactory:
         if isinstance(settings, RegistryTarget):
             raise ConfigError(f"{target}: a registry serves itself; only static and s3 targets can be served")
         return (await self._static(settings)).store
-
-    async def object_store_of(self, place: Locator) -> ObjectStore:
-        """The storage that a static locator lies in.
-
-        Raises:
-            ConfigError: it is no static registry.
-        """
-        if not isinstance(place, StaticLocator | S3Locator):
-            raise ConfigError(f"{place}: not a static registry; name a directory, or s3://BUCKET?endpoint=URL")
-        return (await self._static_of(place)).store
 
     def _configured(self, settings: TargetSettings) -> OpenTarget:
         if isinstance(settings, RegistryTarget):
@@ -266,13 +262,6 @@ class StoreFactory:
 
         return open_registries(hosts, defaults, self.tell)
 
-    async def _static_of(self, place: StaticLocator | S3Locator) -> StaticRegistry:
-        if isinstance(place, StaticLocator):
-            path = Path(place.directory)
-            return await self._once(path, lambda: _static_directory(path))
-        options = s3_options_of(place)
-        return await self._once(options, lambda: _static_bucket(options))
-
     async def _static(self, settings: StaticTarget | S3Target) -> StaticRegistry:
         kept = static_options(settings)
         if isinstance(settings, StaticTarget):
@@ -307,8 +296,8 @@ async def _static_bucket(options: S3Options, kept: StaticOptions = _KEPT) -> Asy
         yield StaticRegistry(store, workers=options.concurrency, options=kept)
 
 
-def _registry_of(place: StaticLocator | S3Locator) -> str:
-    """A name for the registry that holds an image: what all its images have in common."""
-    if isinstance(place, StaticLocator):
-        return f"static:{Path(place.directory).absolute()}"
-    return f"s3://{place.bucket} at {place.endpoint or 'AWS'}"
+def _name_of(root: RegistryRoot) -> str:
+    """A target's name for a registry that no target of the configuration names."""
+    if isinstance(root, DirectoryRoot):
+        return f"static:{Path(root.directory).absolute()}"
+    return f"{root} at {root.endpoint or 'AWS'}"

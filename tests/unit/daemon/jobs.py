@@ -6,6 +6,7 @@ from collections import Counter
 
 import anyio
 
+from ocisync.daemon.schedule import AnyJob
 from ocisync.model.image_name import ImageName
 from ocisync.model.locator import RegistryLocator, TargetLocator
 from ocisync.sync.job import Job
@@ -31,7 +32,8 @@ class Gate:
         self._free: set[int] = set()
         self._changed = anyio.Event()
 
-    async def __call__(self, running: Job) -> JobReport:
+    async def __call__(self, running: AnyJob) -> JobReport:
+        assert isinstance(running, Job)
         number = len(self.started)
         self.started.append(running)
         self._count(running, 1)
@@ -63,7 +65,7 @@ class Gate:
         while not holds():
             await self._changed.wait()
 
-    def _count(self, running: Job, step: int) -> None:
+    def _count(self, running: AnyJob, step: int) -> None:
         for name in ("all", running.rule, running.lock_name):
             self._now[name] += step
             self.most[name] = max(self.most[name], self._now[name])

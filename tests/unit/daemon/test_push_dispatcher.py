@@ -12,7 +12,7 @@ import pytest
 from ocisync.daemon.generation import Generation, Observers
 from ocisync.daemon.push_dispatcher import MOST_TAGS, SETTLE, PushDispatcher
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import FIRST_WAIT, Schedule
+from ocisync.daemon.schedule import FIRST_WAIT, AnyJob, Schedule
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.errors import NetworkError
 from ocisync.model.locator import ViewLocator
@@ -52,7 +52,7 @@ class Daemon:
         self.triggered.append((rule, within))
         return True
 
-    async def run_job(self, wanted: Job) -> JobReport:
+    async def run_job(self, wanted: AnyJob) -> JobReport:
         report = await self.gate(wanted)
         if self.error is not None:
             raise self.error

@@ -11,6 +11,7 @@ from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
 from ocisync.daemon.queue import IsStalled, JobQueue, Runner, never_stalled
+from ocisync.daemon.schedule import AnyJob
 from ocisync.errors import NetworkError, NotFound
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport
@@ -223,7 +224,7 @@ async def test_what_is_known_of_waiting_and_running_jobs() -> None:
     ],
 )
 async def test_an_error_becomes_a_report_and_the_worker_lives_on(error: Exception, failure: Failure) -> None:
-    async def runner(wanted: Job) -> JobReport:
+    async def runner(wanted: AnyJob) -> JobReport:
         if wanted.rule == "bad":
             raise error
         return JobReport(wanted.rule, "", "")
@@ -237,7 +238,7 @@ async def test_an_error_becomes_a_report_and_the_worker_lives_on(error: Exceptio
 
 @pytest.mark.parametrize("error", [KeyError("x"), ExceptionGroup("", [KeyError("x"), NotFound("y")])])
 async def test_a_bug_is_reported_as_one_with_its_traceback(error: Exception) -> None:
-    async def runner(wanted: Job) -> JobReport:
+    async def runner(wanted: AnyJob) -> JobReport:
         raise error
 
     queue = JobQueue()

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.daemon.queue import JobQueue
-from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled
+from ocisync.daemon.schedule import AnyJob, Expand, Expansion, Schedule, as_scheduled
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
 from ocisync.model.cron import Cron
@@ -47,7 +47,7 @@ class Daemon:
         self.scheduler = Scheduler(self.queue, self.records, self.clock, random.Random(1), expand)
         self.scheduler.replace(schedules)
 
-    async def run_job(self, wanted: Job) -> JobReport:
+    async def run_job(self, wanted: AnyJob) -> JobReport:
         report = await self.gate(wanted)
         if self.error is not None:
             raise self.error
@@ -186,7 +186,7 @@ async def test_a_failure_that_trying_again_cannot_mend_waits_for_the_next_cycle(
 async def test_a_failing_rule_does_not_stop_the_others() -> None:
     daemon = Daemon(every_hour("bad"), every_hour("good"))
 
-    async def runner(wanted: Job) -> JobReport:
+    async def runner(wanted: AnyJob) -> JobReport:
         await daemon.gate(wanted)
         if wanted.rule == "bad":
             raise NetworkError("down")
