@@ -10,7 +10,7 @@ import structlog
 
 from ocisync.config.load import load_config
 from ocisync.config.units import parse_address
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.logs import configure_logging
 from ocisync.model.registry_root import DirectoryRoot, parse_root
 from ocisync.serve.app import registry_app, serve

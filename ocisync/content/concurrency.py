@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 
 import anyio
 
-from ocisync.content.repository import ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 
 T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)

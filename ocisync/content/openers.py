@@ -1,4 +1,4 @@
-"""Content that is small enough to be held whole."""
+"""Openers: bytes at hand, small content read whole, and what begins in the middle."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanage
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocisync.content.repository import ByteStream, Fetcher, Opener, RangeFetcher, Seekable
-from ocisync.model.descriptor import Descriptor
+from ocisync.content.repository import ByteStream, Opener
 
 INLINE_LIMIT = 256 * 1024  # bytes; such a body is read and checked before any of it is sent, and then sent as it is
 _CHUNK = 64 * 1024  # bytes
@@ -21,9 +20,9 @@ class BytesOpener:
     data: bytes
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[ByteStream]:
-        """From the first byte."""
-        yield _chunks(self.data)
+    async def __call__(self, start: int = 0) -> AsyncIterator[ByteStream]:
+        """From a byte on."""
+        yield _chunks(self.data, start)
 
 
 class ContentCheck(Protocol):
@@ -44,7 +43,7 @@ async def read_whole(opener: Opener, check: ContentCheck) -> bytes:
         check.finish()
         return opener.data
     chunks = []
-    async with opener() as stream:
+    async with opener(0) as stream:
         async for chunk in stream:
             check.update(chunk)
             chunks.append(chunk)
@@ -52,39 +51,19 @@ async def read_whole(opener: Opener, check: ContentCheck) -> bytes:
     return b"".join(chunks)
 
 
-async def _chunks(data: bytes) -> AsyncIterator[bytes]:
-    for start in range(0, len(data), _CHUNK):
-        yield data[start : start + _CHUNK]
+async def _chunks(data: bytes, start: int) -> AsyncIterator[bytes]:
+    for at in range(start, len(data), _CHUNK):
+        yield data[at : at + _CHUNK]
 
 
-@dataclass(frozen=True, slots=True)
-class SourceOpener:
-    """Content of a source, from its start or from a later byte."""
-
-    source: Fetcher
-    desc: Descriptor
-
-    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
-        """All of it."""
-        return self.source.open(self.desc)
-
-    def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
-        """What follows the first `start` bytes; they are not read again where the source can leave them out."""
-        if isinstance(self.source, RangeFetcher):
-            return self.source.open_from(self.desc, start)
-        return _skipped(self, start)
-
-
-def open_at(opener: Opener, start: int) -> AbstractAsyncContextManager[ByteStream]:
-    """A stream that begins after `start` bytes, whatever the opener."""
-    if not start:
-        return opener()
-    return opener.from_byte(start) if isinstance(opener, Seekable) else _skipped(opener, start)
+def skip(opened: AbstractAsyncContextManager[ByteStream], start: int) -> AbstractAsyncContextManager[ByteStream]:
+    """A stream without its first `start` bytes, for stores that can open only from the first: they are read over."""
+    return _skip(opened, start) if start else opened
 
 
 @asynccontextmanager
-async def _skipped(opener: Opener, start: int) -> AsyncIterator[ByteStream]:
-    async with opener() as stream, aclosing(_after(stream, start)) as rest:
+async def _skip(opened: AbstractAsyncContextManager[ByteStream], start: int) -> AsyncIterator[ByteStream]:
+    async with opened as stream, aclosing(_after(stream, start)) as rest:
         yield rest
 
 

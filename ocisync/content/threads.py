@@ -57,26 +57,26 @@ def region_opener(region: FileSection) -> Opener:
     """Opens a stretch of a file as often as wanted."""
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[ByteStream]:
-        stream = stream_region(region)
+    async def open_region(start: int) -> AsyncIterator[ByteStream]:
+        stream = stream_region(FileSection(region.file, region.offset + start, region.size - start))
         try:
             yield stream
         finally:
             await stream.aclose()
 
-    return opened
+    return open_region
 
 
 @dataclass(frozen=True, slots=True)
 class SpoolOpener:
-    """Opens a spool that is whole, and lets a store take its file over: a Linkable."""
+    """Opens a spool that is whole, and lets a store take its file over: an AdoptableFile."""
 
     spool: Spool
     digest: Digest  # of what was written
 
-    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
-        """From the first byte."""
-        return region_opener(FileSection(self.spool, 0, self.spool.size))()
+    def __call__(self, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
+        """From a byte on."""
+        return region_opener(FileSection(self.spool, 0, self.spool.size))(start)
 
     async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
         """Give the file a name."""

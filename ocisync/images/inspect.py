@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from ocisync.content.capabilities import ReferrerLister
 from ocisync.content.concurrency import for_each
-from ocisync.content.repository import ReferrerLister, Source
+from ocisync.content.repository import Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, ManifestError, NotFound, UnsupportedManifest
 from ocisync.model import media_types

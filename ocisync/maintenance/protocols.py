@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ocisync.content.repository import ByteStream, Inventory, Mounter, Source, Target
+from ocisync.content.capabilities import Inventory, Mounter
+from ocisync.content.repository import ByteStream, Source, Target
 from ocisync.content.stored_objects import Abandoned, ObjectEntry, ObjectKind
 
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from ocisync.content.capabilities import Reconciler
 from ocisync.content.concurrency import for_each
-from ocisync.content.repository import Reconciler
 from ocisync.content.stored_objects import ObjectKind
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.maintenance.listing_check import list_problem

@@ -14,7 +14,7 @@ import anyio
 import structlog
 from aiohttp import web
 
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.errors import ConfigError, OcisyncError
 from ocisync.serve.blobs import blob_response
 from ocisync.serve.browse_page import page_response

@@ -14,7 +14,8 @@ import anyio
 from aiohttp import web
 from anyio import to_thread
 
-from ocisync.content.repository import ByteStream, LocalFiles, ObjectInfo, ObjectStore
+from ocisync.content.object_store import LocalFiles, ObjectInfo, ObjectStore
+from ocisync.content.repository import ByteStream
 from ocisync.errors import NotFound, OcisyncError, Truncated
 from ocisync.model import media_types
 from ocisync.serve.errors import ApiError, ErrorCode, Interrupted

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.errors import LimitExceeded, NotFound
 from ocisync.model.digest import sha256
 from ocisync.serve.headers import etag_of, is_match

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from aiohttp import web
 
-from ocisync.content.repository import ObjectInfo, ObjectStore
+from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, NotFound
 from ocisync.model.digest import sha256
 from ocisync.model.image_name import is_tag

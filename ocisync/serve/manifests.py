@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from anyio import to_thread
 
-from ocisync.content.repository import ObjectInfo, ObjectStore
+from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, ManifestError, NotFound
 from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of

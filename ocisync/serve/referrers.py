@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.model import media_types
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.serve.errors import ApiError, ErrorCode

@@ -12,9 +12,10 @@ from dataclasses import dataclass, field, replace
 import anyio
 import structlog
 
+from ocisync.content.capabilities import CollectedTarget, Converter, Mounter
 from ocisync.content.concurrency import SingleFlight, for_each
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import Converter, Fetcher, MissingImageRecorder, Mounter, Opener, Target
+from ocisync.content.repository import Fetcher, Opener, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import (
     AuthError,
@@ -78,7 +79,7 @@ class Copier:
 
     async def graph(self, root: Descriptor) -> tuple[Descriptor, Graph]:
         """Bring everything below a root; the root comes back with its bytes, for `publish` to store last."""
-        if not root.is_manifest and getattr(self.target, "names_blobs", False):
+        if not root.is_manifest and self.target.tags_any_content:
             root = await detect_media_type(root, self._read)
             if not root.is_manifest:
                 return root, await self._bring_from_source(root, depth=1)
@@ -140,7 +141,7 @@ class Copier:
     async def _note_omissions(self, index: Descriptor, left_out: Iterable[Descriptor]) -> None:
         """Let the target know, before its index becomes visible, which images are missing on purpose."""
         missing = [child.digest for child in left_out if not self._is_held(child)]
-        if not isinstance(self.target, MissingImageRecorder):
+        if not isinstance(self.target, CollectedTarget):
             self._is_sparse |= bool(missing)
         elif missing or self._is_held(index):
             self.omitted |= {index.digest: missing} if missing else {}

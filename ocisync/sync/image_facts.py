@@ -48,13 +48,13 @@ class SmallContent:
     size: int = 0  # bytes
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream what is held, or what the source has."""
         if desc.digest not in self.held and self.size + desc.size <= _HELD:
             self.held[desc.digest] = await read_manifest(self.source, desc)
             self.size += desc.size
-        opened = BytesOpener(self.held[desc.digest])() if desc.digest in self.held else self.source.open(desc)
-        async with opened as stream:
+        held = self.held.get(desc.digest)
+        async with self.source.open(desc, start) if held is None else BytesOpener(held)(start) as stream:
             yield stream
 
 

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 import structlog
 
-from ocisync.content.repository import Reconciler, Resolver, Target, Untagger
+from ocisync.content.capabilities import Reconciler, Untagger
+from ocisync.content.repository import Resolver, Target
 from ocisync.errors import ConfigError, NotFound
 from ocisync.model.digest_tags import is_digest_tag
 from ocisync.sync.plan import Action, PlannedTag

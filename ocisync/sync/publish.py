@@ -13,17 +13,16 @@ import structlog
 from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
+from ocisync.content.capabilities import (
+    OUTDATED,
+    CollectedTarget,
+    Inventory,
+    Reconciler,
+    RepositoryListing,
+)
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import attribute_cost
-from ocisync.content.repository import (
-    OUTDATED,
-    Inventory,
-    MissingImageRecorder,
-    Reconciler,
-    Refresher,
-    RepositoryListing,
-    Resolver,
-)
+from ocisync.content.repository import Resolver
 from ocisync.errors import NotFound, OcisyncError, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -158,7 +157,7 @@ async def _look_again(batch: list[CopiedTag], copier: Copier) -> Mapping[Digest,
     """
     if not any(ready.planned.action is Action.COPY or ready.mended for ready in batch):
         return copier.held
-    if isinstance(copier.target, Refresher):
+    if isinstance(copier.target, CollectedTarget):
         await copier.target.push_manifests([ready.root for ready in batch if ready.planned.action is Action.COPY])
     missing, held = await _missing(batch, copier)
     if missing:
@@ -178,7 +177,7 @@ async def _look_again(batch: list[CopiedTag], copier: Copier) -> Mapping[Digest,
 
 async def _remember_omissions(batch: list[CopiedTag], copier: Copier, held: Mapping[Digest, int]) -> None:
     """A collector that took an index which has come back since took the record of what is left out of it as well."""
-    if isinstance(copier.target, MissingImageRecorder):
+    if isinstance(copier.target, CollectedTarget):
         for index in {digest for ready in batch for digest in ready.graph if digest in copier.omitted}:
             await copier.target.record_missing_images(
                 index, [digest for digest in copier.omitted[index] if digest not in held]
@@ -192,7 +191,7 @@ async def _missing(batch: list[CopiedTag], copier: Copier) -> tuple[set[Digest],
     roots = {ready.root.digest for ready in batch}
     needed = {digest: size for ready in batch for digest, size in ready.graph.items() if digest not in roots}
     stored = await _settled(copier.target)
-    if isinstance(copier.target, Refresher) and (stale := _stale(needed, stored, copier.target.stale_after)):
+    if isinstance(copier.target, CollectedTarget) and (stale := _stale(needed, stored, copier.target.stale_after)):
         await for_each(stale, copier.target.touch, copier.tools.limits.blobs)
         stored = await _settled(copier.target)
     held = stored.sizes

@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from ocisync.content.capabilities import ReferrerLister, RegistryTarget
 from ocisync.content.concurrency import SingleFlight, for_each
-from ocisync.content.repository import ReferrerAdder, ReferrerLister, Source, Target
+from ocisync.content.repository import Source, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, LimitExceeded, NotFound
 from ocisync.model.descriptor import Descriptor
@@ -66,7 +67,7 @@ class ReferrerCopier:
     async def _subject(self, subject: Digest) -> None:
         attached = await self.companions.direct(subject)
         brought = [desc for desc in attached.referrers if await self._brought(desc)]
-        if brought and isinstance(self.target, ReferrerAdder):
+        if brought and isinstance(self.target, RegistryTarget):
             await self.target.add_referrers(subject, brought)
         for tag, desc in {**attached.tags, **await self._list(subject, attached, brought)}.items():
             self.tags[tag] = whole = await self.ways.whole(desc)
@@ -87,7 +88,7 @@ class ReferrerCopier:
     ) -> dict[str, Descriptor]:
         """The source's own list under a tag, for targets that do not make one, where it names what was brought."""
         is_whole = len(brought) == len(attached.referrers) > 0 and not self.companions.choice.types
-        if not is_whole or isinstance(self.target, ReferrerAdder):
+        if not is_whole or isinstance(self.target, RegistryTarget):
             return {}
         desc = await self.companions.tag(fallback_tag(subject))
         return {fallback_tag(subject): desc} if desc is not None and desc.is_index else {}
@@ -181,8 +182,9 @@ def referrer_finder(source: Source, choice: ReferrerChoice, depth: int) -> Refer
 
 
 def _wants_referrers(source: Source, choice: ReferrerChoice) -> bool:
-    brings: bool = getattr(source, "brings_referrers", False)
-    return choice.referrers if choice.referrers is not None else brings
+    if choice.referrers is not None:
+        return choice.referrers
+    return isinstance(source, ReferrerLister) and source.brings_referrers
 
 
 def too_deep(digest: Digest, depth: int) -> LimitExceeded:

@@ -8,9 +8,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from ocisync.content.capabilities import Converter, RemoteResolver
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import attribute_cost
-from ocisync.content.repository import Converter, RemoteResolver, Source
+from ocisync.content.repository import Source
 from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest

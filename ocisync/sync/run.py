@@ -12,9 +12,10 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectSendStream
 
+from ocisync.content.capabilities import Converter, RegistryTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import Meter, attribute_cost, metered
-from ocisync.content.repository import Converter, Fetcher, ManifestValidator, Source, Target
+from ocisync.content.repository import Fetcher, Source, Target
 from ocisync.errors import Handling, LimitExceeded, OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.sync.context import JobContext
@@ -74,7 +75,8 @@ async def _opened(job: Job, tools: JobContext) -> AsyncIterator[tuple[Source, Ta
 
 
 def _policy(job: Job, target: Target) -> Policy:
-    return Policy(time.time(), job.recheck, getattr(target, "validates", False), job.care.overwrite, job.send_again)
+    validates = isinstance(target, RegistryTarget) and target.validates
+    return Policy(time.time(), job.recheck, validates, job.care.overwrite, job.send_again)
 
 
 @dataclass
@@ -106,9 +108,7 @@ class _Run:
         """Whether tags of which nothing is on record may be believed; a few are looked at sooner than that is asked."""
         unknown = len(facts.unrecorded)
         return (
-            unknown > FEW_TAGS
-            and isinstance(self.target, ManifestValidator)
-            and await self.target.rejects_missing_blobs()
+            unknown > FEW_TAGS and isinstance(self.target, RegistryTarget) and await self.target.rejects_missing_blobs()
         )
 
     async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], policy: Policy) -> None:

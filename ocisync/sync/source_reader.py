@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import cast
 
 import structlog
 
-from ocisync.content.openers import SourceOpener, open_at
-from ocisync.content.repository import AdoptableFile, ByteStream, Fetcher, Opener, Restarting, Target
+from ocisync.content.capabilities import AdoptableFile
+from ocisync.content.repository import ByteStream, Fetcher, Opener, Target
 from ocisync.content.spool.blobs import BlobSpool, SpooledOpener, is_spool_failure
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DiskError, NotFound, UnsupportedManifest, VerificationError
@@ -35,7 +35,7 @@ class SourceReader:
 
     def opener(self, desc: Descriptor, target: Target) -> Opener:
         """Opens content for a target."""
-        direct = SourceOpener(self.source, desc)
+        direct = partial(self.source.open, desc)
         if self.spools is None or not (self._is_shared or _is_sent_twice(desc, target, self.spools.worth)):
             return direct
         return self.spools.opener(desc, direct, self.shares or (self.own,))
@@ -44,7 +44,7 @@ class SourceReader:
         """A manifest's verified bytes; raises as `read_manifest` does."""
         if self.spools is None or not self._is_shared or desc.data is not None:
             return await read_manifest(self.source, desc)
-        shared = self.spools.opener(desc, SourceOpener(self.source, desc), self.shares)
+        shared = self.spools.opener(desc, partial(self.source.open, desc), self.shares)
         try:
             return await read_manifest(Opened(shared), desc)
         except DiskError:
@@ -69,14 +69,14 @@ class Opened:
 
     opener: Opener
 
-    def open(self, desc: Descriptor) -> AbstractAsyncContextManager[ByteStream]:
+    def open(self, desc: Descriptor, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
         """The content, whatever is asked for."""
         del desc
-        return self.opener()
+        return self.opener(start)
 
 
 def _is_sent_twice(desc: Descriptor, target: Target, worth: int) -> bool:
-    return desc.size >= worth and isinstance(target, Restarting) and target.restarts(desc)
+    return desc.size >= worth and not target.can_resume_upload(desc.size)
 
 
 async def push_with_reread(push: Callable[[], Awaitable[None]], opener: Opener) -> None:
@@ -110,7 +110,7 @@ def with_progress(opener: Opener, desc: Descriptor, progress: Progress) -> Opene
 
 @lru_cache
 def _is_linkable(kind: type[object]) -> bool:
-    """Whether such openers are Linkable; to look at each would take longer than all else about a small blob here."""
+    """Whether such openers are AdoptableFiles; to look at each takes longer than all else about a small blob."""
     return issubclass(kind, AdoptableFile)
 
 
@@ -123,14 +123,8 @@ class ProgressOpener:
     progress: Progress
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[ByteStream]:
-        """From the first byte."""
-        async with self.from_byte(0) as stream:
-            yield stream
-
-    @asynccontextmanager
-    async def from_byte(self, start: int) -> AsyncIterator[ByteStream]:
-        """From a later byte: those before it are there already."""
+    async def __call__(self, start: int = 0) -> AsyncIterator[ByteStream]:
+        """From a byte on: those before it are there already."""
         moved = start
         self.progress.blob_moved(self.desc, start)
 
@@ -142,7 +136,7 @@ class ProgressOpener:
                 yield chunk
 
         try:
-            async with open_at(self.opener, start) as stream:
+            async with self.opener(start) as stream:
                 yield counted(stream)
         except BaseException:
             self.progress.blob_moved(self.desc, -moved)
@@ -175,18 +169,14 @@ class WithForeignLayers:
     source: Fetcher
     external: Fetcher
 
-    def open(self, desc: Descriptor) -> AbstractAsyncContextManager[ByteStream]:
-        """Content from its first byte."""
-        return self.open_from(desc, 0)
-
     @asynccontextmanager
-    async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Content without its first `start` bytes."""
         async with AsyncExitStack() as stack:
             try:
-                stream = await stack.enter_async_context(open_at(SourceOpener(self.source, desc), start))
+                stream = await stack.enter_async_context(self.source.open(desc, start))
             except (NotFound, UnsupportedManifest):
                 if not is_elsewhere(desc):
                     raise
-                stream = await stack.enter_async_context(open_at(SourceOpener(self.external, desc), start))
+                stream = await stack.enter_async_context(self.external.open(desc, start))
             yield stream

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+from ocisync.content.capabilities import Inventory, RegistryTarget, RemoteResolver, RepositoryListing
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import attribute_cost
-from ocisync.content.repository import EmptinessProbe, Inventory, RemoteResolver, RepositoryListing, Source, Target
+from ocisync.content.repository import Source, Target
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -105,7 +106,7 @@ async def survey(
         return present.get(tag, _ABSENT) is None and not told
 
     await _ask(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
-    if not (present or is_empty) and isinstance(target, EmptinessProbe):  # none of a few tags is there: is anything?
+    if not (present or is_empty) and isinstance(target, RegistryTarget):  # none of a few tags is there: is anything?
         is_empty = await target.is_empty()
     warnings = tuple(chosen.warnings)
     return SurveyFacts(references, roots, chosen.failures, present, known, stored, is_empty, warnings, gone, attached)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ocisync.content.capabilities import Converter
 from ocisync.content.fact_cache import FactCache
-from ocisync.content.repository import Converter, Source
+from ocisync.content.repository import Source
 from ocisync.images.views.convert_format import ConvertedSource, Remembered
 from ocisync.images.views.filter_index import FilteredIndexView
 from ocisync.images.views.single_platform import view_platform

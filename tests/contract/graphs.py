@@ -3,12 +3,12 @@
 import hashlib
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
 
-from ocisync.content.openers import BytesOpener
+from ocisync.content.openers import BytesOpener, skip
 from ocisync.content.repository import ByteStream, Opener, Target
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
@@ -92,9 +92,12 @@ class CountingOpener:
     stop_after: int | None = None  # bytes; then nothing more comes
     stopped: anyio.Event = field(default_factory=anyio.Event)
 
+    def __call__(self, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
+        """Open it; it is read from its first byte, whatever is wanted of it."""
+        return skip(self._open(), start)
+
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[ByteStream]:
-        """Open it."""
+    async def _open(self) -> AsyncIterator[ByteStream]:
         self.opened += 1
         self.still_open += 1
         try:

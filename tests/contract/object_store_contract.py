@@ -5,8 +5,8 @@ import random
 import anyio
 import pytest
 
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo, ObjectStore, ServerSideStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders, ObjectInfo, ObjectStore, ServerSideCopy
 from ocisync.errors import DigestMismatch, NotFound, PreconditionFailed, SizeMismatch
 from ocisync.model.digest import sha256
 
@@ -188,7 +188,7 @@ class ObjectStoreContract:
         assert await keys(store, "v2/a/") == names[1100:]
 
     async def test_a_copy(self, store: ObjectStore) -> None:
-        assert isinstance(store, ServerSideCopy)
+        assert isinstance(store, ServerSideStore)
         assert not await store.copy("v2/a/key", "v2/b/key", HEADERS, 1)
         await put(store, "v2/a/key", BIG)
         await put(store, "v2/b/key", b"old")

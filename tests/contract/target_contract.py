@@ -8,8 +8,9 @@ import random
 import anyio
 import pytest
 
+from ocisync.content.capabilities import Inventory, Mounter
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import Inventory, Mounter, Source, Target
+from ocisync.content.repository import Source, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, SizeMismatch, VerificationError
 from ocisync.model import media_types

@@ -70,9 +70,9 @@ def write_tar(path: Path, entries: Iterable[Entry]) -> Path:
 
 async def _graph(source: ArchiveSource, desc: Descriptor, into: MemoryRepository) -> None:
     if not desc.is_manifest:
-        await into.push(desc, lambda: source.open(desc))
+        await into.push(desc, lambda start: source.open(desc, start))
         return
     raw = await read_manifest(source, desc)
     for child in parse_manifest(raw, desc.media_type).children:
         await _graph(source, child, into)
-    await into.push(desc.with_data(raw), lambda: source.open(desc))
+    await into.push(desc.with_data(raw), lambda start: source.open(desc, start))

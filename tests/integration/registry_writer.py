@@ -14,7 +14,8 @@ from pathlib import Path
 import anyio
 
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.repository import ObjectStore, Source, Target
+from ocisync.content.object_store import ObjectStore
+from ocisync.content.repository import Source, Target
 from ocisync.model.locator import Locator, StaticLocator, TargetLocator
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.s3.capabilities import Capabilities

@@ -12,8 +12,8 @@ import anyio
 from aiohttp import ClientSession
 from yarl import URL
 
+from ocisync.content.object_store import ObjectHeaders, ObjectStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders, ObjectStore
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.serve.app import registry_app, serve

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo, ObjectStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders, ObjectInfo, ObjectStore, Opener
+from ocisync.content.repository import Opener
 from ocisync.errors import NotFound
 from ocisync.model import media_types
 from ocisync.model.digest import Digest

@@ -14,7 +14,8 @@ from pathlib import Path
 import anyio
 from anyio import to_thread
 
-from ocisync.content.repository import ByteStream, ObjectStore, Opener
+from ocisync.content.object_store import ObjectStore
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -58,7 +59,8 @@ def generated(size: int) -> Opener:
     """An opener of so many bytes, made as they are read."""
 
     @asynccontextmanager
-    async def opened() -> AsyncIterator[ByteStream]:
+    async def opened(start: int) -> AsyncIterator[ByteStream]:
+        assert not start
         yield _blocks(size)
 
     return opened

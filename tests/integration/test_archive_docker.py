@@ -86,7 +86,7 @@ async def test_what_skopeo_wrote_is_converted_and_read_back_by_skopeo(tmp_path: 
         made = await source.convert("example/app:2", Into())
         config = parse_manifest(made.data or b"").config
         assert config is not None
-        await target.push(config, lambda: source.open(config))
+        await target.push(config, lambda start: source.open(config, start))
         await target.publish({"2": made})
     assert str(made.platform) == "linux/amd64"
     raw = await anyio.to_thread.run_sync(skopeo, "inspect", "--raw", f"oci:{tmp_path}/layout:2")

@@ -17,7 +17,7 @@ from typing import TypeVar
 import pytest
 from aiohttp import ClientSession
 
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.maintenance.reconcile import reconcile
 from ocisync.maintenance.tags import remove_tags
 from ocisync.model import media_types

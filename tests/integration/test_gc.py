@@ -7,8 +7,8 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ocisync.content.object_store import ObjectStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectStore
 from ocisync.errors import ConfigError
 from ocisync.maintenance.gc import Collected
 from ocisync.maintenance.gc_files import Collection

@@ -13,7 +13,8 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.repository import ObjectStore, RepositoryListing
+from ocisync.content.capabilities import RepositoryListing
+from ocisync.content.object_store import ObjectStore
 from ocisync.errors import ConfigError
 from ocisync.maintenance.gc import Collected, collect, plan_collection
 from ocisync.maintenance.gc_files import Collection

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.serve.app import registry_app, serve

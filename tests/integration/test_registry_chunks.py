@@ -28,20 +28,15 @@ CHUNKED = replace(QUICK, chunk_size=2 * MIB)
 
 @dataclass
 class Source:
-    """A Seekable opener that remembers where it was opened."""
+    """An opener that remembers where it was opened."""
 
     data: bytes = BLOB
     opened: list[int] = field(default_factory=list)
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[ByteStream]:
-        async with self.from_byte(0) as stream:
-            yield stream
-
-    @asynccontextmanager
-    async def from_byte(self, start: int) -> AsyncIterator[ByteStream]:
+    async def __call__(self, start: int = 0) -> AsyncIterator[ByteStream]:
         self.opened.append(start)
-        async with BytesOpener(self.data[start:])() as stream:
+        async with BytesOpener(self.data)(start) as stream:
             yield stream
 
 

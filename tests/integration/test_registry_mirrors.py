@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.openers import SourceOpener
 from ocisync.content.verify import verified
 from ocisync.errors import DigestMismatch, NotFound
 from ocisync.stores.registry.client import open_registries
@@ -132,7 +131,7 @@ async def test_fault_21_a_mirror_with_another_length_is_passed_over(origin: Faul
 
 async def test_a_later_part_comes_from_a_mirror_too(origin: FaultProxy, first: FaultProxy) -> None:
     async with mirrored(origin, at(first, PREFIX)) as repository:
-        async with SourceOpener(repository, LAYER).from_byte(1_000_000) as stream:
+        async with repository.open(LAYER, 1_000_000) as stream:
             assert b"".join([chunk async for chunk in stream]) == BLOB[1_000_000:]
         async with repository.open(LAYER) as stream:
             assert len([chunk async for chunk in verified(stream, LAYER)]) >= 1

@@ -118,7 +118,7 @@ async def test_fault_05_a_registry_that_stops_reading_is_noticed(registry_proxy:
     more_than_any_buffer = Descriptor(LAYER.media_type, LAYER.digest, 1 << 40)
 
     @asynccontextmanager
-    async def endless() -> AsyncIterator[ByteStream]:
+    async def endless(start: int) -> AsyncIterator[ByteStream]:
         async def chunks() -> AsyncIterator[bytes]:
             while True:
                 yield BLOB
@@ -140,7 +140,7 @@ def registry_proxy_waits() -> None:
 
 async def test_fault_05_a_slow_source_is_no_stall(registry: DockerRegistry) -> None:
     @asynccontextmanager
-    async def slow() -> AsyncIterator[ByteStream]:
+    async def slow(start: int) -> AsyncIterator[ByteStream]:
         async def chunks() -> AsyncIterator[bytes]:
             yield BLOB[:1_000_000]
             yield BLOB[1_000_000:2_000_000]
@@ -213,7 +213,7 @@ async def test_fault_20_of_other_bytes_at_hand_nothing_is_sent(
 
 async def test_fault_20_a_source_that_breaks_is_not_the_registrys_fault(registry_proxy: FaultProxy) -> None:
     @asynccontextmanager
-    async def absent() -> AsyncIterator[ByteStream]:
+    async def absent(start: int) -> AsyncIterator[ByteStream]:
         raise NotFound("the source lost it")
         yield  # type: ignore[unreachable]
 
@@ -233,7 +233,7 @@ async def test_a_broken_upload_leaves_the_connection_alone_that_its_source_is_re
         opened: list[ByteStream] = []
 
         @asynccontextmanager
-        async def damaged() -> AsyncIterator[ByteStream]:
+        async def damaged(start: int) -> AsyncIterator[ByteStream]:
             async def chunks() -> AsyncIterator[bytes]:
                 opened.append(await kept.enter_async_context(source.open(LAYER)))
                 yield BLOB[:100_000]

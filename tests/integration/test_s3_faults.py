@@ -82,12 +82,9 @@ class SeekableBytes:
     data: bytes
     first_byte: int = -1
 
-    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
-        return self.from_byte(0)
-
-    def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
+    def __call__(self, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
         self.first_byte = start
-        return BytesOpener(self.data[start:])()
+        return BytesOpener(self.data)(start)
 
 
 def blob_key(data: bytes) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.repository import ObjectHeaders
+from ocisync.content.object_store import ObjectHeaders
 from ocisync.model import media_types
 from ocisync.model.descriptor import describe
 from ocisync.model.digest import Digest, sha256

@@ -15,7 +15,8 @@ import pytest
 from aiohttp import web
 from anyio import to_thread
 
-from ocisync.content.repository import ByteStream, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier, update
 from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
@@ -72,6 +73,9 @@ class OneBlob:
             self.made += min(MIB, length)
             yield bytes(min(MIB, length))
             length -= MIB
+
+    def can_resume_upload(self, size: int) -> bool:
+        return True
 
     async def put(
         self,

@@ -9,8 +9,9 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.repository import Opener
 from ocisync.errors import StoreError
 from ocisync.model import media_types
 from ocisync.model.descriptor import descriptor_to_json

@@ -10,7 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.s3.capabilities import Capabilities
 from ocisync.stores.s3.store import open_s3

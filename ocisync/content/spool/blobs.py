@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
-from contextlib import AbstractAsyncContextManager, AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,6 @@ import anyio
 import structlog
 from anyio import CancelScope
 
-from ocisync.content.openers import open_at
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.spool.files import FAILED, SpoolFile, leftovers, open_file, remove_file, room_for
 from ocisync.content.threads import run_file
@@ -109,7 +108,7 @@ class SharedDownload:
 
     async def _read(self, source: Opener) -> bytes:
         if self._stream is None:
-            self._stream = await self._source.enter_async_context(open_at(source, self.length))
+            self._stream = await self._source.enter_async_context(source(self.length))
         chunk = await anext(self._stream, b"")
         found = self.length + len(chunk)
         if chunk and found == self._desc.size:
@@ -269,7 +268,7 @@ class BlobSpool:
 
 
 class SpooledOpener:
-    """Opens a blob through the spool: a Seekable opener."""
+    """Opens a blob through the spool: an Opener."""
 
     def __init__(self, spools: BlobSpool, desc: Descriptor, source: Opener, targets: frozenset[str]) -> None:
         self._spools = spools
@@ -278,17 +277,13 @@ class SpooledOpener:
         self._targets = targets
         self._used: tuple[_Entry, SharedDownload] | None = None
 
-    def __call__(self) -> AbstractAsyncContextManager[ByteStream]:
-        """From the first byte."""
-        return self.from_byte(0)
-
     @asynccontextmanager
-    async def from_byte(self, start: int) -> AsyncIterator[ByteStream]:
-        """From a later byte."""
+    async def __call__(self, start: int = 0) -> AsyncIterator[ByteStream]:
+        """From a byte on."""
         async with self._spools.holding(self._desc, self._targets) as held:
             self._used = held
             if held is None:
-                async with open_at(self._source, start) as stream:
+                async with self._source(start) as stream:
                     yield stream
             else:
                 async with aclosing(held[1].chunks(self._source, start)) as chunks:

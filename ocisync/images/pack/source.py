@@ -93,14 +93,14 @@ class PackedSource:
         return self._root
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream what was made, or ask the parent's source."""
         opener = self._openers.get(desc.digest)
         if opener is None:
             if self._packing.parent is None:
                 raise NotFound(f"{self._packing.folder}: {desc.digest}: not part of the packed image")
             opener = partial(self._packing.parent.source.open, desc)
-        async with opener() as stream:
+        async with opener(start) as stream:
             yield stream
 
     async def _pack(self) -> Descriptor:

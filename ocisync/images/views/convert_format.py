@@ -61,10 +61,10 @@ class ConvertedSource:
         return made
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream a rewritten manifest, or what the source has."""
         if not desc.is_manifest or not await self._is_made(desc.digest):
-            async with self.source.open(desc) as stream:
+            async with self.source.open(desc, start) as stream:
                 yield stream
             return
         made = await self._rewrite(self._origins[desc.digest], 1)

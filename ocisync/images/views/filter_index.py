@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from ocisync.content.capabilities import ReferrerLister
 from ocisync.content.fact_cache import FactCache
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ByteStream, ReferrerLister, Source
+from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
 from ocisync.model.digest import Digest, is_digest
@@ -20,6 +21,8 @@ from ocisync.model.platform_filter import PlatformChoice, narrowed_index, wanted
 @dataclass
 class FilteredIndexView:
     """A Source; what is no index, and an index of wanted images only, stays as it is."""
+
+    brings_referrers = False
 
     source: Source
     choice: PlatformChoice
@@ -57,10 +60,10 @@ class FilteredIndexView:
         return await self.source.referrers(digest) if isinstance(self.source, ReferrerLister) else ()
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream a new index, or what the source has."""
         if desc.digest not in self._origins:
-            async with self.source.open(desc) as stream:
+            async with self.source.open(desc, start) as stream:
                 yield stream
             return
         made = await self._narrow(self._origins[desc.digest])

@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
+from ocisync.content.capabilities import Converter, LayerSink
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ByteStream, Converter, LayerSink, Source
+from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound, OcisyncError
 from ocisync.model import media_types
@@ -70,13 +71,13 @@ class MergedSource:
         return self._index or await self._build(None)
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream the index, or ask the member that has the content."""
         if self._index is not None and self._index.digest == desc.digest and self._index.data is not None:
             async with BytesOpener(self._index.data)() as stream:
                 yield stream
             return
-        async with self._find_owner(desc.digest).open(desc) as stream:
+        async with self._find_owner(desc.digest).open(desc, start) as stream:
             yield stream
 
     async def _build(self, sink: LayerSink | None) -> Descriptor:

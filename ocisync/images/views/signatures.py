@@ -5,7 +5,8 @@ Spec: image-spec v1.1, manifest.md, "subject"; cosign's and distribution-spec's 
 
 from __future__ import annotations
 
-from ocisync.content.repository import ReferrerLister, Source
+from ocisync.content.capabilities import ReferrerLister
+from ocisync.content.repository import Source
 from ocisync.errors import InputError, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest_tags import cosign_tags, fallback_tag

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
-from ocisync.content.repository import ByteStream, Converter, LayerSink, ReferrerLister, Source
+from ocisync.content.capabilities import Converter, LayerSink, ReferrerLister
+from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import NotFound
 from ocisync.images.inspect import load_manifest, pick_platform
@@ -47,16 +48,16 @@ class PlatformView:
     @property
     def brings_referrers(self) -> bool:
         """Whether the source does."""
-        return bool(getattr(self._source, "brings_referrers", False))
+        return isinstance(self._source, ReferrerLister) and self._source.brings_referrers
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What the source tells."""
         return await self._source.referrers(digest) if isinstance(self._source, ReferrerLister) else ()
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream what the source has."""
-        async with self._source.open(desc) as stream:
+        async with self._source.open(desc, start) as stream:
             yield stream
 
     async def _check(self, desc: Descriptor) -> Descriptor:

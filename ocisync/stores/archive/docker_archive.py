@@ -19,13 +19,14 @@ from pathlib import Path
 import anyio
 import structlog
 
+from ocisync.content.capabilities import LayerSink
 from ocisync.content.compress import BLOCK, Block, Compressed, Compression, compress, compressor_name
 from ocisync.content.concurrency import for_each
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, decompress, detect_compression
 from ocisync.content.failpoints import failpoint
 from ocisync.content.files import FileSection
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ByteStream, LayerSink, Opener
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.tar.index import TarLimits
 from ocisync.content.threads import CPUS, SpoolOpener, new_spool, region_opener, run_file, run_steps
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError, NotFound
@@ -157,9 +158,9 @@ class DockerArchiveSource:
         return manifest
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream a manifest or configuration, or a layer, which is converted again."""
-        async with self._find_opener(desc.digest)() as stream:
+        async with self._find_opener(desc.digest)(start) as stream:
             yield stream
 
     def _find_opener(self, digest: Digest) -> Opener:
@@ -172,7 +173,7 @@ class DockerArchiveSource:
 
     @asynccontextmanager
     async def _open_compressed(self, layer: _Layer) -> AsyncIterator[ByteStream]:
-        async with self._compress(layer) as (_, opener), opener() as stream:
+        async with self._compress(layer) as (_, opener), opener(0) as stream:
             yield stream
 
     async def _read_config(self, entry: ImageEntry) -> ImageConfig:

@@ -75,7 +75,7 @@ class LayoutSource:
         return (await self._find_referrers()).get(digest, ())
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream a blob; its size and digest are for the consumer to verify.
 
         Raises:
@@ -87,7 +87,7 @@ class LayoutSource:
                     f"{self._files.where}: {desc.digest} is named but not in the layout: write it again",
                     handling=Handling.QUARANTINE,
                 )
-            async with region_opener(region)() as stream:
+            async with region_opener(region)(start) as stream:
                 yield stream
 
     async def _list_images(self) -> Sequence[IndexEntry]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from anyio import CancelScope
 
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import BlobStore, ByteStream, Opener
+from ocisync.content.repository import ByteStream, Opener, Target
 from ocisync.content.threads import region_opener, run_file
 from ocisync.content.verify import checked_bytes, verified
 from ocisync.errors import ArchiveError, DiskError, NotFound
@@ -42,7 +42,7 @@ class LayoutTarget:
     held, so entries of other writers stay.
     """
 
-    names_blobs = True  # index.json may name any content, not only manifests
+    tags_any_content = True
 
     def __init__(self, root: Path) -> None:
         self.added: list[Path] = []  # the blobs that were not there before
@@ -62,7 +62,7 @@ class LayoutTarget:
         """Store verified content under its digest."""
         path = self._root / blob_path(desc.digest)
         await run_file(partial(make_folder, path.parent))
-        async with stage_file(path) as staged, choose_opener(desc, opener)() as stream:
+        async with stage_file(path) as staged, choose_opener(desc, opener)(0) as stream:
             async for chunk in verified(stream, desc):
                 await run_file(partial(staged.write, chunk))
             self.added.append(path)
@@ -70,12 +70,12 @@ class LayoutTarget:
         self._note_manifest(desc)
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream a blob."""
         async with self._files.open(blob_path(desc.digest)) as region:
             if region is None:
                 raise NotFound(f"{self._root}: {desc.digest}: not in the layout")
-            async with region_opener(region)() as stream:
+            async with region_opener(region)(start) as stream:
                 yield stream
 
     async def tags(self) -> Sequence[str]:
@@ -93,6 +93,11 @@ class LayoutTarget:
         if raw is None:
             raise NotFound(f"{self._root}: {reference}: not in the layout")
         return Descriptor(media_type_of(raw), Digest(reference), len(raw))
+
+    def can_resume_upload(self, size: int) -> bool:
+        """Nothing is cut off on this machine."""
+        del size
+        return True
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
         """Store the manifests and point names at them; what refers to another manifest is listed without a name."""
@@ -133,7 +138,7 @@ async def open_layout_target(directory: Path, *, is_cache: bool = False) -> Asyn
             await run_file(partial(writing.close, None if is_cache else target.added))
 
 
-async def push_manifests(target: BlobStore, manifests: Iterable[Descriptor]) -> None:
+async def push_manifests(target: Target, manifests: Iterable[Descriptor]) -> None:
     for desc in manifests:
         if not await target.exists(desc):
             await target.push(desc.with_data(desc.data or b""), BytesOpener(b""))

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ocisync.content.failpoints import failpoint
-from ocisync.content.repository import ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 from ocisync.errors import PreconditionFailed
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE

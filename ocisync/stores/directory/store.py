@@ -16,8 +16,9 @@ from typing import BinaryIO, TypeVar, cast
 import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from ocisync.content.openers import open_at
-from ocisync.content.repository import AdoptableFile, ByteStream, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.capabilities import AdoptableFile
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import batched
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
@@ -33,7 +34,7 @@ _LISTED = 500  # entries per thread hop
 
 
 class DirectoryStore:
-    """An ObjectStore, ServerSideCopy (hard links) and LocalFiles below one folder; several processes may share it."""
+    """An ObjectStore, ServerSideStore (hard links) and LocalFiles below one folder; several processes may share it."""
 
     def __init__(self, path: Path, *, fsync: bool = True) -> None:
         self.root = path.absolute()
@@ -108,7 +109,7 @@ class DirectoryStore:
         is_usable = True
         try:
             if temporary.length < size or not size:
-                async with open_at(opener, temporary.length) as stream:
+                async with opener(temporary.length) as stream:
                     async for chunks in batched(stream):
                         await self._run(key, temporary.write, chunks)
             return await self._run(key, self._files.commit, temporary, key, if_match)
@@ -119,6 +120,11 @@ class DirectoryStore:
             if temporary.is_open:
                 with CancelScope(shield=True):
                     await self._run(key, partial(temporary.discard, keep=is_usable))
+
+    def can_resume_upload(self, size: int) -> bool:
+        """What came of a large object is kept, and nothing else is cut off."""
+        del size
+        return True
 
     async def _take_over(self, key: str, file: AdoptableFile, size: int, digest: Digest) -> ObjectInfo | None:
         """Move a file that was verified as it was written into place; None where it must be copied."""

@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from ocisync.content.repository import ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 from ocisync.stores.directory.paths import folder
 from ocisync.stores.static.layout import PRIVATE
 

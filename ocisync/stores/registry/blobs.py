@@ -124,7 +124,7 @@ class Uploads:
         if desc.size <= INLINE_LIMIT and not self._transport.options.bandwidth:
             data = await read_whole(opener, Verifier(desc.digest, desc.size))
             return await self._put(session, desc, SentOnce(data))
-        async with opener() as stream, _verified(stream, desc) as held:
+        async with opener(0) as stream, _verified(stream, desc) as held:
             return await self._put(session, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
     async def _send_chunked(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:

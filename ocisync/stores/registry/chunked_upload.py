@@ -12,7 +12,6 @@ from contextlib import aclosing
 import structlog
 from yarl import URL
 
-from ocisync.content.openers import open_at
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import CHUNK, Verifier, rechunked, update
 from ocisync.errors import OcisyncError
@@ -54,7 +53,7 @@ class ChunkedUpload:
         while True:
             before = self._sent
             try:
-                async with open_at(opener, self._check.seen) as stream:
+                async with opener(self._check.seen) as stream:
                     return await self._send(stream)
             except _Broken as broken:
                 failures = 1 if self._sent > before else failures + 1

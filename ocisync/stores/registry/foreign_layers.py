@@ -45,23 +45,23 @@ class ExternalContent:
         self._wire = HttpExchange(session, "", self._options)
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
-        """The layer, from the first of its URLs that has it.
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
+        """The layer without its first `start` bytes, from the first of its URLs that has it.
 
         Raises:
             NotFound: it names no URL.
             OcisyncError: what the first of them answered.
         """
-        stream = await self._first(desc)
+        stream = await self._first(desc, start)
         try:
             yield stream
         finally:
             stream.close()
 
-    async def _first(self, desc: Descriptor) -> ResumingStream:
+    async def _first(self, desc: Descriptor, start: int) -> ResumingStream:
         failure: OcisyncError = NotFound(f"{desc.digest}: a foreign layer that names no URL to read it from")
         for position, url in enumerate(desc.urls[:_MAX_URLS]):
-            stream = ResumingStream(desc, partial(self._ask, url), self._rest, self._options.retries)
+            stream = ResumingStream(desc, partial(self._ask, url), self._rest, self._options.retries, start)
             try:
                 await stream.start()
             except OcisyncError as exc:

@@ -98,7 +98,7 @@ class MirroredRepository(RegistryRepository):
         return found if found is not None else await super().resolve_with_manifest(reference)
 
     @asynccontextmanager
-    async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
+    async def _open(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
         """Content without its first `start` bytes; each place that breaks off leads on to the next."""
         raw = None
         if desc.is_manifest and not start:

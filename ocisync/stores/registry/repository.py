@@ -36,6 +36,9 @@ _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve th
 class RegistryRepository:
     """A repository as the seam sees it; it lives as long as the client it came from."""
 
+    tags_any_content = False
+    brings_referrers = False
+
     def __init__(self, transport: Transport, name: str, vouching: ValidationProbe | None = None) -> None:
         self.host = transport.host
         self.name = parse_name(name)
@@ -79,8 +82,10 @@ class RegistryRepository:
         """See that manifests are told as what refers to another; raises as `ReferrersClient.refer` does."""
         await self._referrers.add_referrers(parse_digest(subject), referrers)
 
-    def open(self, desc: Descriptor) -> AbstractAsyncContextManager[ByteStream]:
-        """Content from its first byte; a broken transfer is resumed inside.
+    def open(self, desc: Descriptor, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
+        """Content without its first `start` bytes, which are read over where the registry ignores ranges.
+
+        A broken transfer is resumed inside.
 
         Raises:
             NotFound: the repository does not have it.
@@ -89,21 +94,21 @@ class RegistryRepository:
             LimitExceeded: a manifest over 4 MiB.
         """
         if desc.data is not None:
-            return BytesOpener(checked_bytes(desc.data, desc))()
-        return self.open_from(desc, 0)
+            return BytesOpener(checked_bytes(desc.data, desc))(start)
+        return self._open(desc, start)
 
     @asynccontextmanager
-    async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
-        """Content without its first `start` bytes, which are read over where the registry ignores ranges."""
+    async def _open(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
         stream = await self._started(desc, start)
         try:
             yield stream
         finally:
             stream.close()
 
-    def restarts(self, desc: Descriptor) -> bool:
-        """Yes: a registry may lose an upload's session at any time."""
-        return not desc.is_manifest
+    def can_resume_upload(self, size: int) -> bool:
+        """A registry may lose an upload's session at any time."""
+        del size
+        return False
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is here; what the registry will not tell counts as absent."""

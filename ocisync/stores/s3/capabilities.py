@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import structlog
 
+from ocisync.content.object_store import ObjectHeaders
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.static.layout import SCRATCH

@@ -9,8 +9,9 @@ import structlog
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.openers import INLINE_LIMIT, read_whole
-from ocisync.content.repository import ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.repository import Opener
 from ocisync.content.verify import UploadCheck, held_back
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.model.digest import Digest, sha256
@@ -101,7 +102,7 @@ class S3Client:
                 reply = await self.wire.upload(key, upload, body)
                 return info_from_headers(key, reply, size), check.md5
             fresh = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
-            async with opener() as stream:
+            async with opener(0) as stream:
                 reply = await self.wire.upload(key, upload, held_back(stream, fresh))
             return info_from_headers(key, reply, size), fresh.md5
 

@@ -7,7 +7,7 @@ from typing import cast
 
 import anyio
 
-from ocisync.content.repository import ObjectHeaders
+from ocisync.content.object_store import ObjectHeaders
 from ocisync.errors import NotFound, StoreError
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.headers import copied_metadata, object_arguments, object_headers

@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
-from ocisync.content.repository import ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 from ocisync.errors import OcisyncError, StoreError
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.errors import error_from_exception

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 
-from ocisync.content.repository import ObjectHeaders, ObjectInfo
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.media_types import OCTET_STREAM
 from ocisync.stores.s3.options import S3Options

@@ -15,8 +15,8 @@ from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ocisync.content.failpoints import failpoint
-from ocisync.content.openers import open_at
-from ocisync.content.repository import ByteStream, ObjectHeaders, Opener
+from ocisync.content.object_store import ObjectHeaders
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import CHUNK, UploadCheck, rechunked
 from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.model.digest import Digest
@@ -103,7 +103,7 @@ class MultipartUpload:
         await self._begin()
         try:
             if self._first_byte < self.size:
-                async with open_at(opener, self._first_byte) as stream:
+                async with opener(self._first_byte) as stream:
                     await self._send_parts(stream)
             failpoint("complete.before")
             await self._complete()

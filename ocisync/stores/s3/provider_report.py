@@ -6,8 +6,8 @@ import secrets
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
+from ocisync.content.object_store import ObjectHeaders
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders
 from ocisync.errors import OcisyncError
 from ocisync.model.digest import Digest, hex_of, sha256
 from ocisync.stores.s3.capabilities import Capabilities

@@ -13,7 +13,8 @@ from typing import cast
 import structlog
 
 from ocisync.content.failpoints import failpoint
-from ocisync.content.repository import ObjectHeaders, Opener
+from ocisync.content.object_store import ObjectHeaders
+from ocisync.content.repository import Opener
 from ocisync.content.verify import Verifier, update
 from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.model.digest import Digest

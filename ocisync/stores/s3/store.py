@@ -16,7 +16,8 @@ from typing import cast
 import anyio
 import structlog
 
-from ocisync.content.repository import ByteStream, ObjectHeaders, ObjectInfo, Opener
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
 from ocisync.model.digest import Digest
@@ -41,7 +42,7 @@ _NO_BATCHES = frozenset(
 
 
 class S3Store:
-    """An ObjectStore with ServerSideCopy on one bucket; made by `open_s3`."""
+    """An ObjectStore with ServerSideStore on one bucket; made by `open_s3`."""
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
@@ -88,9 +89,9 @@ class S3Store:
             log.info("uploads.aborted", store=str(self), count=count)
         return count
 
-    def forgets(self, size: int) -> bool:
-        """What is sent in one piece must be sent again from its start."""
-        return size <= self._client.options.multipart_threshold
+    def can_resume_upload(self, size: int) -> bool:
+        """What is sent in parts goes on; what is sent in one piece must be sent again from its start."""
+        return size > self._client.options.multipart_threshold
 
     async def head(self, key: str) -> ObjectInfo | None:
         """What is stored under a key."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 
 from ocisync.content.concurrency import aclosing_if_possible
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import DerivedObject
 from ocisync.stores.static.layout import Key

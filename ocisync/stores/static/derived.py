@@ -14,8 +14,8 @@ import anyio
 
 from ocisync.content.backoff import Backoff
 from ocisync.content.failpoints import failpoint
+from ocisync.content.object_store import ObjectHeaders, ObjectStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders, ObjectStore
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
 from ocisync.model.digest import sha256
 

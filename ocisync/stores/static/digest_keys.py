@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.repository import ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 from ocisync.errors import ManifestError, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import is_digest, sha256

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ocisync.content.repository import ObjectHeaders
+from ocisync.content.object_store import ObjectHeaders
 from ocisync.errors import InvalidName, OcisyncError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor

@@ -14,8 +14,8 @@ from importlib import resources
 import structlog
 from anyio import to_thread
 
+from ocisync.content.object_store import ObjectHeaders, ObjectStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders, ObjectStore
 from ocisync.errors import OcisyncError
 from ocisync.model.digest import sha256
 

@@ -9,9 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, runtime_checkable
 
+from ocisync.content.capabilities import OUTDATED
 from ocisync.content.concurrency import for_each
 from ocisync.content.failpoints import failpoint
-from ocisync.content.repository import OUTDATED, ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 from ocisync.errors import StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest

@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.repository import ObjectInfo, ObjectStore
+from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, StoreError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocisync.content.repository import ObjectStore
+from ocisync.content.object_store import ObjectStore
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import RetryPolicy
 from ocisync.stores.static.maintenance import RegistryMaintenance

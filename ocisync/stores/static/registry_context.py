@@ -7,8 +7,8 @@ from typing import Protocol, runtime_checkable
 
 import anyio
 
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo, ObjectStore, ServerSideStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders, ObjectInfo, ObjectStore, Toucher
 from ocisync.errors import Handling, StoreError
 from ocisync.model.digest import sha256
 from ocisync.model.subjects import SubjectReferences
@@ -100,7 +100,7 @@ class RegistryContext:
 
     async def touch(self, key: str, headers: ObjectHeaders) -> bool:
         """Make an object young; False when it is not there, or the store cannot."""
-        return isinstance(self.store, Toucher) and await self.store.touch(key, headers)
+        return isinstance(self.store, ServerSideStore) and await self.store.touch(key, headers)
 
     async def listed(self, prefix: str) -> dict[str, ObjectInfo]:
         """Everything below a prefix, by the rest of its key."""

@@ -7,18 +7,12 @@ from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequen
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
+from ocisync.content.capabilities import RepositoryListing
 from ocisync.content.concurrency import aclosing_if_possible
 from ocisync.content.failpoints import failpoint
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo, ServerSideStore
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import (
-    ByteStream,
-    Forgetful,
-    ObjectHeaders,
-    ObjectInfo,
-    Opener,
-    RepositoryListing,
-    ServerSideCopy,
-)
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import checked_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound
 from ocisync.model.descriptor import Descriptor
@@ -36,6 +30,9 @@ from ocisync.stores.static.tags_list import converge, list_tags
 
 class StaticRepository:
     """One repository: a Source that knows referrers, and all that a Target may be (`content.repository`)."""
+
+    tags_any_content = False
+    brings_referrers = False
 
     def __init__(self, shelf: RegistryContext, name: str) -> None:
         self._shelf = shelf
@@ -83,20 +80,14 @@ class StaticRepository:
             raise NotFound(told, code=exc.code) from exc
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
-        """Stream content by its digest."""
-        async with self._store.open(layout.content_key(self.name, desc)) as (_, stream):
-            yield stream
-
-    @asynccontextmanager
-    async def open_from(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
-        """Content without its first `start` bytes."""
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
+        """Stream content by its digest, without its first `start` bytes."""
         async with self._store.open(layout.content_key(self.name, desc), start=start) as (_, stream):
             yield stream
 
-    def restarts(self, desc: Descriptor) -> bool:
-        """Whether the storage keeps nothing of an upload that was cut off."""
-        return isinstance(self._store, Forgetful) and self._store.forgets(desc.size)
+    def can_resume_upload(self, size: int) -> bool:
+        """Whether the storage keeps what came of an upload that was cut off."""
+        return self._store.can_resume_upload(size)
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is here."""
@@ -118,7 +109,7 @@ class StaticRepository:
 
     async def mount(self, desc: Descriptor, from_repository: str) -> bool:
         """Link or copy content from another repository of this registry, inside the store."""
-        if not isinstance(self._store, ServerSideCopy):
+        if not isinstance(self._store, ServerSideStore):
             return False
         from_key = layout.content_key(from_repository, desc)
         found = await self._store.head(from_key)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection
 
 from ocisync.content.concurrency import aclosing_if_possible
-from ocisync.content.repository import ObjectInfo, ObjectStore
+from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.model.digest import HEX_LENGTHS
 from ocisync.model.image_name import is_tag
 from ocisync.stores.static import layout

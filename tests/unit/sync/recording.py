@@ -29,10 +29,10 @@ class Recording(MemoryRepository):
         self.most = 0
 
     @asynccontextmanager
-    async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+    async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Count, then stream."""
         self.opened.append(desc.digest)
-        async with super().open(desc) as stream:
+        async with super().open(desc, start) as stream:
             yield stream
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:

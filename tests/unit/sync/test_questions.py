@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
 from ocisync.sync import resolve
 from ocisync.sync.context import Limits
 from ocisync.sync.run import plan_job, run_job
@@ -113,16 +115,31 @@ async def test_a_plan_reads_no_manifest() -> None:
 class Plain:
     """A target as a registry is: it shows its tags and no more, and tells whether it has any."""
 
+    tags_any_content = False
+    validates = False
+
     def __init__(self) -> None:
         self.held = Recording()
         self.exists, self.push, self.publish = self.held.exists, self.held.push, self.held.publish
         self.open, self.tags, self.resolve = self.held.open, self.held.tags, self.held.resolve
         self.looks = 0
 
+    def can_resume_upload(self, size: int) -> bool:
+        """As registries answer."""
+        return False
+
     async def is_empty(self) -> bool:
         """Count, and answer."""
         self.looks += 1
         return not self.held.tagged
+
+    async def rejects_missing_blobs(self) -> bool:
+        """It takes what comes."""
+        return False
+
+    async def add_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
+        """None is brought in these tests."""
+        raise AssertionError(subject)
 
 
 async def test_a_tag_that_is_left_out_does_not_count_as_one_that_is_there() -> None:

@@ -33,6 +33,8 @@ NUMBERS = TagSelection(None, (TagSet(("[0-9]+",)),))
 class Telling(Recording):
     """A source that tells what it is told to tell, and counts who asked."""
 
+    brings_referrers = False
+
     def __init__(self) -> None:
         super().__init__()
         self.lists: dict[Digest, list[Descriptor]] = {}
@@ -51,7 +53,17 @@ class Telling(Recording):
 
 
 class Referred(Recording):
-    """A target that wants to be told."""
+    """A target that wants to be told, as a registry does."""
+
+    validates = False
+
+    async def is_empty(self) -> bool:
+        """Nothing here asks for it: a listing tells."""
+        raise AssertionError
+
+    async def rejects_missing_blobs(self) -> bool:
+        """It takes what comes."""
+        return False
 
     async def add_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
         """Write down."""
@@ -117,7 +129,7 @@ async def test_a_source_that_brings_its_referrers_needs_no_asking_unless_they_ar
     root = image(source, b"layer")
     tag(source, "1", root)
     one = note(source, root, "one")
-    source.brings_referrers = True  # type: ignore[attr-defined]  # as layouts have it
+    source.brings_referrers = True  # as layouts have it
     await run_job(wanting(ReferrerChoice(None if brings else False)), tools_for(source, app=target))
     assert (one.digest in target.content) is brings
 

@@ -8,9 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from ocisync.content.capabilities import RepositoryListing
 from ocisync.content.memory import MemoryRepository
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ByteStream, RepositoryListing
+from ocisync.content.repository import ByteStream
 from ocisync.errors import NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -232,14 +233,14 @@ async def test_fault_20_a_blob_damaged_on_its_way_once_is_read_again() -> None:
         damaged = False
 
         @asynccontextmanager
-        async def open(self, desc: Descriptor) -> AsyncIterator[ByteStream]:
+        async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
             held = self.content[desc.digest]
             if held[1] == b"base layer" and not self.damaged:
                 self.damaged = True
                 async with BytesOpener(b"base lAyer")() as stream:
                     yield stream
                 return
-            async with super().open(desc) as stream:
+            async with super().open(desc, start) as stream:
                 yield stream
 
     source, target = Flaky(), Recording()

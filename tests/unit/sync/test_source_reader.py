@@ -6,9 +6,9 @@ from pathlib import Path
 
 from anyio import to_thread
 
+from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.files import Spool
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import AdoptableFile
 from ocisync.content.threads import SpoolOpener
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
@@ -49,6 +49,6 @@ async def test_what_is_no_file_moves_as_it_is_read() -> None:
     counter = Counter()
     opener = with_progress(BytesOpener(DATA), DESC, counter)
     assert not isinstance(opener, AdoptableFile)
-    async with opener() as stream:
+    async with opener(0) as stream:
         assert b"".join([chunk async for chunk in stream]) == DATA
     assert counter.moved == DESC.size

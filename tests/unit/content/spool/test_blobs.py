@@ -29,7 +29,7 @@ ALL = ("a", "b", "c")
 
 @dataclass
 class Source:
-    """A Seekable source that counts what it gives, and can break."""
+    """A source that counts what it gives, and can break."""
 
     data: bytes = DATA
     given: int = 0  # bytes
@@ -38,12 +38,7 @@ class Source:
     break_at: int | None = None  # byte; once
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[ByteStream]:
-        async with self.from_byte(0) as stream:
-            yield stream
-
-    @asynccontextmanager
-    async def from_byte(self, start: int) -> AsyncIterator[ByteStream]:
+    async def __call__(self, start: int = 0) -> AsyncIterator[ByteStream]:
         self.opened.append(start)
         self.still_open += 1
         try:
@@ -63,7 +58,7 @@ class Source:
 
 
 async def read(opener: Opener) -> bytes:
-    async with opener() as stream:
+    async with opener(0) as stream:
         return b"".join([chunk async for chunk in verified(stream, BLOB)])
 
 
@@ -249,7 +244,7 @@ async def test_what_nobody_came_for_again_is_removed(tmp_path: Path) -> None:
 async def test_fault_49_a_disk_that_fails_is_done_without(tmp_path: Path) -> None:
     spools, source = BlobSpool(tmp_path / "spool", 10_000_000), Source()
     opener = spools.opener(BLOB, source, ALL)
-    async with opener() as stream:
+    async with opener(0) as stream:
         for _ in range(10):
             await anext(stream)
         (path,) = (tmp_path / "spool").iterdir()

@@ -22,9 +22,9 @@ class Counting(MemoryRepository):
 
     opened = 0
 
-    def open(self, desc: Descriptor):  # type: ignore[no-untyped-def]
+    def open(self, desc: Descriptor, start: int = 0):  # type: ignore[no-untyped-def]
         self.opened += 1
-        return super().open(desc)
+        return super().open(desc, start)
 
 
 def keep(store: MemoryRepository, document: dict[str, object], kind: str) -> dict[str, object]:

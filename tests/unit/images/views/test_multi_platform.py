@@ -7,8 +7,8 @@ from collections.abc import Mapping
 
 import pytest
 
+from ocisync.content.capabilities import Converter
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.repository import Converter
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound
 from ocisync.images.views.multi_platform import PlatformMember, agree_platform, build_index, merge_platforms

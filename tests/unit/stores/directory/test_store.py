@@ -12,8 +12,9 @@ from anyio import to_thread
 
 from ocisync.content.files import Spool
 from ocisync.content.memory import MemoryRepository
-from ocisync.content.openers import BytesOpener, SourceOpener
-from ocisync.content.repository import ByteStream, ObjectHeaders
+from ocisync.content.object_store import ObjectHeaders
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import ByteStream
 from ocisync.content.threads import SpoolOpener
 from ocisync.errors import DigestMismatch, DiskError, InvalidName, SizeMismatch, StoreError
 from ocisync.model.descriptor import describe
@@ -204,12 +205,11 @@ async def test_what_came_of_a_large_blob_is_taken_up(store: DirectoryStore) -> N
     source.content[desc.digest] = desc, LARGE
     started: list[int] = []
 
-    class Noted(SourceOpener):
-        def from_byte(self, start: int) -> AbstractAsyncContextManager[ByteStream]:
-            started.append(start)
-            return super().from_byte(start)
+    def noted(start: int) -> AbstractAsyncContextManager[ByteStream]:
+        started.append(start)
+        return source.open(desc, start)
 
-    await store.put("v2/key", Noted(source, desc), HEADERS, size=desc.size, digest=desc.digest)
+    await store.put("v2/key", noted, HEADERS, size=desc.size, digest=desc.digest)
     assert started == [kept]
     assert await get(store, "v2/key") == LARGE
     assert files(store.root / ".ocisync/tmp") == []

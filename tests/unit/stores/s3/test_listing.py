@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from ocisync.content.repository import ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 from ocisync.stores.s3.listing import ListingPage, page_query, parse_page
 
 _MOMENT = datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()

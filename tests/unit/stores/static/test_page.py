@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from ocisync.content.object_store import ObjectHeaders
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import ObjectHeaders
 from ocisync.errors import StoreError
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static.page import PAGE_KEY, is_ours, page_body, publish_page, render_page

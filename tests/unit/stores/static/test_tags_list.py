@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.repository import ObjectInfo
+from ocisync.content.object_store import ObjectInfo
 from ocisync.model.digest import sha256
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static.tags_list import list_tags
