@@ -152,7 +152,7 @@ def names_in(folder: Path) -> list[str]:
 async def _reread(source: DockerArchiveSource, made: Descriptor):  # type: ignore[no-untyped-def]
     for layer in parse_manifest(made.data or b"").layers:
         sink = Sink()
-        await sink.push(layer, lambda layer=layer: source.open(layer))  # type: ignore[misc]
+        await sink.push(layer, lambda start, layer=layer: source.open(layer, start))  # type: ignore[misc]
         yield layer
 
 

@@ -300,7 +300,7 @@ async def test_a_set_of_docker_and_oci_archives_becomes_one_index(tmp_path: Path
         assert children[1].digest == arm.digest
         for child in children:
             for blob in parse_manifest(await read_manifest(source, child), child.media_type).children:
-                await Sink().push(blob, lambda blob=blob: source.open(blob))  # type: ignore[misc]
+                await Sink().push(blob, lambda start, blob=blob: source.open(blob, start))  # type: ignore[misc]
 
 
 async def test_a_set_member_with_several_images_is_refused(tmp_path: Path) -> None:

@@ -403,7 +403,7 @@ async def test_a_copy_within_one_host_with_few_places_ends(registry: DockerRegis
             async with anyio.create_task_group() as group:
                 for body in bodies:
                     desc = blob_desc(body)
-                    group.start_soon(target.push, desc, lambda desc=desc: source.open(desc))
+                    group.start_soon(target.push, desc, lambda start, desc=desc: source.open(desc, start))
         for body in bodies:
             assert await target.exists(blob_desc(body))
 

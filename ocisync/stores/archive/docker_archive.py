@@ -172,8 +172,8 @@ class DockerArchiveSource:
         return self._layers[digest]
 
     @asynccontextmanager
-    async def _open_compressed(self, layer: _Layer) -> AsyncIterator[ByteStream]:
-        async with self._compress(layer) as (_, opener), opener(0) as stream:
+    async def _open_compressed(self, layer: _Layer, start: int) -> AsyncIterator[ByteStream]:
+        async with self._compress(layer) as (_, opener), opener(start) as stream:
             yield stream
 
     async def _read_config(self, entry: ImageEntry) -> ImageConfig:
