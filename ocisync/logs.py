@@ -18,7 +18,7 @@ from urllib.parse import quote, quote_plus
 
 
 @contextmanager
-def _not_found(module: str) -> Iterator[None]:
+def _hide_module(module: str) -> Iterator[None]:
     """Let nobody find a module for the time of the block, if it is not loaded already."""
     if module in sys.modules:
         yield
@@ -30,7 +30,7 @@ def _not_found(module: str) -> Iterator[None]:
         del sys.modules[module]
 
 
-with _not_found("rich"):  # structlog would load it for tracebacks that our logs do not show: a twentieth of the start
+with _hide_module("rich"):  # structlog would load it for tracebacks that our logs do not show: a twentieth of the start
     import structlog
 
 MASK = "***"
@@ -84,7 +84,7 @@ class _Secrets:
             self.spellings |= spellings
             longest_first = sorted(self.spellings, key=len, reverse=True)
             self.expression = re.compile("|".join(map(re.escape, longest_first)))
-            _short_cleaned.cache_clear()
+            _clean_short.cache_clear()
 
 
 _SECRETS = _Secrets()
@@ -110,7 +110,7 @@ def redact(text: str) -> str:
     return text
 
 
-def printable(text: str) -> str:
+def escape_controls(text: str) -> str:
     """The text with control characters spelled out; newlines and tabs stay."""
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
@@ -122,7 +122,7 @@ def configure_logging(
 ) -> None:
     """Send structlog's events at `level` and above, and the standard library's warnings, to a stream (stderr)."""
     target = sys.stderr if stream is None else stream
-    renderer = _renderer(format, target)
+    renderer = _make_renderer(format, target)
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *_SHARED, _mask, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
@@ -149,7 +149,7 @@ def _configure_standard(stream: TextIO, renderer: structlog.typing.Processor) ->
     root.setLevel(logging.WARNING)
 
 
-def _renderer(format: str, stream: TextIO) -> structlog.typing.Processor:  # noqa: A002
+def _make_renderer(format: str, stream: TextIO) -> structlog.typing.Processor:  # noqa: A002
     if format == "json":
         return structlog.processors.JSONRenderer(ensure_ascii=False)
     return structlog.dev.ConsoleRenderer(
@@ -163,10 +163,10 @@ def _has_colours(stream: TextIO) -> bool:
 
 def _mask(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Redact every value; objects become text here, so that no renderer can show what is in them."""
-    return {key: _safe(key, value, 0) for key, value in event.items()}
+    return {key: _clean_value(key, value, 0) for key, value in event.items()}
 
 
-def _safe(key: str, value: object, depth: int) -> Any:
+def _clean_value(key: str, value: object, depth: int) -> Any:
     if value is None or isinstance(value, bool):
         return value
     if _is_secret(key):
@@ -174,9 +174,9 @@ def _safe(key: str, value: object, depth: int) -> Any:
     if isinstance(value, (int, float)):
         return value
     if depth < _MAX_DEPTH and isinstance(value, Mapping):
-        return {clean(str(name)): _safe(str(name), inner, depth + 1) for name, inner in value.items()}
+        return {clean(str(name)): _clean_value(str(name), inner, depth + 1) for name, inner in value.items()}
     if depth < _MAX_DEPTH and isinstance(value, (list, tuple, set, frozenset)):
-        return [_safe("", inner, depth + 1) for inner in value]
+        return [_clean_value("", inner, depth + 1) for inner in value]
     if isinstance(value, bytes):
         value = value.decode("utf-8", "backslashreplace")
     return clean(value if isinstance(value, str) else str(value))
@@ -184,12 +184,12 @@ def _safe(key: str, value: object, depth: int) -> Any:
 
 def clean(text: str) -> str:
     """Redacted and printable."""
-    return _short_cleaned(text) if len(text) <= _SHORT else printable(redact(text))
+    return _clean_short(text) if len(text) <= _SHORT else escape_controls(redact(text))
 
 
 @lru_cache(2000)
-def _short_cleaned(text: str) -> str:
-    return printable(redact(text))
+def _clean_short(text: str) -> str:
+    return escape_controls(redact(text))
 
 
 @lru_cache(500)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ocisync.cli.formatting import counted
 from ocisync.config.importers.detect import Origin, convert_file
 from ocisync.config.load import load_config
-from ocisync.config.template import template_text
+from ocisync.config.template import read_template
 from ocisync.errors import ConfigError
 
 
@@ -21,7 +21,7 @@ def write_starter(file: Path, force: bool) -> None:
     """
     try:
         with file.open("w" if force else "x", encoding="utf-8") as stream:
-            stream.write(template_text())
+            stream.write(read_template())
     except FileExistsError as exc:
         raise ConfigError(f"{file} exists already; edit it, or replace it with --force") from exc
     except OSError as exc:

@@ -18,7 +18,7 @@ from ocisync.model.locator import (
     SetMember,
     TargetLocator,
     parse_locator,
-    place_of,
+    strip_views,
 )
 from ocisync.model.platform import Platform, parse_platform
 from ocisync.stores.archive.index_json import LAYOUT_FILE
@@ -179,7 +179,7 @@ async def _name_for(session: Session, source: Locator, place: Locator) -> str:
 
 
 async def _only_name(session: Session, source: Locator) -> str:
-    if not isinstance(place_of(source), FILES):
+    if not isinstance(strip_views(source), FILES):
         return ""
     names = await session.stores.archives.names(source)
     return names[0] if len(names) == 1 else ""

@@ -176,7 +176,7 @@ async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
 async def _pulls(host: str, planned: Sequence[PlannedTag], session: Session) -> Pulls:
     """What a job's plan needs of a host, from which mirrors may take all of it."""
     needed = replace(pulls_of(host, planned), allowance=await session.stores.allowance(host))
-    return replace(needed, least=0) if session.config.registry(host).mirrors else needed
+    return replace(needed, least=0) if session.config.settings_for(host).mirrors else needed
 
 
 async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:

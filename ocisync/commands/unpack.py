@@ -25,7 +25,7 @@ from ocisync.images.unpack.unpack_image import Layer, UnpackOptions, check_free,
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, hex_of
 from ocisync.model.locator import ArchiveLocator, DockerArchiveLocator, Locator, TargetLocator
-from ocisync.model.platform import Platform, normalized
+from ocisync.model.platform import Platform, normalize
 from ocisync.stores.archive.archive_files import FolderFiles
 from ocisync.stores.archive.docker_archive import ConversionOptions
 from ocisync.stores.archive.index_json import blob_path
@@ -80,7 +80,7 @@ def host_platform() -> str:
     """The machine's own platform."""
     name = machine.machine().lower()
     variant = "v7" if name.startswith("armv7") else "v6" if name.startswith("armv6") else ""
-    return str(normalized(Platform("linux", "arm" if variant else name, variant)))
+    return str(normalize(Platform("linux", "arm" if variant else name, variant)))
 
 
 @asynccontextmanager

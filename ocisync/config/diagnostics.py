@@ -25,16 +25,16 @@ class Problem:
     path: KeyPath
     message: str
 
-    def told(self, file: str) -> str:
+    def format(self, file: str) -> str:
         """`FILE:LINE: path.to.key: what is wrong. What to do`."""
         place = f"{show_path(self.path)}: " if self.path else ""
         return f"{file}:{self.line}: {place}{self.message}"
 
 
-def config_error(file: str, problems: Iterable[Problem]) -> ConfigError:
+def make_config_error(file: str, problems: Iterable[Problem]) -> ConfigError:
     """One error that lists every problem, by line."""
     ordered = sorted(set(problems), key=lambda problem: (problem.line, show_path(problem.path), problem.message))
-    told = [problem.told(file) for problem in ordered]
+    told = [problem.format(file) for problem in ordered]
     if len(told) > MAX_SHOWN:
         told[MAX_SHOWN:] = [f"… and {len(told) - MAX_SHOWN} more"]
     return ConfigError("\n".join(told), file=file, problems=len(ordered))
@@ -51,21 +51,21 @@ def show_path(path: KeyPath) -> str:
     return shown
 
 
-def suggestion(word: str, known: Iterable[str]) -> str | None:
+def find_suggestion(word: str, known: Iterable[str]) -> str | None:
     """The known word that was probably meant."""
-    by_folded = {_folded(name): name for name in known}
-    close = difflib.get_close_matches(_folded(word), by_folded, n=1, cutoff=0.6)
+    by_folded = {_fold(name): name for name in known}
+    close = difflib.get_close_matches(_fold(word), by_folded, n=1, cutoff=0.6)
     return by_folded[close[0]] if close else None
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
+def suggest(word: str, known: Iterable[str]) -> str:
     """`: did you mean "x"?`, else `. Known: a, b, c`."""
     names = list(known)
-    guess = suggestion(word, names)
+    guess = find_suggestion(word, names)
     if guess:
         return f': did you mean "{guess}"?'
     return f". Known here: {', '.join(names)}" if names else ""
 
 
-def _folded(word: str) -> str:
+def _fold(word: str) -> str:
     return word.lower().replace("_", "").replace("-", "")

@@ -23,7 +23,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
-from ocisync.config.diagnostics import did_you_mean
+from ocisync.config.diagnostics import suggest
 from ocisync.config.parsers import (
     LABEL_PATTERN,
     parse_header_name,
@@ -82,12 +82,12 @@ def text_kind(kind: str, parse: Callable[[str], _T]) -> BeforeValidator:
     def check(value: object) -> object:
         if isinstance(value, (bool, int, float, list, dict, type(None))):
             raise ValueError(f"expected {kind}, found {describe(value)}")  # noqa: TRY004 -- pydantic wants ValueError
-        return checked(parse, value) if isinstance(value, str) else value
+        return parse_name_text(parse, value) if isinstance(value, str) else value
 
     return BeforeValidator(check)
 
 
-def checked(parse: Callable[[str], _T], text: str) -> _T:
+def parse_name_text(parse: Callable[[str], _T], text: str) -> _T:
     """Parse text; what breaks a name's grammar becomes a ValueError as pydantic wants it."""
     try:
         return parse(text)
@@ -95,7 +95,7 @@ def checked(parse: Callable[[str], _T], text: str) -> _T:
         raise ValueError(exc.message) from exc
 
 
-def _duration(parse: Callable[[str], float]) -> BeforeValidator:
+def _duration_validator(parse: Callable[[str], float]) -> BeforeValidator:
     def check(value: object) -> object:
         if isinstance(value, str):
             return parse(value)
@@ -108,7 +108,7 @@ def _duration(parse: Callable[[str], float]) -> BeforeValidator:
     return BeforeValidator(check)
 
 
-def _size(value: object) -> object:
+def _check_size(value: object) -> object:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
     if not isinstance(value, str):
@@ -116,7 +116,7 @@ def _size(value: object) -> object:
     return parse_size(value)
 
 
-def _path(value: object, info: ValidationInfo) -> object:
+def _resolve_path(value: object, info: ValidationInfo) -> object:
     if isinstance(value, Path):
         value = str(value)
     if not isinstance(value, str) or not value or "\0" in value:
@@ -125,15 +125,15 @@ def _path(value: object, info: ValidationInfo) -> object:
     return context_of(info).resolve(value)
 
 
-def _file(value: object, info: ValidationInfo) -> object:
-    path = _path(value, info)
+def _resolve_file(value: object, info: ValidationInfo) -> object:
+    path = _resolve_path(value, info)
     if isinstance(path, Path) and not path.is_file():
         raise ValueError(f"there is no file {path}. Create it, or correct the path")
     return path
 
 
-def _references(value: object, info: ValidationInfo) -> object:
-    return parse_references(value, info, _plain_place)
+def _parse_plain_references(value: object, info: ValidationInfo) -> object:
+    return parse_references(value, info, _parse_plain_place)
 
 
 def parse_references(
@@ -145,14 +145,16 @@ def parse_references(
     written = value if isinstance(value, list) else [value]
     if not written:
         raise ValueError("the list is empty. Name at least one target")
-    references = tuple(_reference(item, info, place) for item in written)
+    references = tuple(_parse_reference(item, info, place) for item in written)
     twice = next((one for one in references if references.count(one) > 1), None)
     if twice:
         raise ValueError(f"{str(twice)!r} stands twice. Remove one")
     return references
 
 
-def _reference(value: object, info: ValidationInfo, place: Callable[[str, str], TargetReference]) -> TargetReference:
+def _parse_reference(
+    value: object, info: ValidationInfo, place: Callable[[str, str], TargetReference]
+) -> TargetReference:
     if not isinstance(value, str):
         raise ValueError(f"expected a target's name, found {describe(value)}. Write a name from `targets:`")  # noqa: TRY004
     name, slash, rest = value.partition("/")
@@ -163,22 +165,22 @@ def _reference(value: object, info: ValidationInfo, place: Callable[[str, str], 
     return place(check_target(name, info), rest)
 
 
-def _plain_place(name: str, rest: str) -> TargetReference:
+def _parse_plain_place(name: str, rest: str) -> TargetReference:
     if ":" in rest:
         raise ValueError(f"{f'{name}/{rest}'[:100]!r}: a target takes no tag or digest. Write target/repository")
-    return TargetReference(name, checked(parse_name, rest))
+    return TargetReference(name, parse_name_text(parse_name, rest))
 
 
 def check_target(name: str, info: ValidationInfo) -> str:
     """Check that `targets:` defines the name."""
     targets = context_of(info).targets
     if targets is not None and name not in targets:
-        known = did_you_mean(name, targets) or ". Define it under `targets:`"
+        known = suggest(name, targets) or ". Define it under `targets:`"
         raise ValueError(f'no target is named "{name[:80]}"{known}')
     return name
 
 
-def _served(value: object, info: ValidationInfo) -> object:
+def _check_served(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str):
         raise ValueError(f"expected a target's name, found {describe(value)}. Write a name from `targets:`")  # noqa: TRY004
     kind = (context_of(info).targets or {}).get(check_target(value, info))
@@ -195,7 +197,7 @@ class FileSecret(SecretStr):
         self.path = path
 
 
-def _secret(value: object, info: ValidationInfo) -> object:
+def _resolve_secret_field(value: object, info: ValidationInfo) -> object:
     if isinstance(value, SecretStr):
         return value
     context = context_of(info)
@@ -203,12 +205,12 @@ def _secret(value: object, info: ValidationInfo) -> object:
     return FileSecret(text, context.resolve(value["file"])) if is_secret_file(value) else SecretStr(text)
 
 
-def _name(value: object, info: ValidationInfo) -> object:
+def _resolve_login_name(value: object, info: ValidationInfo) -> object:
     """A user's name, which may stand elsewhere, but is no secret."""
     return resolve_text(value, context_of(info)) if isinstance(value, dict) else value
 
 
-def _long_secret(value: SecretStr) -> SecretStr:
+def _check_length(value: SecretStr) -> SecretStr:
     if len(value.get_secret_value()) < MIN_SHARED_SECRET:
         raise ValueError(
             f"the secret can be guessed: it is too short. Make one of at least {MIN_SHARED_SECRET} characters"
@@ -240,10 +242,10 @@ _SECRET_SCHEMA = {
     ]
 }
 
-Duration = Annotated[float, _duration(parse_duration), _schema("string", pattern=DURATION_PATTERN)]
+Duration = Annotated[float, _duration_validator(parse_duration), _schema("string", pattern=DURATION_PATTERN)]
 Retention = Annotated[
     float,
-    _duration(parse_retention),
+    _duration_validator(parse_retention),
     WithJsonSchema({"anyOf": [{"type": "string", "pattern": DURATION_PATTERN}, {"const": FOREVER}]}),
 ]
 CronFields = Annotated[str, text_kind("a cron expression in quotes", parse_cron), _schema("string", minLength=1)]
@@ -252,7 +254,7 @@ TimeZone = Annotated[
 ]
 Size = Annotated[
     int,
-    BeforeValidator(_size),
+    BeforeValidator(_check_size),
     WithJsonSchema({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": SIZE_PATTERN}]}),
 ]
 Pattern = Annotated[str, text_kind("an expression in quotes", parse_pattern), _schema("string", format="regex")]
@@ -264,11 +266,11 @@ PlatformName = Annotated[
     _schema("string", pattern="^[^/]+/[^/]+(/[^/]+)?$"),
 ]
 ListenAddress = Annotated[Address, text_kind("an address such as 127.0.0.1:8080", parse_address), _schema("string")]
-FolderPath = Annotated[Path, BeforeValidator(_path), _schema("string", minLength=1)]
-FilePath = Annotated[Path, BeforeValidator(_file), _schema("string", minLength=1)]
+FolderPath = Annotated[Path, BeforeValidator(_resolve_path), _schema("string", minLength=1)]
+FilePath = Annotated[Path, BeforeValidator(_resolve_file), _schema("string", minLength=1)]
 Targets = Annotated[
     tuple[TargetReference, ...],
-    BeforeValidator(_references),
+    BeforeValidator(_parse_plain_references),
     WithJsonSchema(
         {
             "anyOf": [
@@ -278,7 +280,7 @@ Targets = Annotated[
         }
     ),
 ]
-ServedTarget = Annotated[str, BeforeValidator(_served), _schema("string", minLength=1)]
+ServedTarget = Annotated[str, BeforeValidator(_check_served), _schema("string", minLength=1)]
 HttpUrl = Annotated[str, text_kind("a URL", parse_url), _schema("string", pattern="^https?://[^@?#]+$")]
 MirrorPlace = Annotated[str, text_kind("a registry's host", parse_mirror), _schema("string", minLength=1)]
 ProxyUrl = Annotated[
@@ -287,9 +289,9 @@ ProxyUrl = Annotated[
 Prefix = Annotated[str, text_kind("a folder's name", parse_prefix), _schema("string")]
 Layout = Annotated[str, text_kind("a layout in quotes", parse_layout), _schema("string")]
 HeaderName = Annotated[str, text_kind("a header's name", parse_header_name), _schema("string")]
-Secret = Annotated[SecretStr, BeforeValidator(_secret), WithJsonSchema(_SECRET_SCHEMA)]
-LoginName = Annotated[str, BeforeValidator(_name), WithJsonSchema(_SECRET_SCHEMA)]
+Secret = Annotated[SecretStr, BeforeValidator(_resolve_secret_field), WithJsonSchema(_SECRET_SCHEMA)]
+LoginName = Annotated[str, BeforeValidator(_resolve_login_name), WithJsonSchema(_SECRET_SCHEMA)]
 SharedSecret = Annotated[
-    SecretStr, BeforeValidator(_secret), AfterValidator(_long_secret), WithJsonSchema(_SECRET_SCHEMA)
+    SecretStr, BeforeValidator(_resolve_secret_field), AfterValidator(_check_length), WithJsonSchema(_SECRET_SCHEMA)
 ]
 Items: TypeAlias = Annotated[tuple[_T, ...], Field(strict=False)]

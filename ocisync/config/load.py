@@ -8,10 +8,10 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ocisync.config.diagnostics import Problem, config_error
+from ocisync.config.diagnostics import Problem, make_config_error
 from ocisync.config.messages import explain
 from ocisync.config.models import Config
-from ocisync.config.validate import check_together, derive_names, entries, warn
+from ocisync.config.validate import check_together, derive_names, find_warnings, list_entries
 from ocisync.config.validation_context import Context
 from ocisync.config.yaml_document import Document, SyntaxProblem, Value, parse_document
 from ocisync.errors import ConfigError
@@ -35,7 +35,7 @@ def read_text(path: Path) -> str:
     Raises:
         ConfigError: the file is missing or unreadable, or not that.
     """
-    return _decode(_read(path), path)
+    return _decode(_read_file(path), path)
 
 
 def parse_config(
@@ -49,19 +49,19 @@ def parse_config(
     try:
         document = parse_document(text)
     except SyntaxProblem as exc:
-        raise config_error(file, [exc.problem]) from exc
-    root = _root(document, file)
-    context = Context(folder.absolute(), _target_types(root))
+        raise make_config_error(file, [exc.problem]) from exc
+    root = _check_root(document, file)
+    context = Context(folder.absolute(), _list_target_types(root))
     if environ is not None:
-        context = Context(folder.absolute(), _target_types(root), environ)
+        context = Context(folder.absolute(), _list_target_types(root), environ)
     config = _validate(root, document, context, file)
     config._file = file
     config._secrets = tuple(dict.fromkeys(context.secrets))
-    config._warnings = tuple(Problem(document.line_of(place), place, message) for place, message in warn(root))
+    config._warnings = tuple(Problem(document.line_of(place), place, message) for place, message in find_warnings(root))
     return config
 
 
-def _read(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_FILE + 1)
@@ -87,22 +87,24 @@ def _decode(content: bytes, path: Path) -> str:
         raise ConfigError(f"{path}:{line}: not UTF-8 text (byte {exc.start}). Save the file as UTF-8") from exc
 
 
-def _root(document: Document, file: str) -> dict[str, Value]:
+def _check_root(document: Document, file: str) -> dict[str, Value]:
     root = document.value
     if root is None:
         message = "the configuration is empty. `ocisync init` writes one to start from"
-        raise config_error(file, [Problem(1, (), message)])
+        raise make_config_error(file, [Problem(1, (), message)])
     if not isinstance(root, dict):
         message = "expected a mapping at the top. Begin with `version: 1`, and see `ocisync init`"
-        raise config_error(file, [Problem(document.line_of(()), (), message)])
+        raise make_config_error(file, [Problem(document.line_of(()), (), message)])
     empty = {key for key, value in root.items() if value is None and key in Config.model_fields}
     return {key: value for key, value in root.items() if key not in empty and not key.startswith("x-")}
 
 
-def _target_types(root: dict[str, Value]) -> dict[str, str]:
+def _list_target_types(root: dict[str, Value]) -> dict[str, str]:
     found = root.get("targets")
     names = found if isinstance(found, dict) else {}
-    return dict.fromkeys(names, "") | {str(path[1]): str(entry.get("type")) for path, entry in entries(root, "targets")}
+    return dict.fromkeys(names, "") | {
+        str(path[1]): str(entry.get("type")) for path, entry in list_entries(root, "targets")
+    }
 
 
 def _validate(root: dict[str, Value], document: Document, context: Context, file: str) -> Config:
@@ -112,17 +114,17 @@ def _validate(root: dict[str, Value], document: Document, context: Context, file
         config = Config.model_validate(root, context=context)
     except ValidationError as exc:
         problems += explain(exc.errors(include_url=False), document)
-        raise config_error(file, problems) from None  # its cause would show the input, secrets among it
+        raise make_config_error(file, problems) from None  # its cause would show the input, secrets among it
     if problems:
-        raise config_error(file, problems)
-    return _with_names(config, derive_names(root))
+        raise make_config_error(file, problems)
+    return _give_names(config, derive_names(root))
 
 
-def _with_names(config: Config, names: Mapping[tuple[str | int, ...], str]) -> Config:
-    drop = (rule.model_copy(update=_name(names, "drop", at, rule.name)) for at, rule in enumerate(config.drop))
-    sync = (rule.model_copy(update=_name(names, "sync", at, rule.name)) for at, rule in enumerate(config.sync))
+def _give_names(config: Config, names: Mapping[tuple[str | int, ...], str]) -> Config:
+    drop = (rule.model_copy(update=_name_update(names, "drop", at, rule.name)) for at, rule in enumerate(config.drop))
+    sync = (rule.model_copy(update=_name_update(names, "sync", at, rule.name)) for at, rule in enumerate(config.sync))
     return config.model_copy(update={"drop": tuple(drop), "sync": tuple(sync)})
 
 
-def _name(names: Mapping[tuple[str | int, ...], str], section: str, at: int, own: str) -> dict[str, str]:
+def _name_update(names: Mapping[tuple[str | int, ...], str], section: str, at: int, own: str) -> dict[str, str]:
     return {"name": names.get((section, at), own)}

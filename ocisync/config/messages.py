@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
-from ocisync.config.diagnostics import KeyPath, Problem, did_you_mean, suggestion
+from ocisync.config.diagnostics import KeyPath, Problem, find_suggestion, suggest
 from ocisync.config.models import (
     Config,
     Daemon,
@@ -69,11 +69,11 @@ class ValidationFinding:
 def explain(errors: Iterable[ErrorDetails], document: Document) -> Iterator[Problem]:
     """One problem for each finding."""
     for error in errors:
-        path = _path(error["loc"])
-        yield Problem(document.line_of(path), path, _message(ValidationFinding(error, path, document)))
+        path = _find_path(error["loc"])
+        yield Problem(document.line_of(path), path, _write_message(ValidationFinding(error, path, document)))
 
 
-def _path(loc: KeyPath) -> KeyPath:
+def _find_path(loc: KeyPath) -> KeyPath:
     """Where a finding is in the file: without the tags that pydantic adds for unions and keys."""
     path = tuple(key for key in loc if key != "[key]")
     if path[:1] == ("targets",) and len(path) > 2 and path[2] in TARGET_TYPES:
@@ -81,14 +81,14 @@ def _path(loc: KeyPath) -> KeyPath:
     return path
 
 
-def _message(found: ValidationFinding) -> str:
+def _write_message(found: ValidationFinding) -> str:
     tell = _TELLERS.get(found.error["type"])
     if tell:
         return tell(found)
     return f"{found.error['msg'][:1].lower()}{found.error['msg'][1:]}. Correct it"
 
 
-def _own(found: ValidationFinding) -> str:
+def _tell_own(found: ValidationFinding) -> str:
     text = str(found.error.get("ctx", {}).get("error", found.error["msg"]))
     written = found.document.texts.get(found.path)
     is_number = isinstance(found.error["input"], (int, float, bool))
@@ -97,22 +97,22 @@ def _own(found: ValidationFinding) -> str:
     return f"{text}. Put it in quotes" if text.startswith("expected") and ". " not in text else text
 
 
-def _unknown_key(found: ValidationFinding) -> str:
+def _tell_unknown_key(found: ValidationFinding) -> str:
     key = str(found.path[-1])
-    return f'unknown key "{key[:80]}"{_hint(key, found.path, found.error["loc"])}'
+    return f'unknown key "{key[:80]}"{_find_hint(key, found.path, found.error["loc"])}'
 
 
-def _hint(key: str, path: KeyPath, loc: KeyPath) -> str:
-    known = model_at(loc[:-1]).model_fields
-    if suggestion(key, known) is None:
+def _find_hint(key: str, path: KeyPath, loc: KeyPath) -> str:
+    known = find_model(loc[:-1]).model_fields
+    if find_suggestion(key, known) is None:
         if path[:1] == ("sync",) and key in TagRules.model_fields:
             return ": it belongs under `tags:`. Move it there"
         if FOREIGN_NAMES.get(key) in known:
             return f': did you mean "{FOREIGN_NAMES[key]}"?'
-    return did_you_mean(key, known)
+    return suggest(key, known)
 
 
-def model_at(loc: KeyPath) -> type[BaseModel]:
+def find_model(loc: KeyPath) -> type[BaseModel]:
     """The model that rules at a place of pydantic's."""
     if not loc:
         return Config
@@ -126,83 +126,83 @@ def model_at(loc: KeyPath) -> type[BaseModel]:
     return _SECTIONS.get(str(loc[0]), Config)
 
 
-def _missing(found: ValidationFinding) -> str:
+def _tell_missing(found: ValidationFinding) -> str:
     if found.path == ("version",):
         return "the required key is missing. Begin the file with `version: 1`"
-    description = model_at(found.error["loc"][:-1]).model_fields[str(found.path[-1])].description or ""
+    description = find_model(found.error["loc"][:-1]).model_fields[str(found.path[-1])].description or ""
     return f"the required key is missing. Add it: {description[:1].lower()}{description[1:].rstrip('.')}"
 
 
-def _wrong_kind(kind: str, remedy: str) -> Callable[[ValidationFinding], str]:
+def _teller_of_wrong_kind(kind: str, remedy: str) -> Callable[[ValidationFinding], str]:
     def tell(found: ValidationFinding) -> str:
         return f"expected {kind}, found {describe(found.error['input'])}. {remedy}"
 
     return tell
 
 
-def _not_text(found: ValidationFinding) -> str:
+def _tell_not_text(found: ValidationFinding) -> str:
     written = found.document.texts.get(found.path)
     remedy = _QUOTE.format(text=written) if written and not SECRET_KEYS & set(found.path) else "Put it in quotes"
     return f"expected text, found {describe(found.error['input'])}. {remedy}"
 
 
-def _choice(found: ValidationFinding) -> str:
+def _tell_choice(found: ValidationFinding) -> str:
     expected = str(found.error["ctx"]["expected"]).replace("'", '"')
     if found.path == ("version",):
         return "expected 1, the only version of this format so far. Write `version: 1`"
-    return f"expected {expected}, found {_shown(found.error['input'])}. Write one of these"
+    return f"expected {expected}, found {_show(found.error['input'])}. Write one of these"
 
 
-def _type_tag(found: ValidationFinding) -> str:
+def _tell_type_tag(found: ValidationFinding) -> str:
     tag = found.error["ctx"].get("tag")
     if tag is None:
         return "a target needs a type. Add `type: static`, `type: s3` or `type: registry`"
-    return f'unknown type "{str(tag)[:40]}"{did_you_mean(str(tag), TARGET_TYPES)}'
+    return f'unknown type "{str(tag)[:40]}"{suggest(str(tag), TARGET_TYPES)}'
 
 
-def _bound(word: str, name: str) -> Callable[[ValidationFinding], str]:
+def _teller_of_bound(word: str, name: str) -> Callable[[ValidationFinding], str]:
     def tell(found: ValidationFinding) -> str:
-        written = found.document.texts.get(found.path) or _shown(found.error["input"])
-        return f"{written[:40]} is out of range. Write {word} {_limit(found.path, found.error['ctx'][name])}"
+        written = found.document.texts.get(found.path) or _show(found.error["input"])
+        return f"{written[:40]} is out of range. Write {word} {_format_limit(found.path, found.error['ctx'][name])}"
 
     return tell
 
 
-def _limit(path: KeyPath, limit: float) -> str:
+def _format_limit(path: KeyPath, limit: float) -> str:
     if path[-1] in ("part_size", "bandwidth"):
         return format_size(int(limit))
     return format_duration(limit) if path[-1] in _DURATIONS else f"{limit:g}"
 
 
-def _pattern(found: ValidationFinding) -> str:
-    return f"{_shown(found.error['input'])} is not allowed here. It must match {found.error['ctx']['pattern']}"
+def _tell_pattern(found: ValidationFinding) -> str:
+    return f"{_show(found.error['input'])} is not allowed here. It must match {found.error['ctx']['pattern']}"
 
 
-def _shown(value: Any) -> str:
+def _show(value: Any) -> str:
     if isinstance(value, str):
         return f'"{value[:60]}"'
     return str(value)[:60] if isinstance(value, (int, float)) else describe(value)
 
 
-_MAPPING = _wrong_kind("a mapping", "Write `key: value` lines, indented under it")
+_MAPPING = _teller_of_wrong_kind("a mapping", "Write `key: value` lines, indented under it")
 _TELLERS: Mapping[str, Callable[[ValidationFinding], str]] = {
-    "value_error": _own,
-    "extra_forbidden": _unknown_key,
-    "missing": _missing,
-    "string_type": _not_text,
+    "value_error": _tell_own,
+    "extra_forbidden": _tell_unknown_key,
+    "missing": _tell_missing,
+    "string_type": _tell_not_text,
     "string_too_short": lambda _: "it is empty. Fill it in, or remove the key",
-    "string_pattern_mismatch": _pattern,
-    "literal_error": _choice,
-    "union_tag_not_found": _type_tag,
-    "union_tag_invalid": _type_tag,
+    "string_pattern_mismatch": _tell_pattern,
+    "literal_error": _tell_choice,
+    "union_tag_not_found": _tell_type_tag,
+    "union_tag_invalid": _tell_type_tag,
     "model_type": _MAPPING,
     "model_attributes_type": _MAPPING,
     "dict_type": _MAPPING,
-    "tuple_type": _wrong_kind("a list", "Write `- item` lines under it, or [item, item]"),
-    "bool_type": _wrong_kind("true or false", "Write true or false, without quotes"),
-    "int_type": _wrong_kind("a whole number", "Write digits only, without quotes"),
-    "float_type": _wrong_kind("a number", "Write a number such as 5 or 0.5, without quotes"),
-    "greater_than_equal": _bound("at least", "ge"),
-    "greater_than": _bound("more than", "gt"),
-    "less_than_equal": _bound("at most", "le"),
+    "tuple_type": _teller_of_wrong_kind("a list", "Write `- item` lines under it, or [item, item]"),
+    "bool_type": _teller_of_wrong_kind("true or false", "Write true or false, without quotes"),
+    "int_type": _teller_of_wrong_kind("a whole number", "Write digits only, without quotes"),
+    "float_type": _teller_of_wrong_kind("a number", "Write a number such as 5 or 0.5, without quotes"),
+    "greater_than_equal": _teller_of_bound("at least", "ge"),
+    "greater_than": _teller_of_bound("more than", "gt"),
+    "less_than_equal": _teller_of_bound("at most", "le"),
 }

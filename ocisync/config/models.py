@@ -76,7 +76,7 @@ class Config(Section):
     @property
     def warnings(self) -> tuple[str, ...]:
         """What is allowed but unwise, each with its file, line and key; the loader's caller logs them."""
-        return tuple(warning.told(self._file) for warning in self._warnings)
+        return tuple(warning.format(self._file) for warning in self._warnings)
 
     @property
     def secrets(self) -> tuple[str, ...]:
@@ -88,7 +88,7 @@ class Config(Section):
         """All rules, drop folders first."""
         return (*self.drop, *self.sync)
 
-    def registry(self, host: str) -> Registry:
+    def settings_for(self, host: str) -> Registry:
         """The settings of a host, completed from `defaults`."""
         own = self.registries.get(host, Registry())
         given = {name: getattr(self.defaults, name) for name in self.defaults.model_fields_set}

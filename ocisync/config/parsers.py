@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import urlsplit
 
-from ocisync.config.diagnostics import did_you_mean
+from ocisync.config.diagnostics import suggest
 from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name
 
 LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
@@ -102,7 +102,7 @@ def parse_layout(text: str) -> str:
     names = re.findall(r"\{([^{}]*)\}", text)
     unknown = next((name for name in names if name not in PLACEHOLDERS), None)
     if unknown is not None:
-        raise ValueError(f"unknown placeholder {{{unknown[:40]}}}{did_you_mean(unknown, PLACEHOLDERS)}")
+        raise ValueError(f"unknown placeholder {{{unknown[:40]}}}{suggest(unknown, PLACEHOLDERS)}")
     if not {"name", "tag", "os", "arch"} <= set(names) or len(names) != len(set(names)):
         raise ValueError("it needs {name}, {tag}, {os} and {arch}, each once. Write it as {name}/{tag}/{os}.{arch}")
     rest = re.sub(r"\{[^{}]*\}", "x", text)

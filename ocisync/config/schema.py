@@ -13,7 +13,7 @@ SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 
 def json_schema() -> dict[str, Any]:
     """The schema of a file, JSON Schema 2020-12."""
-    schema = _readable(Config.model_json_schema())
+    schema = _simplify(Config.model_json_schema())
     schema["patternProperties"] = {"^x-": {"description": "Free, for anchors."}}
     return {"$schema": SCHEMA, **schema, "title": "ocisync configuration"}
 
@@ -23,20 +23,20 @@ def schema_text() -> str:
     return json.dumps(json_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def _readable(node: Any) -> Any:
+def _simplify(node: Any) -> Any:
     """Defaults as people write them, and no titles that only repeat the key."""
     if isinstance(node, list):
-        return [_readable(item) for item in node]
+        return [_simplify(item) for item in node]
     if not isinstance(node, dict):
         return node
-    kept = {key: _readable(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
+    kept = {key: _simplify(value) for key, value in node.items() if not (key == "title" and isinstance(value, str))}
     if "default" in kept:
-        default = _written(node, kept.pop("default"))
+        default = _format_default(node, kept.pop("default"))
         kept |= {} if default is None else {"default": default}
     return kept
 
 
-def _written(node: dict[str, Any], default: Any) -> Any:
+def _format_default(node: dict[str, Any], default: Any) -> Any:
     """A default in the unit that the file uses; None for one that says nothing."""
     if default in (None, "", [], {}) or isinstance(default, dict):
         return None

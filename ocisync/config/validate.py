@@ -19,28 +19,28 @@ _MAX_GZIP = 12
 
 def check_together(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding]:
     """Every contradiction between keys."""
-    yield from _rule_names(root)
-    yield from _folders(root, context)
+    yield from _check_rule_names(root)
+    yield from _check_folders(root, context)
     for check, section in _CHECKS:
-        for path, entry in entries(root, section):
+        for path, entry in list_entries(root, section):
             yield from check(path, entry)
-    for path, entry in entries(root, "sync"):
+    for path, entry in list_entries(root, "sync"):
         yield from check_sync(path, entry, context.targets or {})
-    yield from _hosts(root)
+    yield from _check_hosts(root)
 
 
-def warn(root: dict[str, Value]) -> Iterator[ConfigFinding]:
+def find_warnings(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     """What is allowed but unwise."""
-    for path, entry in _all_entries(root):
+    for path, entry in _list_all_entries(root):
         for key in _SECRETS & entry.keys():
             if isinstance(entry[key], str):
                 yield (*path, key), "a secret stands in the file as plain text. Use {env: VARIABLE} or {file: PATH}"
         if entry.get("insecure_skip_verify") is True:
             yield (*path, "insecure_skip_verify"), "certificates are not checked. Give the authority's file as `ca`"
-    yield from _idle(root)
+    yield from _check_idle(root)
 
 
-def entries(root: dict[str, Value], section: str) -> list[tuple[KeyPath, dict[str, Value]]]:
+def list_entries(root: dict[str, Value], section: str) -> list[tuple[KeyPath, dict[str, Value]]]:
     """The mappings of a section with their places, whether it is a mapping of them, a list, or one."""
     found = root.get(section)
     if section in ("daemon", "defaults"):
@@ -49,28 +49,28 @@ def entries(root: dict[str, Value], section: str) -> list[tuple[KeyPath, dict[st
     return [((section, key), entry) for key, entry in pairs if isinstance(entry, dict)]
 
 
-def _all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, Value]]]:
+def _list_all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, Value]]]:
     sections = ("registries", "targets", "webhooks", "daemon")
-    found = [entry for section in sections for entry in entries(root, section)]
+    found = [entry for section in sections for entry in list_entries(root, section)]
     headers = [((*path, "headers"), entry["headers"]) for path, entry in found if "headers" in entry]
     nested = [
         ((*path, key), entry[key])
-        for path, entry in [*found, *entries(root, "defaults")]
+        for path, entry in [*found, *list_entries(root, "defaults")]
         for key in ("ecr", "proxy")
         if key in entry
     ]
     return found + [(path, value) for path, value in headers + nested if isinstance(value, dict)]
 
 
-def _idle(root: dict[str, Value]) -> Iterator[ConfigFinding]:
-    rules = entries(root, "drop") + entries(root, "sync")
+def _check_idle(root: dict[str, Value]) -> Iterator[ConfigFinding]:
+    rules = list_entries(root, "drop") + list_entries(root, "sync")
     if not any(entry.get("enabled") is not False for _, entry in rules):
         yield (), "no rule is enabled, so there is nothing to do. Add one under `drop:` or `sync:`"
 
 
-def _rule_names(root: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_rule_names(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     first: dict[str, str] = {}
-    for path, entry in entries(root, "drop") + entries(root, "sync"):
+    for path, entry in list_entries(root, "drop") + list_entries(root, "sync"):
         name = entry.get("name")
         if not isinstance(name, str) or not name:
             continue
@@ -79,9 +79,9 @@ def _rule_names(root: dict[str, Value]) -> Iterator[ConfigFinding]:
         first.setdefault(name, f"{path[0]}[{path[1]}]")
 
 
-def _hosts(root: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_hosts(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     first: dict[str, str] = {}
-    for path, _ in entries(root, "registries"):
+    for path, _ in list_entries(root, "registries"):
         written = str(path[-1])
         try:
             host = parse_host(written)
@@ -92,23 +92,23 @@ def _hosts(root: dict[str, Value]) -> Iterator[ConfigFinding]:
         first.setdefault(host, written)
 
 
-def _folders(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding]:
+def _check_folders(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding]:
     """Folders that would publish, watch or delete each other's files."""
     targets = [
         ((*path, "path"), real, f"the static registry {path[1]}")
-        for path, entry in entries(root, "targets")
-        if entry.get("type") == "static" and (real := _real(entry.get("path"), context))
+        for path, entry in list_entries(root, "targets")
+        if entry.get("type") == "static" and (real := _resolve_real(entry.get("path"), context))
     ]
-    drops = _placed(root, "drop", ("path",), context, "the drop folder of")
-    results = _placed(root, "drop", ("done_folder", "failed_folder"), context, "a folder of")
-    state = _placed(root, "daemon", ("state", "temporary"), context, "a folder of the")
+    drops = _list_folders(root, "drop", ("path",), context, "the drop folder of")
+    results = _list_folders(root, "drop", ("done_folder", "failed_folder"), context, "a folder of")
+    state = _list_folders(root, "daemon", ("state", "temporary"), context, "a folder of the")
     for position, (path, folder, _) in enumerate(drops):
         for _, other, what in [*targets, *drops[:position]]:
-            if _overlap(folder, other):
+            if _is_overlap(folder, other):
                 yield path, f"{folder} overlaps with {what} ({other}). Give each its own folder"
     for position, (path, folder, _) in enumerate(targets):
         for _, other, what in targets[:position]:
-            if _overlap(folder, other):
+            if _is_overlap(folder, other):
                 yield path, f"{folder} overlaps with {what} ({other}). Give each its own folder"
     for path, folder, _ in [*results, *state]:
         for _, other, what in targets:
@@ -116,28 +116,28 @@ def _folders(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding
                 yield path, f"{folder} lies in {what} ({other}) and would be served. Choose a folder outside it"
 
 
-def _placed(
+def _list_folders(
     root: dict[str, Value], section: str, keys: tuple[str, ...], context: Context, what: str
 ) -> list[tuple[KeyPath, Path, str]]:
     return [
         ((*path, key), real, f"{what} {section}" + (f"[{path[1]}]" if len(path) > 1 else ""))
-        for path, entry in entries(root, section)
+        for path, entry in list_entries(root, section)
         for key in keys
-        if (real := _real(entry.get(key), context))
+        if (real := _resolve_real(entry.get(key), context))
     ]
 
 
-def _real(value: Value, context: Context) -> Path | None:
+def _resolve_real(value: Value, context: Context) -> Path | None:
     if not isinstance(value, str) or not value or "\0" in value:
         return None
     return Path(os.path.realpath(context.resolve(value)))
 
 
-def _overlap(one: Path, other: Path) -> bool:
+def _is_overlap(one: Path, other: Path) -> bool:
     return one == other or one in other.parents or other in one.parents
 
 
-def _login(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_login(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if "username" in entry and "password" not in entry:
         yield (*path, "username"), "a username needs a password. Add `password: {env: VARIABLE}`"
     if "password" in entry and "username" not in entry:
@@ -147,7 +147,7 @@ def _login(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
         yield (*path, ways[1]), f"{' and '.join(ways)} are different ways to log in. Keep one"
 
 
-def _mirrors(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_mirrors(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     mirrors = entry.get("mirrors")
     named = [str(one).rstrip("/") for one in mirrors] if isinstance(mirrors, list) else []
     for position, mirror in enumerate(named):
@@ -157,37 +157,37 @@ def _mirrors(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
             yield (*path, "mirrors", position), f"{mirror[:100]} stands here twice. Remove one"
 
 
-def _certificates(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_certificates(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if "client_key" in entry and "client_cert" not in entry:
         yield (*path, "client_key"), "a key needs its certificate. Add `client_cert`, or remove it"
     if entry.get("plain_http") is True and "client_cert" in entry:
         yield (*path, "client_cert"), "without TLS no certificate is shown. Remove it, or remove plain_http"
 
 
-def _proxy_login(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_proxy_login(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     proxy = entry.get("proxy")
     if isinstance(proxy, dict):
-        yield from _pairs((*path, "proxy"), proxy, "username", "password")
+        yield from _check_pair((*path, "proxy"), proxy, "username", "password")
 
 
-def _ecr_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_ecr_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     ecr = entry.get("ecr")
     if isinstance(ecr, dict):
-        yield from _aws_keys((*path, "ecr"), ecr)
+        yield from _check_aws_keys((*path, "ecr"), ecr)
 
 
-def _pairs(path: KeyPath, entry: dict[str, Value], one: str, other: str) -> Iterator[ConfigFinding]:
+def _check_pair(path: KeyPath, entry: dict[str, Value], one: str, other: str) -> Iterator[ConfigFinding]:
     if (one in entry) != (other in entry):
         given, lacking = (one, other) if one in entry else (other, one)
         yield (*path, given), f"it needs {lacking}. Add `{lacking}`, or remove both"
 
 
-def _keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_s3_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if entry.get("type") == "s3":
-        yield from _aws_keys(path, entry)
+        yield from _check_aws_keys(path, entry)
 
 
-def _aws_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_aws_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if ("access_key_id" in entry) != ("secret_access_key" in entry):
         given, other = ("access_key_id", "secret_access_key")[:: 1 if "access_key_id" in entry else -1]
         yield (*path, given), f"it needs {other}. Add `{other}: {{env: VARIABLE}}`, or remove both"
@@ -197,13 +197,13 @@ def _aws_keys(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]
         yield (*path, "profile"), "profile and access_key_id are different ways to log in. Keep one"
 
 
-def _keep(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_keep(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     keep = entry.get("keep")
     if isinstance(keep, dict) and not any(keep.get(key) for key in ("newest", "newer_than", "tags")):
         yield (*path, "keep"), "it would remove every tag. Add newest, newer_than or tags"
 
 
-def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     kind, level = entry.get("compression", "gzip"), entry.get("level")
     if kind == "zstd" and entry.get("format") == "docker":
         yield (*path, "compression"), "docker's media types know no zstd. Write `format: oci`, or gzip"
@@ -213,17 +213,17 @@ def _compression(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFindi
         yield (*path, "level"), f"{level} is out of range for gzip. Write 1 to {_MAX_GZIP}"
 
 
-def _incomplete(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_incomplete(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if entry.get("incomplete") and not entry.get("platforms"):
         yield (*path, "incomplete"), "without `platforms` no set is incomplete. Declare them, or remove it"
 
 
-def _signatures(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_signatures(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if entry.get("drop_signatures") is True and "format" not in entry:
         yield (*path, "drop_signatures"), "signatures are only dropped by a conversion. Add `format`, or remove it"
 
 
-def _timing(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
+def _check_timing(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
     if "schedule" in entry:
         for key in ("interval", "jitter"):
             if key in entry:
@@ -234,17 +234,17 @@ def _timing(path: KeyPath, entry: dict[str, Value]) -> Iterator[ConfigFinding]:
 
 def derive_names(root: dict[str, Value]) -> dict[KeyPath, str]:
     """A name for each rule that has none: from its source or folder, made unique in the order of the file."""
-    rules = entries(root, "drop") + entries(root, "sync")
+    rules = list_entries(root, "drop") + list_entries(root, "sync")
     taken = {str(entry["name"]) for _, entry in rules if entry.get("name")}
     derived: dict[KeyPath, str] = {}
     for path, entry in rules:
         if not entry.get("name"):
-            derived[path] = _unique(_stem(entry), taken)
+            derived[path] = _make_unique(_derive_stem(entry), taken)
             taken.add(derived[path])
     return derived
 
 
-def _stem(entry: dict[str, Value]) -> str:
+def _derive_stem(entry: dict[str, Value]) -> str:
     written = str(entry.get("source") or entry.get("path") or "")
     last = written.partition("@")[0].rstrip("/").rpartition("/")[2]
     if "source" in entry:
@@ -252,7 +252,7 @@ def _stem(entry: dict[str, Value]) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("-._")[:50] or "rule"
 
 
-def _unique(stem: str, taken: set[str]) -> str:
+def _make_unique(stem: str, taken: set[str]) -> str:
     name, number = stem, 1
     while name in taken:
         number += 1
@@ -262,16 +262,16 @@ def _unique(stem: str, taken: set[str]) -> str:
 
 _SECRETS = {"password", "identity_token", "token", "secret", "secret_access_key", "session_token"}
 _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[ConfigFinding]], str], ...] = (
-    (_login, "registries"),
-    (_certificates, "registries"),
-    (_mirrors, "registries"),
-    (_ecr_keys, "registries"),
-    (_proxy_login, "registries"),
-    (_proxy_login, "defaults"),
-    (_keys, "targets"),
-    (_keep, "targets"),
-    (_compression, "drop"),
-    (_incomplete, "drop"),
-    (_timing, "sync"),
-    (_signatures, "sync"),
+    (_check_login, "registries"),
+    (_check_certificates, "registries"),
+    (_check_mirrors, "registries"),
+    (_check_ecr_keys, "registries"),
+    (_check_proxy_login, "registries"),
+    (_check_proxy_login, "defaults"),
+    (_check_s3_keys, "targets"),
+    (_check_keep, "targets"),
+    (_check_compression, "drop"),
+    (_check_incomplete, "drop"),
+    (_check_timing, "sync"),
+    (_check_signatures, "sync"),
 )

@@ -17,17 +17,17 @@ Entry = Mapping[str, Value]
 def check_sync(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[ConfigFinding]:
     """Every contradiction in one rule; `targets` are the types of the configured ones, by name."""
     kind = entry.get("type", "repository")
-    image = _image(entry) if kind != "registry" else None
-    yield from _conditions(path, entry)
-    yield from _kind(path, entry, kind)
+    image = _parse_image(entry) if kind != "registry" else None
+    yield from _check_conditions(path, entry)
+    yield from _check_kind(path, entry, kind)
     if image is not None:
-        yield from _one_image(path, entry, kind, image)
-    yield from _places(path, entry, kind, has_one_tag=image is not None and bool(image.tag or image.digest))
-    yield from _indexes(path, entry, targets)
-    yield from _along(path, entry)
+        yield from _check_image(path, entry, kind, image)
+    yield from _check_places(path, entry, kind, has_one_tag=image is not None and bool(image.tag or image.digest))
+    yield from _check_indexes(path, entry, targets)
+    yield from _check_referrers(path, entry)
 
 
-def _image(entry: Entry) -> ImageName | None:
+def _parse_image(entry: Entry) -> ImageName | None:
     source = entry.get("source")
     try:
         return parse_source(source, digests=True) if isinstance(source, str) else None
@@ -35,7 +35,7 @@ def _image(entry: Entry) -> ImageName | None:
         return None
 
 
-def _conditions(path: KeyPath, entry: Entry) -> Iterator[ConfigFinding]:
+def _check_conditions(path: KeyPath, entry: Entry) -> Iterator[ConfigFinding]:
     sets = entry.get("tag_sets")
     numbered = enumerate(sets) if isinstance(sets, list) else ()
     for place, tags in ((("tags",), entry.get("tags")), *((("tag_sets", at), one) for at, one in numbered)):
@@ -43,7 +43,7 @@ def _conditions(path: KeyPath, entry: Entry) -> Iterator[ConfigFinding]:
             yield (*path, *place, "latest_by"), "without `latest` there is nothing to order. Add it, or remove this"
 
 
-def _kind(path: KeyPath, entry: Entry, kind: Value) -> Iterator[ConfigFinding]:
+def _check_kind(path: KeyPath, entry: Entry, kind: Value) -> Iterator[ConfigFinding]:
     if kind != "registry" and entry.get("repositories"):
         yield (*path, "repositories"), "it selects among all repositories of a registry. Add `type: registry`"
     if kind == "registry" and entry.get("digests"):
@@ -54,7 +54,7 @@ def _kind(path: KeyPath, entry: Entry, kind: Value) -> Iterator[ConfigFinding]:
                 yield (*path, key), "`type: image` means the one image that the source names. Remove one of the two"
 
 
-def _one_image(path: KeyPath, entry: Entry, kind: Value, image: ImageName) -> Iterator[ConfigFinding]:
+def _check_image(path: KeyPath, entry: Entry, kind: Value, image: ImageName) -> Iterator[ConfigFinding]:
     if kind == "image" and not (image.tag or image.digest):
         yield (*path, "source"), "an image needs a tag or a digest: write `name:tag`, or `type: repository`"
     for key in ("tags", "tag_sets"):
@@ -62,8 +62,8 @@ def _one_image(path: KeyPath, entry: Entry, kind: Value, image: ImageName) -> It
             yield (*path, key), f"the source names the one tag {image.tag} already. Remove it there, or remove `{key}`"
 
 
-def _places(path: KeyPath, entry: Entry, kind: Value, *, has_one_tag: bool) -> Iterator[ConfigFinding]:
-    for place, written in _targets(path, entry):
+def _check_places(path: KeyPath, entry: Entry, kind: Value, *, has_one_tag: bool) -> Iterator[ConfigFinding]:
+    for place, written in _list_targets(path, entry):
         repository, colon, tag = written.partition("/")[2].partition(":")
         if kind == "registry" and repository and not any(one in repository for one in (REPOSITORY, NAME)):
             yield place, f"all repositories would become one. Write {written.partition('/')[0]}/{REPOSITORY}"
@@ -71,7 +71,7 @@ def _places(path: KeyPath, entry: Entry, kind: Value, *, has_one_tag: bool) -> I
             yield place, f"all tags would become one. Write {TAG} where a tag's name goes"
 
 
-def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[ConfigFinding]:
+def _check_indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[ConfigFinding]:
     narrows = bool(entry.get("platforms")) or entry.get("attestations") == "none"
     if not narrows:
         if entry.get("rewrite_index") is not None:
@@ -79,7 +79,7 @@ def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterato
         return
     if entry.get("rewrite_index") is not None or entry.get("format") is not None:
         return
-    for place, written in _targets(path, entry):
+    for place, written in _list_targets(path, entry):
         name = written.partition("/")[0]
         if targets.get(name) == "registry":
             yield (
@@ -91,14 +91,14 @@ def _indexes(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterato
             )
 
 
-def _along(path: KeyPath, entry: Entry) -> Iterator[ConfigFinding]:
+def _check_referrers(path: KeyPath, entry: Entry) -> Iterator[ConfigFinding]:
     for key in ("referrers", "digest_tags"):
         if entry.get(key) and "format" in entry:
             told = "what refers to an image no longer fits once `format` changed its digest. Keep one"
             yield (*path, key), told
 
 
-def _targets(path: KeyPath, entry: Entry) -> Iterator[tuple[KeyPath, str]]:
+def _list_targets(path: KeyPath, entry: Entry) -> Iterator[tuple[KeyPath, str]]:
     target = entry.get("target")
     if isinstance(target, str):
         yield (*path, "target"), target

@@ -63,21 +63,21 @@ def _resolve(value: object, context: Context) -> str:
     if isinstance(value, dict) and len(value) == 1:
         ((kind, name),) = value.items()
         if kind == "env" and isinstance(name, str):
-            return _from_environment(name, context)
+            return _read_environment(name, context)
         if kind == "file" and isinstance(name, str):
-            return _from_file(name, context)
+            return _read_secret_file(name, context)
     raise ValueError(
         f"expected a secret, found {describe(value)}. Write {{env: VARIABLE}}, {{file: PATH}} or quoted text"
     )
 
 
-def _from_environment(name: str, context: Context) -> str:
+def _read_environment(name: str, context: Context) -> str:
     if name not in context.environ:
         raise ValueError(f"the environment variable {name[:100]} is not set. Set it where ocisync is started")
     return context.environ[name]
 
 
-def _from_file(name: str, context: Context) -> str:
+def _read_secret_file(name: str, context: Context) -> str:
     path = context.resolve(name)
     try:
         with path.open("rb") as stream:

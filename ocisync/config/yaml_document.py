@@ -85,7 +85,7 @@ def parse_document(text: str) -> Document:
         SyntaxProblem: not YAML, several documents, or over the caps on nesting and expansion.
     """
     try:
-        root = _Composer(iter(yaml.parse(text, Loader=_LOADER))).document()
+        root = _Composer(iter(yaml.parse(text, Loader=_LOADER))).compose()
     except yaml.YAMLError as exc:
         raise _explain(exc, text) from exc
     return _Expander().expand(root)
@@ -98,51 +98,51 @@ class _Composer:
     events: Iterator[yaml.Event]
     anchors: dict[str, _Node] = field(default_factory=dict)
 
-    def document(self) -> _Node:
+    def compose(self) -> _Node:
         root: _Node = _Scalar(1, None, "")
         seen = 0
         for event in self.events:
             if isinstance(event, yaml.DocumentStartEvent):
                 seen += 1
                 if seen > 1:
-                    raise SyntaxProblem(_line(event), "a second document begins here. Keep one document in the file")
-                root = self.node(next(self.events), 0)
+                    raise SyntaxProblem(_line_of(event), "a second document begins here. Keep one document in the file")
+                root = self._compose_node(next(self.events), 0)
         return root
 
-    def node(self, event: yaml.Event, depth: int) -> _Node:
+    def _compose_node(self, event: yaml.Event, depth: int) -> _Node:
         if isinstance(event, yaml.AliasEvent):
-            return self._alias(event)
+            return self._resolve_alias(event)
         if depth > MAX_DEPTH:
-            raise SyntaxProblem(_line(event), f"nested more than {MAX_DEPTH} deep. Write it flatter")
+            raise SyntaxProblem(_line_of(event), f"nested more than {MAX_DEPTH} deep. Write it flatter")
         tag = getattr(event, "tag", None)
         if tag not in _TAGS:
-            raise SyntaxProblem(_line(event), f"the tag {tag} is not supported. Remove it")
+            raise SyntaxProblem(_line_of(event), f"the tag {tag} is not supported. Remove it")
         node: _Node
         if isinstance(event, yaml.ScalarEvent):
-            node = _scalar(event)
+            node = _make_scalar(event)
         elif isinstance(event, yaml.SequenceStartEvent):
-            node = _Sequence(_line(event), tuple(self._items(depth)))
+            node = _Sequence(_line_of(event), tuple(self._compose_items(depth)))
         else:
-            node = _Mapping(_line(event), tuple(self._pairs(depth)))
+            node = _Mapping(_line_of(event), tuple(self._compose_pairs(depth)))
         anchor = getattr(event, "anchor", None)
         if anchor:
             self.anchors[anchor] = node
         return node
 
-    def _alias(self, event: yaml.AliasEvent) -> _Node:
+    def _resolve_alias(self, event: yaml.AliasEvent) -> _Node:
         name = str(event.anchor)
         if name not in self.anchors:
-            raise SyntaxProblem(_line(event), f"the alias *{name} has no anchor above it. Define &{name} first")
+            raise SyntaxProblem(_line_of(event), f"the alias *{name} has no anchor above it. Define &{name} first")
         return self.anchors[name]
 
-    def _items(self, depth: int) -> Iterator[_Node]:
+    def _compose_items(self, depth: int) -> Iterator[_Node]:
         while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
-            yield self.node(event, depth + 1)
+            yield self._compose_node(event, depth + 1)
 
-    def _pairs(self, depth: int) -> Iterator[tuple[_Node, _Node]]:
+    def _compose_pairs(self, depth: int) -> Iterator[tuple[_Node, _Node]]:
         while not isinstance(event := next(self.events), yaml.MappingEndEvent):
-            key = self.node(event, depth + 1)
-            yield key, self.node(next(self.events), depth + 1)
+            key = self._compose_node(event, depth + 1)
+            yield key, self._compose_node(next(self.events), depth + 1)
 
 
 @dataclass(slots=True)
@@ -155,11 +155,11 @@ class _Expander:
     count: int = 0
 
     def expand(self, root: _Node) -> Document:
-        value = self.value(root, ())
+        value = self._expand_node(root, ())
         self.lines[()] = root.line
         return Document(value, self.lines, self.texts, tuple(self.problems))
 
-    def value(self, node: _Node, path: KeyPath) -> Value:
+    def _expand_node(self, node: _Node, path: KeyPath) -> Value:
         self.count += 1
         if self.count > MAX_NODES:
             raise SyntaxProblem(node.line, f"more than {MAX_NODES} values. Use fewer aliases, or split the file")
@@ -168,18 +168,18 @@ class _Expander:
             self.texts[path] = node.text
             return node.value
         if isinstance(node, _Sequence):
-            return [self.value(item, (*path, position)) for position, item in enumerate(node.items)]
-        return self._mapping(node, path)
+            return [self._expand_node(item, (*path, position)) for position, item in enumerate(node.items)]
+        return self._expand_mapping(node, path)
 
-    def _mapping(self, node: _Mapping, path: KeyPath) -> dict[str, Value]:
+    def _expand_mapping(self, node: _Mapping, path: KeyPath) -> dict[str, Value]:
         found: dict[str, Value] = {}
-        for key, inner in self._entries(node, path):
+        for key, inner in self._merge_entries(node, path):
             here = (*path, key.text)
             self.lines[here] = key.line
-            found[key.text] = self.value(inner, here)
+            found[key.text] = self._expand_node(inner, here)
         return found
 
-    def _entries(self, node: _Mapping, path: KeyPath) -> list[tuple[_Scalar, _Node]]:
+    def _merge_entries(self, node: _Mapping, path: KeyPath) -> list[tuple[_Scalar, _Node]]:
         """Own keys first in their order, then what merge keys add; duplicates are reported and dropped."""
         own: dict[str, tuple[_Scalar, _Node]] = {}
         merged: list[tuple[_Scalar, _Node]] = []
@@ -187,7 +187,7 @@ class _Expander:
             if not isinstance(key, _Scalar):
                 self._report(key.line, path, "a list or mapping cannot be a key. Write a plain word before the colon")
             elif key.is_merge:
-                merged += self._merged(inner, path)
+                merged += self._list_merged(inner, path)
             elif key.text in own:
                 first = own[key.text][0].line
                 self._report(key.line, (*path, key.text), f"the key stands twice, first on line {first}. Remove one")
@@ -197,11 +197,11 @@ class _Expander:
             own.setdefault(key.text, (key, inner))
         return list(own.values())
 
-    def _merged(self, node: _Node, path: KeyPath) -> list[tuple[_Scalar, _Node]]:
+    def _list_merged(self, node: _Node, path: KeyPath) -> list[tuple[_Scalar, _Node]]:
         if isinstance(node, _Mapping):
-            return self._entries(node, path)
+            return self._merge_entries(node, path)
         if isinstance(node, _Sequence) and all(isinstance(item, _Mapping) for item in node.items):
-            return [pair for item in node.items for pair in self._merged(item, path)]
+            return [pair for item in node.items for pair in self._list_merged(item, path)]
         self._report(node.line, path, "the merge key << takes a mapping or a list of mappings. Give it an alias of one")
         return []
 
@@ -209,14 +209,14 @@ class _Expander:
         self.problems.append(Problem(line, path, message))
 
 
-def _scalar(event: yaml.ScalarEvent) -> _Scalar:
+def _make_scalar(event: yaml.ScalarEvent) -> _Scalar:
     text = event.value
     if event.tag is not None or event.style not in (None, ""):
-        return _Scalar(_line(event), text, text)
-    return _Scalar(_line(event), _plain(text), text, is_merge=text == "<<")
+        return _Scalar(_line_of(event), text, text)
+    return _Scalar(_line_of(event), _parse_plain(text), text, is_merge=text == "<<")
 
 
-def _plain(text: str) -> bool | int | float | str | None:
+def _parse_plain(text: str) -> bool | int | float | str | None:
     if text in _CONSTANTS:
         return _CONSTANTS[text]
     if _INT.match(text):
@@ -224,7 +224,7 @@ def _plain(text: str) -> bool | int | float | str | None:
     return float(text) if _FLOAT.match(text) else text
 
 
-def _line(event: yaml.Event) -> int:
+def _line_of(event: yaml.Event) -> int:
     mark = event.start_mark
     return mark.line + 1 if mark else 1
 

@@ -10,7 +10,7 @@ from ocisync.drop.naming import SetMemberPath, SingleArchive, classify
 from ocisync.drop.rule import DropRule, Incomplete
 from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName, OcisyncError
-from ocisync.model.platform import Platform, same_platform
+from ocisync.model.platform import Platform, is_same_platform
 from ocisync.state.inputs import InputRecord, InputState
 
 MAX_WAIT = 3600.0  # seconds; back-off never waits longer, so a due time beyond it means that the clock was set
@@ -174,7 +174,7 @@ def _set(name: str, tag: str, members: list[InputMember]) -> Input:
 
 
 def _has(found: Input, wanted: Platform) -> bool:
-    return any(member.platform is not None and same_platform(member.platform, wanted) for member in found.members)
+    return any(member.platform is not None and is_same_platform(member.platform, wanted) for member in found.members)
 
 
 def _unwritten(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import parse_name, parse_tag
-from ocisync.model.platform import Platform, normalized
+from ocisync.model.platform import Platform, normalize
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz")
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".swp")
@@ -111,7 +111,7 @@ def _optional_variant(placeholder: str, parts: list[str]) -> str:
 def _member(relative: str, found: dict[str, str | None]) -> SetMemberPath:
     name, tag = _checked(relative, found["name"] or "", found["tag"] or "")
     platform = Platform(found["os"] or "", found["arch"] or "", found.get("variant") or "")
-    return SetMemberPath(name, tag, normalized(platform))
+    return SetMemberPath(name, tag, normalize(platform))
 
 
 def _checked(relative: str, name: str, tag: str) -> tuple[str, str]:

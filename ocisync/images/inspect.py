@@ -15,7 +15,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import cosign_tags
 from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
-from ocisync.model.platform import Platform, parse_platform, platform_from_json, same_platform
+from ocisync.model.platform import Platform, is_same_platform, parse_platform, platform_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +78,7 @@ async def pick_platform(source: Source, root: Descriptor, platform: str) -> Desc
     manifest = await load_manifest(source, root)
     if not manifest.is_index:
         return root
-    found = [child for child in manifest.children if child.platform and same_platform(child.platform, wanted)]
+    found = [child for child in manifest.children if child.platform and is_same_platform(child.platform, wanted)]
     if not found:
         offered = ", ".join(str(child.platform) for child in manifest.children if child.platform) or "none named"
         raise NotFound(f"{root.digest}: no image for {wanted}; the index offers {offered}", code="platform.missing")

@@ -20,8 +20,8 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.manifest import Manifest, media_type_of, parse_manifest
-from ocisync.model.missing_images import read_omissions
-from ocisync.model.subjects import Entry, reference_of, referrers_body
+from ocisync.model.missing_images import read_missing_images
+from ocisync.model.subjects import Entry, format_referrers, read_subject
 from ocisync.sync.reports import failure_of
 
 _JSON = "application/json"
@@ -196,7 +196,7 @@ class RepositoryWalk:
                 _, raw = await self.repository.read(ObjectKind.OMITTED, index)
             except NotFound:
                 raw = b""
-            self._left_out[index] = read_omissions(raw)
+            self._left_out[index] = read_missing_images(raw)
         return self._left_out[index]
 
     async def _checked(self, desc: Descriptor, tag: str) -> bytes | None:
@@ -231,7 +231,7 @@ class RepositoryWalk:
 
     def _note_subject(self, digest: Digest, raw: bytes) -> None:
         self._asked.add(digest)
-        reference = reference_of(digest, raw) if digest in self._manifests else None
+        reference = read_subject(digest, raw) if digest in self._manifests else None
         if reference is not None:
             self._subjects.setdefault(reference.subject, {})[digest] = reference.entry
 
@@ -306,7 +306,7 @@ class RepositoryWalk:
         except NotFound:
             self._found(ObjectKind.REFERRERS, digest, Fault.MISSING)
             return
-        if raw != referrers_body(self._subjects.get(digest, {})):
+        if raw != format_referrers(self._subjects.get(digest, {})):
             self._found(
                 ObjectKind.REFERRERS, digest, Fault.LIST, "it does not name exactly what refers to its manifest"
             )

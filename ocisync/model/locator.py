@@ -101,7 +101,7 @@ class StaticLocator:
         return DirectoryRoot(self.directory)
 
     def __str__(self) -> str:
-        return f"static:{self.directory}//{self.repository}{_suffix(self.reference)}"
+        return f"static:{self.directory}//{self.repository}{_format_reference(self.reference)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +127,7 @@ class S3Locator:
             "s3ForcePathStyle": "true" if self.path_style else "",
         }
         text = urlencode({key: value for key, value in query.items() if value}, safe=":/")
-        return f"s3://{self.bucket}/{self.repository}{_suffix(self.reference)}" + (f"?{text}" if text else "")
+        return f"s3://{self.bucket}/{self.repository}{_format_reference(self.reference)}" + (f"?{text}" if text else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +145,7 @@ class TargetLocator:
 
     def __str__(self) -> str:
         place = f"{self.target}/{self.repository}" if self.repository else self.target
-        return f"target:{place}" + (_suffix(self.reference) if self.reference else "")
+        return f"target:{place}" + (_format_reference(self.reference) if self.reference else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +203,14 @@ Locator = (
 )
 
 
-def place_of(locator: Locator) -> Locator:
+def strip_views(locator: Locator) -> Locator:
     """Where a locator leads to, whatever it is seen through."""
-    return place_of(locator.of) if isinstance(locator, ViewLocator) else locator
+    return strip_views(locator.of) if isinstance(locator, ViewLocator) else locator
 
 
 def registry_image(locator: Locator) -> ImageName | None:
     """The image in a registry that a locator leads to, if that is where it leads to."""
-    place = place_of(locator)
+    place = strip_views(locator)
     return place.image if isinstance(place, RegistryLocator) else None
 
 
@@ -229,21 +229,21 @@ def parse_locator(text: str) -> Locator:
     return parse(rest)
 
 
-def _registry(rest: str) -> Locator:
+def _parse_registry(rest: str) -> Locator:
     if not rest.startswith("//"):
         raise InvalidName(f"docker:{rest[:200]} needs two slashes: docker://{rest.lstrip('/')[:200]}")
     return RegistryLocator(parse_image_name(rest[2:]))
 
 
-def _layout(rest: str) -> Locator:
-    return LayoutLocator(*_path_and_reference(rest))
+def _parse_layout(rest: str) -> Locator:
+    return LayoutLocator(*_split_path(rest))
 
 
-def _oci_archive(rest: str) -> Locator:
-    return OciArchiveLocator(*_path_and_reference(rest))
+def _parse_oci_archive(rest: str) -> Locator:
+    return OciArchiveLocator(*_split_path(rest))
 
 
-def _docker_archive(rest: str) -> Locator:
+def _parse_docker_archive(rest: str) -> Locator:
     path, _, reference = rest.partition(":")
     if reference:
         name, tag = split_tag(reference)
@@ -252,40 +252,40 @@ def _docker_archive(rest: str) -> Locator:
     return DockerArchiveLocator(path, reference)
 
 
-def _archive(rest: str) -> Locator:
+def _parse_archive(rest: str) -> Locator:
     path, _, reference = rest.partition(":")
     return ArchiveLocator(path, reference)
 
 
-def _static(rest: str) -> Locator:
+def _parse_static(rest: str) -> Locator:
     directory, slashes, image = rest.rpartition("//")
     if not slashes or not directory:
         raise InvalidName(f"static:{rest[:200]} needs the form static:DIR//NAME[:TAG]")
-    return StaticLocator(directory, *_name_and_reference(image))
+    return StaticLocator(directory, *_split_name(image))
 
 
-def _s3(rest: str) -> Locator:
+def _parse_s3(rest: str) -> Locator:
     parts = urlsplit(f"s3:{rest}")
     if not parts.netloc or not parts.path.strip("/"):
         raise InvalidName(f"s3:{rest.partition('?')[0][:200]} needs the form s3://BUCKET/NAME[:TAG]?endpoint=URL")
     root = bucket_root(parts)
-    name, reference = _name_and_reference(parts.path.strip("/"))
+    name, reference = _split_name(parts.path.strip("/"))
     return S3Locator(root.bucket, name, reference, root.endpoint, root.region, root.path_style)
 
 
-def _target(rest: str) -> Locator:
+def _parse_target(rest: str) -> Locator:
     target, _, image = rest.partition("/")
-    return TargetLocator(target, *_name_and_reference(image))
+    return TargetLocator(target, *_split_name(image))
 
 
-def _path_and_reference(rest: str) -> tuple[str, str]:
+def _split_path(rest: str) -> tuple[str, str]:
     path, _, reference = rest.partition(":")
     if is_digest(reference):
         return path, parse_digest(reference)
     return path, reference
 
 
-def _name_and_reference(image: str) -> tuple[str, str]:
+def _split_name(image: str) -> tuple[str, str]:
     name, at, digest = image.partition("@")
     if at:
         return parse_name(split_tag(name)[0]), parse_digest(digest)
@@ -293,19 +293,19 @@ def _name_and_reference(image: str) -> tuple[str, str]:
     return parse_name(name), parse_tag(tag) if tag else "latest"
 
 
-def _suffix(reference: str) -> str:
+def _format_reference(reference: str) -> str:
     return f"@{reference}" if is_digest(reference) else f":{reference}"
 
 
 _PARSERS = {
-    "docker": _registry,
-    "oci": _layout,
-    "oci-archive": _oci_archive,
-    "docker-archive": _docker_archive,
-    "archive": _archive,
-    "static": _static,
-    "s3": _s3,
-    "target": _target,
+    "docker": _parse_registry,
+    "oci": _parse_layout,
+    "oci-archive": _parse_oci_archive,
+    "docker-archive": _parse_docker_archive,
+    "archive": _parse_archive,
+    "static": _parse_static,
+    "s3": _parse_s3,
+    "target": _parse_target,
 }
 SCHEMES = frozenset(_PARSERS)
 
@@ -320,11 +320,11 @@ def locate_in(root: str, name: str, tag: str) -> Locator:
     image = f"{parse_name(name)}:{parse_tag(tag)}"
     if scheme == "s3":
         place, question, query = rest.partition("?")
-        return _s3(f"{place.rstrip('/')}/{image}{question}{query}")
+        return _parse_s3(f"{place.rstrip('/')}/{image}{question}{query}")
     if scheme == "static":
-        return _static(f"{rest.rstrip('/')}//{image}")
+        return _parse_static(f"{rest.rstrip('/')}//{image}")
     if scheme == "docker":
-        return _registry(f"{rest.rstrip('/')}/{image}")
+        return _parse_registry(f"{rest.rstrip('/')}/{image}")
     raise InvalidName(
         f"{root[:200]!r} is not a registry: expected s3://BUCKET?endpoint=URL, static:DIR or docker://HOST"
     )

@@ -55,8 +55,8 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest:
         ManifestError: not strict JSON, or a field is missing or of another type than the specification's.
     """
     document = parse_json_object(raw)
-    kind = _media_type(document, media_type)
-    lists = document.get("manifests") if media_types.is_index(kind) else _image_parts(document, kind)
+    kind = _check_media_type(document, media_type)
+    lists = document.get("manifests") if media_types.is_index(kind) else _list_image_parts(document, kind)
     lists = [] if lists is None else lists  # builders in Go write an empty list as null
     if not isinstance(lists, list):
         member = "manifests" if media_types.is_index(kind) else "layers"
@@ -103,7 +103,9 @@ def parse_json(raw: bytes) -> object:
             f"the manifest has {len(raw)} bytes; at most {MAX_MANIFEST_SIZE} are accepted", code="limit.manifest"
         )
     try:
-        document: object = json.loads(raw.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        document: object = json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
+        )
     except (ValueError, RecursionError) as exc:
         raise ManifestError(f"not valid JSON: {exc}") from exc
     _check_depth(document)
@@ -112,10 +114,10 @@ def parse_json(raw: bytes) -> object:
 
 def media_type_of(raw: bytes, announced: str | None = None) -> str:
     """The media type of a manifest's bytes; raises as `parse_manifest` does."""
-    return _media_type(parse_json_object(raw), announced)
+    return _check_media_type(parse_json_object(raw), announced)
 
 
-def _media_type(document: Mapping[str, object], announced: str | None) -> str:
+def _check_media_type(document: Mapping[str, object], announced: str | None) -> str:
     version = document.get("schemaVersion")
     if version is not None and type(version) is not int:
         raise ManifestError(f"schemaVersion is {json.dumps(version)[:40]}, not the number 2: no client could read it")
@@ -131,7 +133,7 @@ def _media_type(document: Mapping[str, object], announced: str | None) -> str:
         raise ManifestError("mediaType is not a string")
     if written and announced and written != announced:
         raise AmbiguousManifest(f"announced as {announced}, but its mediaType is {written}")
-    kind = written or announced or _guess(document)
+    kind = written or announced or _guess_media_type(document)
     if kind not in media_types.MANIFESTS:
         raise UnsupportedManifest(f"{kind[:100]!r} is not a manifest type that can be copied")
     if media_types.is_index(kind) != ("manifests" in document):
@@ -146,7 +148,7 @@ def _parse_subject(value: object) -> Descriptor:
         raise ManifestError(f"the manifest's subject: {exc.message}") from exc
 
 
-def _guess(document: Mapping[str, object]) -> str:
+def _guess_media_type(document: Mapping[str, object]) -> str:
     if "manifests" in document:
         return media_types.OCI_INDEX
     if "layers" in document or "config" in document:
@@ -156,7 +158,7 @@ def _guess(document: Mapping[str, object]) -> str:
     raise ManifestError("neither an index (`manifests`) nor an image (`layers`)")
 
 
-def _image_parts(document: Mapping[str, object], kind: str) -> object:
+def _list_image_parts(document: Mapping[str, object], kind: str) -> object:
     if kind == media_types.OCI_ARTIFACT:
         return document.get("blobs")
     layers = document.get("layers")
@@ -166,7 +168,7 @@ def _image_parts(document: Mapping[str, object], kind: str) -> object:
     return [document["config"], *layers] if isinstance(layers, list) else layers
 
 
-def _unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _refuse_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
         names = [name for name, _ in pairs]
@@ -182,13 +184,13 @@ def _refuse_constant(name: str) -> object:
 def _check_depth(document: object) -> None:
     level: list[object] = [document]
     for _ in range(MAX_JSON_DEPTH):
-        level = [inner for value in level for inner in _inside(value)]
+        level = [inner for value in level for inner in _list_inner(value)]
         if not level:
             return
     raise ManifestError(f"nested more than {MAX_JSON_DEPTH} deep")
 
 
-def _inside(value: object) -> list[object]:
+def _list_inner(value: object) -> list[object]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []

@@ -34,7 +34,7 @@ _INTO: Mapping[Format, Mapping[str, str]] = {
 _ONLY_OCI = frozenset(("annotations", "artifactType", "subject"))
 
 
-def counterpart(media_type: str, wanted: Format) -> str | None:
+def find_counterpart(media_type: str, wanted: Format) -> str | None:
     """The type of the same content in the wanted family: itself when it is of that family, None when there is none."""
     into = _INTO[wanted]
     return media_type if media_type in into.values() else into.get(media_type)
@@ -43,7 +43,7 @@ def counterpart(media_type: str, wanted: Format) -> str | None:
 def is_format(manifest: Manifest, wanted: Format) -> bool:
     """Whether a manifest's own type and all types in it are of the wanted family, or of neither."""
     return all(
-        counterpart(one, wanted) in (one, None)
+        find_counterpart(one, wanted) in (one, None)
         for one in (manifest.media_type, *(child.media_type for child in manifest.children))
     )
 
@@ -59,21 +59,23 @@ def rewrite(raw: bytes, manifest: Manifest, wanted: Format, made: Mapping[Digest
     """
     document = parse_json_object(raw)
     kept = {key: value for key, value in document.items() if wanted == "oci" or key not in _ONLY_OCI}
-    kind = _type(manifest.media_type, wanted)
+    kind = _convert_type(manifest.media_type, wanted)
     kept["mediaType"] = kind
     if manifest.is_index:
-        entries = zip(_list(document.get("manifests")), manifest.children, strict=True)
-        kept["manifests"] = [_entry(entry, wanted, made[old.digest]) for entry, old in entries if old.digest in made]
+        entries = zip(_check_list(document.get("manifests")), manifest.children, strict=True)
+        kept["manifests"] = [
+            _rewrite_entry(entry, wanted, made[old.digest]) for entry, old in entries if old.digest in made
+        ]
     else:
-        kept["config"] = _entry(document.get("config"), wanted)
-        kept["layers"] = [_entry(layer, wanted) for layer in _list(document.get("layers"))]
+        kept["config"] = _rewrite_entry(document.get("config"), wanted)
+        kept["layers"] = [_rewrite_entry(layer, wanted) for layer in _check_list(document.get("layers"))]
     return describe(json.dumps(kept, separators=(",", ":"), ensure_ascii=False).encode(), kind)
 
 
-def _entry(old: object, wanted: Format, became: Descriptor | None = None) -> dict[str, object]:
+def _rewrite_entry(old: object, wanted: Format, became: Descriptor | None = None) -> dict[str, object]:
     """A descriptor's JSON with its type in the wanted family, and for a child that was rewritten its new digest."""
     entry = dict(old) if isinstance(old, Mapping) else {}
-    new: dict[str, object] = {"mediaType": _type(str(entry.get("mediaType")), wanted)}
+    new: dict[str, object] = {"mediaType": _convert_type(str(entry.get("mediaType")), wanted)}
     if became is not None:
         new = {"mediaType": became.media_type, "digest": became.digest, "size": became.size}
     gone = {"data"} if became is not None and became.digest != entry.get("digest") else set()
@@ -81,9 +83,9 @@ def _entry(old: object, wanted: Format, became: Descriptor | None = None) -> dic
     return {key: value for key, value in {**entry, **new}.items() if key not in gone}
 
 
-def _type(media_type: str, wanted: Format) -> str:
+def _convert_type(media_type: str, wanted: Format) -> str:
     """OCI's manifests may list content of any type, docker's may not."""
-    found = counterpart(media_type, wanted)
+    found = find_counterpart(media_type, wanted)
     if found is None and wanted == "docker":
         raise UnsupportedManifest(
             f"{media_type[:100]!r} has no counterpart among docker's media types: copy the image as it is"
@@ -91,5 +93,5 @@ def _type(media_type: str, wanted: Format) -> str:
     return found or media_type
 
 
-def _list(value: object) -> list[object]:
+def _check_list(value: object) -> list[object]:
     return value if isinstance(value, list) else []

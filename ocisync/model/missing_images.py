@@ -10,12 +10,12 @@ from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import parse_json_object
 
 
-def omissions_body(omitted: Iterable[Digest]) -> bytes:
+def format_missing_images(omitted: Iterable[Digest]) -> bytes:
     """The bytes to keep; the same for the same digests."""
     return json.dumps({"omitted": sorted(set(omitted))}, separators=(",", ":")).encode()
 
 
-def read_omissions(raw: bytes) -> frozenset[Digest]:
+def read_missing_images(raw: bytes) -> frozenset[Digest]:
     """What was kept; nothing when it is damaged: then what is missing is told."""
     try:
         omitted = parse_json_object(raw).get("omitted")

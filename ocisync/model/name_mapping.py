@@ -31,23 +31,23 @@ class Renaming:
     substitutions: tuple[Substitution, ...] = ()
     template: str = TAG
 
-    def of(self, tag: str) -> str:
+    def apply(self, tag: str) -> str:
         """A tag's new name."""
         if not self.substitutions and self.template == TAG:
             return tag
         changed = (new for one in self.substitutions if (new := one.apply(tag)) is not None)
         return self.template.replace(TAG, next(changed, tag))
 
-    def undone(self, tag: str) -> str | None:
+    def undo(self, tag: str) -> str | None:
         """A tag that would get this new name by the template alone; None when there is none."""
         before, _, after = self.template.partition(TAG)
         old = tag.removeprefix(before).removesuffix(after)
-        return old if self.of(old) == tag else None
+        return old if self.apply(old) == tag else None
 
-    def problem(self, tag: str) -> str:
+    def find_problem(self, tag: str) -> str:
         """Why a tag cannot have its new name; empty when it can."""
         try:
-            parse_tag(self.of(tag))
+            parse_tag(self.apply(tag))
         except InvalidName:
             return "that is no tag"
         return ""
@@ -61,7 +61,7 @@ class Placing:
     strip: str = ""
     substitutions: tuple[Substitution, ...] = ()
 
-    def of(self, repository: str) -> str:
+    def apply(self, repository: str) -> str:
         """A repository's name at the target.
 
         Raises:

@@ -66,7 +66,7 @@ def platform_from_json(value: object) -> Platform | None:
     return Platform(os, architecture, variant, version) if os or architecture else None
 
 
-def normalized(platform: Platform) -> Platform:
+def normalize(platform: Platform) -> Platform:
     """One spelling per platform: lower case, usual names, and no variant that is the default (arm64 is arm64/v8)."""
     architecture = platform.architecture.lower()
     variant = platform.variant.lower()
@@ -80,8 +80,8 @@ def normalized(platform: Platform) -> Platform:
     return Platform(platform.os.lower(), architecture, variant, platform.os_version)
 
 
-def same_platform(one: Platform, other: Platform) -> bool:
+def is_same_platform(one: Platform, other: Platform) -> bool:
     """Whether two spellings mean the same platform; an operating system's version counts only when both say one."""
-    a, b = normalized(one), normalized(other)
+    a, b = normalize(one), normalize(other)
     versions_agree = not a.os_version or not b.os_version or a.os_version == b.os_version
     return (a.os, a.architecture, a.variant) == (b.os, b.architecture, b.variant) and versions_agree

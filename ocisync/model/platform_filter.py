@@ -13,7 +13,7 @@ from typing import Literal
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_json_object
-from ocisync.model.platform import Platform, normalized, same_platform
+from ocisync.model.platform import Platform, is_same_platform, normalize
 
 Attestations = Literal["matching", "all", "none"]
 
@@ -37,20 +37,20 @@ class PlatformChoice:
         """One spelling for all choices that mean the same; empty for everything."""
         if self.is_everything:
             return ""
-        names = sorted({_spelled(platform) for platform in self.platforms})
+        names = sorted({_format_platform(platform) for platform in self.platforms})
         return " ".join([*names, f"attestations={self.attestations}"])
 
     def wants(self, platform: Platform | None) -> bool:
         """Whether an image for a platform is wanted; one that names none always is."""
         if platform is None or not self.platforms:
             return True
-        return any(same_platform(platform, one) for one in self.platforms)
+        return any(is_same_platform(platform, one) for one in self.platforms)
 
 
 EVERYTHING = PlatformChoice()
 
 
-def wanted_entries(entries: Sequence[Descriptor], choice: PlatformChoice) -> list[Descriptor]:
+def select_entries(entries: Sequence[Descriptor], choice: PlatformChoice) -> list[Descriptor]:
     """The entries of an index that are wanted, in its order; nested indexes always are."""
     if choice.is_everything:
         return list(entries)
@@ -58,7 +58,7 @@ def wanted_entries(entries: Sequence[Descriptor], choice: PlatformChoice) -> lis
     return [entry for entry in entries if _is_wanted(entry, choice, images)]
 
 
-def narrowed_index(raw: bytes, media_type: str, kept: Mapping[Digest, Descriptor]) -> Descriptor:
+def narrow_index(raw: bytes, media_type: str, kept: Mapping[Digest, Descriptor]) -> Descriptor:
     """A new index, with its bytes, of some entries of another one; `kept`: what these became, by their old digests."""
     document = parse_json_object(raw)
     listed = document.get("manifests")
@@ -79,6 +79,6 @@ def _is_wanted(entry: Descriptor, choice: PlatformChoice, images: set[Digest]) -
     return choice.attestations == "all"
 
 
-def _spelled(platform: Platform) -> str:
-    one = normalized(platform)
+def _format_platform(platform: Platform) -> str:
+    one = normalize(platform)
     return f"{one}:{one.os_version}" if one.os_version else str(one)

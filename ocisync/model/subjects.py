@@ -30,7 +30,7 @@ class SubjectReference:
     entry: Entry
 
 
-def reference_of(digest: Digest, raw: bytes) -> SubjectReference | None:
+def read_subject(digest: Digest, raw: bytes) -> SubjectReference | None:
     """What a manifest refers to; None when to nothing, or when it is no manifest at all."""
     if b'"subject"' not in raw:
         return None
@@ -44,30 +44,30 @@ def reference_of(digest: Digest, raw: bytes) -> SubjectReference | None:
         manifest.media_type,
         digest,
         len(raw),
-        artifact_type=_artifact_type(manifest),
-        annotations=_texts(manifest.annotations or {}),
+        artifact_type=_find_artifact_type(manifest),
+        annotations=_select_texts(manifest.annotations or {}),
     )
     return SubjectReference(manifest.subject.digest, descriptor_to_json(shown))
 
 
-def _texts(annotations: Mapping[str, object]) -> dict[str, str]:
+def _select_texts(annotations: Mapping[str, object]) -> dict[str, str]:
     return {key: text for key, text in annotations.items() if isinstance(text, str)}
 
 
-def _artifact_type(manifest: Manifest) -> str | None:
+def _find_artifact_type(manifest: Manifest) -> str | None:
     """Spec: without an artifactType, an image manifest's is its config's media type."""
     if manifest.artifact_type or manifest.media_type == media_types.OCI_ARTIFACT or manifest.config is None:
         return manifest.artifact_type
     return manifest.config.media_type
 
 
-def with_entries(body: bytes | None, entries: Entries) -> bytes:
+def add_entries(body: bytes | None, entries: Entries) -> bytes:
     """A list of referrers with more entries at its end; what it says already is kept.
 
     Raises:
         ManifestError: it is no list.
     """
-    document = parse_json_object(body or referrers_body({}))
+    document = parse_json_object(body or format_referrers({}))
     listed = document.get("manifests")
     if not isinstance(listed, list):
         raise ManifestError("no list of referrers")
@@ -75,14 +75,14 @@ def with_entries(body: bytes | None, entries: Entries) -> bytes:
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def referrers_body(entries: Entries) -> bytes:
+def format_referrers(entries: Entries) -> bytes:
     """The bytes of a list of referrers, the same for the same entries."""
     listed = [entries[digest] for digest in sorted(entries)]
     document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": listed}
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def entries_in(body: bytes | None) -> dict[Digest, Entry]:
+def read_entries(body: bytes | None) -> dict[Digest, Entry]:
     """What a list of referrers names; a damaged one names nothing."""
     try:
         document = json.loads(body or b"{}")
@@ -101,12 +101,12 @@ class SubjectReferences:
 
     def learn(self, digest: Digest, raw: bytes) -> SubjectReference | None:
         """Take note of a manifest whose bytes are at hand."""
-        found = self._known[digest] = reference_of(digest, raw)
+        found = self._known[digest] = read_subject(digest, raw)
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
         return found
 
-    def unknown(self, digests: Iterable[Digest]) -> list[Digest]:
+    def list_unknown(self, digests: Iterable[Digest]) -> list[Digest]:
         """Those of which nothing is remembered."""
         return [digest for digest in digests if digest not in self._known]
 

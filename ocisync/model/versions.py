@@ -62,10 +62,10 @@ class Version:
 def parse_version(text: str) -> Version | None:
     """The version that a tag is, or None when it is none (`latest`, `stable-20240101`)."""
     found = _VERSION.match(text) or _TIGHT.match(text)
-    return _version(found[1], found[2] or "") if found else None
+    return _make_version(found[1], found[2] or "") if found else None
 
 
-def _version(release: str, suffix: str) -> Version:
+def _make_version(release: str, suffix: str) -> Version:
     parts = [int(part) for part in release.split(".")]
     while len(parts) > 1 and not parts[-1]:
         parts.pop()
@@ -84,29 +84,31 @@ class _Comparator:
         if version.suffix and not self.suffix:
             return False
         if self.operator in "^~":
-            return version >= self._version and version.begins(self._fixed) == self.parts[: self._fixed]
-        order = self._order(version)
+            return (
+                version >= self._first_version and version.begins(self._count_fixed) == self.parts[: self._count_fixed]
+            )
+        order = self._compare(version)
         return {"=": order == 0, "!=": order != 0, ">": order > 0, "<": order < 0, ">=": order >= 0}.get(
             self.operator, order <= 0
         )
 
     @property
-    def _version(self) -> Version:
-        return _version(".".join(map(str, self.parts or (0,))), "").with_suffix(self.suffix)
+    def _first_version(self) -> Version:
+        return _make_version(".".join(map(str, self.parts or (0,))), "").with_suffix(self.suffix)
 
     @property
-    def _fixed(self) -> int:
+    def _count_fixed(self) -> int:
         """How many parts may not change."""
         if self.operator == "~":
             return min(2, len(self.parts))
         return next((at + 1 for at, part in enumerate(self.parts) if part), len(self.parts))
 
-    def _order(self, version: Version) -> int:
+    def _compare(self, version: Version) -> int:
         """Below, in, or above what was written: 3.5 stands for every version that begins so."""
         if len(self.parts) < _FULL and not self.suffix:
             begins = version.begins(len(self.parts))
             return (begins > self.parts) - (begins < self.parts)
-        return (version > self._version) - (version < self._version)
+        return (version > self._first_version) - (version < self._first_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,30 +134,30 @@ def parse_range(text: str) -> VersionRange:
     Raises:
         InvalidName: not of that form.
     """
-    alternatives = tuple(tuple(_alternative(part.strip(), text)) for part in text.split("||"))
+    alternatives = tuple(tuple(_parse_alternative(part.strip(), text)) for part in text.split("||"))
     return VersionRange(text, alternatives)
 
 
-def _alternative(part: str, text: str) -> list[_Comparator]:
+def _parse_alternative(part: str, text: str) -> list[_Comparator]:
     hyphen = _HYPHEN.match(part)
     if hyphen:
-        return [_comparator(">=", hyphen[1], text), _comparator("<=", hyphen[2], text)]
+        return [_parse_comparator(">=", hyphen[1], text), _parse_comparator("<=", hyphen[2], text)]
     if not part or _OPERATOR.sub("", part).strip(" ,\t"):
-        raise _unreadable(text)
-    return [_comparator(operator, version, text) for operator, version in _OPERATOR.findall(part)]
+        raise _range_error(text)
+    return [_parse_comparator(operator, version, text) for operator, version in _OPERATOR.findall(part)]
 
 
-def _comparator(operator: str, version: str, text: str) -> _Comparator:
+def _parse_comparator(operator: str, version: str, text: str) -> _Comparator:
     found = _PATTERN.match(version)
     if not found:
-        raise _unreadable(text)
+        raise _range_error(text)
     written = found[1].split(".")
     numbers = written[: next((at for at, part in enumerate(written) if part in "xX*"), len(written))]
-    suffix = _version("0", found[2] or "").suffix
+    suffix = _make_version("0", found[2] or "").suffix
     return _Comparator(_SPELLINGS.get(operator, operator), tuple(int(part) for part in numbers), suffix)
 
 
-def _unreadable(text: str) -> InvalidName:
+def _range_error(text: str) -> InvalidName:
     return InvalidName(
         f"{text[:100]!r} is not a range of versions: write comparisons such as >=3.5 <4, ^1.2, ~1.2.3, 1.x or "
         "1.2 - 1.4, alternatives with || between them"

@@ -30,7 +30,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.locator import TargetLocator
 from ocisync.model.manifest import Manifest, check_index_depth, parse_manifest
-from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, wanted_entries
+from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, select_entries
 from ocisync.sync.children import detect_media_type
 from ocisync.sync.context import JobContext
 from ocisync.sync.referrers import ReferrerCopier, ReferrerFinder, Ways
@@ -131,7 +131,7 @@ class Copier:
                 raise LimitExceeded(f"{parent.digest}: more than {self.tools.limits.max_graph} descriptors below it")
 
         await self._locate(manifest)
-        children = wanted_entries(manifest.children, self.choice) if manifest.is_index else manifest.children
+        children = select_entries(manifest.children, self.choice) if manifest.is_index else manifest.children
         wanted = {child.digest: child for child in children if self.include_external or not is_elsewhere(child)}
         await for_each(list(wanted.values()), bring, self.tools.limits.blobs)
         if manifest.is_index:

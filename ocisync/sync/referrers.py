@@ -19,7 +19,7 @@ from ocisync.errors import InputError, LimitExceeded, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import cosign_tags, fallback_tag, is_digest_tag
-from ocisync.model.subjects import reference_of
+from ocisync.model.subjects import read_subject
 from ocisync.sync.referrer_set import ReferrerChoice, ReferrerSet
 
 log = structlog.get_logger()
@@ -166,7 +166,7 @@ class ReferrerFinder:
         if desc.artifact_type:
             return desc.artifact_type
         try:
-            reference = reference_of(desc.digest, await read_manifest(self._source, desc))
+            reference = read_subject(desc.digest, await read_manifest(self._source, desc))
         except NotFound:
             return None
         return reference.entry.get("artifactType") if reference else None

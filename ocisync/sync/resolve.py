@@ -84,7 +84,7 @@ class TagResolver:
         asked = candidates(selection, offered)
         dates = await self._dates(asked)
         selected = select(selection, offered, dates, self._now)
-        failed = {selection.rename.of(tag): tag for tag in asked if tag in self._failed}
+        failed = {selection.rename.apply(tag): tag for tag in asked if tag in self._failed}
         return replace(selected, references={**failed, **selected.references})
 
     async def choose(self, selected: Selected, absent: Collection[str] = ()) -> ResolvedTags:
@@ -129,7 +129,7 @@ class TagResolver:
         names = {reference: tag for tag, reference in (selection.literal or {}).items()}
 
         async def resolve(reference: str) -> None:
-            tag = names.get(reference) or selection.rename.of(reference)
+            tag = names.get(reference) or selection.rename.apply(reference)
             try:
                 with attribute_cost([tag]):
                     root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)

@@ -109,14 +109,14 @@ def origin_of(selection: TagSelection, tag: str) -> str | None:
     if selection.literal is not None:
         reference = selection.literal.get(tag)
         return None if is_digest(reference) else reference
-    origin = selection.rename.undone(tag)
+    origin = selection.rename.undo(tag)
     return origin if origin and any(named(one, [origin]) for one in selection.sets) else None
 
 
 def still_there(selection: TagSelection, listed: Iterable[str]) -> set[str]:
     """The target tags whose origin the source lists."""
     if selection.literal is None:
-        return {selection.rename.of(tag) for tag in listed}
+        return {selection.rename.apply(tag) for tag in listed}
     there = set(listed)
     return {tag for tag, reference in selection.literal.items() if reference in there}
 
@@ -176,9 +176,9 @@ def _renamed(rename: Renaming, tags: Sequence[str]) -> Selected:
     """Tags under their new names; of several that would share one, that which is called so already, else the first."""
     found: dict[str, str] = {}
     refused: dict[str, str] = {}
-    for tag in sorted(tags, key=lambda tag: rename.of(tag) != tag):
-        new = rename.of(tag)
-        if problem := rename.problem(tag) or (f"{found[new]} is called so already" if new in found else ""):
+    for tag in sorted(tags, key=lambda tag: rename.apply(tag) != tag):
+        new = rename.apply(tag)
+        if problem := rename.find_problem(tag) or (f"{found[new]} is called so already" if new in found else ""):
             refused[tag] = f"the tag {tag} cannot become {new!r} at the target: {problem}. It is left out"
         else:
             found[new] = tag

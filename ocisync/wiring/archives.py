@@ -23,7 +23,7 @@ from ocisync.model.locator import (
     ViewLocator,
 )
 from ocisync.model.media_type_families import Format
-from ocisync.model.platform import Platform, same_platform
+from ocisync.model.platform import Platform, is_same_platform
 from ocisync.wiring.options import caps_of, tar_limits_of
 from ocisync.wiring.views import apply_view
 
@@ -164,7 +164,7 @@ def members_for(locator: SetLocator, platform: Platform | None) -> tuple[SetMemb
     """
     if platform is None:
         return locator.members
-    found = tuple(member for member in locator.members if same_platform(member.platform, platform))
+    found = tuple(member for member in locator.members if is_same_platform(member.platform, platform))
     if not found:
         offered = ", ".join(str(member.platform) for member in locator.members)
         raise InputError(f"no file of the set is for {platform}; there are {offered}", code="platform.missing")

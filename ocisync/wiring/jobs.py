@@ -70,7 +70,7 @@ def _selection(rule: SyncRule, image: ImageName, place: TargetReference) -> TagS
     """A rule whose source or expressions name tags literally needs no listing."""
     rename = Renaming(rule.rename.tags, place.tag or TAG)
     if image.digest:
-        return TagSelection(literal={rename.of(image.tag or pinned_tag(image.digest)): image.digest})
+        return TagSelection(literal={rename.apply(image.tag or pinned_tag(image.digest)): image.digest})
     if image.tag:
         return _literal({image.tag}, rename, rule.digests)
     given = [rule.tags] if "tags" in rule.model_fields_set or not (rule.tag_sets or rule.digests) else []
@@ -82,7 +82,7 @@ def _selection(rule: SyncRule, image: ImageName, place: TargetReference) -> TagS
 
 
 def _literal(tags: set[str], rename: Renaming, pinned: Mapping[str, Digest]) -> TagSelection:
-    return TagSelection(literal={rename.of(tag): tag for tag in sorted(tags)}, pinned=pinned)
+    return TagSelection(literal={rename.apply(tag): tag for tag in sorted(tags)}, pinned=pinned)
 
 
 def _tag_set(tags: TagRules) -> TagSet:

@@ -252,12 +252,12 @@ class StoreFactory:
         return await self._once("registries", self._opened_registries)
 
     def _opened_registries(self) -> AbstractAsyncContextManager[RegistryClient]:
-        hosts = {host: registry_options(self.config.registry(host)) for host in self.config.registries}
+        hosts = {host: registry_options(self.config.settings_for(host)) for host in self.config.registries}
         for settings in self.config.targets.values():
             if isinstance(settings, RegistryTarget) and settings.url.startswith("http:"):
                 host = urlsplit(settings.url).netloc
                 hosts[host] = replace(hosts.get(host, RegistryOptions()), plain_http=True)
-        defaults = registry_options(self.config.registry(""))
+        defaults = registry_options(self.config.settings_for(""))
         import_aiohttp()
         from ocisync.stores.registry.client import open_registries  # aiohttp takes 0.1 s to import
 

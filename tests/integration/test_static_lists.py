@@ -17,7 +17,7 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import descriptor_to_json
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import fallback_tag
-from ocisync.model.subjects import referrers_body
+from ocisync.model.subjects import format_referrers
 from ocisync.serve.app import registry_app, serve
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.s3.store import S3Store
@@ -111,7 +111,7 @@ async def test_a_repository_tells_its_referrers_from_its_lists_or_from_those_und
     assert list(await kept.referrers(note.desc.digest)) == []
 
     by_tag = StaticRegistry(store, options=StaticOptions(referrers=False)).repository("tagged")
-    entries = referrers_body({note.desc.digest: descriptor_to_json(told)})
+    entries = format_referrers({note.desc.digest: descriptor_to_json(told)})
     await put(store, layout.manifest_key("tagged", fallback_tag(image.desc.digest)), entries)
     assert [desc.digest for desc in await by_tag.referrers(image.desc.digest)] == [note.desc.digest]
     assert list(await by_tag.referrers(note.desc.digest)) == []

@@ -16,7 +16,7 @@ from bench.measure import BucketPlace, s3_server
 from ocisync.content.concurrency import for_each
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.subjects import referrers_body
+from ocisync.model.subjects import format_referrers
 from ocisync.stores.s3.store import S3Store, open_s3
 from ocisync.stores.static import layout
 from tests.contract.graphs import described
@@ -64,7 +64,7 @@ def objects(images: int) -> Iterator[tuple[str, bytes]]:
         name, digest = f"r{number // PER_REPOSITORY:05}", described(raw).digest
         yield from ((layout.blob_key(name, desc.digest), data) for desc, data in blobs)
         yield layout.manifest_key(name, digest), raw
-        yield layout.referrers_key(name, digest), referrers_body({})
+        yield layout.referrers_key(name, digest), format_referrers({})
         if number % 2:
             yield layout.manifest_key(name, f"v{number}"), raw
         if number % PER_REPOSITORY == 0:

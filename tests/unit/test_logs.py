@@ -13,7 +13,7 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.logs import MASK, clean, configure_logging, printable, redact, register_secrets
+from ocisync.logs import MASK, clean, configure_logging, escape_controls, redact, register_secrets
 
 SECRET = "hunter2/ü secret"
 Format = Literal["console", "json"]
@@ -187,7 +187,7 @@ def test_secrets_too_short_to_mask_are_left_alone() -> None:
 
 
 def test_what_a_server_sent_cannot_steer_the_terminal() -> None:
-    assert printable("a\x1b[31mb\r\x00\x9b\u202e\tc\nd") == "a\\x1b[31mb\\x0d\\x00\\x9b\\x202e\tc\nd"
+    assert escape_controls("a\x1b[31mb\r\x00\x9b\u202e\tc\nd") == "a\\x1b[31mb\\x0d\\x00\\x9b\\x202e\tc\nd"
     assert "\x1b" not in logged("console", facts={"message": "\x1b]0;title\x07"})
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from ocisync.config.diagnostics import config_error
+from ocisync.config.diagnostics import make_config_error
 from ocisync.config.importers.draft import Draft
 from ocisync.config.importers.dregsy import from_dregsy, is_dregsy
 from ocisync.config.importers.foreign_values import as_written
@@ -47,7 +47,7 @@ def convert_file(path: Path, origin: Origin | None = None) -> str:
     try:
         document = parse_document(text)
     except SyntaxProblem as exc:
-        raise config_error(str(path), [exc.problem]) from exc
+        raise make_config_error(str(path), [exc.problem]) from exc
     root = as_written(document)
     if not isinstance(root, dict) or not root:
         raise ConfigError(f"{path}: no configuration of another tool: a mapping is expected at the top")

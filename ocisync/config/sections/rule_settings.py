@@ -207,5 +207,5 @@ class SyncRule(TagPolicy, ReferrerOptions):
         found = []
         for one in self.target:
             placing = Placing(one.repository or REPOSITORY, self.rename.strip_prefix, self.rename.repositories)
-            found.append(TargetReference(one.target, placing.of(repository), one.tag))
+            found.append(TargetReference(one.target, placing.apply(repository), one.tag))
         return tuple(found)

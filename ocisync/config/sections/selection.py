@@ -13,7 +13,7 @@ from ocisync.config.fields import (
     Pattern,
     Section,
     TargetReference,
-    checked,
+    parse_name_text,
     parse_references,
     text_kind,
 )
@@ -41,8 +41,8 @@ def _source(value: object, info: ValidationInfo) -> object:
         raise ValueError(f"expected an image's name, found {describe(value)}")  # noqa: TRY004
     kind = info.data.get("type")
     if kind == _REGISTRY:
-        return checked(parse_source_registry, value)
-    return checked(lambda text: parse_source(text, digests=kind == _IMAGE), value)
+        return parse_name_text(parse_source_registry, value)
+    return parse_name_text(lambda text: parse_source(text, digests=kind == _IMAGE), value)
 
 
 def _place(name: str, rest: str) -> TargetReference:
@@ -53,9 +53,9 @@ def _place(name: str, rest: str) -> TargetReference:
     if unknown:
         raise ValueError(f"{rest[:100]!r}: the placeholders are {REPOSITORY}, {NAME} and, after a colon, {TAG}")
     if repository:
-        checked(parse_name, example)
+        parse_name_text(parse_name, example)
     if colon:
-        checked(parse_tag, tag.replace(TAG, "x"))
+        parse_name_text(parse_tag, tag.replace(TAG, "x"))
     return TargetReference(name, repository, tag)
 
 
@@ -87,14 +87,14 @@ def _digests(value: object) -> object:
         digests = [_digest(one) for one in value]
         return {pinned_tag(digest): digest for digest in digests}
     if isinstance(value, dict):
-        return {checked(parse_tag, str(tag)): _digest(one) for tag, one in value.items()}
+        return {parse_name_text(parse_tag, str(tag)): _digest(one) for tag, one in value.items()}
     raise ValueError(f"expected digests, found {describe(value)}. Write a list of them, or a mapping of tags to them")
 
 
 def _digest(value: object) -> Digest:
     if not isinstance(value, str):
         raise ValueError(f"expected a digest such as sha256:…, found {describe(value)}")  # noqa: TRY004
-    return checked(parse_digest, value)
+    return parse_name_text(parse_digest, value)
 
 
 _TEXT = {"type": "string", "minLength": 1}

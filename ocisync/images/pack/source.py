@@ -29,7 +29,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import parse_json_object
 from ocisync.model.media_types import OCTET_STREAM
-from ocisync.model.platform import Platform, parse_platform, platform_from_json, same_platform
+from ocisync.model.platform import Platform, is_same_platform, parse_platform, platform_from_json
 
 _TITLE = "org.opencontainers.image.title"
 _HASHED_PER_STEP = 64  # chunks of at most 1 MiB between two looks for cancellation
@@ -177,5 +177,5 @@ def _hash_blob(region: FileSection, media_type: str) -> Generator[None, None, De
 
 def _check_platform(settings: PackSettings, found: Platform | None) -> None:
     wanted = settings.wanted_platform()
-    if wanted is not None and found is not None and not same_platform(wanted, found):
+    if wanted is not None and found is not None and not is_same_platform(wanted, found):
         raise InputError(f"the parent {settings.parent} is for {found}, not for {wanted}", code="platform.mismatch")

@@ -15,7 +15,7 @@ from ocisync.content.verify import read_manifest
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import check_index_depth, parse_manifest
-from ocisync.model.platform_filter import PlatformChoice, narrowed_index, wanted_entries
+from ocisync.model.platform_filter import PlatformChoice, narrow_index, select_entries
 
 
 @dataclass
@@ -76,11 +76,11 @@ class FilteredIndexView:
         raw = await read_manifest(self.source, desc)
         kept: dict[Digest, Descriptor] = {}
         entries = parse_manifest(raw, desc.media_type).children
-        for entry in wanted_entries(entries, self.choice):
+        for entry in select_entries(entries, self.choice):
             inner = await self._narrow(entry, depth + 1) if entry.is_index else entry
             kept[entry.digest] = inner
             if inner.digest != entry.digest:
                 self._origins[inner.digest] = entry
         if all(entry.digest in kept and kept[entry.digest].digest == entry.digest for entry in entries):
             return desc.with_data(raw)
-        return narrowed_index(raw, desc.media_type, kept)
+        return narrow_index(raw, desc.media_type, kept)

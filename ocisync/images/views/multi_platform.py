@@ -19,7 +19,7 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
-from ocisync.model.platform import Platform, normalized, platform_from_json, same_platform
+from ocisync.model.platform import Platform, is_same_platform, normalize, platform_from_json
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class MergedSource:
     """
 
     def __init__(self, members: Sequence[PlatformMember]) -> None:
-        self._members = sorted(members, key=lambda member: normalized(member.platform))
+        self._members = sorted(members, key=lambda member: normalize(member.platform))
         self._owners: dict[Digest, Source] = {}
         self._index: Descriptor | None = None
 
@@ -144,7 +144,7 @@ def build_index(children: Sequence[Descriptor]) -> Descriptor:
     """An index of children in the order of their platforms, a docker list when all are docker's; carries its bytes."""
     is_docker = all(child.media_type == media_types.DOCKER_MANIFEST for child in children)
     media_type = media_types.DOCKER_LIST if is_docker else media_types.OCI_INDEX
-    ordered = sorted(children, key=lambda child: normalized(child.platform) if child.platform else Platform("", ""))
+    ordered = sorted(children, key=lambda child: normalize(child.platform) if child.platform else Platform("", ""))
     document = {
         "schemaVersion": 2,
         "mediaType": media_type,
@@ -160,7 +160,7 @@ def choose_child(index: Manifest, platform: Platform) -> Descriptor:
         InputError: none or several (`platform.mismatch`).
     """
     images = [child for child in index.children if not child.is_attestation]
-    found = [child for child in images if child.platform is not None and same_platform(child.platform, platform)]
+    found = [child for child in images if child.platform is not None and is_same_platform(child.platform, platform)]
     if len(found) == 1:
         return found[0]
     if len(images) == 1 and images[0].platform is None:
@@ -179,7 +179,7 @@ def agree_platform(named: Platform, config: Platform | None) -> Platform:
     Raises:
         InputError: they do not (`platform.mismatch`).
     """
-    if config is None or not same_platform(named, config):
+    if config is None or not is_same_platform(named, config):
         raise InputError(
             f"the file's name says {named}, but the image's configuration says {config or 'nothing'}: rename the file, "
             "or build the image for that platform",
@@ -201,7 +201,7 @@ def _check_distinct(members: Sequence[PlatformMember]) -> None:
         raise InputError("a multi-platform image needs at least one member")
     seen: dict[Platform, PlatformMember] = {}
     for member in members:
-        first = seen.setdefault(normalized(member.platform), member)
+        first = seen.setdefault(normalize(member.platform), member)
         if first is not member:
             files = f" ({first.where}, {member.where})" if member.where else ""
             raise InputError(f"two files are for {member.platform}{files}: remove one", code="platform.duplicate")

@@ -15,7 +15,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.digest_tags import is_digest_tag
 from ocisync.model.manifest import parse_json_object
-from ocisync.model.platform import Platform, platform_from_json, same_platform
+from ocisync.model.platform import Platform, is_same_platform, platform_from_json
 
 
 def view_platform(source: Source, platform: Platform) -> PlatformView:
@@ -62,7 +62,7 @@ class PlatformView:
 
     async def _check(self, desc: Descriptor) -> Descriptor:
         platform = desc.platform or await self._read_platform(desc)
-        if platform is not None and not same_platform(platform, self._platform):
+        if platform is not None and not is_same_platform(platform, self._platform):
             told = f"{desc.digest}: the image is for {platform}, not for {self._platform}"
             raise NotFound(told, code="platform.missing")
         return desc

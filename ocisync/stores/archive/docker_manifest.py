@@ -15,7 +15,7 @@ from ocisync.model.descriptor import Descriptor, describe, descriptor_from_json,
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.image_name import parse_image_name
 from ocisync.model.manifest import parse_json, parse_json_object
-from ocisync.model.media_type_families import Format, counterpart
+from ocisync.model.media_type_families import Format, find_counterpart
 from ocisync.model.platform import Platform, platform_from_json
 
 _LAYER_TYPES: Mapping[tuple[Format, str], str] = {
@@ -117,7 +117,7 @@ def pair_layers(entry: ImageEntry, config: ImageConfig) -> dict[Digest, str]:
 def find_foreign_layers(entry: ImageEntry, wanted: Format) -> dict[Digest, Descriptor]:
     """Foreign layers by their diff IDs: pullers fetch these from their own URLs, so they are named and not sent."""
     return {
-        diff_id: replace(source, media_type=counterpart(source.media_type, wanted) or source.media_type)
+        diff_id: replace(source, media_type=find_counterpart(source.media_type, wanted) or source.media_type)
         for diff_id, source in entry.sources.items()
         if media_types.is_foreign(source.media_type) and source.urls
     }

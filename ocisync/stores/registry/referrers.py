@@ -20,7 +20,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
-from ocisync.model.subjects import Entry, reference_of, with_entries
+from ocisync.model.subjects import Entry, add_entries, read_subject
 from ocisync.stores.registry.auth.authenticator import PULL, PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import shown
@@ -99,7 +99,7 @@ class ReferrersClient:
             wanted = {digest: entries[digest] for digest in missing if digest in entries}
             if not wanted:
                 return
-            if not await self._write(subject, kept, with_entries(kept.body, wanted)) or attempt > 1:
+            if not await self._write(subject, kept, add_entries(kept.body, wanted)) or attempt > 1:
                 await self._transport.backoff(attempt, self._contended(subject))
         raise self._contended(subject)
 
@@ -194,7 +194,7 @@ class ReferrersClient:
 
     async def _entry(self, subject: Digest, desc: Descriptor) -> dict[Digest, Entry]:
         """A manifest's entry in the list, as its own bytes say it; none when it does not refer to the subject."""
-        reference = reference_of(desc.digest, await read_manifest(self._content, desc))
+        reference = read_subject(desc.digest, await read_manifest(self._content, desc))
         if reference is not None and reference.subject == subject:
             return {desc.digest: reference.entry}
         log.warning("referrer.unrelated", repository=self._repository, subject=subject, digest=desc.digest)

@@ -17,7 +17,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
-from ocisync.model.subjects import reference_of
+from ocisync.model.subjects import read_subject
 from ocisync.stores.registry.auth.authenticator import Grant
 from ocisync.stores.registry.blobs import Uploads
 from ocisync.stores.registry.http.response import Response
@@ -132,7 +132,7 @@ class RegistryRepository:
         """Write each tag's manifest under the tag, and tell what it refers to; the registry lists tags by itself."""
         for tag, desc in tags.items():
             await self._manifests.push(tag, desc)
-            if (reference := reference_of(desc.digest, desc.data or b"")) is not None:
+            if (reference := read_subject(desc.digest, desc.data or b"")) is not None:
                 await self._referrers.add_referrers(reference.subject, [desc])
 
     async def rejects_missing_blobs(self) -> bool:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ocisync.errors import NotFound
 from ocisync.model.digest import Digest
-from ocisync.model.missing_images import omissions_body
+from ocisync.model.missing_images import format_missing_images
 from ocisync.stores.static import layout
 from ocisync.stores.static.registry_context import RegistryContext
 
@@ -16,7 +16,7 @@ _MOST = 16 * 1024 * 1024  # bytes; what is larger was not written by us
 async def write_omissions(shelf: RegistryContext, name: str, index: Digest, omitted: Sequence[Digest]) -> None:
     """Write what is missing in place of what was known before; what is right is left alone."""
     key = layout.omitted_key(name, index)
-    before, body = await _kept(shelf, key), omissions_body(omitted)
+    before, body = await _kept(shelf, key), format_missing_images(omitted)
     if not omitted and before is not None:
         await shelf.store.delete([key])
     elif omitted and before != body:

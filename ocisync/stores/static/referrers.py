@@ -18,13 +18,13 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
-from ocisync.model.subjects import Entries, Entry, entries_in, referrers_body
+from ocisync.model.subjects import Entries, Entry, format_referrers, read_entries
 from ocisync.stores.static import layout
 from ocisync.stores.static.derived import DerivedObject
 from ocisync.stores.static.publication import has_md5, may_hold
 from ocisync.stores.static.registry_context import RegistryContext
 
-_EMPTY = referrers_body({})
+_EMPTY = format_referrers({})
 
 
 @dataclass(slots=True)
@@ -91,7 +91,7 @@ class ReferrersPass:
     async def _entries(self, digests: Collection[Digest]) -> dict[Digest, dict[Digest, Entry]]:
         """By subject, what refers to it among these manifests."""
         known = self.shelf.references
-        await for_each(known.unknown(digests), self._learn, self.shelf.workers)
+        await for_each(known.list_unknown(digests), self._learn, self.shelf.workers)
         found: dict[Digest, dict[Digest, Entry]] = {}
         for digest in digests:
             if (reference := known.get(digest)) is not None:
@@ -124,7 +124,7 @@ class ReferrersPass:
         """Add entries to a list that may be there."""
 
         async def render(current: bytes | None) -> bytes:
-            return referrers_body(entries_in(current) | dict(entries))
+            return format_referrers(read_entries(current) | dict(entries))
 
         derived = self._derived(digest)
         if entries or digest in self._kept:
@@ -136,7 +136,7 @@ class ReferrersPass:
             self._changed.append(derived.key)
 
     async def _rewrite(self, digest: Digest, entries: Mapping[Digest, Entries]) -> None:
-        derived, body = self._derived(digest), referrers_body(entries.get(digest, {}))
+        derived, body = self._derived(digest), format_referrers(entries.get(digest, {}))
         found = self._kept.get(digest)
         etag = found.etag if found else ""
         if found is not None and may_hold(found, body):

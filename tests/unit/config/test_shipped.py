@@ -29,7 +29,7 @@ from ocisync.config.models import (
     WebhookSettings,
 )
 from ocisync.config.schema import json_schema, schema_text
-from ocisync.config.template import template_text
+from ocisync.config.template import read_template
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
@@ -52,7 +52,7 @@ def test_a_sample_loads_without_a_warning(path: Path) -> None:
 
 
 def test_the_starter_loads_as_it_is(tmp_path: Path) -> None:
-    config = parse_config(template_text(), folder=tmp_path, environ={})
+    config = parse_config(read_template(), folder=tmp_path, environ={})
     assert config.warnings == ()
     assert [rule.name for rule in config.drop] == ["builds"]
     assert config.daemon.serve == "local"
@@ -60,11 +60,11 @@ def test_the_starter_loads_as_it_is(tmp_path: Path) -> None:
 
 
 def test_the_starters_commented_parts_load_too(tmp_path: Path) -> None:
-    active = [uncommented(line) for line in template_text().splitlines()]
+    active = [uncommented(line) for line in read_template().splitlines()]
     config = parse_config("\n".join(active), folder=tmp_path, environ=ENVIRONMENT)
     assert set(config.targets) == {"local", "mirror"}
     assert [rule.name for rule in config.sync] == ["alpine"]
-    assert config.registry("docker.io").username == "me"
+    assert config.settings_for("docker.io").username == "me"
 
 
 def uncommented(line: str) -> str:

@@ -12,7 +12,7 @@ from ocisync.config.yaml_document import MAX_DEPTH, SyntaxProblem, parse_documen
 def problem(text: str) -> str:
     with pytest.raises(SyntaxProblem) as caught:
         parse_document(text)
-    return caught.value.problem.told("c.yaml")
+    return caught.value.problem.format("c.yaml")
 
 
 def test_every_key_and_item_knows_its_line() -> None:
@@ -39,7 +39,7 @@ def test_merge_keys_give_defaults_with_their_own_lines() -> None:
 
 def test_duplicate_keys_are_all_told() -> None:
     found = parse_document("a: 1\nb: {c: 1, c: 2}\na: 2\n")
-    assert [one.told("f") for one in sorted(found.problems)] == [
+    assert [one.format("f") for one in sorted(found.problems)] == [
         "f:2: b.c: the key stands twice, first on line 2. Remove one",
         "f:3: a: the key stands twice, first on line 1. Remove one",
     ]

@@ -10,7 +10,7 @@ from ocisync.errors import InvalidName
 from ocisync.model.digest import sha256
 from ocisync.model.image_name import parse_image_name, parse_name, parse_tag
 from ocisync.model.locator import parse_locator
-from ocisync.model.platform import Platform, normalized, parse_platform, same_platform
+from ocisync.model.platform import Platform, is_same_platform, normalize, parse_platform
 
 DIGEST = sha256(b"x")
 
@@ -108,13 +108,13 @@ def test_a_forgotten_transport_gets_a_suggestion() -> None:
     ],
 )
 def test_platform_spellings(one: str, other: str, same: bool) -> None:
-    assert same_platform(parse_platform(one), parse_platform(other)) is same
+    assert is_same_platform(parse_platform(one), parse_platform(other)) is same
 
 
 def test_an_operating_systems_version_counts_when_both_say_one() -> None:
     old, new = (Platform("windows", "amd64", os_version=version) for version in ("10.0.1", "10.0.2"))
-    assert not same_platform(old, new)
-    assert same_platform(old, Platform("windows", "amd64"))
+    assert not is_same_platform(old, new)
+    assert is_same_platform(old, Platform("windows", "amd64"))
 
 
 @pytest.mark.parametrize("text", ["linux", "linux/", "/amd64", "a/b/c/d", "linux/am d64", "../x/y"])
@@ -125,5 +125,5 @@ def test_bad_platforms_are_refused(text: str) -> None:
 
 @given(st.text(max_size=12), st.text(max_size=12), st.text(max_size=4))
 def test_normalizing_twice_changes_nothing(os: str, architecture: str, variant: str) -> None:
-    once = normalized(Platform(os, architecture, variant))
-    assert normalized(once) == once
+    once = normalize(Platform(os, architecture, variant))
+    assert normalize(once) == once

@@ -207,10 +207,13 @@ def test_what_no_client_in_go_can_parse_is_refused_with_the_name_of_the_field(do
 def test_null_is_as_good_as_nothing_where_go_takes_it_so() -> None:
     empty = {"annotations": None, "platform": None, "urls": None, "artifactType": None, "data": None}
     image = parse_manifest(raw({**IMAGE, "annotations": None, "subject": None, "layers": [{**CHILD, **empty}]}))
-    assert image.layers[0].annotations == {} and image.layers[0].platform is None and image.subject is None
+    assert image.layers[0].annotations == {}
+    assert image.layers[0].platform is None
+    assert image.subject is None
     assert parse_manifest(raw({**IMAGE, "layers": None})).layers == ()
 
 
 def test_an_index_whose_list_is_null_is_empty() -> None:
     index = parse_manifest(raw({"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": None}))
-    assert index.is_index and index.children == ()
+    assert index.is_index
+    assert index.children == ()

@@ -11,7 +11,7 @@ from ocisync.model import media_types as kinds
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
-from ocisync.model.media_type_families import Format, counterpart, is_format, rewrite
+from ocisync.model.media_type_families import Format, find_counterpart, is_format, rewrite
 
 A, B = (Digest(f"sha256:{letter * 64}") for letter in "ab")
 OCI = "application/vnd.oci.image."
@@ -32,14 +32,14 @@ DOCKER = "application/vnd.docker."
     ],
 )
 def test_both_families_have_a_type(oci: str, docker: str) -> None:
-    assert counterpart(OCI + oci, "docker") == counterpart(DOCKER + docker, "docker") == DOCKER + docker
-    assert counterpart(DOCKER + docker, "oci") == counterpart(OCI + oci, "oci") == OCI + oci
+    assert find_counterpart(OCI + oci, "docker") == find_counterpart(DOCKER + docker, "docker") == DOCKER + docker
+    assert find_counterpart(DOCKER + docker, "oci") == find_counterpart(OCI + oci, "oci") == OCI + oci
 
 
 @pytest.mark.parametrize("wanted", ["oci", "docker"])
 def test_other_types_have_none(wanted: Format) -> None:
-    assert counterpart("application/vnd.in-toto+json", wanted) is None
-    assert counterpart(OCI + "layer.nondistributable.v1.tar+zstd", "docker") is None
+    assert find_counterpart("application/vnd.in-toto+json", wanted) is None
+    assert find_counterpart(OCI + "layer.nondistributable.v1.tar+zstd", "docker") is None
 
 
 def entry(kind: str, digest: str = A, **more: object) -> dict[str, object]:

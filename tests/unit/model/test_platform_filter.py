@@ -11,7 +11,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
 from ocisync.model.manifest import parse_manifest
 from ocisync.model.platform import parse_platform
-from ocisync.model.platform_filter import Attestations, PlatformChoice, narrowed_index, wanted_entries
+from ocisync.model.platform_filter import Attestations, PlatformChoice, narrow_index, select_entries
 
 UNKNOWN = "unknown/unknown"
 
@@ -55,7 +55,7 @@ STATEMENTS = ["of amd64", "of arm64", "of nothing"]
 )
 def test_wanted_entries(platforms: str, attestations: Attestations, expected: list[str]) -> None:
     choice = PlatformChoice(tuple(map(parse_platform, platforms.split())), attestations)
-    found = wanted_entries(list(ENTRIES.values()), choice)
+    found = select_entries(list(ENTRIES.values()), choice)
     assert [name for name, one in ENTRIES.items() if one in found] == expected
 
 
@@ -76,7 +76,7 @@ def test_a_new_index_keeps_everything_but_the_other_entries() -> None:
     ]
     raw = json.dumps({"schemaVersion": 2, "x-other": [1], "manifests": listed, "annotations": {"a": "b"}}).encode()
     inner = Descriptor(one.media_type, sha256(b"inner"), 77)
-    made = narrowed_index(raw, media_types.OCI_INDEX, {one.digest: inner})
+    made = narrow_index(raw, media_types.OCI_INDEX, {one.digest: inner})
     assert made.data is not None
     assert (made.digest, made.size) == (sha256(made.data), len(made.data))
     assert json.loads(made.data) == {

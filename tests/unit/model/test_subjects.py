@@ -9,10 +9,10 @@ from ocisync.model import media_types
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.subjects import (
     SubjectReferences,
-    entries_in,
-    reference_of,
-    referrers_body,
-    with_entries,
+    add_entries,
+    format_referrers,
+    read_entries,
+    read_subject,
 )
 
 SUBJECT = Digest("sha256:" + "1" * 64)
@@ -37,7 +37,7 @@ def artifact(**more: object) -> bytes:
 )
 def test_an_entry_shows_type_size_and_annotations(more: dict[str, object], artifact_type: str) -> None:
     raw = artifact(annotations={"b": "2", "a": "1"}, **more)
-    found = reference_of(sha256(raw), raw)
+    found = read_subject(sha256(raw), raw)
     assert found is not None
     assert found.subject == SUBJECT
     assert found.entry == {
@@ -51,22 +51,22 @@ def test_an_entry_shows_type_size_and_annotations(more: dict[str, object], artif
 
 def test_an_index_may_have_a_subject() -> None:
     raw = artifact(mediaType=media_types.OCI_INDEX, config=None, layers=None, manifests=[], artifactType="a/b")
-    found = reference_of(sha256(raw), raw)
+    found = read_subject(sha256(raw), raw)
     assert found is not None
     assert (found.entry["mediaType"], found.entry["artifactType"]) == (media_types.OCI_INDEX, "a/b")
 
 
 @pytest.mark.parametrize("raw", [b"", b"{}", b'"subject"', b'{"subject": 3}', artifact(subject=None)])
 def test_what_refers_to_nothing(raw: bytes) -> None:
-    assert reference_of(sha256(raw), raw) is None
+    assert read_subject(sha256(raw), raw) is None
 
 
 def test_bytes_depend_on_the_entries_only() -> None:
     raws = [artifact(annotations={"n": str(number)}) for number in range(5)]
-    entries = {sha256(raw): found.entry for raw in raws if (found := reference_of(sha256(raw), raw))}
-    body = referrers_body(entries)
-    assert body == referrers_body(dict(reversed(entries.items())))
-    assert entries_in(body) == entries
+    entries = {sha256(raw): found.entry for raw in raws if (found := read_subject(sha256(raw), raw))}
+    body = format_referrers(entries)
+    assert body == format_referrers(dict(reversed(entries.items())))
+    assert read_entries(body) == entries
     assert json.loads(body)["mediaType"] == media_types.OCI_INDEX
 
 
@@ -74,29 +74,29 @@ def test_bytes_depend_on_the_entries_only() -> None:
     "body", [None, b"", b"garbage", b"[]", b'{"manifests": 3}', b'{"manifests": [{"digest": 1}, 2]}']
 )
 def test_a_damaged_list_names_nothing(body: bytes | None) -> None:
-    assert entries_in(body) == {}
+    assert read_entries(body) == {}
 
 
 def test_what_was_learned_is_known() -> None:
     known, raw = SubjectReferences(), artifact()
-    assert known.unknown([sha256(raw)]) == [sha256(raw)]
+    assert known.list_unknown([sha256(raw)]) == [sha256(raw)]
     known.learn(sha256(raw), raw)
-    assert known.unknown([sha256(raw)]) == []
-    assert known.get(sha256(raw)) == reference_of(sha256(raw), raw)
+    assert known.list_unknown([sha256(raw)]) == []
+    assert known.get(sha256(raw)) == read_subject(sha256(raw), raw)
 
 
 def test_entries_are_added_at_the_end_and_the_rest_is_kept() -> None:
     body = b'{"schemaVersion":2,"annotations":{"a":"b"},"manifests":[{"digest":"x","more":1}]}'
     entries = {SUBJECT: {"digest": SUBJECT}}
-    assert json.loads(with_entries(body, entries)) == {
+    assert json.loads(add_entries(body, entries)) == {
         "schemaVersion": 2,
         "annotations": {"a": "b"},
         "manifests": [{"digest": "x", "more": 1}, {"digest": SUBJECT}],
     }
-    assert with_entries(None, entries) == referrers_body(entries)
+    assert add_entries(None, entries) == format_referrers(entries)
 
 
 @pytest.mark.parametrize("body", [b"garbage", b"[]", b'{"manifests": 3}', b"{}"])
 def test_nothing_is_added_to_what_is_no_list(body: bytes) -> None:
     with pytest.raises(ManifestError):
-        with_entries(body, {})
+        add_entries(body, {})
