@@ -19,7 +19,7 @@ class ReferrersSection(Section):
     types: tuple[str, ...] = ()  # artifact types; empty: all
 
 
-def _referrers(value: object) -> object:
+def _parse_referrers(value: object) -> object:
     if value is False:
         return None
     if value is True:
@@ -36,7 +36,7 @@ def _referrers(value: object) -> object:
 
 WantedReferrers = Annotated[
     ReferrersSection | None,
-    BeforeValidator(_referrers),
+    BeforeValidator(_parse_referrers),
     WithJsonSchema(
         {
             "anyOf": [

@@ -39,7 +39,7 @@ class Proxy(Section):
         return self.url == _DIRECT
 
 
-def _proxy(value: object) -> object:
+def _parse_proxy_section(value: object) -> object:
     if isinstance(value, str):
         return {"url": value}
     if isinstance(value, dict | Proxy):
@@ -47,7 +47,7 @@ def _proxy(value: object) -> object:
     raise ValueError(f"expected a URL, `direct` or a mapping, found {describe(value)}. Write http://host:port")
 
 
-ProxyChoice: TypeAlias = Annotated[Proxy, BeforeValidator(_proxy, json_schema_input_type=str | Proxy)]
+ProxyChoice: TypeAlias = Annotated[Proxy, BeforeValidator(_parse_proxy_section, json_schema_input_type=str | Proxy)]
 
 
 class Ecr(Section):

@@ -34,7 +34,7 @@ def pinned_tag(digest: Digest) -> str:
     return PINNED + digest.partition(":")[2][:_SHOWN_DIGITS]
 
 
-def _source(value: object, info: ValidationInfo) -> object:
+def _parse_source_field(value: object, info: ValidationInfo) -> object:
     if isinstance(value, ImageName):
         return value
     if not isinstance(value, str):
@@ -45,7 +45,7 @@ def _source(value: object, info: ValidationInfo) -> object:
     return parse_name_text(lambda text: parse_source(text, digests=kind == _IMAGE), value)
 
 
-def _place(name: str, rest: str) -> TargetReference:
+def _parse_place(name: str, rest: str) -> TargetReference:
     """A target's name and templates of a repository and a tag."""
     repository, colon, tag = rest.partition(":")
     example = repository.replace(REPOSITORY, "x").replace(NAME, "x")
@@ -59,20 +59,20 @@ def _place(name: str, rest: str) -> TargetReference:
     return TargetReference(name, repository, tag)
 
 
-def _places(value: object, info: ValidationInfo) -> object:
-    return parse_references(value, info, _place)
+def _parse_places(value: object, info: ValidationInfo) -> object:
+    return parse_references(value, info, _parse_place)
 
 
-def _substitutions(value: object) -> object:
+def _parse_substitutions(value: object) -> object:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict):
         found = describe(value)
         raise ValueError(f'expected a mapping, found {found}. Write expression: replacement, as in "v(.*)": "\\\\1"')  # noqa: TRY004
-    return tuple(_substitution(pattern, replacement) for pattern, replacement in value.items())
+    return tuple(_parse_substitution(pattern, replacement) for pattern, replacement in value.items())
 
 
-def _substitution(pattern: object, replacement: object) -> Substitution:
+def _parse_substitution(pattern: object, replacement: object) -> Substitution:
     if not isinstance(pattern, str) or not isinstance(replacement, str):
         raise ValueError("expected an expression and what becomes of its matches, both in quotes")  # noqa: TRY004
     try:
@@ -82,16 +82,16 @@ def _substitution(pattern: object, replacement: object) -> Substitution:
     return Substitution(pattern, replacement)
 
 
-def _digests(value: object) -> object:
+def _parse_digests(value: object) -> object:
     if isinstance(value, list):
-        digests = [_digest(one) for one in value]
+        digests = [_parse_digest_entry(one) for one in value]
         return {pinned_tag(digest): digest for digest in digests}
     if isinstance(value, dict):
-        return {parse_name_text(parse_tag, str(tag)): _digest(one) for tag, one in value.items()}
+        return {parse_name_text(parse_tag, str(tag)): _parse_digest_entry(one) for tag, one in value.items()}
     raise ValueError(f"expected digests, found {describe(value)}. Write a list of them, or a mapping of tags to them")
 
 
-def _digest(value: object) -> Digest:
+def _parse_digest_entry(value: object) -> Digest:
     if not isinstance(value, str):
         raise ValueError(f"expected a digest such as sha256:…, found {describe(value)}")  # noqa: TRY004
     return parse_name_text(parse_digest, value)
@@ -102,12 +102,12 @@ _PLACES_SCHEMA = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems":
 _DIGESTS_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, {"type": "object", "additionalProperties": _TEXT}]}
 _SUBSTITUTIONS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}}
 
-SyncSource = Annotated[ImageName, BeforeValidator(_source), WithJsonSchema(_TEXT)]
-Places = Annotated[tuple[TargetReference, ...], BeforeValidator(_places), WithJsonSchema(_PLACES_SCHEMA)]
+SyncSource = Annotated[ImageName, BeforeValidator(_parse_source_field), WithJsonSchema(_TEXT)]
+Places = Annotated[tuple[TargetReference, ...], BeforeValidator(_parse_places), WithJsonSchema(_PLACES_SCHEMA)]
 Versions = Annotated[VersionRange, text_kind("a range in quotes", parse_range), WithJsonSchema(_TEXT)]
-Digests = Annotated[dict[str, Digest], BeforeValidator(_digests), WithJsonSchema(_DIGESTS_SCHEMA)]
+Digests = Annotated[dict[str, Digest], BeforeValidator(_parse_digests), WithJsonSchema(_DIGESTS_SCHEMA)]
 Substitutions = Annotated[
-    tuple[Substitution, ...], BeforeValidator(_substitutions), WithJsonSchema(_SUBSTITUTIONS_SCHEMA)
+    tuple[Substitution, ...], BeforeValidator(_parse_substitutions), WithJsonSchema(_SUBSTITUTIONS_SCHEMA)
 ]
 
 

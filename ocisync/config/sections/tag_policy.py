@@ -14,7 +14,7 @@ from ocisync.model.image_name import parse_tag
 _HOLE = "{tag}"
 
 
-def _backup(value: object) -> object:
+def _check_backup(value: object) -> object:
     if not isinstance(value, str):
         raise ValueError(f"expected a tag with {{tag}} in it, found {describe(value)}. Write bkup-{{tag}}")  # noqa: TRY004
     if value.count(_HOLE) != 1 or value == _HOLE:
@@ -28,7 +28,7 @@ def _backup(value: object) -> object:
 
 Backup = Annotated[
     str,
-    BeforeValidator(_backup),
+    BeforeValidator(_check_backup),
     WithJsonSchema({"type": "string", "pattern": r"^(.+\{tag\}.*|\{tag\}.+)$"}),
 ]
 
