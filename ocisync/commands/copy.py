@@ -81,7 +81,7 @@ async def copy_images(
     async with _all_or_nothing(session, place, done) as where:
         for source in sources:
             try:
-                async with session.stores.archives.holding(source):
+                async with session.stores.archives.hold(source):
                     name = await _name_for(session, source, place)
                     done.append(await _run(session, source, place, where, {name: source.reference}, extent))
             except OcisyncError as exc:  # it cannot even be opened: the others go on
@@ -96,7 +96,7 @@ async def copy_all(session: Session, source: Locator, root: str, extent: CopyOpt
         ConfigError: nothing can be written there.
         InputError: `name.missing`: no image has a name.
     """
-    async with session.stores.archives.holding(source):
+    async with session.stores.archives.hold(source):
         names = await _names(session, source)
         if extent.referrers.referrers:  # lists of referrers are made at the destination
             names = {name: tag for name, tag in names.items() if not is_list_tag(tag)}

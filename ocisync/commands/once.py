@@ -7,9 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from ocisync.config.models import Config, SyncRule
+from ocisync.daemon.clock import SystemClock
 from ocisync.daemon.once import PassReport, run_pass
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.errors import OcisyncError
 from ocisync.model.locator import registry_image
 from ocisync.state.images import ImageRecord
@@ -65,20 +65,8 @@ async def run_once_with(
     `in_full`: as if nothing had been verified or published before.
     """
     async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
-        rules = rule_set(session, state.images, only)
-        return await run_pass(_forced(rules) if force_prune else rules, state, in_full=in_full)
-
-
-def _forced(rules: RuleSet) -> RuleSet:
-    async def expand(schedule: Schedule) -> Expansion:
-        found = await rules.expand(schedule)
-        return replace(found, jobs=tuple(_allow_any_prune(job) for job in found.jobs))
-
-    return replace(rules, expand=expand)
-
-
-def _allow_any_prune(job: AnyJob) -> AnyJob:
-    return replace(job, care=replace(job.care, is_forced=True)) if isinstance(job, Job) else job
+        rules = rule_set(session, state.images, only, force_prune=force_prune)
+        return await run_pass(rules, state, in_full=in_full)
 
 
 async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
@@ -90,7 +78,7 @@ async def plan_once(config: Config, only: Sequence[str]) -> PlannedPass:
     ):
         rules = rule_set(session, state.images, only)
         for schedule in rules.schedules:
-            found = await rules.expand(schedule)
+            found = await rules.runner.expand(schedule)
             for report in found.reports:
                 _plan_report(report, plan)
             for job in (job for job in found.jobs if isinstance(job, Job)):
@@ -184,7 +172,7 @@ async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:
 
     for rule in rules.drops:
         try:
-            look = await FolderPoller(rule, state.inputs, time.time, time.monotonic).plan()
+            look = await FolderPoller(rule, state.inputs, SystemClock()).plan()
         except OcisyncError as exc:
             plan.failures[rule.name] = failure_of(exc)
             continue

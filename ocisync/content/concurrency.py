@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterator
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
@@ -93,20 +94,32 @@ class SingleFlight(Generic[Key, T]):
 
 
 class Wakeup:
-    """Rings between two waits are one; a ring while nobody waits is not lost."""
+    """An event that can happen again and again: "something changed, look".
+
+    All who wait are woken. A change while nobody waits is kept for the next who does, so that nothing is lost between a
+    look and the wait after it; several changes between two waits are one. Whoever is woken looks for themselves: it may
+    have been an old change, or another waiter's.
+    """
 
     def __init__(self) -> None:
-        self._rung = anyio.Event()
+        self._event = anyio.Event()
 
     def set(self) -> None:
-        """Ring."""
-        self._rung.set()
+        """Wake whoever waits, or the next who does."""
+        self._event.set()
 
-    async def wait(self, seconds: float) -> None:
-        """Return when it rings, or after so many seconds."""
+    async def wait(self, seconds: float = math.inf) -> None:
+        """Return after the next change, or after so many seconds."""
+        event = self._event
         with anyio.move_on_after(seconds):
-            await self._rung.wait()
-        self._rung = anyio.Event()
+            await event.wait()
+        if event is self._event:  # else another waiter was faster, and what came since then is news
+            self.forget()
+
+    def forget(self) -> None:
+        """Let the next who waits wait for a change that is still to come."""
+        if self._event.is_set():
+            self._event = anyio.Event()
 
 
 @asynccontextmanager

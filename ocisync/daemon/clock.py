@@ -7,24 +7,19 @@ from typing import Protocol
 
 import anyio
 
+from ocisync.content.concurrency import Wakeup
+from ocisync.drop.inputs import TimeSource
 
-class Clock(Protocol):
-    """Two clocks: one that only ever goes forward, to wait by, and one for people and for records."""
 
-    def monotonic(self) -> float:
-        """Seconds since some moment; jumps of the wall clock do not touch it."""
-        ...
-
-    def wall(self) -> float:
-        """Seconds since the epoch."""
-        ...
+class Clock(TimeSource, Protocol):
+    """Both clocks, and how to wait by the one that only goes forward."""
 
     async def sleep(self, seconds: float) -> None:
         """Wait on the monotonic clock."""
         ...
 
-    async def wait(self, event: anyio.Event, seconds: float) -> None:
-        """Wait for an event, at most so long."""
+    async def wait(self, wakeup: Wakeup, seconds: float) -> None:
+        """Wait for a change, at most so long."""
         ...
 
 
@@ -43,7 +38,6 @@ class SystemClock:
         """anyio's sleep."""
         await anyio.sleep(seconds)
 
-    async def wait(self, event: anyio.Event, seconds: float) -> None:
+    async def wait(self, wakeup: Wakeup, seconds: float) -> None:
         """By anyio's deadline."""
-        with anyio.move_on_after(seconds):
-            await event.wait()
+        await wakeup.wait(seconds)

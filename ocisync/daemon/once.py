@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import anyio
 
-from ocisync.daemon.queue import JobQueue, Runner
-from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import AnyJob, Expand, Schedule
-from ocisync.drop.rule import DropRule, InputReport, InputVerdict
+from ocisync.daemon.clock import SystemClock
+from ocisync.daemon.queue import JobQueue
+from ocisync.daemon.rule_set import JobRunner, RuleSet
+from ocisync.daemon.schedule import AnyJob, Schedule
+from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.state.open import State
 from ocisync.state.rules import RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport, failure_of
 
-if TYPE_CHECKING:
-    from ocisync.drop.watcher import IntakeTools
+RunJob = Callable[[AnyJob], Awaitable[JobReport]]
 
 
 @dataclass(slots=True)
@@ -43,33 +42,33 @@ async def run_pass(rules: RuleSet, state: State, *, in_full: bool = False) -> Pa
 
     `in_full`: as if nothing had been verified or published before.
     """
-    if in_full:
-        rules = replace(rules, run=_in_full(rules.run))
     report = PassReport()
     queue = JobQueue(observe=report.jobs.append)
+
+    async def run_job(job: AnyJob) -> JobReport:
+        return await queue.run_now(replace(job, recheck=0.0) if in_full and isinstance(job, Job) else job)
+
     async with anyio.create_task_group() as workers:
-        workers.start_soon(queue.run, rules.run, rules.workers, rules.is_stalled)
+        workers.start_soon(queue.run, rules.runner, rules.workers)
         async with anyio.create_task_group() as all_rules:
             for schedule in rules.schedules:
-                all_rules.start_soon(_sync, schedule, rules.expand, queue, state, report)
-            if rules.drops:
-                all_rules.start_soon(_drops, rules, queue, state, report, in_full)
+                all_rules.start_soon(_run_schedule, schedule, rules.runner, run_job, state, report)
+            for drop in rules.drops:
+                all_rules.start_soon(_run_drop, drop, rules.archives, run_job, state, report, in_full)
         queue.close()
     return report
 
 
-def _in_full(run: Runner) -> Runner:
-    return lambda job: run(replace(job, recheck=0.0) if isinstance(job, Job) else job)
-
-
-async def _sync(schedule: Schedule, expand: Expand, queue: JobQueue, state: State, report: PassReport) -> None:
+async def _run_schedule(
+    schedule: Schedule, runner: JobRunner, run_job: RunJob, state: State, report: PassReport
+) -> None:
     started, rule = time.time(), schedule.rule
-    found = await expand(schedule)
+    found = await runner.expand(schedule)
     report.jobs.extend(found.reports)
     reports = list(found.reports)
 
     async def run(job: AnyJob) -> None:
-        reports.append(await queue.run_now(job))
+        reports.append(await run_job(job))
 
     async with anyio.create_task_group() as group:
         for job in found.jobs:
@@ -85,25 +84,19 @@ def _status(before: RuleStatus, reports: Sequence[JobReport], started: float) ->
     return replace(before, last_started=started, last_failure=time.time(), code=failure.code, message=failure.message)
 
 
-async def _drops(rules: RuleSet, queue: JobQueue, state: State, report: PassReport, in_full: bool) -> None:
-    from ocisync.drop.watcher import IntakeTools  # the start of a pass without drop folders does not pay for it
-
-    tools = IntakeTools(
-        state.inputs, rules.names, queue.run_now, report.inputs.append, hold=rules.hold, identify=rules.identify
-    )
-    async with anyio.create_task_group() as folders:
-        for drop in rules.drops:
-            folders.start_soon(_drop, drop, tools, report, in_full)
-
-
-async def _drop(rule: DropRule, tools: IntakeTools, report: PassReport, in_full: bool) -> None:
+async def _run_drop(
+    rule: DropRule, archives: ArchiveReader, run_job: RunJob, state: State, report: PassReport, in_full: bool
+) -> None:
+    # The start of a pass without drop folders does not pay for these.
     from ocisync.drop.poll import forget_settled
-    from ocisync.drop.watcher import one_pass
+    from ocisync.drop.process import InputProcessor
+    from ocisync.drop.watcher import DropWatcher
 
+    processor = InputProcessor(rule, state.inputs, archives, run_job, SystemClock())
     try:
         if in_full:
-            await forget_settled(rule, tools.inputs)
-        waiting = await one_pass(rule, tools)
+            await forget_settled(rule, state.inputs)
+        waiting = await DropWatcher(processor, report.inputs.append).pass_once(patience=True)
     except OcisyncError as exc:
         report.failures[rule.name] = failure_of(exc)
         return

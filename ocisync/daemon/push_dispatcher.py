@@ -123,13 +123,13 @@ class PushDispatcher:
             if image is not None and push.matches(image):
                 yield job
         if generation and push.registry:
-            yield from generation.rules.follow(push.registry, push.repository)
+            yield from generation.rules.runner.follow(push.registry, push.repository)
 
     def _copying(self, repository: str) -> Iterator[Job]:
         """The jobs that copy a repository, of whichever registry."""
         yield from self._followed(Push(repository))
         if generation := self._generation():
-            yield from generation.rules.follow("", repository)
+            yield from generation.rules.runner.follow("", repository)
 
     def _at(self, place: _WatchedRepository) -> list[Job]:
         """A place's jobs."""

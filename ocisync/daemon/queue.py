@@ -6,51 +6,46 @@ A job whose host must be left alone (it is over its limit of pulls, or asked for
 from __future__ import annotations
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup
 
+from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.fair_queue import FairQueue, QueuedJob
+from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import AnyJob
 from ocisync.errors import OcisyncError
 from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
 
 _BUG = "this is a bug in ocisync, please report it with the traceback in the log"
 
-_LOOK = 5.0  # seconds between two looks whether those that run stand still, while others wait
-_MOST_STILL = 32  # jobs that stand still at a time; what they have found out so far is in memory
+_LOOK = 5.0  # seconds between two looks whether those that run are stalled, while others wait
+_MOST_STALLED = 32  # stalled jobs at a time; what they have found out so far is in memory
 
 log = structlog.get_logger(__name__)
-
-Runner = Callable[[AnyJob], Awaitable[JobReport]]
-IsStalled = Callable[[AnyJob], bool]
-"""Whether a job cannot go on for long, because a host that it works with must be left alone."""
-
-
-def never_stalled(job: AnyJob) -> bool:
-    """Every job moves all the time."""
-    del job
-    return False
 
 
 class JobQueue:
     """A queue for one event loop.
 
-    `capacity` bounds the jobs that wait. `observe` is told every report of a job that ran.
+    `capacity` bounds the jobs that wait. `observe` is called with every report of a job that ran. A job that is
+    submitted while an equal one waits joins it; while an equal one runs it becomes its one follow-up, since what it is
+    to bring may have come after that one's survey. Two jobs with one lock name never run together, and no rule
+    gets all places while there are several, so that a rule with thousands of jobs leaves room for the others.
     """
 
     def __init__(self, capacity: int = 1000, observe: Callable[[JobReport], None] = lambda _: None) -> None:
         self._capacity = capacity
-        self._observe = observe
+        self.observe = observe
         self._waiting = FairQueue()
         self._running: dict[str, QueuedJob] = {}
         self._places = 1
-        self._stands_still: IsStalled = never_stalled
+        self._runner: JobRunner | None = None  # until `run`
         self._drain = 0.0
         self._closing = anyio.Event()
-        self._changed = anyio.Event()
+        self._changed = Wakeup()
 
     @property
     def depth(self) -> int:
@@ -65,7 +60,7 @@ class JobQueue:
     @property
     def stalled(self) -> tuple[AnyJob, ...]:
         """Those of the running jobs that cannot go on for long: a host that they work with must be left alone."""
-        return tuple(job for job in self.running if self._stands_still(job))
+        return tuple(job for job in self.running if self._is_stalled(job))
 
     @property
     def is_closed(self) -> bool:
@@ -81,15 +76,15 @@ class JobQueue:
 
         An equal job that already runs does not count: the new one is its one follow-up.
         """
-        return self._enter(job) is not None
+        return self._join_or_add(job) is not None
 
     async def run_now(self, job: AnyJob) -> JobReport:
         """Submit a job and wait for room, its turn and its end; after `close` the report's code is `job.stopped`."""
-        while (entry := self._enter(job)) is None:
+        while (entry := self._join_or_add(job)) is None:
             if self.is_closed:
                 return _stopped(job)
             await self._changed.wait()
-        return await _result(entry)
+        return await _wait_for(entry)
 
     async def await_report(self, job: AnyJob) -> JobReport | None:
         """The report of an equal job that waits or runs, when it comes; None when there is none."""
@@ -97,20 +92,21 @@ class JobQueue:
         entry = self._waiting.find(job)
         if entry is None and running is not None and running.job.key == job.key:
             entry = running
-        return None if entry is None else await _result(entry)
+        return None if entry is None else await _wait_for(entry)
 
-    async def run(self, runner: Runner, places: int, stands_still: IsStalled = never_stalled) -> None:
+    async def run(self, runner: JobRunner, places: int) -> None:
         """Run so many jobs at a time until `close`; no rule gets all places when there are several.
 
-        Those that stand still do not count; when they go on, more may run for a while, of which none was begun then.
+        Stalled jobs do not count; when they go on, more may run for a while, of which none was begun then.
         """
-        self._places, self._stands_still = places, stands_still
+        self._places, self._runner = places, runner
         try:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self._start_jobs, runner, tasks)
                 await self._closing.wait()
                 with anyio.move_on_after(self._drain):
-                    await self._emptied()
+                    while self._running:
+                        await self._changed.wait()
                 tasks.cancel_scope.cancel()
         finally:
             self._abandon()
@@ -121,7 +117,7 @@ class JobQueue:
         self._closing.set()
         self._abandon()
 
-    def _enter(self, job: AnyJob) -> QueuedJob | None:
+    def _join_or_add(self, job: AnyJob) -> QueuedJob | None:
         entry = self._waiting.find(job)
         if entry is not None:
             entry.job = job
@@ -130,84 +126,78 @@ class JobQueue:
             return None
         entry = QueuedJob(job)
         self._waiting.add(entry)
-        self._notify()
+        self._changed.set()
         return entry
 
-    async def _start_jobs(self, runner: Runner, tasks: TaskGroup) -> None:
+    async def _start_jobs(self, runner: JobRunner, tasks: TaskGroup) -> None:
         while True:
-            while (entry := self._next()) is not None:
-                tasks.start_soon(self._run_one, entry, runner)
-            with anyio.move_on_after(_LOOK if self.depth else math.inf):
-                await self._changed.wait()
+            while (entry := self._pop_next()) is not None:
+                tasks.start_soon(self._run_job, entry, runner)
+            # That a host may be asked again is told by nobody: with jobs waiting, look from time to time.
+            await self._changed.wait(_LOOK if self.depth else math.inf)
 
-    def _next(self) -> QueuedJob | None:
+    def _pop_next(self) -> QueuedJob | None:
+        """The next job that may run now; it has its place from here on."""
         if self.is_closed or not self.depth:
             return None
-        moving = [job for job in self.running if not self._stands_still(job)]
-        if len(moving) >= self._places:
+        active = [job for job in self.running if not self._is_stalled(job)]
+        if len(active) >= self._places:
             return None
-        has_room = len(self._running) - len(moving) < _MOST_STILL
+        has_room = len(self._running) - len(active) < _MOST_STALLED
 
         def may_run(job: AnyJob) -> bool:  # asked once per rule: its other jobs read from the same host
-            busy = sum(one.rule == job.rule for one in moving)
-            return busy < max(1, self._places - 1) and (has_room or not self._stands_still(job))
+            busy = sum(one.rule == job.rule for one in active)
+            return busy < max(1, self._places - 1) and (has_room or not self._is_stalled(job))
 
         entry = self._waiting.pop(may_run, lambda lock: lock not in self._running)
         if entry is not None:
             self._running[entry.job.lock_name] = entry
-            self._notify()
+            self._changed.set()
         return entry
 
-    async def _run_one(self, entry: QueuedJob, runner: Runner) -> None:
+    async def _run_job(self, entry: QueuedJob, runner: JobRunner) -> None:
+        """Run a job; an error becomes a report, because one job's failure must not end the others."""
+        job = entry.job
         try:
-            entry.report = await _report_of(entry.job, runner)
-            self._observe(entry.report)
+            try:
+                entry.report = await runner.run(job)
+            except Exception as exc:
+                known = _find_ours(exc)
+                entry.report = job.report(failure_of(known) if known else _bug(exc))
+                if known is None:
+                    log.exception("job.crashed", rule=job.rule, source=entry.report.source, target=entry.report.target)
+            self.observe(entry.report)
         finally:
-            del self._running[entry.job.lock_name]
+            del self._running[job.lock_name]
             entry.done.set()
-            self._notify()
+            self._changed.set()
 
-    async def _emptied(self) -> None:
-        while self._running:
-            await self._changed.wait()
+    def _is_stalled(self, job: AnyJob) -> bool:
+        return self._runner is not None and self._runner.is_stalled(job)
 
     def _abandon(self) -> None:
         for entry in self._waiting.drain():
             entry.done.set()
-        self._notify()
-
-    def _notify(self) -> None:
         self._changed.set()
-        self._changed = anyio.Event()
 
 
-async def _result(entry: QueuedJob) -> JobReport:
+async def _wait_for(entry: QueuedJob) -> JobReport:
     await entry.done.wait()
     return entry.report or _stopped(entry.job)
 
 
-async def _report_of(job: AnyJob, runner: Runner) -> JobReport:
-    """What the runner reports; an error becomes a report, because one job's failure must not end a worker."""
-    try:
-        return await runner(job)
-    except OcisyncError as exc:
-        return job.report(failure_of(exc))
-    except Exception as exc:
-        known = _known(exc)
-        if known is not None:
-            return job.report(failure_of(known))
-        crashed = job.report(Failure("internal", f"{type(exc).__name__}: {exc} ({_BUG})", "fail"))
-        log.exception("job.crashed", rule=job.rule, source=crashed.source, target=crashed.target)
-        return crashed
+def _bug(error: Exception) -> Failure:
+    """What a report says of an error that is not ours."""
+    return Failure("internal", f"{type(error).__name__}: {error} ({_BUG})", "fail")
 
 
-def _known(error: BaseException) -> OcisyncError | None:
-    """The first error of a group in which all are ours."""
+def _find_ours(error: BaseException) -> OcisyncError | None:
+    """The error, or the first of a group in which all are ours."""
     if isinstance(error, OcisyncError):
         return error
     if not isinstance(error, ExceptionGroup):
         return None
-    inner = [_known(part) for part in error.exceptions]
+    inner = [_find_ours(part) for part in error.exceptions]
     return inner[0] if all(inner) else None
 
 

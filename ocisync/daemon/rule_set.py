@@ -1,23 +1,38 @@
-"""What a configuration asks the daemon for, and the hands that it works with: no part of how that is done."""
+"""What a configuration asks the daemon for, and who does it: no part of how that is done."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from ocisync.daemon.queue import IsStalled, Runner, never_stalled
-from ocisync.daemon.schedule import Expand, Schedule, as_scheduled
-from ocisync.drop.rule import DropRule, Hold, Identify, Names, hold_nothing, identify_nothing
+from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
+from ocisync.drop.rule import ArchiveReader, DropRule
 from ocisync.sync.job import Job
-
-Follow = Callable[[str, str], Sequence[Job]]
-"""The jobs for one repository of a registry that rules mirror as a whole, by its host (empty: any) and name."""
+from ocisync.sync.reports import JobReport
 
 
-def follow_nothing(host: str, repository: str) -> Sequence[Job]:
-    """No rule mirrors a whole registry."""
-    del host, repository
-    return ()
+class JobRunner(Protocol):
+    """Finds the jobs of rules and runs them; the scheduler, the queue and the push dispatcher share one.
+
+    A class that inherits from it need only say how a job is run.
+    """
+
+    async def run(self, job: AnyJob) -> JobReport:
+        """Run a job to its end; its errors are in the report."""
+        ...
+
+    async def expand(self, schedule: Schedule) -> Expansion:
+        """The jobs of one run of a rule: a whole registry's repositories are known only then."""
+        return Expansion(schedule.jobs)
+
+    def follow(self, host: str, repository: str) -> Sequence[Job]:  # noqa: ARG002 (for those who override it)
+        """The jobs for one repository of a registry that rules mirror as a whole, by its host (empty: any) and name."""
+        return ()
+
+    def is_stalled(self, job: AnyJob) -> bool:  # noqa: ARG002
+        """Whether a job cannot go on for long, because a host that it works with must be left alone."""
+        return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +41,7 @@ class RuleSet:
 
     schedules: tuple[Schedule, ...]
     drops: tuple[DropRule, ...]
-    run: Runner
-    names: Names
+    runner: JobRunner
+    archives: ArchiveReader
     workers: int  # jobs at a time
     maintenance: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
-    hold: Hold = hold_nothing
-    identify: Identify = identify_nothing
-    expand: Expand = as_scheduled
-    follow: Follow = follow_nothing
-    is_stalled: IsStalled = never_stalled

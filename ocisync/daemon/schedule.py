@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ocisync.content.backoff import Backoff
@@ -46,15 +45,6 @@ class Expansion:
 
     jobs: tuple[AnyJob, ...]
     reports: tuple[JobReport, ...] = ()
-
-
-Expand = Callable[[Schedule], Awaitable[Expansion]]
-"""Finds the jobs of a rule when it runs: a whole registry's repositories are known only then."""
-
-
-async def as_scheduled(schedule: Schedule) -> Expansion:
-    """The jobs that a rule always has."""
-    return Expansion(schedule.jobs)
 
 
 def first_wait(schedule: Schedule, status: RuleStatus, now: float) -> float:

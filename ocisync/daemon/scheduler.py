@@ -9,9 +9,11 @@ from dataclasses import dataclass, replace
 import anyio
 import structlog
 
+from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.clock import Clock, SystemClock
 from ocisync.daemon.queue import JobQueue
-from ocisync.daemon.schedule import Expand, Expansion, Schedule, as_scheduled, first_wait, next_due
+from ocisync.daemon.rule_set import JobRunner
+from ocisync.daemon.schedule import Expansion, Schedule, first_wait, next_due
 from ocisync.errors import OcisyncError
 from ocisync.state.rules import RuleRecords, RuleStatus, RuleView
 from ocisync.sync.reports import STOPPED, Failure, JobReport
@@ -58,17 +60,17 @@ class Scheduler:
         self,
         queue: JobQueue,
         records: RuleRecords,
+        runner: JobRunner,
         clock: Clock | None = None,
         rng: random.Random | None = None,
-        expand: Expand = as_scheduled,
     ) -> None:
         self._queue = queue
-        self._expand = expand
+        self._runner = runner
         self._records = records
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
         self._rules: dict[str, _Rule] = {}
-        self._changed = anyio.Event()
+        self._changed = Wakeup()
 
     def replace(self, schedules: Iterable[Schedule]) -> None:
         """Take these schedules in place of those before: a changed one is due now, a removed one finishes its run."""
@@ -83,7 +85,7 @@ class Scheduler:
                 known.schedule = schedule
                 if schedule.enabled:
                     self._want(known)
-        self._notify()
+        self._changed.set()
 
     def trigger(self, rule: str, within: float = 0.0) -> bool:
         """Make a rule due within so many seconds, enabled or not; False when there is none of that name."""
@@ -91,7 +93,7 @@ class Scheduler:
         if known is None:
             return False
         self._want(known, within)
-        self._notify()
+        self._changed.set()
         return True
 
     def views(self) -> Mapping[str, RuleView]:
@@ -107,14 +109,13 @@ class Scheduler:
         """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""
         async with anyio.create_task_group() as tasks:
             while True:
-                changed = self._changed
                 await self._look_up()
                 self._follow_clock()
                 for rule in self._due():
                     rule.is_running = True
                     rule.is_wanted = False
                     tasks.start_soon(self._run_rule, rule)
-                await self._wait(changed)
+                await self._wait()
 
     async def _look_up(self) -> None:
         for name, rule in list(self._rules.items()):
@@ -148,15 +149,15 @@ class Scheduler:
         rules = () if self._queue.is_closed else self._rules.values()
         return [rule for rule in rules if not rule.is_running and (rule.schedule.enabled or rule.is_wanted)]
 
-    async def _wait(self, changed: anyio.Event) -> None:
+    async def _wait(self) -> None:
         waiting = self._startable()
         if not waiting:
-            await changed.wait()
+            await self._changed.wait()
             return
         first = min(rule.due for rule in waiting)
         if any(rule.wall_due is not None for rule in waiting):
             first = min(first, self._clock.monotonic() + _LOOK)
-        await self._clock.wait(changed, max(0.0, first - self._clock.monotonic()))
+        await self._clock.wait(self._changed, max(0.0, first - self._clock.monotonic()))
 
     async def _run_rule(self, rule: _Rule) -> None:
         name = rule.schedule.rule
@@ -164,17 +165,18 @@ class Scheduler:
         try:
             rule.status = replace(before, last_started=self._clock.wall())
             await self._save(name, rule.status)
-            outcome = await self._run_jobs(await self._expand(rule.schedule))
+            outcome = await self._run_jobs(await self._runner.expand(rule.schedule))
             if not outcome.is_stopped:
                 await self._finish(rule, outcome)
         finally:
             rule.is_running = False
-            self._notify()
+            self._changed.set()
 
     async def _run_jobs(self, found: Expansion) -> _Outcome:
         outcome, waiting = _Outcome(), iter(found.jobs)
         for report in found.reports:
             outcome.add(report)
+            self._queue.observe(report)
 
         async def lane() -> None:
             for job in waiting:
@@ -212,10 +214,6 @@ class Scheduler:
         rule.due = min(rule.due, soon) if is_waiting else soon
         rule.wall_due = None
         rule.is_wanted = True
-
-    def _notify(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
 
 
 def _after(status: RuleStatus, outcome: _Outcome, now: float) -> RuleStatus:

@@ -21,7 +21,7 @@ from ocisync.sync.reports import Failure
 REASON = ".reason.txt"
 
 
-def clear_done(found: Input, rule: DropRule) -> str:
+def clear_done(dropped: Input, rule: DropRule) -> str:
     """Keep, move or delete the files of a published input, as the rule wants it; returns which.
 
     Raises:
@@ -31,7 +31,7 @@ def clear_done(found: Input, rule: DropRule) -> str:
     if rule.done == "keep":
         return "kept"
     try:
-        for member in found.members:
+        for member in dropped.members:
             if rule.done == "delete":
                 delete(member.entry)
             else:
@@ -41,14 +41,14 @@ def clear_done(found: Input, rule: DropRule) -> str:
     return "deleted" if rule.done == "delete" else "moved"
 
 
-def quarantine(found: Input, rule: DropRule, failure: Failure, now: float) -> str:
+def quarantine(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
     """Move a refused input's files to the failed folder, each its reason beside it; raises as `clear_done` does."""
-    text = _reason(found, rule, failure, now)
+    text = _reason(dropped, rule, failure, now)
     try:
-        for member in found.members:
-            place = reserve(member.entry, rule.failed_path)
-            write_whole(_reason_path(place), text)
-            move(member.entry, place)
+        for member in dropped.members:
+            path = reserve(member.entry, rule.failed_path)
+            write_whole(_reason_path(path), text)
+            move(member.entry, path)
     except OSError as exc:
         raise _disk(rule.failed_path, exc) from exc
     return "quarantined"
@@ -79,9 +79,9 @@ def _reason_path(path: Path) -> Path:
     return path.with_name(path.name + REASON)
 
 
-def _reason(found: Input, rule: DropRule, failure: Failure, now: float) -> str:
+def _reason(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
     time = datetime.fromtimestamp(now, tz=UTC).isoformat(timespec="seconds")
-    files = "\n".join(f"          {member.entry.relative}" for member in found.members)
+    files = "\n".join(f"          {member.entry.relative}" for member in dropped.members)
     return (
         f"time:     {time}\nrule:     {rule.name}\ncode:     {failure.code}\nmessage:  {failure.message}\n"
         f"files:\n{files}\n"

@@ -21,7 +21,7 @@ CHUNK = 256 * 1024  # bytes; one buffer of this size stays in a CPU's cache
 _CHUNKS_PER_STEP = 256  # between two looks for cancellation
 
 
-async def read_members(found: Input, known: InputRecord | None) -> tuple[MemberRecord, ...]:
+async def read_members(dropped: Input, known: InputRecord | None) -> tuple[MemberRecord, ...]:
     """Each file with the digest of its content.
 
     Raises:
@@ -30,7 +30,7 @@ async def read_members(found: Input, known: InputRecord | None) -> tuple[MemberR
     """
     digests = {_stamp(record): record.digest for record in known.members} if known else {}
     members = []
-    for member in found.members:
+    for member in dropped.members:
         record = unread(member)
         digest = digests.get(_stamp(record)) or await _digest(member.entry)
         members.append(unread(member, digest))
@@ -60,13 +60,13 @@ def identity_of(members: tuple[MemberRecord, ...]) -> str:
     return "sha256:" + hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def check_unchanged(found: Input) -> None:
+def check_unchanged(dropped: Input) -> None:
     """Look whether the files are still those that were found. It blocks: call it in a thread.
 
     Raises:
         InputChanged: they are not.
     """
-    for member in found.members:
+    for member in dropped.members:
         try:
             now = current(member.entry)
         except OSError as exc:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 from ocisync.drop.naming import SetMemberPath, SingleArchive, classify
 from ocisync.drop.rule import DropRule, Incomplete
@@ -47,6 +48,18 @@ class Sighting:
 
     stamp: Stamp
     since: float  # monotonic seconds
+
+
+class TimeSource(Protocol):
+    """Two clocks: one that only ever goes forward, to wait by, and one for people and for records."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; jumps of the wall clock do not touch it."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,62 +111,64 @@ def observe(before: Mapping[str, Sighting], entries: Iterable[FolderEntry], now:
     }
 
 
-def readiness(found: Input, rule: DropRule, seen: Mapping[str, Sighting], now: Moment) -> Readiness:
+def readiness(dropped: Input, rule: DropRule, seen: Mapping[str, Sighting], now: Moment) -> Readiness:
     """When an input can be taken: its files stable, its set complete or settled."""
-    growing = max(rule.stable - _unwritten(member.entry, seen, now) for member in found.members)
+    growing = max(rule.stable - _unwritten(member.entry, seen, now) for member in dropped.members)
     if growing > 0:
         return Readiness(growing, "still being written")
-    if not found.is_set or found.refusal:
+    if not dropped.is_set or dropped.refusal:
         return Readiness(0)
-    missing = [wanted for wanted in rule.platforms if not _has(found, wanted)]
-    quiet = min(_quiet(member.entry, seen, now) for member in found.members)
+    missing = [wanted for wanted in rule.platforms if not _has(dropped, wanted)]
+    quiet = min(_quiet(member.entry, seen, now) for member in dropped.members)
     if missing:
-        return _incomplete(found, ", ".join(map(str, missing)), quiet, rule.incomplete)
+        return _incomplete(dropped, ", ".join(map(str, missing)), quiet, rule.incomplete)
     if quiet < rule.settle and not rule.platforms:
         return Readiness(rule.settle - quiet, "waits for more platforms")
     return Readiness(0)
 
 
-def _incomplete(found: Input, missing: str, quiet: float, policy: Incomplete | None) -> Readiness:
+def _incomplete(dropped: Input, missing: str, quiet: float, policy: Incomplete | None) -> Readiness:
     if policy is None:
         return Readiness(math.inf, f"waits for {missing}", missing)
     if quiet < policy.after:
         return Readiness(policy.after - quiet, f"waits for {missing}", missing)
     if policy.action == "publish":
         return Readiness(0, overdue=True)
-    told = f"{found.name}:{found.tag}: no file for {missing} came within {policy.after:g} seconds after the last one"
+    told = (
+        f"{dropped.name}:{dropped.tag}: no file for {missing} came within {policy.after:g} seconds after the last one"
+    )
     if policy.action == "fail":
         return Readiness(0, refusal=InputError(f"{told}; drop the whole set again", code="set.incomplete"))
     return Readiness(math.inf, f"waits for {missing}; {told}", missing, overdue=True)
 
 
-def is_as_recorded(found: Input, record: InputRecord) -> bool:
+def is_as_recorded(dropped: Input, record: InputRecord) -> bool:
     """Whether the files are those that were read, by their stamps; some of them may be gone."""
     known = {member.path: Stamp(member.size, member.mtime_ns, member.inode) for member in record.members}
-    return found.stamps.items() <= known.items()
+    return dropped.stamps.items() <= known.items()
 
 
-def is_remnant(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+def is_remnant(dropped: Input, record: InputRecord | None, rule: DropRule) -> bool:
     """Whether these files were published or refused before, and only their clearing away is left."""
     if record is None or record.state is InputState.WAITING or record.purpose != rule.purpose:
         return False
-    return is_as_recorded(found, record)
+    return is_as_recorded(dropped, record)
 
 
-def is_settled(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+def is_settled(dropped: Input, record: InputRecord | None, rule: DropRule) -> bool:
     """Whether nothing is left to do: published for this purpose, and its files stay."""
     is_done = record is not None and record.state is InputState.DONE
-    return is_done and rule.done == "keep" and is_remnant(found, record, rule)
+    return is_done and rule.done == "keep" and is_remnant(dropped, record, rule)
 
 
-def is_settled_whole(found: Input, record: InputRecord | None, rule: DropRule) -> bool:
+def is_settled_whole(dropped: Input, record: InputRecord | None, rule: DropRule) -> bool:
     """Whether an input is settled and no file of it is gone, so that it can be published again as it was."""
-    return record is not None and len(record.members) == len(found.members) and is_settled(found, record, rule)
+    return record is not None and len(record.members) == len(dropped.members) and is_settled(dropped, record, rule)
 
 
-def back_off_left(found: Input, record: InputRecord | None, now: float) -> float:
+def back_off_left(dropped: Input, record: InputRecord | None, now: float) -> float:
     """Seconds until an input that failed is due again; none when it changed or the clock was set."""
-    if record is None or not is_as_recorded(found, record):
+    if record is None or not is_as_recorded(dropped, record):
         return 0.0
     left = record.due - now
     return left if 0 < left <= MAX_WAIT else 0.0
@@ -173,8 +188,8 @@ def _set(name: str, tag: str, members: list[InputMember]) -> Input:
     return Input(f"{name}/{tag}/", tuple(members), name, tag, is_set=True, refusal=refusal)
 
 
-def _has(found: Input, wanted: Platform) -> bool:
-    return any(member.platform is not None and is_same_platform(member.platform, wanted) for member in found.members)
+def _has(dropped: Input, wanted: Platform) -> bool:
+    return any(member.platform is not None and is_same_platform(member.platform, wanted) for member in dropped.members)
 
 
 def _unwritten(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:

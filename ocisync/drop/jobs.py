@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ocisync.drop.inputs import Input
 from ocisync.drop.naming import SingleArchive, checked_name
-from ocisync.drop.rule import DropRule, Names
+from ocisync.drop.rule import ArchiveReader, DropRule
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import is_tag, parse_image_name, parse_name, split_tag
 from ocisync.model.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator, SetMember, TargetLocator
@@ -14,12 +14,12 @@ from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
 
 
-def source_of(found: Input) -> Locator:
+def source_of(dropped: Input) -> Locator:
     """What an input's jobs copy from."""
-    return _set_locator(found) if found.is_set else _locator(found)
+    return _set_locator(dropped) if dropped.is_set else _locator(dropped)
 
 
-async def jobs_of(found: Input, rule: DropRule, names: Names) -> tuple[list[Job], list[str]]:
+async def jobs_of(dropped: Input, rule: DropRule, archives: ArchiveReader) -> tuple[list[Job], list[str]]:
     """One job per target repository, and warnings.
 
     Raises:
@@ -27,12 +27,12 @@ async def jobs_of(found: Input, rule: DropRule, names: Names) -> tuple[list[Job]
         InputError: `name.missing`: neither the archive nor its path names the image.
         InvalidName: a name in the archive breaks the grammar.
     """
-    if found.refusal is not None:
-        raise found.refusal
-    if found.is_set:
-        return _jobs(rule, _set_locator(found), {found.name: {found.tag: ""}}), []
-    locator = _locator(found)
-    wanted, warnings = repositories_of(found, await names(locator))
+    if dropped.refusal is not None:
+        raise dropped.refusal
+    if dropped.is_set:
+        return _jobs(rule, _set_locator(dropped), {dropped.name: {dropped.tag: ""}}), []
+    locator = _locator(dropped)
+    wanted, warnings = repositories_of(dropped, await archives.names(locator))
     return _jobs(rule, locator, wanted), warnings
 
 
@@ -41,10 +41,10 @@ def published_by(jobs: Sequence[Job]) -> tuple[str, ...]:
     return tuple(f"{job.lock_name}:{tag}" for job in jobs for tag in job.tags.literal or ())
 
 
-def repositories_of(found: Input, references: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
+def repositories_of(dropped: Input, references: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:
     """Repository -> target tag -> the archive's reference, and warnings; raises as `jobs_of` does."""
-    path = found.members[0].entry.relative
-    default = SingleArchive(found.name, found.tag)
+    path = dropped.members[0].entry.relative
+    default = SingleArchive(dropped.name, dropped.tag)
     wanted: dict[str, dict[str, str]] = {}
     warnings = []
     for reference in references or [""]:
@@ -79,14 +79,16 @@ def _is_unnamed(reference: str) -> bool:
     return not reference or reference.startswith("@")
 
 
-def _locator(found: Input) -> ArchiveLocator | LayoutLocator:
-    entry = found.members[0].entry
+def _locator(dropped: Input) -> ArchiveLocator | LayoutLocator:
+    entry = dropped.members[0].entry
     return LayoutLocator(entry.path) if entry.is_folder else ArchiveLocator(entry.path)
 
 
-def _set_locator(found: Input) -> SetLocator:
+def _set_locator(dropped: Input) -> SetLocator:
     return SetLocator(
-        tuple(SetMember(member.platform, member.entry.path) for member in found.members if member.platform is not None)
+        tuple(
+            SetMember(member.platform, member.entry.path) for member in dropped.members if member.platform is not None
+        )
     )
 
 

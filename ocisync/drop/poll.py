@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +16,7 @@ from ocisync.drop.inputs import (
     Moment,
     Readiness,
     Sighting,
+    TimeSource,
     back_off_left,
     group,
     is_remnant,
@@ -48,29 +49,26 @@ class PollResult:
         return min((state.wait for _, state in self.waiting), default=math.inf)
 
 
-async def forget_settled(rule: DropRule, inputs: InputRecords) -> None:
+async def forget_settled(rule: DropRule, records: InputRecords) -> None:
     """Let the next look take what was published and still lies there, all of it, as if it had just come.
 
     Raises:
         DiskError: the folder cannot be read.
     """
-    found, records = await run_file(partial(scan, rule)), await inputs.of_rule(rule.name)
-    there, _ = group(found.entries, rule.layout)
-    await inputs.remove(rule.name, [one.key for one in there if is_settled_whole(one, records.get(one.key), rule)])
+    found, known = await run_file(partial(scan, rule)), await records.of_rule(rule.name)
+    inputs, _ = group(found.entries, rule.layout)
+    await records.remove(rule.name, [one.key for one in inputs if is_settled_whole(one, known.get(one.key), rule)])
 
 
 class FolderPoller:
     """Looks at one rule's folder again and again, and remembers since when each file is as it is."""
 
-    def __init__(
-        self, rule: DropRule, inputs: InputRecords, now: Callable[[], float], monotonic: Callable[[], float]
-    ) -> None:
+    def __init__(self, rule: DropRule, records: InputRecords, clock: TimeSource) -> None:
         self._rule = rule
-        self._inputs = inputs
-        self._now = now
-        self._monotonic = monotonic
+        self._records = records
+        self._clock = clock
         self._seen: Mapping[str, Sighting] = {}
-        self._said: Mapping[str, str] = {}
+        self._logged: Mapping[str, str] = {}
 
     async def plan(self) -> PollResult:
         """What would be taken now, due or not; nothing is changed.
@@ -79,10 +77,10 @@ class FolderPoller:
             DiskError: the folder cannot be read.
         """
         found = await run_file(partial(scan, self._rule))
-        moment = Moment(self._monotonic(), self._now())
+        moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
         inputs, _ = group(found.entries, self._rule.layout)
-        return self._decide(inputs, await self._inputs.of_rule(self._rule.name), moment, use_back_off=False)
+        return self._decide(inputs, await self._records.of_rule(self._rule.name), moment, use_back_off=False)
 
     async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> PollResult:
         """Look once; inputs whose keys are `busy` are left out.
@@ -91,16 +89,16 @@ class FolderPoller:
             DiskError: the folder cannot be read.
         """
         found = await self._scan(restoring=not busy)
-        moment = Moment(self._monotonic(), self._now())
+        moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
         inputs, others = group(found.entries, self._rule.layout)
-        records = await self._inputs.of_rule(self._rule.name)
+        records = await self._records.of_rule(self._rule.name)
         if not found.is_missing:
             await self._forget_absent(records, {one.key for one in inputs} | set(busy), moment.wall)
         free = (one for one in inputs if one.key not in busy)
-        look = self._decide(free, records, moment, use_back_off=use_back_off)
-        self._say({**found.skipped, **dict.fromkeys(others, _NOT_OURS)}, look)
-        return look
+        result = self._decide(free, records, moment, use_back_off=use_back_off)
+        self._log({**found.skipped, **dict.fromkeys(others, _NOT_OURS)}, result)
+        return result
 
     async def _scan(self, *, restoring: bool) -> Scan:
         found = await run_file(partial(scan, self._rule))
@@ -113,25 +111,21 @@ class FolderPoller:
     def _decide(
         self, inputs: Iterable[Input], records: Mapping[str, InputRecord], now: Moment, *, use_back_off: bool
     ) -> PollResult:
-        look = PollResult([], [])
-        for found in inputs:
-            record = records.get(found.key)
-            if is_settled(found, record, self._rule):
+        result = PollResult([], [])
+        for dropped in inputs:
+            record = records.get(dropped.key)
+            if is_settled(dropped, record, self._rule):
                 continue
-            state = self._readiness(found, record, now)
-            pause = back_off_left(found, record, now.wall) if use_back_off else 0.0
+            is_cleared_away = is_remnant(dropped, record, self._rule)
+            state = Readiness(0) if is_cleared_away else readiness(dropped, self._rule, self._seen, now)
+            pause = back_off_left(dropped, record, now.wall) if use_back_off else 0.0
             if pause > state.wait:
                 state = Readiness(pause, record.message if record else "")
             if state.wait > 0:
-                look.waiting.append((found, state))
+                result.waiting.append((dropped, state))
             else:
-                look.ready.append(replace(found, refusal=found.refusal or state.refusal))
-        return look
-
-    def _readiness(self, found: Input, record: InputRecord | None, now: Moment) -> Readiness:
-        if is_remnant(found, record, self._rule):
-            return Readiness(0)
-        return readiness(found, self._rule, self._seen, now)
+                result.ready.append(replace(dropped, refusal=dropped.refusal or state.refusal))
+        return result
 
     async def _forget_absent(self, records: Mapping[str, InputRecord], present: set[str], now: float) -> None:
         """Only what was published is remembered beyond the files, so that the same content is known again."""
@@ -140,17 +134,17 @@ class FolderPoller:
             for key, record in records.items()
             if key not in present and (record.state is not InputState.DONE or now - record.at > FORGET)
         ]
-        await self._inputs.remove(self._rule.name, absent)
+        await self._records.remove(self._rule.name, absent)
 
-    def _say(self, skipped: Mapping[str, str], look: PollResult) -> None:
-        """Tell once of each thing that is not taken, until it is gone or the reason changes."""
+    def _log(self, skipped: Mapping[str, str], result: PollResult) -> None:
+        """Log once each thing that is not taken, until it is gone or the reason changes."""
         for path, reason in skipped.items():
-            if self._said.get(path) != reason:
+            if self._logged.get(path) != reason:
                 shown = path.encode(errors="replace").decode()
                 log.warning("drop.skipped", rule=self._rule.name, path=shown, reason=reason)
-        incomplete = {found.key: state for found, state in look.waiting if state.lacks}
+        incomplete = {dropped.key: state for dropped, state in result.waiting if state.lacks}
         for key, state in incomplete.items():
-            if self._said.get(key) != state.reason:
-                tell = log.warning if state.overdue else log.info
-                tell("drop.waits", rule=self._rule.name, input=key, reason=state.reason)
-        self._said = {**skipped, **{key: state.reason for key, state in incomplete.items()}}
+            if self._logged.get(key) != state.reason:
+                write = log.warning if state.overdue else log.info
+                write("drop.waits", rule=self._rule.name, input=key, reason=state.reason)
+        self._logged = {**skipped, **{key: state.reason for key, state in incomplete.items()}}

@@ -1,10 +1,15 @@
-"""Take one input: read it, run its jobs, record what became of it, then clear its files away."""
+"""Process one input: know it by its content, run its jobs, record what became of it, then clear its files away.
+
+The order is what makes a kill at any moment harmless. What became of an input is on record before its files are
+touched, so the next start finds a remnant: it clears the files away and publishes nothing a second time.
+"""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, replace
+from contextlib import AbstractAsyncContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
@@ -14,9 +19,9 @@ from ocisync.content.concurrency import for_each
 from ocisync.content.threads import run_file
 from ocisync.drop.disposal import clear_done, quarantine
 from ocisync.drop.fingerprint import check_unchanged, identity_of, is_of_bytes, read_members, unread, without_claim
-from ocisync.drop.inputs import MAX_WAIT, Input, is_as_recorded
+from ocisync.drop.inputs import MAX_WAIT, Input, TimeSource, is_as_recorded
 from ocisync.drop.jobs import jobs_of, published_by, source_of
-from ocisync.drop.rule import DropRule, Hold, Identify, InputReport, InputVerdict, Names, hold_nothing
+from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
 from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError
 from ocisync.state.inputs import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.sync.job import Job
@@ -24,7 +29,7 @@ from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
 
 log = structlog.get_logger()
 
-Run = Callable[[Job], Awaitable[JobReport]]
+RunJob = Callable[[Job], Awaitable[JobReport]]
 """Runs a job: waits for its turn and for its end."""
 
 Members = tuple[MemberRecord, ...]
@@ -35,112 +40,115 @@ DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk
 
 
 @dataclass(slots=True)
+class _Attempt:
+    """An input on its way: what is known of it from before, and what has been found out so far."""
+
+    dropped: Input
+    known: InputRecord | None
+    report: InputReport
+    members: Members
+
+
+@dataclass(slots=True)
 class InputProcessor:
-    """What taking inputs needs; see `intake.IntakeTools`."""
+    """Publishes the inputs of one rule, each by `process`.
+
+    An input is known by its content: by what the archive says it holds, where it says so, else by the digest of its
+    bytes. Content that was published before for the same targets is not published again. Files are read as
+    late as can be: those whose stamps are on record not at all, an archive that tells what it holds only by its jobs,
+    and all others while they are published.
+    """
 
     rule: DropRule
-    inputs: InputRecords
-    names: Names
-    run: Run
-    now: Callable[[], float]
-    monotonic: Callable[[], float]
-    chance: Callable[[], float]
-    hold: Hold
-    identify: Identify
+    records: InputRecords
+    archives: ArchiveReader
+    run_job: RunJob
+    clock: TimeSource
+    rng: random.Random = field(default_factory=random.Random)
     paused_until: float = 0.0  # monotonic seconds
 
     def pause_left(self) -> float:
         """Seconds for which nothing is to be taken, because a disk is full or failing."""
-        return self.paused_until - self.monotonic()
+        return self.paused_until - self.clock.monotonic()
 
     def pause(self) -> None:
         """Take nothing for a while."""
-        self.paused_until = self.monotonic() + min(DISK_PAUSE, self.rule.rescan)
+        self.paused_until = self.clock.monotonic() + min(DISK_PAUSE, self.rule.rescan)
 
-    async def take(self, found: Input) -> InputReport:
+    async def process(self, dropped: Input) -> InputReport:
         """Publish an input and clear it away; every error ends up in the report."""
-        report = InputReport(self.rule.name, found.key, tuple(found.stamps), InputVerdict.FAILED)
+        report = InputReport(self.rule.name, dropped.key, tuple(dropped.stamps), InputVerdict.FAILED)
         try:
-            known = await self.inputs.one(self.rule.name, found.key)
-            await _Attempt(self, found, known, report).go()
+            known = await self.records.one(self.rule.name, dropped.key)
+            attempt = _Attempt(dropped, known, report, tuple(map(unread, dropped.members)))
+            try:
+                await self._bring(attempt)
+            except Exception as exc:  # noqa: BLE001 (the edge of an input: the others go on)
+                await self._fail(attempt, await self._blame(attempt, exc))
+            else:
+                await self._clear(attempt)
         except OcisyncError as exc:  # the state failed: what was done is done again, harmlessly
             report.verdict, report.failure = InputVerdict.FAILED, failure_of(exc)
             self.pause()
         return report
 
+    async def _bring(self, attempt: _Attempt) -> None:
+        """Publish what was not published before, and put on record that it is."""
+        dropped, known = attempt.dropped, attempt.known
+        if dropped.refusal is not None:
+            raise dropped.refusal
+        if not self._was_published(attempt):
+            if known and known.members and all(map(is_of_bytes, known.members)):
+                # Hashing the bytes may show that they are on record under other stamps: then nothing is to be done.
+                await self._read(attempt)
+                if not self._was_published(attempt):
+                    self._warn_of_lost_platforms(attempt)
+                    await self._publish(attempt)
+            else:
+                async with self._hold(dropped):
+                    await self._identify_and_publish(attempt)
+        await self._save(attempt, InputState.DONE)
 
-class _Attempt:
-    def __init__(self, taker: InputProcessor, found: Input, known: InputRecord | None, report: InputReport) -> None:
-        self.taker = taker
-        self.rule = taker.rule
-        self.found = found
-        self.known = known
-        self.report = report
-        self.members: Members = tuple(map(unread, found.members))
-
-    async def go(self) -> None:
-        try:
-            await self._bring()
-        except Exception as exc:  # noqa: BLE001 (the edge of an input: the others go on)
-            failure = _failure(exc, self.found)
-        else:
-            await self._clear()
+    async def _identify_and_publish(self, attempt: _Attempt) -> None:
+        """Publish by what the archive says it holds, so that its bytes are read once, by the jobs."""
+        dropped = attempt.dropped
+        claim = "" if dropped.is_set else await self.archives.identify(source_of(dropped))
+        if not claim:
+            await self._read_and_publish(attempt)
             return
-        await self._failed(await self._if_unchanged(failure))
+        attempt.members = tuple(unread(member, claim) for member in dropped.members)
+        if not self._was_published(attempt):
+            await self._publish(attempt)
 
-    async def _bring(self) -> None:
-        if self.found.refusal is not None:
-            raise self.found.refusal
-        if not self._was_published():
-            await self._bring_changed()
-        await self._save(InputState.DONE)
-
-    async def _bring_changed(self) -> None:
-        """Bytes on record are compared first; an archive that tells what it holds is not read for that."""
-        if self.known and self.known.members and all(map(is_of_bytes, self.known.members)):
-            await self._read()
-            if not self._was_published():
-                self._warn_of_lost_platforms()
-                await self._publish()
-            return
-        async with self._held():
-            claim = "" if self.found.is_set else await self.taker.identify(source_of(self.found))
-            if not claim:
-                await self._read_and_publish()
-                return
-            self.members = tuple(unread(member, claim) for member in self.found.members)
-            if not self._was_published():
-                await self._publish()
-
-    async def _read_and_publish(self) -> None:
+    async def _read_and_publish(self, attempt: _Attempt) -> None:
         """What is known by nothing else is published while its bytes are read; they go on record if it fails, too."""
         failures: list[Exception] = []
 
-        async def kept(act: Callable[[], Awaitable[None]]) -> None:
+        async def keep_failure(act: Callable[[_Attempt], Awaitable[None]]) -> None:
             try:
-                await act()
+                await act(attempt)
             except Exception as exc:  # noqa: BLE001 (raised below, once both are done)
                 failures.append(exc)
 
-        await for_each((self._read, self._publish), kept, 2)
+        await for_each((self._read, self._publish), keep_failure, 2)
         if failures:
             raise failures[0]
 
-    async def _read(self) -> None:
-        self.members = await read_members(self.found, self.known)
+    async def _read(self, attempt: _Attempt) -> None:
+        attempt.members = await read_members(attempt.dropped, attempt.known)
 
-    def _was_published(self) -> bool:
+    def _was_published(self, attempt: _Attempt) -> bool:
         """Whether all of this content is on record for the same purpose; raises what it was refused for.
 
         Part of a set is known as well: the others were cleared away, perhaps just before the process was killed.
         """
-        known, report = self.known, self.report
+        known, report = attempt.known, attempt.report
         if known is None or known.purpose != self.rule.purpose:
             return False
-        if is_as_recorded(self.found, known):
-            self.members = known.members
-        elif _holds(known.members, self.members):
-            self.members = _merged(known.members, self.members)
+        if is_as_recorded(attempt.dropped, known):
+            attempt.members = known.members
+        elif _holds(known.members, attempt.members):
+            attempt.members = _merge(known.members, attempt.members)
         else:
             return False
         if known.state is InputState.QUARANTINED:
@@ -150,108 +158,111 @@ class _Attempt:
             report.reason = "the same content was published before"
         return known.state is InputState.DONE
 
-    async def _publish(self) -> None:
-        async with self._held():
-            jobs, warnings = await jobs_of(self.found, self.rule, self.taker.names)
-            self.report.warnings += warnings
-            await for_each(jobs, self._run, len(jobs))
-        failures = [report.worst() for report in self.report.jobs if not report.ok]
+    async def _publish(self, attempt: _Attempt) -> None:
+        dropped, report = attempt.dropped, attempt.report
+
+        async def run(job: Job) -> None:
+            report.jobs.append(await self.run_job(job))
+
+        async with self._hold(dropped):
+            jobs, warnings = await jobs_of(dropped, self.rule, self.archives)
+            report.warnings += warnings
+            await for_each(jobs, run, len(jobs))
+        failures = [job.worst() for job in report.jobs if not job.ok]
         if failures:
             raise _as_error(failures)
-        await run_file(partial(check_unchanged, self.found))
-        self.report.verdict, self.report.published = InputVerdict.PUBLISHED, published_by(jobs)
+        await run_file(partial(check_unchanged, dropped))
+        report.verdict, report.published = InputVerdict.PUBLISHED, published_by(jobs)
 
-    def _held(self) -> AbstractAsyncContextManager[None]:
-        hold = hold_nothing if self.found.is_set else self.taker.hold
-        return hold(source_of(self.found))
+    def _hold(self, dropped: Input) -> AbstractAsyncContextManager[None]:
+        """Keep a single archive open; the many files of a set would be too many descriptors."""
+        return nullcontext() if dropped.is_set else self.archives.hold(source_of(dropped))
 
-    async def _run(self, job: Job) -> None:
-        self.report.jobs.append(await self.taker.run(job))
-
-    def _warn_of_lost_platforms(self) -> None:
-        if self.known is None or self.known.state is not InputState.DONE or not self.found.is_set:
+    def _warn_of_lost_platforms(self, attempt: _Attempt) -> None:
+        dropped, known = attempt.dropped, attempt.known
+        if known is None or known.state is not InputState.DONE or not dropped.is_set:
             return
-        lost = {member.platform for member in self.known.members} - {member.platform for member in self.members}
+        lost = {member.platform for member in known.members} - {member.platform for member in attempt.members}
         if lost:
-            self.report.warnings.append(
-                f"{self.found.name}:{self.found.tag} had {', '.join(sorted(lost))}, which the set no longer holds; "
+            attempt.report.warnings.append(
+                f"{dropped.name}:{dropped.tag} had {', '.join(sorted(lost))}, which the set no longer holds; "
                 "declare `platforms` if it should wait for them"
             )
 
-    async def _clear(self) -> None:
+    async def _clear(self, attempt: _Attempt) -> None:
         """Keep, move or delete the files; what is published stays on record whatever happens here."""
+        report = attempt.report
         try:
-            self.report.aftermath = await run_file(partial(clear_done, self.found, self.rule))
+            report.aftermath = await run_file(partial(clear_done, attempt.dropped, self.rule))
         except InputChanged as exc:
-            self.report.warnings.append(exc.message)
+            report.warnings.append(exc.message)
         except DiskError as exc:
-            await self._not_cleared(failure_of(exc), InputState.DONE)
+            report.verdict, report.failure = InputVerdict.FAILED, failure_of(exc)
+            await self._save(attempt, InputState.DONE, report.failure, wait=True)
 
-    async def _if_unchanged(self, failure: Failure) -> Failure:
-        """A fault of files that changed meanwhile is no fault of what lies there now."""
-        if failure.handling != Handling.QUARANTINE.value:
-            return failure
-        try:
-            await run_file(partial(check_unchanged, self.found))
-        except InputChanged as exc:
-            return failure_of(exc)
+    async def _blame(self, attempt: _Attempt, error: Exception) -> Failure:
+        """Why it failed. A fault of files that changed meanwhile is no fault of what lies there now."""
+        failure = _failure(error, attempt.dropped)
+        if failure.handling == Handling.QUARANTINE.value:
+            try:
+                await run_file(partial(check_unchanged, attempt.dropped))
+            except InputChanged as exc:
+                return failure_of(exc)
         return failure
 
-    async def _failed(self, failure: Failure) -> None:
-        self.report.verdict, self.report.failure = InputVerdict.FAILED, failure
+    async def _fail(self, attempt: _Attempt, failure: Failure) -> None:
+        attempt.report.verdict, attempt.report.failure = InputVerdict.FAILED, failure
         if failure.handling == Handling.QUARANTINE.value:
-            await self._quarantine(failure)
+            await self._quarantine(attempt, failure)
             return
         if failure.code == STOPPED:
             return  # not its fault: the next start takes it at once
-        if failure.code == DiskError.code and self.report.jobs:
-            self.taker.pause()
-        await self._save(InputState.WAITING, failure)
+        if failure.code == DiskError.code and attempt.report.jobs:
+            self.pause()
+        await self._save(attempt, InputState.WAITING, failure)
 
-    async def _quarantine(self, failure: Failure) -> None:
-        await self._save(InputState.QUARANTINED, failure)
+    async def _quarantine(self, attempt: _Attempt, failure: Failure) -> None:
+        dropped, report = attempt.dropped, attempt.report
+        await self._save(attempt, InputState.QUARANTINED, failure)
         try:
-            self.report.aftermath = await run_file(
-                partial(quarantine, self.found, self.rule, failure, self.taker.now())
-            )
+            report.aftermath = await run_file(partial(quarantine, dropped, self.rule, failure, self.clock.wall()))
         except InputChanged as exc:
-            self.report.warnings.append(exc.message)
+            report.warnings.append(exc.message)
         except DiskError as exc:
-            self.report.warnings.append(exc.message)
-            await self._save(InputState.QUARANTINED, failure, wait=True)
+            report.warnings.append(exc.message)
+            await self._save(attempt, InputState.QUARANTINED, failure, wait=True)
             return
-        await self.taker.inputs.remove(self.rule.name, [self.found.key])
+        await self.records.remove(self.rule.name, [dropped.key])
 
-    async def _not_cleared(self, failure: Failure, state: InputState) -> None:
-        self.report.verdict, self.report.failure = InputVerdict.FAILED, failure
-        await self._save(state, failure, wait=True)
-
-    async def _save(self, state: InputState, failure: Failure | None = None, *, wait: bool = False) -> None:
+    async def _save(
+        self, attempt: _Attempt, state: InputState, failure: Failure | None = None, *, wait: bool = False
+    ) -> None:
         """Put on record what became of the input; one that waits gets the time of its next attempt."""
-        members = self.members if state is InputState.DONE else tuple(map(without_claim, self.members))
+        dropped, known = attempt.dropped, attempt.known
+        members = attempt.members if state is InputState.DONE else tuple(map(without_claim, attempt.members))
         record = InputRecord(
-            self.found.key,
+            dropped.key,
             state,
-            self.taker.now(),
+            self.clock.wall(),
             self.rule.purpose,
             identity_of(members) if all(member.digest for member in members) else "",
             members,
-            self.report.published,
+            attempt.report.published,
         )
         if failure is not None:
             record = replace(record, code=failure.code, message=failure.message)
         if failure is not None and (wait or state is InputState.WAITING):
-            failures = 1 + (self.known.failures if self.known and is_as_recorded(self.found, self.known) else 0)
-            due = self.taker.now() + _back_off(failure, failures, self.rule.rescan, self.taker.chance())
+            failures = 1 + (known.failures if known and is_as_recorded(dropped, known) else 0)
+            due = self.clock.wall() + _back_off(failure, failures, self.rule.rescan, self.rng.random())
             record = replace(record, failures=failures, due=due)
-        await self.taker.inputs.save(self.rule.name, record)
+        await self.records.save(self.rule.name, record)
 
 
 def _holds(known: Members, members: Members) -> bool:
     return all(member.digest for member in members) and _contents(members) <= _contents(known)
 
 
-def _merged(known: Members, members: Members) -> Members:
+def _merge(known: Members, members: Members) -> Members:
     """What was known, with the files that are there now in place of those of equal content."""
     now = _contents(members)
     return (*(one for one in known if (one.platform, one.digest) not in now), *members)
@@ -277,8 +288,8 @@ def _as_error(failures: list[Failure | None]) -> OcisyncError:
     return OcisyncError(worst.message, code=worst.code, handling=Handling(worst.handling))
 
 
-def _failure(exc: Exception, found: Input) -> Failure:
+def _failure(exc: Exception, dropped: Input) -> Failure:
     if isinstance(exc, OcisyncError):
         return failure_of(exc)
-    log.error("drop.crashed", input=found.key, exc_info=exc)
+    log.error("drop.crashed", input=dropped.key, exc_info=exc)
     return Failure("internal", f"{type(exc).__name__}: {exc}", Handling.FAIL.value)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 from ocisync.model.locator import Locator
 from ocisync.model.platform import Platform
@@ -102,25 +102,17 @@ class InputReport:
         return self.verdict is not InputVerdict.FAILED
 
 
-Names = Callable[[Locator], Awaitable[Sequence[str]]]
-"""What an archive says its images are called: RepoTags or reference annotations, `@N` for one of several that has none.
+class ArchiveReader(Protocol):
+    """What a drop folder asks of the archives that lie in it. Every method raises ArchiveError for what is none."""
 
-Raises ArchiveError."""
+    async def names(self, locator: Locator) -> Sequence[str]:
+        """What an archive calls its images: RepoTags or reference annotations, `@N` for one of several without any."""
+        ...
 
+    def hold(self, locator: Locator) -> AbstractAsyncContextManager[None]:
+        """Keep an archive open for the block, so that its names and all of its jobs need one opening."""
+        ...
 
-Hold = Callable[[Locator], AbstractAsyncContextManager[None]]
-"""Keeps an archive open, so that its names and all jobs of it need one opening; raises ArchiveError."""
-
-
-Identify = Callable[[Locator], Awaitable[str]]
-"""What an archive says it holds, as one digest; empty where only all of its bytes tell. Raises ArchiveError."""
-
-
-async def identify_nothing(locator: Locator) -> str:  # noqa: ARG001 (as Identify has it)
-    """Every archive is known by its bytes."""
-    return ""
-
-
-def hold_nothing(locator: Locator) -> AbstractAsyncContextManager[None]:  # noqa: ARG001 (as Hold has it)
-    """Every use opens the archive anew."""
-    return nullcontext()
+    async def identify(self, locator: Locator) -> str:
+        """What an archive says it holds, as one digest; empty where only all of its bytes tell."""
+        ...

@@ -6,11 +6,8 @@ kill at any moment loses nothing and repeats nothing but the clearing.
 
 from __future__ import annotations
 
-import random
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 
 import anyio
@@ -22,10 +19,9 @@ from ocisync.content.threads import run_file
 from ocisync.drop.disposal import remove_old
 from ocisync.drop.inputs import Input
 from ocisync.drop.poll import FolderPoller
-from ocisync.drop.process import InputProcessor, Run
-from ocisync.drop.rule import DropRule, Hold, Identify, InputReport, InputVerdict, Names, hold_nothing, identify_nothing
+from ocisync.drop.process import InputProcessor
+from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import OcisyncError
-from ocisync.state.inputs import InputRecords
 
 log = structlog.get_logger()
 
@@ -40,43 +36,20 @@ def _ignore(report: InputReport) -> None:
     """Nobody asked to be told."""
 
 
-@dataclass(frozen=True, slots=True)
-class IntakeTools:
-    """What an intake works with."""
-
-    inputs: InputRecords
-    names: Names
-    run: Run
-    on_report: Callable[[InputReport], None] = _ignore  # called for every input that was taken
-    now: Callable[[], float] = time.time  # seconds since the epoch
-    monotonic: Callable[[], float] = time.monotonic  # seconds
-    chance: Callable[[], float] = random.random  # from 0 to 1, for jitter
-    hold: Hold = hold_nothing
-    identify: Identify = identify_nothing
-
-
-async def one_pass(rule: DropRule, tools: IntakeTools, *, patience: bool = True) -> list[InputReport]:
-    """Take everything that is there, due or not; with patience also what is whole within a few seconds.
-
-    What is still growing or incomplete is reported as waiting, what was published before and stays is not reported.
-
-    Raises:
-        DiskError: the folder cannot be read.
-    """
-    return await DropWatcher(rule, tools).pass_once(patience=patience)
-
-
 class DropWatcher:
-    """One rule's drop folder."""
+    """One rule's drop folder: looks again and again, and hands what is ready to the processor.
 
-    def __init__(self, rule: DropRule, tools: IntakeTools) -> None:
-        self.rule = rule
-        self._tools = tools
-        self._lookout = FolderPoller(rule, tools.inputs, tools.now, tools.monotonic)
-        self._taker = InputProcessor(
-            rule, tools.inputs, tools.names, tools.run, tools.now, tools.monotonic, tools.chance, tools.hold,
-            tools.identify,
-        )  # fmt: skip
+    Looking and processing run side by side: one task looks, `WORKERS` others process what it found, so that a large
+    archive holds up no other. An input is `busy` from the look that finds it ready until it has been processed, and is
+    left out of the looks meanwhile. `observe` is called for every input that was processed.
+    """
+
+    def __init__(self, processor: InputProcessor, observe: Callable[[InputReport], None] = _ignore) -> None:
+        self.rule = processor.rule
+        self._processor = processor
+        self._observe = observe
+        self._clock = processor.clock
+        self._poller = FolderPoller(processor.rule, processor.records, processor.clock)
         self._busy: set[str] = set()
         self._stopping = False
         self._clean_at = 0.0  # monotonic seconds
@@ -92,25 +65,33 @@ class DropWatcher:
         self._wakeup = wakeup
         async with self._workers() as send:
             while not self._stopping:
-                started = self._tools.monotonic()
+                started = self._clock.monotonic()
                 wait = min(await self._offer(send), self.rule.rescan)
-                took = self._tools.monotonic() - started
+                took = self._clock.monotonic() - started
                 await self._sleep(wait, min(max(SHORTEST_PAUSE, 5 * took), LONGEST_PAUSE), wakeup)
 
     async def pass_once(self, *, patience: bool) -> list[InputReport]:
-        """See `one_pass`."""
+        """Take everything that is there, due or not; with patience also what is whole within a few seconds.
+
+        What is still growing or incomplete is reported as waiting, what was published before and stays is not reported.
+
+        Raises:
+            DiskError: the folder cannot be read.
+        """
         tried: dict[str, InputReport] = {}
         allowance = self.rule.stable + self.rule.settle + PATIENCE if patience else 0.0
-        deadline = self._tools.monotonic() + allowance
+        deadline = self._clock.monotonic() + allowance
         while True:
-            look = await self._lookout.look(use_back_off=False)
-            fresh = [found for found in look.ready if found.key not in tried]
-            await for_each(fresh, partial(self._take_into, tried), WORKERS)
-            if self._tools.monotonic() + look.wait > deadline:
+            result = await self._poller.look(use_back_off=False)
+            fresh = [dropped for dropped in result.ready if dropped.key not in tried]
+            await for_each(fresh, partial(self._process_into, tried), WORKERS)
+            if self._clock.monotonic() + result.wait > deadline:
                 break
-            await anyio.sleep(look.wait)
+            await anyio.sleep(result.wait)
         await self._clean()
-        waiting = [self._waits(found, state.reason) for found, state in look.waiting if found.key not in tried]
+        waiting = [
+            self._report_waiting(dropped, state.reason) for dropped, state in result.waiting if dropped.key not in tried
+        ]
         return [*tried.values(), *waiting]
 
     async def _sleep(self, wait: float, at_least: float, wakeup: Wakeup) -> None:
@@ -121,18 +102,18 @@ class DropWatcher:
 
     async def _offer(self, send: MemoryObjectSendStream[Input]) -> float:
         """Hand over what is ready; returns the seconds after which another look is worth while."""
-        if (pause := self._taker.pause_left()) > 0:
+        if (pause := self._processor.pause_left()) > 0:
             return pause
         try:
-            look = await self._lookout.look(self._busy)
+            result = await self._poller.look(self._busy)
             await self._clean()
         except OcisyncError as exc:
             log.warning("drop.look_failed", rule=self.rule.name, code=exc.code, error=exc.message)
             return self.rule.rescan
-        for found in look.ready[: QUEUE - len(self._busy)]:
-            self._busy.add(found.key)
-            send.send_nowait(found)
-        return look.wait
+        for dropped in result.ready[: QUEUE - len(self._busy)]:
+            self._busy.add(dropped.key)
+            send.send_nowait(dropped)
+        return result.wait
 
     @asynccontextmanager
     async def _workers(self) -> AsyncIterator[MemoryObjectSendStream[Input]]:
@@ -146,42 +127,44 @@ class DropWatcher:
 
     async def _work(self, receive: MemoryObjectReceiveStream[Input]) -> None:
         async with receive:
-            async for found in receive:
+            async for dropped in receive:
                 try:
-                    if not self._stopping and self._taker.pause_left() <= 0:
-                        await self._take(found)
+                    if not self._stopping and self._processor.pause_left() <= 0:
+                        await self._process(dropped)
                 finally:
-                    self._busy.discard(found.key)
+                    self._busy.discard(dropped.key)
                     self._wake()
 
-    async def _take_into(self, reports: dict[str, InputReport], found: Input) -> None:
-        if self._taker.pause_left() > 0:
-            reports[found.key] = self._waits(found, "a disk is full or failing; nothing more is taken for now")
+    async def _process_into(self, reports: dict[str, InputReport], dropped: Input) -> None:
+        if self._processor.pause_left() > 0:
+            reports[dropped.key] = self._report_waiting(
+                dropped, "a disk is full or failing; nothing more is taken for now"
+            )
         else:
-            reports[found.key] = await self._take(found)
+            reports[dropped.key] = await self._process(dropped)
 
-    async def _take(self, found: Input) -> InputReport:
-        report = await self._taker.take(found)
+    async def _process(self, dropped: Input) -> InputReport:
+        report = await self._processor.process(dropped)
         _log(report)
-        self._tools.on_report(report)
+        self._observe(report)
         return report
 
     async def _clean(self) -> None:
-        if self._tools.monotonic() < self._clean_at:
+        if self._clock.monotonic() < self._clean_at:
             return
-        self._clean_at = self._tools.monotonic() + CLEAN
+        self._clean_at = self._clock.monotonic() + CLEAN
         rule = self.rule
         for folder, keep in ((rule.done_path, rule.keep_done), (rule.failed_path, rule.keep_failed)):
             try:
-                removed = await run_file(partial(remove_old, folder, keep, self._tools.now()))
+                removed = await run_file(partial(remove_old, folder, keep, self._clock.wall()))
             except OcisyncError as exc:
                 log.warning("drop.clean_failed", rule=rule.name, error=exc.message)
                 continue
             if removed:
                 log.info("drop.cleaned", rule=rule.name, folder=str(folder), files=len(removed))
 
-    def _waits(self, found: Input, reason: str) -> InputReport:
-        return InputReport(self.rule.name, found.key, tuple(found.stamps), InputVerdict.WAITING, reason)
+    def _report_waiting(self, dropped: Input, reason: str) -> InputReport:
+        return InputReport(self.rule.name, dropped.key, tuple(dropped.stamps), InputVerdict.WAITING, reason)
 
     def _wake(self) -> None:
         if self._wakeup is not None:

@@ -66,7 +66,7 @@ class Archives:
             yield merge_platforms(members)
 
     @asynccontextmanager
-    async def holding(self, locator: Locator) -> AsyncIterator[None]:
+    async def hold(self, locator: Locator) -> AsyncIterator[None]:
         """Keep an archive open for the block, so that asking for its names and every job of it share one opening.
 
         Raises:
@@ -113,7 +113,7 @@ class Archives:
         async with self.source(inner, view) as source:
             return await source.tags()
 
-    async def identity(self, locator: Locator) -> str:
+    async def identify(self, locator: Locator) -> str:
         """What an archive says it holds, as one digest; empty where only all of its bytes tell.
 
         Raises:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
+from dataclasses import dataclass, replace
 
 import structlog
 
 from ocisync.config.models import Config
-from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import AnyJob, Schedule
+from ocisync.daemon.rule_set import JobRunner, RuleSet
+from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.errors import ConfigError, OcisyncError
 from ocisync.maintenance.job import MaintenanceJob
 from ocisync.state.images import ImageRecords
 from ocisync.state.open import State
 from ocisync.sync.context import Progress
+from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.wiring.catalog_rules import expanded, followed
@@ -34,8 +35,10 @@ async def open_rules(config: Config, state: State, progress: Progress | None = N
         yield rule_set(session, state.images)
 
 
-def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -> RuleSet:
+def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = (), *, force_prune: bool = False) -> RuleSet:
     """The enabled rules of a session, or the named ones, enabled or not.
+
+    `force_prune` lets any number of tags go that are gone at their source.
 
     Raises:
         ConfigError: a name is no rule's.
@@ -51,31 +54,51 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = ()) -
         ),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
         maintenance=() if only else tuple(maintenance_schedules(config)),
-        run=partial(_run, session=session, images=images),
-        names=session.stores.archives.names,
+        runner=RuleRunner(session, images, frozenset(wanted), force_prune),
+        archives=session.stores.archives,
         workers=config.daemon.concurrent_rules,
-        hold=session.stores.archives.holding,
-        identify=session.stores.archives.identity,
-        expand=partial(expanded, session=session),
-        follow=partial(followed, session=session, rules=wanted),
-        is_stalled=session.stores.is_stalled,
     )
 
 
-async def _run(job: AnyJob, session: Session, images: ImageRecords) -> JobReport:
-    if isinstance(job, MaintenanceJob):
-        return await run_maintenance_job(job, session)
-    report = await run_job(job, session.tools)
-    if any(rule.name == job.rule for rule in session.config.sync):
-        await _remember(report, images, job.is_partial)
-    return report
+@dataclass(frozen=True, slots=True)
+class RuleRunner(JobRunner):
+    """Finds and runs the jobs of a session's rules."""
+
+    session: Session
+    images: ImageRecords
+    rules: frozenset[str]  # the names of those that are at work
+    force_prune: bool = False
+
+    async def run(self, job: AnyJob) -> JobReport:
+        """Run a job, and remember what became of the images of a sync rule."""
+        if isinstance(job, MaintenanceJob):
+            return await run_maintenance_job(job, self.session)
+        report = await run_job(job, self.session.tools)
+        if any(rule.name == job.rule for rule in self.session.config.sync):
+            try:
+                await self.images.record(report, is_partial=job.is_partial)
+            except OcisyncError as exc:
+                log.warning("images.unwritable", rule=report.rule, code=exc.code, error=exc.message)
+        return report
+
+    async def expand(self, schedule: Schedule) -> Expansion:
+        """The jobs of one run of a rule."""
+        found = await expanded(schedule, self.session)
+        if not self.force_prune:
+            return found
+        return replace(found, jobs=tuple(_allow_any_prune(job) for job in found.jobs))
+
+    def follow(self, host: str, repository: str) -> Sequence[Job]:
+        """The jobs for one repository of a registry that rules mirror as a whole."""
+        return followed(host, repository, self.session, self.rules)
+
+    def is_stalled(self, job: AnyJob) -> bool:
+        """Whether a job's source or target is a registry that must be left alone for long."""
+        return self.session.stores.is_stalled(job)
 
 
-async def _remember(report: JobReport, images: ImageRecords, is_partial: bool) -> None:
-    try:
-        await images.record(report, is_partial=is_partial)
-    except OcisyncError as exc:
-        log.warning("images.unwritable", rule=report.rule, code=exc.code, error=exc.message)
+def _allow_any_prune(job: AnyJob) -> AnyJob:
+    return replace(job, care=replace(job.care, is_forced=True)) if isinstance(job, Job) else job
 
 
 def _check_names(config: Config, only: Sequence[str]) -> None:

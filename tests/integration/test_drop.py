@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,16 +18,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.content.concurrency import Wakeup
+from ocisync.drop.process import InputProcessor
 from ocisync.drop.rule import DropRule, DropTarget, InputReport, InputVerdict
 from ocisync.drop.scan import DELETING
 from ocisync.drop.watch import watch_folder
-from ocisync.drop.watcher import DropWatcher, IntakeTools
+from ocisync.drop.watcher import DropWatcher
 from ocisync.errors import ArchiveError
 from ocisync.model.locator import Locator, SetLocator
 from ocisync.model.platform import Platform
 from ocisync.state.open import State, open_state
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
+from tests.drop_archives import NamedArchives, no_names
 
 BAD = Failure("archive.invalid", "the archive ends too early; save it again", "quarantine")
 DOWN = Failure("net.unreachable", "no route to the target", "retry")
@@ -60,15 +63,18 @@ class Clock:
 
     ahead: float = 0.0
 
-    def now(self) -> float:
+    def wall(self) -> float:
         return time.time() + self.ahead
 
     def monotonic(self) -> float:
         return time.monotonic() + self.ahead
 
 
-async def _no_names(locator: Locator) -> Sequence[str]:
-    return []
+class LongestWaits(random.Random):
+    """No jitter: every wait is as long as it can be."""
+
+    def random(self) -> float:
+        return 1.0
 
 
 @dataclass
@@ -79,23 +85,18 @@ class Room:
     state: State
     runner: Runner = field(default_factory=Runner)
     clock: Clock = field(default_factory=Clock)
-    names: Callable[[Locator], object] = _no_names
+    names: Callable[[Locator], Awaitable[Sequence[str]]] = no_names
 
-    def intake(self) -> DropWatcher:
-        tools = IntakeTools(
-            self.state.inputs,
-            self.names,  # type: ignore[arg-type]
-            self.runner,
-            now=self.clock.now,
-            monotonic=self.clock.monotonic,
-            chance=lambda: 1.0,
+    def watcher(self) -> DropWatcher:
+        archives = NamedArchives(self.names)
+        return DropWatcher(
+            InputProcessor(self.rule, self.state.inputs, archives, self.runner, self.clock, LongestWaits())
         )
-        return DropWatcher(self.rule, tools)
 
-    async def once(self, intake: DropWatcher | None = None) -> list[InputReport]:
+    async def once(self, watcher: DropWatcher | None = None) -> list[InputReport]:
         """One pass after everything there has become old enough."""
         self.clock.ahead += 60.0
-        return await (intake or self.intake()).pass_once(patience=False)
+        return await (watcher or self.watcher()).pass_once(patience=False)
 
     def put(self, relative: str, content: str = "an archive") -> Path:
         """Write a file beside the folder and rename it into place."""
@@ -291,7 +292,7 @@ async def test_errors_that_pass_are_tried_again_with_back_off_that_survives_a_re
     assert waits == {"tool/1.tar": 5, "app/1.tar": 60}
     async with _room(tmp_path) as room:
         room.clock.ahead = 60.0
-        look = await room.intake()._lookout.look()
+        look = await room.watcher()._poller.look()
         assert {found.key: state.reason for found, state in look.waiting}["app/1.tar"] == DENIED.message
         await room.once()  # one pass asks for everything, due or not
         assert sorted(room.runner.jobs) == ["local/app:1", "local/tool:1"]
@@ -341,13 +342,13 @@ async def test_fault_49_a_full_disk_pauses_the_intake_and_nothing_is_lost(tmp_pa
         room.runner.failures = dict.fromkeys((f"t{number}" for number in range(20)), FULL)
         for number in range(20):
             room.put(f"t{number}/1.tar")
-        intake = room.intake()
-        reports = await room.once(intake)
+        watcher = room.watcher()
+        reports = await room.once(watcher)
         assert len(room.runner.jobs) <= 8  # those already begun
         assert {report.verdict for report in reports} == {InputVerdict.FAILED, InputVerdict.WAITING}
         assert len(room.tree()) == 20
         room.runner.failures = {}
-        assert set(_verdicts(await room.once(intake)).values()) == {"published"}
+        assert set(_verdicts(await room.once(watcher)).values()) == {"published"}
         assert room.tree() == {}
 
 
@@ -368,17 +369,17 @@ async def test_fault_50_files_that_cannot_be_moved_are_said_and_the_image_stays_
 
 async def test_fault_52_a_growing_file_waits_until_it_is_stable(tmp_path: Path) -> None:
     async with _room(tmp_path) as room:
-        intake = room.intake()
+        watcher = room.watcher()
         path = room.put("tool/1.tar", "")
         for _ in range(5):
             with path.open("a") as file:
                 file.write("more")
-            os.utime(path, ns=(0, int((room.clock.now() + 5) * 1e9)))  # a server's clock may be ahead
+            os.utime(path, ns=(0, int((room.clock.wall() + 5) * 1e9)))  # a server's clock may be ahead
             room.clock.ahead += 1.9
-            (report,) = await intake.pass_once(patience=False)
+            (report,) = await watcher.pass_once(patience=False)
             assert report.verdict is InputVerdict.WAITING
         room.clock.ahead += 2.1
-        assert _verdicts(await intake.pass_once(patience=False)) == {"tool/1.tar": "published"}
+        assert _verdicts(await watcher.pass_once(patience=False)) == {"tool/1.tar": "published"}
 
 
 async def test_fault_52_a_file_renamed_into_place_is_taken_at_once_and_temporaries_never(tmp_path: Path) -> None:
@@ -390,14 +391,14 @@ async def test_fault_52_a_file_renamed_into_place_is_taken_at_once_and_temporari
         os.utime(old, (1, 1))
         (room.rule.path / "tool").mkdir()
         old.rename(room.rule.path / "tool/1.tar")
-        assert _verdicts(await room.intake().pass_once(patience=False)) == {"tool/1.tar": "published"}
+        assert _verdicts(await room.watcher().pass_once(patience=False)) == {"tool/1.tar": "published"}
 
 
 async def test_one_pass_with_patience_waits_for_what_becomes_whole_soon(tmp_path: Path) -> None:
     async with _room(tmp_path, stable=0.2, settle=0.3) as room:
         room.put("tool/1.tar")
         room.put("app/1/linux.amd64.tar")
-        reports = await room.intake().pass_once(patience=True)
+        reports = await room.watcher().pass_once(patience=True)
         assert _verdicts(reports) == {"tool/1.tar": "published", "app/1/": "published"}
 
 
@@ -453,10 +454,10 @@ async def test_fault_54_odd_entries_are_skipped_with_one_warning_each(tmp_path: 
     async with _room(tmp_path) as room:
         _litter(room.rule.path, tmp_path / "outside")
         room.put("good/1.tar")
-        intake = room.intake()
+        watcher = room.watcher()
         with capture_logs() as logs, anyio.fail_after(DEADLINE):
-            assert _verdicts(await room.once(intake)) == {"good/1.tar": "published"}
-            assert await room.once(intake) == []
+            assert _verdicts(await room.once(watcher)) == {"good/1.tar": "published"}
+            assert await room.once(watcher) == []
         skipped = sorted((str(entry["path"]), entry["reason"]) for entry in logs if entry["event"] == "drop.skipped")
         odd = ("app/README", "app/bad?.tar", "app/fifo.tar", "app/link.tar", "app/new\nline.tar", "app/socket.tar")
         assert [path for path, _ in skipped] == [*odd, "linked"]
@@ -538,12 +539,12 @@ async def test_an_interrupted_deletion_is_undone(tmp_path: Path) -> None:
 
 @asynccontextmanager
 async def _serving(room: Room, wakeup: Wakeup) -> AsyncIterator[DropWatcher]:
-    intake = room.intake()
+    watcher = room.watcher()
     with anyio.fail_after(DEADLINE):
         async with anyio.create_task_group() as group:
-            group.start_soon(intake.serve, wakeup)
-            yield intake
-            intake.stop()
+            group.start_soon(watcher.serve, wakeup)
+            yield watcher
+            watcher.stop()
 
 
 async def _until(condition: Callable[[], bool]) -> None:
@@ -573,11 +574,11 @@ async def test_a_slow_input_holds_up_no_other_and_stop_waits_for_it(tmp_path: Pa
 
     async with _room(tmp_path, stable=0.0, settle=0.0, rescan=0.1) as room:
         room.runner = runner = Slow()
-        async with _serving(room, Wakeup()) as intake:
+        async with _serving(room, Wakeup()) as watcher:
             room.put("slow/1.tar")
             room.put("quick/1.tar")
             await _until(lambda: room.runner.jobs == ["local/quick:1"])
-            intake.stop()
+            watcher.stop()
             runner.release.set()
         assert room.runner.jobs == ["local/quick:1", "local/slow:1"]
         assert await room.once() == []

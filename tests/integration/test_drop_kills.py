@@ -12,13 +12,19 @@ import pytest
 
 PASS = """
 import sys
-import time
 from pathlib import Path
 import anyio
+from ocisync.daemon.clock import SystemClock
 from ocisync.drop.rule import DropRule, DropTarget
-from ocisync.drop.watcher import IntakeTools, one_pass
+from ocisync.drop.process import InputProcessor
+from ocisync.drop.watcher import DropWatcher
 from ocisync.state.open import open_state
 from ocisync.sync.reports import Failure, JobReport
+from tests.drop_archives import NamedArchives
+
+class Later(SystemClock):
+    def wall(self):
+        return super().wall() + 60
 
 ROOT, DONE, BAD = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "bad"
 
@@ -29,15 +35,12 @@ async def run(job):
     report.failure = Failure("archive.invalid", "it is no archive", "quarantine") if BAD else None
     return report
 
-async def names(locator):
-    return []
-
 async def main():
     rule = DropRule("builds", ROOT / "drop", (DropTarget("local"),), done=DONE, stable=0.0, settle=0.0)
     async with open_state(ROOT / "state") as state:
-        tools = IntakeTools(state.inputs, names, run, now=lambda: time.time() + 60)
+        processor = InputProcessor(rule, state.inputs, NamedArchives(), run, Later())
         for _ in range(2):
-            await one_pass(rule, tools, patience=False)
+            await DropWatcher(processor).pass_once(patience=False)
 
 anyio.run(main)
 """

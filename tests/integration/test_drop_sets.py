@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from ocisync.drop.process import InputProcessor
 from ocisync.drop.rule import DropTarget, Incomplete, InputVerdict
-from ocisync.drop.watcher import DropWatcher, IntakeTools
+from ocisync.drop.watcher import DropWatcher
 from ocisync.model.locator import ArchiveLocator, Locator
 from ocisync.model.platform import Platform
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.wiring.archives import Archives
+from tests.drop_archives import NamedArchives
 from tests.integration.test_archive_readers import CONFIG
 from tests.integration.test_drop import Room, _room, _verdicts
 from tests.servers.command import run_ocisync
@@ -143,9 +145,13 @@ async def test_an_archive_is_opened_once_for_its_names_and_all_its_targets(tmp_p
             used.append(source)
         return list(await archives.names(locator))
 
+    class HeldArchives(NamedArchives):
+        def hold(self, locator: Locator) -> AbstractAsyncContextManager[None]:
+            return archives.hold(locator)
+
     async with _two_targets(tmp_path) as room:
-        tools = IntakeTools(room.state.inputs, names, run, hold=archives.holding)
-        (report,) = await DropWatcher(room.rule, tools).pass_once(patience=True)
+        processor = InputProcessor(room.rule, room.state.inputs, HeldArchives(names), run, room.clock)
+        (report,) = await DropWatcher(processor).pass_once(patience=True)
     assert report.verdict is InputVerdict.PUBLISHED, report
     assert len(used) == 3
     assert len({id(source) for source in used}) == 1

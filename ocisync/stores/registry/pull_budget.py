@@ -13,6 +13,7 @@ import anyio
 import structlog
 from multidict import CIMultiDictProxy, istr
 
+from ocisync.content.concurrency import Wakeup
 from ocisync.content.pull_quota import PullQuota
 from ocisync.errors import Handling, RateLimited
 from ocisync.stores.registry.options import RateLimitOptions
@@ -64,7 +65,7 @@ class PullBudget:
         self.ended = 0  # pulls that ended, ever
         self.is_paused = False  # somebody waits for more than there is
         self._turn = anyio.Lock(fast_acquire=True)
-        self._changed = anyio.Event()
+        self._changed = Wakeup()
 
     @property
     def allowance(self) -> PullQuota | None:
@@ -147,8 +148,8 @@ class PullBudget:
 
     async def _renewed(self, look: Look) -> None:
         """Wait until it is time to look, unless an answer to somebody else tells more; then look."""
-        with anyio.move_on_after(self._options.retry):
-            await self._changed.wait()
+        self._changed.forget()
+        await self._changed.wait(self._options.retry)
         if not self._is_open():
             await look()
 
@@ -176,4 +177,3 @@ class PullBudget:
 
     def _tell(self) -> None:
         self._changed.set()
-        self._changed = anyio.Event()

@@ -14,6 +14,7 @@ import structlog
 from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from ocisync.content.concurrency import Wakeup
 from ocisync.content.failpoints import failpoint
 from ocisync.content.object_store import ObjectHeaders
 from ocisync.content.repository import ByteStream, Opener
@@ -36,7 +37,7 @@ class MemoryBudget:
 
     def __init__(self, total: int) -> None:
         self._total = self._free = total
-        self._freed = anyio.Event()
+        self._freed = Wakeup()
 
     async def take(self, count: int) -> int:
         """Wait until so many bytes are free; what is larger than the whole waits until it is alone."""
@@ -50,7 +51,6 @@ class MemoryBudget:
         """Bytes that are held no longer."""
         self._free += count
         self._freed.set()
-        self._freed = anyio.Event()
 
 
 @dataclass(frozen=True, slots=True)

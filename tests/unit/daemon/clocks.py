@@ -7,6 +7,8 @@ from collections.abc import Callable
 import anyio
 from anyio.lowlevel import checkpoint
 
+from ocisync.content.concurrency import Wakeup
+
 
 class TestClock:
     """A Clock that stands still until it is advanced."""
@@ -37,8 +39,8 @@ class TestClock:
         finally:
             self.sleeping.remove(until)
 
-    async def wait(self, event: anyio.Event, seconds: float) -> None:
-        """Wait for an event, or until the clock has been advanced so far."""
+    async def wait(self, wakeup: Wakeup, seconds: float) -> None:
+        """Wait for a change, or until the clock has been advanced so far."""
 
         async def sleep(scope: anyio.CancelScope) -> None:
             await self.sleep(seconds)
@@ -46,7 +48,7 @@ class TestClock:
 
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(sleep, tasks.cancel_scope)
-            await event.wait()
+            await wakeup.wait()
             tasks.cancel_scope.cancel()
 
     def advance(self, seconds: float) -> None:

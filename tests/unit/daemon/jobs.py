@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 
-from ocisync.daemon.schedule import AnyJob
+from ocisync.daemon.rule_set import JobRunner
+from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.model.image_name import ImageName
 from ocisync.model.locator import RegistryLocator, TargetLocator
 from ocisync.sync.job import Job
@@ -20,8 +22,41 @@ def job(rule: str = "rule", repository: str = "repo", tags: TagSelection | None 
     return Job(rule, source, TargetLocator("local", repository), tags or TagSelection())
 
 
+class FunctionRunner(JobRunner):
+    """A runner made of functions; without them it does what a runner does that says no more than how to run a job."""
+
+    def __init__(
+        self,
+        run: Callable[[AnyJob], Awaitable[JobReport]],
+        *,
+        expand: Callable[[Schedule], Awaitable[Expansion]] | None = None,
+        follow: Callable[[str, str], Sequence[Job]] | None = None,
+        is_stalled: Callable[[AnyJob], bool] = lambda _: False,
+    ) -> None:
+        self._run = run
+        self._expand = expand
+        self._follow = follow
+        self._is_stalled = is_stalled
+
+    async def run(self, job: AnyJob) -> JobReport:
+        """By the function."""
+        return await self._run(job)
+
+    async def expand(self, schedule: Schedule) -> Expansion:
+        """By the function, if there is one."""
+        return await (self._expand or super().expand)(schedule)
+
+    def follow(self, host: str, repository: str) -> Sequence[Job]:
+        """By the function, if there is one."""
+        return (self._follow or super().follow)(host, repository)
+
+    def is_stalled(self, job: AnyJob) -> bool:
+        """By the function."""
+        return self._is_stalled(job)
+
+
 class Gate:
-    """A runner that notes what starts and holds each job until it is let go."""
+    """To run jobs by: it notes what starts and holds each job until it is let go."""
 
     def __init__(self, *, is_open: bool = False) -> None:
         self.started: list[Job] = []

@@ -22,8 +22,9 @@ from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
 from ocisync.sync.select import TagSelection, TagSet
 from ocisync.sync.write_policy import WritePolicy
+from tests.drop_archives import NamedArchives
 from tests.unit.daemon.clocks import TestClock, until
-from tests.unit.daemon.jobs import Gate, job
+from tests.unit.daemon.jobs import FunctionRunner, Gate, job
 
 HOUR = 3600.0
 WITH_SIGNATURES = ReferrerChoice(digest_tags=True)
@@ -43,7 +44,7 @@ class Daemon:
 
     def next_generation(self, *jobs: Job) -> Generation:
         schedules = tuple(Schedule(one.rule, (one,), HOUR) for one in jobs)
-        rules = RuleSet(schedules, (), self.run_job, names=None, workers=4)  # type: ignore[arg-type]
+        rules = RuleSet(schedules, (), FunctionRunner(self.run_job), NamedArchives(), workers=4)
         made = Generation(rules, _State(self.records), Observers())  # type: ignore[arg-type]
         made.scheduler.trigger = self.trigger  # type: ignore[method-assign]
         return made
@@ -62,7 +63,7 @@ class Daemon:
     async def running(self) -> AsyncIterator[None]:
         with anyio.fail_after(100):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.generation.queue.run, self.run_job, 4)
+                tasks.start_soon(self.generation.queue.run, FunctionRunner(self.run_job), 4)
                 tasks.start_soon(self.desk.serve)
                 yield
                 tasks.cancel_scope.cancel()
@@ -169,7 +170,7 @@ async def test_one_repository_of_a_rule_can_be_asked_for() -> None:
     def follow(host: str, repository: str) -> list[Job]:
         return [] if host else [job("whole", repository, TagSelection(sets=(TagSet(("1.*",)),)))]
 
-    daemon.generation.rules = replace(daemon.generation.rules, follow=follow)
+    daemon.generation.rules = replace(daemon.generation.rules, runner=FunctionRunner(daemon.run_job, follow=follow))
     assert not daemon.desk.ask("rule", "", "elsewhere")
     assert not daemon.desk.ask("rule", "1", "elsewhere")
     assert not daemon.desk.ask("whole", "1")
@@ -237,7 +238,7 @@ async def test_what_a_reload_interrupts_is_looked_at_by_the_next_rules() -> None
         assert daemon.looked == []
         daemon.generation = daemon.next_generation(job())
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(daemon.generation.queue.run, daemon.run_job, 4)
+            tasks.start_soon(daemon.generation.queue.run, FunctionRunner(daemon.run_job), 4)
             await daemon.let_pass(1)
             await daemon.settle()
             await until(lambda: len(daemon.gate.finished) == 1)
@@ -266,7 +267,7 @@ async def test_a_repository_of_a_whole_registry_is_looked_at_also_when_it_is_new
     def follow(host: str, repository: str) -> list[Job]:
         return [job("whole", repository)] if (host, repository) == ("registry.example", "new") else []
 
-    daemon.generation.rules = replace(daemon.generation.rules, follow=follow)
+    daemon.generation.rules = replace(daemon.generation.rules, runner=FunctionRunner(daemon.run_job, follow=follow))
     async with daemon.running():
         assert daemon.desk.accept([push("1", "new"), push("1", "other", "registry.example")]) == []
         assert daemon.desk.accept([push("1", "new", "registry.example")]) == ["whole"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 import anyio
@@ -10,23 +10,26 @@ import pytest
 from anyio.lowlevel import checkpoint
 from structlog.testing import capture_logs
 
-from ocisync.daemon.queue import IsStalled, JobQueue, Runner, never_stalled
+from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.schedule import AnyJob
 from ocisync.errors import NetworkError, NotFound
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport
 from ocisync.sync.select import TagSelection, TagSet
-from tests.unit.daemon.jobs import Gate, job
+from tests.unit.daemon.jobs import FunctionRunner, Gate, job
 
 
 @asynccontextmanager
 async def running(
-    queue: JobQueue, runner: Runner, places: int = 4, stands_still: IsStalled = never_stalled
+    queue: JobQueue,
+    runner: Callable[[AnyJob], Awaitable[JobReport]],
+    places: int = 4,
+    is_stalled: Callable[[AnyJob], bool] = lambda _: False,
 ) -> AsyncIterator[None]:
     """Run the queue while the block lasts, then end it."""
     with anyio.fail_after(20):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(queue.run, runner, places, stands_still)
+            tasks.start_soon(queue.run, FunctionRunner(runner, is_stalled=is_stalled), places)
             yield
             queue.close()
 
@@ -259,7 +262,7 @@ async def test_closing_lets_running_jobs_finish_and_starts_no_more() -> None:
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(queue.run, gate, 1)
+            tasks.start_soon(queue.run, FunctionRunner(gate), 1)
             tasks.start_soon(wait, job("a", "a"))
             await gate.until_started(1)
             tasks.start_soon(wait, job("b", "b"))
@@ -280,7 +283,7 @@ async def test_closing_cancels_what_runs_longer_than_the_drain() -> None:
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(queue.run, gate, 1)
+            tasks.start_soon(queue.run, FunctionRunner(gate), 1)
             tasks.start_soon(wait)
             await gate.until_started(1)
             queue.close(drain=0.01)

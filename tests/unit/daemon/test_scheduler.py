@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.daemon.queue import JobQueue
-from ocisync.daemon.schedule import AnyJob, Expand, Expansion, Schedule, as_scheduled
+from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
 from ocisync.model.cron import Cron
@@ -20,7 +20,7 @@ from ocisync.state.rules import MemoryRecords, RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
 from tests.unit.daemon.clocks import TestClock, until
-from tests.unit.daemon.jobs import Gate, job
+from tests.unit.daemon.jobs import FunctionRunner, Gate, job
 
 HOUR = 3600.0
 
@@ -38,14 +38,23 @@ class CountedRecords(MemoryRecords):
 class Daemon:
     """A scheduler with its queue, runner, clock and records."""
 
-    def __init__(self, *schedules: Schedule, runner: Gate | None = None, expand: Expand = as_scheduled) -> None:
+    def __init__(
+        self,
+        *schedules: Schedule,
+        runner: Gate | None = None,
+        expand: Callable[[Schedule], Awaitable[Expansion]] | None = None,
+    ) -> None:
         self.gate = runner or Gate(is_open=True)
         self.error: OcisyncError | None = None
         self.queue = JobQueue()
         self.clock = TestClock()
         self.records = CountedRecords()
-        self.scheduler = Scheduler(self.queue, self.records, self.clock, random.Random(1), expand)
+        self.runner = FunctionRunner(self._run_job, expand=expand)
+        self.scheduler = Scheduler(self.queue, self.records, self.runner, self.clock, random.Random(1))
         self.scheduler.replace(schedules)
+
+    async def _run_job(self, wanted: AnyJob) -> JobReport:
+        return await self.run_job(wanted)  # which a test may have replaced
 
     async def run_job(self, wanted: AnyJob) -> JobReport:
         report = await self.gate(wanted)
@@ -57,7 +66,7 @@ class Daemon:
     async def running(self) -> AsyncIterator[None]:
         with anyio.fail_after(100):
             async with anyio.create_task_group() as tasks:
-                tasks.start_soon(self.queue.run, self.run_job, 4)
+                tasks.start_soon(self.queue.run, self.runner, 4)
                 tasks.start_soon(self.scheduler.run)
                 yield
                 tasks.cancel_scope.cancel()
@@ -337,7 +346,7 @@ class BrokenRecords:
 
 async def test_records_that_cannot_be_kept_stop_nothing() -> None:
     daemon = Daemon()
-    scheduler = Scheduler(daemon.queue, BrokenRecords(), daemon.clock)
+    scheduler = Scheduler(daemon.queue, BrokenRecords(), daemon.runner, daemon.clock)
     scheduler.replace([every_hour()])
     daemon.scheduler = scheduler
     with capture_logs() as lines:

@@ -13,6 +13,7 @@ from ocisync.drop.rule import DropRule, DropTarget
 from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator
+from tests.drop_archives import NamedArchives
 
 RULE = DropRule("builds", Path("/drop"), (DropTarget("local"), DropTarget("mirror", "team")))
 
@@ -73,10 +74,6 @@ def test_fault_76_hostile_names_inside_an_archive_are_refused() -> None:
             _wanted("app/1.tar", reference)
 
 
-async def _no_names(locator: Locator) -> Sequence[str]:
-    return []
-
-
 async def test_a_single_archive_makes_a_job_per_target_repository() -> None:
     asked: list[Locator] = []
 
@@ -84,7 +81,7 @@ async def test_a_single_archive_makes_a_job_per_target_repository() -> None:
         asked.append(locator)
         return ["a:1", "b:1"]
 
-    jobs, _ = await jobs_of(_inputs("x.tar")[0], RULE, names)
+    jobs, _ = await jobs_of(_inputs("x.tar")[0], RULE, NamedArchives(names))
     assert asked == [ArchiveLocator("/drop/x.tar")]
     assert published_by(jobs) == ("local/a:1", "local/b:1", "mirror/team/a:1", "mirror/team/b:1")
     assert {(str(job.source), job.rule) for job in jobs} == {("archive:/drop/x.tar", "builds")}
@@ -92,10 +89,10 @@ async def test_a_single_archive_makes_a_job_per_target_repository() -> None:
 
 
 async def test_a_layouts_folder_and_a_set_are_named_by_their_paths() -> None:
-    jobs, _ = await jobs_of(_inputs("app/1", is_folder=True)[0], RULE, _no_names)
+    jobs, _ = await jobs_of(_inputs("app/1", is_folder=True)[0], RULE, NamedArchives())
     assert jobs[0].source == LayoutLocator("/drop/app/1")
     (found,) = _inputs("app/1.0/linux.amd64.tar.gz", "app/1.0/linux.arm64.tgz")
-    jobs, _ = await jobs_of(found, RULE, _no_names)
+    jobs, _ = await jobs_of(found, RULE, NamedArchives())
     assert published_by(jobs) == ("local/app:1.0", "mirror/team/app:1.0")
     assert isinstance(jobs[0].source, SetLocator)
     assert {str(member.platform): member.path for member in jobs[0].source.members} == {
@@ -108,5 +105,5 @@ async def test_a_layouts_folder_and_a_set_are_named_by_their_paths() -> None:
 async def test_two_files_for_one_platform_are_refused() -> None:
     (found,) = _inputs("app/1.0/linux.amd64.tar.gz", "app/1.0/linux.x86_64.tar")
     with pytest.raises(InputError, match=r"linux\.x86_64\.tar") as refused:
-        await jobs_of(found, RULE, _no_names)
+        await jobs_of(found, RULE, NamedArchives())
     assert refused.value.code == "set.ambiguous"
