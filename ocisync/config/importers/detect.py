@@ -9,11 +9,11 @@ from typing import Literal
 
 from ocisync.config.diagnostics import make_config_error
 from ocisync.config.importers.draft import Draft
-from ocisync.config.importers.dregsy import from_dregsy, is_dregsy
-from ocisync.config.importers.foreign_values import as_written
-from ocisync.config.importers.regsync import from_regsync, is_regsync
-from ocisync.config.importers.skopeo import from_skopeo, is_skopeo
-from ocisync.config.importers.zot import from_zot, is_zot
+from ocisync.config.importers.dregsy import convert_dregsy, is_dregsy
+from ocisync.config.importers.foreign_values import keep_spelling
+from ocisync.config.importers.regsync import convert_regsync, is_regsync
+from ocisync.config.importers.skopeo import convert_skopeo, is_skopeo
+from ocisync.config.importers.zot import convert_zot, is_zot
 from ocisync.config.load import read_text
 from ocisync.config.yaml_document import SyntaxProblem, Value, parse_document
 from ocisync.errors import ConfigError
@@ -28,10 +28,10 @@ class _Format:
 
 
 _FORMATS: Mapping[Origin, _Format] = {
-    "regsync": _Format(is_regsync, from_regsync),
-    "dregsy": _Format(is_dregsy, from_dregsy),
-    "zot": _Format(is_zot, from_zot),
-    "skopeo": _Format(is_skopeo, from_skopeo),
+    "regsync": _Format(is_regsync, convert_regsync),
+    "dregsy": _Format(is_dregsy, convert_dregsy),
+    "zot": _Format(is_zot, convert_zot),
+    "skopeo": _Format(is_skopeo, convert_skopeo),
 }
 
 
@@ -48,18 +48,18 @@ def convert_file(path: Path, origin: Origin | None = None) -> str:
         document = parse_document(text)
     except SyntaxProblem as exc:
         raise make_config_error(str(path), [exc.problem]) from exc
-    root = as_written(document)
+    root = keep_spelling(document)
     if not isinstance(root, dict) or not root:
         raise ConfigError(f"{path}: no configuration of another tool: a mapping is expected at the top")
-    draft = _FORMATS[origin or _recognised(root, path)].convert(root)
+    draft = _FORMATS[origin or _recognise(root, path)].convert(root)
     if not draft.rules:
         raise ConfigError(
             f"{path}: it holds nothing that could be mirrored" + "".join(f"; {one}" for one in draft.notes)
         )
-    return draft.rendered()
+    return draft.render()
 
 
-def _recognised(root: dict[str, Value], path: Path) -> Origin:
+def _recognise(root: dict[str, Value], path: Path) -> Origin:
     if "targets" in root:
         raise ConfigError(
             f"{path}: this looks like a configuration of ocisync itself; `ocisync config check` checks it"

@@ -44,13 +44,13 @@ class Draft:
     rules: list[DraftEntry] = field(default_factory=list)
     daemon: DraftEntry = field(default_factory=DraftEntry)
 
-    def registry(self, host: str) -> DraftEntry:
+    def registry_entry(self, host: str) -> DraftEntry:
         """The entry of a host, made when there is none."""
         return self.registries.setdefault(host, DraftEntry())
 
     def registry_target(self, host: str) -> str:
         """The name of the target that is a registry's host, made when there is none."""
-        name = label(host)
+        name = make_label(host)
         if name not in self.targets:
             is_plain = self.registries.get(host, DraftEntry()).values.get("plain_http") is True
             self.targets[name] = DraftEntry({"type": "registry", "url": f"{'http' if is_plain else 'https'}://{host}"})
@@ -59,57 +59,62 @@ class Draft:
     def add_rule(self, name: str, rule: DraftEntry) -> None:
         """Add a rule under a name that no other has."""
         taken = {str(one.values["name"]) for one in self.rules}
-        stem, unique, number = label(name), label(name), 1
+        stem, unique, number = make_label(name), make_label(name), 1
         while unique in taken:
             number += 1
             unique = f"{stem[:60]}-{number}"
         rule.values = {"name": unique, **rule.values}
         self.rules.append(rule)
 
-    def rendered(self) -> str:
+    def render(self) -> str:
         """The whole file."""
-        parts = [f"{_comment([f'Imported from a configuration of {self.origin}.', *self.notes], '')}version: 1\n"]
-        parts += [_mapping(name, entries) for name, entries in self._mappings() if entries]
-        parts += [_pair("defaults", self.defaults, "")] if self.defaults else []
-        parts += [f"sync:\n{''.join(map(_item, self.rules))}"] if self.rules else []
+        parts = [
+            f"{_render_comment([f'Imported from a configuration of {self.origin}.', *self.notes], '')}version: 1\n"
+        ]
+        parts += [_render_mapping(name, entries) for name, entries in self._list_sections() if entries]
+        parts += [_render_pair("defaults", self.defaults, "")] if self.defaults else []
+        parts += [f"sync:\n{''.join(map(_render_item, self.rules))}"] if self.rules else []
         if self.daemon.values or self.daemon.notes:
-            parts.append(f"{_comment(self.daemon.notes, '')}{_pair('daemon', self.daemon.values, '')}")
+            parts.append(f"{_render_comment(self.daemon.notes, '')}{_render_pair('daemon', self.daemon.values, '')}")
         return "\n".join(parts)
 
-    def _mappings(self) -> Iterable[tuple[str, Mapping[str, DraftEntry]]]:
+    def _list_sections(self) -> Iterable[tuple[str, Mapping[str, DraftEntry]]]:
         used = {host: entry for host, entry in self.registries.items() if entry.values or entry.notes}
         return (("registries", used), ("targets", self.targets))
 
 
-def label(text: str) -> str:
+def make_label(text: str) -> str:
     """A name for a target or a rule, out of any text."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:64] or "rule"
 
 
-def _mapping(section: str, entries: Mapping[str, DraftEntry]) -> str:
-    lines = [f"{_comment(entry.notes, '  ')}{_pair(name, entry.values, '  ')}" for name, entry in entries.items()]
+def _render_mapping(section: str, entries: Mapping[str, DraftEntry]) -> str:
+    lines = [
+        f"{_render_comment(entry.notes, '  ')}{_render_pair(name, entry.values, '  ')}"
+        for name, entry in entries.items()
+    ]
     return f"{section}:\n{''.join(lines)}"
 
 
-def _item(entry: DraftEntry) -> str:
+def _render_item(entry: DraftEntry) -> str:
     first, *others = entry.values.items()
-    pairs = [_pair(*first, "  - "), *(_pair(key, value, "    ") for key, value in others)]
-    return _comment(entry.notes, "  ") + "".join(pairs)
+    pairs = [_render_pair(*first, "  - "), *(_render_pair(key, value, "    ") for key, value in others)]
+    return _render_comment(entry.notes, "  ") + "".join(pairs)
 
 
-def _comment(notes: Iterable[str], indent: str) -> str:
+def _render_comment(notes: Iterable[str], indent: str) -> str:
     lines = [line for note in notes for line in textwrap.wrap(" ".join(note.split()), _WIDTH)]
     return "".join(f"{indent}# {line}\n" for line in lines)
 
 
-def _pair(key: str, value: Tree, indent: str) -> str:
+def _render_pair(key: str, value: Tree, indent: str) -> str:
     """A key and its value on one line."""
     if isinstance(value, dict | list):
-        return f"{indent}{key if _PLAIN_KEY.match(key) else json.dumps(key)}: {_dumped(value)}"
-    return f"{indent}{_dumped({key: value}, flow=False)}"
+        return f"{indent}{key if _PLAIN_KEY.match(key) else json.dumps(key)}: {_dump(value)}"
+    return f"{indent}{_dump({key: value}, flow=False)}"
 
 
-def _dumped(tree: object, *, flow: bool = True) -> str:
+def _dump(tree: object, *, flow: bool = True) -> str:
     return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000, default_flow_style=flow)
 
 
@@ -121,9 +126,9 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
     is_odd = _LIKE_A_NUMBER.match(text) or text.lower() in _LIKE_A_CONSTANT or not text.isprintable()
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style='"' if is_odd else None)
 
 
-_Dumper.add_representer(str, _text)
+_Dumper.add_representer(str, _represent_text)

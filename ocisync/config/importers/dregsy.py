@@ -8,7 +8,13 @@ import json
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_values import Reader, only_for, patterns, set_duration, version_range
+from ocisync.config.importers.foreign_values import (
+    Reader,
+    check_version_range,
+    keep_usable_patterns,
+    set_duration,
+    set_platforms,
+)
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host, parse_image_name
@@ -27,20 +33,20 @@ _NO_EQUAL = {
 }
 
 
-def from_dregsy(root: Value) -> Draft:
+def convert_dregsy(root: Value) -> Draft:
     """Convert a whole file."""
     draft, file, top = Draft("dregsy"), Reader.of(root), DraftEntry()
     for task in file.each("tasks"):
-        _task(task, draft)
+        _convert_task(task, draft)
     file.tell_rest(top, _NO_EQUAL)
     draft.notes += top.notes
     return draft
 
 
-def _task(task: Reader, draft: Draft) -> None:
+def _convert_task(task: Reader, draft: Draft) -> None:
     name, interval = task.text("name"), task.text("interval")
     try:
-        source, target = _location(task.inner("source"), draft), _location(task.inner("target"), draft)
+        source, target = _convert_location(task.inner("source"), draft), _convert_location(task.inner("target"), draft)
     except InvalidName as exc:
         draft.notes.append(f"The task {name} was left out: {exc.message}")
         return
@@ -50,31 +56,31 @@ def _task(task: Reader, draft: Draft) -> None:
     for mapping in mappings:
         rule = DraftEntry(notes=list(about.notes))
         try:
-            _mapping(mapping, rule, source, draft.registry_target(target))
+            _convert_mapping(mapping, rule, source, draft.registry_target(target))
         except InvalidName as exc:
             draft.notes.append(f"A mapping of the task {name} was left out: {exc.message}")
             continue
-        _timing(interval, rule)
+        _set_timing(interval, rule)
         draft.add_rule(name, rule)
 
 
-def _location(found: Reader, draft: Draft) -> str:
+def _convert_location(found: Reader, draft: Draft) -> str:
     """The host, its registry's entry filled in."""
     host = parse_host(found.text("registry"))
-    entry = draft.registry(host)
+    entry = draft.registry_entry(host)
     if refresh := found.text("auth-refresh"):
         entry.values.setdefault("ecr", {})
         entry.note(f"auth-refresh: {refresh} is not needed: ECR's passwords are renewed before they expire")
         found.take("auth")
     if (auth := found.text("auth")) and auth != "none":
-        _login(auth, entry)
+        _set_login(auth, entry)
     if found.flag("skip-tls-verify"):
         entry.values["insecure_skip_verify"] = True
     found.tell_rest(entry, _NO_EQUAL)
     return host
 
 
-def _login(auth: str, entry: DraftEntry) -> None:
+def _set_login(auth: str, entry: DraftEntry) -> None:
     """The base64 of {"username": …, "password": …}."""
     try:
         login = json.loads(base64.b64decode(auth))
@@ -83,18 +89,18 @@ def _login(auth: str, entry: DraftEntry) -> None:
         entry.note("auth: it holds no user and password; write `username` and `password`")
 
 
-def _mapping(found: Reader, rule: DraftEntry, host: str, target: str) -> None:
+def _convert_mapping(found: Reader, rule: DraftEntry, host: str, target: str) -> None:
     origin, place = found.text("from"), found.text("to")
     if origin.startswith(_REGEX):
-        _many(rule, host, origin.removeprefix(_REGEX), place, target)
+        _set_many(rule, host, origin.removeprefix(_REGEX), place, target)
     else:
         source = parse_image_name(f"{host}/{origin.strip('/')}")
-        there = _moved(origin.strip("/"), place) if place else origin.strip("/")
+        there = _move_path(origin.strip("/"), place) if place else origin.strip("/")
         rule.values |= {"source": str(source), "target": f"{target}/{there}"}
-    _tags(found, rule)
+    _set_tags(found, rule)
     platform = found.text("platform")
     if platform and platform != "all":
-        only_for(rule, [platform], is_registry=True)
+        set_platforms(rule, [platform], is_registry=True)
     elif not platform:
         rule.note(
             "dregsy copies one platform unless told `platform: all`; ocisync copies all, unless given `platforms`"
@@ -102,16 +108,16 @@ def _mapping(found: Reader, rule: DraftEntry, host: str, target: str) -> None:
     found.tell_rest(rule, _NO_EQUAL)
 
 
-def _many(rule: DraftEntry, host: str, pattern: str, place: str, target: str) -> None:
+def _set_many(rule: DraftEntry, host: str, pattern: str, place: str, target: str) -> None:
     rule.values |= {"type": "registry", "source": host, "target": f"{target}/{{repository}}"}
     bare = pattern.removeprefix("^").removesuffix("$").removeprefix("/")
-    if expressions := patterns(rule, "from", [bare]):
+    if expressions := keep_usable_patterns(rule, "from", [bare]):
         rule.values["repositories"] = {"allow": list(expressions)}
     rule.note("a registry that refuses its catalog, as Docker Hub does, needs the repositories one by one")
     if place.startswith(_REGEX):
-        expression, replacement = _substitution(place)
+        expression, replacement = _parse_substitution(place)
         whole = f"(.*?){expression}(.*)"
-        if patterns(rule, "to", [whole]):
+        if keep_usable_patterns(rule, "to", [whole]):
             groups = re.compile(whole).groups
             shifted = _GROUP.sub(lambda one: f"\\{int(one[1]) + 1}", replacement)
             rule.values["rename"] = {"repositories": {whole: f"\\1{shifted}\\{groups}"}}
@@ -119,29 +125,29 @@ def _many(rule: DraftEntry, host: str, pattern: str, place: str, target: str) ->
         rule.values["target"] = f"{target}/{place.strip('/')}/{{repository}}"
 
 
-def _moved(path: str, place: str) -> str:
+def _move_path(path: str, place: str) -> str:
     """The path at the target of one repository."""
     if not place.startswith(_REGEX):
         return place.strip("/")
-    expression, replacement = _substitution(place)
+    expression, replacement = _parse_substitution(place)
     try:
         return re.sub(expression, _GROUP.sub(r"\\\1", replacement), path).strip("/")
     except (re.error, IndexError) as exc:
         raise InvalidName(f"to: {place} cannot be used: {exc}") from exc
 
 
-def _substitution(place: str) -> tuple[str, str]:
+def _parse_substitution(place: str) -> tuple[str, str]:
     expression, _, replacement = place.removeprefix(_REGEX).strip().partition(",")
     return expression.removeprefix("^").removeprefix("/"), replacement.strip().removeprefix("/")
 
 
-def _tags(found: Reader, rule: DraftEntry) -> None:
+def _set_tags(found: Reader, rule: DraftEntry) -> None:
     """Items are alternatives; each `keep:` holds for all of them."""
     items = found.texts("tags")
     kept = [item.removeprefix(_KEEP).strip() for item in items if item.startswith(_KEEP)]
-    sets = _sets([item for item in items if not item.startswith(_KEEP)], rule)
+    sets = _make_tag_sets([item for item in items if not item.startswith(_KEEP)], rule)
     for condition in kept:
-        _keep(condition, sets or [{}], rule)
+        _apply_keep(condition, sets or [{}], rule)
     if kept and not sets:
         rule.note("keep: without other tags it has nothing to hold for")
     if len(sets) == 1:
@@ -152,33 +158,33 @@ def _tags(found: Reader, rule: DraftEntry) -> None:
         rule.values["digests"] = list(digests)
 
 
-def _sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
+def _make_tag_sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
     literal = [re.escape(one).replace(r"\-", "-") for one in items if not one.startswith((_REGEX, _SEMVER))]
     sets: list[dict[str, Tree]] = [{"allow": list(literal)}] if literal else []
     for item in items:
         if item.startswith(_SEMVER):
-            if found := version_range(rule, item.removeprefix(_SEMVER).strip()):
+            if found := check_version_range(rule, item.removeprefix(_SEMVER).strip()):
                 sets.append({"semver": found})
         elif item.startswith(_REGEX):
-            expression, key = _expression(item.removeprefix(_REGEX))
-            if usable := patterns(rule, "tags", [expression]):
+            expression, key = _parse_expression(item.removeprefix(_REGEX))
+            if usable := keep_usable_patterns(rule, "tags", [expression]):
                 sets.append({key: list(usable)})
     return sets
 
 
-def _expression(text: str) -> tuple[str, str]:
+def _parse_expression(text: str) -> tuple[str, str]:
     """An expression, and whether tags that match it are allowed or denied."""
     bare = text.strip()
     return (bare[1:].strip(), "deny") if bare.startswith("!") else (bare, "allow")
 
 
-def _keep(condition: str, sets: list[dict[str, Tree]], rule: DraftEntry) -> None:
+def _apply_keep(condition: str, sets: list[dict[str, Tree]], rule: DraftEntry) -> None:
     if latest := _LATEST.match(condition):
         for one in sets:
             one["latest"] = int(latest[1])
         return
-    expression, key = _expression(condition)
-    if not patterns(rule, "keep", [expression]):
+    expression, key = _parse_expression(condition)
+    if not keep_usable_patterns(rule, "keep", [expression]):
         return
     for one in sets:
         before = one.get(key)
@@ -188,7 +194,7 @@ def _keep(condition: str, sets: list[dict[str, Tree]], rule: DraftEntry) -> None
             one[key] = [*(before if isinstance(before, list) else ()), expression]
 
 
-def _timing(interval: str, rule: DraftEntry) -> None:
+def _set_timing(interval: str, rule: DraftEntry) -> None:
     if interval.isdecimal() and int(interval) > 0:
         set_duration(rule, "interval", f"{interval}s")
     else:

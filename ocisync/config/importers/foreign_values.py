@@ -20,16 +20,16 @@ _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)\Z")
 _EVERY = re.compile(r"@every\s+(\S+)\Z")
 
 
-def as_written(document: Document) -> Value:
+def keep_spelling(document: Document) -> Value:
     """A document's value with its numbers as they are written: the tag 3.10 is not 3.1."""
-    return _written(document.value, document, ())
+    return _keep_spelling(document.value, document, ())
 
 
-def _written(value: Value, document: Document, path: KeyPath) -> Value:
+def _keep_spelling(value: Value, document: Document, path: KeyPath) -> Value:
     if isinstance(value, dict):
-        return {key: _written(inner, document, (*path, key)) for key, inner in value.items()}
+        return {key: _keep_spelling(inner, document, (*path, key)) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_written(inner, document, (*path, at)) for at, inner in enumerate(value)]
+        return [_keep_spelling(inner, document, (*path, at)) for at, inner in enumerate(value)]
     if isinstance(value, int | float) and not isinstance(value, bool):
         return document.texts.get(path, str(value))
     return value
@@ -115,7 +115,7 @@ def set_schedule(entry: DraftEntry, text: str) -> None:
         entry.note(f"schedule: {exc}")
 
 
-def patterns(entry: DraftEntry, key: str, found: list[str]) -> list[str]:
+def keep_usable_patterns(entry: DraftEntry, key: str, found: list[str]) -> list[str]:
     """Expressions that Python understands as well; of others a comment tells."""
     usable = []
     for text in found:
@@ -126,14 +126,14 @@ def patterns(entry: DraftEntry, key: str, found: list[str]) -> list[str]:
     return usable
 
 
-def searched(pattern: str) -> str:
+def anchor(pattern: str) -> str:
     """An expression that may match anywhere, as one that matches the whole."""
     if pattern.startswith("^") and pattern.endswith("$") and "|" not in pattern:
         return pattern[1:-1]
     return f".*(?:{pattern}).*"
 
 
-def version_range(entry: DraftEntry, text: str) -> str:
+def check_version_range(entry: DraftEntry, text: str) -> str:
     """A range of versions that we understand as well; empty, with a comment, for another."""
     if not text:
         return ""
@@ -145,7 +145,7 @@ def version_range(entry: DraftEntry, text: str) -> str:
     return text
 
 
-def only_for(entry: DraftEntry, platforms: list[str], is_registry: bool) -> None:
+def set_platforms(entry: DraftEntry, platforms: list[str], is_registry: bool) -> None:
     """Restrict to platforms; a registry as target wants to know what becomes of the index."""
     try:
         entry.values["platforms"] = [str(parse_platform(one)) for one in platforms]

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 
-from ocisync.config.importers.draft import Draft, DraftEntry, Tree, label
+from ocisync.config.importers.draft import Draft, DraftEntry, Tree, make_label
 from ocisync.config.importers.foreign_values import (
     Reader,
     as_text,
-    only_for,
-    patterns,
+    check_version_range,
+    keep_usable_patterns,
     set_duration,
+    set_platforms,
     set_schedule,
-    version_range,
 )
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
@@ -50,30 +50,30 @@ _NO_EQUAL = {
 }
 
 
-def from_regsync(root: Value) -> Draft:
+def convert_regsync(root: Value) -> Draft:
     """Convert a whole file."""
     draft, file = Draft("regsync"), Reader.of(root)
     file.take("version")
     known = file.each("creds")
-    ranks = _ranks(known)
+    ranks = _rank_mirrors(known)
     for entry in known:
-        _registry(entry, ranks, draft)
+        _convert_registry(entry, ranks, draft)
     defaults = file.inner("defaults")
     given: dict[str, Value] = {key: value for key in _DEFAULTS if (value := defaults.take(key)) is not None}
-    if limit := _rate_limit(defaults.inner("ratelimit")):
+    if limit := _convert_rate_limit(defaults.inner("ratelimit")):
         draft.defaults["rate_limit"] = limit
     if parallel := defaults.text("parallel"):
         draft.daemon.values["concurrent_images"] = int(parallel) if parallel.isdecimal() else 3
     top = DraftEntry()
     for step in file.each("sync"):
-        _step(Reader(given | step.left), draft)
+        _convert_step(Reader(given | step.left), draft)
     defaults.tell_rest(top, _NO_EQUAL, "defaults.")
     file.tell_rest(top, _NO_EQUAL)
     draft.notes += top.notes
     return draft
 
 
-def _ranks(known: list[Reader]) -> dict[str, tuple[int, str]]:
+def _rank_mirrors(known: list[Reader]) -> dict[str, tuple[int, str]]:
     """By host, when it comes to be asked among mirrors, and the mirror's place."""
     ranks = {}
     for entry in known:
@@ -83,14 +83,14 @@ def _ranks(known: list[Reader]) -> dict[str, tuple[int, str]]:
     return ranks
 
 
-def _registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: Draft) -> None:
+def _convert_registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: Draft) -> None:
     name = found.text("registry")
     try:
-        entry = draft.registry(parse_host(name))
+        entry = draft.registry_entry(parse_host(name))
     except InvalidName:
         draft.notes.append(f"creds: {name!r} is no registry's host; its entry was left out")
         return
-    _login(found, entry)
+    _set_login(found, entry)
     tls = found.text("tls")
     if tls == "disabled":
         entry.values["plain_http"] = True
@@ -98,21 +98,21 @@ def _registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: Draft) ->
         entry.values["insecure_skip_verify"] = True
     if found.left.get("hostname") == name:
         found.take("hostname")
-    _limits(found, entry)
+    _set_limits(found, entry)
     if mirrors := sorted((ranks.get(host, (0, host)) for host in found.texts("mirrors")), key=lambda rank: rank[0]):
         entry.values["mirrors"] = [place for _, place in mirrors]
     found.tell_rest(entry, _NO_EQUAL)
 
 
-def _login(found: Reader, entry: DraftEntry) -> None:
+def _set_login(found: Reader, entry: DraftEntry) -> None:
     for key, ours in (("user", "username"), ("pass", "password")):
         if text := found.text(key):
-            entry.values[ours] = _secret(text, entry, key)
+            entry.values[ours] = _convert_secret(text, entry, key)
     if helper := found.text("credHelper"):
-        entry.values["credential_helper"] = label(helper.removeprefix("docker-credential-"))
+        entry.values["credential_helper"] = make_label(helper.removeprefix("docker-credential-"))
 
 
-def _secret(text: str, entry: DraftEntry, key: str) -> Tree:
+def _convert_secret(text: str, entry: DraftEntry, key: str) -> Tree:
     """`{{env "NAME"}}` and `{{file "PATH"}}` as ours; other text stays."""
     if found := _SECRET.match(text.strip()):
         return {found[1]: found[2]}
@@ -121,7 +121,7 @@ def _secret(text: str, entry: DraftEntry, key: str) -> Tree:
     return text
 
 
-def _limits(found: Reader, entry: DraftEntry) -> None:
+def _set_limits(found: Reader, entry: DraftEntry) -> None:
     for key, ours in (("reqPerSec", "requests_per_second"), ("reqConcurrent", "concurrency")):
         text = found.text(key)
         try:
@@ -133,28 +133,28 @@ def _limits(found: Reader, entry: DraftEntry) -> None:
             entry.values[ours] = int(number) if number == int(number) else number
 
 
-def _step(found: Reader, draft: Draft) -> None:
+def _convert_step(found: Reader, draft: Draft) -> None:
     rule = DraftEntry()
     kind, source, target = found.text("type") or "repository", found.text("source"), found.text("target")
     try:
-        place = _place(target, kind, draft)
-        name = _source(rule, source, kind)
+        place = _convert_target(target, kind, draft)
+        name = _set_source(rule, source, kind)
     except InvalidName as exc:
         draft.notes.append(f"sync: {source} -> {target} was left out: {exc.message}")
         return
     rule.values["target"] = place
-    _tags(found, rule)
-    _platforms(found, rule)
-    _accompanying(found, rule)
-    _backup(found, rule)
-    _timing(found, rule)
-    if limit := _rate_limit(found.inner("ratelimit")):
-        draft.registry(_host(source, kind)).values["rate_limit"] = limit
+    _set_tags(found, rule)
+    _set_platforms(found, rule)
+    _set_referrers(found, rule)
+    _set_backup(found, rule)
+    _set_timing(found, rule)
+    if limit := _convert_rate_limit(found.inner("ratelimit")):
+        draft.registry_entry(_find_host(source, kind)).values["rate_limit"] = limit
     found.tell_rest(rule, _NO_EQUAL)
     draft.add_rule(name, rule)
 
 
-def _source(rule: DraftEntry, source: str, kind: str) -> str:
+def _set_source(rule: DraftEntry, source: str, kind: str) -> str:
     """Set type and source; the rule's name comes back."""
     if kind == "registry":
         rule.values |= {"type": "registry", "source": parse_host(source)}
@@ -167,11 +167,11 @@ def _source(rule: DraftEntry, source: str, kind: str) -> str:
     return named.repository.rpartition("/")[2]
 
 
-def _host(source: str, kind: str) -> str:
+def _find_host(source: str, kind: str) -> str:
     return parse_host(source) if kind == "registry" else parse_image_name(source).host
 
 
-def _rate_limit(found: Reader) -> dict[str, Tree]:
+def _convert_rate_limit(found: Reader) -> dict[str, Tree]:
     """Pulls that are left for others, and how often to look whether there are more."""
     limit = DraftEntry()
     if (least := found.text("min")).isdecimal():
@@ -181,7 +181,7 @@ def _rate_limit(found: Reader) -> dict[str, Tree]:
     return limit.values
 
 
-def _place(target: str, kind: str, draft: Draft) -> str:
+def _convert_target(target: str, kind: str, draft: Draft) -> str:
     if target.startswith("ocidir://"):
         raise InvalidName(f"{target} is an OCI layout, which no rule keeps up to date; `ocisync copy` writes them")
     if kind == "registry":
@@ -191,10 +191,10 @@ def _place(target: str, kind: str, draft: Draft) -> str:
     return f"{draft.registry_target(named.host)}/{named.repository}{tag}"
 
 
-def _tags(found: Reader, rule: DraftEntry) -> None:
-    if (tags := _tag_set(found.inner("tags"), rule)) or not rule.values:
+def _set_tags(found: Reader, rule: DraftEntry) -> None:
+    if (tags := _convert_tag_set(found.inner("tags"), rule)) or not rule.values:
         rule.values["tags"] = tags
-    sets: list[Tree] = [one for each in found.each("tagSets") if (one := _tag_set(each, rule))]
+    sets: list[Tree] = [one for each in found.each("tagSets") if (one := _convert_tag_set(each, rule))]
     if sets:
         rule.values["tag_sets"] = sets
     sets_of_names = found.each("repoSets")
@@ -204,30 +204,30 @@ def _tags(found: Reader, rule: DraftEntry) -> None:
     names: dict[str, Tree] = {
         key: list(expressions)
         for key in ("allow", "deny")
-        if (expressions := patterns(rule, f"repos.{key}", repositories.texts(key)))
+        if (expressions := keep_usable_patterns(rule, f"repos.{key}", repositories.texts(key)))
     }
     if names:
         rule.values["repositories"] = names
 
 
-def _tag_set(found: Reader, rule: DraftEntry) -> dict[str, Tree]:
+def _convert_tag_set(found: Reader, rule: DraftEntry) -> dict[str, Tree]:
     tags: dict[str, Tree] = {}
     for key in ("allow", "deny"):
-        if expressions := patterns(rule, f"tags.{key}", found.texts(key)):
+        if expressions := keep_usable_patterns(rule, f"tags.{key}", found.texts(key)):
             tags[key] = list(expressions)
-    if usable := version_range(rule, " || ".join(found.texts("semverRange"))):
+    if usable := check_version_range(rule, " || ".join(found.texts("semverRange"))):
         tags["semver"] = usable
     found.tell_rest(rule, _NO_EQUAL, "tags.")
     return tags
 
 
-def _platforms(found: Reader, rule: DraftEntry) -> None:
+def _set_platforms(found: Reader, rule: DraftEntry) -> None:
     platforms = [*found.texts("platform"), *found.texts("platforms")]
     if platforms:
-        only_for(rule, platforms, is_registry=True)
+        set_platforms(rule, platforms, is_registry=True)
 
 
-def _accompanying(found: Reader, rule: DraftEntry) -> None:
+def _set_referrers(found: Reader, rule: DraftEntry) -> None:
     for key, ours in (("digestTags", "digest_tags"), ("includeExternal", "include_external")):
         if found.flag(key):
             rule.values[ours] = True
@@ -240,7 +240,7 @@ def _accompanying(found: Reader, rule: DraftEntry) -> None:
     rule.values["referrers"] = {"types": types} if types and len(types) == len(filters) else True
 
 
-def _backup(found: Reader, rule: DraftEntry) -> None:
+def _set_backup(found: Reader, rule: DraftEntry) -> None:
     text = found.text("backup")
     ours = _TAG.sub("{tag}", text)
     if not text:
@@ -251,7 +251,7 @@ def _backup(found: Reader, rule: DraftEntry) -> None:
         rule.values["backup"] = ours
 
 
-def _timing(found: Reader, rule: DraftEntry) -> None:
+def _set_timing(found: Reader, rule: DraftEntry) -> None:
     interval, schedule = found.text("interval"), found.text("schedule")
     if schedule:
         set_schedule(rule, schedule)

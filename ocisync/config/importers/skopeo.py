@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_values import Reader, as_text, as_texts, patterns, searched, version_range
+from ocisync.config.importers.foreign_values import (
+    Reader,
+    anchor,
+    as_text,
+    as_texts,
+    check_version_range,
+    keep_usable_patterns,
+)
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.digest import is_digest
@@ -22,7 +29,7 @@ _NOTES = (
 )
 
 
-def from_skopeo(root: Value) -> Draft:
+def convert_skopeo(root: Value) -> Draft:
     """Convert a whole file."""
     draft = Draft("skopeo sync", list(_NOTES))
     draft.targets[_TARGET] = DraftEntry({"type": "static", "path": "./registry"})
@@ -32,32 +39,32 @@ def from_skopeo(root: Value) -> Draft:
         except InvalidName as exc:
             draft.notes.append(f"{name} was left out: {exc.message}")
             continue
-        _host(host, Reader.of(value), draft)
+        _convert_host(host, Reader.of(value), draft)
     return draft
 
 
-def _host(host: str, found: Reader, draft: Draft) -> None:
-    entry, login = draft.registry(host), found.inner("credentials")
+def _convert_host(host: str, found: Reader, draft: Draft) -> None:
+    entry, login = draft.registry_entry(host), found.inner("credentials")
     entry.values |= {key: text for key in ("username", "password") if (text := login.text(key))}
     if found.text("tls-verify") == "false":
         entry.values["insecure_skip_verify"] = True
         entry.note("tls-verify: for a registry without TLS write plain_http: true instead")
     for repository, tags in found.inner("images").left.items():
-        _add(draft, host, repository, _listed(as_texts(tags)))
+        _add_rule(draft, host, repository, _make_listed_rule(as_texts(tags)))
     for repository, pattern in found.inner("images-by-tag-regex").left.items():
         rule = DraftEntry()
-        if expressions := patterns(rule, repository, [searched(as_text(pattern))]):
+        if expressions := keep_usable_patterns(rule, repository, [anchor(as_text(pattern))]):
             rule.values["tags"] = {"allow": list(expressions)}
-        _add(draft, host, repository, rule)
+        _add_rule(draft, host, repository, rule)
     for repository, constraint in found.inner("images-by-semver").left.items():
         rule = DraftEntry()
-        if usable := version_range(rule, as_text(constraint)):
+        if usable := check_version_range(rule, as_text(constraint)):
             rule.values["tags"] = {"semver": usable}
-        _add(draft, host, repository, rule)
+        _add_rule(draft, host, repository, rule)
     found.tell_rest(entry, _NO_EQUAL)
 
 
-def _listed(references: list[str]) -> DraftEntry:
+def _make_listed_rule(references: list[str]) -> DraftEntry:
     """Tags and digests that are named one by one; none are all tags."""
     rule = DraftEntry()
     digests: list[Tree] = [one for one in references if is_digest(one)]
@@ -69,7 +76,7 @@ def _listed(references: list[str]) -> DraftEntry:
     return rule
 
 
-def _add(draft: Draft, host: str, repository: str, rule: DraftEntry) -> None:
+def _add_rule(draft: Draft, host: str, repository: str, rule: DraftEntry) -> None:
     try:
         source = parse_image_name(f"{host}/{repository}")
     except InvalidName as exc:

@@ -6,7 +6,7 @@ import re
 from urllib.parse import urlsplit
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_values import Reader, patterns, searched, set_duration
+from ocisync.config.importers.foreign_values import Reader, anchor, keep_usable_patterns, set_duration
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host
@@ -33,23 +33,23 @@ _NO_EQUAL = {
 _S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "secretkey": "secret_access_key"}
 
 
-def from_zot(root: Value) -> Draft:
+def convert_zot(root: Value) -> Draft:
     """Convert a whole file."""
     draft, file, top = Draft("zot"), Reader.of(root), DraftEntry()
     draft.notes.append("zot takes pushes as well; what ocisync keeps here is served read-only.")
-    _storage(file.inner("storage"), draft)
-    _listen(file.inner("http"), draft)
+    _convert_storage(file.inner("storage"), draft)
+    _set_listen(file.inner("http"), draft)
     sync = file.inner("extensions").inner("sync")
     is_on = sync.text("enable") != "false"
     for registry in sync.each("registries"):
-        _registry(registry, draft, is_on)
+        _convert_registry(registry, draft, is_on)
     sync.tell_rest(top, _NO_EQUAL, "sync.")
     file.tell_rest(top, _NO_EQUAL)
     draft.notes += top.notes
     return draft
 
 
-def _storage(found: Reader, draft: Draft) -> None:
+def _convert_storage(found: Reader, draft: Draft) -> None:
     driver = found.inner("storageDriver")
     if driver.text("name") != "s3":
         target = DraftEntry({"type": "static", "path": "./registry"})
@@ -67,7 +67,7 @@ def _storage(found: Reader, draft: Draft) -> None:
     draft.targets[_TARGET] = target
 
 
-def _listen(found: Reader, draft: Draft) -> None:
+def _set_listen(found: Reader, draft: Draft) -> None:
     address, port = found.text("address") or "127.0.0.1", found.text("port")
     draft.daemon.values = {"serve": _TARGET}
     if port.isdecimal():
@@ -76,13 +76,13 @@ def _listen(found: Reader, draft: Draft) -> None:
         draft.daemon.note(f"http.{key}: {_NO_EQUAL['http']}")
 
 
-def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
+def _convert_registry(found: Reader, draft: Draft, is_on: bool) -> None:
     urls = found.texts("urls")
-    host = _host(urls[0]) if urls else ""
+    host = _parse_host(urls[0]) if urls else ""
     if not host:
         draft.notes.append(f"A registry was left out, as its url is none: {urls[0] if urls else 'it has none'}")
         return
-    entry = draft.registry(host)
+    entry = draft.registry_entry(host)
     if urls[0].startswith("http://"):
         entry.values["plain_http"] = True
     if found.text("tlsVerify") == "false":
@@ -91,7 +91,7 @@ def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
         entry.values["retries"] = min(int(retries), 100)
     if found.text("credentialHelper") == "ecr":
         entry.values["ecr"] = {}
-    if others := [one for url in urls[1:] if (one := _host(url))]:
+    if others := [one for url in urls[1:] if (one := _parse_host(url))]:
         entry.values["mirrors"] = list(others)
         entry.note("urls: lists come from the first, images from the others as long as they have them")
     interval, contents = found.text("pollInterval"), found.each("content")
@@ -102,11 +102,11 @@ def _registry(found: Reader, draft: Draft, is_on: bool) -> None:
         entry.note(f"onDemand: {_NO_EQUAL['onDemand']}")
     found.tell_rest(entry, _NO_EQUAL)
     for content in contents:
-        rule = _content(content, host, interval, draft, is_on)
+        rule = _convert_content(content, host, interval, draft, is_on)
         rule.values |= along
 
 
-def _host(url: str) -> str:
+def _parse_host(url: str) -> str:
     """The host of a URL; empty when it is none."""
     try:
         parts = urlsplit(url)
@@ -115,16 +115,16 @@ def _host(url: str) -> str:
         return ""
 
 
-def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> DraftEntry:
+def _convert_content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool) -> DraftEntry:
     prefix, destination = found.text("prefix").strip("/"), found.text("destination").strip("/")
     is_stripped = found.flag("stripPrefix")
     rule = DraftEntry()
     if "*" in prefix or prefix in _EVERYTHING:
-        _many(rule, host, prefix, destination, is_stripped)
+        _set_many(rule, host, prefix, destination, is_stripped)
     else:
         there = (destination or prefix) if is_stripped else "/".join(filter(None, (destination, prefix)))
         rule.values |= {"source": f"{host}/{prefix}", "target": f"{_TARGET}/{there}"}
-    _tags(found.inner("tags"), rule)
+    _set_tags(found.inner("tags"), rule)
     if interval:
         set_duration(rule, "interval", interval)
     if not interval or not is_on:
@@ -135,28 +135,28 @@ def _content(found: Reader, host: str, interval: str, draft: Draft, is_on: bool)
     return rule
 
 
-def _many(rule: DraftEntry, host: str, prefix: str, destination: str, is_stripped: bool) -> None:
+def _set_many(rule: DraftEntry, host: str, prefix: str, destination: str, is_stripped: bool) -> None:
     base = prefix.partition("*")[0]
     base = base[: base.rfind("/") + 1]
     rule.values |= {"type": "registry", "source": host}
     rule.values["target"] = "/".join(filter(None, (_TARGET, destination, "{repository}")))
     if prefix not in _EVERYTHING:
-        rule.values["repositories"] = {"allow": [_globbed(prefix)]}
+        rule.values["repositories"] = {"allow": [_translate_glob(prefix)]}
     if is_stripped and base:
         rule.values["rename"] = {"strip_prefix": base}
     rule.note("a registry that refuses its catalog, as Docker Hub does, needs the repositories one by one")
 
 
-def _globbed(glob: str) -> str:
+def _translate_glob(glob: str) -> str:
     """A glob as an expression: `*` stays inside a component, `**` does not."""
     parts = re.split(r"(\*\*|\*)", glob)
     return "".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part).replace(r"\-", "-") for part in parts)
 
 
-def _tags(found: Reader, rule: DraftEntry) -> None:
+def _set_tags(found: Reader, rule: DraftEntry) -> None:
     tags: dict[str, Tree] = {}
     for key, ours in (("regex", "allow"), ("excludeRegex", "deny")):
-        if (text := found.text(key)) and (expressions := patterns(rule, f"tags.{key}", [searched(text)])):
+        if (text := found.text(key)) and (expressions := keep_usable_patterns(rule, f"tags.{key}", [anchor(text)])):
             tags[ours] = list(expressions)
     if found.flag("semver"):
         tags["semver"] = ">=0-0"

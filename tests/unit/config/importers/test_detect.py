@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocisync.config.importers.detect import convert_file
-from ocisync.config.importers.foreign_values import searched
+from ocisync.config.importers.foreign_values import anchor
 from ocisync.config.load import parse_config
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget, SyncRule
 from ocisync.errors import ConfigError
@@ -180,9 +180,9 @@ def test_whatever_text_a_rule_holds_the_import_stays_one_document(tag: str, back
     draft = Draft("test", [backup])
     rule = DraftEntry({"source": "a.test/x", "tags": {"allow": [tag]}, "note": backup}, [tag])
     draft.add_rule(tag, rule)
-    draft.registry("[::1]:5000").values["username"] = backup
+    draft.registry_entry("[::1]:5000").values["username"] = backup
     try:
-        document = yaml.safe_load(draft.rendered())
+        document = yaml.safe_load(draft.render())
     except yaml.reader.ReaderError:
         return  # characters that no YAML file can have, so that none can have been read
     assert list(document) == ["version", "registries", "sync"]
@@ -194,4 +194,4 @@ def test_whatever_text_a_rule_holds_the_import_stays_one_document(tag: str, back
     [("^a$", "a"), ("a", ".*(?:a).*"), ("^a", ".*(?:^a).*"), ("^a|b$", ".*(?:^a|b$).*"), ("a$", ".*(?:a$).*")],
 )
 def test_an_expression_that_may_match_anywhere_is_made_to_match_the_whole(pattern: str, expected: str) -> None:
-    assert searched(pattern) == expected
+    assert anchor(pattern) == expected
