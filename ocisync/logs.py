@@ -1,6 +1,13 @@
 """Logging: structlog's key-value events for people or machines, with secrets masked and terminals kept safe.
 
 Modules write `log = structlog.get_logger()`; only the command line calls `configure_logging`.
+
+Two things are done to every text that is logged, and by `clean` to what commands print:
+
+- **Redaction.** Secrets of the configuration are known by their text (in all spellings that URLs and JSON give them);
+  tokens, signatures and Authorization headers that only travel are known by their shape.
+- **Escaping.** What a remote server or a file name says may contain control characters that move the cursor, or turn
+  the direction of text around. They are spelled out, so that no text steers a terminal or forges a line of the log.
 """
 
 from __future__ import annotations
@@ -70,6 +77,7 @@ class _Secrets:
         self.expression: re.Pattern[str] | None = None
 
     def add(self, value: str) -> None:
+        """Add a secret in every spelling that a URL, JSON or a repr may give it."""
         if len(value) < _MIN_SECRET:
             return
         spellings = {

@@ -69,7 +69,11 @@ class TargetReference:
 
 
 class Section(BaseModel):
-    """A mapping of the file: strict, frozen, unknown keys refused."""
+    """The base of all sections: strict, frozen, unknown keys refused.
+
+    Strict, for `"5"` where a number belongs is more often a mistake than a wish. `hide_input_in_errors`, for pydantic
+    would show the whole input in an error, and there are secrets in it.
+    """
 
     model_config = ConfigDict(
         strict=True, extra="forbid", frozen=True, hide_input_in_errors=True, arbitrary_types_allowed=True
@@ -190,7 +194,11 @@ def _check_served(value: object, info: ValidationInfo) -> object:
 
 
 class FileSecret(SecretStr):
-    """A secret from a file, which may come to hold another."""
+    """A secret from a file.
+
+    The path is kept, because the file may come to hold another secret while the process runs (a rotated password in a
+    mounted volume): the registry client reads it again after a refusal, without a restart.
+    """
 
     def __init__(self, text: str, path: Path) -> None:
         super().__init__(text)

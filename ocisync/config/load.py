@@ -1,4 +1,9 @@
-"""Reading a configuration: text, values, models; every error at once, each with its file, line and key."""
+"""The way from a file to a checked configuration: text, values, models.
+
+A user who corrects one mistake and is then told of the next gives up at the third. So every check runs over every file:
+the models check each value (pydantic collects all errors), `validate` checks what concerns several keys, and because
+it reads the plain values it also runs when a model refused the file. Their findings become one error, sorted by line.
+"""
 
 from __future__ import annotations
 
@@ -95,6 +100,7 @@ def _check_root(document: Document, file: str) -> dict[str, Value]:
     if not isinstance(root, dict):
         message = "expected a mapping at the top. Begin with `version: 1`, and see `ocisync init`"
         raise make_config_error(file, [Problem(document.line_of(()), (), message)])
+    # `sync:` with nothing after it is what is left when the last rule was commented out: not an error.
     empty = {key for key, value in root.items() if value is None and key in Config.model_fields}
     return {key: value for key, value in root.items() if key not in empty and not key.startswith("x-")}
 

@@ -1,4 +1,9 @@
-"""Pydantic's findings in our words: each with its place in the file and what to do."""
+"""Pydantic's findings in our words: each with its place in the file and what to do.
+
+Pydantic speaks to programmers ("Input should be a valid integer"). Each of its error types that our models can raise
+has a function here that says the same to the person who wrote the file. `FOREIGN_NAMES` has the words of other tools:
+who comes from regsync and writes `creds` is told of `registries`.
+"""
 
 from __future__ import annotations
 

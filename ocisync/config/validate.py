@@ -1,4 +1,8 @@
-"""Checks that concern several keys. They read the plain values, so they also run when a model refused the file."""
+"""Checks that concern several keys.
+
+They read the plain values and not the models, so they also run when a model refused the file: the user sees every
+mistake at once. For the same reason no check may rely on a type; each looks before it compares.
+"""
 
 from __future__ import annotations
 

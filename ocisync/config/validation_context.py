@@ -1,4 +1,10 @@
-"""What the values of a configuration depend on: its folder, the environment, the targets it names; and its secrets."""
+"""What the values of a configuration depend on: its folder, the environment, the targets it names; and its secrets.
+
+Secrets are resolved while the file is checked, not when they are first used: an unset variable or an unreadable file
+is told together with all other mistakes, before anything runs. Every resolved secret is collected here, so that the
+logs can mask it wherever it appears (`ocisync.logs.register_secret`). Messages of this module show the kind of a value
+and never the value: a password at the wrong place must not end up in a terminal or an issue.
+"""
 
 from __future__ import annotations
 
@@ -89,4 +95,4 @@ def _read_secret_file(name: str, context: Context) -> str:
         raise ValueError(f"the secret's file {path} is not UTF-8 text. Write it as text") from exc
     if len(content) > MAX_SECRET:
         raise ValueError(f"the secret's file {path} is larger than {MAX_SECRET} bytes. Is it the right one?")
-    return text.rstrip("\r\n")
+    return text.rstrip("\r\n")  # editors and `echo` end a file with a newline; no password does

@@ -1,8 +1,17 @@
-"""YAML text as plain values that know their lines.
+"""YAML text as plain values, with the line of every key and the spelling of every scalar.
 
-The events come from PyYAML's safe parser; the values are put together here, because its composers know neither
-duplicate keys nor a limit on nesting and aliases. Plain scalars follow YAML 1.2's core schema: `no`, `on`, `1:30` and
-dates are text.
+PyYAML's parser reads the text and yields events; two small classes here make values of them. PyYAML's own composer and
+constructor are not used, for four reasons:
+
+- An error must name its line. PyYAML's values have none.
+- A key that stands twice is a mistake. PyYAML keeps the last one and says nothing.
+- A file may come from a stranger (`config import`). Aliases of aliases can stand for billions of values, and deep
+  nesting ends Python's stack. Both have a limit here.
+- `no`, `on`, `1:30` and `2024-01-01` are text in YAML 1.2, which is what people mean by a tag. PyYAML reads YAML 1.1.
+
+The way through: `_Composer` turns events into nodes, where an alias is its anchor's node itself, so that a bomb stays
+small; `_Expander` turns nodes into values and counts them, so that it goes off nowhere. See
+docs/adr/0024-yaml-composer.md.
 """
 
 from __future__ import annotations
@@ -26,14 +35,17 @@ _CONSTANTS: dict[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
-_INT = re.compile(r"[-+]?[0-9]{1,18}\Z", re.ASCII)
+_INT = re.compile(r"[-+]?[0-9]{1,18}\Z", re.ASCII)  # longer ones stay text: int() takes quadratic time
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?\Z", re.ASCII)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A parsed file: its value, the line of every key path, and how its scalars were written."""
+    """A parsed file: its value, the line of every key path, and the spelling of every scalar.
+
+    The spelling matters where a number stands for text: the tag `3.10` is the number 3.1 to YAML.
+    """
 
     value: Value
     lines: dict[KeyPath, int]
@@ -93,7 +105,11 @@ def parse_document(text: str) -> Document:
 
 @dataclass(slots=True)
 class _Composer:
-    """Builds nodes from parser events, with a limit on nesting; an alias is its anchor's node itself."""
+    """Nodes from parser events, with a limit on nesting.
+
+    An alias becomes the node of its anchor, not a copy: the graph of nodes is never larger than the file. An anchor is
+    known only once its node is complete, so no node can contain itself.
+    """
 
     events: Iterator[yaml.Event]
     anchors: dict[str, _Node] = field(default_factory=dict)
@@ -147,7 +163,11 @@ class _Composer:
 
 @dataclass(slots=True)
 class _Expander:
-    """Turns nodes into values, counting them, so that aliases cannot explode."""
+    """Values from nodes, counted, so that aliases of aliases cannot fill the memory.
+
+    Lines and spellings are kept by key path. A value that stands behind an alias has the line of its anchor, and the
+    key that carries the alias has its own: an error names the line that has to be changed.
+    """
 
     lines: dict[KeyPath, int] = field(default_factory=dict)
     texts: dict[KeyPath, str] = field(default_factory=dict)
@@ -211,6 +231,7 @@ class _Expander:
 
 def _make_scalar(event: yaml.ScalarEvent) -> _Scalar:
     text = event.value
+    # A tag (`!!str 3.10`) or quotes make text of it; only a plain scalar is looked at for what it may mean.
     if event.tag is not None or event.style not in (None, ""):
         return _Scalar(_line_of(event), text, text)
     return _Scalar(_line_of(event), _parse_plain(text), text, is_merge=text == "<<")
@@ -234,6 +255,7 @@ def _explain(exc: yaml.YAMLError, text: str) -> SyntaxProblem:
     line = mark.line + 1 if mark else 1
     what = getattr(exc, "problem", None) or getattr(exc, "reason", None) or str(exc)
     lines = text.splitlines()
+    # PyYAML says "found character that cannot start any token" of a tab, which helps nobody.
     if line <= len(lines) and "\t" in lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]:
         return SyntaxProblem(line, "a tab indents this line. YAML wants spaces: replace the tab")
     return SyntaxProblem(line, f"not valid YAML: {what}. Look at indentation, colons and quotes here and above")

@@ -22,9 +22,11 @@ MAX_SIZE = 1 << 50  # bytes; a larger claim is a mistake or an attack
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """What content is and how long; equal when type, digest and size are.
+    """A pointer to content: its media type, digest and size.
 
-    `data` are the content's own bytes when they are at hand (manifests during a copy, inline `data` of a descriptor).
+    Two descriptors are equal when these three are: platform and annotations say what an index thinks of the content,
+    not what the content is, and the same content may be listed twice with different ones. `data` are the content's own
+    bytes when they are at hand (manifests during a copy, inline `data` of a descriptor).
     """
 
     media_type: str

@@ -1,5 +1,8 @@
 """Digests: the identity of content.
 
+Only sha256 and sha512 are accepted: what cannot be verified is not copied. Upper-case digits are refused, for a digest
+becomes a key or a file name, and one content must have one name.
+
 Spec: image-spec v1.1, descriptor.md, "Digests".
 """
 

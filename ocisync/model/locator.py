@@ -3,6 +3,10 @@
 The transports are those of containers-transports(5) (`docker://`, `oci:`, `oci-archive:`, `docker-archive:`), and
 ours: `static:DIR//name[:tag]`, `s3://bucket/name[:tag]?endpoint=URL&region=R&s3ForcePathStyle=true`, and for
 configured targets `target:NAME/repository`.
+
+A locator is a value: it can be logged, compared and sent elsewhere, and it opens nothing. `wiring.stores` turns it into
+a store. Its text (`str`) is what a user can type, except for two kinds that only jobs have: a set of archives and a
+view of another place.
 """
 
 from __future__ import annotations
@@ -170,7 +174,11 @@ class SetLocator:
 
 @dataclass(frozen=True, slots=True)
 class ViewLocator:
-    """Another place's images, seen for one platform, in another format or with smaller indexes."""
+    """Another place's images, seen for one platform, in another format or with smaller indexes.
+
+    A conversion is a property of the source, not of the copy: the engine copies what the view shows and needs to know
+    nothing of formats and platforms.
+    """
 
     of: Locator
     platform: Platform | None = None

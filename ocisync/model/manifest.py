@@ -1,6 +1,14 @@
 """Manifests and indexes: parsed for their children, kept as the bytes they were.
 
-Spec: image-spec v1.1, manifest.md and image-index.md. A manifest is never serialised again on its way.
+A manifest's digest is that of its bytes, so it is never serialised again on its way: it is parsed to see what it points
+to, and copied as it came.
+
+Parsing is strict, because clients disagree about sloppy documents, and a mirror must not publish what one client takes
+for an image and another for something else (CVE-2021-41190): no key twice, no `manifests` beside `layers`, no type in
+the body that differs from the announced one. Size, nesting and number of children are bounded, as a registry may send
+anything.
+
+Spec: image-spec v1.1, manifest.md and image-index.md.
 """
 
 from __future__ import annotations
@@ -127,7 +135,8 @@ def _check_media_type(document: Mapping[str, object], announced: str | None) -> 
         )
     if "manifests" in document and "layers" in document:
         raise AmbiguousManifest("the manifest has both `manifests` and `layers`: clients would disagree on what it is")
-    announced = announced if announced in media_types.MANIFESTS else None  # a generic type says nothing
+    # Web servers announce application/json or octet-stream: a generic type says nothing, the body decides.
+    announced = announced if announced in media_types.MANIFESTS else None
     written = document.get("mediaType")
     if written is not None and not isinstance(written, str):
         raise ManifestError("mediaType is not a string")

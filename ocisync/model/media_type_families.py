@@ -1,5 +1,8 @@
 """Docker's and OCI's media types for the same content, and manifests rewritten from one family to the other. Pure.
 
+The layers stay as they are: both families name the same bytes. Only manifests and indexes change, and with them their
+digests; so whoever signed or referred to the old digest must be asked first (`ocisync.images.views.signatures`).
+
 Spec: image-spec v1.1, media-types.md, "Compatibility Matrix"; distribution's schema 2 documents for docker's.
 """
 

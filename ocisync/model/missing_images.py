@@ -1,4 +1,8 @@
-"""Which images of an index a repository lacks on purpose, as a static registry keeps it beside the index. Pure."""
+"""The images of an index that a repository lacks on purpose, as a static registry records them beside the index. Pure.
+
+With a platform filter the source's index is kept whole, so that its digest stays the same; the images that were left
+out are missing below it. `verify` and the survey must not take these for damage, and read this record.
+"""
 
 from __future__ import annotations
 

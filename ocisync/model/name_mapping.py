@@ -1,4 +1,9 @@
-"""What repositories and tags are called at a target. Pure."""
+"""The names that repositories and tags get at a target. Pure.
+
+Prune needs the way back, from a tag at the target to one of the source. A template can be undone, a substitution
+cannot. So `undo` only says which tag the template alone would have named so; whether the target's tag is still wanted
+is decided forwards, by renaming what the source lists (`ocisync.sync.select`).
+"""
 
 from __future__ import annotations
 

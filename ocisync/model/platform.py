@@ -1,6 +1,9 @@
 """Platforms, as indexes and configurations name them.
 
 Spec: image-spec v1.1, image-index.md, "platform"; variants as containerd normalises them.
+
+One platform has many spellings (arm64, aarch64, arm64/v8), and images, archives and users each have theirs. They are
+kept as written and compared normalised: what is published must not differ from what came in.
 """
 
 from __future__ import annotations

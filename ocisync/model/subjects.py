@@ -1,5 +1,10 @@
 """What refers to what: manifests' `subject` fields, and the lists of referrers that follow from them.
 
+A referrer (signature, SBOM, attestation) points at its subject; nothing in the subject points back. So somebody has to
+keep the list of a subject's referrers: a registry with the referrers API does, for others the client keeps an index
+under a tag (`ocisync.model.digest_tags`), and a static registry has both as files that are derived from the manifests.
+The bytes of a list depend on its entries only, so that writers who derive it at the same time agree.
+
 Spec: distribution-spec v1.1.1, "Listing Referrers".
 """
 
