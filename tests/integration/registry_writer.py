@@ -42,7 +42,7 @@ async def opened(where: dict[str, object], conditional: bool = True) -> AsyncIte
         return
     async with open_s3(S3Options(**where)) as store:  # type: ignore[arg-type]
         if not conditional:
-            store._abilities = Capabilities(conditional_writes=False)
+            store._capabilities = Capabilities(conditional_writes=False)
         yield store
 
 

@@ -103,7 +103,7 @@ async def test_fault_36_a_busy_store_is_tried_again_with_less_concurrency(
     assert busy.hits == 2
     assert bucket.get(blob_key(data)).body == data
     assert opener.still_open == 0
-    writing = store._client.retrier.writing
+    writing = store._client.writing
     assert writing.limiter.total_tokens < writing.most
 
 

@@ -34,7 +34,7 @@ async def writers(kind: str, folder: Path, bucket: Bucket) -> AsyncIterator[list
                 continue
             store = await stack.enter_async_context(open_s3(options_for(bucket)))
             if kind == "s3 without conditions":
-                store._abilities = Capabilities(conditional_writes=False)
+                store._capabilities = Capabilities(conditional_writes=False)
             stores.append(store)
         yield stores
 

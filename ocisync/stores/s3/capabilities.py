@@ -45,16 +45,16 @@ async def probe(client: S3Client) -> Capabilities:
     """
     key = f"{SCRATCH}probe-{secrets.token_hex(8)}"
     try:
-        found = await _tried(client, key)
+        found = await _try_conditions(client, key)
     finally:
-        await client.control("delete_object", key, Key=client.options.key_prefix + key)
+        await client.delete(key)
     log.info(
         "s3.probed", store=client.where, conditional_writes=found.conditional_writes, quoted_etags=found.quoted_etags
     )
     return found
 
 
-async def _tried(client: S3Client, key: str) -> Capabilities:
+async def _try_conditions(client: S3Client, key: str) -> Capabilities:
     etag = await _put(client, key, {})
     if etag is None or not etag or await _put(client, key, {"If-None-Match": "*"}) is not None:
         return Capabilities(conditional_writes=False)

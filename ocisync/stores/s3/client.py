@@ -1,24 +1,41 @@
-"""Operations on one bucket, with their retries: control operations through aiobotocore, objects on our own wire."""
+"""Every request to one bucket: `S3Client.send` is the retry loop, `_attempt` the one way in which a request is made.
+
+botocore is not used for requests (docs/adr/0010-own-s3-data-path.md): it reads a body twice to sign it, refuses
+streams, and takes longer for a small request than the store does. It finds credentials and AWS' endpoints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
+from itertools import count
+from typing import TypeVar
 
+import aiohttp
+import anyio
 import structlog
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from yarl import URL
 
+from ocisync.content.backoff import Backoff
+from ocisync.content.cost import count_request
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.openers import INLINE_LIMIT, read_whole
-from ocisync.content.repository import Opener
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import UploadCheck, held_back
-from ocisync.errors import NotFound, OcisyncError
+from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, RateLimited
 from ocisync.model.digest import Digest, sha256
-from ocisync.stores.s3.errors import error_from_exception
+from ocisync.stores.s3.errors import (
+    EXPIRED,
+    S3Refusal,
+    error_from_exception,
+    error_from_fault,
+    fault_from_reply,
+)
 from ocisync.stores.s3.headers import digest_metadata, info_from_headers, object_headers
-from ocisync.stores.s3.http import ObjectExchange, Upload
-from ocisync.stores.s3.limiter import Retrier
+from ocisync.stores.s3.http import S3Request, SourceFailed, StreamedUpload, keep_open, read_document, read_headers
+from ocisync.stores.s3.limiter import AdaptiveLimiter
 from ocisync.stores.s3.listing import ListingPage, page_query, parse_page
 from ocisync.stores.s3.options import MIB
 from ocisync.stores.s3.session import S3Session
@@ -26,53 +43,131 @@ from ocisync.stores.s3.sign import checksum_headers, payload_of
 
 log = structlog.get_logger()
 
+T = TypeVar("T")
+ReadReply = Callable[[aiohttp.ClientResponse], Awaitable[T]]
+
 MD5_UP_TO = 4 * MIB  # bytes; hashing larger bodies twice is not worth what it finds
+_ERROR_BODY = 64 * 1024  # bytes of an error document that are read
 
 
 class S3Client:
-    """One bucket, keys without the prefix."""
+    """One bucket. Keys are without the bucket's prefix here, and with it in an S3Request."""
 
     def __init__(self, session: S3Session) -> None:
         self.session = session
         self.options = session.options
         self.where = session.where
-        self.wire = ObjectExchange(session)
-        self.retrier = Retrier(session)
+        self.writing = AdaptiveLimiter(session.options.concurrency)
+        self.reading = AdaptiveLimiter(session.options.concurrency)  # apart: a write may wait for a read of the store
+        self._backoff = Backoff(2 * session.options.first_wait, session.options.longest_wait)
         self._is_head_forbidden = False
 
-    async def control(self, operation: str, key: str, **arguments: object) -> Mapping[str, object]:
-        """One of aiobotocore's operations on the bucket; its reply, parsed."""
+    def full_key(self, key: str) -> str:
+        """The key as the bucket has it."""
+        return self.options.key_prefix + key
 
-        async def act() -> Mapping[str, object]:
+    async def send(self, request: S3Request, read: ReadReply[T]) -> T:
+        """Make a request that is safe to repeat, as often as it needs; what `read` makes of the reply.
+
+        Only what the store itself refused is tried again; an error of a body's source is the source's affair.
+        Waits grow and are random, so that many writers do not come back at once; credentials that were refused are
+        looked for anew, once.
+        """
+        limiter = self.reading if request.method in ("GET", "HEAD") else self.writing
+        is_reloaded = False
+        for attempt in count(1):
+            generation = self.session.generation
             try:
-                reply: Mapping[str, object] = await getattr(self.session.control, operation)(
-                    Bucket=self.options.bucket, **arguments
-                )
-            except (ClientError, BotoCoreError, ResponseParserError, OSError) as exc:
-                raise error_from_exception(exc, self.where, f"{operation} {key}") from exc
-            return reply
+                async with limiter:
+                    reply = await self._attempt(request, read)
+            except OcisyncError as exc:
+                if exc.facts.get("store") != self.where:
+                    raise
+                if exc.facts.get("s3_code") in EXPIRED and not is_reloaded:
+                    is_reloaded = True
+                    await self.session.reload(generation)
+                    continue
+                is_final = (
+                    isinstance(exc, PreconditionFailed) or not exc.retryable
+                )  # a lost race is the caller's affair
+                if is_final or attempt >= self.options.attempts:
+                    raise
+                if isinstance(exc, RateLimited) or exc.facts.get("status") == 500:
+                    limiter.shrink()
+                wait = self._backoff.wait(attempt, random.random())
+                log.debug("s3.retried", store=self.where, code=exc.code, attempt=attempt, wait=round(wait, 3))
+                await anyio.sleep(wait)
+            else:
+                limiter.grow()
+                return reply
+        raise AssertionError("count() has no end")
 
-        is_reading = operation.startswith("list_")
-        return await self.retrier.run(act, self.retrier.reading if is_reading else self.retrier.writing)
+    async def _attempt(self, request: S3Request, read: ReadReply[T]) -> T:
+        """One attempt: sign, send, judge the status, read the reply. Errors of the store carry the fact `store`."""
+        session = self.session
+        url = session.base_url + request.target
+        # Signed in each attempt: a signature is good for minutes only, and credentials change.
+        headers = await session.sign(request.method, url, request.headers, request.payload)
+        if request.body is not None:
+            headers["Content-Length"] = str(request.size)  # added unsigned, as botocore does
+        ask = partial(
+            session.http.request,
+            request.method,
+            URL(url, encoded=True),
+            headers=headers,
+            allow_redirects=False,  # a signature must not travel to another host
+            proxy=session.proxy,
+        )
+        try:
+            count_request()
+            if request.body is None or isinstance(request.body, bytes):
+                response = await ask(data=request.body)
+            else:
+                async with request.body(0) as stream:
+                    upload = StreamedUpload(stream, self.options.idle_timeout)
+                    response = await upload.exchange(lambda chunks: ask(data=chunks))
+            if response.status < 300:
+                return await read(response)
+            async with response:
+                fault = fault_from_reply(response.status, response.headers, await response.content.read(_ERROR_BODY))
+        except SourceFailed as exc:
+            raise exc.reason from exc.reason.__cause__
+        except S3Refusal as exc:
+            fault = exc.fault
+        except (aiohttp.ClientError, OSError, ValueError) as exc:  # a TimeoutError is an OSError
+            raise error_from_exception(exc, self.where, str(request)) from exc
+        raise error_from_fault(fault, self.where, str(request))
 
     async def page(self, prefix: str, start_after: str = "", token: str = "") -> ListingPage:
         """A page of the bucket's listing, keys with the bucket's prefix."""
 
-        async def act() -> ListingPage:
-            document = await self.wire.listing(page_query(prefix, start_after, token))
-            try:
-                return parse_page(document)
-            except ValueError as exc:
-                raise error_from_exception(ResponseParserError(str(exc)), self.where, f"list {prefix}") from exc
+        async def read_page(response: aiohttp.ClientResponse) -> ListingPage:
+            return parse_page(await read_document(response))
 
-        return await self.retrier.run(act, self.retrier.reading)
+        return await self.send(
+            S3Request("GET", query=page_query(prefix, start_after, token), operation="list"), read_page
+        )
 
     async def head(self, key: str) -> ObjectInfo | None:
         """What is stored under a key; None also when the store will not say."""
         try:
-            return await self.retrier.run(partial(self._head, key), self.retrier.reading)
+            headers = await self.send(S3Request("HEAD", self.full_key(key)), read_headers)
         except NotFound:
             return None
+        except OcisyncError as exc:
+            if exc.facts.get("status") not in (301, 400, 403):
+                raise
+            await self._explain(key)
+            return None
+        return info_from_headers(key, headers)
+
+    async def open(self, key: str, headers: Mapping[str, str]) -> aiohttp.ClientResponse:
+        """An object, or what a Range asks for of it; the caller reads and closes the reply.
+
+        Raises:
+            NotFound: no such key.
+        """
+        return await self.send(S3Request("GET", self.full_key(key), headers=headers), keep_open)
 
     async def put(
         self,
@@ -85,57 +180,44 @@ class S3Client:
         conditions: Mapping[str, str],
     ) -> tuple[ObjectInfo, str]:
         """PutObject: what the store says, and the MD5 of what was sent when it was small."""
+        check = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
+        body: bytes | Opener
         if size <= INLINE_LIMIT:
-            check = UploadCheck(size, digest, md5=True)
             body = await read_whole(opener, check)
             digest = digest or sha256(body)
-        sent = {
+        else:
+
+            @asynccontextmanager
+            async def body(start: int) -> AsyncIterator[ByteStream]:
+                nonlocal check
+                check = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
+                async with opener(start) as stream:
+                    yield held_back(stream, check)
+
+        given = {
             **object_headers(headers, self.options),
             **digest_metadata(key, digest),
             **self.checksum(digest),
             **conditions,
         }
-        upload = Upload(sent, payload_of(digest), size)
+        request = S3Request("PUT", self.full_key(key), {}, given, payload_of(digest), body, size)
+        reply = await self.send(request, read_headers)
+        return info_from_headers(key, reply, size), check.md5
 
-        async def act() -> tuple[ObjectInfo, str]:
-            if size <= INLINE_LIMIT:
-                reply = await self.wire.upload(key, upload, body)
-                return info_from_headers(key, reply, size), check.md5
-            fresh = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
-            async with opener(0) as stream:
-                reply = await self.wire.upload(key, upload, held_back(stream, fresh))
-            return info_from_headers(key, reply, size), fresh.md5
-
-        return await self.retrier.run(act, self.retrier.writing)
-
-    async def copy(self, from_key: str, to_key: str, headers: Mapping[str, str]) -> None:
-        """CopyObject, with these headers and no others.
-
-        Raises:
-            NotFound: there is nothing to copy.
-        """
-        act = partial(self.wire.copy, from_key, to_key, headers)
-        await self.retrier.run(act, self.retrier.writing)
+    async def delete(self, key: str) -> None:
+        """DeleteObject; an absent key is no error."""
+        await self.send(S3Request("DELETE", self.full_key(key)), read_headers)
 
     def checksum(self, digest: Digest | None) -> dict[str, str]:
         """The checksum header, where the provider takes it."""
         return checksum_headers(digest) if self.options.sends_checksum else {}
 
-    async def _head(self, key: str) -> ObjectInfo | None:
-        try:
-            async with self.wire.asked("HEAD", key) as response:
-                return info_from_headers(key, response.headers)
-        except OcisyncError as exc:
-            if exc.facts.get("status") not in (301, 400, 403):
-                raise
-        await self._explain(key)
-        return None
-
     async def _explain(self, key: str) -> None:
         """Ask again in a way that lets the store say why; a key that it keeps to itself is not known to exist."""
         try:
-            async with self.wire.asked("GET", key, {"Range": "bytes=0-0"}):
-                pass
+            (await self.open(key, {"Range": "bytes=0-0"})).close()
+        except NotFound:
+            return
         except OcisyncError as exc:
             if exc.facts.get("s3_code") not in ("AccessDenied", "InvalidRange"):
                 raise

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import cast
+from urllib.parse import quote
 
 import anyio
 
 from ocisync.content.object_store import ObjectHeaders
 from ocisync.errors import NotFound, StoreError
 from ocisync.stores.s3.client import S3Client
-from ocisync.stores.s3.headers import copied_metadata, object_arguments, object_headers
+from ocisync.stores.s3.headers import copied_metadata, object_headers
+from ocisync.stores.s3.http import S3Request, read_document
+from ocisync.stores.s3.listing import parse_text
 from ocisync.stores.s3.options import MAX_PARTS, MAX_SINGLE
+from ocisync.stores.s3.uploads import abort_upload, begin_upload, complete_upload
 
 
 async def copy_object(client: S3Client, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:
     """Whether `to_key` now holds the `size` bytes of `from_key`; False when there is nothing to copy."""
+    source = {"x-amz-copy-source": quote(f"{client.options.bucket}/{client.full_key(from_key)}", safe="/-_.~")}
     try:
         if size > (MAX_SINGLE if from_key == to_key else client.options.copy_size):
-            source = {"Bucket": client.options.bucket, "Key": client.options.key_prefix + from_key}
-            await _in_parts(client, source, client.options.key_prefix + to_key, size, headers)
+            await _copy_in_parts(client, source, to_key, size, headers)
         else:
+            # REPLACE: or the copy would keep the headers and the metadata of what it is a copy of.
             kept = {**object_headers(headers, client.options), **copied_metadata(to_key)}
-            await client.copy(from_key, to_key, kept)
+            given = {**source, "x-amz-metadata-directive": "REPLACE", **kept}
+            request = S3Request("PUT", client.full_key(to_key), headers=given, operation=f"copy {from_key} to")
+            await client.send(request, read_document)
     except NotFound:
         return False
     copied = await client.head(to_key)
@@ -31,31 +36,20 @@ async def copy_object(client: S3Client, from_key: str, to_key: str, headers: Obj
     return True
 
 
-async def _in_parts(client: S3Client, source: Mapping[str, str], key: str, size: int, headers: ObjectHeaders) -> None:
-    made = await client.control("create_multipart_upload", key, Key=key, **object_arguments(headers, client.options))
-    upload = {"Key": key, "UploadId": str(made["UploadId"])}
+async def _copy_in_parts(
+    client: S3Client, source: dict[str, str], to_key: str, size: int, headers: ObjectHeaders
+) -> None:
+    upload_id = await begin_upload(client, to_key, headers)
     step = max(client.options.copy_size, -(-size // MAX_PARTS))
+    etags = {}
     try:
-        parts = [
-            await _copy_part(client, source, upload, number, start, min(start + step, size))
-            for number, start in enumerate(range(0, size, step), 1)
-        ]
-        await client.control("complete_multipart_upload", key, MultipartUpload={"Parts": parts}, **upload)
+        for number, start in enumerate(range(0, size, step), 1):
+            part = {**source, "x-amz-copy-source-range": f"bytes={start}-{min(start + step, size) - 1}"}
+            query = {"partNumber": str(number), "uploadId": upload_id}
+            request = S3Request("PUT", client.full_key(to_key), query, part, operation="copy a part to")
+            etags[number] = parse_text(await client.send(request, read_document), "CopyPartResult", "ETag")
+        await complete_upload(client, to_key, upload_id, etags, {})
     except BaseException:
         with anyio.move_on_after(10, shield=True):
-            await client.control("abort_multipart_upload", key, **upload)
+            await abort_upload(client, to_key, upload_id)
         raise
-
-
-async def _copy_part(
-    client: S3Client, source: Mapping[str, str], upload: Mapping[str, str], number: int, start: int, end: int
-) -> dict[str, object]:
-    reply = await client.control(
-        "upload_part_copy",
-        upload["Key"],
-        CopySource=source,
-        CopySourceRange=f"bytes={start}-{end - 1}",
-        PartNumber=number,
-        **upload,
-    )
-    return {"PartNumber": number, "ETag": cast("Mapping[str, object]", reply["CopyPartResult"])["ETag"]}

@@ -36,7 +36,7 @@ class Download:
         Raises:
             NotFound: no such key.
         """
-        self._response = await self._client.retrier.run(self._ask, self._client.retrier.reading)
+        self._response = await self._ask()
         info = await self._known() if self._response is None else info_from_headers(self._key, self._response.headers)
         if info.size < 0:
             raise StoreError(f"{self._key} at {self._client.where}: no Content-Length; turn compression off there")
@@ -71,7 +71,7 @@ class Download:
         if self._end is not None and self._end <= self._at:
             return None
         try:
-            response = await self._stack.enter_async_context(self._client.wire.asked("GET", self._key, self._wanted()))
+            response = await self._stack.enter_async_context(await self._client.open(self._key, self._wanted()))
         except OcisyncError as exc:
             if exc.facts.get("status") == 416:  # nothing at or after the offset
                 return None
@@ -105,7 +105,7 @@ class Download:
         await self._stack.aclose()
         if self._failures >= self._client.options.attempts:
             raise error_from_exception(exc, self._client.where, f"GET {self._key}") from exc
-        self._response = await self._client.retrier.run(self._ask, self._client.retrier.reading)
+        self._response = await self._ask()
 
 
 async def _skip(content: aiohttp.StreamReader, count: int) -> None:

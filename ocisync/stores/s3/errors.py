@@ -10,7 +10,6 @@ from email.utils import parsedate_to_datetime
 
 import aiohttp
 from botocore import exceptions as boto
-from botocore.parsers import ResponseParserError
 
 from ocisync.errors import (
     Handling,
@@ -72,6 +71,14 @@ class S3Fault:
     date: str = ""
 
 
+class S3Refusal(Exception):
+    """A reply that is a refusal, until it becomes an error that names what was asked."""
+
+    def __init__(self, fault: S3Fault) -> None:
+        super().__init__(fault.code)
+        self.fault = fault
+
+
 def fault_from_reply(status: int, headers: object, body: bytes) -> S3Fault:
     """Read an error document, if there is one."""
     get = getattr(headers, "get", dict[str, str]().get)
@@ -84,17 +91,6 @@ def fault_from_reply(status: int, headers: object, body: bytes) -> S3Fault:
 def _element(text: str, name: str) -> str:
     found = re.search(rf"<{name}>([^<]*)</{name}>", text)
     return found[1].strip() if found else ""
-
-
-def fault_from_boto(exc: boto.ClientError) -> S3Fault:
-    """What botocore read of an error document."""
-    error, meta = exc.response.get("Error", {}), exc.response.get("ResponseMetadata", {})
-    headers = meta.get("HTTPHeaders", {})
-    status = int(meta.get("HTTPStatusCode", 0))
-    code = str(error.get("Code", ""))
-    region = str(error.get("Region") or headers.get("x-amz-bucket-region") or "")
-    code = _STATUS_CODES.get(status, code) if code.isdigit() or not code else code
-    return S3Fault(status, code, str(error.get("Message", ""))[:300], region, str(headers.get("date", "")))
 
 
 def error_from_fault(fault: S3Fault, where: str, doing: str) -> OcisyncError:
@@ -131,22 +127,26 @@ def _skew(fault: S3Fault) -> str:
 
 
 def error_from_exception(exc: Exception, where: str, doing: str) -> OcisyncError:
-    """The error that a failed connection or an unusable credential is."""
-    if isinstance(exc, boto.ClientError):
-        return error_from_fault(fault_from_boto(exc), where, doing)
+    """The error that a failed connection, a useless answer or an unusable credential is."""
     error = _trouble(exc, f"{where}: {doing}")
     error.facts.update(store=where)
     return error
 
 
 def _trouble(exc: Exception, said: str) -> OcisyncError:
-    if isinstance(exc, (aiohttp.ClientSSLError, ssl.SSLError, boto.SSLError)):
+    if isinstance(exc, boto.BotoCoreError):
+        return _no_credentials(exc, said)
+    if isinstance(exc, (aiohttp.ClientSSLError, ssl.SSLError)):
         return TlsError(f"{said}: the certificate was refused: {exc}; set `ca` if it is your own authority's")
-    if isinstance(exc, (TimeoutError, boto.ReadTimeoutError)):
+    if isinstance(exc, TimeoutError):
         return Stalled(f"{said}: no answer in time")
-    if isinstance(exc, (aiohttp.ClientPayloadError, boto.ResponseStreamingError, ResponseParserError)):
+    if isinstance(exc, (aiohttp.ClientPayloadError, ValueError)):
         return Truncated(f"{said}: the answer ended too early")
-    if isinstance(exc, (aiohttp.ClientError, OSError, boto.HTTPClientError, boto.ConnectionError)):
+    return NetworkError(f"{said}: {type(exc).__name__}: {exc}")
+
+
+def _no_credentials(exc: Exception, said: str) -> OcisyncError:
+    if isinstance(exc, (boto.HTTPClientError, boto.ConnectionError)):
         return NetworkError(f"{said}: {type(exc).__name__}: {exc}")
     if isinstance(exc, boto.NoCredentialsError):
         return S3ConfigError(

@@ -12,31 +12,19 @@ from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.layout import IMMUTABLE, MANIFESTS, NO_CACHE, parse_key
 
 DIGEST_METADATA = "x-amz-meta-docker-content-digest"
-_NAMES = {
-    "ContentType": "Content-Type",
-    "CacheControl": "Cache-Control",
-    "StorageClass": "x-amz-storage-class",
-    "ServerSideEncryption": "x-amz-server-side-encryption",
-    "SSEKMSKeyId": "x-amz-server-side-encryption-aws-kms-key-id",
-}
-
-
-def object_arguments(headers: ObjectHeaders, options: S3Options) -> dict[str, str]:
-    """What is kept beside an object, as arguments of aiobotocore's operations; the storage class is for blobs."""
-    is_blob = headers.content_type == OCTET_STREAM
-    given = {
-        "ContentType": headers.content_type,
-        "CacheControl": _cache_control(headers.cache_control, options),
-        "StorageClass": options.storage_class if is_blob else "",
-        "ServerSideEncryption": options.encryption,
-        "SSEKMSKeyId": options.encryption_key,
-    }
-    return {name: value for name, value in given.items() if value}
 
 
 def object_headers(headers: ObjectHeaders, options: S3Options) -> dict[str, str]:
-    """The same as headers of a PUT."""
-    return {_NAMES[name]: value for name, value in object_arguments(headers, options).items()}
+    """What is kept beside an object, as headers of whatever makes it; the storage class is for blobs."""
+    is_blob = headers.content_type == OCTET_STREAM
+    given = {
+        "Content-Type": headers.content_type,
+        "Cache-Control": _cache_control(headers.cache_control, options),
+        "x-amz-storage-class": options.storage_class if is_blob else "",
+        "x-amz-server-side-encryption": options.encryption,
+        "x-amz-server-side-encryption-aws-kms-key-id": options.encryption_key,
+    }
+    return {name: value for name, value in given.items() if value}
 
 
 def _cache_control(meant: str, options: S3Options) -> str:

@@ -1,13 +1,18 @@
-"""A page of a bucket's listing, read without botocore's parser, which takes longer than the store does to answer."""
+"""The XML documents that S3 answers with, read without botocore's parser, which takes longer than the store does."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
 
 from ocisync.content.object_store import ObjectInfo
+
+_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,20 +29,31 @@ def page_query(prefix: str, start_after: str, token: str) -> dict[str, str]:
     return {"list-type": "2", "encoding-type": "url", "prefix": prefix} | {n: v for n, v in asked.items() if v}
 
 
+@dataclass(frozen=True, slots=True)
+class UnfinishedUpload:
+    """A multipart upload that nobody completed or aborted."""
+
+    key: str  # with the bucket's prefix
+    upload_id: str
+    begun: float  # seconds since the epoch; now where the store does not say
+
+
+@dataclass(frozen=True, slots=True)
+class UploadedPart:
+    """One part of a multipart upload."""
+
+    number: int
+    size: int  # bytes
+    etag: str
+
+
 def parse_page(document: bytes) -> ListingPage:
     """Read a reply of ListObjectsV2.
 
     Raises:
         ValueError: it is none.
     """
-    try:
-        root = ElementTree.fromstring(document)
-    except ElementTree.ParseError as exc:
-        raise ValueError(f"the listing is not XML: {exc}") from exc
-    space, _, kind = root.tag.rpartition("}")
-    if kind != "ListBucketResult":
-        raise ValueError(f"the listing is a {kind[:40]!r}")
-    space += "}" if space else ""  # not every store sends one
+    root, space = _parse(document, "ListBucketResult")
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
     objects = [_object(one, space, is_encoded) for one in root.iterfind(f"{space}Contents")]
     is_truncated = root.findtext(f"{space}IsTruncated") == "true"
@@ -45,6 +61,92 @@ def parse_page(document: bytes) -> ListingPage:
     if is_truncated and not following:
         raise ValueError("the listing goes on, but does not say where")
     return ListingPage(objects, following)
+
+
+def parse_uploads(document: bytes) -> tuple[list[UnfinishedUpload], Mapping[str, str]]:
+    """A reply of ListMultipartUploads: the uploads, and the markers of the next page; none at the end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    root, space = _parse(document, "ListMultipartUploadsResult")
+    is_encoded = root.findtext(f"{space}EncodingType") == "url"
+    uploads = []
+    for one in root.iterfind(f"{space}Upload"):
+        key, begun = one.findtext(f"{space}Key", ""), one.findtext(f"{space}Initiated")
+        moment = datetime.fromisoformat(begun).timestamp() if begun else time.time()
+        uploads.append(UnfinishedUpload(_decoded(key) if is_encoded else key, _text(one, space, "UploadId"), moment))
+    if root.findtext(f"{space}IsTruncated") != "true":
+        return uploads, {}
+    key, upload_id = (root.findtext(f"{space}Next{name}", "") for name in ("KeyMarker", "UploadIdMarker"))
+    return uploads, {"key-marker": _decoded(key) if is_encoded else key, "upload-id-marker": upload_id}
+
+
+def parse_parts(document: bytes) -> tuple[list[UploadedPart], Mapping[str, str]]:
+    """A reply of ListParts: the parts, and the marker of the next page; none at the end.
+
+    Raises:
+        ValueError: it is none.
+    """
+    root, space = _parse(document, "ListPartsResult")
+    parts = [
+        UploadedPart(int(_text(one, space, "PartNumber")), int(_text(one, space, "Size")), _text(one, space, "ETag"))
+        for one in root.iterfind(f"{space}Part")
+    ]
+    if root.findtext(f"{space}IsTruncated") != "true":
+        return parts, {}
+    return parts, {"part-number-marker": _text(root, space, "NextPartNumberMarker")}
+
+
+def parse_text(document: bytes, kind: str, name: str) -> str:
+    """The text of one element of a small document.
+
+    Raises:
+        ValueError: it is not there.
+    """
+    root, space = _parse(document, kind)
+    return _text(root, space, name)
+
+
+def parse_delete_errors(document: bytes) -> list[tuple[str, str]]:
+    """The keys that DeleteObjects could not remove, each with the error's code."""
+    root, space = _parse(document, "DeleteResult")
+    errors = root.iterfind(f"{space}Error")
+    return [(one.findtext(f"{space}Key", ""), one.findtext(f"{space}Code", "")) for one in errors]
+
+
+def completion(etags: Mapping[int, str]) -> bytes:
+    """What CompleteMultipartUpload is sent."""
+    parts = "".join(
+        f"<Part><PartNumber>{number}</PartNumber><ETag>{escape(etag)}</ETag></Part>"
+        for number, etag in sorted(etags.items())
+    )
+    return f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{parts}</CompleteMultipartUpload>'.encode()
+
+
+def deletion(keys: Iterable[str]) -> bytes:
+    """What DeleteObjects is sent; it answers with errors only."""
+    objects = "".join(f"<Object><Key>{escape(key)}</Key></Object>" for key in keys)
+    return f'<Delete xmlns="{_NAMESPACE}">{objects}<Quiet>true</Quiet></Delete>'.encode()
+
+
+def _parse(document: bytes, expected: str) -> tuple[ElementTree.Element, str]:
+    """The root, and the namespace that its elements have: not every store sends one."""
+    try:
+        root = ElementTree.fromstring(document)
+    except ElementTree.ParseError as exc:
+        raise ValueError(f"the listing is not XML: {exc}") from exc
+    space, _, kind = root.tag.rpartition("}")
+    if kind != expected:
+        raise ValueError(f"the listing is a {kind[:40]!r}")
+    return root, f"{space}}}" if space else ""
+
+
+def _text(element: ElementTree.Element, space: str, name: str) -> str:
+    found = element.findtext(f"{space}{name}")
+    if not found:
+        raise ValueError(f"the listing has no {name}")
+    return found
 
 
 def _object(element: ElementTree.Element, space: str, is_encoded: bool) -> ObjectInfo:

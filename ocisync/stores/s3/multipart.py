@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
-from typing import cast
 
 import anyio
 import structlog
@@ -22,9 +20,9 @@ from ocisync.content.verify import CHUNK, UploadCheck, rechunked
 from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.s3.client import S3Client
-from ocisync.stores.s3.headers import object_arguments
-from ocisync.stores.s3.http import Upload
+from ocisync.stores.s3.http import S3Request, read_headers
 from ocisync.stores.s3.options import part_size_for
+from ocisync.stores.s3.uploads import abort_upload, begin_upload, complete_upload
 
 log = structlog.get_logger()
 
@@ -66,6 +64,11 @@ class Part:
         """Bytes."""
         return sum(map(len, self.chunks))
 
+    @asynccontextmanager
+    async def open(self) -> AsyncIterator[ByteStream]:
+        """The bytes, as often as a retry needs them."""
+        yield _stream(self)
+
 
 @dataclass(frozen=True, slots=True)
 class ResumableUpload:
@@ -77,7 +80,11 @@ class ResumableUpload:
 
 @dataclass(slots=True)
 class MultipartUpload:
-    """One object on its way; `run` does it all. With `kept`, parts are kept for the next try when one fails."""
+    """One object on its way; `run` does it all. With `kept`, parts are kept for the next try when one fails.
+
+    One task reads the stream and cuts it into parts, some others send them; a part's room in the budget is taken before
+    it is read and given back when it was sent, so memory is bounded for all uploads together.
+    """
 
     client: S3Client
     budget: MemoryBudget
@@ -85,7 +92,7 @@ class MultipartUpload:
     headers: ObjectHeaders
     size: int  # bytes
     digest: Digest | None
-    conditions: Mapping[str, str]  # arguments of CompleteMultipartUpload
+    conditions: Mapping[str, str]  # headers of CompleteMultipartUpload
     kept: ResumableUpload | None = None
     _id: str = ""
     _etags: dict[int, str] = field(default_factory=dict)
@@ -126,8 +133,7 @@ class MultipartUpload:
             self._id = self.kept.upload_id
             self._etags = dict(enumerate(self.kept.etags, 1))
             return
-        made = await self._control("create_multipart_upload", **object_arguments(self.headers, self.client.options))
-        self._id = str(made["UploadId"])
+        self._id = await begin_upload(self.client, self.key, self.headers)
 
     async def _send_parts(self, stream: ByteStream) -> None:
         async with anyio.create_task_group() as group:
@@ -178,13 +184,9 @@ class MultipartUpload:
             yield Part(number, tuple(chunks), hasher.hexdigest())
 
     async def _send(self, part: Part) -> None:
-        upload = Upload({}, part.sha256, part.size)
         query = {"partNumber": str(part.number), "uploadId": self._id}
-
-        async def act() -> Mapping[str, str]:
-            return await self.client.wire.upload(self.key, upload, _stream(part), query)
-
-        reply = await self.client.retrier.run(act, self.client.retrier.writing)
+        request = S3Request("PUT", self.client.full_key(self.key), query, {}, part.sha256, part.open, part.size)
+        reply = await self.client.send(request, read_headers)
         self._etags[part.number] = reply.get("ETag", "")
         log.debug("part.sent", key=self.key, number=part.number, size=part.size)
         self._release(part_size_for(self.size, self.client.options))
@@ -196,11 +198,8 @@ class MultipartUpload:
         self.budget.give_back(count)
 
     async def _complete(self) -> None:
-        parts = [{"PartNumber": number, "ETag": etag} for number, etag in sorted(self._etags.items())]
         try:
-            await self._control(
-                "complete_multipart_upload", UploadId=self._id, MultipartUpload={"Parts": parts}, **self.conditions
-            )
+            await complete_upload(self.client, self.key, self._id, self._etags, self.conditions)
         except NotFound as exc:  # NoSuchUpload: a reply may have been lost after all went well
             found = await self.client.head(self.key)
             if found is None or found.size != self.size:
@@ -210,15 +209,9 @@ class MultipartUpload:
 
     async def _abort(self) -> None:
         try:
-            await self._control("abort_multipart_upload", UploadId=self._id)
-        except NotFound:
-            pass
+            await abort_upload(self.client, self.key, self._id)
         except StoreError as exc:
             log.warning("upload.abandoned", key=self.key, store=self.client.where, reason=str(exc))
-
-    async def _control(self, operation: str, **arguments: object) -> Mapping[str, object]:
-        key = self.client.options.key_prefix + self.key
-        return await self.client.control(operation, self.key, Key=key, **arguments)
 
 
 def _hash(chunk: bytes, check: UploadCheck, hasher: hashlib._Hash) -> None:
@@ -229,28 +222,3 @@ def _hash(chunk: bytes, check: UploadCheck, hasher: hashlib._Hash) -> None:
 async def _stream(part: Part) -> AsyncIterator[bytes]:
     for chunk in part.chunks:
         yield chunk
-
-
-async def abort_uploads(client: S3Client, prefix: str, older_than: float) -> int:
-    """Abort multipart uploads below a prefix that began more than `older_than` seconds ago; how many."""
-    full = client.options.key_prefix + prefix
-    markers: dict[str, object] = {}
-    count = 0
-    while True:
-        page = await client.control("list_multipart_uploads", prefix, Prefix=full, **markers)
-        for key, upload_id, begun in _uploads(page):
-            if time.time() - begun >= older_than:
-                await client.control("abort_multipart_upload", key, Key=key, UploadId=upload_id)
-                count += 1
-        if not page.get("IsTruncated"):
-            return count
-        markers = {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
-
-
-def _uploads(page: Mapping[str, object]) -> list[tuple[str, str, float]]:
-    found = cast("Sequence[Mapping[str, object]]", page.get("Uploads") or ())
-    return [(str(one["Key"]), str(one["UploadId"]), _begun(one.get("Initiated"))) for one in found]
-
-
-def _begun(value: object) -> float:
-    return value.timestamp() if isinstance(value, datetime) else time.time()

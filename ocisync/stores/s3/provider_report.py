@@ -1,9 +1,8 @@
-"""What a provider can do, tried out in full for people who want to know: `s3_probe` tries only what each run needs."""
+"""What a provider can do, tried out in full for a person who asks: `capabilities` tries only what each run needs."""
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from ocisync.content.object_store import ObjectHeaders
@@ -13,7 +12,7 @@ from ocisync.model.digest import Digest, hex_of, sha256
 from ocisync.stores.s3.capabilities import Capabilities
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.copy import copy_object
-from ocisync.stores.s3.http import Upload
+from ocisync.stores.s3.http import S3Request, read_headers
 from ocisync.stores.s3.sign import checksum_headers
 from ocisync.stores.static.layout import SCRATCH
 
@@ -26,15 +25,15 @@ _HEADERS = ObjectHeaders("application/octet-stream")
 class Provider:
     """What was found."""
 
-    abilities: Capabilities
+    capabilities: Capabilities
     checks_payload: bool  # refuses bytes that are not what x-amz-content-sha256 says
     checks_checksum: bool  # refuses bytes that are not what x-amz-checksum-sha256 says
     copies: bool
 
     def describe(self) -> dict[str, str]:
         """For a table: what, and whether."""
-        etags = "quoted" if self.abilities.quoted_etags else "unquoted"
-        conditional = f"yes, ETags {etags}" if self.abilities.conditional_writes else "no: lists are looked at again"
+        etags = "quoted" if self.capabilities.quoted_etags else "unquoted"
+        conditional = f"yes, ETags {etags}" if self.capabilities.conditional_writes else "no: lists are looked at again"
         return {
             "conditional writes": conditional,
             "x-amz-content-sha256": _checked(self.checks_payload),
@@ -47,7 +46,7 @@ def _checked(is_checked: bool) -> str:
     return "checked" if is_checked else "not checked: ocisync checks by itself"
 
 
-async def try_provider(client: S3Client, abilities: Capabilities) -> Provider:
+async def try_provider(client: S3Client, capabilities: Capabilities) -> Provider:
     """Try checksums and copies on scratch keys, which are removed again.
 
     Raises:
@@ -56,28 +55,22 @@ async def try_provider(client: S3Client, abilities: Capabilities) -> Provider:
     key = f"{SCRATCH}provider-{secrets.token_hex(8)}"
     try:
         await client.put(key, BytesOpener(_BODY), _HEADERS, size=len(_BODY), digest=None, conditions={})
-        payload = await _is_refused(client, f"{key}-payload", _upload(_OTHER, {}))
-        checksum = await _is_refused(client, f"{key}-sum", _upload(sha256(_BODY), checksum_headers(_OTHER)))
-        return Provider(abilities, payload, checksum, await _copies(client, key))
+        payload = await _is_refused(client, f"{key}-payload", _OTHER, {})
+        checksum = await _is_refused(client, f"{key}-sum", sha256(_BODY), checksum_headers(_OTHER))
+        return Provider(capabilities, payload, checksum, await _copies(client, key))
     finally:
         for name in (key, f"{key}-payload", f"{key}-sum", f"{key}-copy"):
-            await client.control("delete_object", name, Key=client.options.key_prefix + name)
+            await client.delete(name)
 
 
-def _upload(payload: Digest, headers: dict[str, str]) -> Upload:
-    return Upload({"Content-Type": _HEADERS.content_type, **headers}, hex_of(payload), len(_BODY))
-
-
-async def _is_refused(client: S3Client, key: str, upload: Upload) -> bool:
+async def _is_refused(client: S3Client, key: str, payload: Digest, headers: dict[str, str]) -> bool:
+    given = {"Content-Type": _HEADERS.content_type, **headers}
+    request = S3Request("PUT", client.full_key(key), {}, given, hex_of(payload), _BODY, len(_BODY))
     try:
-        await client.wire.upload(key, upload, _body())
+        await client.send(request, read_headers)
     except OcisyncError as exc:
         return exc.facts.get("status") in (400, 403)
     return False
-
-
-async def _body() -> AsyncIterator[bytes]:
-    yield _BODY
 
 
 async def _copies(client: S3Client, key: str) -> bool:

@@ -6,9 +6,7 @@ before it is copied to its place. What was sent in one go was verified on its wa
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import structlog
 
@@ -23,6 +21,7 @@ from ocisync.stores.s3.copy import copy_object
 from ocisync.stores.s3.download import Download
 from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload, ResumableUpload
 from ocisync.stores.s3.options import part_size_for
+from ocisync.stores.s3.uploads import list_parts, list_uploads
 from ocisync.stores.static.layout import SCRATCH
 
 log = structlog.get_logger()
@@ -98,12 +97,13 @@ class StagedUpload:
         await self._remove()
 
     async def _remove(self) -> None:
-        await self.client.control("delete_object", self.scratch, Key=self.client.options.key_prefix + self.scratch)
+        await self.client.delete(self.scratch)
 
     async def _kept(self) -> ResumableUpload:
         """The upload that got furthest; a new one where there is none, or the store will not tell."""
         try:
-            found = [await self._parts(upload_id) for upload_id in await self._uploads()]
+            left = [one.upload_id async for one in list_uploads(self.client, self.scratch) if one.key == self.scratch]
+            found = [await self._parts(upload_id) for upload_id in left]
         except (NotFound, StoreError) as exc:
             log.debug("uploads.not_listed", store=self.client.where, reason=str(exc))
             return ResumableUpload()
@@ -112,26 +112,14 @@ class StagedUpload:
             log.info("blob.taken_up", key=self.key, store=self.client.where, parts=len(kept.etags))
         return kept
 
-    async def _uploads(self) -> list[str]:
-        key = self.client.options.key_prefix + self.scratch
-        page = await self.client.control("list_multipart_uploads", self.scratch, Prefix=key)
-        found = cast("Sequence[Mapping[str, object]]", page.get("Uploads") or ())
-        return [str(one["UploadId"]) for one in found if one["Key"] == key]
-
     async def _parts(self, upload_id: str) -> ResumableUpload:
         """Its parts from the first on, as far as they have the size that ours have."""
-        key = self.client.options.key_prefix + self.scratch
         etags: list[str] = []
-        more: dict[str, object] = {}
-        while True:
-            page = await self.client.control("list_parts", self.scratch, Key=key, UploadId=upload_id, **more)
-            for part in cast("Sequence[Mapping[str, object]]", page.get("Parts") or ()):
-                if (part["PartNumber"], part["Size"]) != (len(etags) + 1, self._size_of(len(etags))):
-                    return ResumableUpload(upload_id, tuple(etags))
-                etags.append(str(part["ETag"]))
-            if not page.get("IsTruncated"):
-                return ResumableUpload(upload_id, tuple(etags))
-            more = {"PartNumberMarker": page["NextPartNumberMarker"]}
+        async for part in list_parts(self.client, self.scratch, upload_id):
+            if (part.number, part.size) != (len(etags) + 1, self._size_of(len(etags))):
+                break
+            etags.append(part.etag)
+        return ResumableUpload(upload_id, tuple(etags))
 
     def _size_of(self, before: int) -> int:
         part_size = part_size_for(self.size, self.client.options)

@@ -1,79 +1,69 @@
-"""A connection to S3: credentials and control operations through aiobotocore, objects through aiohttp."""
+"""A connection to S3: the endpoint, credentials and signatures, and the HTTP session that requests are sent by."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from datetime import datetime
-from typing import Any, cast
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from weakref import WeakSet
 
 import aiohttp
 import anyio
 import anyio.lowlevel
 import botocore.session
-from aiobotocore.config import AioConfig
 from aiobotocore.session import AioSession
 from anyio import to_thread
+from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
-from botocore.exceptions import BotoCoreError, NoCredentialsError
-from botocore.utils import get_environ_proxies, parse_timestamp
+from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from botocore.utils import get_environ_proxies
 
 from ocisync.content.tls import system_context
-from ocisync.errors import ConfigError
+from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception
 from ocisync.stores.s3.options import S3Options
+from ocisync.stores.s3.sign import signed
 
 _REGION = "us-east-1"  # for stores that have none
 
 
 class S3Session:
-    """The clients and credentials of one bucket; made by `open_session`."""
+    """The endpoint and credentials of one bucket; made by `open_session`."""
 
-    def __init__(
-        self, options: S3Options, http: aiohttp.ClientSession, stack: AsyncExitStack, authorities: str
-    ) -> None:
+    def __init__(self, options: S3Options, http: aiohttp.ClientSession) -> None:
         self.options = options
         self.http = http
         self.where = _where(options)
         self.generation = 0  # of the credentials
-        self._stack = stack
-        self._authorities = authorities or ssl.get_default_verify_paths().cafile  # None: what botocore brings along
-        self._lock = anyio.Lock()
         self.region = options.region or _REGION
-        self.base_url = ""
+        self.base_url = ""  # of the bucket
         self.proxy: str | None = None
-        self.control: Any = None  # aiobotocore's client, which has no types
+        self._chain = AioSession(profile=options.profile or None)
+        self._lock = anyio.Lock()
 
     async def load(self) -> None:
-        """Find credentials and make the client for control operations."""
-        session = AioSession(profile=self.options.profile or None)
-        session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_moment)
+        """Find the endpoint, and credentials as the AWS tools find them."""
         options = self.options
-        await to_thread.run_sync(_warm, session, options.profile)
+        self._chain = AioSession(profile=options.profile or None)
+        endpoint, self.region = await to_thread.run_sync(_resolve, self._chain, options)
         if not options.access_key:  # reads files, and may run a command or ask the machine's metadata service
-            await to_thread.run_sync(anyio.run, session.get_credentials)
-        self.region = options.region or session.get_config_variable("region") or _REGION
-        self.control = await self._stack.enter_async_context(
-            session.create_client(
-                "s3",
-                region_name=self.region,
-                endpoint_url=options.endpoint or None,
-                verify=self._authorities,
-                aws_access_key_id=options.access_key or None,
-                aws_secret_access_key=options.secret_key or None,
-                aws_session_token=options.session_token or None,
-                config=_config(options),
-            )
-        )
-        endpoint = str(self.control.meta.endpoint_url).rstrip("/")
-        self.base_url = _base_url(endpoint, options)
+            await to_thread.run_sync(anyio.run, self._chain.get_credentials)
+        self.base_url = _base_url(endpoint.rstrip("/"), options)
         self.proxy = get_environ_proxies(self.base_url).get(self.base_url.partition(":")[0])
-        self._chain = session
 
-    async def credentials(self) -> ReadOnlyCredentials:
+    async def sign(self, method: str, url: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
+        """The headers with those that sign the request, by the credentials of this moment."""
+        return signed(method, url, headers, payload, await self._credentials(), self.region)
+
+    async def reload(self, generation: int) -> None:
+        """Ask the whole chain of credentials again, unless somebody did since `generation`."""
+        async with self._lock:
+            if self.generation == generation:
+                await self.load()
+                self.generation += 1
+
+    async def _credentials(self) -> ReadOnlyCredentials:
         """The credentials of this moment; those that expire are renewed in time.
 
         Raises:
@@ -87,15 +77,8 @@ class S3Session:
             if found is None:
                 raise NoCredentialsError
             return await found.get_frozen_credentials()
-        except BotoCoreError as exc:
+        except (BotoCoreError, ClientError) as exc:
             raise error_from_exception(exc, self.where, "finding credentials") from exc
-
-    async def reload(self, generation: int) -> None:
-        """Ask the whole chain of credentials again, unless somebody did since `generation`."""
-        async with self._lock:
-            if self.generation == generation:
-                await self.load()
-                self.generation += 1
 
 
 @asynccontextmanager
@@ -106,42 +89,41 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
         ConfigError: the CA file cannot be read.
         S3ConfigError: the options do not fit together.
     """
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout, sock_read=options.idle_timeout)
-    async with AsyncExitStack() as stack:
-        sockets = _Sockets(options.idle_timeout)
-        stack.push_async_callback(sockets.cut)
-        authorities = await to_thread.run_sync(_authorities, options)
-        tls = await to_thread.run_sync(_tls, authorities)
-        connector = aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make)
-        http = aiohttp.ClientSession(
-            connector=connector,
-            timeout=timeout,
-            auto_decompress=False,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "ocisync"},
-        )
+    sockets = _Sockets(options.idle_timeout)
+    tls = await to_thread.run_sync(_tls, options)
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout, sock_read=options.idle_timeout),
+        auto_decompress=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"User-Agent": "ocisync"},
+    ) as http:
         http._retry_connection = False  # it would send the rest of a stream that was begun elsewhere
-        await stack.enter_async_context(http)
-        session = S3Session(options, http, stack, authorities)
         try:
-            await session.load()
-        except (BotoCoreError, ValueError) as exc:
-            raise error_from_exception(exc, session.where, "connecting") from exc
-        yield session
+            session = S3Session(options, http)
+            try:
+                await session.load()
+            except (BotoCoreError, ClientError) as exc:
+                raise error_from_exception(exc, session.where, "connecting") from exc
+            except ValueError as exc:
+                raise S3ConfigError(f"{session.where}: {exc}: check the endpoint and the region") from exc
+            yield session
+        finally:
+            await sockets.cut()
 
 
 class _Sockets:
     """The sockets of a session: a server that stops reading must not keep one for ever, and what is buffered for it."""
 
-    def __init__(self, patience: float) -> None:
-        self._patience = patience  # seconds
+    def __init__(self, timeout: float) -> None:
+        self._timeout = timeout  # seconds
         self._made: WeakSet[socket.socket] = WeakSet()
 
     def make(self, address: aiohttp.AddrInfoType) -> socket.socket:
         """A socket for aiohttp that gives up by itself when what it sent is not taken."""
         made = socket.socket(*address[:3])
         if hasattr(socket, "TCP_USER_TIMEOUT"):
-            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._patience * 1000))
+            made.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(self._timeout * 1000))
         self._made.add(made)
         return made
 
@@ -158,52 +140,37 @@ def _where(options: S3Options) -> str:
     return f"bucket {options.bucket!r} at {options.endpoint or 'AWS'}"
 
 
-def _authorities(options: S3Options) -> str:
-    """A file of authorities to trust in place of the system's, as the AWS tools find it; empty: none."""
-    if options.ca is not None:
-        return str(options.ca)
-    try:
-        return botocore.session.Session(profile=options.profile or None).get_config_variable("ca_bundle") or ""
-    except BotoCoreError as exc:
-        raise error_from_exception(exc, _where(options), "connecting") from exc
-
-
-def _tls(authorities: str) -> ssl.SSLContext:
-    if not authorities:
+def _tls(options: S3Options) -> ssl.SSLContext:
+    """What to trust: a file of authorities that is configured here or for the AWS tools, else the system's."""
+    file = str(options.ca or "")
+    if not file:
+        try:
+            file = botocore.session.Session(profile=options.profile or None).get_config_variable("ca_bundle") or ""
+        except BotoCoreError as exc:
+            raise error_from_exception(exc, _where(options), "connecting") from exc
+    if not file:
         return system_context()
     try:
-        return ssl.create_default_context(cafile=authorities)
+        return ssl.create_default_context(cafile=file)
     except OSError as exc:
-        raise ConfigError(f"{authorities}: cannot be read as a PEM file of certificate authorities: {exc}") from exc
+        raise ConfigError(f"{file}: cannot be read as a PEM file of certificate authorities: {exc}") from exc
 
 
-def _moment(value: object) -> datetime:
-    """A listing's dates without botocore's parser, which takes longer than the rest of a listing."""
-    try:
-        return datetime.fromisoformat(str(value))
-    except ValueError:
-        return cast("datetime", parse_timestamp(value))
-
-
-def _warm(session: AioSession, profile: str) -> None:
-    """Let botocore read its data files and configuration in a thread, where that may take its time."""
-    plain = botocore.session.Session(profile=profile or None)
-    plain.register_component("data_loader", session.get_component("data_loader"))
-    plain.create_client("s3", region_name=_REGION, aws_access_key_id="warm", aws_secret_access_key="up")
-    _ = session.full_config
-
-
-def _config(options: S3Options) -> AioConfig:
-    return AioConfig(
-        connect_timeout=options.connect_timeout,
-        read_timeout=options.idle_timeout,
-        max_pool_connections=2 * options.concurrency,
-        retries={"total_max_attempts": 1},  # retries are ours
-        request_checksum_calculation="when_required",  # B2, R2 and GCS refuse more
-        response_checksum_validation="when_required",
-        s3={"addressing_style": "path" if _is_path_style(options) else "virtual"},
-        signature_version="s3v4",
+def _resolve(session: AioSession, options: S3Options) -> tuple[str, str]:
+    """The URL of the service, and the region; reads botocore's configuration and data files, so call it in a thread."""
+    session.get_scoped_config()  # an error when the profile is not there
+    region = options.region or session.get_config_variable("region") or _REGION
+    if options.endpoint:
+        return options.endpoint, region
+    plain = botocore.session.Session(profile=options.profile or None)
+    client = plain.create_client(
+        "s3",
+        region_name=region,
+        aws_access_key_id="none",  # nothing is sent by it: only it knows AWS' partitions and regions
+        aws_secret_access_key="none",
+        config=Config(s3={"addressing_style": "path"}, signature_version="s3v4"),
     )
+    return str(client.meta.endpoint_url), region
 
 
 def _is_path_style(options: S3Options) -> bool:

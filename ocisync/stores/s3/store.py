@@ -6,12 +6,13 @@ an integrity check, but one that is an MD5 and differs from ours gives a store a
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from typing import cast
 
 import anyio
 import structlog
@@ -20,16 +21,20 @@ from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
-from ocisync.model.digest import Digest
+from ocisync.model.digest import Digest, sha256
 from ocisync.stores.s3.capabilities import Capabilities, probe
 from ocisync.stores.s3.client import MD5_UP_TO, S3Client
 from ocisync.stores.s3.copy import copy_object
 from ocisync.stores.s3.download import Download
-from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload, abort_uploads
+from ocisync.stores.s3.http import S3Request, read_document
+from ocisync.stores.s3.listing import deletion, parse_delete_errors
+from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.provider_report import Provider, try_provider
 from ocisync.stores.s3.resumable import StagedUpload
 from ocisync.stores.s3.session import open_session
+from ocisync.stores.s3.sign import payload_of
+from ocisync.stores.s3.uploads import abort_uploads
 from ocisync.stores.static.layout import ROOT, SCRATCH
 
 log = structlog.get_logger()
@@ -48,7 +53,7 @@ class S3Store:
         self._client = client
         self._prefix = client.options.key_prefix
         self._budget = MemoryBudget(client.options.part_memory)
-        self._abilities: Capabilities | None = None
+        self._capabilities: Capabilities | None = None
         self._probing = anyio.Lock()
         self._etags_are_md5 = True
 
@@ -62,10 +67,10 @@ class S3Store:
             S3ConfigError: bucket, region, credentials or rights are wrong.
         """
         async with self._probing:
-            if self._abilities is None:
-                self._abilities = await probe(self._client)
-                await self._reap()
-        return self._abilities
+            if self._capabilities is None:
+                self._capabilities = await probe(self._client)
+                await self._remove_abandoned()
+        return self._capabilities
 
     async def provider(self) -> Provider:
         """What the provider can do, tried out in full.
@@ -120,19 +125,19 @@ class S3Store:
         if_match: str | None = None,
     ) -> ObjectInfo:
         """Write an object, in parts when it is large."""
-        abilities = await self.probe() if if_match is not None else Capabilities(conditional_writes=True)
-        if if_match is not None and not abilities.conditional_writes:
-            await self._check(key, if_match)
+        capabilities = await self.probe() if if_match is not None else Capabilities(conditional_writes=True)
+        if if_match is not None and not capabilities.conditional_writes:
+            await self._check_match(key, if_match)
         if size <= self._client.options.multipart_threshold:
-            conditions = abilities.conditions(if_match)
+            conditions = capabilities.conditions(if_match)
             info, md5 = await self._client.put(key, opener, headers, size=size, digest=digest, conditions=conditions)
-            return await self._kept(info, md5, digest)
+            return await self._check_kept(info, md5, digest)
         if if_match is None and digest is not None:
             await StagedUpload(self._client, self._budget, key, headers, size, digest).run(opener)
-            return await self._sized(ObjectInfo(key, size))
-        arguments = {name.replace("-", ""): value for name, value in abilities.conditions(if_match).items()}
-        await MultipartUpload(self._client, self._budget, key, headers, size, digest, arguments).run(opener)
-        return await self._sized(ObjectInfo(key, size))
+            return await self._check_size(ObjectInfo(key, size))
+        conditions = capabilities.conditions(if_match)
+        await MultipartUpload(self._client, self._budget, key, headers, size, digest, conditions).run(opener)
+        return await self._check_size(ObjectInfo(key, size))
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Objects below a prefix, sorted by key, a page at a time."""
@@ -150,13 +155,13 @@ class S3Store:
             batch = keys[start : start + _BATCH]
             if len(batch) < 3 or not await self._delete_batch(batch):
                 for key in batch:
-                    await self._client.control("delete_object", key, Key=self._prefix + key)
+                    await self._client.delete(key)
 
     async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:
         """Copy an object inside the bucket."""
         return await copy_object(self._client, from_key, to_key, headers, size)
 
-    async def _reap(self) -> None:
+    async def _remove_abandoned(self) -> None:
         try:
             await self.abort_uploads(self._client.options.abandoned_after)
             await self._remove_scratch(time.time() - self._client.options.abandoned_after)
@@ -175,16 +180,16 @@ class S3Store:
         found = await self.head(key)
         return found is not None and await copy_object(self._client, key, key, headers, found.size)
 
-    async def _check(self, key: str, if_match: str) -> None:
+    async def _check_match(self, key: str, if_match: str) -> None:
         """The next best thing where the provider ignores conditions; a writer in between is found by looking again."""
         found = await self.head(key)
         if (found.etag if found else "") != if_match:
             raise PreconditionFailed(f"{key} at {self}: another writer came first; look again")
 
-    async def _kept(self, info: ObjectInfo, md5: str, digest: Digest | None) -> ObjectInfo:
+    async def _check_kept(self, info: ObjectInfo, md5: str, digest: Digest | None) -> ObjectInfo:
         """See that the store kept what was sent, as far as that is cheap."""
         if info.size > MD5_UP_TO:
-            return await self._sized(info)
+            return await self._check_size(info)
         found = _MD5.match(info.etag)
         if not self._etags_are_md5 or found is None or found[1] == md5:
             return info
@@ -192,7 +197,7 @@ class S3Store:
         self._etags_are_md5 = False  # its ETags only look like MD5, as under KMS
         return info
 
-    async def _sized(self, info: ObjectInfo) -> ObjectInfo:
+    async def _check_size(self, info: ObjectInfo) -> ObjectInfo:
         found = await self.head(info.key)
         if found is not None and found.size != info.size:
             await self.delete([info.key])
@@ -217,16 +222,20 @@ class S3Store:
             ) from exc
 
     async def _delete_batch(self, keys: Sequence[str]) -> bool:
-        objects = [{"Key": self._prefix + key} for key in keys]
+        body = deletion(map(self._client.full_key, keys))
+        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        request = S3Request(
+            "POST", "", {"delete": ""}, {"Content-Type": "application/xml", "Content-MD5": md5},
+            payload_of(sha256(body)), body, len(body), f"delete {len(keys)} objects from {keys[0]} on",
+        )  # fmt: skip
         try:
-            reply = await self._client.control("delete_objects", keys[0], Delete={"Objects": objects, "Quiet": True})
+            errors = parse_delete_errors(await self._client.send(request, read_document))
         except OcisyncError as exc:
             if exc.facts.get("s3_code") in _NO_BATCHES:
                 return False
             raise
-        errors = cast("Sequence[Mapping[str, object]]", reply.get("Errors") or ())
         if errors:
-            raise StoreError(f"{errors[0].get('Key')} at {self}: not deleted: {errors[0].get('Code')}")
+            raise StoreError(f"{errors[0][0]} at {self}: not deleted: {errors[0][1]}")
         return True
 
 
