@@ -19,7 +19,7 @@ from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedReposito
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
-from ocisync.model.manifest import Manifest, media_type_of, parse_manifest
+from ocisync.model.manifest import Manifest, parse_manifest, stored_media_type
 from ocisync.model.missing_images import read_missing_images
 from ocisync.model.subjects import Entry, format_referrers, read_subject
 from ocisync.sync.reports import failure_of
@@ -158,7 +158,7 @@ class RepositoryWalk:
     async def _tag(self, tag: str) -> None:
         try:
             held, raw = await self.repository.read(ObjectKind.TAG, tag)
-            media_type = _type_of(raw, held.content_type)
+            media_type = stored_media_type(raw, held.content_type)
         except OcisyncError as exc:
             fault = Fault.MISSING if isinstance(exc, NotFound) else Fault.DAMAGED
             self._found(ObjectKind.TAG, tag, fault, exc.message, tag=tag)
@@ -314,14 +314,6 @@ class RepositoryWalk:
             self._found(
                 ObjectKind.REFERRERS, digest, Fault.TYPE, f"{held.content_type or 'none'} instead of an index's"
             )
-
-
-def _type_of(raw: bytes, stored: str) -> str:
-    """The type that a manifest's bytes say; what it is stored with counts only where they leave it open."""
-    try:
-        return media_type_of(raw, stored.partition(";")[0].strip())
-    except OcisyncError:
-        return media_type_of(raw)
 
 
 def _document(raw: bytes) -> Mapping[str, object]:

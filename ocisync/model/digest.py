@@ -17,6 +17,7 @@ from ocisync.errors import InvalidName
 Digest = NewType("Digest", str)
 
 HEX_LENGTHS = {"sha256": 64, "sha512": 128}
+_MD5_ETAG = re.compile(r'"?([0-9a-f]{32})"?\Z')
 _GRAMMAR = re.compile(r"(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})\Z", re.ASCII)
 
 
@@ -72,3 +73,17 @@ def digest_of(data: bytes, like: Digest) -> Digest:
     """The digest of small data, by the algorithm of another digest."""
     name = algorithm(like)
     return Digest(f"{name}:{hashlib.new(name, data).hexdigest()}")
+
+
+def md5_of(data: bytes) -> str:
+    """The MD5 in hex: what most S3 stores give as the ETag of an object that was sent in one piece."""
+    return hashlib.md5(data, usedforsecurity=False).hexdigest()
+
+
+def md5_in_etag(etag: str) -> str | None:
+    """The MD5 that an ETag seems to be; None where it is something else, as that of an object sent in parts.
+
+    It may be none of the content all the same: under KMS an ETag only looks like one.
+    """
+    found = _MD5_ETAG.match(etag)
+    return found[1] if found else None

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ocisync.errors import AmbiguousManifest, InvalidName, LimitExceeded, ManifestError, UnsupportedManifest
 from ocisync.model import media_types
@@ -123,6 +123,41 @@ def parse_json(raw: bytes) -> object:
 def media_type_of(raw: bytes, announced: str | None = None) -> str:
     """The media type of a manifest's bytes; raises as `parse_manifest` does."""
     return _check_media_type(parse_json_object(raw), announced)
+
+
+def stored_media_type(raw: bytes, content_type: str = "") -> str:
+    """The media type of a manifest that is stored with a Content-Type: the one rule for all who read it back.
+
+    What the bytes say rules, for other tools store manifests with a wrong Content-Type; that counts only where it fits
+    and the bytes leave the type open. Raises as `parse_manifest` does.
+    """
+    try:
+        return media_type_of(raw, content_type.partition(";")[0].strip())
+    except ManifestError:
+        return media_type_of(raw)
+
+
+def may_be_manifest(entry: Descriptor) -> bool:
+    """Whether an index's entry may be a manifest although its type is none: it is small, and no layer or configuration.
+
+    Only its content tells then, by `retype_entry`.
+    """
+    known = entry.is_manifest or entry.media_type in media_types.LAYERS | media_types.CONFIGS
+    return not known and entry.size <= MAX_MANIFEST_SIZE
+
+
+def retype_entry(entry: Descriptor, raw: bytes) -> Descriptor:
+    """An index's entry with the type that its content has; one that is no manifest keeps its own, and is a blob.
+
+    Raises:
+        UnsupportedManifest: docker's schema 1.
+    """
+    try:
+        return replace(entry, media_type=media_type_of(raw))
+    except ManifestError as exc:
+        if isinstance(exc, UnsupportedManifest) and entry.media_type in media_types.SCHEMA_1_TYPES:
+            raise
+        return entry
 
 
 def _check_media_type(document: Mapping[str, object], announced: str | None) -> str:

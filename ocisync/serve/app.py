@@ -94,7 +94,7 @@ class _Registry:
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, errors included, and leave a line in the log at debug."""
         started = time.monotonic()
-        response = await self._guarded(request)
+        response = await self._answer_or_refuse(request)
         log.debug(
             "request.served",
             method=request.method,
@@ -111,23 +111,23 @@ class _Registry:
             return await page_response(self._store, request)
         except (OcisyncError, OSError) as exc:
             log.warning("request.failed", path="/", error=str(exc))
-            return _failed()
+            return _unavailable()
 
-    async def _guarded(self, request: web.Request) -> web.StreamResponse:
+    async def _answer_or_refuse(self, request: web.Request) -> web.StreamResponse:
         try:
             return await self._answer(request)
         except ApiError as refusal:
             return error_response(refusal)
         except Interrupted as exc:
             log.warning("answer.interrupted", path=request.rel_url.raw_path[:300], error=str(exc))
-            return _cut(request)
+            return _break_connection(request)
         except ConnectionError as exc:
             log.debug("client.left", path=request.rel_url.raw_path[:300], error=str(exc))
-            return _cut(request)
+            return _break_connection(request)
         except (OcisyncError, OSError) as exc:
             code = exc.code if isinstance(exc, OcisyncError) else "disk"
             log.warning("request.failed", path=request.rel_url.raw_path[:300], code=code, error=str(exc))
-            return _failed()
+            return _unavailable()
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.method not in _METHODS:
@@ -177,12 +177,12 @@ def _manifest_headers(endpoint: Endpoint, facts: ManifestFacts) -> dict[str, str
     )
 
 
-def _failed() -> web.Response:
+def _unavailable() -> web.Response:
     message = "the storage behind this registry does not answer; try again in a moment"
     return error_response(ApiError(503, ErrorCode.UNAVAILABLE, message, {"Retry-After": "5"}))
 
 
-def _cut(request: web.Request) -> web.Response:
+def _break_connection(request: web.Request) -> web.Response:
     """Break the connection, so that nobody takes half a blob for a whole one."""
     if request.transport is not None:
         request.transport.abort()

@@ -31,10 +31,10 @@ async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endp
     """Answer HEAD or GET for one blob; the bytes are on their way when this returns."""
     headers = _headers(endpoint)
     if request.method == "HEAD":
-        info = await _present(store, endpoint)
+        info = await _require(store, endpoint)
         return web.Response(headers=headers | {"Content-Length": str(info.size)})
     if is_match(request.headers.get("If-None-Match"), headers["ETag"]):
-        await _present(store, endpoint)
+        await _require(store, endpoint)
         return web.Response(status=304, headers=headers)
     try:
         if isinstance(store, LocalFiles):
@@ -54,7 +54,7 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
     }
 
 
-async def _present(store: ObjectStore, endpoint: Endpoint) -> ObjectInfo:
+async def _require(store: ObjectStore, endpoint: Endpoint) -> ObjectInfo:
     info = await store.head(endpoint.key)
     if info is None:
         raise _unknown(endpoint)
@@ -62,13 +62,13 @@ async def _present(store: ObjectStore, endpoint: Endpoint) -> ObjectInfo:
 
 
 async def _from_store(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.StreamResponse:
-    size = (await _present(store, endpoint)).size if "Range" in request.headers else None
-    window = None if size is None else _window(request, endpoint, size)
+    size = (await _require(store, endpoint)).size if "Range" in request.headers else None
+    window = None if size is None else _range_of(request, endpoint, size)
     start, length = (window.start, window.length) if window else (0, None)
     async with store.open(endpoint.key, start=start, length=length) as (info, stream):
-        response = _begun(endpoint, info.size if size is None else size, window)
+        response = _make_response(endpoint, info.size if size is None else size, window)
         await response.prepare(request)
-        with _under_way(endpoint):
+        with _interrupting(endpoint):
             await _send_stream(response, stream)
         return response
 
@@ -85,10 +85,10 @@ async def _send_stream(response: web.StreamResponse, stream: ByteStream) -> None
 
 async def _from_file(request: web.Request, store: LocalFiles, endpoint: Endpoint) -> web.StreamResponse:
     async with store.open_file(endpoint.key) as (info, file):
-        window = _window(request, endpoint, info.size)
-        response = _begun(endpoint, info.size, window)
+        window = _range_of(request, endpoint, info.size)
+        response = _make_response(endpoint, info.size, window)
         await response.prepare(request)
-        with _under_way(endpoint):
+        with _interrupting(endpoint):
             await _send_file(request, response, file, window or ByteRange(0, info.size))
         return response
 
@@ -122,7 +122,7 @@ def _read(file: BinaryIO, start: int, count: int) -> bytes:
     return file.read(count)
 
 
-def _window(request: web.Request, endpoint: Endpoint, size: int) -> ByteRange | None:
+def _range_of(request: web.Request, endpoint: Endpoint, size: int) -> ByteRange | None:
     asked, condition = request.headers.get("Range"), request.headers.get("If-Range")
     try:
         return wanted_range(asked, condition, etag_of(endpoint.reference), size)
@@ -132,7 +132,7 @@ def _window(request: web.Request, endpoint: Endpoint, size: int) -> ByteRange | 
 
 
 @contextmanager
-def _under_way(endpoint: Endpoint) -> Iterator[None]:
+def _interrupting(endpoint: Endpoint) -> Iterator[None]:
     """Once the headers are out, no error can be answered with a status any more."""
     try:
         yield
@@ -144,7 +144,7 @@ def _under_way(endpoint: Endpoint) -> Iterator[None]:
         raise Interrupted(f"{endpoint.key}: {exc}") from exc
 
 
-def _begun(endpoint: Endpoint, size: int, window: ByteRange | None) -> web.StreamResponse:
+def _make_response(endpoint: Endpoint, size: int, window: ByteRange | None) -> web.StreamResponse:
     headers = _headers(endpoint)
     if window is None:
         return web.StreamResponse(headers=headers | {"Content-Length": str(size)})

@@ -10,7 +10,7 @@ from aiohttp.http_exceptions import HttpProcessingError
 log = structlog.get_logger(__name__)
 
 
-class _Told(logging.Filter):
+class _MalformedRequests(logging.Filter):
     """Lets everything pass but malformed requests, of which one line at debug is left."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -23,4 +23,4 @@ class _Told(logging.Filter):
 
 
 SERVER_LOGGER = logging.getLogger("ocisync.serve.http")
-SERVER_LOGGER.addFilter(_Told())
+SERVER_LOGGER.addFilter(_MalformedRequests())

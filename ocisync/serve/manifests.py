@@ -10,10 +10,11 @@ from anyio import to_thread
 from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, ManifestError, NotFound
 from ocisync.model.digest import Digest, digest_of, sha256
-from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, stored_media_type
 from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.serve.lists import read_small
 from ocisync.serve.routes import Endpoint
+from ocisync.stores.static import layout
 
 _THREAD_WORTHY = 128 * 1024  # bytes; less is hashed and parsed faster than a thread is reached
 _REMEMBERED = 4096  # manifests; some 400 bytes each
@@ -59,7 +60,7 @@ class ManifestReader:
             raise _unknown(endpoint) from exc
         except LimitExceeded as exc:
             raise ApiError(500, ErrorCode.MANIFEST_INVALID, exc.message) from exc
-        facts = await _examined(raw, endpoint, info)
+        facts = await _examine_in_thread(raw, endpoint, info)
         self._remember(endpoint.key, info.etag, facts)
         return facts, raw
 
@@ -70,7 +71,7 @@ class ManifestReader:
             self._known.popitem(last=False)
 
 
-async def _examined(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
+async def _examine_in_thread(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
     if len(raw) < _THREAD_WORTHY:
         return _examine(raw, endpoint, info)
     return await to_thread.run_sync(_examine, raw, endpoint, info)
@@ -81,15 +82,15 @@ def _examine(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
     if endpoint.is_immutable and digest != endpoint.reference:
         message = f"the stored manifest {endpoint.reference} is corrupt: its bytes hash to {digest}"
         raise ApiError(500, ErrorCode.MANIFEST_INVALID, message)
-    return ManifestFacts(digest, _media_type(raw, info.content_type.partition(";")[0].strip()), len(raw), info.modified)
+    return ManifestFacts(digest, _media_type(raw, info.content_type), len(raw), info.modified)
 
 
-def _media_type(raw: bytes, stored: str) -> str:
-    """What the body says rules, because other tools upload manifests with a wrong Content-Type."""
+def _media_type(raw: bytes, content_type: str) -> str:
+    """By the one rule; what is no manifest goes out as it is stored, for the client to judge."""
     try:
-        return media_type_of(raw)
+        return stored_media_type(raw, content_type)
     except (ManifestError, LimitExceeded):
-        return stored or "application/json"
+        return content_type.partition(";")[0].strip() or layout.JSON
 
 
 def _unknown(endpoint: Endpoint) -> ApiError:

@@ -58,7 +58,7 @@ def parse_path(raw_path: str) -> Endpoint:
     """
     if len(raw_path) > MAX_PATH:
         raise ApiError(400, ErrorCode.NAME_INVALID, f"the path is longer than {MAX_PATH} characters")
-    parts = [_decoded(part) for part in raw_path.split("/")[2:]]
+    parts = [_decode(part) for part in raw_path.split("/")[2:]]
     if parts in ([], [""]):
         return Endpoint(EndpointKind.BASE)
     if parts == [EndpointKind.CATALOG.value]:
@@ -68,7 +68,7 @@ def parse_path(raw_path: str) -> Endpoint:
     return _in_repository(_name("/".join(parts[:-2])), EndpointKind(parts[-2]), parts[-1])
 
 
-def _decoded(part: str) -> str:
+def _decode(part: str) -> str:
     text = unquote(part, errors="replace")
     if "/" in text:
         raise ApiError(400, ErrorCode.NAME_INVALID, "an encoded slash cannot be part of a name")

@@ -8,11 +8,9 @@ from dataclasses import replace
 from ocisync.errors import ManifestError, UnsupportedManifest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.manifest import MAX_MANIFEST_SIZE, Manifest
+from ocisync.model.manifest import Manifest, may_be_manifest
 
 Read = Callable[[Descriptor], Awaitable[tuple[bytes, Manifest]]]
-
-_NEVER_MANIFESTS = media_types.LAYERS | media_types.CONFIGS
 
 
 async def detect_media_type(entry: Descriptor, read: Read) -> Descriptor:
@@ -21,7 +19,7 @@ async def detect_media_type(entry: Descriptor, read: Read) -> Descriptor:
     Raises:
         UnsupportedManifest: docker's schema 1.
     """
-    if entry.is_manifest or entry.media_type in _NEVER_MANIFESTS or entry.size > MAX_MANIFEST_SIZE:
+    if not may_be_manifest(entry):
         return entry
     try:
         _, manifest = await read(entry)

@@ -156,7 +156,7 @@ async def test_a_paused_writer_publishes_nothing_that_lacks_a_blob(
         await push_image(StaticRegistry(store).repository(NAME), image)
         await grow_old(store, grace)
         target = StaticRegistry(store, options=StaticOptions(grace=grace)).repository(NAME)
-        paused = Paused(target._shelf, NAME)
+        paused = Paused(target._context, NAME)
         paused.at, removed = point, []
 
         async def meanwhile() -> None:
@@ -182,7 +182,7 @@ async def test_a_writer_gives_no_list_of_referrers_to_what_was_collected_after_i
         await publish_image(registry.repository(NAME), make_image("old"), "old")
         await untag(store, NAME, "old")
         await grow_old(store, grace)
-        paused, removed = Paused(registry.repository(NAME)._shelf, NAME), []
+        paused, removed = Paused(registry.repository(NAME)._context, NAME), []
 
         async def meanwhile() -> None:
             removed.append((await gc(store, tmp_path, grace)).removed)
@@ -212,7 +212,7 @@ async def test_a_collector_that_pauses_before_it_removes_takes_nothing_that_is_t
 
         async def write() -> None:
             await looked.wait()
-            reports.append(await bring(Waiting(repository._shelf, NAME, goes_on), "tag", image))
+            reports.append(await bring(Waiting(repository._context, NAME, goes_on), "tag", image))
 
         audit, doomed = StaticRegistry(store).audit(), list[Garbage]()
         async for one in plan_collection(audit, 1.0, Totals()):
@@ -231,8 +231,8 @@ async def test_a_collector_that_pauses_before_it_removes_takes_nothing_that_is_t
 class Waiting(StaticRepository):
     """A writer that lets a collector go on when its own listing has shown what the collector is about to remove."""
 
-    def __init__(self, shelf: RegistryContext, name: str, goes_on: anyio.Event) -> None:
-        super().__init__(shelf, name)
+    def __init__(self, context: RegistryContext, name: str, goes_on: anyio.Event) -> None:
+        super().__init__(context, name)
         self._goes_on = goes_on
         self._is_staged = False
 

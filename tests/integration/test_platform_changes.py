@@ -98,7 +98,7 @@ class Mirror:
         return Job("rule", StaticLocator("memory", "x"), TargetLocator("out", NAME), platforms=choice)
 
     def _tools(self) -> JobContext:
-        return JobContext(OneTarget(self.source, self.repository(self.registry._shelf, NAME)), self.ledger)
+        return JobContext(OneTarget(self.source, self.repository(self.registry._context, NAME)), self.ledger)
 
 
 @pytest.fixture(params=KINDS)

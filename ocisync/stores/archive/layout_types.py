@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from ocisync.errors import ArchiveError, ManifestError, UnsupportedManifest
+from ocisync.errors import ArchiveError, ManifestError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of
-from ocisync.model.manifest import MAX_MANIFEST_SIZE, Manifest, media_type_of, parse_manifest
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, Manifest, may_be_manifest, parse_manifest, retype_entry
 from ocisync.stores.archive.archive_files import MemberFiles, read_small
 from ocisync.stores.archive.index_json import blob_path
 
@@ -20,17 +20,9 @@ async def detect_type(files: MemberFiles, desc: Descriptor) -> Descriptor:
     Raises:
         UnsupportedManifest: docker's schema 1.
     """
-    if desc.is_manifest or desc.media_type in media_types.SCHEMA_1_TYPES or desc.size > MAX_MANIFEST_SIZE:
+    if not may_be_manifest(desc) or desc.media_type in media_types.SCHEMA_1_TYPES:
         return desc
-    raw = await read_small(files, blob_path(desc.digest))
-    try:
-        return replace(desc, media_type=media_type_of(raw or b""))
-    except UnsupportedManifest:
-        if desc.media_type in media_types.SCHEMA_1_TYPES:
-            raise
-        return desc
-    except ManifestError:
-        return desc
+    return retype_entry(desc, await read_small(files, blob_path(desc.digest)) or b"")
 
 
 async def find_referrers(files: MemberFiles, entries: Iterable[Descriptor]) -> Mapping[Digest, Sequence[Descriptor]]:

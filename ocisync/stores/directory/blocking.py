@@ -14,9 +14,16 @@ from ocisync.content.object_store import ObjectInfo
 from ocisync.errors import PreconditionFailed
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
-from ocisync.stores.directory.paths import FILE_MODE, FOLDER_MODE, folder, made_folder, split_key
+from ocisync.stores.directory.paths import (
+    FILE_MODE,
+    FOLDER_MODE,
+    etag_of,
+    info_of,
+    make_folders,
+    open_folder,
+    split_key,
+)
 from ocisync.stores.directory.temporary import Temporary, file_name, link_name, remove_abandoned
-from ocisync.stores.directory.walk import etag_of, info_of
 from ocisync.stores.static import layout
 
 _READ_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a FIFO must not block
@@ -50,7 +57,7 @@ class BlockingFiles:
     def open(self, key: str) -> tuple[ObjectInfo, int]:
         """A plain file, for reading."""
         folders, name = split_key(key)
-        with folder(self.root, folders) as parent:
+        with open_folder(self.root, folders) as parent:
             fd = os.open(name, _READ_FILE, dir_fd=parent)
         try:
             return _info(key, fd), fd
@@ -87,7 +94,7 @@ class BlockingFiles:
     def _place(self, path: Path, key: str, if_match: str | None) -> None:
         folders, name = split_key(key)
         failpoint("blob")
-        with made_folder(self.root, folders, fsync=self.fsync) as parent:
+        with make_folders(self.root, folders, fsync=self.fsync) as parent:
             with self._lock(exclusive=if_match is not None):
                 self._check(parent, name, key, if_match)
                 os.replace(path, name, dst_dir_fd=parent)
@@ -98,13 +105,13 @@ class BlockingFiles:
         """Remove files; folders stay, since another writer may be about to use them."""
         for key in keys:
             folders, name = split_key(key)
-            with suppress(FileNotFoundError), folder(self.root, folders) as parent:
+            with suppress(FileNotFoundError), open_folder(self.root, folders) as parent:
                 os.unlink(name, dir_fd=parent)
 
     def touch(self, key: str) -> None:
         """Set a file's time of change to now."""
         folders, name = split_key(key)
-        with folder(self.root, folders) as parent:
+        with open_folder(self.root, folders) as parent:
             os.utime(name, dir_fd=parent, follow_symlinks=False)
 
     def copy(self, from_key: str, to_key: str) -> None:
@@ -112,10 +119,10 @@ class BlockingFiles:
         folders, name = split_key(from_key)
         to_folders, to_name = split_key(to_key)
         link = link_name()
-        with folder(self.root, folders) as source, folder(self._temporary, ()) as scratch:
+        with open_folder(self.root, folders) as source, open_folder(self._temporary, ()) as scratch:
             try:
                 self._link(source, name, scratch, link)
-                with made_folder(self.root, to_folders, fsync=self.fsync) as parent:
+                with make_folders(self.root, to_folders, fsync=self.fsync) as parent:
                     with self._lock(exclusive=False):
                         os.replace(link, to_name, src_dir_fd=scratch, dst_dir_fd=parent)
                     if self.fsync:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+import stat
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from ocisync.content.object_store import ObjectInfo
 from ocisync.errors import DiskError, Handling, InvalidName, StoreError
 from ocisync.stores.static.layout import PRIVATE
 
@@ -36,7 +38,7 @@ def _is_plain(part: str) -> bool:
 
 
 @contextmanager
-def folder(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
+def open_folder(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
     """A descriptor of an existing folder below the root.
 
     Raises:
@@ -45,14 +47,14 @@ def folder(root: Path, parts: tuple[str, ...]) -> Iterator[int]:
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
         for part in parts:
-            fd = _into(fd, part)
+            fd = _enter(fd, part)
         yield fd
     finally:
         os.close(fd)
 
 
 @contextmanager
-def made_folder(root: Path, parts: tuple[str, ...], *, fsync: bool) -> Iterator[int]:
+def make_folders(root: Path, parts: tuple[str, ...], *, fsync: bool) -> Iterator[int]:
     """A descriptor of a folder below the root that is made, with its parents, when it is not there."""
     fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -60,7 +62,7 @@ def made_folder(root: Path, parts: tuple[str, ...], *, fsync: bool) -> Iterator[
             made = make_folder(fd, part)
             if made and fsync:
                 os.fsync(fd)
-            fd = _into(fd, part)
+            fd = _enter(fd, part)
             if made:
                 os.fchmod(fd, FOLDER_MODE)
         yield fd
@@ -77,7 +79,7 @@ def make_folder(parent: int, name: str) -> bool:
     return True
 
 
-def _into(fd: int, part: str) -> int:
+def _enter(fd: int, part: str) -> int:
     inner = os.open(part, _OPEN_FOLDER, dir_fd=fd)
     os.close(fd)
     return inner
@@ -94,10 +96,10 @@ def disk_errors(path: Path) -> Iterator[None]:
     except (FileNotFoundError, FileExistsError):
         raise
     except OSError as exc:
-        raise _named(exc, path) from exc
+        raise _explain(exc, path) from exc
 
 
-def _named(exc: OSError, path: Path) -> StoreError:
+def _explain(exc: OSError, path: Path) -> StoreError:
     if exc.errno in _FULL:
         return DiskError(
             f"{path}: the disk is full, or a quota is used up: free some space; nothing half-written was left behind",
@@ -118,3 +120,55 @@ def _named(exc: OSError, path: Path) -> StoreError:
     if isinstance(exc, PermissionError):
         return DiskError(f"{path}: permission denied: let ocisync's user write there", path=str(path))
     return DiskError(f"{path}: {exc.strerror or exc}: check the disk and the system's log", path=str(path))
+
+
+def walk(root: Path, prefix: str, start_after: str = "") -> Generator[ObjectInfo, None, None]:
+    """Plain files whose keys begin with a prefix and come after `start_after`; plain code for a thread."""
+    parts = tuple(prefix.split("/")[:-1])
+    base = "".join(f"{part}/" for part in parts)
+    if not all(part not in ("", ".", "..") for part in parts):
+        return
+    with suppress(FileNotFoundError), open_folder(root, parts) as fd:
+        yield from _walk_folder(fd, base, prefix, start_after)
+
+
+def _walk_folder(fd: int, base: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+    for name in _list_names(fd, base):
+        key = base + name
+        if not (key.startswith(prefix) or prefix.startswith(key)) or _is_behind(key, start_after):
+            continue
+        with suppress(FileNotFoundError):
+            if name.endswith("/"):
+                yield from _walk_inner(fd, name[:-1], key, prefix, start_after)
+            elif stat.S_ISREG((found := os.stat(name, dir_fd=fd, follow_symlinks=False)).st_mode):
+                yield info_of(key, found)
+
+
+def _walk_inner(parent: int, name: str, key: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+    fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=parent)
+    try:
+        yield from _walk_folder(fd, key, prefix, start_after)
+    finally:
+        os.close(fd)
+
+
+def _list_names(fd: int, base: str) -> list[str]:
+    """A folder's entries as they sort within keys: folders by their name and a slash."""
+    with os.scandir(fd) as entries:
+        found = [f"{entry.name}/" if entry.is_dir(follow_symlinks=False) else entry.name for entry in entries]
+    return sorted((name for name in found if base + name != PRIVATE), key=os.fsencode)
+
+
+def _is_behind(key: str, start_after: str) -> bool:
+    """Whether nothing at or below this key comes after `start_after`."""
+    return os.fsencode(key) <= os.fsencode(start_after) and not (key.endswith("/") and start_after.startswith(key))
+
+
+def info_of(key: str, found: os.stat_result, content_type: str = "") -> ObjectInfo:
+    """What is known of a file; hard links to one file have one ETag, and a rewritten file another."""
+    return ObjectInfo(key, found.st_size, etag_of(found), found.st_mtime, content_type)
+
+
+def etag_of(found: os.stat_result) -> str:
+    """An ETag from a file's identity, quotes included."""
+    return f'"{found.st_ino:x}-{found.st_size:x}-{found.st_mtime_ns:x}"'

@@ -23,8 +23,7 @@ from ocisync.content.verify import batched
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.directory.blocking import BlockingFiles
-from ocisync.stores.directory.paths import disk_errors, split_key
-from ocisync.stores.directory.walk import walk
+from ocisync.stores.directory.paths import disk_errors, split_key, walk
 
 log = structlog.get_logger()
 
@@ -49,14 +48,14 @@ class DirectoryStore:
         """Make the folder, and remove the temporaries of writers that are gone."""
         if self._is_ready:
             return
-        if count := await self._run("", self._files.prepare):
+        if count := await self._in_thread("", self._files.prepare):
             log.info("temporaries.removed", path=str(self.root), count=count)
         self._is_ready = True
 
     async def head(self, key: str) -> ObjectInfo | None:
         """What is stored under a key; the content type is what the layout says."""
         try:
-            return await self._run(key, self._files.head, key)
+            return await self._in_thread(key, self._files.head, key)
         except FileNotFoundError:
             return None
 
@@ -66,12 +65,12 @@ class DirectoryStore:
     ) -> AsyncIterator[tuple[ObjectInfo, ByteStream]]:
         """Read a file, or part of it; what is open stays readable when it is replaced."""
         try:
-            info, fd = await self._run(key, self._files.open, key)
+            info, fd = await self._in_thread(key, self._files.open, key)
         except FileNotFoundError:
             raise NotFound(f"{self.root}/{key}: no such file") from None
         try:
             end = info.size if length is None else min(info.size, start + length)
-            yield info, self._read(fd, key, start, end)
+            yield info, self._read_from(fd, key, start, end)
         finally:
             os.close(fd)
 
@@ -79,7 +78,7 @@ class DirectoryStore:
     async def open_file(self, key: str) -> AsyncIterator[tuple[ObjectInfo, BinaryIO]]:
         """Open a file for sendfile, found as `open` finds it."""
         try:
-            info, fd = await self._run(key, self._files.open, key)
+            info, fd = await self._in_thread(key, self._files.open, key)
         except FileNotFoundError:
             raise NotFound(f"{self.root}/{key}: no such file") from None
         with os.fdopen(fd, "rb", buffering=0) as file:
@@ -105,21 +104,21 @@ class DirectoryStore:
             info = await self._take_over(key, opener, size, digest)
             if info is not None:
                 return info
-        temporary = await self._run(key, self._files.temporary, size, digest)
+        temporary = await self._in_thread(key, self._files.temporary, size, digest)
         is_usable = True
         try:
             if temporary.length < size or not size:
                 async with opener(temporary.length) as stream:
                     async for chunks in batched(stream):
-                        await self._run(key, temporary.write, chunks)
-            return await self._run(key, self._files.commit, temporary, key, if_match)
+                        await self._in_thread(key, temporary.write, chunks)
+            return await self._in_thread(key, self._files.commit, temporary, key, if_match)
         except (VerificationError, DiskError):
             is_usable = False
             raise
         finally:
             if temporary.is_open:
                 with CancelScope(shield=True):
-                    await self._run(key, partial(temporary.discard, keep=is_usable))
+                    await self._in_thread(key, partial(temporary.discard, keep=is_usable))
 
     def can_resume_upload(self, size: int) -> bool:
         """What came of a large object is kept, and nothing else is cut off."""
@@ -131,22 +130,22 @@ class DirectoryStore:
         path = self._files.new_path()
         try:
             if await file.link(path, digest, fsync=self._files.fsync):
-                return await self._run(key, self._files.take_over, path, key, size)
+                return await self._in_thread(key, self._files.take_over, path, key, size)
         finally:
             with CancelScope(shield=True):
-                await self._run(key, partial(path.unlink, missing_ok=True))
+                await self._in_thread(key, partial(path.unlink, missing_ok=True))
         return None
 
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Files below a prefix, sorted by key; what is not a plain file is left out."""
         with closing(walk(self.root, prefix, start_after)) as entries:
-            while batch := await self._run(prefix, _batch, entries):
+            while batch := await self._in_thread(prefix, _take_batch, entries):
                 for info in batch:
                     yield info
 
     async def delete(self, keys: Sequence[str]) -> None:
         """Remove files."""
-        await self._run("", self._files.delete, keys)
+        await self._in_thread("", self._files.delete, keys)
 
     async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:  # noqa: ARG002
         """Link a file, and date it now: a link is as old as its file."""
@@ -156,7 +155,7 @@ class DirectoryStore:
         """Make a hard link, or a copy where the file system has none; False when there is nothing to link."""
         await self.prepare()
         try:
-            await self._run(to_key, self._files.copy, from_key, to_key)
+            await self._in_thread(to_key, self._files.copy, from_key, to_key)
         except FileNotFoundError:
             return False
         return True
@@ -164,26 +163,26 @@ class DirectoryStore:
     async def touch(self, key: str, headers: ObjectHeaders) -> bool:  # noqa: ARG002
         """Date a file now, and with it every hard link to it; False when it is not there."""
         try:
-            await self._run(key, self._files.touch, key)
+            await self._in_thread(key, self._files.touch, key)
         except FileNotFoundError:
             return False
         return True
 
-    async def _read(self, fd: int, key: str, start: int, end: int) -> AsyncIterator[bytes]:
+    async def _read_from(self, fd: int, key: str, start: int, end: int) -> AsyncIterator[bytes]:
         while start < end:
-            chunk = await self._run(key, os.pread, fd, min(_READ, end - start), start)
+            chunk = await self._in_thread(key, os.pread, fd, min(_READ, end - start), start)
             if not chunk:
                 raise DiskError(f"{self.root}/{key}: the file was cut while it was read")
             start += len(chunk)
             yield chunk
 
-    async def _run(self, key: str, act: Callable[..., _T], *args: object) -> _T:
-        def guarded() -> _T:
+    async def _in_thread(self, key: str, act: Callable[..., _T], *args: object) -> _T:
+        def act_or_explain() -> _T:
             with disk_errors(self.root / key):
                 return act(*args)
 
-        return await to_thread.run_sync(guarded, limiter=self._threads)
+        return await to_thread.run_sync(act_or_explain, limiter=self._threads)
 
 
-def _batch(entries: Generator[ObjectInfo, None, None]) -> list[ObjectInfo]:
+def _take_batch(entries: Generator[ObjectInfo, None, None]) -> list[ObjectInfo]:
     return list(islice(entries, _LISTED))

@@ -37,7 +37,7 @@ class Download:
             NotFound: no such key.
         """
         self._response = await self._ask()
-        info = await self._known() if self._response is None else info_from_headers(self._key, self._response.headers)
+        info = await self._head() if self._response is None else info_from_headers(self._key, self._response.headers)
         if info.size < 0:
             raise StoreError(f"{self._key} at {self._client.where}: no Content-Length; turn compression off there")
         self._info = info
@@ -71,7 +71,7 @@ class Download:
         if self._end is not None and self._end <= self._at:
             return None
         try:
-            response = await self._stack.enter_async_context(await self._client.open(self._key, self._wanted()))
+            response = await self._stack.enter_async_context(await self._client.open(self._key, self._conditions()))
         except OcisyncError as exc:
             if exc.facts.get("status") == 416:  # nothing at or after the offset
                 return None
@@ -82,7 +82,7 @@ class Download:
             await self._skip_to(response)
         return response
 
-    def _wanted(self) -> dict[str, str]:
+    def _conditions(self) -> dict[str, str]:
         match = {"If-Match": self._info.etag} if self._info and self._info.etag else {}
         if not self._at and self._end is None:
             return match
@@ -94,7 +94,7 @@ class Download:
         except (aiohttp.ClientError, OSError) as exc:
             raise error_from_exception(exc, self._client.where, f"GET {self._key}") from exc
 
-    async def _known(self) -> ObjectInfo:
+    async def _head(self) -> ObjectInfo:
         found = await self._client.head(self._key)
         if found is None:
             raise StoreError(f"{self._key} at {self._client.where}: nothing there to read a part of")

@@ -95,29 +95,29 @@ def _element(text: str, name: str) -> str:
 
 def error_from_fault(fault: S3Fault, where: str, doing: str) -> OcisyncError:
     """The error that a refusal is; its facts carry the code, and `store`, which says that the store refused."""
-    error = _meaning(fault, f"{where}: {doing}: {fault.code}")
+    error = _explain(fault, f"{where}: {doing}: {fault.code}")
     error.facts.update(store=where, s3_code=fault.code, status=fault.status)
     return error
 
 
-def _meaning(fault: S3Fault, said: str) -> OcisyncError:
+def _explain(fault: S3Fault, prefix: str) -> OcisyncError:
     if fault.code == "RequestTimeTooSkewed":
-        return StoreError(f"{said}: {_skew(fault)}", code="clock.skew", handling=Handling.FAIL)
+        return StoreError(f"{prefix}: {_clock_offset(fault)}", code="clock.skew", handling=Handling.FAIL)
     if fault.code in CONFLICT or fault.status == 412:
-        return PreconditionFailed(f"{said}: another writer came first; look again")
+        return PreconditionFailed(f"{prefix}: another writer came first; look again")
     if fault.code in _TO_DO:
         hint = f" (the server says {fault.region!r})" if fault.region else ""
-        return S3ConfigError(f"{said}: {_TO_DO[fault.code]}{hint}")
+        return S3ConfigError(f"{prefix}: {_TO_DO[fault.code]}{hint}")
     if fault.code in ABSENT:
-        return NotFound(said, code="store.missing")
+        return NotFound(prefix, code="store.missing")
     if fault.code in SLOW or fault.status in (429, 503):
-        return RateLimited(f"{said}: the store asks to be slower")
+        return RateLimited(f"{prefix}: the store asks to be slower")
     is_passing = fault.code in _AGAIN or fault.status in _AGAIN_STATUS
     handling = Handling.RETRY if is_passing else Handling.FAIL
-    return StoreError(f"{said} (HTTP {fault.status}): {fault.message}", handling=handling)
+    return StoreError(f"{prefix} (HTTP {fault.status}): {fault.message}", handling=handling)
 
 
-def _skew(fault: S3Fault) -> str:
+def _clock_offset(fault: S3Fault) -> str:
     try:
         offset = time.time() - parsedate_to_datetime(fault.date).timestamp()
     except ValueError:
@@ -128,29 +128,29 @@ def _skew(fault: S3Fault) -> str:
 
 def error_from_exception(exc: Exception, where: str, doing: str) -> OcisyncError:
     """The error that a failed connection, a useless answer or an unusable credential is."""
-    error = _trouble(exc, f"{where}: {doing}")
+    error = _explain_failure(exc, f"{where}: {doing}")
     error.facts.update(store=where)
     return error
 
 
-def _trouble(exc: Exception, said: str) -> OcisyncError:
+def _explain_failure(exc: Exception, prefix: str) -> OcisyncError:
     if isinstance(exc, boto.BotoCoreError):
-        return _no_credentials(exc, said)
+        return _explain_credentials(exc, prefix)
     if isinstance(exc, (aiohttp.ClientSSLError, ssl.SSLError)):
-        return TlsError(f"{said}: the certificate was refused: {exc}; set `ca` if it is your own authority's")
+        return TlsError(f"{prefix}: the certificate was refused: {exc}; set `ca` if it is your own authority's")
     if isinstance(exc, TimeoutError):
-        return Stalled(f"{said}: no answer in time")
+        return Stalled(f"{prefix}: no answer in time")
     if isinstance(exc, (aiohttp.ClientPayloadError, ValueError)):
-        return Truncated(f"{said}: the answer ended too early")
-    return NetworkError(f"{said}: {type(exc).__name__}: {exc}")
+        return Truncated(f"{prefix}: the answer ended too early")
+    return NetworkError(f"{prefix}: {type(exc).__name__}: {exc}")
 
 
-def _no_credentials(exc: Exception, said: str) -> OcisyncError:
+def _explain_credentials(exc: Exception, prefix: str) -> OcisyncError:
     if isinstance(exc, (boto.HTTPClientError, boto.ConnectionError)):
-        return NetworkError(f"{said}: {type(exc).__name__}: {exc}")
+        return NetworkError(f"{prefix}: {type(exc).__name__}: {exc}")
     if isinstance(exc, boto.NoCredentialsError):
         return S3ConfigError(
-            f"{said}: no credentials were found: set access_key_id and secret_access_key, or $AWS_ACCESS_KEY_ID and "
+            f"{prefix}: no credentials were found: set access_key_id and secret_access_key, or $AWS_ACCESS_KEY_ID and "
             "$AWS_SECRET_ACCESS_KEY, or a profile"
         )
-    return S3ConfigError(f"{said}: {type(exc).__name__}: {exc}: check the credentials and the region")
+    return S3ConfigError(f"{prefix}: {type(exc).__name__}: {exc}: check the credentials and the region")

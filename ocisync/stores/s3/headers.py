@@ -49,7 +49,7 @@ def info_from_headers(key: str, headers: Mapping[str, str], size: int | None = N
         key,
         _size(headers) if size is None else size,
         headers.get("ETag", ""),
-        _modified(headers.get("Last-Modified", "")),
+        _parse_date(headers.get("Last-Modified", "")),
         headers.get("Content-Type", ""),
     )
 
@@ -59,7 +59,7 @@ def _size(headers: Mapping[str, str]) -> int:
     return int(total) if total.isascii() and total.isdigit() else -1  # unlike any size that is looked for
 
 
-def _modified(date: str) -> float:
+def _parse_date(date: str) -> float:
     try:
         return parsedate_to_datetime(date).timestamp()
     except ValueError:

@@ -75,11 +75,11 @@ def parse_uploads(document: bytes) -> tuple[list[UnfinishedUpload], Mapping[str,
     for one in root.iterfind(f"{space}Upload"):
         key, begun = one.findtext(f"{space}Key", ""), one.findtext(f"{space}Initiated")
         moment = datetime.fromisoformat(begun).timestamp() if begun else time.time()
-        uploads.append(UnfinishedUpload(_decoded(key) if is_encoded else key, _text(one, space, "UploadId"), moment))
+        uploads.append(UnfinishedUpload(_decode(key) if is_encoded else key, _text(one, space, "UploadId"), moment))
     if root.findtext(f"{space}IsTruncated") != "true":
         return uploads, {}
     key, upload_id = (root.findtext(f"{space}Next{name}", "") for name in ("KeyMarker", "UploadIdMarker"))
-    return uploads, {"key-marker": _decoded(key) if is_encoded else key, "upload-id-marker": upload_id}
+    return uploads, {"key-marker": _decode(key) if is_encoded else key, "upload-id-marker": upload_id}
 
 
 def parse_parts(document: bytes) -> tuple[list[UploadedPart], Mapping[str, str]]:
@@ -158,10 +158,10 @@ def _object(element: ElementTree.Element, space: str, is_encoded: bool) -> Objec
         raise ValueError(f"the listing has an object without a proper size or date: {exc}") from exc
     if not key:
         raise ValueError("the listing has an object without a key")
-    return ObjectInfo(_decoded(key) if is_encoded else key, size, element.findtext(f"{space}ETag", ""), modified)
+    return ObjectInfo(_decode(key) if is_encoded else key, size, element.findtext(f"{space}ETag", ""), modified)
 
 
-def _decoded(key: str) -> str:
+def _decode(key: str) -> str:
     """As `unquote_plus`, which takes a third of a page's time; of ours, nothing but colons and slashes is encoded."""
     plain = key.replace("%3A", ":").replace("%2F", "/")
     return unquote_plus(key) if "%" in plain or "+" in plain else plain

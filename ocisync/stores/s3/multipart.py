@@ -65,7 +65,7 @@ class Part:
         return sum(map(len, self.chunks))
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator[ByteStream]:
+    async def open(self, start: int) -> AsyncIterator[ByteStream]:  # noqa: ARG002 (a retry begins at the first byte)
         """The bytes, as often as a retry needs them."""
         yield _stream(self)
 

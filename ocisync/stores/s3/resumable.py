@@ -64,7 +64,7 @@ class StagedUpload:
         found = await self.client.head(self.scratch)
         is_verified = False
         if found is None or found.size != self.size:
-            kept = await self._kept()
+            kept = await self._find_kept()
             upload = MultipartUpload(
                 self.client, self.budget, self.scratch, self.headers, self.size, self.digest, {}, kept=kept
             )
@@ -72,7 +72,7 @@ class StagedUpload:
             is_verified = not kept.etags
         if not is_verified:
             await self._read_back()
-        await self._show()
+        await self._place()
 
     async def _read_back(self) -> None:
         log.info("blob.read_back", key=self.key, store=self.client.where, size=self.size)
@@ -88,7 +88,7 @@ class StagedUpload:
         finally:
             await download.close()
 
-    async def _show(self) -> None:
+    async def _place(self) -> None:
         if not await copy_object(self.client, self.scratch, self.key, self.headers, self.size):
             found = await self.client.head(self.key)
             if found is None or found.size != self.size:  # or else another writer of this blob was here first
@@ -99,7 +99,7 @@ class StagedUpload:
     async def _remove(self) -> None:
         await self.client.delete(self.scratch)
 
-    async def _kept(self) -> ResumableUpload:
+    async def _find_kept(self) -> ResumableUpload:
         """The upload that got furthest; a new one where there is none, or the store will not tell."""
         try:
             left = [one.upload_id async for one in list_uploads(self.client, self.scratch) if one.key == self.scratch]

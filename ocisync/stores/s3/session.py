@@ -23,7 +23,7 @@ from ocisync.content.tls import system_context
 from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception
 from ocisync.stores.s3.options import S3Options
-from ocisync.stores.s3.sign import signed
+from ocisync.stores.s3.sign import sign
 
 _REGION = "us-east-1"  # for stores that have none
 
@@ -34,7 +34,7 @@ class S3Session:
     def __init__(self, options: S3Options, http: aiohttp.ClientSession) -> None:
         self.options = options
         self.http = http
-        self.where = _where(options)
+        self.where = _name_of(options)
         self.generation = 0  # of the credentials
         self.region = options.region or _REGION
         self.base_url = ""  # of the bucket
@@ -54,7 +54,7 @@ class S3Session:
 
     async def sign(self, method: str, url: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
         """The headers with those that sign the request, by the credentials of this moment."""
-        return signed(method, url, headers, payload, await self._credentials(), self.region)
+        return sign(method, url, headers, payload, await self._credentials(), self.region)
 
     async def reload(self, generation: int) -> None:
         """Ask the whole chain of credentials again, unless somebody did since `generation`."""
@@ -136,7 +136,7 @@ class _Sockets:
             await anyio.lowlevel.checkpoint()
 
 
-def _where(options: S3Options) -> str:
+def _name_of(options: S3Options) -> str:
     return f"bucket {options.bucket!r} at {options.endpoint or 'AWS'}"
 
 
@@ -147,7 +147,7 @@ def _tls(options: S3Options) -> ssl.SSLContext:
         try:
             file = botocore.session.Session(profile=options.profile or None).get_config_variable("ca_bundle") or ""
         except BotoCoreError as exc:
-            raise error_from_exception(exc, _where(options), "connecting") from exc
+            raise error_from_exception(exc, _name_of(options), "connecting") from exc
     if not file:
         return system_context()
     try:

@@ -24,7 +24,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _LEFT_OUT = frozenset({"expect", "transfer-encoding", "user-agent", "x-amzn-trace-id"})  # proxies change them
 
 
-def signed(
+def sign(
     method: str,
     url: str,
     headers: Mapping[str, str],

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -21,7 +20,7 @@ from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
-from ocisync.model.digest import Digest, sha256
+from ocisync.model.digest import Digest, md5_in_etag, sha256
 from ocisync.stores.s3.capabilities import Capabilities, probe
 from ocisync.stores.s3.client import MD5_UP_TO, S3Client
 from ocisync.stores.s3.copy import copy_object
@@ -39,7 +38,6 @@ from ocisync.stores.static.layout import ROOT, SCRATCH
 
 log = structlog.get_logger()
 
-_MD5 = re.compile(r'"?([0-9a-f]{32})"?\Z')
 _BATCH = 1000  # keys of one DeleteObjects
 _NO_BATCHES = frozenset(
     {"NotImplemented", "MissingContentMD5", "InvalidRequest", "InvalidArgument", "MethodNotAllowed"}
@@ -190,8 +188,7 @@ class S3Store:
         """See that the store kept what was sent, as far as that is cheap."""
         if info.size > MD5_UP_TO:
             return await self._check_size(info)
-        found = _MD5.match(info.etag)
-        if not self._etags_are_md5 or found is None or found[1] == md5:
+        if not self._etags_are_md5 or md5_in_etag(info.etag) in (None, md5):
             return info
         await self._read_back(info, digest)
         self._etags_are_md5 = False  # its ETags only look like MD5, as under KMS

@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 
-from ocisync.content.repository import ObjectHeaders
+from ocisync.content.object_store import ObjectHeaders
 from ocisync.errors import NotFound
 from ocisync.model.digest import sha256
 from ocisync.stores.s3.client import S3Client

@@ -14,15 +14,16 @@ import anyio
 
 from ocisync.content.backoff import Backoff
 from ocisync.content.failpoints import failpoint
-from ocisync.content.object_store import ObjectHeaders, ObjectStore
+from ocisync.content.object_store import ObjectHeaders, ObjectInfo, ObjectStore
 from ocisync.content.openers import BytesOpener
 from ocisync.errors import NotFound, PreconditionFailed, StoreError
-from ocisync.model.digest import sha256
-
-_BACKOFF = Backoff(first=0.05, longest=2.0)  # seconds
+from ocisync.model.digest import md5_in_etag, md5_of, sha256
 
 Render = Callable[[bytes | None], Awaitable[bytes | None]]
 """The bytes that should be there, from those that are (None: absent); None leaves an absent object absent."""
+
+
+_BACKOFF = Backoff(first=0.05, longest=2.0)  # seconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,3 +93,10 @@ class DerivedObject:
         )
         failpoint(self.checkpoint)
         return info.etag
+
+
+def may_hold(found: ObjectInfo | None, data: bytes) -> bool:
+    """Whether an object may be these bytes, by its size and, where it is an MD5, its ETag."""
+    if found is None or found.size != len(data):
+        return False
+    return md5_in_etag(found.etag) in (None, md5_of(data))

@@ -102,7 +102,7 @@ def parse_key(key: str) -> Key | None:
     """What a key names, or None when it is no part of a repository."""
     path, _, reference = key.rpartition("/")
     name, _, kind = path.removeprefix(ROOT).rpartition("/")
-    if not path.startswith(ROOT) or not _fits(kind, reference):
+    if not path.startswith(ROOT) or not _is_reference(kind, reference):
         return None
     try:
         return Key(check_name(name), kind, reference)
@@ -110,7 +110,7 @@ def parse_key(key: str) -> Key | None:
         return None
 
 
-def _fits(kind: str, reference: str) -> bool:
+def _is_reference(kind: str, reference: str) -> bool:
     if kind == TAGS:
         return reference == "list"
     return (kind in KINDS and is_digest(reference)) or (kind == MANIFESTS and is_tag(reference))
@@ -156,7 +156,7 @@ def tags_list_body(name: str, tags: Iterable[str], *, as_given: bool = False) ->
 
 def tags_in(body: bytes | None) -> set[str] | None:
     """The tags that tags/list names; None when there is none, or a damaged one."""
-    return _listed_in(body, "tags")
+    return _names_in(body, "tags")
 
 
 def catalog_body(names: Iterable[str]) -> bytes:
@@ -166,10 +166,10 @@ def catalog_body(names: Iterable[str]) -> bytes:
 
 def names_in(body: bytes | None) -> set[str] | None:
     """The repositories that a catalog names; None when there is none, or a damaged one."""
-    return _listed_in(body, "repositories")
+    return _names_in(body, "repositories")
 
 
-def _listed_in(body: bytes | None, member: str) -> set[str] | None:
+def _names_in(body: bytes | None, member: str) -> set[str] | None:
     try:
         document = json.loads(body) if body is not None else None
     except (ValueError, RecursionError):

@@ -19,8 +19,3 @@ class StaticOptions:
     page: bool = False  # index.html, a page to browse the registry
     order: TagOrder = "lexical"  # of tags/list
     grace: float = DAY  # seconds; younger content is never collected, and what is reused is refreshed at half of it
-
-    @property
-    def stale_after(self) -> float:
-        """Seconds after which content that is used again must be made young again."""
-        return self.grace / 2

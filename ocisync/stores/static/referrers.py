@@ -15,13 +15,12 @@ from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, StoreError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, is_digest
+from ocisync.model.digest import Digest, is_digest, md5_in_etag
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
 from ocisync.model.subjects import Entries, Entry, format_referrers, read_entries
 from ocisync.stores.static import layout
-from ocisync.stores.static.derived import DerivedObject
-from ocisync.stores.static.publication import has_md5, may_hold
+from ocisync.stores.static.derived import DerivedObject, may_hold
 from ocisync.stores.static.registry_context import RegistryContext
 
 _EMPTY = format_referrers({})
@@ -31,7 +30,7 @@ _EMPTY = format_referrers({})
 class ReferrersPass:
     """One repository's lists, brought up to date. `write` adds what is new, `derive` makes all of them anew."""
 
-    shelf: RegistryContext
+    context: RegistryContext
     name: str
     _kept: dict[Digest, ObjectInfo] = field(default_factory=dict)  # lists that are there
     _manifests: frozenset[Digest] = frozenset()
@@ -44,54 +43,54 @@ class ReferrersPass:
         writer brought, no more is asked; others may have lost theirs to a collector that is about to take them too.
         """
         if seen:
-            await self._look_at_lists()
+            await self._list_lists()
             self._manifests = frozenset(seen)
         if not seen or not self._manifests - self._kept.keys() <= set(own):
-            await self._look()
+            await self._list_all()
         fresh = self._manifests - self._kept.keys()
-        entries = await self._entries(fresh)
-        if entries and not await self.shelf.is_conditional():
+        entries = await self._find_entries(fresh)
+        if entries and not await self.context.is_conditional():
             return await self.derive()
-        await self._in_waves({*fresh, *entries}, entries)
+        await self._add_in_waves({*fresh, *entries}, entries)
         return self._changed
 
     async def derive(self) -> list[str]:
         """Make every list what the manifests say, remove those of manifests that are gone; the keys that changed."""
-        for _ in range(self.shelf.rounds.limit):
+        for _ in range(self.context.rounds.limit):
             before = len(self._changed)
-            await self._round()
+            await self._derive_once()
             if len(self._changed) == before:
                 return self._changed
-            await self.shelf.rounds.back_off(0)
-        raise StoreError(f"{self.name} at {self.shelf.store}: other writers keep changing its lists of referrers")
+            await self.context.rounds.back_off(0)
+        raise StoreError(f"{self.name} at {self.context.store}: other writers keep changing its lists of referrers")
 
-    async def _round(self) -> None:
-        await self._look()
-        entries = await self._entries(self._manifests)
+    async def _derive_once(self) -> None:
+        await self._list_all()
+        entries = await self._find_entries(self._manifests)
         wanted = {*self._manifests, *entries}
-        await for_each(sorted(wanted), lambda digest: self._rewrite(digest, entries), self.shelf.workers)
+        await for_each(sorted(wanted), lambda digest: self._rewrite(digest, entries), self.context.workers)
         await self._remove(self._kept.keys() - wanted)
 
     async def remove_all(self) -> list[str]:
         """Remove every list: the registry is to have none."""
-        await self._look()
+        await self._list_all()
         await self._remove(self._kept.keys())
         return self._changed
 
-    async def _look(self) -> None:
+    async def _list_all(self) -> None:
         """The lists first: whoever has one had its manifest before."""
-        await self._look_at_lists()
-        manifests = await self.shelf.listed(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
+        await self._list_lists()
+        manifests = await self.context.list_below(f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/")
         self._manifests = frozenset(Digest(text) for text in manifests if is_digest(text))
 
-    async def _look_at_lists(self) -> None:
-        kept = await self.shelf.listed(f"{layout.repository_prefix(self.name)}{layout.REFERRERS}/")
+    async def _list_lists(self) -> None:
+        kept = await self.context.list_below(f"{layout.repository_prefix(self.name)}{layout.REFERRERS}/")
         self._kept = {Digest(text): info for text, info in kept.items() if is_digest(text)}
 
-    async def _entries(self, digests: Collection[Digest]) -> dict[Digest, dict[Digest, Entry]]:
+    async def _find_entries(self, digests: Collection[Digest]) -> dict[Digest, dict[Digest, Entry]]:
         """By subject, what refers to it among these manifests."""
-        known = self.shelf.references
-        await for_each(known.list_unknown(digests), self._learn, self.shelf.workers)
+        known = self.context.references
+        await for_each(known.list_unknown(digests), self._learn, self.context.workers)
         found: dict[Digest, dict[Digest, Entry]] = {}
         for digest in digests:
             if (reference := known.get(digest)) is not None:
@@ -101,23 +100,25 @@ class ReferrersPass:
     async def _learn(self, digest: Digest) -> None:
         raw = b""
         try:
-            async with self.shelf.store.open(layout.manifest_key(self.name, digest)) as (info, stream):
+            async with self.context.store.open(layout.manifest_key(self.name, digest)) as (info, stream):
                 if info.size <= MAX_MANIFEST_SIZE:
                     raw = b"".join([chunk async for chunk in stream])
         except NotFound:
             return  # it went away meanwhile
-        self.shelf.references.learn(digest, raw)
+        self.context.references.learn(digest, raw)
 
-    async def _in_waves(self, wanted: Iterable[Digest], entries: Mapping[Digest, Entries]) -> None:
+    async def _add_in_waves(self, wanted: Iterable[Digest], entries: Mapping[Digest, Entries]) -> None:
         """Write lists, each after the list in which its own manifest stands."""
         remaining = set(wanted)
         while remaining:
             wave = {digest for digest in remaining if self._subject(digest) not in remaining}
-            await for_each(sorted(wave), lambda digest: self._add(digest, entries.get(digest, {})), self.shelf.workers)
+            await for_each(
+                sorted(wave), lambda digest: self._add(digest, entries.get(digest, {})), self.context.workers
+            )
             remaining -= wave
 
     def _subject(self, digest: Digest) -> Digest | None:
-        reference = self.shelf.references.get(digest)
+        reference = self.context.references.get(digest)
         return reference.subject if reference else None
 
     async def _add(self, digest: Digest, entries: Entries) -> None:
@@ -126,9 +127,9 @@ class ReferrersPass:
         async def render(current: bytes | None) -> bytes:
             return format_referrers(read_entries(current) | dict(entries))
 
-        derived = self._derived(digest)
+        derived = self._list_object(digest)
         if entries or digest in self._kept:
-            if await derived.converge(render, self.shelf.rounds):
+            if await derived.converge(render, self.context.rounds):
                 self._changed.append(derived.key)
             return
         with suppress(PreconditionFailed):  # another writer gave it one
@@ -136,11 +137,11 @@ class ReferrersPass:
             self._changed.append(derived.key)
 
     async def _rewrite(self, digest: Digest, entries: Mapping[Digest, Entries]) -> None:
-        derived, body = self._derived(digest), format_referrers(entries.get(digest, {}))
+        derived, body = self._list_object(digest), format_referrers(entries.get(digest, {}))
         found = self._kept.get(digest)
         etag = found.etag if found else ""
         if found is not None and may_hold(found, body):
-            etag, present, _ = (etag, body, "") if has_md5(found) else await derived.read()
+            etag, present, _ = (etag, body, "") if md5_in_etag(found.etag) else await derived.read()
             if present == body:
                 return
         self._changed.append(derived.key)
@@ -150,12 +151,12 @@ class ReferrersPass:
     async def _remove(self, digests: Iterable[Digest]) -> None:
         keys = [layout.referrers_key(self.name, digest) for digest in sorted(digests)]
         if keys:
-            await self.shelf.store.delete(keys)
+            await self.context.store.delete(keys)
         self._changed.extend(keys)
 
-    def _derived(self, digest: Digest) -> DerivedObject:
+    def _list_object(self, digest: Digest) -> DerivedObject:
         key = layout.referrers_key(self.name, digest)
-        return DerivedObject(self.shelf.store, key, layout.REFERRERS_HEADERS, "referrers")
+        return DerivedObject(self.context.store, key, layout.REFERRERS_HEADERS, "referrers")
 
 
 async def list_referrers(store: ObjectStore, name: str, subject: Digest) -> Sequence[Descriptor]:
@@ -171,10 +172,10 @@ async def list_referrers(store: ObjectStore, name: str, subject: Digest) -> Sequ
         except NotFound:
             continue
         try:
-            listed = parse_manifest(raw, media_types.OCI_INDEX).children
+            list_below = parse_manifest(raw, media_types.OCI_INDEX).children
         except OcisyncError as exc:
             raise StoreError(
                 f"{key} at {store}: no list of referrers: {exc.message}; ocisync reconcile mends it"
             ) from exc
-        return [desc for _, desc in sorted({desc.digest: desc for desc in listed}.items())]
+        return [desc for _, desc in sorted({desc.digest: desc for desc in list_below}.items())]
     return ()

@@ -23,7 +23,7 @@ class StaticRegistry:
         options: StaticOptions | None = None,
     ) -> None:
         self.store = store
-        self._shelf = RegistryContext(store, workers, rounds or RetryPolicy(), options or StaticOptions())
+        self._context = RegistryContext(store, workers, rounds or RetryPolicy(), options or StaticOptions())
 
     def repository(self, name: str) -> StaticRepository:
         """One repository, which need not exist yet.
@@ -31,17 +31,17 @@ class StaticRegistry:
         Raises:
             InvalidName: not a name that a static registry can hold.
         """
-        return StaticRepository(self._shelf, layout.check_name(name))
+        return StaticRepository(self._context, layout.check_name(name))
 
     @property
     def options(self) -> StaticOptions:
         """What the registry keeps."""
-        return self._shelf.options
+        return self._context.options
 
     def audit(self) -> RegistryMaintenance:
         """The whole registry, for looking at and mending it."""
-        return RegistryMaintenance(self._shelf)
+        return RegistryMaintenance(self._context)
 
     async def prepare(self) -> None:
         """Write what clients ask for first, where it is not there; `publish` does so by itself."""
-        await self._shelf.prepare()
+        await self._context.prepare()

@@ -56,12 +56,12 @@ class RegistryContext:
         if await self.store.head(layout.ROOT) is None:
             await self.write(layout.ROOT, layout.ROOT_BODY, layout.JSON_HEADERS)
             written.append(layout.ROOT)
-        if await self.derived_root().converge(_root, self.rounds):
+        if await self.root_index().converge(_root, self.rounds):
             written.append(layout.ROOT_INDEX)
         self._is_prepared = True
         return written
 
-    def derived_root(self) -> DerivedObject:
+    def root_index(self) -> DerivedObject:
         """What website endpoints answer `v2/` with."""
         return DerivedObject(self.store, layout.ROOT_INDEX, layout.JSON_HEADERS, "root")
 
@@ -90,11 +90,16 @@ class RegistryContext:
             )  # fmt: skip
         self._types_seen.add(expected)
 
+    @property
+    def stale_after(self) -> float:
+        """Seconds after which content that is used again must be made young again: half of the time it is kept."""
+        return self.options.grace / 2
+
     def is_stale(self, info: ObjectInfo) -> bool:
         """Whether an object is so old that it must be made young before it is relied on."""
-        return time.time() - info.modified > self.options.stale_after
+        return time.time() - info.modified > self.stale_after
 
-    def is_warning_over(self, info: ObjectInfo) -> bool:
+    def is_barrier_over(self, info: ObjectInfo) -> bool:
         """Whether a collector's warning is so old that the collector is gone."""
         return time.time() - info.modified > _WARNED
 
@@ -102,7 +107,7 @@ class RegistryContext:
         """Make an object young; False when it is not there, or the store cannot."""
         return isinstance(self.store, ServerSideStore) and await self.store.touch(key, headers)
 
-    async def listed(self, prefix: str) -> dict[str, ObjectInfo]:
+    async def list_below(self, prefix: str) -> dict[str, ObjectInfo]:
         """Everything below a prefix, by the rest of its key."""
         return {info.key.removeprefix(prefix): info async for info in self.store.list(prefix)}
 

@@ -7,7 +7,7 @@ from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import ReadOnlyCredentials
 
-from ocisync.stores.s3.sign import EMPTY, UNSIGNED, signed
+from ocisync.stores.s3.sign import EMPTY, UNSIGNED, sign
 
 _URLS = (
     "http://127.0.0.1:8333/bucket/v2/",
@@ -44,14 +44,14 @@ def test_the_signature_is_botocores(url: str, headers: dict[str, str], token: st
         signer.known = payload
         signer.add_auth(request)
         now = datetime.strptime(request.headers["X-Amz-Date"], "%Y%m%dT%H%M%SZ")  # noqa: DTZ007 (it is UTC)
-        found = signed(method, url, headers, payload, credentials, "eu-west-3", now)
+        found = sign(method, url, headers, payload, credentials, "eu-west-3", now)
         theirs = {name.lower(): value for name, value in request.headers.items()}
         assert {name.lower(): value for name, value in found.items()} == theirs
 
 
 def test_a_new_day_and_another_secret_have_other_keys() -> None:
     found = {
-        signed("GET", "http://h/b", {}, EMPTY, ReadOnlyCredentials("k", secret, None), region, now)["Authorization"]
+        sign("GET", "http://h/b", {}, EMPTY, ReadOnlyCredentials("k", secret, None), region, now)["Authorization"]
         for secret in ("one", "two")
         for region in ("a", "b")
         for now in (datetime(2024, 1, 1, 12), datetime(2024, 1, 2, 12))  # noqa: DTZ001 (UTC)

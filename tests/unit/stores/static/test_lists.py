@@ -8,7 +8,7 @@ import pytest
 from ocisync.content.object_store import ObjectInfo
 from ocisync.model.digest import sha256
 from ocisync.stores.directory.store import DirectoryStore
-from ocisync.stores.static.tags_list import list_tags
+from ocisync.stores.static.lists import list_tags
 
 pytestmark = pytest.mark.anyio
 TAGS = ["0", "Z", "a", "sh", "sha256", "sha257", "z"]
