@@ -13,9 +13,9 @@ from ocisync.cli.formatting import counted, duration_text, printable, size_text,
 from ocisync.cli.progress import progress
 from ocisync.commands.once import PlannedPass, RuleReport, plan_once, rule_reports, run_once_with
 from ocisync.config.load import load_config
-from ocisync.daemon.once import PassReport
+from ocisync.daemon.single_pass import PassReport
 from ocisync.drop.rule import InputReport, InputVerdict
-from ocisync.state.images import ImageRecord
+from ocisync.state.image_records import ImageRecord
 from ocisync.sync.forecast import Pulls
 from ocisync.sync.plan import Action
 from ocisync.sync.referrer_set import ReferrerSet

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from ocisync.config.models import Config, SyncRule
 from ocisync.daemon.clock import SystemClock
-from ocisync.daemon.once import PassReport, run_pass
 from ocisync.daemon.rule_set import RuleSet
+from ocisync.daemon.single_pass import PassReport, run_pass
 from ocisync.errors import OcisyncError
 from ocisync.model.locator import registry_image
-from ocisync.state.images import ImageRecord
-from ocisync.state.inputs import InputRecord, InputState
+from ocisync.state.image_records import ImageRecord
+from ocisync.state.input_records import InputRecord, InputState
 from ocisync.state.open import State, open_state
-from ocisync.state.rules import RuleStatus
+from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.context import Progress
 from ocisync.sync.forecast import Pulls, pulls_of
 from ocisync.sync.job import Job

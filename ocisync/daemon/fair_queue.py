@@ -23,7 +23,12 @@ class QueuedJob:
 
 
 class FairQueue:
-    """Waiting jobs as rule -> lock -> key, each in the order of their turns."""
+    """Waiting jobs as rule -> lock -> key, each in the order of their turns.
+
+    Round robin over rules, then over target repositories: whichever has had its turn goes to the end of its dictionary,
+    which keeps the order of insertion. So a rule with ten thousand jobs delays another's first job by one job, and
+    finding the next costs the same however many wait.
+    """
 
     def __init__(self) -> None:
         self._rules: dict[str, dict[str, dict[Key, QueuedJob]]] = {}
@@ -40,11 +45,14 @@ class FairQueue:
         self.count += 1
 
     def pop(self, may_run: Callable[[AnyJob], bool], is_free: Callable[[str], bool]) -> QueuedJob | None:
-        """The first job that a free lock has for a rule, of the first rule whose may run; both go behind all others."""
+        """Take the next job: of the first rule that may run, at the first target repository that is free.
+
+        The rule and the repository then go behind all others.
+        """
         for rule, locks in self._rules.items():
             lock = next(filter(is_free, locks), None)
             if lock is not None and may_run(next(iter(locks[lock].values())).job):
-                return self._taken(rule, lock)
+                return self._take(rule, lock)
         return None
 
     def drain(self) -> Iterator[QueuedJob]:
@@ -56,7 +64,7 @@ class FairQueue:
         """How many jobs of each rule wait."""
         return {rule: sum(map(len, locks.values())) for rule, locks in self._rules.items()}
 
-    def _taken(self, rule: str, lock: str) -> QueuedJob:
+    def _take(self, rule: str, lock: str) -> QueuedJob:
         locks = self._rules.pop(rule)
         entries = locks.pop(lock)
         entry = entries.pop(next(iter(entries)))

@@ -12,7 +12,7 @@ from contextlib import suppress
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
 from ocisync import __version__
-from ocisync.state.rules import RuleView
+from ocisync.state.rule_records import RuleView
 from ocisync.sync.reports import JobReport
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

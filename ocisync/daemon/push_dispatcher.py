@@ -1,4 +1,4 @@
-"""The desk where pushes are reported: a burst becomes one look per repository, at no more tags than were told of."""
+"""From reported pushes to jobs: a burst becomes one job per repository, for no more tags than were named."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ocisync.errors import OcisyncError
 from ocisync.model.digest_tags import is_digest_tag
 from ocisync.model.image_name import ImageName
 from ocisync.model.locator import registry_image
-from ocisync.state.rules import RuleRecords
+from ocisync.state.rule_records import RuleRecords
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport
 from ocisync.sync.select import narrowed
@@ -32,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _WatchedRepository:
+class WatchedRepository:
     """A repository that a rule follows."""
 
     rule: str
@@ -52,21 +52,27 @@ class _PendingSync:
 
 
 class PushDispatcher:
-    """Takes pushes while the daemon lives, whichever generation of rules is at work."""
+    """Takes pushes while the daemon lives, whichever generation of rules is at work.
+
+    A push is pending until `SETTLE` seconds have passed, so that the many notifications of one image become one job,
+    and for as long as a job for the same repository runs, since that one may have surveyed its source before the push.
+    What a reload interrupts is kept for the next generation; what the end of the process interrupts makes its rule due
+    at the next start. A failure that can pass is left to the rule's own schedule, which backs off and is remembered.
+    """
 
     def __init__(self, generation: Callable[[], Generation | None], clock: Clock | None = None) -> None:
         self._generation = generation
         self._clock = clock or SystemClock()
-        self._wishes: dict[_WatchedRepository, _PendingSync] = {}
-        self._running: dict[_WatchedRepository, _PendingSync] = {}
+        self._pending: dict[WatchedRepository, _PendingSync] = {}
+        self._running: dict[WatchedRepository, _PendingSync] = {}
         self._wakeup = Wakeup()
 
     def accept(self, pushes: Iterable[Push]) -> list[str]:
         """Have looked at what was pushed, by every rule that selects it; returns the rules."""
         rules: dict[str, None] = {}
         for push in pushes:
-            for job, image in _selecting(self._meant(push), push.tag):
-                self._wish(_WatchedRepository(job.rule, image), "" if _is_beside(job, push.tag) else push.tag)
+            for job, image in _select_jobs(self._jobs_for(push), push.tag):
+                self._add_pending(WatchedRepository(job.rule, image), "" if _goes_along(job, push.tag) else push.tag)
                 rules[job.rule] = None
         return list(rules)
 
@@ -75,25 +81,25 @@ class PushDispatcher:
 
         A rule that mirrors a whole registry must be told the repository.
         """
-        jobs = self._copying(repository) if repository else self._jobs()
-        places = [_WatchedRepository(rule, image) for job, image in _selecting(jobs, tag) if job.rule == rule]
-        for place in places:
-            self._wish(place, tag)
-        return bool(places)
+        jobs = self._jobs_of_repository(repository) if repository else self._all_jobs()
+        watched = [WatchedRepository(rule, image) for job, image in _select_jobs(jobs, tag) if job.rule == rule]
+        for one in watched:
+            self._add_pending(one, tag)
+        return bool(watched)
 
     async def serve(self) -> None:
-        """Run what is wished for, until cancelled; a place at most once at a time."""
+        """Run what is pending, until cancelled; a repository at most once at a time."""
         async with anyio.create_task_group() as tasks:
             while True:
                 await self._wakeup.wait(math.inf)
                 await self._clock.sleep(SETTLE)
-                for place in [place for place in self._wishes if place not in self._running]:
-                    self._running[place] = self._wishes.pop(place)
-                    tasks.start_soon(self._look, place)
+                for repository in self._pending.keys() - self._running.keys():
+                    self._running[repository] = self._pending.pop(repository)
+                    tasks.start_soon(self._sync, repository)
 
     async def persist_pending(self, records: RuleRecords) -> None:
-        """Let the next start look at what is still wished for, by making its rules due."""
-        for rule in {place.rule for place in (*self._wishes, *self._running)}:
+        """Let the next start look at what is still pending, by making its rules due."""
+        for rule in {repository.rule for repository in (*self._pending, *self._running)}:
             try:
                 status = await records.rule_status(rule)
                 if status is not None:
@@ -101,56 +107,58 @@ class PushDispatcher:
             except OcisyncError as exc:
                 log.warning("rule.record_unwritable", rule=rule, code=exc.code, error=exc.message)
 
-    def _wish(self, place: _WatchedRepository, tag: str) -> None:
-        self._wishes.setdefault(place, _PendingSync()).add(tag)
+    def _add_pending(self, repository: WatchedRepository, tag: str) -> None:
+        self._pending.setdefault(repository, _PendingSync()).add(tag)
         self._wakeup.set()
 
-    def _jobs(self) -> Iterator[Job]:
+    def _all_jobs(self) -> Iterator[Job]:
         """The jobs that copy, of those that rules always have."""
         generation = self._generation()
         schedules = generation.rules.schedules if generation else ()
         return (job for schedule in schedules for job in schedule.jobs if isinstance(job, Job))
 
-    def _meant(self, push: Push) -> Iterator[Job]:
+    def _jobs_for(self, push: Push) -> Iterator[Job]:
         """The jobs that copy from where something was pushed; where it has no tag, those that want referrers."""
-        followed = self._followed(push)
+        followed = self._jobs_copying_from(push)
         return (job for job in followed if job.referrers.referrers) if push.is_untagged else followed
 
-    def _followed(self, push: Push) -> Iterator[Job]:
+    def _jobs_copying_from(self, push: Push) -> Iterator[Job]:
         generation = self._generation()
-        for job in self._jobs():
+        for job in self._all_jobs():
             image = registry_image(job.source)
             if image is not None and push.matches(image):
                 yield job
         if generation and push.registry:
             yield from generation.rules.runner.follow(push.registry, push.repository)
 
-    def _copying(self, repository: str) -> Iterator[Job]:
+    def _jobs_of_repository(self, repository: str) -> Iterator[Job]:
         """The jobs that copy a repository, of whichever registry."""
-        yield from self._followed(Push(repository))
+        yield from self._jobs_copying_from(Push(repository))
         if generation := self._generation():
             yield from generation.rules.runner.follow("", repository)
 
-    def _at(self, place: _WatchedRepository) -> list[Job]:
-        """A place's jobs."""
-        push = Push(place.source.repository, registry=place.source.host)
+    def _jobs_of(self, repository: WatchedRepository) -> list[Job]:
+        """A repository's jobs."""
+        push = Push(repository.source.repository, registry=repository.source.host)
         return [
-            job for job in self._meant(push) if (job.rule, registry_image(job.source)) == (place.rule, place.source)
+            job
+            for job in self._jobs_for(push)
+            if (job.rule, registry_image(job.source)) == (repository.rule, repository.source)
         ]
 
-    async def _look(self, place: _WatchedRepository) -> None:
+    async def _sync(self, repository: WatchedRepository) -> None:
         try:
-            reports = await self._reports(place, self._running[place])
+            reports = await self._run_jobs(repository, self._running[repository])
             if any(_is_stopped(report) for report in reports) or not reports:
-                await self._put_back(place)
-            elif (worst := _worst(reports)) and worst.handling == "retry":
-                self._retry(place)
+                await self._keep_for_next_generation(repository)
+            elif (worst := _find_worst(reports)) and worst.handling == "retry":
+                self._leave_to_rule(repository)
         finally:
-            del self._running[place]
-            if place in self._wishes:
+            del self._running[repository]
+            if repository in self._pending:
                 self._wakeup.set()
 
-    async def _reports(self, place: _WatchedRepository, wish: _PendingSync) -> Sequence[JobReport]:
+    async def _run_jobs(self, repository: WatchedRepository, pending: _PendingSync) -> Sequence[JobReport]:
         generation = self._generation()
         if generation is None or generation.queue.is_closed:
             return ()
@@ -159,54 +167,52 @@ class PushDispatcher:
         async def run(job: Job) -> None:
             reports.append(await generation.queue.run_now(job))
 
-        jobs = [_only(job, wish) for job in self._at(place)]
+        jobs = [_narrow(job, pending) for job in self._jobs_of(repository)]
         async with anyio.create_task_group() as tasks:
             for job in jobs:
                 tasks.start_soon(run, job)
         return reports
 
-    async def _put_back(self, place: _WatchedRepository) -> None:
-        """Keep the wish for the next generation of rules, if that still has the place."""
+    async def _keep_for_next_generation(self, repository: WatchedRepository) -> None:
+        """Keep it for the next generation of rules, if that still has the repository."""
         await self._clock.sleep(_PATIENCE)
-        if self._at(place):
-            wish, again = self._wishes.setdefault(place, _PendingSync()), self._running[place]
-            wish.tags |= again.tags
-            wish.is_all |= again.is_all
+        if self._jobs_of(repository):
+            pending, interrupted = self._pending.setdefault(repository, _PendingSync()), self._running[repository]
+            pending.tags |= interrupted.tags
+            pending.is_all |= interrupted.is_all
 
-    def _retry(self, place: _WatchedRepository) -> None:
+    def _leave_to_rule(self, repository: WatchedRepository) -> None:
         """Leave what failed to the rule itself, soon: it backs off, and is remembered."""
         generation = self._generation()
         if generation is not None:
-            generation.scheduler.trigger(place.rule, FIRST_WAIT)
+            generation.scheduler.trigger(repository.rule, FIRST_WAIT)
 
 
-def _selecting(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName]]:
+def _select_jobs(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName]]:
     """The jobs that select a tag, as far as its name tells, and what they copy from."""
     for job in jobs:
         image = registry_image(job.source)
-        if image is not None and (not tag or _is_beside(job, tag) or narrowed(job.tags, (tag,))):
+        if image is not None and (not tag or _goes_along(job, tag) or narrowed(job.tags, (tag,))):
             yield job, image
 
 
-def _is_beside(job: Job, tag: str) -> bool:
+def _goes_along(job: Job, tag: str) -> bool:
     """Whether a tag is what goes along with one of the job's images, of which its name does not tell the tag."""
     return is_digest_tag(tag) and bool(job.referrers.digest_tags or job.referrers.referrers)
 
 
-def _only(job: Job, wish: _PendingSync) -> Job:
+def _narrow(job: Job, pending: _PendingSync) -> Job:
     """The job for what was pushed, where its selection allows that; otherwise all of it."""
-    chosen = None if wish.is_all else narrowed(job.tags, wish.tags)
-    return (
-        job
-        if chosen is None or chosen == job.tags
-        else replace(job, tags=chosen, is_partial=True, care=replace(job.care, prune=False))
-    )
+    chosen = None if pending.is_all else narrowed(job.tags, pending.tags)
+    if chosen is None or chosen == job.tags:
+        return job
+    return replace(job, tags=chosen, is_partial=True, care=replace(job.care, prune=False))
 
 
 def _is_stopped(report: JobReport) -> bool:
     return report.failure is not None and report.failure.code == STOPPED
 
 
-def _worst(reports: Iterable[JobReport]) -> Failure | None:
+def _find_worst(reports: Iterable[JobReport]) -> Failure | None:
     failures = (failure for report in reports if (failure := report.worst()))
     return min(failures, key=lambda failure: failure.handling != "retry", default=None)

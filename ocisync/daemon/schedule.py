@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ocisync.content.backoff import Backoff
 from ocisync.maintenance.job import MaintenanceJob
 from ocisync.model.cron import Cron
-from ocisync.state.rules import RuleStatus
+from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 

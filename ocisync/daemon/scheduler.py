@@ -15,7 +15,7 @@ from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import Expansion, Schedule, first_wait, next_due
 from ocisync.errors import OcisyncError
-from ocisync.state.rules import RuleRecords, RuleStatus, RuleView
+from ocisync.state.rule_records import RuleRecords, RuleStatus, RuleView
 from ocisync.sync.reports import STOPPED, Failure, JobReport
 
 _LOOK = 60.0  # seconds; who waits for a time of day looks so often whether the clock was set
@@ -54,7 +54,14 @@ class _Outcome:
 
 
 class Scheduler:
-    """Schedules by rule. A rule's jobs pass through the queue; a rule never overlaps itself."""
+    """Starts each rule's run when it is due, and records when it is due next.
+
+    Intervals and back-off are waited for on the monotonic clock, so that setting the wall clock neither starts a rule
+    nor stops it. Times of the calendar are on the wall clock, and it is looked at once a minute whether that was set.
+    What is due next is recorded before and after each run, so that a restart neither repeats nor forgets one. All jobs
+    of a run pass through the queue, and a rule never overlaps itself; `trigger` during a run makes it due again after
+    that.
+    """
 
     def __init__(
         self,
@@ -84,7 +91,7 @@ class Scheduler:
             elif known.schedule != schedule:
                 known.schedule = schedule
                 if schedule.enabled:
-                    self._want(known)
+                    self._request(known)
         self._changed.set()
 
     def trigger(self, rule: str, within: float = 0.0) -> bool:
@@ -92,7 +99,7 @@ class Scheduler:
         known = self._rules.get(rule)
         if known is None:
             return False
-        self._want(known, within)
+        self._request(known, within)
         self._changed.set()
         return True
 
@@ -109,29 +116,29 @@ class Scheduler:
         """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""
         async with anyio.create_task_group() as tasks:
             while True:
-                await self._look_up()
+                await self._load_new()
                 self._follow_clock()
-                for rule in self._due():
+                for rule in self._list_due():
                     rule.is_running = True
                     rule.is_wanted = False
                     tasks.start_soon(self._run_rule, rule)
                 await self._wait()
 
-    async def _look_up(self) -> None:
+    async def _load_new(self) -> None:
         for name, rule in list(self._rules.items()):
             if rule.status is None:
-                rule.status = await self._recorded(name)
+                rule.status = await self._load_status(name)
                 if not rule.is_wanted:
-                    self._wait_for(rule, first_wait(rule.schedule, rule.status, self._clock.wall()))
+                    self._set_due(rule, first_wait(rule.schedule, rule.status, self._clock.wall()))
 
-    async def _recorded(self, name: str) -> RuleStatus:
+    async def _load_status(self, name: str) -> RuleStatus:
         try:
             return await self._records.rule_status(name) or RuleStatus()
         except OcisyncError as exc:
             log.warning("rule.record_unreadable", rule=name, code=exc.code, error=exc.message)
             return RuleStatus()
 
-    def _wait_for(self, rule: _Rule, wait: float, *, is_retry: bool = False) -> None:
+    def _set_due(self, rule: _Rule, wait: float, *, is_retry: bool = False) -> None:
         rule.due = self._clock.monotonic() + wait
         rule.wall_due = self._clock.wall() + wait if rule.schedule.cron and not is_retry else None
 
@@ -141,16 +148,16 @@ class Scheduler:
             if rule.wall_due is not None:
                 rule.due = self._clock.monotonic() + rule.wall_due - self._clock.wall()
 
-    def _due(self) -> Iterator[_Rule]:
+    def _list_due(self) -> Iterator[_Rule]:
         now = self._clock.monotonic()
-        return (rule for rule in self._startable() if rule.due <= now)
+        return (rule for rule in self._list_startable() if rule.due <= now)
 
-    def _startable(self) -> list[_Rule]:
+    def _list_startable(self) -> list[_Rule]:
         rules = () if self._queue.is_closed else self._rules.values()
         return [rule for rule in rules if not rule.is_running and (rule.schedule.enabled or rule.is_wanted)]
 
     async def _wait(self) -> None:
-        waiting = self._startable()
+        waiting = self._list_startable()
         if not waiting:
             await self._changed.wait()
             return
@@ -188,11 +195,11 @@ class Scheduler:
         return outcome
 
     async def _finish(self, rule: _Rule, outcome: _Outcome) -> None:
-        status = _after(rule.status or RuleStatus(), outcome, self._clock.wall())
+        status = _next_status(rule.status or RuleStatus(), outcome, self._clock.wall())
         is_retry = outcome.worst is not None and outcome.worst.handling == "retry"
         wait = self._next_wait(rule.schedule, status.failures if is_retry else 0)
         if not rule.is_wanted:
-            self._wait_for(rule, wait, is_retry=is_retry)
+            self._set_due(rule, wait, is_retry=is_retry)
         rule.status = replace(status, next_due=self._clock.wall() + wait)
         await self._save(rule.schedule.rule, rule.status)
 
@@ -208,7 +215,7 @@ class Scheduler:
         except OcisyncError as exc:
             log.warning("rule.record_unwritable", rule=name, code=exc.code, error=exc.message)
 
-    def _want(self, rule: _Rule, within: float = 0.0) -> None:
+    def _request(self, rule: _Rule, within: float = 0.0) -> None:
         soon = self._clock.monotonic() + within
         is_waiting = rule.status is not None and rule.schedule.enabled and not rule.is_running
         rule.due = min(rule.due, soon) if is_waiting else soon
@@ -216,7 +223,7 @@ class Scheduler:
         rule.is_wanted = True
 
 
-def _after(status: RuleStatus, outcome: _Outcome, now: float) -> RuleStatus:
+def _next_status(status: RuleStatus, outcome: _Outcome, now: float) -> RuleStatus:
     if outcome.worst is None:
         return replace(status, last_success=now, code="", message="", failures=0)
     code, message = outcome.worst.code, outcome.worst.message

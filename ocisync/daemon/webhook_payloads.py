@@ -93,8 +93,8 @@ def _harbor(document: object, _: Mapping[str, str]) -> Iterator[Push]:
     for resource in _items(data, "resources"):
         tag = _text(resource, "tag")
         if is_tag(tag) or is_digest(tag):
-            told = "" if is_digest(tag) else tag
-            yield Push(repository, told, _host(_text(resource, "resource_url")), is_untagged=not told)
+            shown = "" if is_digest(tag) else tag
+            yield Push(repository, shown, _host(_text(resource, "resource_url")), is_untagged=not shown)
 
 
 def _dockerhub(document: object, _: Mapping[str, str]) -> Iterator[Push]:

@@ -66,16 +66,16 @@ class WebhookPage:
             return text_answer(
                 404, "there is no webhook of this name; they stand under `webhooks` in the configuration\n"
             )
-        body = await _authentic_body(request, hook)
+        body = await _read_authentic(request, hook)
         if body is None:
             self._count(name, "refused")
             log.warning("webhook.refused", webhook=name, remote=request.remote)
             return text_answer(401, _HOW)
         if reasons := self._receiver.not_ready():
             return text_answer(503, f"{'; '.join(reasons)}; send it again\n", {"Retry-After": "5"})
-        return self._answered(name, hook, body, request.headers)
+        return self._dispatch(name, hook, body, request.headers)
 
-    def _answered(self, name: str, hook: Webhook, body: bytes, headers: Mapping[str, str]) -> web.Response:
+    def _dispatch(self, name: str, hook: Webhook, body: bytes, headers: Mapping[str, str]) -> web.Response:
         try:
             pushes = read_pushes(hook.sender, body, headers)
         except InputError as exc:
@@ -90,9 +90,11 @@ class WebhookPage:
         return json_answer({"pushes": len(pushes), "rules": list(rules)}, 202)
 
 
-async def _authentic_body(request: web.Request, hook: Webhook) -> bytes | None:
+async def _read_authentic(request: web.Request, hook: Webhook) -> bytes | None:
     """The body, or None when the sender does not prove to know the secret; 413 when it is too large, 408 too slow."""
-    if hook.sender != "github" and not any(constant_time_equal(given, hook.secret) for given in _given(request, hook)):
+    if hook.sender != "github" and not any(
+        constant_time_equal(given, hook.secret) for given in _find_secrets(request, hook)
+    ):
         return None
     with anyio.move_on_after(BODY_TIME):
         body = await request.read()
@@ -100,19 +102,19 @@ async def _authentic_body(request: web.Request, hook: Webhook) -> bytes | None:
     raise web.HTTPRequestTimeout
 
 
-def _given(request: web.Request, hook: Webhook) -> list[str]:
+def _find_secrets(request: web.Request, hook: Webhook) -> list[str]:
     """Whatever may be the secret: a bearer token, a password, the header as it is; in the URL where it must be."""
     header = request.headers.get("Authorization", "").strip()
     scheme, _, rest = header.partition(" ")
     given = [header, rest.strip() if scheme.lower() == "bearer" else ""]
     if scheme.lower() == "basic":
-        given.append(_password(rest))
+        given.append(_decode_password(rest))
     if hook.sender in _IN_QUERY:
         given.append(request.query.get("token", ""))
     return given
 
 
-def _password(encoded: str) -> str:
+def _decode_password(encoded: str) -> str:
     try:
         return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):

@@ -37,20 +37,20 @@ def clear_done(dropped: Input, rule: DropRule) -> str:
             else:
                 move(member.entry, reserve(member.entry, rule.done_path))
     except OSError as exc:
-        raise _disk(rule.done_path if rule.done == "move" else rule.path, exc) from exc
+        raise _as_disk_error(rule.done_path if rule.done == "move" else rule.path, exc) from exc
     return "deleted" if rule.done == "delete" else "moved"
 
 
 def quarantine(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
     """Move a refused input's files to the failed folder, each its reason beside it; raises as `clear_done` does."""
-    text = _reason(dropped, rule, failure, now)
+    text = _render_reason(dropped, rule, failure, now)
     try:
         for member in dropped.members:
             path = reserve(member.entry, rule.failed_path)
             write_whole(_reason_path(path), text)
             move(member.entry, path)
     except OSError as exc:
-        raise _disk(rule.failed_path, exc) from exc
+        raise _as_disk_error(rule.failed_path, exc) from exc
     return "quarantined"
 
 
@@ -66,12 +66,12 @@ def remove_old(folder: Path, keep: float | None, now: float) -> list[str]:
         return []
     removed = []
     try:
-        for path in list(_archives(folder)):
+        for path in list(_list_moved(folder)):
             if now - os.lstat(path).st_ctime > keep:
                 removed.append(str(path))
                 _remove(path, folder)
     except OSError as exc:
-        raise _disk(folder, exc) from exc
+        raise _as_disk_error(folder, exc) from exc
     return removed
 
 
@@ -79,7 +79,7 @@ def _reason_path(path: Path) -> Path:
     return path.with_name(path.name + REASON)
 
 
-def _reason(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
+def _render_reason(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
     time = datetime.fromtimestamp(now, tz=UTC).isoformat(timespec="seconds")
     files = "\n".join(f"          {member.entry.relative}" for member in dropped.members)
     return (
@@ -90,7 +90,7 @@ def _reason(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str
     )
 
 
-def _archives(folder: Path) -> Iterator[Path]:
+def _list_moved(folder: Path) -> Iterator[Path]:
     for parent, folders, files in os.walk(folder):
         if "oci-layout" in files:
             folders.clear()
@@ -118,5 +118,5 @@ def _remove(path: Path, folder: Path) -> None:
         parent.rmdir()
 
 
-def _disk(folder: Path, exc: OSError) -> DiskError:
+def _as_disk_error(folder: Path, exc: OSError) -> DiskError:
     return DiskError(f"{exc.filename or folder}: {exc.strerror or exc}; look at the permissions and space of {folder}")

@@ -15,7 +15,7 @@ from ocisync.content.threads import file_limiter, run_steps
 from ocisync.drop.inputs import Input, InputMember
 from ocisync.drop.scan import FolderEntry, current, layout_files
 from ocisync.errors import DiskError, InputChanged
-from ocisync.state.inputs import InputRecord, MemberRecord
+from ocisync.state.input_records import InputRecord, MemberRecord
 
 CHUNK = 256 * 1024  # bytes; one buffer of this size stays in a CPU's cache
 _CHUNKS_PER_STEP = 256  # between two looks for cancellation
@@ -31,13 +31,13 @@ async def read_members(dropped: Input, known: InputRecord | None) -> tuple[Membe
     digests = {_stamp(record): record.digest for record in known.members} if known else {}
     members = []
     for member in dropped.members:
-        record = unread(member)
+        record = as_record(member)
         digest = digests.get(_stamp(record)) or await _digest(member.entry)
-        members.append(unread(member, digest))
+        members.append(as_record(member, digest))
     return tuple(members)
 
 
-def unread(member: InputMember, digest: str = "") -> MemberRecord:
+def as_record(member: InputMember, digest: str = "") -> MemberRecord:
     """A file as a record keeps it."""
     stamp = member.entry.stamp
     platform = str(member.platform or "")
@@ -70,16 +70,16 @@ def check_unchanged(dropped: Input) -> None:
         try:
             now = current(member.entry)
         except OSError as exc:
-            raise _changed(member.entry) from exc
+            raise _changed_error(member.entry) from exc
         if now.stamp != member.entry.stamp:
-            raise _changed(member.entry)
+            raise _changed_error(member.entry)
 
 
 async def _digest(entry: FolderEntry) -> str:
     try:
         digest = await run_steps(_hash_folder(entry) if entry.is_folder else _hash_entry(entry), file_limiter)
     except FileNotFoundError as exc:
-        raise _changed(entry) from exc
+        raise _changed_error(entry) from exc
     except OSError as exc:
         raise DiskError(f"{entry.path}: cannot be read: {exc.strerror or exc}") from exc
     return "sha256:" + digest
@@ -87,7 +87,7 @@ async def _digest(entry: FolderEntry) -> str:
 
 def _hash_entry(entry: FolderEntry) -> Generator[None, None, str]:
     digest = yield from _hash_file(entry.path)
-    _check(entry)
+    _check_entry(entry)
     return digest
 
 
@@ -96,7 +96,7 @@ def _hash_folder(entry: FolderEntry) -> Generator[None, None, str]:
     for path in layout_files(entry.path):
         digest = yield from _hash_file(path)
         whole.update(f"{Path(path).relative_to(entry.path)} {digest}\n".encode())
-    _check(entry)
+    _check_entry(entry)
     return whole.hexdigest()
 
 
@@ -115,12 +115,12 @@ def _hash_file(path: str) -> Generator[None, None, str]:
     return digest.hexdigest()
 
 
-def _check(entry: FolderEntry) -> None:
+def _check_entry(entry: FolderEntry) -> None:
     if current(entry).stamp != entry.stamp:
-        raise _changed(entry)
+        raise _changed_error(entry)
 
 
-def _changed(entry: FolderEntry) -> InputChanged:
+def _changed_error(entry: FolderEntry) -> InputChanged:
     return InputChanged(f"{entry.path}: it was replaced, cut or written to while it was read; it is read again")
 
 

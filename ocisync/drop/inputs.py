@@ -12,7 +12,7 @@ from ocisync.drop.rule import DropRule, Incomplete
 from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName, OcisyncError
 from ocisync.model.platform import Platform, is_same_platform
-from ocisync.state.inputs import InputRecord, InputState
+from ocisync.state.input_records import InputRecord, InputState
 
 MAX_WAIT = 3600.0  # seconds; back-off never waits longer, so a due time beyond it means that the clock was set
 
@@ -97,8 +97,8 @@ def group(entries: Iterable[FolderEntry], layout: str) -> tuple[list[Input], lis
         elif isinstance(found, SingleArchive):
             singles.append(Input(entry.relative, (InputMember(entry),), found.default_name, found.default_tag))
         else:
-            _join(sets, found, entry)
-    return [*singles, *(_set(name, tag, members) for (name, tag), members in sets.items())], others
+            _add_member(sets, found, entry)
+    return [*singles, *(_make_set(name, tag, members) for (name, tag), members in sets.items())], others
 
 
 def observe(before: Mapping[str, Sighting], entries: Iterable[FolderEntry], now: float) -> dict[str, Sighting]:
@@ -118,28 +118,28 @@ def readiness(dropped: Input, rule: DropRule, seen: Mapping[str, Sighting], now:
         return Readiness(growing, "still being written")
     if not dropped.is_set or dropped.refusal:
         return Readiness(0)
-    missing = [wanted for wanted in rule.platforms if not _has(dropped, wanted)]
+    missing = [wanted for wanted in rule.platforms if not _has_platform(dropped, wanted)]
     quiet = min(_quiet(member.entry, seen, now) for member in dropped.members)
     if missing:
-        return _incomplete(dropped, ", ".join(map(str, missing)), quiet, rule.incomplete)
+        return _wait_for_missing(dropped, ", ".join(map(str, missing)), quiet, rule.incomplete)
     if quiet < rule.settle and not rule.platforms:
         return Readiness(rule.settle - quiet, "waits for more platforms")
     return Readiness(0)
 
 
-def _incomplete(dropped: Input, missing: str, quiet: float, policy: Incomplete | None) -> Readiness:
+def _wait_for_missing(dropped: Input, missing: str, quiet: float, policy: Incomplete | None) -> Readiness:
     if policy is None:
         return Readiness(math.inf, f"waits for {missing}", missing)
     if quiet < policy.after:
         return Readiness(policy.after - quiet, f"waits for {missing}", missing)
     if policy.action == "publish":
         return Readiness(0, overdue=True)
-    told = (
+    problem = (
         f"{dropped.name}:{dropped.tag}: no file for {missing} came within {policy.after:g} seconds after the last one"
     )
     if policy.action == "fail":
-        return Readiness(0, refusal=InputError(f"{told}; drop the whole set again", code="set.incomplete"))
-    return Readiness(math.inf, f"waits for {missing}; {told}", missing, overdue=True)
+        return Readiness(0, refusal=InputError(f"{problem}; drop the whole set again", code="set.incomplete"))
+    return Readiness(math.inf, f"waits for {missing}; {problem}", missing, overdue=True)
 
 
 def is_as_recorded(dropped: Input, record: InputRecord) -> bool:
@@ -174,11 +174,11 @@ def back_off_left(dropped: Input, record: InputRecord | None, now: float) -> flo
     return left if 0 < left <= MAX_WAIT else 0.0
 
 
-def _join(sets: dict[tuple[str, str], list[InputMember]], found: SetMemberPath, entry: FolderEntry) -> None:
+def _add_member(sets: dict[tuple[str, str], list[InputMember]], found: SetMemberPath, entry: FolderEntry) -> None:
     sets.setdefault((found.name, found.tag), []).append(InputMember(entry, found.platform))
 
 
-def _set(name: str, tag: str, members: list[InputMember]) -> Input:
+def _make_set(name: str, tag: str, members: list[InputMember]) -> Input:
     platforms = [member.platform for member in members]
     twice = next((platform for platform in platforms if platforms.count(platform) > 1), None)
     refusal = None
@@ -188,7 +188,7 @@ def _set(name: str, tag: str, members: list[InputMember]) -> Input:
     return Input(f"{name}/{tag}/", tuple(members), name, tag, is_set=True, refusal=refusal)
 
 
-def _has(dropped: Input, wanted: Platform) -> bool:
+def _has_platform(dropped: Input, wanted: Platform) -> bool:
     return any(member.platform is not None and is_same_platform(member.platform, wanted) for member in dropped.members)
 
 

@@ -27,7 +27,7 @@ def reserve(entry: FolderEntry, folder: Path) -> Path:
     wanted.parent.mkdir(parents=True, exist_ok=True)
     for number in range(1, MAX_SUFFIX):
         path = wanted if number == 1 else wanted.with_name(f"{wanted.name}.{number}")
-        if _made(path, is_folder=entry.is_folder) or _may_replace(path, entry):
+        if _create_empty(path, is_folder=entry.is_folder) or _is_replaceable(path, entry):
             return path
     raise FileExistsError(errno.EEXIST, "too many files of this name", str(wanted))
 
@@ -43,7 +43,7 @@ def move(entry: FolderEntry, to: Path) -> None:
         Path(entry.path).rename(to)
     except OSError as exc:
         if exc.errno != errno.EXDEV:
-            _give_back(to)
+            _release(to)
             raise
         _copy(entry, to)
         delete(entry)
@@ -83,7 +83,7 @@ def write_whole(path: Path, text: str) -> None:
     part.replace(path)
 
 
-def _made(path: Path, *, is_folder: bool) -> bool:
+def _create_empty(path: Path, *, is_folder: bool) -> bool:
     try:
         if is_folder:
             path.mkdir()
@@ -94,7 +94,7 @@ def _made(path: Path, *, is_folder: bool) -> bool:
     return True
 
 
-def _may_replace(path: Path, entry: FolderEntry) -> bool:
+def _is_replaceable(path: Path, entry: FolderEntry) -> bool:
     if path.is_symlink() or path.is_dir() != entry.is_folder:
         return False
     if entry.is_folder:
@@ -103,7 +103,7 @@ def _may_replace(path: Path, entry: FolderEntry) -> bool:
     return path.is_file() and (size == 0 or (size == entry.stamp.size and filecmp.cmp(path, entry.path, shallow=False)))
 
 
-def _give_back(reserved: Path) -> None:
+def _release(reserved: Path) -> None:
     if reserved.is_dir():
         reserved.rmdir()
     elif reserved.stat().st_size == 0:

@@ -68,12 +68,12 @@ def classify(relative: str, layout: str, *, is_folder: bool = False) -> SetMembe
         return None
     match = layout_pattern(layout).fullmatch(stem)
     if match and match["os"].lower() in SYSTEMS:
-        return _member(relative, match.groupdict())
+        return _parse_member(relative, match.groupdict())
     name, _, tag = stem.rpartition("/")
     return SingleArchive(name, tag if name else "")
 
 
-def checked_name(relative: str, found: SingleArchive) -> tuple[str, str]:
+def check_name(relative: str, found: SingleArchive) -> tuple[str, str]:
     """The name and tag that a single archive's path gives.
 
     Raises:
@@ -86,7 +86,7 @@ def checked_name(relative: str, found: SingleArchive) -> tuple[str, str]:
             "<name>/<tag>.tar",
             code="name.missing",
         )
-    return _checked(relative, found.default_name, found.default_tag)
+    return _check_names(relative, found.default_name, found.default_tag)
 
 
 @lru_cache(maxsize=64)
@@ -108,13 +108,13 @@ def _optional_variant(placeholder: str, parts: list[str]) -> str:
     return f"(?:{separator}{_PLACEHOLDERS['variant']})?"
 
 
-def _member(relative: str, found: dict[str, str | None]) -> SetMemberPath:
-    name, tag = _checked(relative, found["name"] or "", found["tag"] or "")
+def _parse_member(relative: str, found: dict[str, str | None]) -> SetMemberPath:
+    name, tag = _check_names(relative, found["name"] or "", found["tag"] or "")
     platform = Platform(found["os"] or "", found["arch"] or "", found.get("variant") or "")
     return SetMemberPath(name, tag, normalize(platform))
 
 
-def _checked(relative: str, name: str, tag: str) -> tuple[str, str]:
+def _check_names(relative: str, name: str, tag: str) -> tuple[str, str]:
     try:
         return parse_name(name), parse_tag(tag)
     except InvalidName as exc:

@@ -28,7 +28,7 @@ from ocisync.drop.inputs import (
 from ocisync.drop.moves import restore
 from ocisync.drop.rule import DAY, DropRule
 from ocisync.drop.scan import Scan, scan
-from ocisync.state.inputs import InputRecord, InputRecords, InputState
+from ocisync.state.input_records import InputRecord, InputRecords, InputState
 
 log = structlog.get_logger()
 

@@ -18,12 +18,12 @@ from ocisync.content.backoff import Backoff
 from ocisync.content.concurrency import for_each
 from ocisync.content.threads import run_file
 from ocisync.drop.disposal import clear_done, quarantine
-from ocisync.drop.fingerprint import check_unchanged, identity_of, is_of_bytes, read_members, unread, without_claim
+from ocisync.drop.fingerprint import as_record, check_unchanged, identity_of, is_of_bytes, read_members, without_claim
+from ocisync.drop.input_jobs import jobs_of, published_by, source_of
 from ocisync.drop.inputs import MAX_WAIT, Input, TimeSource, is_as_recorded
-from ocisync.drop.jobs import jobs_of, published_by, source_of
 from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
 from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError
-from ocisync.state.inputs import InputRecord, InputRecords, InputState, MemberRecord
+from ocisync.state.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
 
@@ -79,8 +79,8 @@ class InputProcessor:
         """Publish an input and clear it away; every error ends up in the report."""
         report = InputReport(self.rule.name, dropped.key, tuple(dropped.stamps), InputVerdict.FAILED)
         try:
-            known = await self.records.one(self.rule.name, dropped.key)
-            attempt = _Attempt(dropped, known, report, tuple(map(unread, dropped.members)))
+            known = await self.records.find(self.rule.name, dropped.key)
+            attempt = _Attempt(dropped, known, report, tuple(map(as_record, dropped.members)))
             try:
                 await self._bring(attempt)
             except Exception as exc:  # noqa: BLE001 (the edge of an input: the others go on)
@@ -116,7 +116,7 @@ class InputProcessor:
         if not claim:
             await self._read_and_publish(attempt)
             return
-        attempt.members = tuple(unread(member, claim) for member in dropped.members)
+        attempt.members = tuple(as_record(member, claim) for member in dropped.members)
         if not self._was_published(attempt):
             await self._publish(attempt)
 

@@ -60,14 +60,14 @@ def scan(rule: DropRule) -> Scan:
     while pending and len(found.entries) < MAX_ENTRIES:
         relative, path, depth = pending.pop()
         try:
-            children = _children(path, found)
+            children = _list_children(path, found)
         except OSError as exc:
-            _unreadable(relative, rule, found, exc)
+            _note_unreadable(relative, rule, found, exc)
             continue
         if relative and any(child.name == "oci-layout" for child in children):
             _add(found, relative, partial(layout_entry, path, relative))
             continue
-        pending.extend(_sort(children, relative, depth, own, found))
+        pending.extend(_sort_children(children, relative, depth, own, found))
     if pending:
         found.skipped[str(rule.path)] = f"more than {MAX_ENTRIES} files; take some away, or use `done: move`"
     found.entries.sort(key=lambda entry: entry.relative)
@@ -78,7 +78,7 @@ def file_entry(path: str, relative: str) -> FolderEntry:
     """A file as it is now; raises OSError, also when it is no regular file."""
     now = os.lstat(path)
     if not stat.S_ISREG(now.st_mode):
-        raise OSError(f"{_kind(now.st_mode)}, not a file")
+        raise OSError(f"{_name_kind(now.st_mode)}, not a file")
     return FolderEntry(relative, path, Stamp(now.st_size, now.st_mtime_ns, now.st_ino), max(now.st_ctime, now.st_mtime))
 
 
@@ -106,7 +106,7 @@ def layout_files(path: str) -> Iterator[str]:
                 yield file
 
 
-def _children(path: str, found: Scan) -> list[os.DirEntry[str]]:
+def _list_children(path: str, found: Scan) -> list[os.DirEntry[str]]:
     children = []
     with os.scandir(path) as listing:
         for child in listing:
@@ -119,21 +119,21 @@ def _children(path: str, found: Scan) -> list[os.DirEntry[str]]:
     return sorted(children, key=lambda child: child.name, reverse=True)
 
 
-def _sort(
+def _sort_children(
     children: list[os.DirEntry[str]], parent: str, depth: int, own: set[tuple[int, int]], found: Scan
 ) -> Iterator[tuple[str, str, int]]:
     for child in children:
         relative = f"{parent}/{child.name}" if parent else child.name
-        reason = _odd(child.name) or (depth >= MAX_DEPTH and f"more than {MAX_DEPTH} folders deep") or ""
+        reason = _find_oddity(child.name) or (depth >= MAX_DEPTH and f"more than {MAX_DEPTH} folders deep") or ""
         if reason:
             found.skipped[relative] = reason
         elif not child.is_dir(follow_symlinks=False):
-            _add(found, relative, partial(_readable, child.path, relative))
+            _add(found, relative, partial(_check_readable, child.path, relative))
         elif _identity(Path(child.path)) not in own:
             yield relative, child.path, depth + 1
 
 
-def _readable(path: str, relative: str) -> FolderEntry:
+def _check_readable(path: str, relative: str) -> FolderEntry:
     entry = file_entry(path, relative)
     if not os.access(path, os.R_OK):
         raise PermissionError("it cannot be read by this user")
@@ -149,7 +149,7 @@ def _add(found: Scan, relative: str, look: Callable[[], FolderEntry]) -> None:
         found.skipped[relative] = exc.strerror or str(exc)
 
 
-def _unreadable(relative: str, rule: DropRule, found: Scan, exc: OSError) -> None:
+def _note_unreadable(relative: str, rule: DropRule, found: Scan, exc: OSError) -> None:
     if relative:
         found.skipped[relative] = exc.strerror or str(exc)
     elif isinstance(exc, FileNotFoundError):
@@ -158,7 +158,7 @@ def _unreadable(relative: str, rule: DropRule, found: Scan, exc: OSError) -> Non
         raise DiskError(f"{rule.path}: the drop folder of rule {rule.name} cannot be read: {exc.strerror}") from exc
 
 
-def _odd(name: str) -> str:
+def _find_oddity(name: str) -> str:
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -166,7 +166,7 @@ def _odd(name: str) -> str:
     return "" if name.isprintable() else "its name has control characters"
 
 
-def _kind(mode: int) -> str:
+def _name_kind(mode: int) -> str:
     kinds = {stat.S_IFLNK: "a link", stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
     return kinds.get(stat.S_IFMT(mode), "a device")
 

@@ -33,34 +33,39 @@ class PendingCall:
 
 
 class BatchExecutor:
-    """Hands all that waits to one thread at a time: `settle_all` runs there, and settles what it is given."""
+    """Hands all calls that wait to one thread at a time.
 
-    def __init__(self, settle_all: Callable[[Sequence[PendingCall]], None], limiter: CapacityLimiter) -> None:
-        self._settle_all = settle_all
+    The caller who finds no round under way leads the next: it takes along all that wait at that moment. `run_batch`
+    runs in the thread and finishes the calls that it is given; those that it did not finish, because it was cut short,
+    go back to the front. So nobody waits for a time to pass, and the more callers there are, the larger the batches.
+    """
+
+    def __init__(self, run_batch: Callable[[Sequence[PendingCall]], None], limiter: CapacityLimiter) -> None:
+        self._run_batch = run_batch
         self._limiter = limiter
-        self._waiting: list[PendingCall] = []
+        self._pending: list[PendingCall] = []
         self._round: anyio.Event | None = None
 
-    async def ask(self, asked: PendingCall) -> Any:
+    async def ask(self, call: PendingCall) -> Any:
         """What came of it, with what others want at the same moment."""
-        self._waiting.append(asked)
+        self._pending.append(call)
         try:
-            while not asked.is_done:
+            while not call.is_done:
                 if self._round is None:
                     await self._lead()
                 else:
                     await self._round.wait()
         finally:
-            if asked in self._waiting:  # cancelled before its turn came
-                self._waiting.remove(asked)
-        return asked.outcome()
+            if call in self._pending:  # cancelled before its turn came
+                self._pending.remove(call)
+        return call.outcome()
 
     async def _lead(self) -> None:
-        together, self._waiting = self._waiting, []
+        calls, self._pending = self._pending, []
         self._round = ended = anyio.Event()
         try:
-            await to_thread.run_sync(self._settle_all, together, limiter=self._limiter)
+            await to_thread.run_sync(self._run_batch, calls, limiter=self._limiter)
         finally:
-            self._waiting[:0] = [one for one in together if not one.is_done]
+            self._pending[:0] = [call for call in calls if not call.is_done]
             self._round = None
             ended.set()

@@ -44,7 +44,7 @@ class Database:
         self.path = folder / FILE_NAME
         self.read_only = read_only
         self._limiter = CapacityLimiter(1)
-        self._together = BatchExecutor(self._settle_all, self._limiter)
+        self._executor = BatchExecutor(self._run_batch, self._limiter)
         self._connection: sqlite3.Connection | None = None
 
     async def open(self) -> None:
@@ -65,89 +65,89 @@ class Database:
         Raises:
             StoreError, DiskError: the file cannot be used now.
         """
-        return cast("T", await self._together.ask(PendingCall(act, is_write=False)))
+        return cast("T", await self._executor.ask(PendingCall(act, is_write=False)))
 
     async def write(self, act: Callable[[sqlite3.Connection], T]) -> T:
         """Run statements in the thread, all of them or none; raises as `read` does."""
-        return cast("T", await self._together.ask(PendingCall(act, is_write=True)))
+        return cast("T", await self._executor.ask(PendingCall(act, is_write=True)))
 
-    def _settle_all(self, together: Sequence[PendingCall]) -> None:
-        if len(together) > 1 and self._settled_at_once(together):
+    def _run_batch(self, calls: Sequence[PendingCall]) -> None:
+        if len(calls) > 1 and self._run_as_one(calls):
             return
-        for one in together:
+        for call in calls:
             try:
-                one.finish(self._guarded(partial(_run_all, [one]))[0])
-            except Exception as exc:  # noqa: BLE001 (raised where it was asked)
-                one.finish(None, exc)
+                call.finish(self._run_guarded(partial(_run_all, [call]))[0])
+            except Exception as exc:  # noqa: BLE001 (raised where it was asked for)
+                call.finish(None, exc)
 
-    def _settled_at_once(self, together: Sequence[PendingCall]) -> bool:
+    def _run_as_one(self, calls: Sequence[PendingCall]) -> bool:
         if self._connection is None:
             return False
         try:
-            results = _run_all(together, self._connection)
+            results = _run_all(calls, self._connection)
         except Exception:  # noqa: BLE001 (met again, and told, when each is done by itself)
             return False
-        for one, result in zip(together, results, strict=True):
-            one.finish(result)
+        for call, result in zip(calls, results, strict=True):
+            call.finish(result)
         return True
 
-    def _guarded(self, act: Callable[[sqlite3.Connection], T]) -> T:
+    def _run_guarded(self, act: Callable[[sqlite3.Connection], T]) -> T:
         if self._connection is None:
             raise StoreError(f"{self.path}: the ledger is closed")
         try:
             return act(self._connection)
         except (sqlite3.Error, CorruptDatabase) as exc:
             if not _is_damage(exc):
-                raise _wrapped(exc, self.path) from exc
-            return self._once_more(act, exc)
+                raise _as_ours(exc, self.path) from exc
+            return self._rebuild_and_run(act, exc)
 
-    def _once_more(self, act: Callable[[sqlite3.Connection], T], why: Exception) -> T:
+    def _rebuild_and_run(self, act: Callable[[sqlite3.Connection], T], why: Exception) -> T:
         self._close()
         try:
-            self._connection = connection = self._afresh(why)
+            self._connection = connection = self._reopen(why)
             return act(connection)
         except (sqlite3.Error, CorruptDatabase) as exc:
-            raise _wrapped(exc, self.path) from exc
+            raise _as_ours(exc, self.path) from exc
 
-    def _afresh(self, why: Exception) -> sqlite3.Connection:
+    def _reopen(self, why: Exception) -> sqlite3.Connection:
         if self.read_only:
             log.warning("state.unreadable", path=str(self.path), error=str(why))
-            return _in_memory()
-        with _one_at_a_time(self.path):
-            if isinstance(why, CorruptDatabase) or (sound := _sound(self.path)) is None:
+            return _open_in_memory()
+        with _rebuild_lock(self.path):
+            if isinstance(why, CorruptDatabase) or (sound := _open_if_sound(self.path)) is None:
                 _move_aside(self.path, "damaged", why)
-                return _opened(self.path)
+                return _open_writable(self.path)
             return sound
 
     def _open(self) -> None:
         try:
             self._connection = self._open_to_read() if self.read_only else self._open_to_write()
         except sqlite3.Error as exc:
-            raise _wrapped(exc, self.path) from exc
+            raise _as_ours(exc, self.path) from exc
         except OSError as exc:
             raise DiskError(f"{self.path.parent}: the state folder cannot be used: {exc.strerror}") from exc
 
     def _open_to_write(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(self.path):
+        with _rebuild_lock(self.path):
             try:
-                return _opened(self.path)
+                return _open_writable(self.path)
             except NewerSchema as exc:
                 _move_aside(self.path, "newer", exc)
             except (sqlite3.Error, CorruptDatabase) as exc:
                 if not _is_damage(exc):
                     raise
                 _move_aside(self.path, "damaged", exc)
-            return _opened(self.path)
+            return _open_writable(self.path)
 
     def _open_to_read(self) -> sqlite3.Connection:
         if not self.path.exists():
-            return _in_memory()
+            return _open_in_memory()
         try:
-            return _opened_to_read(self.path)
+            return _open_read_only(self.path)
         except (sqlite3.Error, NewerSchema, CorruptDatabase) as exc:
             log.warning("state.unreadable", path=str(self.path), error=str(exc))
-            return _in_memory()
+            return _open_in_memory()
 
     def _close(self) -> None:
         if self._connection is not None:
@@ -156,12 +156,12 @@ class Database:
         self._connection = None
 
 
-def _run_all(together: Sequence[PendingCall], connection: sqlite3.Connection) -> list[object]:
-    if not any(one.is_write for one in together):
-        return [one.act(connection) for one in together]
+def _run_all(calls: Sequence[PendingCall], connection: sqlite3.Connection) -> list[object]:
+    if not any(call.is_write for call in calls):
+        return [call.act(connection) for call in calls]
     connection.execute("BEGIN IMMEDIATE")
     try:
-        results = [one.act(connection) for one in together]
+        results = [call.act(connection) for call in calls]
         failpoint("ledger")
         connection.execute("COMMIT")
     except BaseException:
@@ -171,12 +171,12 @@ def _run_all(together: Sequence[PendingCall], connection: sqlite3.Connection) ->
     return results
 
 
-def _opened(path: Path) -> sqlite3.Connection:
+def _open_writable(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "rwc")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        _check(connection)
+        _check_file(connection)
         if version_of(connection) == 0:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)
@@ -186,10 +186,10 @@ def _opened(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _opened_to_read(path: Path) -> sqlite3.Connection:
+def _open_read_only(path: Path) -> sqlite3.Connection:
     connection = _connect(path, "ro")
     try:
-        _check(connection)
+        _check_file(connection)
         if version_of(connection) == len(STEPS):
             return connection
         copy = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
@@ -202,7 +202,7 @@ def _opened_to_read(path: Path) -> sqlite3.Connection:
     return copy
 
 
-def _in_memory() -> sqlite3.Connection:
+def _open_in_memory() -> sqlite3.Connection:
     connection = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
     migrate(connection)
     return connection
@@ -213,7 +213,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT, check_same_thread=False, isolation_level=None)
 
 
-def _check(connection: sqlite3.Connection) -> None:
+def _check_file(connection: sqlite3.Connection) -> None:
     (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
     if verdict != "ok":
         raise CorruptDatabase(verdict)
@@ -223,10 +223,10 @@ def _check(connection: sqlite3.Connection) -> None:
         raise CorruptDatabase("it is another program's database")
 
 
-def _sound(path: Path) -> sqlite3.Connection | None:
+def _open_if_sound(path: Path) -> sqlite3.Connection | None:
     """The file opened, if another process has rebuilt it meanwhile."""
     try:
-        return _opened(path)
+        return _open_writable(path)
     except (sqlite3.Error, CorruptDatabase, NewerSchema):
         return None
 
@@ -240,7 +240,7 @@ def _move_aside(path: Path, kind: str, why: Exception) -> None:
 
 
 @contextlib.contextmanager
-def _one_at_a_time(path: Path) -> Iterator[None]:
+def _rebuild_lock(path: Path) -> Iterator[None]:
     with path.with_suffix(".lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -254,7 +254,7 @@ def _is_damage(exc: Exception) -> bool:
     return missing or code == _IOERR_SHORT_READ or code & 0xFF in _DAMAGE
 
 
-def _wrapped(exc: Exception, path: Path) -> OcisyncError:
+def _as_ours(exc: Exception, path: Path) -> OcisyncError:
     code = (getattr(exc, "sqlite_errorcode", None) or 0) & 0xFF
     if code in _DISK:
         return DiskError(f"{path}: the ledger cannot be used: {exc}; look at the disk's space and permissions")

@@ -27,8 +27,8 @@ def hold_daemon_lock(folder: Path) -> Iterator[None]:
         ConfigError: `state.locked`: another daemon holds it.
         DiskError: the folder cannot be used.
     """
-    with _opened(folder / LOCK_NAME) as descriptor:
-        _take(descriptor, folder)
+    with _open_lock(folder / LOCK_NAME) as descriptor:
+        _acquire(descriptor, folder)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
@@ -36,7 +36,7 @@ def hold_daemon_lock(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def _open_lock(path: Path) -> Iterator[int]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
@@ -48,7 +48,7 @@ def _opened(path: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
-def _take(descriptor: int, folder: Path) -> None:
+def _acquire(descriptor: int, folder: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as exc:

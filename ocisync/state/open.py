@@ -10,10 +10,10 @@ from pathlib import Path
 import anyio
 
 from ocisync.state.database import Database
-from ocisync.state.images import ImageRecords
-from ocisync.state.inputs import InputRecords
-from ocisync.state.ledger import SqliteLedger
-from ocisync.state.rules import StoredRuleRecords
+from ocisync.state.image_records import ImageRecords
+from ocisync.state.input_records import InputRecords
+from ocisync.state.rule_records import StoredRuleRecords
+from ocisync.state.sqlite_ledger import SqliteLedger
 
 
 @dataclass(frozen=True, slots=True)

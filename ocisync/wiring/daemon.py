@@ -15,8 +15,8 @@ from aiohttp import web
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.daemon.generation import Observers
-from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
+from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.push_dispatcher import PushDispatcher
 from ocisync.daemon.schedule import AnyJob
 from ocisync.daemon.service import Service, obey_signals
@@ -29,7 +29,7 @@ from ocisync.logs import register_secrets
 from ocisync.serve.app import registry_routes, serve
 from ocisync.state.lock import daemon_lock
 from ocisync.state.open import State, open_state
-from ocisync.state.rules import RuleView
+from ocisync.state.rule_records import RuleView
 from ocisync.sync.context import Progress
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
@@ -46,7 +46,7 @@ class RunningDaemon:
     service: Service[Config]
     metrics: Metrics
     notifier: Notifier
-    desk: PushDispatcher
+    dispatcher: PushDispatcher
 
     async def reload(self) -> bool:
         """Read the configuration again; whether it is valid and now used. An invalid one changes nothing."""
@@ -79,10 +79,10 @@ class RunningDaemon:
 
 @dataclass(frozen=True, slots=True)
 class _Health:
-    """What the pages show (daemon.http.HealthView)."""
+    """What the pages show (daemon.pages.HealthView)."""
 
     service: Service[Config]
-    desk: PushDispatcher
+    dispatcher: PushDispatcher
 
     def not_ready(self) -> Sequence[str]:
         """Why the daemon cannot be relied on now."""
@@ -117,7 +117,7 @@ class _Health:
         if self.service.generation is None:
             return False
         if tag or repository:
-            return self.desk.ask(rule, tag, repository)
+            return self.dispatcher.ask(rule, tag, repository)
         return self.service.generation.scheduler.trigger(rule)
 
     def webhooks(self) -> Mapping[str, Webhook]:
@@ -129,7 +129,7 @@ class _Health:
 
     def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
         """Have looked at what was pushed."""
-        return self.desk.accept(pushes)
+        return self.dispatcher.accept(pushes)
 
 
 @asynccontextmanager
@@ -148,7 +148,7 @@ async def running_daemon(
         daemon = _assembled(file, config, state, progress)
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
-            tasks.start_soon(daemon.desk.serve)
+            tasks.start_soon(daemon.dispatcher.serve)
             tasks.start_soon(log_capabilities, config)
             tasks.start_soon(_run, daemon, state, tasks.cancel_scope)
             await daemon.service.started()
@@ -166,7 +166,7 @@ def _assembled(file: Path, config: Config, state: State, progress: Progress | No
 
 async def _run(daemon: RunningDaemon, state: State, everything: anyio.CancelScope) -> None:
     await daemon.service.run()
-    await daemon.desk.persist_pending(state.rules)
+    await daemon.dispatcher.persist_pending(state.rules)
     log.info("daemon.stopped")
     everything.cancel()
 
@@ -186,7 +186,7 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
         routes: list[web.RouteDef] = []
         if config.daemon.serve:
             routes = registry_routes(await session.stores.object_store(config.daemon.serve))
-        app = daemon_app(_Health(daemon.service, daemon.desk), daemon.metrics, routes, token=token)
+        app = daemon_app(_Health(daemon.service, daemon.dispatcher), daemon.metrics, routes, token=token)
         async with serve(app, listen.host, listen.port) as url:
             log.info("daemon.listening", url=url, serves=config.daemon.serve)
             yield

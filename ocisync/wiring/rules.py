@@ -13,7 +13,7 @@ from ocisync.daemon.rule_set import JobRunner, RuleSet
 from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.errors import ConfigError, OcisyncError
 from ocisync.maintenance.job import MaintenanceJob
-from ocisync.state.images import ImageRecords
+from ocisync.state.image_records import ImageRecords
 from ocisync.state.open import State
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job

@@ -11,7 +11,7 @@ import pytest
 
 from ocisync.cli.demo_samples import docker_archive, write_sample
 from ocisync.config.load import load_config
-from ocisync.daemon.once import PassReport, run_pass
+from ocisync.daemon.single_pass import PassReport, run_pass
 from ocisync.drop.rule import InputVerdict
 from ocisync.state.open import open_state
 from ocisync.wiring.rules import open_rules

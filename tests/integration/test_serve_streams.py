@@ -18,14 +18,14 @@ from anyio import to_thread
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier, update
-from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import Metrics
+from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.errors import ConfigError, NetworkError, StoreError
 from ocisync.model.digest import Digest, sha256
 from ocisync.serve.app import registry_app, registry_routes, serve
-from ocisync.state.rules import RuleView
+from ocisync.state.rule_records import RuleView
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static import layout
 from tests.integration.serving import Registry, publish, put, raw_request, served, store_at

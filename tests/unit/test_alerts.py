@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from ocisync.daemon.metrics import Metrics
-from ocisync.state.rules import RuleStatus, RuleView
+from ocisync.state.rule_records import RuleStatus, RuleView
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 
 ROOT = Path(__file__).parents[2]

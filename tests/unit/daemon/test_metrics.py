@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ocisync import __version__
 from ocisync.daemon.metrics import Metrics, target_label
-from ocisync.state.rules import RuleStatus, RuleView
+from ocisync.state.rule_records import RuleStatus, RuleView
 from ocisync.sync.reports import Failure, JobReport, TagReport, Traffic, Verdict
 
 DOCUMENT = Path(__file__).parents[3] / "docs" / "metrics.md"

@@ -1,4 +1,4 @@
-"""The desk where pushes are reported, with a clock that the test sets."""
+"""The dispatcher of pushes, with a clock that the test sets."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ocisync.daemon.schedule import FIRST_WAIT, AnyJob, Schedule
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.errors import NetworkError
 from ocisync.model.locator import ViewLocator
-from ocisync.state.rules import MemoryRecords, RuleStatus
+from ocisync.state.rule_records import MemoryRecords, RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
@@ -31,7 +31,7 @@ WITH_SIGNATURES = ReferrerChoice(digest_tags=True)
 
 
 class Daemon:
-    """A desk before one generation of rules; the rules themselves are not due."""
+    """A dispatcher before one generation of rules; the rules themselves are not due."""
 
     def __init__(self, *jobs: Job, gate: Gate | None = None) -> None:
         self.gate = gate or Gate(is_open=True)
@@ -40,7 +40,7 @@ class Daemon:
         self.records = MemoryRecords()
         self.triggered: list[tuple[str, float]] = []
         self.generation = self.next_generation(*jobs)
-        self.desk = PushDispatcher(lambda: self.generation, self.clock)
+        self.dispatcher = PushDispatcher(lambda: self.generation, self.clock)
 
     def next_generation(self, *jobs: Job) -> Generation:
         schedules = tuple(Schedule(one.rule, (one,), HOUR) for one in jobs)
@@ -64,7 +64,7 @@ class Daemon:
         with anyio.fail_after(100):
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(self.generation.queue.run, FunctionRunner(self.run_job), 4)
-                tasks.start_soon(self.desk.serve)
+                tasks.start_soon(self.dispatcher.serve)
                 yield
                 tasks.cancel_scope.cancel()
 
@@ -96,7 +96,7 @@ def push(tag: str = "1", repository: str = "repo", registry: str = "") -> Push:
 async def test_a_push_has_only_its_tag_looked_at() -> None:
     daemon = Daemon(job(), job("other", "elsewhere"))
     async with daemon.running():
-        assert daemon.desk.accept([push()]) == ["rule"]
+        assert daemon.dispatcher.accept([push()]) == ["rule"]
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("rule", {"1": "1"})]
@@ -106,7 +106,7 @@ async def test_a_burst_is_one_look_at_all_its_tags() -> None:
     daemon = Daemon(job())
     async with daemon.running():
         for tag in ("1", "2", "1", "3"):
-            daemon.desk.accept([push(tag)])
+            daemon.dispatcher.accept([push(tag)])
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("rule", {"1": "1", "2": "2", "3": "3"})]
@@ -115,11 +115,11 @@ async def test_a_burst_is_one_look_at_all_its_tags() -> None:
 async def test_what_comes_during_a_look_is_one_more_look() -> None:
     daemon = Daemon(job(), gate=Gate())
     async with daemon.running():
-        daemon.desk.accept([push("1")])
+        daemon.dispatcher.accept([push("1")])
         await daemon.settle()
         await daemon.gate.until_started(1)
         for tag in ("2", "3"):
-            daemon.desk.accept([push(tag)])
+            daemon.dispatcher.accept([push(tag)])
         await daemon.settle()
         daemon.gate.open()
         await daemon.settle()
@@ -129,16 +129,16 @@ async def test_what_comes_during_a_look_is_one_more_look() -> None:
 
 async def test_a_tag_that_no_rule_selects_is_not_looked_at() -> None:
     daemon = Daemon(job(tags=TagSelection(sets=(TagSet(("3.*",), ("3.*-rc",)),))))
-    assert daemon.desk.accept([push("2.0"), push("3-rc")]) == []
-    assert daemon.desk.accept([push("3.1")]) == ["rule"]
-    assert daemon.desk.accept([push("3.1", registry="else.example")]) == []
+    assert daemon.dispatcher.accept([push("2.0"), push("3-rc")]) == []
+    assert daemon.dispatcher.accept([push("3.1")]) == ["rule"]
+    assert daemon.dispatcher.accept([push("3.1", registry="else.example")]) == []
 
 
 async def test_a_push_without_a_tag_has_everything_looked_at() -> None:
     selection = TagSelection(sets=(TagSet(("3.*",)),))
     daemon = Daemon(job(tags=selection))
     async with daemon.running():
-        assert daemon.desk.accept([push("")]) == ["rule"]
+        assert daemon.dispatcher.accept([push("")]) == ["rule"]
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.gate.started[0].tags == selection
@@ -147,7 +147,7 @@ async def test_a_push_without_a_tag_has_everything_looked_at() -> None:
 async def test_too_many_tags_are_everything() -> None:
     daemon = Daemon(job())
     async with daemon.running():
-        daemon.desk.accept([push(str(number)) for number in range(MOST_TAGS + 1)])
+        daemon.dispatcher.accept([push(str(number)) for number in range(MOST_TAGS + 1)])
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("rule", None)]
@@ -156,9 +156,9 @@ async def test_too_many_tags_are_everything() -> None:
 async def test_one_tag_of_a_rule_can_be_asked_for() -> None:
     daemon = Daemon(job(tags=TagSelection(literal={"stable": "1"})), job("other"))
     async with daemon.running():
-        assert not daemon.desk.ask("rule", "2")
-        assert not daemon.desk.ask("unknown", "1")
-        assert daemon.desk.ask("rule", "1")
+        assert not daemon.dispatcher.ask("rule", "2")
+        assert not daemon.dispatcher.ask("unknown", "1")
+        assert daemon.dispatcher.ask("rule", "1")
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("rule", {"stable": "1"})]
@@ -171,13 +171,13 @@ async def test_one_repository_of_a_rule_can_be_asked_for() -> None:
         return [] if host else [job("whole", repository, TagSelection(sets=(TagSet(("1.*",)),)))]
 
     daemon.generation.rules = replace(daemon.generation.rules, runner=FunctionRunner(daemon.run_job, follow=follow))
-    assert not daemon.desk.ask("rule", "", "elsewhere")
-    assert not daemon.desk.ask("rule", "1", "elsewhere")
-    assert not daemon.desk.ask("whole", "1")
-    assert not daemon.desk.ask("whole", "2", "new")
-    assert daemon.desk.ask("whole", "1.5", "new")
+    assert not daemon.dispatcher.ask("rule", "", "elsewhere")
+    assert not daemon.dispatcher.ask("rule", "1", "elsewhere")
+    assert not daemon.dispatcher.ask("whole", "1")
+    assert not daemon.dispatcher.ask("whole", "2", "new")
+    assert daemon.dispatcher.ask("whole", "1.5", "new")
     async with daemon.running():
-        assert daemon.desk.ask("rule", "", "repo")
+        assert daemon.dispatcher.ask("rule", "", "repo")
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("rule", None)]
@@ -185,7 +185,7 @@ async def test_one_repository_of_a_rule_can_be_asked_for() -> None:
 
 async def test_a_converted_source_is_known_too() -> None:
     daemon = Daemon(replace(job(), source=ViewLocator(job().source, format="oci")))
-    assert daemon.desk.accept([push()]) == ["rule"]
+    assert daemon.dispatcher.accept([push()]) == ["rule"]
 
 
 async def test_a_signature_has_everything_looked_at_where_signatures_go_along() -> None:
@@ -193,7 +193,7 @@ async def test_a_signature_has_everything_looked_at_where_signatures_go_along() 
     signed = replace(job("signed"), tags=TagSelection(sets=(TagSet(allow=("v.*",)),)), referrers=WITH_SIGNATURES)
     daemon = Daemon(signed, replace(signed, rule="bare", referrers=ReferrerChoice()))
     async with daemon.running():
-        assert daemon.desk.accept([signature]) == ["signed"]
+        assert daemon.dispatcher.accept([signature]) == ["signed"]
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("signed", None)]
@@ -203,7 +203,7 @@ async def test_what_is_pushed_without_a_tag_is_of_interest_to_rules_with_referre
     signed = replace(job("signed"), referrers=ReferrerChoice(referrers=True))
     daemon = Daemon(signed, replace(signed, rule="by tag", referrers=WITH_SIGNATURES), job("bare"))
     async with daemon.running():
-        assert daemon.desk.accept([replace(push(""), is_untagged=True)]) == ["signed"]
+        assert daemon.dispatcher.accept([replace(push(""), is_untagged=True)]) == ["signed"]
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("signed", None)]
@@ -212,7 +212,7 @@ async def test_what_is_pushed_without_a_tag_is_of_interest_to_rules_with_referre
 async def test_a_push_has_nothing_pruned() -> None:
     daemon = Daemon(replace(job(), care=WritePolicy(prune=True, prune_limit=1.0, backup="old-{tag}")))
     async with daemon.running():
-        daemon.desk.accept([push()])
+        daemon.dispatcher.accept([push()])
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.gate.started[0].care == WritePolicy(prune=False, prune_limit=1.0, backup="old-{tag}")
@@ -222,7 +222,7 @@ async def test_a_look_that_failed_is_left_to_the_rule_soon() -> None:
     daemon = Daemon(job())
     daemon.error = NetworkError("registry.example: connection refused")
     async with daemon.running():
-        daemon.desk.accept([push()])
+        daemon.dispatcher.accept([push()])
         await daemon.settle()
         await until(lambda: bool(daemon.triggered))
     assert daemon.triggered == [("rule", FIRST_WAIT)]
@@ -232,7 +232,7 @@ async def test_what_a_reload_interrupts_is_looked_at_by_the_next_rules() -> None
     daemon = Daemon(job())
     async with daemon.running():
         daemon.generation.queue.close()
-        daemon.desk.accept([push()])
+        daemon.dispatcher.accept([push()])
         await daemon.settle()
         await until(lambda: bool(daemon.clock.sleeping))
         assert daemon.looked == []
@@ -251,11 +251,11 @@ async def test_what_a_stop_interrupts_makes_its_rule_due_at_the_next_start(settl
     daemon = Daemon(job(), job("other", "elsewhere"), gate=Gate())
     daemon.records.statuses["rule"] = daemon.records.statuses["other"] = RuleStatus(last_success=1.0, next_due=9e9)
     async with daemon.running():
-        daemon.desk.accept([push()])
+        daemon.dispatcher.accept([push()])
         if settled:
             await daemon.settle()
             await daemon.gate.until_started(1)
-        await daemon.desk.persist_pending(daemon.records)
+        await daemon.dispatcher.persist_pending(daemon.records)
     dues = {rule: status.next_due or 0.0 for rule, status in daemon.records.statuses.items()}
     assert 1.7e9 < dues["rule"] < 8e9
     assert dues["other"] == 9e9
@@ -269,8 +269,8 @@ async def test_a_repository_of_a_whole_registry_is_looked_at_also_when_it_is_new
 
     daemon.generation.rules = replace(daemon.generation.rules, runner=FunctionRunner(daemon.run_job, follow=follow))
     async with daemon.running():
-        assert daemon.desk.accept([push("1", "new"), push("1", "other", "registry.example")]) == []
-        assert daemon.desk.accept([push("1", "new", "registry.example")]) == ["whole"]
+        assert daemon.dispatcher.accept([push("1", "new"), push("1", "other", "registry.example")]) == []
+        assert daemon.dispatcher.accept([push("1", "new", "registry.example")]) == ["whole"]
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
     assert daemon.looked == [("whole", {"1": "1"})]

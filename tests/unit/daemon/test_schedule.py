@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from ocisync.daemon.schedule import FIRST_WAIT, LONGEST_WAIT, SHORTEST_WAIT, Schedule, first_wait, next_due
 from ocisync.model.cron import Cron
-from ocisync.state.rules import RuleStatus
+from ocisync.state.rule_records import RuleStatus
 
 SEEDS = st.integers(0, 2**32)
 HOUR = 3600.0

@@ -16,7 +16,7 @@ from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
 from ocisync.model.cron import Cron
-from ocisync.state.rules import MemoryRecords, RuleStatus
+from ocisync.state.rule_records import MemoryRecords, RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport
 from tests.unit.daemon.clocks import TestClock, until

@@ -11,11 +11,11 @@ from io import BytesIO
 import pytest
 from structlog.testing import capture_logs
 
-from ocisync.daemon.http import MAX_BODY
+from ocisync.daemon.pages import MAX_BODY
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from tests.unit.daemon import notifications as sent
-from tests.unit.daemon.test_http import Daemon, running
+from tests.unit.daemon.test_pages import Daemon, running
 
 SECRET = "a secret that nobody guesses"
 PLAIN = sent.encoded({"repository": "docker.io/alpine", "tag": "3"})

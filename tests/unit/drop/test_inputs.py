@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.drop.fingerprint import unread
+from ocisync.drop.fingerprint import as_record
 from ocisync.drop.inputs import (
     Input,
     Moment,
@@ -23,7 +23,7 @@ from ocisync.drop.inputs import (
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
 from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.model.platform import Platform
-from ocisync.state.inputs import InputRecord, InputState
+from ocisync.state.input_records import InputRecord, InputState
 
 RULE = DropRule("r", Path("/drop"), (DropTarget("t"),), settle=10.0, stable=2.0)
 DECLARED = replace(RULE, platforms=(Platform("linux", "amd64"), Platform("linux", "arm64", "v8")))
@@ -93,7 +93,7 @@ def test_the_time_of_an_incomplete_set_begins_with_the_last_file_that_came() -> 
 
 def _record(found: Input, **changes: object) -> InputRecord:
     record = InputRecord(
-        found.key, InputState.DONE, 0.0, RULE.purpose, "sha256:x", tuple(map(unread, found.members)), due=WALL + 30
+        found.key, InputState.DONE, 0.0, RULE.purpose, "sha256:x", tuple(map(as_record, found.members)), due=WALL + 30
     )
     return replace(record, **changes)  # type: ignore[arg-type]
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.drop.naming import SetMemberPath, SingleArchive, checked_name, classify
+from ocisync.drop.naming import SetMemberPath, SingleArchive, check_name, classify
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.platform import Platform
@@ -95,7 +95,7 @@ def test_fault_76_names_of_single_archives_are_checked_when_they_are_used(path: 
     found = classify(path, DEFAULT)
     assert isinstance(found, SingleArchive)
     with pytest.raises(InvalidName, match=r"\.tar"):
-        checked_name(path, found)
+        check_name(path, found)
 
 
 @given(st.text(max_size=40).map(lambda text: f"{text}/linux.amd64.tar"))
@@ -110,5 +110,5 @@ def test_fault_76_whatever_the_path_what_comes_out_fits_the_grammar(path: str) -
 
 def test_fault_74_an_archive_without_any_name_is_refused_with_what_to_do() -> None:
     with pytest.raises(InputError, match="docker save NAME:TAG") as refused:
-        checked_name("image.tar", SingleArchive("", ""))
+        check_name("image.tar", SingleArchive("", ""))
     assert refused.value.code == "name.missing"

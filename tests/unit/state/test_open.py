@@ -19,12 +19,12 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
 from ocisync.state.database import FILE_NAME, Database
-from ocisync.state.inputs import InputRecord, InputState, MemberRecord
-from ocisync.state.ledger import LOOKUP
+from ocisync.state.input_records import InputRecord, InputState, MemberRecord
 from ocisync.state.lock import LOCK_NAME, daemon_lock, hold_daemon_lock
 from ocisync.state.migrations import APPLICATION_ID, STEPS, migrate, version_of
 from ocisync.state.open import State, open_state
-from ocisync.state.rules import RuleStatus, StoredRuleRecords
+from ocisync.state.rule_records import RuleStatus, StoredRuleRecords
+from ocisync.state.sqlite_ledger import LOOKUP
 from ocisync.sync.ledger import Ledger, MemoryLedger, Published
 
 LAYER = Descriptor(OCI_LAYER_GZIP, sha256(b"layer"), 5)

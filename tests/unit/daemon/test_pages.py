@@ -11,12 +11,12 @@ from io import BytesIO
 import pytest
 from aiohttp import ClientSession, web
 
-from ocisync.daemon.http import daemon_app
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
+from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.serve.app import serve
-from ocisync.state.rules import RuleStatus, RuleView
+from ocisync.state.rule_records import RuleStatus, RuleView
 
 TOKEN = "a long secret"
 

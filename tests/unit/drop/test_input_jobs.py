@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ocisync.drop.input_jobs import jobs_of, published_by, repositories_of
 from ocisync.drop.inputs import Input, group
-from ocisync.drop.jobs import jobs_of, published_by, repositories_of
 from ocisync.drop.rule import DropRule, DropTarget
 from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName

@@ -46,16 +46,16 @@ class ImageRecords:
         A job that failed as a whole, or looked at some tags only, tells nothing of the others. An image that stays
         unchanged is written once, so that a pass which finds nothing new writes nothing.
         """
-        place, now = (report.rule, report.target), time.time()
+        where, now = (report.rule, report.target), time.time()
         is_whole = report.failure is None and not is_partial
 
         def write(connection: sqlite3.Connection) -> None:
-            known = {tag: (verdict, digest) for tag, verdict, digest in connection.execute(_KNOWN, place)}
-            news = (tag for tag in report.tags if not _is_known(tag, known.get(tag.tag)))
+            known = {tag: (verdict, digest) for tag, verdict, digest in connection.execute(_KNOWN, where)}
+            news = (tag for tag in report.tags if not _is_recorded(tag, known.get(tag.tag)))
             connection.executemany(_SAVE, (_row(report, tag, now) for tag in news))
             if is_whole:
                 gone = known.keys() - {tag.tag for tag in report.tags}
-                connection.executemany(_FORGET, ((*place, tag) for tag in gone))
+                connection.executemany(_FORGET, ((*where, tag) for tag in gone))
 
         await self._database.write(write)
 
@@ -88,5 +88,5 @@ def _row(report: JobReport, tag: TagReport, now: float) -> tuple[object, ...]:
     )
 
 
-def _is_known(tag: TagReport, known: tuple[str, str] | None) -> bool:
+def _is_recorded(tag: TagReport, known: tuple[str, str] | None) -> bool:
     return tag.verdict is Verdict.UNCHANGED and known == (Verdict.UNCHANGED.value, tag.digest or "")

@@ -7,7 +7,7 @@ from pathlib import Path
 from ocisync.content.cost import Cost
 from ocisync.logs import register_secret
 from ocisync.model.digest import Digest, sha256
-from ocisync.state.images import ImageRecord
+from ocisync.state.image_records import ImageRecord
 from ocisync.state.open import open_state
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ocisync.drop.inputs import Input
-from ocisync.drop.naming import SingleArchive, checked_name
+from ocisync.drop.naming import SingleArchive, check_name
 from ocisync.drop.rule import ArchiveReader, DropRule
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import is_tag, parse_image_name, parse_name, split_tag
@@ -16,7 +16,7 @@ from ocisync.sync.select import TagSelection
 
 def source_of(dropped: Input) -> Locator:
     """What an input's jobs copy from."""
-    return _set_locator(dropped) if dropped.is_set else _locator(dropped)
+    return _set_locator(dropped) if dropped.is_set else _archive_locator(dropped)
 
 
 async def jobs_of(dropped: Input, rule: DropRule, archives: ArchiveReader) -> tuple[list[Job], list[str]]:
@@ -31,7 +31,7 @@ async def jobs_of(dropped: Input, rule: DropRule, archives: ArchiveReader) -> tu
         raise dropped.refusal
     if dropped.is_set:
         return _jobs(rule, _set_locator(dropped), {dropped.name: {dropped.tag: ""}}), []
-    locator = _locator(dropped)
+    locator = _archive_locator(dropped)
     wanted, warnings = repositories_of(dropped, await archives.names(locator))
     return _jobs(rule, locator, wanted), warnings
 
@@ -48,7 +48,7 @@ def repositories_of(dropped: Input, references: Sequence[str]) -> tuple[dict[str
     wanted: dict[str, dict[str, str]] = {}
     warnings = []
     for reference in references or [""]:
-        name, tag = _place(path, reference, default)
+        name, tag = _choose_name(path, reference, default)
         taken = wanted.setdefault(name, {}).setdefault(tag, reference)
         if taken == reference:
             continue
@@ -58,16 +58,16 @@ def repositories_of(dropped: Input, references: Sequence[str]) -> tuple[dict[str
     return wanted, warnings
 
 
-def _place(path: str, reference: str, default: SingleArchive) -> tuple[str, str]:
+def _choose_name(path: str, reference: str, default: SingleArchive) -> tuple[str, str]:
     """The name without its host, and the tag, under which a reference is published."""
     if _is_unnamed(reference) or is_tag(reference):
-        name, tag = checked_name(path, default)
+        name, tag = check_name(path, default)
         return name, tag if _is_unnamed(reference) else reference
     try:
         image = parse_image_name(reference)
     except InvalidName as exc:
-        told = f"{path}: the archive calls an image {reference[:200]!r}, which cannot be a name"
-        raise InvalidName(f"{told}: {exc.message}; save it under another") from exc
+        problem = f"{path}: the archive calls an image {reference[:200]!r}, which cannot be a name"
+        raise InvalidName(f"{problem}: {exc.message}; save it under another") from exc
     if image.digest is not None:
         raise InputError(f"{path}: {reference[:200]!r} names a digest; save the image with a tag", code="name.missing")
     name = split_tag(reference)[0].removeprefix(f"{image.host}/")
@@ -79,7 +79,7 @@ def _is_unnamed(reference: str) -> bool:
     return not reference or reference.startswith("@")
 
 
-def _locator(dropped: Input) -> ArchiveLocator | LayoutLocator:
+def _archive_locator(dropped: Input) -> ArchiveLocator | LayoutLocator:
     entry = dropped.members[0].entry
     return LayoutLocator(entry.path) if entry.is_folder else ArchiveLocator(entry.path)
 

@@ -38,7 +38,7 @@ class SqliteLedger:
     async def published(self, target: str, repository: str) -> Mapping[str, Published]:
         """Tag -> what was published under it."""
         return await self._database.read(
-            lambda rows: {str(tag): _published(*one) for tag, *one in rows.execute(_PUBLISHED, (target, repository))}
+            lambda rows: {str(tag): _as_published(*one) for tag, *one in rows.execute(_PUBLISHED, (target, repository))}
         )
 
     async def record(
@@ -47,17 +47,26 @@ class SqliteLedger:
         """Remember verified tags and where blobs lie."""
 
         def write(rows: sqlite3.Connection) -> None:
-            place = _place(rows, target, repository)
+            repository_id = _repository_id(rows, target, repository)
             rows.executemany(
                 _PUBLISH,
                 (
-                    (place, tag, one.digest, one.verified_at, one.scope, one.referrers, one.media_type, one.size)
+                    (
+                        repository_id,
+                        tag,
+                        one.digest,
+                        one.verified_at,
+                        one.scope,
+                        one.referrers,
+                        one.media_type,
+                        one.size,
+                    )
                     for tag, one in tags.items()
                 ),
             )
             rows.executemany(
                 "INSERT OR REPLACE INTO blob (digest, repository, size) VALUES (?, ?, ?)",
-                ((digest, place, size) for digest, size in blobs.items()),
+                ((digest, repository_id, size) for digest, size in blobs.items()),
             )
 
         await self._database.write(write)
@@ -65,8 +74,8 @@ class SqliteLedger:
     async def locate(self, target: str, digests: list[Digest]) -> Mapping[Digest, str]:
         """One repository for each blob that is known at the target."""
         found: dict[Digest, str] = {}
-        for some in _slices(digests):
-            found |= await self._database.read(partial(_located, target=target, digests=some))
+        for some in _split_queries(digests):
+            found |= await self._database.read(partial(_locate_blobs, target=target, digests=some))
         return found
 
     async def layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
@@ -74,7 +83,7 @@ class SqliteLedger:
 
         def look(rows: sqlite3.Connection) -> Descriptor | None:
             row = rows.execute(_LAYER, (target, repository, diff_id, variant)).fetchone()
-            return Descriptor(str(row[0]), _digest(row[1]), int(row[2])) if row else None
+            return Descriptor(str(row[0]), _check_digest(row[1]), int(row[2])) if row else None
 
         return await self._database.read(look)
 
@@ -83,7 +92,7 @@ class SqliteLedger:
         await self._database.write(
             lambda rows: rows.execute(
                 "INSERT OR REPLACE INTO layer VALUES (?, ?, ?, ?, ?, ?)",
-                (_place(rows, target, repository), diff_id, variant, desc.media_type, desc.digest, desc.size),
+                (_repository_id(rows, target, repository), diff_id, variant, desc.media_type, desc.digest, desc.size),
             )
         )
 
@@ -91,17 +100,17 @@ class SqliteLedger:
         """Drop one repository."""
 
         def drop(rows: sqlite3.Connection) -> None:
-            place = _place(rows, target, repository)
+            repository_id = _repository_id(rows, target, repository)
             for table in ("tag", "blob", "layer"):
-                rows.execute(f"DELETE FROM {table} WHERE repository = ?", (place,))
+                rows.execute(f"DELETE FROM {table} WHERE repository = ?", (repository_id,))
 
         await self._database.write(drop)
 
     async def get_facts(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """What was noted about content."""
         found: dict[Digest, str] = {}
-        for some in _slices(digests):
-            found |= await self._database.read(partial(_noted, kind=kind, digests=some))
+        for some in _split_queries(digests):
+            found |= await self._database.read(partial(_read_facts, kind=kind, digests=some))
         return found
 
     async def put_facts(self, kind: str, facts: Mapping[Digest, str]) -> None:
@@ -116,46 +125,48 @@ class SqliteLedger:
         )
 
 
-def _noted(rows: sqlite3.Connection, *, kind: str, digests: Sequence[Digest]) -> dict[Digest, str]:
+def _read_facts(rows: sqlite3.Connection, *, kind: str, digests: Sequence[Digest]) -> dict[Digest, str]:
     query = f"SELECT digest, fact FROM note WHERE kind = ? AND digest IN ({','.join('?' * len(digests))})"
-    return {_digest(digest): str(fact) for digest, fact in rows.execute(query, (kind, *digests))}
+    return {_check_digest(digest): str(fact) for digest, fact in rows.execute(query, (kind, *digests))}
 
 
-def _place(rows: sqlite3.Connection, target: str, repository: str) -> int:
+def _repository_id(rows: sqlite3.Connection, target: str, repository: str) -> int:
     rows.execute("INSERT OR IGNORE INTO repository (target, name) VALUES (?, ?)", (target, repository))
-    (place,) = rows.execute(_ID, (target, repository)).fetchone()
-    return int(place)
+    (repository_id,) = rows.execute(_ID, (target, repository)).fetchone()
+    return int(repository_id)
 
 
-def _located(rows: sqlite3.Connection, *, target: str, digests: Sequence[Digest]) -> dict[Digest, str]:
+def _locate_blobs(rows: sqlite3.Connection, *, target: str, digests: Sequence[Digest]) -> dict[Digest, str]:
     query = _LOCATE.format(marks=",".join("?" * len(digests)))
-    return {_digest(digest): str(name) for digest, name in rows.execute(query, (target, *digests))}
+    return {_check_digest(digest): str(name) for digest, name in rows.execute(query, (target, *digests))}
 
 
-def _published(
+def _as_published(
     digest: object, verified_at: object, scope: object, referrers: object, media_type: object, size: object
 ) -> Published:
-    return Published(_digest(digest), _time(verified_at), str(scope), str(referrers), str(media_type), _size(size))
+    return Published(
+        _check_digest(digest), _check_time(verified_at), str(scope), str(referrers), str(media_type), _check_size(size)
+    )
 
 
-def _time(value: object) -> float:
+def _check_time(value: object) -> float:
     if not isinstance(value, int | float):
         raise CorruptDatabase(f"{str(value)[:40]!r} is not a time")
     return float(value)
 
 
-def _size(value: object) -> int:
+def _check_size(value: object) -> int:
     if not isinstance(value, int) or value < 0:
         raise CorruptDatabase(f"{str(value)[:40]!r} is not a size")
     return value
 
 
-def _digest(text: object) -> Digest:
+def _check_digest(text: object) -> Digest:
     try:
         return parse_digest(text)
     except InvalidName as exc:
         raise CorruptDatabase(exc.message) from exc
 
 
-def _slices(digests: Sequence[Digest]) -> Iterator[Sequence[Digest]]:
+def _split_queries(digests: Sequence[Digest]) -> Iterator[Sequence[Digest]]:
     return (digests[start : start + LOOKUP] for start in range(0, len(digests), LOOKUP))

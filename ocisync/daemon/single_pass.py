@@ -15,7 +15,7 @@ from ocisync.daemon.schedule import AnyJob, Schedule
 from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.state.open import State
-from ocisync.state.rules import RuleStatus
+from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport, failure_of
 

@@ -12,10 +12,12 @@ from aiohttp.typedefs import Handler
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
 from ocisync.daemon.responses import HEADERS, json_answer, require_token, text_answer
 from ocisync.daemon.webhooks import WebhookPage, WebhookReceiver
-from ocisync.state.rules import RuleView
+from ocisync.state.rule_records import RuleView
 
 MAX_BODY = 1 << 20  # bytes
-_WISH = 'expected nothing, or JSON: {"rule": "NAME"}, with a "tag", a "repository" or both if not all of it is meant'
+_EXPECTED = (
+    'expected nothing, or JSON: {"rule": "NAME"}, with a "tag", a "repository" or both if not all of it is meant'
+)
 
 
 class HealthView(WebhookReceiver, Protocol):
@@ -46,7 +48,7 @@ def daemon_app(
             web.get("/readyz", pages.readyz),
             web.get("/metrics", pages.metrics),
             web.get("/v1/status", pages.status),
-            web.post("/v1/sync", require_token(pages.sync_wished, token)),
+            web.post("/v1/sync", require_token(pages.sync_body, token)),
             web.post("/v1/sync/{rule:.+}", require_token(pages.sync_rule, token)),
             web.post("/v1/webhooks/{name}", WebhookPage(health, metrics.observe_webhook).answer),
             *extra_routes,
@@ -80,28 +82,28 @@ class _Pages:
 
     async def sync_rule(self, request: web.Request) -> web.Response:
         """Trigger the rule in the path."""
-        return self._triggered({"rule": request.match_info["rule"]})
+        return self._trigger({"rule": request.match_info["rule"]})
 
-    async def sync_wished(self, request: web.Request) -> web.Response:
+    async def sync_body(self, request: web.Request) -> web.Response:
         """Trigger the rule in the body, for the tag and the repository if it names one; without a body, every rule."""
         body = await request.read()
         if not body.strip():
             rules = [rule for rule in self._health.rule_views() if self._health.trigger(rule)]
             return json_answer({"rules": rules, "triggered": True}, 202)
-        wish = _wish(body)
-        return text_answer(400, f"{_WISH}\n") if wish is None else self._triggered(wish)
+        wanted = _parse_request(body)
+        return text_answer(400, f"{_EXPECTED}\n") if wanted is None else self._trigger(wanted)
 
-    def _triggered(self, wish: Mapping[str, str]) -> web.Response:
+    def _trigger(self, wanted: Mapping[str, str]) -> web.Response:
         if reasons := self._health.not_ready():
             return text_answer(503, f"{'; '.join(reasons)}; ask again\n", {"Retry-After": "5"})
-        if self._health.trigger(**wish):
-            return json_answer({**wish, "triggered": True}, 202)
-        return text_answer(404, f"{self._unknown(wish)}\n")
+        if self._health.trigger(**wanted):
+            return json_answer({**wanted, "triggered": True}, 202)
+        return text_answer(404, f"{self._explain_refusal(wanted)}\n")
 
-    def _unknown(self, wish: Mapping[str, str]) -> str:
+    def _explain_refusal(self, wanted: Mapping[str, str]) -> str:
         """Why nothing was triggered."""
-        rule, tag, repository = (wish.get(key, "")[:200] for key in ("rule", "tag", "repository"))
-        if wish["rule"] not in self._health.rule_views():
+        rule, tag, repository = (wanted.get(key, "")[:200] for key in ("rule", "tag", "repository"))
+        if wanted["rule"] not in self._health.rule_views():
             return f"there is no rule named {rule!r}; GET /v1/status lists them"
         if repository:
             what = f"the tag {tag!r} of {repository!r}" if tag else f"the repository {repository!r}"
@@ -109,7 +111,7 @@ class _Pages:
         return f"the rule {rule!r} does not select the tag {tag!r}; if it mirrors a whole registry, name the repository"
 
 
-def _wish(body: bytes) -> dict[str, str] | None:
+def _parse_request(body: bytes) -> dict[str, str] | None:
     """The rule, the tag and the repository that a body names."""
     try:
         document = json.loads(body)

@@ -65,7 +65,7 @@ class InputRecords:
             }
         )
 
-    async def one(self, rule: str, key: str) -> InputRecord | None:
+    async def find(self, rule: str, key: str) -> InputRecord | None:
         """What is known of one input."""
 
         def look(rows: sqlite3.Connection) -> InputRecord | None:
