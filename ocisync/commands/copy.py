@@ -22,6 +22,7 @@ from ocisync.model.locator import (
 )
 from ocisync.model.platform import Platform, parse_platform
 from ocisync.stores.archive.index_json import LAYOUT_FILE
+from ocisync.stores.archive.names import image_number
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport, failure_of
@@ -181,7 +182,7 @@ async def _name_for(session: Session, source: Locator, place: Locator) -> str:
 async def _only_name(session: Session, source: Locator) -> str:
     if not isinstance(strip_views(source), FILES):
         return ""
-    names = await session.stores.archives.names(source)
+    names = [name for name in await session.stores.archives.names(source) if image_number(name) is None]
     return names[0] if len(names) == 1 else ""
 
 

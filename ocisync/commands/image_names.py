@@ -48,6 +48,9 @@ def parse_source(text: str) -> Locator:
 
 def _plain_file(text: str) -> ArchiveLocator | LayoutLocator | None:
     """The longest path in the text that exists, for a colon may be part of it; what follows is the reference."""
+    before, at, digest = text.rpartition("@")
+    if at and is_digest(digest) and _mode(before) is not None:
+        return LayoutLocator(before, digest) if Path(before).is_dir() else ArchiveLocator(before, digest)
     path, reference = text, ""
     while path:
         mode = _mode(path)
@@ -90,6 +93,8 @@ def places_below(root: str, names: dict[str, str]) -> dict[Locator, dict[str, st
             place, tag = parse_locator(root), name
         else:
             image = parse_image_name(name)
+            if image.digest and not image.tag:
+                raise InvalidName(f"{name[:200]!r} names a digest only, and an image is published under a tag")
             tag = image.tag or "latest"
             place = _below(root, image.repository, tag)
         found.setdefault(tagged(place, "latest"), {})[tag] = reference  # so equal repositories are one job

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 from ocisync.drop.inputs import Input
 from ocisync.drop.naming import SingleArchive, check_name
 from ocisync.drop.rule import ArchiveReader, DropRule
-from ocisync.errors import InputError, InvalidName
+from ocisync.errors import InputError, InvalidName, OcisyncError
 from ocisync.model.image_name import is_tag, parse_image_name, parse_name, split_tag
 from ocisync.model.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator, SetMember, TargetLocator
 from ocisync.sync.job import Job
@@ -19,8 +20,17 @@ def source_of(dropped: Input) -> Locator:
     return _set_locator(dropped) if dropped.is_set else _archive_locator(dropped)
 
 
-async def jobs_of(dropped: Input, rule: DropRule, archives: ArchiveReader) -> tuple[list[Job], list[str]]:
-    """One job per target repository, and warnings.
+@dataclass(frozen=True, slots=True)
+class InputJobs:
+    """What is to be done about an input."""
+
+    jobs: list[Job]  # one per target repository
+    warnings: list[str] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()  # images of the archive that nothing names, as `@N`
+
+
+async def jobs_of(dropped: Input, rule: DropRule, archives: ArchiveReader) -> InputJobs:
+    """The jobs that publish an input.
 
     Raises:
         ArchiveError: the archive cannot be read.
@@ -30,10 +40,11 @@ async def jobs_of(dropped: Input, rule: DropRule, archives: ArchiveReader) -> tu
     if dropped.refusal is not None:
         raise dropped.refusal
     if dropped.is_set:
-        return _jobs(rule, _set_locator(dropped), {dropped.name: {dropped.tag: ""}}), []
+        return InputJobs(_jobs(rule, _set_locator(dropped), {dropped.name: {dropped.tag: ""}}))
     locator = _archive_locator(dropped)
-    wanted, warnings = repositories_of(dropped, await archives.names(locator))
-    return _jobs(rule, locator, wanted), warnings
+    references = await archives.names(locator)
+    wanted, warnings = repositories_of(dropped, references)
+    return InputJobs(_jobs(rule, locator, wanted), warnings, unnamed_images(references))
 
 
 def published_by(jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -46,16 +57,35 @@ def repositories_of(dropped: Input, references: Sequence[str]) -> tuple[dict[str
     path = dropped.members[0].entry.relative
     default = SingleArchive(dropped.name, dropped.tag)
     wanted: dict[str, dict[str, str]] = {}
-    warnings = []
-    for reference in references or [""]:
-        name, tag = _choose_name(path, reference, default)
+    warnings: list[str] = []
+    refused: list[OcisyncError] = []
+    named = [reference for reference in references if not _is_unnamed(reference)]
+    for reference in named or references or [""]:
+        try:
+            name, tag = _choose_name(path, reference, default)
+        except (InputError, InvalidName) as exc:
+            refused.append(exc)
+            continue
         taken = wanted.setdefault(name, {}).setdefault(tag, reference)
         if taken == reference:
             continue
         if _is_unnamed(taken) or _is_unnamed(reference):
             raise InputError(f"{path}: several of its images have no name; save each under a name", code="name.missing")
         warnings.append(f"{path}: {reference} and {taken} would both become {name}:{tag}; {taken} is published")
+    if refused and not wanted:
+        raise refused[0]
+    warnings += [f"{exc.message}; the archive's other names are used" for exc in refused]
+    warnings += [
+        f"{path}: its image {reference} has no name to be published by, and is left out: save it under a name"
+        for reference in unnamed_images(references)
+    ]
     return wanted, warnings
+
+
+def unnamed_images(references: Sequence[str]) -> tuple[str, ...]:
+    """The images that are not published, because nothing names them while others have names."""
+    unnamed = tuple(reference for reference in references if _is_unnamed(reference))
+    return unnamed if len(unnamed) < len(references) else ()
 
 
 def _choose_name(path: str, reference: str, default: SingleArchive) -> tuple[str, str]:
@@ -66,11 +96,11 @@ def _choose_name(path: str, reference: str, default: SingleArchive) -> tuple[str
     try:
         image = parse_image_name(reference)
     except InvalidName as exc:
-        problem = f"{path}: the archive calls an image {reference[:200]!r}, which cannot be a name"
-        raise InvalidName(f"{problem}: {exc.message}; save it under another") from exc
-    if image.digest is not None:
+        told = f"{path}: the archive calls an image {reference[:200]!r}, which cannot be a name"
+        raise InvalidName(f"{told}: {exc.message}; save it under another") from exc
+    if image.digest is not None and not image.tag:
         raise InputError(f"{path}: {reference[:200]!r} names a digest; save the image with a tag", code="name.missing")
-    name = split_tag(reference)[0].removeprefix(f"{image.host}/")
+    name = split_tag(reference.partition("@")[0])[0].removeprefix(f"{image.host}/")
     is_short = image.repository == f"library/{name}"  # docker's short names keep the form in which they were saved
     return name if is_short else image.repository, image.tag or "latest"
 

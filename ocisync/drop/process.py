@@ -36,6 +36,7 @@ Members = tuple[MemberRecord, ...]
 
 FIRST_WAIT = 5.0  # seconds before an error that can pass is tried again, doubled each time
 LONGEST_RETRY = 600.0  # seconds
+_LEFT_OUT = "name.missing"  # of a published input: some of its images have no name, and so the file is not deleted
 DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk failed, or until its next rescan
 
 
@@ -47,6 +48,7 @@ class _Attempt:
     known: InputRecord | None
     report: InputReport
     members: Members
+    left_out: tuple[str, ...] = ()  # images of the archive that were not published
 
 
 @dataclass(slots=True)
@@ -155,6 +157,7 @@ class InputProcessor:
             raise InputError(known.message, code=known.code)
         if known.state is InputState.DONE:
             report.verdict, report.published = InputVerdict.UNCHANGED, known.published
+            attempt.left_out = (known.message,) if known.code == _LEFT_OUT else ()
             report.reason = "the same content was published before"
         return known.state is InputState.DONE
 
@@ -165,14 +168,15 @@ class InputProcessor:
             report.jobs.append(await self.run_job(job))
 
         async with self._hold(dropped):
-            jobs, warnings = await jobs_of(dropped, self.rule, self.archives)
-            report.warnings += warnings
-            await for_each(jobs, run, len(jobs))
+            planned = await jobs_of(dropped, self.rule, self.archives)
+            report.warnings += planned.warnings
+            attempt.left_out = planned.left_out
+            await for_each(planned.jobs, run, len(planned.jobs))
         failures = [job.worst() for job in report.jobs if not job.ok]
         if failures:
             raise _as_error(failures)
         await run_file(partial(check_unchanged, dropped))
-        report.verdict, report.published = InputVerdict.PUBLISHED, published_by(jobs)
+        report.verdict, report.published = InputVerdict.PUBLISHED, published_by(planned.jobs)
 
     def _hold(self, dropped: Input) -> AbstractAsyncContextManager[None]:
         """Keep a single archive open; the many files of a set would be too many descriptors."""
@@ -192,6 +196,9 @@ class InputProcessor:
     async def _clear(self, attempt: _Attempt) -> None:
         """Keep, move or delete the files; what is published stays on record whatever happens here."""
         report = attempt.report
+        if attempt.left_out and self.rule.done == "delete":
+            report.aftermath = "kept"  # what was not published would be lost
+            return
         try:
             report.aftermath = await run_file(partial(clear_done, attempt.dropped, self.rule))
         except InputChanged as exc:
@@ -251,6 +258,8 @@ class InputProcessor:
         )
         if failure is not None:
             record = replace(record, code=failure.code, message=failure.message)
+        elif attempt.left_out:
+            record = replace(record, code=_LEFT_OUT, message=", ".join(attempt.left_out)[:200])
         if failure is not None and (wait or state is InputState.WAITING):
             failures = 1 + (known.failures if known and is_as_recorded(dropped, known) else 0)
             due = self.clock.wall() + _back_off(failure, failures, self.rule.rescan, self.rng.random())

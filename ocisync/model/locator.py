@@ -24,9 +24,9 @@ from ocisync.model.registry_root import BucketRoot, DirectoryRoot, bucket_root
 
 TRANSPORTS = (
     "docker://HOST/NAME[:TAG|@DIGEST]",
-    "oci:DIR[:TAG]",
-    "oci-archive:FILE[:TAG]",
-    "docker-archive:FILE[:NAME:TAG]",
+    "oci:DIR[:TAG|:@N|@DIGEST]",
+    "oci-archive:FILE[:TAG|:@N|@DIGEST]",
+    "docker-archive:FILE[:NAME:TAG|:@N]",
     "static:DIR//NAME[:TAG|@DIGEST]",
     "s3://BUCKET/NAME[:TAG]?endpoint=URL&region=REGION&s3ForcePathStyle=true",
 )
@@ -55,7 +55,7 @@ class LayoutLocator:
     reference: str = ""
 
     def __str__(self) -> str:
-        return f"oci:{self.path}" + (f":{self.reference}" if self.reference else "")
+        return f"oci:{self.path}" + (_format_reference(self.reference) if self.reference else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class OciArchiveLocator:
     reference: str = ""
 
     def __str__(self) -> str:
-        return f"oci-archive:{self.path}" + (f":{self.reference}" if self.reference else "")
+        return f"oci-archive:{self.path}" + (_format_reference(self.reference) if self.reference else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ class DockerArchiveLocator:
     reference: str = ""
 
     def __str__(self) -> str:
-        return f"docker-archive:{self.path}" + (f":{self.reference}" if self.reference else "")
+        return f"docker-archive:{self.path}" + (_format_reference(self.reference) if self.reference else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class ArchiveLocator:
     reference: str = ""
 
     def __str__(self) -> str:
-        return f"archive:{self.path}" + (f":{self.reference}" if self.reference else "")
+        return f"archive:{self.path}" + (_format_reference(self.reference) if self.reference else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +252,8 @@ def _parse_oci_archive(rest: str) -> Locator:
 
 
 def _parse_docker_archive(rest: str) -> Locator:
-    path, _, reference = rest.partition(":")
-    if reference:
+    path, reference = _split_path(rest)
+    if reference and not reference.startswith("@") and not is_digest(reference):
         name, tag = split_tag(reference)
         parse_image_name(name)
         reference = f"{name}:{tag or 'latest'}"
@@ -287,9 +287,11 @@ def _parse_target(rest: str) -> Locator:
 
 
 def _split_path(rest: str) -> tuple[str, str]:
+    """Split `PATH[:NAME][@DIGEST]`; a digest wins over the name. `PATH:@N` means the N-th image."""
+    before, at, digest = rest.rpartition("@")
+    if at and is_digest(digest):
+        return before.partition(":")[0], digest
     path, _, reference = rest.partition(":")
-    if is_digest(reference):
-        return path, parse_digest(reference)
     return path, reference
 
 

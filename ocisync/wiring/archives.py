@@ -102,7 +102,7 @@ class Archives:
                     yield saved
 
     async def names(self, locator: Locator) -> Sequence[str]:
-        """What an archive says its images are called.
+        """What an archive says its images are called; `@N` for the N-th where it alone has no name to be published by.
 
         Raises:
             ArchiveError: it is no archive of images, or corrupt.
@@ -110,8 +110,11 @@ class Archives:
         inner, view = (locator.of, locator) if isinstance(locator, ViewLocator) else (locator, None)
         if not isinstance(inner, ArchivePlace):
             raise ConfigError(f"{locator} has no names of its own")
+        from ocisync.stores.archive.archive_files import UnnamedImages
+
         async with self.source(inner, view) as source:
-            return await source.tags()
+            unnamed = await source.unnamed() if isinstance(source, UnnamedImages) else ()
+            return [*await source.tags(), *unnamed]
 
     async def identify(self, locator: Locator) -> str:
         """What an archive says it holds, as one digest; empty where only all of its bytes tell.

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import structlog
 from anyio import CancelScope
@@ -41,6 +41,15 @@ class MemberFiles(Protocol):
         Raises:
             InputChanged: it is not.
         """
+        ...
+
+
+@runtime_checkable
+class UnnamedImages(Protocol):
+    """A source that knows which of its images nothing names."""
+
+    async def unnamed(self) -> Sequence[str]:
+        """`@N` for each image without a name that can be published, when others have one."""
         ...
 
 

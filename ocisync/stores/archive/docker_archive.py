@@ -36,6 +36,7 @@ from ocisync.model.media_type_families import Format
 from ocisync.stores.archive.archive_files import ArchiveFiles, open_archive_files, read_small
 from ocisync.stores.archive.docker_manifest import (
     ImageConfig,
+    ImageEntries,
     ImageEntry,
     build_manifest,
     convert_layer,
@@ -44,7 +45,6 @@ from ocisync.stores.archive.docker_manifest import (
     pair_layers,
     parse_config,
     parse_entries,
-    pick_image,
 )
 from ocisync.stores.archive.docker_v1 import build_legacy_config, is_legacy, read_legacy_entries
 from ocisync.stores.archive.identity import identify_docker_archive
@@ -87,7 +87,7 @@ class DockerArchiveSource:
         self, files: ArchiveFiles, entries: Sequence[ImageEntry], scratch: Path, options: ConversionOptions
     ) -> None:
         self._files = files
-        self._entries = tuple(entries)
+        self._entries = ImageEntries(entries)
         self._scratch = scratch
         self._options = options
         self._made: dict[Digest, Descriptor] = {}  # manifests and configurations, with their bytes
@@ -103,15 +103,19 @@ class DockerArchiveSource:
 
     def references(self) -> tuple[tuple[str, ...], ...]:
         """The names (`name:tag`) of each image, in the archive's order."""
-        return tuple(entry.tags for entry in self._entries)
+        return tuple(entry.tags for entry in self._entries.entries)
 
     async def identity(self) -> str:
         """One digest for all that it holds; empty where only all of its bytes tell."""
-        return await identify_docker_archive(self._files, self._entries)
+        return await identify_docker_archive(self._files, self._entries.entries)
 
     async def tags(self) -> Sequence[str]:
         """Every name, as `resolve` takes it."""
-        return sorted({tag for entry in self._entries for tag in entry.tags})
+        return sorted({tag for entry in self._entries.entries for tag in entry.tags})
+
+    async def unnamed(self) -> Sequence[str]:
+        """`@N` for each image without a name that can be published, when others have one."""
+        return self._entries.unnamed()
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of an image's manifest; what was not converted yet is, to nowhere.
@@ -136,7 +140,7 @@ class DockerArchiveSource:
             InputChanged: the archive was replaced, cut or written to meanwhile.
         """
         try:
-            entry = pick_image(self._entries, reference)
+            entry = self._entries.pick(reference)
             config = await self._read_config(entry)
             named = pair_layers(entry, config)
         except (InputError, ManifestError, InvalidName, DiffIdMismatch) as exc:
@@ -179,7 +183,7 @@ class DockerArchiveSource:
     async def _read_config(self, entry: ImageEntry) -> ImageConfig:
         if entry.documents:
             return await self._build_config(entry)
-        raw = await read_small(self._files, entry.config)
+        raw = await read_small(self._files, self._member_name(entry.config))
         if raw is None:
             raise ArchiveError(f"{self._files.where}: manifest.json names {entry.config[:200]!r}, which is missing")
         return parse_config(raw)
@@ -199,8 +203,12 @@ class DockerArchiveSource:
         source = entry.sources.get(diff_id)
         return _Layer(diff_id, self._find_member(member), member, source is not None and source.digest == diff_id)
 
+    def _member_name(self, name: str) -> str:
+        """A name in manifest.json as the tar has it: Windows daemons before docker 18.05 wrote it with backslashes."""
+        return name.replace("\\", "/") if "\\" in name and self._files.find(name) is None else name
+
     def _find_member(self, name: str) -> FileSection:
-        region = self._files.find(name)
+        region = self._files.find(self._member_name(name))
         if region is None:
             raise ArchiveError(f"{self._files.where}: the layer {name[:200]!r} is named, but is missing")
         return region

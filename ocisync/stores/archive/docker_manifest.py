@@ -6,17 +6,17 @@ Spec: moby's image/spec/v1.2.md, "Combined Image JSON + Filesystem Changeset For
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe, descriptor_from_json, descriptor_to_json
 from ocisync.model.digest import Digest, parse_digest
-from ocisync.model.image_name import parse_image_name
 from ocisync.model.manifest import parse_json, parse_json_object
 from ocisync.model.media_type_families import Format, find_counterpart
 from ocisync.model.platform import Platform, platform_from_json
+from ocisync.stores.archive.names import NameKey, image_number, is_publishable, name_key, show_choices
 
 _LAYER_TYPES: Mapping[tuple[Format, str], str] = {
     ("oci", "none"): media_types.OCI_LAYER,
@@ -81,23 +81,47 @@ def parse_config(raw: bytes) -> ImageConfig:
     return ImageConfig(raw, tuple(parse_digest(item) for item in diff_ids), platform_from_json(document))
 
 
-def pick_image(entries: Sequence[ImageEntry], reference: str) -> ImageEntry:
-    """The image that a reference (`name:tag`, `@N` for the N-th, or empty for the only one) means.
+class ImageEntries:
+    """The images of manifest.json, found by name in constant time: an archive may have thousands of names."""
 
-    Raises:
-        InputError: none or several fit; the message lists what there is (`name.missing`).
-    """
-    if not reference:
-        found = list(entries)
-    elif reference.startswith("@") and reference[1:].isdigit():
-        found = list(entries[int(reference[1:]) : int(reference[1:]) + 1])
-    else:
-        found = [entry for entry in entries if any(_same_name(tag, reference) for tag in entry.tags)]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(tag for entry in entries for tag in entry.tags)[:500] or "none has a name"
-    wanted = f"has no image {reference[:200]!r}" if reference and not found else f"holds {len(entries)} images"
-    raise InputError(f"the archive {wanted}; choose one of: {names}", code="name.missing")
+    def __init__(self, entries: Iterable[ImageEntry]) -> None:
+        self.entries = tuple(entries)
+        self._by_name: dict[str, list[ImageEntry]] = {}
+        self._by_key: dict[NameKey, list[ImageEntry]] = {}
+        for entry in self.entries:
+            for tag in entry.tags:
+                self._by_name.setdefault(tag, []).append(entry)
+                if key := name_key(tag):
+                    self._by_key.setdefault(key, []).append(entry)
+
+    def pick(self, reference: str) -> ImageEntry:
+        """The image that a reference (`name:tag`, `@N` for the N-th, or empty for the only one) means.
+
+        Raises:
+            InputError: none or several fit; the message lists what there is (`name.missing`).
+        """
+        found = self._find(reference)
+        if found and all(entry == found[0] for entry in found):
+            return found[0]
+        named = f"has no image {reference[:200]!r}" if not found else f"has {len(found)} images {reference[:200]!r}"
+        what = named if reference else f"holds {len(self.entries)} images"
+        choices = show_choices(enumerate(entry.tags for entry in self.entries))
+        raise InputError(f"the archive {what}; choose one of: {choices}", code="name.missing")
+
+    def _find(self, reference: str) -> Sequence[ImageEntry]:
+        if not reference:
+            return self.entries
+        number = image_number(reference)
+        if number is not None:
+            return self.entries[number : number + 1]
+        key = name_key(reference)
+        same = self._by_key.get(key, []) if key else []
+        return self._by_name.get(reference, same)
+
+    def unnamed(self) -> list[str]:
+        """`@N` for each image without a name that can be published, when others have one."""
+        named = [any(map(is_publishable, entry.tags)) for entry in self.entries]
+        return [f"@{number}" for number, is_named in enumerate(named) if not is_named] if any(named) else []
 
 
 def pair_layers(entry: ImageEntry, config: ImageConfig) -> dict[Digest, str]:
@@ -151,15 +175,20 @@ def build_manifest(config: ImageConfig, layers: Sequence[Descriptor], wanted: Fo
 
 
 def _parse_entry(item: object) -> ImageEntry:
-    if not isinstance(item, Mapping) or not isinstance(item.get("Config"), str) or not item["Config"]:
+    """One entry; its keys in any case, as Go's clients take them (Jib wrote them in lower case)."""
+    fields = {str(key).lower(): value for key, value in item.items()} if isinstance(item, Mapping) else {}
+    if isinstance(item, Mapping) and len(fields) != len(item):
+        raise ArchiveError("manifest.json: a key stands twice, in different cases: which one is meant is unclear")
+    config = fields.get("config")
+    if not isinstance(config, str) or not config:
         raise ArchiveError("manifest.json: an image without a Config")
-    tags, layers = _parse_names(item, "RepoTags"), _parse_names(item, "Layers")
-    return ImageEntry(item["Config"], tags, layers, sources=_parse_sources(item))
+    tags, layers = _parse_names(fields, "RepoTags"), _parse_names(fields, "Layers")
+    return ImageEntry(config, tags, layers, sources=_parse_sources(fields))
 
 
-def _parse_sources(item: Mapping[object, object]) -> dict[Digest, Descriptor]:
+def _parse_sources(fields: Mapping[str, object]) -> dict[Digest, Descriptor]:
     """LayerSources, which docker writes for foreign layers, and since version 25 for all."""
-    found = item.get("LayerSources") or {}
+    found = fields.get("layersources") or {}
     if not isinstance(found, Mapping):
         raise ArchiveError("manifest.json: LayerSources is not a mapping of diff IDs to descriptors")
     try:
@@ -168,18 +197,8 @@ def _parse_sources(item: Mapping[object, object]) -> dict[Digest, Descriptor]:
         raise ArchiveError(f"manifest.json: LayerSources: {exc.message}") from exc
 
 
-def _parse_names(item: Mapping[object, object], key: str) -> tuple[str, ...]:
-    value = item.get(key) or []
+def _parse_names(fields: Mapping[str, object], key: str) -> tuple[str, ...]:
+    value = fields.get(key.lower()) or []
     if not isinstance(value, list) or not all(isinstance(text, str) and text for text in value):
         raise ArchiveError(f"manifest.json: {key} is not a list of names")
     return tuple(value)
-
-
-def _same_name(tag: str, reference: str) -> bool:
-    if tag == reference:
-        return True
-    try:
-        one, other = parse_image_name(tag), parse_image_name(reference)
-    except InvalidName:
-        return False
-    return (one.host, one.repository, one.reference) == (other.host, other.repository, other.reference)

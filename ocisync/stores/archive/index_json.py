@@ -5,14 +5,14 @@ Spec: image-spec v1.1, image-layout.md and annotations.md ("org.opencontainers.i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from ocisync.errors import ArchiveError, InputError, InvalidName, ManifestError
 from ocisync.model.descriptor import Descriptor, descriptor_from_json
 from ocisync.model.digest import Digest, algorithm, hex_of
-from ocisync.model.image_name import parse_image_name
 from ocisync.model.manifest import parse_json_object
+from ocisync.stores.archive.names import image_number, is_same_name, name_key, show_choices
 
 REF_NAME = "org.opencontainers.image.ref.name"
 CONTAINERD_NAME = "io.containerd.image.name"
@@ -26,11 +26,12 @@ class IndexEntry:
     """One manifest that index.json lists."""
 
     desc: Descriptor
+    repo_tag: str = ""  # the same name as docker's manifest.json beside the layout writes it
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name it has: the full one first where a builder wrote one."""
-        found = (self.desc.annotations.get(CONTAINERD_NAME), self.desc.annotations.get(REF_NAME))
+        """Every name it has: docker's own first, then the full one where a builder wrote one."""
+        found = (self.repo_tag, self.desc.annotations.get(CONTAINERD_NAME), self.desc.annotations.get(REF_NAME))
         return tuple(dict.fromkeys(name for name in found if name))
 
 
@@ -60,29 +61,39 @@ def pick_entry(entries: Sequence[IndexEntry], reference: str, where: str) -> Ind
     Raises:
         InputError: none, or several with different digests (`name.missing`).
     """
-    if reference:
+    number = image_number(reference)
+    if number is not None:
+        found = list(entries[number : number + 1])
+    elif reference:
         exact = [entry for entry in entries if reference in entry.names]
         found = exact or [entry for entry in entries if any(_is_meant(name, reference) for name in entry.names)]
     else:
         found = [entry for entry in entries if entry.names] or list(entries)
     if len({entry.desc.digest for entry in found}) == 1:
         return found[0]
-    names = ", ".join(name for entry in entries for name in entry.names)[:500] or "none has a name"
+    choices = show_choices(enumerate(entry.names for entry in entries))
     wanted = f"{len(found)} images are" if found else "no image is"
     raise InputError(
-        f"{where}: {wanted} called {reference[:200]!r} in the layout; choose one of: {names}"
+        f"{where}: {wanted} called {reference[:200]!r} in the layout; choose one of: {choices}"
         if reference
-        else f"{where}: the layout holds {len(entries)} images; choose one of: {names}",
+        else f"{where}: the layout holds {len(entries)} images; choose one of: {choices}",
         code="name.missing",
     )
 
 
 def _is_meant(name: str, reference: str) -> bool:
     """Whether a name in the layout and a reference are two spellings: a full name, or only its tag."""
-    if name.rpartition(":")[2] == reference and "/" not in reference:
-        return True
-    try:
-        one, other = parse_image_name(name), parse_image_name(reference)
-    except InvalidName:
-        return False
-    return (one.host, one.repository, one.reference) == (other.host, other.repository, other.reference)
+    return is_same_name(name, reference) or (name.rpartition(":")[2] == reference and "/" not in reference)
+
+
+def adopt_repo_tags(entries: Iterable[IndexEntry], repo_tags: Iterable[str]) -> tuple[IndexEntry, ...]:
+    """The entries with the names of docker's manifest.json, where it has them in another spelling.
+
+    `docker save app:1.0` writes `app:1.0` into manifest.json, and since version 25 `docker.io/library/app:1.0` into
+    index.json. The first is what every version writes, and what its user typed.
+    """
+    by_key = {key: tag for tag in repo_tags if (key := name_key(tag))}
+    keys = ((entry, [name_key(name) for name in entry.names]) for entry in entries)
+    return tuple(
+        replace(entry, repo_tag=next((by_key[key] for key in found if key in by_key), "")) for entry, found in keys
+    )

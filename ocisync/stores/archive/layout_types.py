@@ -29,7 +29,7 @@ async def find_referrers(files: MemberFiles, entries: Iterable[Descriptor]) -> M
     """What refers to what: a manifest's digest -> those whose `subject` it is, in the order of their digests."""
     found: dict[Digest, dict[Digest, Descriptor]] = {}
     for entry in entries:
-        manifest = await _read_manifest(files, entry)
+        manifest = await load_manifest(files, entry)
         if manifest is None or manifest.subject is None:
             continue
         kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
@@ -43,8 +43,8 @@ async def find_referrers(files: MemberFiles, entries: Iterable[Descriptor]) -> M
     return {subject: [told for _, told in sorted(by_digest.items())] for subject, by_digest in found.items()}
 
 
-async def _read_manifest(files: MemberFiles, entry: Descriptor) -> Manifest | None:
-    """The entry's manifest; None for blobs, and for what is missing, damaged or no manifest: nothing refers by it."""
+async def load_manifest(files: MemberFiles, entry: Descriptor) -> Manifest | None:
+    """The manifest of an entry; None for blobs, and for what is missing, damaged or no manifest."""
     if entry.size > MAX_MANIFEST_SIZE:
         return None
     raw = await read_small(files, blob_path(entry.digest))

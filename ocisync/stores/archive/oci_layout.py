@@ -26,11 +26,13 @@ from ocisync.stores.archive.index_json import (
     LAYOUT_FILE,
     VERSION,
     IndexEntry,
+    adopt_repo_tags,
     blob_path,
     parse_index,
     pick_entry,
 )
-from ocisync.stores.archive.layout_types import detect_type, find_referrers
+from ocisync.stores.archive.layout_types import detect_type, find_referrers, load_manifest
+from ocisync.stores.archive.names import best_name, is_publishable
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +56,22 @@ class LayoutSource:
 
     async def tags(self) -> Sequence[str]:
         """The name of every entry that has one, the full one where it has two, as `resolve` takes it."""
-        return sorted({entry.names[0] for entry in self._entries if entry.names})
+        return sorted({best_name(entry.names) for entry in self._entries if entry.names})
+
+    async def unnamed(self) -> Sequence[str]:
+        """`@N` for each image without a name that can be published, when others have one.
+
+        What a named index lists, and what refers to another manifest, needs no name of its own.
+        """
+        named = {entry.desc.digest for entry in self._entries if any(map(is_publishable, entry.names))}
+        rest = [number for number, entry in enumerate(self._entries) if entry.desc.digest not in named]
+        if not named or not rest:
+            return []
+        known = {desc.digest for found in (await self._find_referrers()).values() for desc in found}
+        for entry in self._entries:
+            if entry.desc.digest in named and (manifest := await load_manifest(self._files, entry.desc)):
+                known.update(child.digest for child in manifest.children)
+        return [f"@{number}" for number in rest if self._entries[number].desc.digest not in known]
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor that index.json, or for other digests the blob, gives.
@@ -141,8 +158,11 @@ async def open_oci_layout(directory: Path) -> AsyncIterator[LayoutSource]:
     yield await read_layout(FolderFiles(directory))
 
 
-async def read_layout(files: MemberFiles) -> LayoutSource:
-    """The source of a layout that is open already; raises as `open_oci_archive` does."""
+async def read_layout(files: MemberFiles, repo_tags: Iterable[str] = ()) -> LayoutSource:
+    """The source of a layout that is open already; raises as `open_oci_archive` does.
+
+    `repo_tags`: the names in docker's manifest.json beside it.
+    """
     index = await read_small(files, INDEX_FILE)
     if index is None:
         raise ArchiveError(f"{files.where}: no index.json: this is not an OCI layout")
@@ -150,7 +170,7 @@ async def read_layout(files: MemberFiles) -> LayoutSource:
     if version != VERSION:
         log.warning("layout.version_unknown", path=files.where, version=version, known=VERSION)
     try:
-        return LayoutSource(files, parse_index(index))
+        return LayoutSource(files, adopt_repo_tags(parse_index(index), repo_tags))
     except ArchiveError as exc:
         raise ArchiveError(f"{files.where}: {exc.message}") from exc
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import AsyncIterator, Collection, Container
+from collections.abc import AsyncIterator, Collection, Container, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from ocisync.content.threads import run_file
-from ocisync.errors import ArchiveError
+from ocisync.errors import ArchiveError, LimitExceeded
 from ocisync.stores.archive.archive_files import ArchiveFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, make_docker_source
+from ocisync.stores.archive.docker_manifest import ImageEntry, parse_entries
 from ocisync.stores.archive.docker_v1 import is_legacy
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, parse_index
 from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_layout, read_layout, read_version
@@ -91,9 +92,11 @@ async def _make_source(files: ArchiveFiles, scratch: Path, options: ConversionOp
     # A hybrid's layout keeps digests; docker's own files are the way out where the layout cannot be used.
     if kind is ArchiveKind.HYBRID and not await _layout_is_usable(files):
         kind = ArchiveKind.DOCKER
+    if kind is ArchiveKind.HYBRID:
+        return await read_layout(files, await _read_repo_tags(files))
     if kind in (ArchiveKind.DOCKER, ArchiveKind.LEGACY):
         return await make_docker_source(files, scratch, options)
-    if kind in (ArchiveKind.LAYOUT, ArchiveKind.HYBRID):
+    if kind is ArchiveKind.LAYOUT:
         return await read_layout(files)
     raise ArchiveError(f"{files.where}: {_REFUSALS[kind]}")
 
@@ -105,6 +108,18 @@ async def _layout_is_usable(files: ArchiveFiles) -> bool:
         return index is not None and bool(parse_index(index)) and await read_version(files) == VERSION
     except ArchiveError:
         return False
+
+
+async def _read_repo_tags(files: ArchiveFiles) -> list[str]:
+    return [tag for entry in await _read_entries(files) for tag in entry.tags]
+
+
+async def _read_entries(files: ArchiveFiles) -> Sequence[ImageEntry]:
+    """The images of a hybrid's manifest.json; none where it cannot be read, for the layout does without."""
+    try:
+        return parse_entries(await read_small(files, "manifest.json") or b"")
+    except (ArchiveError, LimitExceeded):
+        return ()
 
 
 _REFUSALS = {

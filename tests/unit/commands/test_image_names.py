@@ -62,6 +62,9 @@ def test_a_plain_file_is_a_source(tmp_path: Path) -> None:
     (tmp_path / "a.tar").touch()
     assert str(parse_source(f"{tmp_path}/a.tar:org/app:1")) == f"archive:{tmp_path}/a.tar:org/app:1"
     assert str(parse_source(f"{tmp_path}:1")) == f"oci:{tmp_path}:1"
+    assert str(parse_source(f"{tmp_path}/a.tar:@1")) == f"archive:{tmp_path}/a.tar:@1"
+    assert str(parse_source(f"{tmp_path}/a.tar@{DIGEST}")) == f"archive:{tmp_path}/a.tar@{DIGEST}"
+    assert str(parse_source(f"{tmp_path}@{DIGEST}")) == f"oci:{tmp_path}@{DIGEST}"
     assert str(parse_source("docker://alpine:3")) == "docker://docker.io/library/alpine:3"
     with pytest.raises(InvalidName, match=r"no such file.*transport"):
         parse_source(f"{tmp_path}/b.tar")

@@ -13,6 +13,7 @@ from ocisync.model.digest import Digest, sha256
 from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.docker_manifest import (
     ImageConfig,
+    ImageEntries,
     ImageEntry,
     build_manifest,
     convert_layer,
@@ -20,7 +21,6 @@ from ocisync.stores.archive.docker_manifest import (
     pair_layers,
     parse_config,
     parse_entries,
-    pick_image,
 )
 
 A, B = (Digest(f"sha256:{letter * 64}") for letter in "ab")
@@ -79,13 +79,13 @@ def test_foreign_layers_are_named_as_their_source_says() -> None:
     [("alpine:3", ONE), ("mine/alpine:old", ONE), ("docker.io/library/alpine:3", ONE), ("other", TWO), ("@1", TWO)],
 )
 def test_images_are_picked_by_any_spelling(reference: str, found: ImageEntry) -> None:
-    assert pick_image((ONE, TWO), reference) is found
+    assert ImageEntries((ONE, TWO)).pick(reference) is found
 
 
 @pytest.mark.parametrize("reference", ["", "alpine:4", "@2", "UPPER:x", "mine/alpine"])
 def test_fault_74_several_images_or_none_of_that_name(reference: str) -> None:
     with pytest.raises(InputError, match="other:latest") as caught:
-        pick_image((ONE, TWO), reference)
+        ImageEntries((ONE, TWO)).pick(reference)
     assert caught.value.code == "name.missing"
 
 
