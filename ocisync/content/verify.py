@@ -245,7 +245,7 @@ class UploadCheck:
             raise SizeMismatch(f"{self._seen} bytes arrived instead of {self._size}")
 
 
-async def held_back(stream: ByteStream, check: UploadCheck) -> AsyncIterator[bytes]:
+async def hold_last_chunk(stream: ByteStream, check: UploadCheck) -> AsyncGenerator[bytes, None]:
     """The same bytes, the last chunk of them only when all were checked: a wrong body never arrives whole."""
     last = b""
     hashed = BatchHasher(check)

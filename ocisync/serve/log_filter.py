@@ -1,4 +1,7 @@
-"""What is no HTTP: aiohttp answers 400, and would log a traceback for each, with which anybody could fill a disk."""
+"""A filter for the server's log: malformed requests leave one line at debug.
+
+aiohttp answers them with 400 and logs a traceback for each, with which anybody could fill a disk.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The blocking half of a directory store: what runs in threads."""
+"""The blocking half of a directory store: what the system is asked, always called in a thread."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@ Spec: distribution v1.1, "Pushing a blob monolithically", "Mounting a blob from 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from urllib.parse import quote
 
 import anyio
@@ -14,8 +13,8 @@ import structlog
 from yarl import URL
 
 from ocisync.content.openers import INLINE_LIMIT, BytesOpener, read_whole
-from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import Verifier, verified
+from ocisync.content.repository import Opener
+from ocisync.content.verify import UploadCheck, Verifier, hold_last_chunk
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -124,7 +123,8 @@ class Uploads:
         if desc.size <= INLINE_LIMIT and not self._transport.options.bandwidth:
             data = await read_whole(opener, Verifier(desc.digest, desc.size))
             return await self._put(session, desc, SentOnce(data))
-        async with opener(0) as stream, _verified(stream, desc) as held:
+        check = UploadCheck(desc.size, desc.digest)
+        async with opener(0) as stream, aclosing(hold_last_chunk(stream, check)) as held:
             return await self._put(session, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
     async def _send_chunked(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
@@ -170,17 +170,6 @@ class Uploads:
                 log.debug("upload.left_behind", host=self._transport.host, error=exc.message)
 
 
-async def held_back(stream: ByteStream) -> AsyncGenerator[bytes, None]:
-    """The same chunks, the last one only after the stream has ended well: a bad body is never sent whole."""
-    last: bytes | None = None
-    async for chunk in stream:
-        if last is not None:
-            yield last
-        last = chunk
-    if last is not None:
-        yield last
-
-
 def with_digest(session: URL, digest: Digest) -> URL:
     """The URL that ends an upload; the state in its query is kept to the letter."""
     text = str(session)
@@ -195,9 +184,3 @@ def check_echo(digest: Digest, echoed: str | None, url: URL) -> None:
     """
     if echoed and echoed.partition(":")[0] == digest.partition(":")[0] and echoed != digest:
         raise DigestMismatch(f"{shown(url)}: the registry says it stored {echoed[:140]!r} instead of {digest}")
-
-
-@asynccontextmanager
-async def _verified(stream: ByteStream, desc: Descriptor) -> AsyncIterator[ByteStream]:
-    async with aclosing(verified(stream, desc)) as checked, aclosing(held_back(checked)) as held:
-        yield held

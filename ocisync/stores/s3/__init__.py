@@ -1,1 +1,1 @@
-"""An S3 bucket as an object store: control operations by aiobotocore, objects by our own signed requests."""
+"""An S3 bucket as an object store, by our own signed requests."""

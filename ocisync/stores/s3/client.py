@@ -23,7 +23,7 @@ from ocisync.content.cost import count_request
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.openers import INLINE_LIMIT, read_whole
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import UploadCheck, held_back
+from ocisync.content.verify import UploadCheck, hold_last_chunk
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, RateLimited
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.s3.errors import (
@@ -192,7 +192,7 @@ class S3Client:
                 nonlocal check
                 check = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
                 async with opener(start) as stream:
-                    yield held_back(stream, check)
+                    yield hold_last_chunk(stream, check)
 
         given = {
             **object_headers(headers, self.options),

@@ -1,7 +1,9 @@
-"""Objects that are derived from others: read, render, compare, write if it is still what was read, and render again.
+"""Objects that are derived from others, such as tags/list: kept right by several writers without a lock.
 
-Whatever the writers that share a registry do, the last to write such an object leaves it right: what it renders again
-is what is there after the write. What it wrote need not be read again: whoever wrote since does the same.
+A writer reads the object, renders what it should be, and writes it if it is still what was read. Then it renders once
+more. That last step is the point: of writers that overlap, the one whose write comes last sees what all of them did,
+and repairs what it overwrote. It holds on providers that ignore conditions too (docs/adr/0013-how-tags-list-converges.md).
+What a writer wrote it need not read again: whoever writes later does all of this as well.
 """
 
 from __future__ import annotations
@@ -42,35 +44,35 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class DerivedObject:
-    """One derived object; `checkpoint` is the point that its writing is known by to tests."""
+    """One derived object; `checkpoint` names the failpoint after its write."""
 
     store: ObjectStore
     key: str
     headers: ObjectHeaders
     checkpoint: str
 
-    async def converge(self, render: Render, rounds: RetryPolicy) -> bool:
+    async def converge(self, render: Render, retries: RetryPolicy) -> bool:
         """Make the object what `render` says; whether it had to be written.
 
         Raises:
-            StoreError: other writers kept changing it for all the rounds.
+            StoreError: other writers kept changing it for all the retries.
         """
         lost = written = 0
-        held: tuple[str, bytes | None, str] | None = None
-        for _ in range(rounds.limit):
-            etag, body, media_type = held or await self.read()
+        written_last: tuple[str, bytes | None, str] | None = None
+        for _ in range(retries.limit):
+            etag, body, media_type = written_last or await self.read()
             wanted = await render(body)
             if wanted is None or (wanted == body and media_type == self.headers.content_type):
                 return bool(written)
             try:
-                held = await self.write(wanted, etag), wanted, self.headers.content_type
-                written += 1
+                written_last = await self.write(wanted, etag), wanted, self.headers.content_type
+                written += 1  # and round again: what it is derived from may have changed before the write
             except PreconditionFailed:
-                held = None
-                await rounds.back_off(lost)
+                written_last = None
+                await retries.back_off(lost)
                 lost += 1
         raise StoreError(
-            f"{self.key} at {self.store}: other writers changed it {rounds.limit} times while it was brought up to "
+            f"{self.key} at {self.store}: other writers changed it {retries.limit} times while it was brought up to "
             "date; what it is derived from is published, and the next pass repairs it"
         )
 

@@ -49,7 +49,7 @@ async def list_tags_in_order(store: ObjectStore, name: str, order: TagOrder) -> 
 
 
 async def converge(
-    store: ObjectStore, name: str, rounds: RetryPolicy, order: TagOrder = "lexical", known: Collection[str] = ()
+    store: ObjectStore, name: str, retries: RetryPolicy, order: TagOrder = "lexical", known: Collection[str] = ()
 ) -> bool:
     """Make tags/list name the tags that are there; whether it had to be written.
 
@@ -57,7 +57,7 @@ async def converge(
     shows whether there are more: after each write it is rendered again.
 
     Raises:
-        StoreError: other writers kept changing it for all the rounds.
+        StoreError: other writers kept changing it for all the retries.
     """
     is_listed = order != "lexical"
 
@@ -69,7 +69,7 @@ async def converge(
         tags = await list_tags_in_order(store, name, order)
         return None if current is None and not tags else layout.tags_list_body(name, tags, as_given=True)
 
-    return await DerivedObject(store, layout.tags_key(name), layout.JSON_HEADERS, "tags_list").converge(render, rounds)
+    return await DerivedObject(store, layout.tags_key(name), layout.JSON_HEADERS, "tags_list").converge(render, retries)
 
 
 async def add_to_catalog(context: RegistryContext, name: str) -> bool:
@@ -93,7 +93,7 @@ async def add_to_catalog(context: RegistryContext, name: str) -> bool:
                 return await _render(context)
             return layout.catalog_body({*names, name})
 
-        changed = await _catalog_object(context).converge(render, context.rounds)
+        changed = await _catalog_object(context).converge(render, context.retries)
         context.cataloged.add(name)
         return changed
 
@@ -107,7 +107,7 @@ async def derive_catalog(context: RegistryContext) -> bool:
 
     async with context.catalog_lock:
         context.cataloged.clear()
-        return await _catalog_object(context).converge(render, context.rounds)
+        return await _catalog_object(context).converge(render, context.retries)
 
 
 async def read_catalog(context: RegistryContext) -> list[str] | None:

@@ -1,4 +1,4 @@
-"""A static registry as audits see it (content.auditing)."""
+"""A static registry as maintenance sees it: every object with its kind (`maintenance.protocols`)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class UploadReaper(Protocol):
 
 
 class RegistryMaintenance:
-    """An AuditedRegistry."""
+    """The whole registry: its repositories, its roots and catalog, and what killed writers left."""
 
     def __init__(self, context: RegistryContext) -> None:
         self._context = context
@@ -106,7 +106,7 @@ class RegistryMaintenance:
 
 
 class RepositoryMaintenance:
-    """An AuditedRepository."""
+    """One repository: its objects by kind, and the repair of what is derived from them."""
 
     def __init__(self, context: RegistryContext, name: str) -> None:
         self._context = context
@@ -146,7 +146,12 @@ class RepositoryMaintenance:
 
     @asynccontextmanager
     async def gc_barrier(self) -> AsyncIterator[None]:
-        """An object that writers' listings show; after a failure it stays, for what was asked may still take effect."""
+        """Hold writers back from content that is about to be removed.
+
+        The barrier is an object that writers see in the listing they make anyway; while it is there they rely on
+        nothing that could be collected (docs/adr/0012-the-gc-barrier.md). After a failure it stays, for what was asked
+        of the store may still take effect.
+        """
         prefix = self._prefix(ObjectKind.MANIFEST) + layout.COLLECTING
         async for info in self._context.store.list(prefix):
             if self._context.is_barrier_over(info):  # of a collector that was killed
@@ -175,7 +180,7 @@ class RepositoryMaintenance:
         referrers = ReferrersPass(self._context, self.name)
         keep = self._context.options.referrers
         changed += sorted(set(await (referrers.derive() if keep else referrers.remove_all())))
-        if await converge(self._context.store, self.name, self._context.rounds, self._context.options.order):
+        if await converge(self._context.store, self.name, self._context.retries, self._context.options.order):
             changed.append(layout.tags_key(self.name))
         return changed
 

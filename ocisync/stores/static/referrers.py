@@ -1,7 +1,8 @@
 """Lists of referrers: one for every manifest of a repository, possibly empty.
 
-All of them or none: oras takes one that is there as a promise for all. A manifest's own list is written after the
-manifest was entered into its subject's. So what has a list needs no second look, and two listings show what is new.
+All of them or none: oras takes one list that is there as a promise for all manifests. A manifest gets its own list only
+after it was entered into the list of its subject. So a manifest that has a list is entered already, and two listings
+(manifests, lists) show which manifests are new.
 """
 
 from __future__ import annotations
@@ -56,12 +57,12 @@ class ReferrersPass:
 
     async def derive(self) -> list[str]:
         """Make every list what the manifests say, remove those of manifests that are gone; the keys that changed."""
-        for _ in range(self.context.rounds.limit):
+        for _ in range(self.context.retries.limit):
             before = len(self._changed)
             await self._derive_once()
             if len(self._changed) == before:
                 return self._changed
-            await self.context.rounds.back_off(0)
+            await self.context.retries.back_off(0)
         raise StoreError(f"{self.name} at {self.context.store}: other writers keep changing its lists of referrers")
 
     async def _derive_once(self) -> None:
@@ -129,7 +130,7 @@ class ReferrersPass:
 
         derived = self._list_object(digest)
         if entries or digest in self._kept:
-            if await derived.converge(render, self.context.rounds):
+            if await derived.converge(render, self.context.retries):
                 self._changed.append(derived.key)
             return
         with suppress(PreconditionFailed):  # another writer gave it one

@@ -19,11 +19,11 @@ class StaticRegistry:
         store: ObjectStore,
         *,
         workers: int = 8,
-        rounds: RetryPolicy | None = None,
+        retries: RetryPolicy | None = None,
         options: StaticOptions | None = None,
     ) -> None:
         self.store = store
-        self._context = RegistryContext(store, workers, rounds or RetryPolicy(), options or StaticOptions())
+        self._context = RegistryContext(store, workers, retries or RetryPolicy(), options or StaticOptions())
 
     def repository(self, name: str) -> StaticRepository:
         """One repository, which need not exist yet.
@@ -39,7 +39,7 @@ class StaticRegistry:
         return self._context.options
 
     def audit(self) -> RegistryMaintenance:
-        """The whole registry, for looking at and mending it."""
+        """The whole registry, for verifying, repairing and collecting it."""
         return RegistryMaintenance(self._context)
 
     async def prepare(self) -> None:

@@ -1,4 +1,4 @@
-"""What all repositories of a static registry share."""
+"""What all repositories of a static registry share: the object store, and what was learnt of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ocisync.stores.static.derived import DerivedObject, RetryPolicy
 from ocisync.stores.static.options import StaticOptions
 from ocisync.stores.static.page import publish_page
 
-_WARNED = 180.0  # seconds
+_BARRIER_LIFE = 180.0  # seconds; an older barrier belongs to a collector that is gone
 
 
 @runtime_checkable
@@ -30,12 +30,12 @@ class Conditional(Protocol):
 
 
 class RegistryContext:
-    """An object store, and what is known of it."""
+    """An object store with a registry's options, and what was learnt of it, so that no repository asks twice."""
 
-    def __init__(self, store: ObjectStore, workers: int, rounds: RetryPolicy, options: StaticOptions) -> None:
+    def __init__(self, store: ObjectStore, workers: int, retries: RetryPolicy, options: StaticOptions) -> None:
         self.store = store
         self.workers = workers
-        self.rounds = rounds
+        self.retries = retries
         self.options = options
         self.references = SubjectReferences()
         self.cataloged: set[str] = set()  # repositories that the catalog was seen to name
@@ -56,7 +56,7 @@ class RegistryContext:
         if await self.store.head(layout.ROOT) is None:
             await self.write(layout.ROOT, layout.ROOT_BODY, layout.JSON_HEADERS)
             written.append(layout.ROOT)
-        if await self.root_index().converge(_root, self.rounds):
+        if await self.root_index().converge(_root, self.retries):
             written.append(layout.ROOT_INDEX)
         self._is_prepared = True
         return written
@@ -66,11 +66,11 @@ class RegistryContext:
         return DerivedObject(self.store, layout.ROOT_INDEX, layout.JSON_HEADERS, "root")
 
     async def is_conditional(self) -> bool:
-        """Whether a lost race is noticed."""
+        """Whether the store refuses a conditional write that lost its race; a store that does not say does."""
         return await self.store.is_conditional() if isinstance(self.store, Conditional) else True
 
     async def write(self, key: str, body: bytes, headers: ObjectHeaders) -> None:
-        """Write small content that is at hand."""
+        """Write small content."""
         await self.store.put(key, BytesOpener(body), headers, size=len(body), digest=sha256(body))
 
     async def check_type(self, key: str, expected: str) -> None:
@@ -100,8 +100,8 @@ class RegistryContext:
         return time.time() - info.modified > self.stale_after
 
     def is_barrier_over(self, info: ObjectInfo) -> bool:
-        """Whether a collector's warning is so old that the collector is gone."""
-        return time.time() - info.modified > _WARNED
+        """Whether a collector's barrier is so old that the collector is gone."""
+        return time.time() - info.modified > _BARRIER_LIFE
 
     async def touch(self, key: str, headers: ObjectHeaders) -> bool:
         """Make an object young; False when it is not there, or the store cannot."""

@@ -29,7 +29,11 @@ from ocisync.stores.static.registry_context import RegistryContext
 
 
 class StaticRepository:
-    """One repository: a Source that knows referrers, and all that a Target may be (`content.repository`)."""
+    """One repository: a Source that knows referrers, and a Target with every optional role (`content.capabilities`).
+
+    `publish` writes manifests under their digests, then referrers, then tags, then the lists: a reader, and a writer
+    that is killed at any point, never leave a tag that cannot be pulled.
+    """
 
     tags_any_content = False
     brings_referrers = False
@@ -41,7 +45,7 @@ class StaticRepository:
         self._pushed: set[Digest] = set()  # manifests
         self._staged: dict[Digest, float] = {}  # roots, when each was staged; seconds since the epoch
         self._seen: Mapping[str, ObjectInfo] | None = None  # the manifests that the last listing showed
-        self._is_current = False  # whether that listing came after the last `stage`
+        self._is_current = False  # whether that listing came after the last `push_manifests`
 
     def __str__(self) -> str:
         return f"{self.name} at {self._store}"
@@ -217,7 +221,7 @@ class StaticRepository:
 
     async def _write_lists(self, known: Collection[str] = ()) -> None:
         """Bring the list of tags, of which some are known, up to date, then that of repositories."""
-        await converge(self._store, self.name, self._context.rounds, self._context.options.order, known)
+        await converge(self._store, self.name, self._context.retries, self._context.options.order, known)
         if self._context.options.catalog:
             await add_to_catalog(self._context, self.name)
 
