@@ -19,6 +19,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from botocore.utils import get_environ_proxies
 
+from ocisync.content.aiohttp_internals import never_resend
 from ocisync.content.tls import system_context
 from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception
@@ -98,7 +99,7 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "ocisync"},
     ) as http:
-        http._retry_connection = False  # it would send the rest of a stream that was begun elsewhere
+        never_resend(http)  # it would send the rest of a stream that was begun elsewhere
         try:
             session = S3Session(options, http)
             try:

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from ocisync import __version__
+from ocisync.content.aiohttp_internals import LargeReadConnector
 from ocisync.stores.registry.http.body import uploading
 from ocisync.stores.registry.http.hosts import is_internal_only
-from ocisync.stores.registry.http.large_reads import PIECE, LargeReadProtocol
 
 _HEADERS = {"User-Agent": f"ocisync/{__version__}", "Accept-Encoding": "identity"}
 _HEADER_LIMIT = 64 * 1024  # bytes; signed URLs are long
@@ -41,16 +38,12 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-class Connector(aiohttp.TCPConnector):
-    """Reads in large pieces, and tells an upload's body which connection it is sent on.
+class Connector(LargeReadConnector):
+    """Connections that are read in large pieces; the body of an upload learns on which of them it is sent.
 
     So a broken upload can be dropped at once: an ordinary close would wait, for ever when the receiver does not read,
     until the last chunk has left.
     """
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        self._buffer = memoryview(bytearray(PIECE))
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
@@ -60,15 +53,6 @@ class Connector(aiohttp.TCPConnector):
         if (body := uploading.get()) is not None:
             body.transport = connection.transport
         return connection
-
-    async def _wrap_create_connection(self, *args: Any, **options: Any) -> tuple[asyncio.Transport, ResponseHandler]:
-        factory, *others = args
-
-        def receiver() -> LargeReadProtocol:
-            return LargeReadProtocol(factory(), self._buffer)
-
-        transport, made = await super()._wrap_create_connection(receiver, *others, **options)
-        return transport, cast("LargeReadProtocol", made).reader
 
 
 class PublicResolver(AbstractResolver):
