@@ -67,7 +67,7 @@ async def test_a_client_certificate_is_shown(mutual: str, certificate: Certifica
 async def test_a_client_certificate_that_is_renewed_is_read_again(
     mutual: str, certificate: Certificate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tls, "_LOOKS", 0.0)
+    monkeypatch.setattr(tls, "_LOOK_EVERY", 0.0)
     elsewhere = make_certificate(tmp_path / "elsewhere")
     own, key = tmp_path / "own.pem", tmp_path / "own.key"
     own.write_bytes(elsewhere.certificate.read_bytes())
@@ -86,8 +86,8 @@ async def test_a_client_certificate_that_is_renewed_is_read_again(
 async def test_a_client_certificate_is_shown_to_its_own_host_only(certificate: Certificate) -> None:
     options = replace(QUICK, ca_file=certificate.authority, client_cert=certificate.certificate)
     chosen = tls.Trust("r.example", replace(options, client_key=certificate.key))
-    own = await chosen.of(URL("https://r.example/v2/"))
-    other = await chosen.of(URL("https://cdn.example/blob"))
+    own = await chosen.context_for(URL("https://r.example/v2/"))
+    other = await chosen.context_for(URL("https://cdn.example/blob"))
     assert isinstance(own, ssl.SSLContext)
     assert own is not other
     assert chosen._contexts[False]._certificate is None

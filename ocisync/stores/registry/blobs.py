@@ -39,14 +39,14 @@ _NO_BODY = {"Content-Length": "0"}
 _BINARY = {"Content-Type": "application/octet-stream"}
 
 
-class Uploads:
+class BlobUploader:
     """The uploads to one repository."""
 
     def __init__(self, transport: Transport, repository: str) -> None:
         self._transport = transport
         self._grant = Grant(repository, PUSH)
         self._base = transport.origin.with_path(f"/v2/{repository}/blobs/")
-        self._sizes = transport.sizes
+        self._sizes = transport.facts.sizes
         self._sessions: dict[Digest, URL] = {}  # opened by a mount that was refused
 
     async def exists(self, desc: Descriptor) -> bool:
@@ -82,9 +82,9 @@ class Uploads:
         """Upload one blob; after a lost reply it is looked for before it is sent again."""
         opener = BytesOpener(desc.data) if desc.data is not None else opener
         attempt = 0
-        while (failed := await self._push_once(desc, opener)) is not None:
+        while (failed := await self._attempt(desc, opener)) is not None:
             attempt += 1
-            if self._is_too_large(failed, desc):
+            if self._shrink_chunks(failed, desc):
                 continue
             worth_it = failed.retryable or isinstance(failed, NotFound)  # 404: the session is lost
             if not worth_it or attempt > self._transport.options.retries:
@@ -93,16 +93,16 @@ class Uploads:
             if isinstance(failed, NetworkError) and await self.exists(desc):
                 return
 
-    def _is_too_large(self, failed: OcisyncError, desc: Descriptor) -> bool:
+    def _shrink_chunks(self, failed: OcisyncError, desc: Descriptor) -> bool:
         """Whether a body was refused for its size and smaller ones may be taken; from now on this host gets those."""
-        chunk = self._transport.chunk_size or desc.size
+        chunk = self._transport.facts.chunk_size or desc.size
         if failed.facts.get("status") != _TOO_LARGE or chunk <= _LEAST_CHUNK:
             return False
-        self._transport.chunk_size = max(_LEAST_CHUNK, min(_FIRST_CHUNK, chunk // 2))
-        log.info("uploads.chunked", host=self._transport.host, chunk=self._transport.chunk_size)
+        self._transport.facts.chunk_size = max(_LEAST_CHUNK, min(_FIRST_CHUNK, chunk // 2))
+        log.info("uploads.chunked", host=self._transport.host, chunk=self._transport.facts.chunk_size)
         return True
 
-    async def _push_once(self, desc: Descriptor, opener: Opener) -> OcisyncError | None:
+    async def _attempt(self, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         """One try: None when done, else what went wrong at the registry. The content's own errors are raised."""
         async with self._transport.upload_place:
             session = self._sessions.pop(desc.digest, None) or await self._begin()
@@ -118,7 +118,7 @@ class Uploads:
             return None
 
     async def _send(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        if 0 < self._transport.chunk_size < desc.size:
+        if 0 < self._transport.facts.chunk_size < desc.size:
             return await self._send_chunked(session, desc, opener)
         if desc.size <= INLINE_LIMIT and not self._transport.options.bandwidth:
             data = await read_whole(opener, Verifier(desc.digest, desc.size))
@@ -128,7 +128,7 @@ class Uploads:
             return await self._put(session, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
     async def _send_chunked(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        upload = ChunkedUpload(self._transport, self._grant, desc, self._transport.chunk_size)
+        upload = ChunkedUpload(self._transport, self._grant, desc, self._transport.facts.chunk_size)
         end = await upload.run(session, opener)
         if isinstance(end, OcisyncError):
             return end

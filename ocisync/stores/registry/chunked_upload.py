@@ -60,12 +60,12 @@ class ChunkedUpload:
                 if not broken.error.retryable or failures > self._transport.options.retries:
                     return broken.error
                 await self._transport.backoff(failures, broken.error)
-                if not await self._is_found():
+                if not await self._find_progress():
                     return broken.error
 
     async def _send(self, stream: ByteStream) -> URL:
         first = await self._catch_up(stream)
-        async with aclosing(_chained(first, stream)) as rest:
+        async with aclosing(_chain(first, stream)) as rest:
             pieces = rechunked(rest)
             while self._sent < self._desc.size:
                 await self._send_chunk(pieces)
@@ -87,11 +87,11 @@ class ChunkedUpload:
         first, count = self._sent, min(self._chunk_size, self._desc.size - self._sent)
         check = self._check.copied()
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{first}-{first + count - 1}"}
-        body = PacedBody(_verified(pieces, count, check), count, self._transport.options.idle_timeout)
+        body = PacedBody(_verify(pieces, count, check), count, self._transport.options.idle_timeout)
         try:
             request = Request("PATCH", self._at, self._grant, _TAKEN, headers, body, is_upload=True)
             async with self._transport.send(request) as answer:
-                self._at = _following(answer, self._at)
+                self._at = _next_location(answer, self._at)
         except OcisyncError as exc:
             if exc is body.failure:
                 raise
@@ -99,12 +99,12 @@ class ChunkedUpload:
         self._sent, self._check = first + count, check
         log.debug("chunk.sent", host=self._transport.host, digest=self._desc.digest, at=self._sent)
 
-    async def _is_found(self) -> bool:
+    async def _find_progress(self) -> bool:
         """Ask how much is there, and where to go on; False when the session is lost, or has less than before."""
         try:
             async with self._transport.send(Request("GET", self._at, self._grant, _STANDS)) as answer:
                 found = _RANGE.match(answer.headers.get("Range", "").strip())
-                following = _following(answer, self._at)
+                following = _next_location(answer, self._at)
         except OcisyncError as exc:
             log.debug("upload.lost", host=self._transport.host, digest=self._desc.digest, error=exc.message)
             return False
@@ -116,12 +116,12 @@ class ChunkedUpload:
         return True
 
 
-def _following(answer: Response, at: URL) -> URL:
+def _next_location(answer: Response, at: URL) -> URL:
     location = answer.headers.get("Location")
     return resolve_location(answer.url, location) if location else at
 
 
-async def _verified(pieces: AsyncIterator[bytes], count: int, check: Verifier) -> AsyncGenerator[bytes, None]:
+async def _verify(pieces: AsyncIterator[bytes], count: int, check: Verifier) -> AsyncGenerator[bytes, None]:
     """The next `count` bytes; a blob's last piece only when all of it was right."""
     while count > 0:
         piece = await anext(pieces, b"")
@@ -134,7 +134,7 @@ async def _verified(pieces: AsyncIterator[bytes], count: int, check: Verifier) -
         yield piece
 
 
-async def _chained(first: bytes, stream: ByteStream) -> AsyncGenerator[bytes, None]:
+async def _chain(first: bytes, stream: ByteStream) -> AsyncGenerator[bytes, None]:
     if first:
         yield first
     async for chunk in stream:

@@ -14,10 +14,8 @@ from ocisync.stores.registry.http.session import open_session
 from ocisync.stores.registry.http.transport import Transport
 from ocisync.stores.registry.listing import list_repositories
 from ocisync.stores.registry.mirrors import Mirror, MirroredRepository
-from ocisync.stores.registry.options import RegistryOptions
-from ocisync.stores.registry.pull_budget import OnWait, silent
+from ocisync.stores.registry.options import OnWait, RegistryOptions, wait_silently
 from ocisync.stores.registry.repository import RegistryRepository
-from ocisync.stores.registry.validation_probe import ValidationProbe
 
 _DEFAULTS = RegistryOptions()
 
@@ -30,15 +28,14 @@ class RegistryClient:
         session: ClientSession,
         options: Mapping[str, RegistryOptions],
         defaults: RegistryOptions = _DEFAULTS,
-        tell: OnWait = silent,
+        on_wait: OnWait = wait_silently,
     ) -> None:
         self._session = session
-        self._tell = tell
+        self._on_wait = on_wait
         self._options = {parse_host(host): chosen for host, chosen in options.items()}
         self._defaults = defaults
         self._hosts: dict[str, Transport] = {}
         self._mirrors: dict[str, tuple[Mirror, ...]] = {}
-        self._vouching: dict[str, ValidationProbe] = {}
 
     def repository(self, host: str, name: str) -> RegistryRepository:
         """A repository, which need not exist.
@@ -46,8 +43,7 @@ class RegistryClient:
         Raises:
             InvalidName: the host or the name breaks its grammar.
         """
-        transport = self._transport(host)
-        return RegistryRepository(transport, name, self._vouching.setdefault(transport.host, ValidationProbe()))
+        return RegistryRepository(self._transport(host), name)
 
     def source(self, host: str, name: str) -> RegistryRepository:
         """A repository to read from, also from the host's mirrors; raises as `repository`."""
@@ -84,18 +80,18 @@ class RegistryClient:
         host = parse_host(host)
         transport = self._hosts.get(host)
         if transport is None:
-            transport = Transport(host, self._options.get(host, self._defaults), self._session, self._tell)
+            transport = Transport(host, self._options.get(host, self._defaults), self._session, self._on_wait)
             self._hosts[host] = transport
         return transport
 
 
 @asynccontextmanager
 async def open_registries(
-    options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS, tell: OnWait = silent
+    options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS, on_wait: OnWait = wait_silently
 ) -> AsyncIterator[RegistryClient]:
     """A client for the hosts named in `options`, and with `defaults` for every other; closed with the block.
 
-    `tell` is told why the work stands still, when a host must be left alone for long.
+    `on_wait` takes the reason when the work stands still because a host must be left alone for long.
     """
     async with open_session() as session:
-        yield RegistryClient(session, options, defaults, tell)
+        yield RegistryClient(session, options, defaults, on_wait)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from functools import partial
 
 import anyio
 from aiohttp import ClientSession
@@ -42,7 +41,7 @@ class ExternalContent:
             first_wait=options.first_wait,
             longest_wait=options.longest_wait,
         )
-        self._wire = HttpExchange(session, "", self._options)
+        self._exchange = HttpExchange(session, "", self._options)
 
     @asynccontextmanager
     async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
@@ -52,54 +51,67 @@ class ExternalContent:
             NotFound: it names no URL.
             OcisyncError: what the first of them answered.
         """
-        stream = await self._first(desc, start)
+        stream = await self._open_first(desc, start)
         try:
             yield stream
         finally:
             stream.close()
 
-    async def _first(self, desc: Descriptor, start: int) -> ResumingStream:
+    async def _open_first(self, desc: Descriptor, start: int) -> ResumingStream:
         failure: OcisyncError = NotFound(f"{desc.digest}: a foreign layer that names no URL to read it from")
         for position, url in enumerate(desc.urls[:_MAX_URLS]):
-            stream = ResumingStream(desc, partial(self._ask, url), self._rest, self._options.retries, start)
+            stream = ResumingStream(desc, _Location(url, self._exchange, self._options), start)
             try:
-                await stream.start()
+                await stream.open()
             except OcisyncError as exc:
                 failure = exc if position == 0 else failure
             else:
                 return stream
         raise failure
 
-    async def _ask(self, url: str, start: int) -> Response:
+
+class _Location:
+    """One URL of a layer, asked for as long as that may help."""
+
+    def __init__(self, url: str, exchange: HttpExchange, options: RegistryOptions) -> None:
+        self._url = url
+        self._exchange = exchange
+        self._options = options
+        self.retries = options.retries
+
+    async def fetch(self, desc: Descriptor, start: int) -> Response:
+        """The body from a byte on."""
+        del desc  # the URL alone says what is wanted
         attempt = 0
         while True:
             attempt += 1
             try:
-                return await self._followed(resolve_location(_NOWHERE, url), start)
+                return await self._attempt(resolve_location(_NOWHERE, self._url), start)
             except OcisyncError as exc:
-                if not exc.retryable or attempt > self._options.retries:
+                if not exc.retryable or attempt > self.retries:
                     raise
-                await self._rest(attempt, exc)
+                await self.backoff(attempt, exc)
 
-    async def _followed(self, url: URL, start: int) -> Response:
+    async def backoff(self, attempt: int, reason: OcisyncError) -> None:
+        """Wait before the next try."""
+        del reason
+        await anyio.sleep(self._options.backoff.wait(attempt, random.random()))
+
+    async def _attempt(self, url: URL, start: int) -> Response:
         headers = {"Range": f"bytes={start}-"} if start else {}
         for _ in range(MAX_REDIRECTS + 1):
-            answer = await self._wire.exchange("GET", url, headers)
+            answer = await self._exchange.exchange("GET", url, headers)
             if answer.status == 200 or (start and answer.status in _WHOLE_OR_PART):
                 return answer
             said = await answer.beginning()
             if answer.status not in REDIRECTS:
-                raise _refused(url, answer, said)
+                raise _refuse(url, answer, said)
             url = redirected("GET", answer.status, url, answer.headers.get("Location"))
         raise RedirectRefused(f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
 
-    async def _rest(self, attempt: int, reason: OcisyncError) -> None:
-        del reason
-        await anyio.sleep(self._options.backoff.wait(attempt, random.random()))
 
-
-def _refused(url: URL, answer: Response, said: bytes) -> OcisyncError:
+def _refuse(url: URL, answer: Response, said: bytes) -> OcisyncError:
     if answer.status in _LOGIN:
-        told = "it wants a login, and none is sent to where a foreign layer lies"
-        return RegistryError(f"GET {shown(url)}: status {answer.status}; {told}", host=url.host, status=answer.status)
+        words = "it wants a login, and none is sent to where a foreign layer lies"
+        return RegistryError(f"GET {shown(url)}: status {answer.status}; {words}", host=url.host, status=answer.status)
     return refusal("GET", url, answer.status, said, retry_after=answer.headers.get("Retry-After"))

@@ -55,7 +55,7 @@ async def list_tags(transport: Transport, repository: str) -> list[str]:
         LimitExceeded: more pages or tags than any repository has.
     """
     url = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=PAGE)
-    return await _all_of(TAGS, transport, Grant(repository), url)
+    return await _list_all(TAGS, transport, Grant(repository), url)
 
 
 async def list_repositories(transport: Transport) -> list[str]:
@@ -68,7 +68,7 @@ async def list_repositories(transport: Transport) -> list[str]:
     """
     url = transport.origin.with_path("/v2/_catalog").with_query(n=PAGE)
     try:
-        return await _all_of(REPOSITORIES, transport, Grant(""), url)
+        return await _list_all(REPOSITORIES, transport, Grant(""), url)
     except (RateLimited, LimitExceeded):
         raise
     except (NotFound, RegistryError) as exc:
@@ -80,7 +80,7 @@ async def list_repositories(transport: Transport) -> list[str]:
         ) from exc
 
 
-async def _all_of(listing: Listing, transport: Transport, grant: Grant, first: URL) -> list[str]:
+async def _list_all(listing: Listing, transport: Transport, grant: Grant, first: URL) -> list[str]:
     url: URL | None = first
     names: set[str] = set()
     visited: set[URL] = set()
@@ -120,10 +120,10 @@ def next_page(url: URL, found: list[str], link: str | None) -> URL | None:
     if target is None:
         full = len(found) == PAGE and link is None
         return url.with_query(n=PAGE, last=found[-1]) if full else None
-    return followed(url, target)
+    return follow_link(url, target)
 
 
-def followed(url: URL, target: str) -> URL:
+def follow_link(url: URL, target: str) -> URL:
     """Where a Link to the next page leads.
 
     Raises:
@@ -164,10 +164,10 @@ def parse_page(raw: bytes, listing: Listing = TAGS) -> list[str]:
 
 
 async def _page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> tuple[list[str], str | None]:
-    async def taken(answer: Response) -> tuple[bytes, list[str]]:
+    async def take(answer: Response) -> tuple[bytes, list[str]]:
         return await answer.read(_MAX_BODY, f"the list of {listing.what}"), answer.headers.getall("Link", [])
 
-    raw, links = await transport.ask(Request("GET", url, grant), taken)
+    raw, links = await transport.read(Request("GET", url, grant), take)
     try:
         is_small = len(raw) < _THREAD_WORTHY
         names = parse_page(raw, listing) if is_small else await to_thread.run_sync(parse_page, raw, listing)

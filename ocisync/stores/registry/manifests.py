@@ -63,11 +63,11 @@ class Manifests:
         if known is None:
             request = self._request("HEAD", url, _FOUND_OR_REFUSED)
         else:
-            request = Request("HEAD", url, self._grant, _KNOWN_FOUND_OR_REFUSED, _unless(known))
+            request = Request("HEAD", url, self._grant, _KNOWN_FOUND_OR_REFUSED, _if_changed(known))
         async with self._transport.send(request) as answer:
             if known is not None and answer.status == _AS_KNOWN:
-                return _agreed(known, answer)
-            found = described(reference, answer) if answer.status == 200 else None
+                return _confirm(known, answer)
+            found = describe_head(reference, answer) if answer.status == 200 else None
         return found or await self._get(reference, url)
 
     async def resolve_with_manifest(self, reference: str) -> Descriptor:
@@ -92,7 +92,7 @@ class Manifests:
         data = await _bytes_of(desc, opener)
         headers = {"Content-Type": desc.media_type}
         request = Request("PUT", self._url(reference), Grant(self._repository, PUSH), _CREATED, headers, data)
-        async with _refused_types_told(desc), self._transport.send(request) as answer:
+        async with _explain_refused_type(desc), self._transport.send(request) as answer:
             check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
 
     def _url(self, reference: str) -> URL:
@@ -102,20 +102,20 @@ class Manifests:
         return Request(method, url, self._grant, accept, ACCEPT)
 
     async def _get(self, reference: str, url: URL) -> Descriptor:
-        async def taken(answer: Response) -> tuple[bytes, str, str | None]:
+        async def take(answer: Response) -> tuple[bytes, str, str | None]:
             raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
             return raw, answer.media_type, answer.headers.get("Docker-Content-Digest")
 
-        raw, announced, said = await self._transport.ask(self._request("GET", url), taken)
+        raw, announced, said = await self._transport.read(self._request("GET", url), take)
         desc = describe(raw, media_type_of(raw, announced))
         for expected in (reference, said):
             if is_digest(expected):
-                desc = _checked(desc, raw, Digest(str(expected)), url)
+                desc = _check_digest(desc, raw, Digest(str(expected)), url)
         return desc
 
 
 @asynccontextmanager
-async def _refused_types_told(desc: Descriptor) -> AsyncIterator[None]:
+async def _explain_refused_type(desc: Descriptor) -> AsyncIterator[None]:
     """Say what can be done when a registry does not take a type."""
     try:
         yield
@@ -131,7 +131,7 @@ async def _refused_types_told(desc: Descriptor) -> AsyncIterator[None]:
         ) from exc
 
 
-def described(reference: str, answer: Response) -> Descriptor | None:
+def describe_head(reference: str, answer: Response) -> Descriptor | None:
     """The descriptor that a HEAD's headers make; None when they do not say enough.
 
     Raises:
@@ -147,7 +147,7 @@ def described(reference: str, answer: Response) -> Descriptor | None:
             f"{shown(answer.url)}: a manifest of {size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
             code="limit.manifest",
         )
-    if is_digest(reference) and is_digest(digest) and _disagree(reference, str(digest)):
+    if is_digest(reference) and is_digest(digest) and _contradicts(reference, str(digest)):
         raise DigestMismatch(f"{shown(answer.url)}: the registry answers with {digest}")
     digest = reference if is_digest(reference) else digest
     if not is_digest(digest) or not size or not media_types.is_manifest(kind):
@@ -155,35 +155,44 @@ def described(reference: str, answer: Response) -> Descriptor | None:
     return Descriptor(kind, Digest(str(digest)), size)
 
 
-def _unless(known: Descriptor) -> dict[str, str]:
+def _if_changed(known: Descriptor) -> dict[str, str]:
     return {**ACCEPT, "If-None-Match": f'"{known.digest}"'}
 
 
-def _agreed(known: Descriptor, answer: Response) -> Descriptor:
+def _confirm(known: Descriptor, answer: Response) -> Descriptor:
     """The known manifest, unless the registry names another than the one that was asked about."""
     said = answer.headers.get("Docker-Content-Digest")
-    if is_digest(said) and _disagree(known.digest, str(said)):
+    if is_digest(said) and _contradicts(known.digest, str(said)):
         raise DigestMismatch(f"{shown(answer.url)}: still {known.digest} says the registry, and that it is {said}")
     return known
 
 
-def _checked(desc: Descriptor, raw: bytes, expected: Digest, url: URL) -> Descriptor:
+def _check_digest(desc: Descriptor, raw: bytes, expected: Digest, url: URL) -> Descriptor:
     actual = digest_of(raw, expected)
     if actual != expected:
         raise DigestMismatch(f"{shown(url)}: the manifest hashes to {actual}, but is said to be {expected}")
     return replace(desc, digest=expected)
 
 
-def _disagree(one: str, other: str) -> bool:
+def _contradicts(one: str, other: str) -> bool:
     return one != other and one.partition(":")[0] == other.partition(":")[0]
 
 
-async def _bytes_of(desc: Descriptor, opener: Opener | None) -> bytes:
-    if desc.size > MAX_MANIFEST_SIZE:
+def check_manifest_size(desc: Descriptor, place: str = "") -> None:
+    """Refuse a manifest of more than 4 MiB before it is read or sent; `place` goes before its digest in the message.
+
+    Raises:
+        LimitExceeded: `limit.manifest`.
+    """
+    if desc.is_manifest and desc.size > MAX_MANIFEST_SIZE:
         raise LimitExceeded(
-            f"{desc.digest}: a manifest of {desc.size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
+            f"{place}{desc.digest}: a manifest of {desc.size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
             code="limit.manifest",
         )
+
+
+async def _bytes_of(desc: Descriptor, opener: Opener | None) -> bytes:
+    check_manifest_size(desc)
     if desc.data is not None or opener is None:
         return checked_bytes(desc.data or b"", desc)
     return await read_whole(opener, Verifier(desc.digest, desc.size))

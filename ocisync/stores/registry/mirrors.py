@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -21,7 +20,7 @@ from ocisync.errors import NotFound, OcisyncError, SizeMismatch, Truncated, Veri
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.stores.registry.http.response import Response
-from ocisync.stores.registry.http.resuming_stream import Reopen
+from ocisync.stores.registry.http.resuming_stream import ResumingStream
 from ocisync.stores.registry.http.transport import Transport
 from ocisync.stores.registry.repository import RegistryRepository
 
@@ -63,7 +62,7 @@ class Mirror:
         """Whether it has not yet given other bytes under this digest."""
         return digest not in self._distrusted
 
-    def failed(self, exc: OcisyncError, digest: Digest | None = None) -> None:
+    def record_failure(self, exc: OcisyncError, digest: Digest | None = None) -> None:
         """Leave it out for a while, unless it only lacks something; for wrong bytes, leave it out for their digest."""
         if isinstance(exc, NotFound):
             return
@@ -103,68 +102,74 @@ class MirroredRepository(RegistryRepository):
         raw = None
         if desc.is_manifest and not start:
             raw = await self._first(desc.digest, lambda repository: read_manifest(repository, desc))
-        async with self._climbed(desc, start) if raw is None else BytesOpener(raw)() as stream:
+        async with self._open_anywhere(desc, start) if raw is None else BytesOpener(raw)() as stream:
             yield stream
 
     @asynccontextmanager
-    async def _climbed(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
-        places = [] if desc.is_manifest else self._worth_asking(desc.digest)
-        ladder = _MirrorFallback(desc, places, partial(self.ask, desc))
-        stream = await self._started(desc, start, ladder.ask)
+    async def _open_anywhere(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
+        places = [] if desc.is_manifest else self._usable_places(desc.digest)
+        fallback = _MirrorFallback(places, self)
+        stream = ResumingStream(desc, fallback, start)
         try:
-            if start or not ladder.served:
+            await stream.open()
+        except NotFound as exc:
+            raise self._explain_missing(desc, exc) from exc.__cause__
+        try:
+            if start or not fallback.served:
                 yield stream
             else:  # whoever reads may find wrong bytes only after the stream has ended, when nobody can tell whose
                 async with aclosing(verified(stream, desc)) as checked:
                     yield checked
         except VerificationError as exc:
-            for mirror in ladder.served:
-                mirror.failed(exc, desc.digest)
+            for mirror in fallback.served:
+                mirror.record_failure(exc, desc.digest)
             raise
         finally:
             stream.close()
 
     async def _first(self, digest: Digest | None, ask: Callable[[RegistryRepository], Awaitable[_T]]) -> _T | None:
         """What the first mirror says that can; None when none can."""
-        for mirror, repository in self._worth_asking(digest):
+        for mirror, repository in self._usable_places(digest):
             try:
                 return await ask(repository)
             except OcisyncError as exc:
-                mirror.failed(exc, digest)
+                mirror.record_failure(exc, digest)
         return None
 
-    def _worth_asking(self, digest: Digest | None) -> list[tuple[Mirror, RegistryRepository]]:
+    def _usable_places(self, digest: Digest | None) -> list[tuple[Mirror, RegistryRepository]]:
         return [(one, at) for one, at in self._places if one.is_open and (digest is None or one.trusts(digest))]
 
 
 class _MirrorFallback:
-    """The places of one content, in their order; one that breaks off is not asked for it again."""
+    """The places of one content: mirrors in their order, then the origin. One that breaks off is not asked again."""
 
-    def __init__(self, desc: Descriptor, places: list[tuple[Mirror, RegistryRepository]], origin: Reopen) -> None:
-        self._desc = desc
+    def __init__(self, places: list[tuple[Mirror, RegistryRepository]], origin: RegistryRepository) -> None:
         self._places = places
         self._origin = origin
+        self.retries = origin.retries
+        self.backoff = origin.backoff
         self.served: list[Mirror] = []  # that some bytes may have come from
 
-    async def ask(self, start: int) -> Response:
+    async def fetch(self, desc: Descriptor, start: int) -> Response:
         """The body from a byte on; being asked again means that the last one broke off."""
         if self.served and self._places and self._places[0][0] is self.served[-1]:
-            self._give_up(Truncated(f"{self._desc.digest}: the transfer broke off"))
+            self._give_up(desc.digest, Truncated(f"{desc.digest}: the transfer broke off"))
         while self._places:
             mirror, repository = self._places[0]
             try:
-                answer = await repository.ask(self._desc, start)
+                answer = await repository.fetch(desc, start)
             except OcisyncError as exc:
-                self._give_up(exc)
+                self._give_up(desc.digest, exc)
                 continue
-            if answer.status == 200 and answer.content_length not in (None, self._desc.size):
+            if answer.status == 200 and answer.content_length not in (None, desc.size):
                 answer.close()
-                self._give_up(SizeMismatch(f"{self._desc.digest}: announced as {answer.content_length} bytes"))
+                wrong = SizeMismatch(f"{desc.digest}: announced as {answer.content_length} bytes")
+                self._give_up(desc.digest, wrong)
                 continue
             self.served.append(mirror)
             return answer
-        return await self._origin(start)
+        return await self._origin.fetch(desc, start)
 
-    def _give_up(self, exc: OcisyncError) -> None:
+    def _give_up(self, digest: Digest, exc: OcisyncError) -> None:
         mirror, _ = self._places.pop(0)
-        mirror.failed(exc, self._desc.digest)
+        mirror.record_failure(exc, digest)

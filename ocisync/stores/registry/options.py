@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocisync.content.backoff import Backoff
 
 _NO_HEADERS: Mapping[str, str] = {}
+
+OnWait = Callable[[str], None]
+"""Takes the reason why the work stands still, for whoever waits for it."""
+
+
+def wait_silently(_: str) -> None:
+    """Tell nobody."""
 
 
 @dataclass(frozen=True, slots=True)

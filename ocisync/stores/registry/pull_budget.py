@@ -16,21 +16,14 @@ from multidict import CIMultiDictProxy, istr
 from ocisync.content.concurrency import Wakeup
 from ocisync.content.pull_quota import PullQuota
 from ocisync.errors import Handling, RateLimited
-from ocisync.stores.registry.options import RateLimitOptions
+from ocisync.stores.registry.options import OnWait, RateLimitOptions
 
 log = structlog.get_logger(__name__)
 _LIMIT, _REMAINING = istr("RateLimit-Limit"), istr("RateLimit-Remaining")
 _COUNT = re.compile(r"([0-9]{1,9})(?:;\s*w=([0-9]{1,9}))?\s*(?:;|,|\Z)", re.ASCII)
 
-OnWait = Callable[[str], None]
-"""Say to whoever waits for the work why it stands still."""
-
 Look = Callable[[], Awaitable[object]]
 """Ask the host for a manifest by HEAD: its answer is observed."""
-
-
-def silent(_: str) -> None:
-    """Say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +41,19 @@ def parse_count(text: str | None) -> Count | None:
 
 
 class PullBudget:
-    """What one host allows.
+    """The pulls that one host allows, made when the host first tells of a limit or the options ask for one.
 
     Without `options` only limits in Docker Hub's form count: other hosts mean other limits by the same headers.
     """
 
-    def __init__(self, host: str, options: RateLimitOptions | None, tell: OnWait) -> None:
+    def __init__(self, host: str, options: RateLimitOptions | None, on_wait: OnWait, under_way: int = 0) -> None:
         self._host = host
-        self._say = tell
+        self._on_wait = on_wait
         self._options = options or RateLimitOptions()
         self._is_asked_for = options is not None
         self._known: PullQuota | None = None
         self._was_told = False  # an answer came, with or without a limit
-        self._was_free = False  # a manifest came without a limit
-        self._pending = 0  # pulls under way
+        self._pending = under_way  # pulls under way
         self.ended = 0  # pulls that ended, ever
         self.is_paused = False  # somebody waits for more than there is
         self._turn = anyio.Lock(fast_acquire=True)
@@ -93,23 +85,20 @@ class PullBudget:
         """A pull has ended."""
         self._pending -= 1
         self.ended += 1
-        self._tell()
+        self._wake()
 
     @property
     def is_unlimited(self) -> bool:
-        """Whether nothing speaks of a limit, where a host that has one would have told it."""
-        return self._was_free and self._known is None and not self._is_asked_for
+        """Whether neither the host nor the options speak of a limit."""
+        return self._known is None and not self._is_asked_for
 
-    def observe(self, headers: CIMultiDictProxy[str], ended_before: int, *, told_of: bool = False) -> None:
+    def observe(self, headers: CIMultiDictProxy[str], ended_before: int) -> None:
         """Take what an answer says; `ended_before` is `ended` as it was when its request was sent.
-
-        `told_of`: a host that has a limit tells it in such an answer.
 
         Answers overtake each other: one that was asked for before other pulls ended may only lower what is known.
         """
         self._was_told = True
         if (text := headers.get(_REMAINING)) is None:
-            self._was_free |= told_of
             return
         left = parse_count(text)
         if left is None or (left.window is None and not self._is_asked_for):
@@ -120,7 +109,7 @@ class PullBudget:
         window = left.window or (limit.window if limit else None)
         self._known = PullQuota(self._host, pulls, limit.pulls if limit else None, window, self._options.kept)
         if known is not None and pulls > known.remaining:
-            self._tell()
+            self._wake()
 
     def _is_open(self) -> bool:
         if self._known is None:
@@ -170,10 +159,10 @@ class PullBudget:
         log.warning("pulls.paused", host=self._host, **facts, looks_every=self._options.retry)
         of = f" of {known.limit}" if known.limit else ""
         keeps = f", and {known.kept} are kept" if known.kept else ""
-        self._say(
+        self._on_wait(
             f"{self._host}: {known.remaining}{of} pulls are left{keeps}; waits until they renew, and looks every "
             f"{self._options.retry:g} s"
         )
 
-    def _tell(self) -> None:
+    def _wake(self) -> None:
         self._changed.set()

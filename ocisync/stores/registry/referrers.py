@@ -26,7 +26,7 @@ from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import shown
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
-from ocisync.stores.registry.listing import followed, next_link
+from ocisync.stores.registry.listing import follow_link, next_link
 from ocisync.stores.registry.manifests import ACCEPT
 
 log = structlog.get_logger(__name__)
@@ -34,14 +34,14 @@ MAX_PAGES = 1000
 MAX_REFERRERS = 100_000  # of one manifest
 _ROUNDS = 12  # tries to bring a list up to date while other clients write it
 _NO_API = frozenset({400, 404, 405, 406, 501})
-_TOLD_OR_NOT = frozenset({200}) | _NO_API
+_LISTED_OR_NOT = frozenset({200}) | _NO_API
 _THERE_OR_NOT = frozenset({200, 404})
 _CREATED_OR_LOST = frozenset({201, 412})
 _ACCEPT_INDEX = {"Accept": media_types.OCI_INDEX}
 
 
 @dataclass(frozen=True, slots=True)
-class _Kept:
+class _StoredList:
     """A list under a tag."""
 
     body: bytes | None  # None: there is none
@@ -64,15 +64,15 @@ class ReferrersClient:
         """Take note of all tags: lists that are not among them need not be asked for."""
         self._lists = frozenset(tag for tag in tags if tag.startswith("sha"))
 
-    async def told(self, subject: Digest) -> Sequence[Descriptor]:
+    async def list_referrers(self, subject: Digest) -> Sequence[Descriptor]:
         """What refers to a manifest, in the order of the digests.
 
         Raises:
             RegistryError: the API's answer is no list of referrers.
             LimitExceeded: it does not end.
         """
-        told = await self._by_api(subject, PULL)
-        found = told if told is not None else await self._by_tag(subject)
+        listed = await self._ask_api(subject, PULL)
+        found = listed if listed is not None else await self._read_tag(subject)
         return [desc for _, desc in sorted({desc.digest: desc for desc in found}.items())]
 
     async def add_referrers(self, subject: Digest, referrers: Collection[Descriptor]) -> None:
@@ -84,27 +84,27 @@ class ReferrersClient:
         Raises:
             RegistryError: the tag of the list holds something else, or others keep changing it.
         """
-        if await self._by_api(subject, PUSH) is None:
+        if await self._ask_api(subject, PUSH) is None:
             async with self._writing:
                 await self._converge(subject, referrers)
 
     async def _converge(self, subject: Digest, referrers: Collection[Descriptor]) -> None:
         entries: dict[Digest, Entry] = {}
         for attempt in range(1, _ROUNDS + 1):
-            kept = await self._kept_list(subject)
-            listed = {desc.digest for desc in kept.entries}
+            stored = await self._read_list_to_write(subject)
+            listed = {desc.digest for desc in stored.entries}
             missing = {desc.digest: desc for desc in referrers if desc.digest not in listed}
             for digest in missing.keys() - entries.keys():
                 entries |= await self._entry(subject, missing[digest])
             wanted = {digest: entries[digest] for digest in missing if digest in entries}
             if not wanted:
                 return
-            if not await self._write(subject, kept, add_entries(kept.body, wanted)) or attempt > 1:
+            if not await self._write(subject, stored, add_entries(stored.body, wanted)) or attempt > 1:
                 await self._transport.backoff(attempt, self._contended(subject))
         raise self._contended(subject)
 
-    async def _by_api(self, subject: Digest, actions: str) -> list[Descriptor] | None:
-        """What the API tells; None when the registry has none, or none for this manifest."""
+    async def _ask_api(self, subject: Digest, actions: str) -> list[Descriptor] | None:
+        """What the API lists; None when the registry has none, or none for this manifest."""
         if self._has_api is False:
             return None
         first = self._transport.origin.with_path(f"/v2/{self._repository}/referrers/{subject}")
@@ -125,15 +125,15 @@ class ReferrersClient:
         return found
 
     async def _page(self, url: URL, actions: str) -> tuple[Sequence[Descriptor], URL | None] | None:
-        async def taken(answer: Response) -> tuple[bytes, str | None] | None:
+        async def take(answer: Response) -> tuple[bytes, str | None] | None:
             if answer.status != 200 or answer.media_type != media_types.OCI_INDEX:
                 await answer.beginning()
                 return None
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
             return raw, next_link(", ".join(answer.headers.getall("Link", [])))
 
-        request = Request("GET", url, Grant(self._repository, actions), _TOLD_OR_NOT, _ACCEPT_INDEX)
-        found = await self._transport.ask(request, taken)
+        request = Request("GET", url, Grant(self._repository, actions), _LISTED_OR_NOT, _ACCEPT_INDEX)
+        found = await self._transport.read(request, take)
         if found is None:
             return None
         raw, link = found
@@ -141,50 +141,50 @@ class ReferrersClient:
             listed = parse_manifest(raw, media_types.OCI_INDEX).children
         except OcisyncError as exc:
             raise RegistryError(f"{shown(url)}: the answer is not a list of referrers: {exc.message}") from exc
-        return listed, followed(url, link) if link else None
+        return listed, follow_link(url, link) if link else None
 
-    async def _by_tag(self, subject: Digest) -> Sequence[Descriptor]:
+    async def _read_tag(self, subject: Digest) -> Sequence[Descriptor]:
         if self._lists is not None and fallback_tag(subject) not in self._lists:
             return ()
-        if not await self._is_kept(subject):
+        if not await self._has_list(subject):
             return ()
         try:
-            return (await self._kept(subject, PULL)).entries
+            return (await self._read_list(subject, PULL)).entries
         except ManifestError as exc:
             log.warning("referrers.unreadable", repository=self._repository, subject=subject, error=exc.message)
             return ()
 
-    async def _is_kept(self, subject: Digest) -> bool:
+    async def _has_list(self, subject: Digest) -> bool:
         """Whether there is a list, asked by HEAD: where pulls are counted, that is none."""
         request = Request("HEAD", self._list_url(subject), Grant(self._repository), _THERE_OR_NOT, ACCEPT)
         async with self._transport.send(request) as answer:
             return answer.status == 200
 
-    async def _kept(self, subject: Digest, actions: str) -> _Kept:
+    async def _read_list(self, subject: Digest, actions: str) -> _StoredList:
         """The list under the tag.
 
         Raises:
             ManifestError: the tag holds something else.
         """
 
-        async def taken(answer: Response) -> _Kept:
+        async def take(answer: Response) -> _StoredList:
             if answer.status == 404:
                 await answer.beginning()
-                return _Kept(None)
+                return _StoredList(None)
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
             manifest = parse_manifest(raw, answer.media_type)
             if manifest.media_type != media_types.OCI_INDEX:
                 raise ManifestError(f"what the tag holds is of type {manifest.media_type}")
-            return _Kept(raw, manifest.children, answer.headers.get("ETag", ""))
+            return _StoredList(raw, manifest.children, answer.headers.get("ETag", ""))
 
         url = self._list_url(subject)
-        return await self._transport.ask(
-            Request("GET", url, Grant(self._repository, actions), _THERE_OR_NOT, ACCEPT), taken
+        return await self._transport.read(
+            Request("GET", url, Grant(self._repository, actions), _THERE_OR_NOT, ACCEPT), take
         )
 
-    async def _kept_list(self, subject: Digest) -> _Kept:
+    async def _read_list_to_write(self, subject: Digest) -> _StoredList:
         try:
-            return await self._kept(subject, PUSH)
+            return await self._read_list(subject, PUSH)
         except ManifestError as exc:
             raise RegistryError(
                 f"{shown(self._list_url(subject))}: no list of referrers can be kept there: {exc.message}; "
@@ -200,13 +200,13 @@ class ReferrersClient:
         log.warning("referrer.unrelated", repository=self._repository, subject=subject, digest=desc.digest)
         return {}
 
-    async def _write(self, subject: Digest, kept: _Kept, body: bytes) -> bool:
+    async def _write(self, subject: Digest, stored: _StoredList, body: bytes) -> bool:
         """Put the list under its tag; False when another client came first, where the registry tells."""
         headers = {"Content-Type": media_types.OCI_INDEX}
-        if kept.body is None:
+        if stored.body is None:
             headers["If-None-Match"] = "*"
-        elif kept.etag and not kept.etag.startswith("W/"):
-            headers["If-Match"] = kept.etag
+        elif stored.etag and not stored.etag.startswith("W/"):
+            headers["If-Match"] = stored.etag
         url = self._list_url(subject)
         request = Request("PUT", url, Grant(self._repository, PUSH), _CREATED_OR_LOST, headers, body)
         async with self._transport.send(request) as answer:

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from functools import partial
+from functools import cached_property
 
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import checked_bytes
-from ocisync.errors import LimitExceeded, NotFound, UnsupportedManifest
+from ocisync.errors import NotFound, OcisyncError, UnsupportedManifest
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.image_name import parse_name, parse_tag
-from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.model.subjects import read_subject
 from ocisync.stores.registry.auth.authenticator import Grant
-from ocisync.stores.registry.blobs import Uploads
+from ocisync.stores.registry.blobs import BlobUploader
 from ocisync.stores.registry.http.response import Response
-from ocisync.stores.registry.http.resuming_stream import Reopen, ResumingStream
+from ocisync.stores.registry.http.resuming_stream import ResumingStream
 from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.listing import has_tags, list_tags
-from ocisync.stores.registry.manifests import ACCEPT, Manifests
+from ocisync.stores.registry.manifests import ACCEPT, Manifests, check_manifest_size
 from ocisync.stores.registry.referrers import ReferrersClient
-from ocisync.stores.registry.untag import Untagging
+from ocisync.stores.registry.untag import TagRemover
 from ocisync.stores.registry.validation_probe import ValidationProbe
 
 _WHOLE = frozenset({200})
@@ -34,23 +33,31 @@ _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve th
 
 
 class RegistryRepository:
-    """A repository as the seam sees it; it lives as long as the client it came from."""
+    """A repository as the seam sees it; it lives as long as the client it came from.
+
+    Its parts are made when they are first needed: most repositories are only read from.
+    """
 
     tags_any_content = False
     brings_referrers = False
 
-    def __init__(self, transport: Transport, name: str, vouching: ValidationProbe | None = None) -> None:
+    def __init__(self, transport: Transport, name: str) -> None:
         self.host = transport.host
         self.name = parse_name(name)
         self.validates = transport.options.validates is True  # a manifest that is here proves all that is below it
         self._transport = transport
-        self._vouching = vouching or ValidationProbe()
         self._manifests = Manifests(transport, name)
-        self._uploads = Uploads(transport, name)
-        self._referrers = ReferrersClient(transport, name, self)
 
     def __repr__(self) -> str:
         return f"RegistryRepository({self.host}/{self.name})"
+
+    @cached_property
+    def _blobs(self) -> BlobUploader:
+        return BlobUploader(self._transport, self.name)
+
+    @cached_property
+    def _referrers(self) -> ReferrersClient:
+        return ReferrersClient(self._transport, self.name, self)
 
     async def tags(self) -> Sequence[str]:
         """Every tag, each once, in lexical order; raises as `listing.list_tags` does."""
@@ -75,11 +82,11 @@ class RegistryRepository:
         return await self._manifests.resolve_with_manifest(reference)
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
-        """What refers to a manifest, by the API or the list under a tag; raises as `ReferrersClient.told` does."""
-        return await self._referrers.told(parse_digest(digest))
+        """What refers to a manifest, by the API or the list under a tag; raises as `ReferrersClient.list_referrers`."""
+        return await self._referrers.list_referrers(parse_digest(digest))
 
     async def add_referrers(self, subject: Digest, referrers: Sequence[Descriptor]) -> None:
-        """See that manifests are told as what refers to another; raises as `ReferrersClient.refer` does."""
+        """See that manifests are listed as what refers to another; raises as `ReferrersClient.add_referrers` does."""
         await self._referrers.add_referrers(parse_digest(subject), referrers)
 
     def open(self, desc: Descriptor, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
@@ -99,55 +106,18 @@ class RegistryRepository:
 
     @asynccontextmanager
     async def _open(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:
-        stream = await self._started(desc, start)
+        check_manifest_size(desc, f"{self.host}/{self.name}@")
+        stream = ResumingStream(desc, self, start)
+        try:
+            await stream.open()
+        except NotFound as exc:
+            raise self._explain_missing(desc, exc) from exc.__cause__
         try:
             yield stream
         finally:
             stream.close()
 
-    def can_resume_upload(self, size: int) -> bool:
-        """A registry may lose an upload's session at any time."""
-        del size
-        return False
-
-    async def exists(self, desc: Descriptor) -> bool:
-        """Whether content of this digest and size is here; what the registry will not tell counts as absent."""
-        parse_digest(desc.digest)
-        return await (self._manifests if desc.is_manifest else self._uploads).exists(desc)
-
-    async def push(self, desc: Descriptor, opener: Opener) -> None:
-        """Store content, verified before its last byte is sent."""
-        parse_digest(desc.digest)
-        if desc.is_manifest:
-            await self._manifests.push(desc.digest, desc, opener)
-        else:
-            await self._uploads.push(desc, opener)
-
-    async def mount(self, desc: Descriptor, from_repository: str) -> bool:
-        """Whether the blob is now here, taken from another repository of this host."""
-        parse_digest(desc.digest)
-        return await self._uploads.mount(desc, parse_name(from_repository))
-
-    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
-        """Write each tag's manifest under the tag, and tell what it refers to; the registry lists tags by itself."""
-        for tag, desc in tags.items():
-            await self._manifests.push(tag, desc)
-            if (reference := read_subject(desc.digest, desc.data or b"")) is not None:
-                await self._referrers.add_referrers(reference.subject, [desc])
-
-    async def rejects_missing_blobs(self) -> bool:
-        """Whether the registry refuses manifests for what they lack, as far as the options tell or a trial shows."""
-        if self._transport.options.validates is not None:
-            return self._transport.options.validates
-        return await self._vouching.ask(self._transport, self.name)
-
-    async def untag(self, tags: Sequence[str]) -> None:
-        """Remove tags one by one; raises as `Untagging.remove` does."""
-        untagging = Untagging(self._transport, self.name, self._manifests, self._uploads)
-        for tag in tags:
-            await untagging.remove(parse_tag(tag))
-
-    async def ask(self, desc: Descriptor, start: int) -> Response:
+    async def fetch(self, desc: Descriptor, start: int) -> Response:
         """Content from a byte on, unchecked; the caller closes it. Raises as `Transport.open`."""
         kind = "manifests" if desc.is_manifest else "blobs"
         url = self._transport.origin.with_path(f"/v2/{self.name}/{kind}/{parse_digest(desc.digest)}")
@@ -157,22 +127,63 @@ class RegistryRepository:
         accept = _WHOLE_OR_PART if start else _WHOLE
         return await self._transport.open(Request("GET", url, Grant(self.name), accept, headers))
 
-    async def _started(self, desc: Descriptor, start: int, reopen: Reopen | None = None) -> ResumingStream:
-        if desc.is_manifest and desc.size > MAX_MANIFEST_SIZE:
-            raise LimitExceeded(
-                f"{self.host}/{self.name}@{desc.digest}: a manifest of {desc.size} bytes; "
-                f"at most {MAX_MANIFEST_SIZE} are accepted",
-                code="limit.manifest",
-            )
-        retries = self._transport.options.retries
-        stream = ResumingStream(desc, reopen or partial(self.ask, desc), self._transport.backoff, retries, start)
-        try:
-            await stream.start()
-        except NotFound as exc:
-            if desc.urls:
-                raise UnsupportedManifest(
-                    f"{self.host}/{self.name}@{desc.digest}: a foreign layer that the registry does not have; "
-                    "leave this image out, or push it again with its layers included"
-                ) from exc
-            raise
-        return stream
+    @property
+    def retries(self) -> int:
+        """How often in a row a body that broke off is asked for again."""
+        return self._transport.options.retries
+
+    async def backoff(self, attempt: int, reason: OcisyncError) -> None:
+        """Wait before a body is asked for again."""
+        await self._transport.backoff(attempt, reason)
+
+    def can_resume_upload(self, size: int) -> bool:
+        """A registry may lose an upload's session at any time."""
+        del size
+        return False
+
+    async def exists(self, desc: Descriptor) -> bool:
+        """Whether content of this digest and size is here; what the registry will not tell counts as absent."""
+        parse_digest(desc.digest)
+        return await (self._manifests if desc.is_manifest else self._blobs).exists(desc)
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Store content, verified before its last byte is sent."""
+        parse_digest(desc.digest)
+        if desc.is_manifest:
+            await self._manifests.push(desc.digest, desc, opener)
+        else:
+            await self._blobs.push(desc, opener)
+
+    async def mount(self, desc: Descriptor, from_repository: str) -> bool:
+        """Whether the blob is now here, taken from another repository of this host."""
+        parse_digest(desc.digest)
+        return await self._blobs.mount(desc, parse_name(from_repository))
+
+    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
+        """Write each tag's manifest under the tag, and list what it refers to; the registry lists tags by itself."""
+        for tag, desc in tags.items():
+            await self._manifests.push(tag, desc)
+            if (reference := read_subject(desc.digest, desc.data or b"")) is not None:
+                await self._referrers.add_referrers(reference.subject, [desc])
+
+    async def rejects_missing_blobs(self) -> bool:
+        """Whether the registry refuses manifests for what they lack, as far as the options tell or a trial shows."""
+        if self._transport.options.validates is not None:
+            return self._transport.options.validates
+        facts = self._transport.facts
+        facts.validation = facts.validation or ValidationProbe()  # one trial for all repositories of a host
+        return await facts.validation.ask(self._transport, self.name)
+
+    async def untag(self, tags: Sequence[str]) -> None:
+        """Remove tags one by one; raises as `TagRemover.remove` does."""
+        remover = TagRemover(self._transport, self.name, self._manifests, self._blobs)
+        for tag in tags:
+            await remover.remove(parse_tag(tag))
+
+    def _explain_missing(self, desc: Descriptor, exc: NotFound) -> OcisyncError:
+        if not desc.urls:
+            return exc
+        return UnsupportedManifest(
+            f"{self.host}/{self.name}@{desc.digest}: a foreign layer that the registry does not have; "
+            "leave this image out, or push it again with its layers included"
+        )

@@ -14,7 +14,7 @@ from ocisync.errors import NotFound, RegistryError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.stores.registry.auth.authenticator import Grant
-from ocisync.stores.registry.blobs import Uploads
+from ocisync.stores.registry.blobs import BlobUploader
 from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.manifests import Manifests
 
@@ -23,10 +23,10 @@ _DONE = frozenset({200, 202, 204})
 _CANNOT = frozenset({400, 404, 405, 415, 501})
 
 
-class Untagging:
+class TagRemover:
     """The removal of tags from one repository."""
 
-    def __init__(self, transport: Transport, repository: str, manifests: Manifests, uploads: Uploads) -> None:
+    def __init__(self, transport: Transport, repository: str, manifests: Manifests, uploads: BlobUploader) -> None:
         self._transport = transport
         self._repository = repository
         self._manifests = manifests
@@ -45,23 +45,23 @@ class Untagging:
             found = await self._manifests.resolve(tag)
         except NotFound:
             return
-        await self._see_that_it_deletes(found.media_type)
-        dummy = await self._dummy(found.media_type)
+        await self._check_that_it_deletes(found.media_type)
+        dummy = await self._push_empty_image(found.media_type)
         await self._manifests.push(tag, dummy)
         if not await self._delete(dummy.digest):
-            raise self._refused(f"the tag {tag} points to an empty image now, which could not be deleted")
+            raise self._error(f"the tag {tag} points to an empty image now, which could not be deleted")
 
-    async def _see_that_it_deletes(self, media_type: str) -> None:
+    async def _check_that_it_deletes(self, media_type: str) -> None:
         """Try it on a manifest that nothing points at, before a tag is moved."""
         if self._deletes:
             return
-        trial = await self._dummy(media_type)
+        trial = await self._push_empty_image(media_type)
         await self._manifests.push(trial.digest, trial)
         if not await self._delete(trial.digest):
-            raise self._refused("no tag was removed")
+            raise self._error("no tag was removed")
         self._deletes = True
 
-    async def _dummy(self, media_type: str) -> Descriptor:
+    async def _push_empty_image(self, media_type: str) -> Descriptor:
         """A manifest that is like no other, of the family that the registry is known to take."""
         is_docker = media_type in (media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST)
         kind = media_types.DOCKER_MANIFEST if is_docker else media_types.OCI_MANIFEST
@@ -82,7 +82,7 @@ class Untagging:
         async with self._transport.send(request) as answer:
             return answer.status in _DONE
 
-    def _refused(self, state: str) -> RegistryError:
+    def _error(self, state: str) -> RegistryError:
         return RegistryError(
             f"{self._transport.host}/{self._repository}: the registry deletes neither tags nor manifests; {state}; "
             "allow deletion there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or set `prune: false`",

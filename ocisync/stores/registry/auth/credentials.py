@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,6 @@ from ocisync.stores.registry.auth.docker_config import (
     candidates,
     helper_key,
     parse_auth_file,
-    usual_places,
 )
 from ocisync.stores.registry.auth.ecr import ecr_login, is_ecr
 from ocisync.stores.registry.auth.reloading_file import ReloadingFile
@@ -115,7 +115,10 @@ class Credentials:
     def _load_changed(self) -> list[AuthFile]:
         given = self._options.docker_config
         places = [given] if given else usual_places()
-        return [self._files.setdefault(path, _auth_file(path)).current() for path in places]
+        for path in places:
+            if path not in self._files and path.exists():
+                self._files[path] = _auth_file(path)
+        return [self._files[path].current() for path in places if path in self._files]
 
 
 class Answers:
@@ -157,3 +160,17 @@ def _parse_secret(raw: bytes, path: Path) -> str:
         raise AuthError(f"{path}: holds no secret; what it held before is used")
     register_secret(text)
     return text
+
+
+def usual_places() -> list[Path]:
+    """The credential files of podman and docker, in the order in which they count."""
+    home = Path(os.environ.get("HOME") or "/")
+    places: list[Path] = []
+    if given := os.environ.get("REGISTRY_AUTH_FILE"):
+        places.append(Path(given))
+    if folder := os.environ.get("DOCKER_CONFIG"):
+        places.append(Path(folder) / "config.json")
+    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
+        places.append(Path(runtime) / "containers/auth.json")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
+    return [*places, config / "containers/auth.json", home / ".docker/config.json"]

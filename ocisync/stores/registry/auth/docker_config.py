@@ -1,4 +1,4 @@
-"""docker's config.json and podman's auth.json: the credentials they hold. Pure but for `usual_places`."""
+"""docker's config.json and podman's auth.json: the credentials they hold. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import base64
 import binascii
 import json
 import math
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,20 +95,6 @@ def normal_key(key: str) -> str:
 def helper_key(host: str) -> str:
     """How a credential helper is asked for a host."""
     return HUB_KEY if host == DOCKER_HUB else host
-
-
-def usual_places() -> list[Path]:
-    """The credential files of podman and docker, in the order in which they count."""
-    home = Path(os.environ.get("HOME") or "/")
-    places: list[Path] = []
-    if given := os.environ.get("REGISTRY_AUTH_FILE"):
-        places.append(Path(given))
-    if folder := os.environ.get("DOCKER_CONFIG"):
-        places.append(Path(folder) / "config.json")
-    if runtime := os.environ.get("XDG_RUNTIME_DIR"):
-        places.append(Path(runtime) / "containers/auth.json")
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config")
-    return [*places, config / "containers/auth.json", home / ".docker/config.json"]
 
 
 def _items(document: Mapping[str, object], key: str) -> list[tuple[str, object]]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
+from types import TracebackType
 
 import anyio
 from aiohttp import BytesPayload
 
 from ocisync.content.repository import ByteStream
+from ocisync.errors import OcisyncError
 from ocisync.stores.registry.http.host_limiter import Throttle
 
 
@@ -28,12 +30,18 @@ class SentOnce(BytesPayload):
 
 
 class PacedBody:
-    """The body of one upload: a stall of the receiver is noticed, the sender's own pauses are not counted."""
+    """The body of one upload, sent inside its own context (`async with`).
+
+    A stall of the receiver is noticed and the sender's own pauses are not counted: the deadline runs only while a chunk
+    has been handed over and the next one has not been asked for. What the stream itself raises is kept apart from what
+    goes wrong on the way, because only the latter is worth another try.
+    """
 
     def __init__(self, stream: ByteStream, length: int, idle_timeout: float) -> None:
         self.length = length  # bytes
         self.failure: Exception | None = None  # what the stream itself raised
-        self.scope = anyio.CancelScope()
+        self._scope = anyio.CancelScope()
+        self._token: Token[PacedBody | None] | None = None
         self.transport: asyncio.Transport | None = None
         self.is_sent = False
         self.throttle: Throttle | None = None
@@ -43,6 +51,25 @@ class PacedBody:
         self._turn = anyio.Lock(fast_acquire=True)
         self._closed = False
 
+    async def __aenter__(self) -> None:
+        self._token = uploading.set(self)
+        self._scope.__enter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop reading the stream. Raises what the stream raised, or TimeoutError when the receiver stood still."""
+        is_stalled = self._scope.__exit__(kind, exc, trace)
+        if self._token is not None:
+            uploading.reset(self._token)
+        if exc is not None:
+            self.abort()
+        await self._close()
+        if self.failure is not None and (is_stalled or isinstance(exc, OcisyncError)):
+            raise self.failure from None
+        if is_stalled:
+            raise TimeoutError
+
     def __aiter__(self) -> PacedBody:
         return self
 
@@ -51,7 +78,7 @@ class PacedBody:
         async with self._turn:
             if self._closed:
                 raise StopAsyncIteration
-            self.scope.deadline = math.inf
+            self._scope.deadline = math.inf
             try:
                 chunk = await self._next(self.throttle)
             except StopAsyncIteration:
@@ -60,7 +87,7 @@ class PacedBody:
             except Exception as exc:
                 self.failure = exc
                 raise
-            self.scope.deadline = anyio.current_time() + self._idle
+            self._scope.deadline = anyio.current_time() + self._idle
             return chunk
 
     async def _next(self, throttle: Throttle | None) -> bytes:
@@ -73,7 +100,7 @@ class PacedBody:
         await throttle.passed(len(piece))
         return piece
 
-    async def close(self) -> None:
+    async def _close(self) -> None:
         """Return once nobody reads the stream any more."""
         with anyio.move_on_after(10, shield=True):
             async with self._turn:

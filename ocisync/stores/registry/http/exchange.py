@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Mapping
+from urllib.request import getproxies_environment
 
 import aiohttp
 from yarl import URL
 
 from ocisync.content.cost import count_request
 from ocisync.errors import OcisyncError, RegistryError, Stalled
-from ocisync.stores.registry.http.body import PacedBody, SentOnce, uploading
+from ocisync.stores.registry.http.body import PacedBody, SentOnce
 from ocisync.stores.registry.http.errors import network_error
 from ocisync.stores.registry.http.host_limiter import Throttle
 from ocisync.stores.registry.http.hosts import shown
-from ocisync.stores.registry.http.proxies import Proxies, Way
+from ocisync.stores.registry.http.proxies import Proxies, ProxyRoute
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.tls import Trust
 from ocisync.stores.registry.options import RegistryOptions
@@ -29,11 +30,14 @@ class HttpExchange:
     def __init__(self, session: aiohttp.ClientSession, hostname: str, options: RegistryOptions) -> None:
         self._session = session
         self._options = options
-        self._trust = Trust(hostname, options)
-        self._proxies = Proxies(options.proxy)
+        self._hostname = hostname
+        self._trust: Trust | None = None  # made for the first request that needs TLS
+        uses_proxy = options.proxy is not None or getproxies_environment()
+        self._proxies = Proxies(options.proxy) if uses_proxy else None
         self._throttle = Throttle(options.bandwidth) if options.bandwidth else None
-        self._patience = _Timeouts(options, 0.0)
-        self._patience_with_body = _Timeouts(options, options.commit_timeout)
+        self._timeouts = _timeouts(options, 0.0)
+        # A registry may hash or move a whole blob before it answers, so the answer to a body has longer to come.
+        self._timeouts_with_body = _timeouts(options, options.commit_timeout)
 
     async def exchange(self, method: str, url: URL, headers: Mapping[str, str], body: Body = None) -> Response:
         """Send one request and return its answer, whatever its status.
@@ -42,89 +46,57 @@ class HttpExchange:
             NetworkError, TlsError, Stalled: no answer came.
             OcisyncError: what a PacedBody's stream raised.
         """
+        route = self._proxies.route(url) if self._proxies else None
+        trust = await self._trust_for(url, route)
+        length = {} if body is None else {"Content-Length": str(len(body) if isinstance(body, bytes) else body.length)}
+        seconds, timeouts = self._timeouts if body is None else self._timeouts_with_body
         if isinstance(body, PacedBody):
-            return await self._upload(method, url, headers, body)
+            body.throttle = self._throttle
+        # A streamed body may take as long as it needs while it moves, and notices by itself when it does not.
+        # asyncio's time-out costs a third less CPU time than anyio's.
+        guard = body if isinstance(body, PacedBody) else asyncio.timeout(seconds)
+        count_request()
         try:
-            async with asyncio.timeout(self._patience_for(body).seconds):  # a third less CPU time than anyio's
-                return await self._answered(method, url, headers, body)
+            async with guard:
+                try:
+                    response = await self._session.request(
+                        method,
+                        url,
+                        headers={**headers, **length, **(route.headers(url.scheme) if route else {})},
+                        data=body,
+                        allow_redirects=False,
+                        ssl=trust,
+                        proxy=route.proxy if route else None,
+                        proxy_headers=(route.login if route else None) or None,
+                        timeout=timeouts,
+                    )
+                except (aiohttp.ClientError, OSError, ValueError) as exc:
+                    raise _translate(exc, method, url) from exc
         except TimeoutError:
-            raise _stalled(method, url) from None
-
-    async def _upload(self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody) -> Response:
-        body.throttle = self._throttle
-        token = uploading.set(body)
-        try:
-            answer = await self._answered_while_it_moves(method, url, headers, body)
-        except BaseException as exc:
-            body.abort()
-            if body.failure is not None and isinstance(exc, OcisyncError):
-                raise body.failure from None
-            raise
-        finally:
-            uploading.reset(token)
-            await body.close()
-        if not body.is_sent:
+            raise Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host) from None
+        answer = Response(response, method, url, self._options, self._throttle)
+        if isinstance(body, PacedBody) and not body.is_sent:  # answered early: the rest must not be sent any more
             answer.when_closed(body.abort)
         return answer
 
-    async def _answered_while_it_moves(
-        self, method: str, url: URL, headers: Mapping[str, str], body: PacedBody
-    ) -> Response:
-        with body.scope:
-            return await self._answered(method, url, headers, body)
-        raise _stalled(method, url)
-
-    async def _answered(self, method: str, url: URL, headers: Mapping[str, str], body: Body) -> Response:
-        way = self._proxies.of(url)
-        trust = await self._trust.of(url, way.url)
-        try:
-            response = await self._send(method, url, headers, body, way, trust)
-        except (aiohttp.ClientError, OSError, ValueError) as exc:
-            raise _foreign(exc, method, url) from exc
-        return Response(response, method, url, self._options, self._throttle)
-
-    async def _send(
-        self,
-        method: str,
-        url: URL,
-        headers: Mapping[str, str],
-        body: Body,
-        way: Way,
-        trust: ssl.SSLContext | bool,
-    ) -> aiohttp.ClientResponse:
-        length = {} if body is None else {"Content-Length": str(len(body) if isinstance(body, bytes) else body.length)}
-        count_request()
-        return await self._session.request(
-            method,
-            url,
-            headers={**headers, **length, **way.headers(url.scheme)},
-            data=body,
-            allow_redirects=False,
-            ssl=trust,
-            proxy=way.url,
-            proxy_headers=way.login or None,
-            timeout=self._patience_for(body).timeout,
-        )
-
-    def _patience_for(self, body: Body) -> _Timeouts:
-        return self._patience if body is None else self._patience_with_body
+    async def _trust_for(self, url: URL, route: ProxyRoute | None) -> ssl.SSLContext | bool:
+        """What aiohttp takes as `ssl`."""
+        proxy = route.proxy if route else None
+        if url.scheme == "http" and (proxy is None or proxy.scheme == "http"):
+            return True  # there is no TLS
+        if self._trust is None:
+            self._trust = Trust(self._hostname, self._options)
+        return await self._trust.context_for(url, proxy)
 
 
-class _Timeouts:
-    """How long a request may take."""
-
-    def __init__(self, options: RegistryOptions, commit: float) -> None:
-        self.seconds = options.connect_timeout + options.idle_timeout + commit
-        self.timeout = aiohttp.ClientTimeout(
-            total=None, sock_connect=options.connect_timeout, sock_read=max(options.idle_timeout, commit)
-        )
+def _timeouts(options: RegistryOptions, commit: float) -> tuple[float, aiohttp.ClientTimeout]:
+    """The longest wait for an answer's head, in seconds, and what aiohttp watches over."""
+    seconds = options.connect_timeout + options.idle_timeout + commit
+    read = max(options.idle_timeout, commit)
+    return seconds, aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout, sock_read=read)
 
 
-def _stalled(method: str, url: URL) -> Stalled:
-    return Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host)
-
-
-def _foreign(exc: Exception, method: str, url: URL) -> Exception:
+def _translate(exc: Exception, method: str, url: URL) -> OcisyncError:
     if isinstance(exc, aiohttp.ClientError | OSError) and not isinstance(exc, aiohttp.InvalidURL):
         return network_error(exc, method, url)
     return RegistryError(f"{method} {shown(url)}: the request cannot be sent: {type(exc).__name__}", host=url.host)

@@ -1,19 +1,27 @@
-"""How fast one host is asked: requests at a time and a second, bytes a second, and the pauses it asked for."""
+"""How fast one host is asked: requests at a time and a second, bytes a second, and Retry-After's pauses."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 
 import anyio
+import structlog
 
-from ocisync.stores.registry.options import RegistryOptions
+from ocisync.stores.registry.http.policy import retry_after, server_time
+from ocisync.stores.registry.options import OnWait, RegistryOptions, wait_silently
 
+log = structlog.get_logger(__name__)
 _LEAST_PIECE, _MOST_PIECE = 4 * 1024, 1024 * 1024  # bytes
+_WORTH_LOGGING, _WORTH_SAYING = 1.0, 10.0  # seconds of a pause: in the log, and to whoever waits
 _PIECES = 4  # a second: a slow transfer must not look like a dead one
 
 Release = Callable[[], None]
+
+
+def leave_nothing() -> None:
+    """Give back no place, for there is none."""
 
 
 class RequestRate:
@@ -50,13 +58,19 @@ class Throttle:
 
 
 class HostLimiter:
-    """The way to one host. Uploads have places of their own: an upload may wait for a download from the same host.
+    """Places for requests to one host, their pace, and the pauses that the host asks for.
+
+    Uploads have places of their own, because an upload may wait for a download from the same host: with one set of
+    places, uploads that hold them all would wait for downloads that get none.
 
     A host that asks to be left alone gets half the requests at a time from then on, and one more again for each round
     of them that it answers well.
     """
 
-    def __init__(self, options: RegistryOptions) -> None:
+    def __init__(self, options: RegistryOptions, host: str = "", on_wait: OnWait = wait_silently) -> None:
+        self._host = host
+        self._options = options
+        self._on_wait = on_wait
         self._places = options.concurrency
         self._requests = anyio.Semaphore(options.concurrency, fast_acquire=True)
         self._uploads = anyio.Semaphore(options.concurrency, fast_acquire=True)
@@ -68,11 +82,14 @@ class HostLimiter:
         self.answered = 0  # good answers, ever
         self.refusals = 0  # since the last good answer
 
-    async def enter(self) -> Release:
+    async def enter(self, *, has_place: bool = False) -> Release:
         """Wait for a place and for one's turn; the result gives the place back, once."""
+        if has_place:
+            await self.wait_turn()
+            return leave_nothing
         await self._requests.acquire()
         try:
-            await self.turn()
+            await self.wait_turn()
         except BaseException:
             self._leave()
             raise
@@ -83,7 +100,7 @@ class HostLimiter:
         """A place for one upload with all its requests, taken before its source is opened: nobody waits in a circle."""
         return self._uploads
 
-    async def turn(self) -> None:
+    async def wait_turn(self) -> None:
         """Wait for the end of a pause and for the pace."""
         if wait := self._pace.reserve(time.monotonic()):
             await anyio.sleep(wait)
@@ -108,7 +125,25 @@ class HostLimiter:
             self._close_half()
         self._paused_until = max(self._paused_until, now + seconds)
 
-    def went_well(self) -> None:
+    def slow_down(self, status: int, headers: Mapping[str, str], window: float = 0.0) -> None:
+        """Leave the whole host alone: as long as it asks, else longer with each refusal in a row.
+
+        `status` is 429 or 503. A pause is cut down to `longest_pause`, or to the `window` in seconds in which a limit
+        on pulls renews, when that is longer.
+        """
+        asked = headers.get("Retry-After")
+        if asked is None and status == 503:
+            seconds = self._options.backoff.ceiling(self.refusals + 1)
+        else:
+            now = server_time(headers.get("Date"), time.time())
+            seconds = retry_after(asked, now, max(self._options.longest_pause, window))
+        self.pause(seconds)
+        note = log.warning if seconds >= _WORTH_LOGGING else log.debug
+        note("registry.paused", host=self._host, status=status, seconds=seconds)
+        if seconds >= _WORTH_SAYING:
+            self._on_wait(f"{self._host}: asks to be left alone for {seconds:.0f} s (status {status}); waits")
+
+    def record_success(self) -> None:
         """The host answered as it should."""
         self.answered += 1
         self.refusals = 0

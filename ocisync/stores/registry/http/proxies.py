@@ -15,10 +15,10 @@ _NO_LOGIN: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """How a request reaches its host; without a URL, straight."""
+class ProxyRoute:
+    """How a request reaches its host; without a proxy, directly."""
 
-    url: URL | None = None
+    proxy: URL | None = None
     login: Mapping[str, str] = field(default_factory=lambda: _NO_LOGIN, repr=False)  # a header for the proxy
 
     def headers(self, scheme: str) -> Mapping[str, str]:
@@ -26,7 +26,7 @@ class Way:
         return self.login if scheme == "http" else _NO_LOGIN
 
 
-_STRAIGHT = Way()
+_DIRECT = ProxyRoute()
 
 
 class Proxies:
@@ -36,23 +36,23 @@ class Proxies:
         self._fixed = None if options is None else _configured(options)
         self._environment = {} if options else urllib.request.getproxies_environment()
 
-    def of(self, url: URL) -> Way:
+    def route(self, url: URL) -> ProxyRoute:
         """How to reach a URL."""
         if self._fixed is not None:
             return self._fixed
         if not self._environment:
-            return _STRAIGHT
+            return _DIRECT
         found = self._environment.get(url.scheme) or self._environment.get("all")
         if not found or urllib.request.proxy_bypass_environment(url.host or "", self._environment):  # type: ignore[attr-defined]
-            return _STRAIGHT
+            return _DIRECT
         proxy = URL(found if "://" in found else f"http://{found}")
-        return _way(proxy.with_user(None), proxy.user or "", proxy.password or "")
+        return _route(proxy.with_user(None), proxy.user or "", proxy.password or "")
 
 
-def _configured(options: ProxyOptions) -> Way:
-    return _way(URL(options.url), options.username, options.password) if options.url else _STRAIGHT
+def _configured(options: ProxyOptions) -> ProxyRoute:
+    return _route(URL(options.url), options.username, options.password) if options.url else _DIRECT
 
 
-def _way(proxy: URL, username: str, password: str) -> Way:
+def _route(proxy: URL, username: str, password: str) -> ProxyRoute:
     login = {"Proxy-Authorization": Credential(username, password).basic} if username else _NO_LOGIN
-    return Way(proxy, login)
+    return ProxyRoute(proxy, login)

@@ -72,7 +72,7 @@ class Response:
         """
         asked = time.monotonic()
         try:
-            chunk = await self._some()
+            chunk = await self._receive()
         except (aiohttp.ClientError, OSError) as exc:
             self.close()
             raise network_error(exc, self._method, self.url) from exc
@@ -90,7 +90,7 @@ class Response:
             self._rate = RateWatch(self._options.minimum_rate, self._options.rate_window)
         return self._rate.too_slow(waited, size)
 
-    async def _some(self) -> bytes:
+    async def _receive(self) -> bytes:
         """What has come, uncopied where it came in a large piece."""
         content = self._response.content
         if self._throttle is not None or self._is_chunked:

@@ -6,7 +6,7 @@ Spec: distribution v1.1, "Pulling blobs": a registry SHOULD support Range (RFC 9
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable
+from typing import Protocol
 
 import structlog
 
@@ -17,34 +17,62 @@ from ocisync.stores.registry.http.response import Response
 log = structlog.get_logger(__name__)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z", re.ASCII)
 
-Reopen = Callable[[int], Awaitable[Response]]
-"""Ask for the body from a byte on; 0 asks for all of it."""
 
-Rest = Callable[[int, OcisyncError], Awaitable[None]]
-"""Wait after so many failures in a row."""
+class BodySource(Protocol):
+    """Where a body can be asked for."""
+
+    @property
+    def retries(self) -> int:
+        """How often in a row a body that broke off is asked for again."""
+        ...
+
+    async def fetch(self, desc: Descriptor, start: int) -> Response:
+        """Ask for a body from a byte on; 0 asks for all of it. The caller closes the answer."""
+        ...
+
+    async def backoff(self, attempt: int, reason: OcisyncError) -> None:
+        """Wait after so many failures in a row."""
+        ...
 
 
 class ResumingStream:
     """The chunks of one content, in order and at most one byte too many.
 
-    A body whose announced length is not the descriptor's is refused before it is read. When the registry ignores Range,
-    what has been delivered already is read again and dropped; the consumer's digest tells whether it was the same.
+    A body that breaks off is asked for again from the byte where it broke. When the registry ignores Range, what has
+    been delivered already is read again and dropped; the consumer's digest tells whether it was the same. A body whose
+    announced length is not the descriptor's is refused before it is read.
     """
 
-    def __init__(self, desc: Descriptor, reopen: Reopen, rest: Rest, retries: int, start: int = 0) -> None:
+    def __init__(self, desc: Descriptor, source: BodySource, start: int = 0) -> None:
         self._desc = desc
-        self._reopen = reopen
-        self._rest = rest
-        self._retries = retries
+        self._source = source
         self._answer: Response | None = None
         self._seen = start  # bytes delivered
         self._skip = 0  # bytes to drop: delivered before
         self._failures = 0  # since the last progress
         self._ranges = True  # until the registry is seen to answer Range wrongly
 
-    async def start(self) -> None:
-        """Open for the first time, so that absence shows before anything is read."""
-        self._answer = await self._opened(self._seen)
+    async def open(self) -> Response:
+        """Ask for what is missing; called before anything is read, so that absence shows then.
+
+        Raises:
+            SizeMismatch: another length is announced than the descriptor's.
+            OcisyncError: whatever the source raises.
+        """
+        start = self._seen if self._ranges else 0
+        answer = await self._source.fetch(self._desc, start)
+        try:
+            first = self._first_byte(answer, start)
+        except BaseException:
+            answer.close()
+            raise
+        if first is None:  # the range cannot be trusted: once more, from the beginning
+            answer.close()
+            self._ranges = False
+            return await self.open()
+        self._answer = answer
+        self._skip = self._seen - first
+        return answer
 
     def close(self) -> None:
         """Stop, also half-way."""
@@ -58,7 +86,7 @@ class ResumingStream:
     async def __anext__(self) -> bytes:
         while True:
             try:
-                chunk = self._fresh(await self._read())
+                chunk = self._drop_delivered(await self._read())
             except OcisyncError as exc:
                 await self._recover(exc)
                 continue
@@ -72,14 +100,14 @@ class ResumingStream:
             return chunk
 
     async def _read(self) -> bytes:
-        if self._answer is None:
-            self._answer = await self._opened(self._seen)
-        chunk = await self._answer.chunk()
-        if not chunk and self._seen < self._desc.size and self._answer.ends_with_connection:
+        if (answer := self._answer) is None:
+            answer = await self.open()
+        chunk = await answer.chunk()
+        if not chunk and self._seen < self._desc.size and answer.ends_with_connection:
             raise Truncated(f"{self._desc.digest}: the connection ended after {self._seen} of {self._desc.size} bytes")
         return chunk
 
-    def _fresh(self, chunk: bytes) -> bytes | None:
+    def _drop_delivered(self, chunk: bytes) -> bytes | None:
         """The part not delivered before; None when there is none, empty only at the end."""
         if not chunk or not self._skip:
             return chunk
@@ -90,25 +118,10 @@ class ResumingStream:
     async def _recover(self, exc: OcisyncError) -> None:
         self.close()
         self._failures += 1
-        if not exc.retryable or self._failures > self._retries:
+        if not exc.retryable or self._failures > self._source.retries:
             raise exc
         log.debug("blob.resumed", digest=self._desc.digest, at=self._seen, code=exc.code)
-        await self._rest(self._failures, exc)
-
-    async def _opened(self, start: int) -> Response:
-        start = start if self._ranges else 0
-        answer = await self._reopen(start)
-        try:
-            first = self._first_byte(answer, start)
-        except BaseException:
-            answer.close()
-            raise
-        if first is None:  # the range cannot be trusted: once more, from the beginning
-            answer.close()
-            self._ranges = False
-            return await self._opened(0)
-        self._skip = self._seen - first
-        return answer
+        await self._source.backoff(self._failures, exc)
 
     def _first_byte(self, answer: Response, start: int) -> int | None:
         size = self._desc.size

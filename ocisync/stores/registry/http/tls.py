@@ -14,7 +14,7 @@ from ocisync.errors import ConfigError
 from ocisync.stores.registry.auth.reloading_file import Stamp, stamp
 from ocisync.stores.registry.options import RegistryOptions
 
-_LOOKS = 15.0  # seconds between two looks at the files
+_LOOK_EVERY = 15.0  # seconds between two looks at the files
 
 
 class Trust:
@@ -23,10 +23,10 @@ class Trust:
     def __init__(self, hostname: str, options: RegistryOptions) -> None:
         self._hostname = hostname
         self._options = options
-        self._contexts: dict[bool, _Reloaded] = {}
-        self._known: ssl.SSLContext | None = None
+        self._contexts: dict[bool, _ReloadingContext] = {}
+        self._system_context: ssl.SSLContext | None = None
 
-    async def of(self, url: URL, proxy: URL | None = None) -> ssl.SSLContext | bool:
+    async def context_for(self, url: URL, proxy: URL | None = None) -> ssl.SSLContext | bool:
         """What aiohttp takes as `ssl` for a URL: a context, false for any certificate, true where there is no TLS.
 
         Only the host itself is shown the client certificate, and only its own certificate may be anything.
@@ -44,16 +44,18 @@ class Trust:
         if options.ca_file is None and not shows:
             return await self._system()
         if is_own not in self._contexts:
-            self._contexts[is_own] = _Reloaded(options, shows=shows, checks=not (is_own and options.insecure_tls))
+            self._contexts[is_own] = _ReloadingContext(
+                options, shows=shows, checks=not (is_own and options.insecure_tls)
+            )
         return await self._contexts[is_own].current()
 
     async def _system(self) -> ssl.SSLContext:
-        if self._known is None:
-            self._known = await to_thread.run_sync(system_context)
-        return self._known
+        if self._system_context is None:
+            self._system_context = await to_thread.run_sync(system_context)
+        return self._system_context
 
 
-class _Reloaded:
+class _ReloadingContext:
     """A context that follows its files."""
 
     def __init__(self, options: RegistryOptions, *, shows: bool, checks: bool) -> None:
@@ -70,16 +72,16 @@ class _Reloaded:
         if self._context is None or anyio.current_time() >= self._next_look:
             async with self._lock:
                 if self._context is None or anyio.current_time() >= self._next_look:
-                    self._context = await to_thread.run_sync(self._looked)
-                    self._next_look = anyio.current_time() + _LOOKS
+                    self._context = await to_thread.run_sync(self._load_changed)
+                    self._next_look = anyio.current_time() + _LOOK_EVERY
         return self._context
 
-    def _looked(self) -> ssl.SSLContext:
+    def _load_changed(self) -> ssl.SSLContext:
         try:
             stamps = [stamp(path) for path in (self._ca, self._certificate, self._key) if path]
             if self._context is not None and stamps == self._stamps:
                 return self._context
-            context = self._made()
+            context = self._load()
         except (OSError, ConfigError):
             if self._context is not None:  # replaced in two steps: what was read before serves until both are there
                 return self._context
@@ -87,7 +89,7 @@ class _Reloaded:
         self._stamps = stamps
         return context
 
-    def _made(self) -> ssl.SSLContext:
+    def _load(self) -> ssl.SSLContext:
         context = ssl.create_default_context()
         if not self._checks:
             context.check_hostname = False

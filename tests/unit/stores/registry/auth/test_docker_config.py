@@ -7,14 +7,13 @@ from pathlib import Path
 import pytest
 
 from ocisync.errors import AuthError
-from ocisync.stores.registry.auth.credentials import Credentials
+from ocisync.stores.registry.auth.credentials import Credentials, usual_places
 from ocisync.stores.registry.auth.docker_config import (
     Credential,
     candidates,
     helper_key,
     normal_key,
     parse_auth_file,
-    usual_places,
 )
 from ocisync.stores.registry.options import RegistryOptions
 

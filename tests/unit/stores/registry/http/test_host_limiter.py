@@ -8,9 +8,9 @@ import pytest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
+from ocisync.stores.registry.host_facts import KnownSizes
 from ocisync.stores.registry.http.host_limiter import HostLimiter, RequestRate, Throttle
 from ocisync.stores.registry.http.response import RateWatch
-from ocisync.stores.registry.http.transport import KnownSizes
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.pull_budget import Count, parse_count
 
@@ -58,7 +58,7 @@ async def test_a_pause_holds_everybody_and_a_longer_one_wins() -> None:
     gate.pause(0.05)
     async with anyio.create_task_group() as group:
         for _ in range(3):
-            group.start_soon(gate.turn)
+            group.start_soon(gate.wait_turn)
     assert time.monotonic() - began >= 0.2
 
 
@@ -96,10 +96,10 @@ async def test_fault_15_a_host_that_refuses_gets_half_the_requests_and_then_more
     gate.pause(0)
     gate.pause(0)
     assert (await places(gate), gate.refusals) == (1, 4)
-    gate.went_well()
+    gate.record_success()
     assert (await places(gate), gate.refusals) == (2, 0)
     for _ in range(2 + 3 + 4 + 5 + 6 + 7 + 50):
-        gate.went_well()
+        gate.record_success()
     assert await places(gate) == 8
 
 
