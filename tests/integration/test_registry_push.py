@@ -414,9 +414,9 @@ async def test_no_more_uploads_at_a_time_than_places(registry: DockerRegistry) -
     most = 0
 
     @asynccontextmanager
-    async def counted(body: bytes) -> AsyncIterator[ByteStream]:
+    async def counted(body: bytes, start: int) -> AsyncIterator[ByteStream]:
         nonlocal most
-        async with openers[body]() as stream:
+        async with openers[body](start) as stream:
             most = max(most, sum(one.still_open for one in openers.values()))
             yield stream
 
