@@ -2,8 +2,8 @@
 
 A writer reads the object, renders what it should be, and writes it if it is still what was read. Then it renders once
 more. That last step is the point: of writers that overlap, the one whose write comes last sees what all of them did,
-and repairs what it overwrote. It holds on providers that ignore conditions too (docs/adr/0013-how-tags-list-converges.md).
-What a writer wrote it need not read again: whoever writes later does all of this as well.
+and repairs what it overwrote. That holds on providers that ignore conditions too. What a writer wrote it need not read
+again: whoever writes later does all of this as well (docs/adr/0013-how-tags-list-converges.md).
 """
 
 from __future__ import annotations
