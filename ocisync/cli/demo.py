@@ -12,9 +12,9 @@ from pathlib import Path
 
 import anyio
 
-from ocisync.cli.demo_samples import ARCHITECTURES, write_sample
 from ocisync.cli.formatting import counted, size_text
 from ocisync.cli.progress import progress
+from ocisync.commands.demo_samples import ARCHITECTURES, write_sample
 from ocisync.content.repository import Source
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.images.pull_check import pull_and_check

@@ -6,14 +6,19 @@ import json
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ocisync.cli.formatting import counted, printable
-from ocisync.commands.doctor import diagnose
+from ocisync.cli.options import AsJson, start_logging
 from ocisync.doctor.causes import CLIENTS, Level
-from ocisync.doctor.checks import CheckFinding
-from ocisync.doctor.diagnosis import Diagnosis
 from ocisync.doctor.remedies import ANY
 from ocisync.errors import ConfigError
+
+if TYPE_CHECKING:  # the start of other commands does not pay for what examines
+    from ocisync.doctor.checks import CheckFinding
+    from ocisync.doctor.diagnosis import Diagnosis
 
 _MARKS = {Level.FAILS: "✗", Level.RISK: "!", Level.NOTE: "·"}
 _FRONTS = {
@@ -22,19 +27,31 @@ _FRONTS = {
 }  # fmt: skip
 
 
-def show_diagnosis(url: str, clients: Collection[str], as_json: bool, ca: Path | None) -> int:
-    """Print what was found; 1 when one of the clients would fail.
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line this command."""
+    app.command()(doctor)
 
-    Raises:
-        ConfigError: a client that is not known.
-    """
-    wanted = _known(clients)
+
+def doctor(
+    context: typer.Context,
+    url: Annotated[str, typer.Argument(help="A published registry: https://HOST, or https://HOST/NAME:TAG")],
+    client: Annotated[list[str] | None, typer.Option(help="Only this client counts; may be given again.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="A PEM file of authorities to trust as well.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail."""
+    start_logging(context, default="warning")
+
+    from ocisync.commands.doctor import diagnose
+
+    wanted = _check_clients(client or [])
     found = diagnose(url, ca)
-    print(json.dumps(_as_json(found, wanted), indent=2) if as_json else _as_text(found, wanted))
-    return 1 if found.failing(wanted) else 0
+    print(json.dumps(_diagnosis_json(found, wanted), indent=2) if as_json else _diagnosis_text(found, wanted))
+    raise typer.Exit(1 if found.failing(wanted) else 0)
 
 
-def _known(clients: Collection[str]) -> tuple[str, ...]:
+def _check_clients(clients: Collection[str]) -> tuple[str, ...]:
+    """The clients that count; raises ConfigError for one that is not known."""
     names = ["podman" if name == "skopeo" else name for name in clients]
     unknown = [name for name in names if name not in CLIENTS]
     if unknown:
@@ -42,7 +59,7 @@ def _known(clients: Collection[str]) -> tuple[str, ...]:
     return tuple(names) or CLIENTS
 
 
-def _as_json(found: Diagnosis, clients: Collection[str]) -> dict[str, object]:
+def _diagnosis_json(found: Diagnosis, clients: Collection[str]) -> dict[str, object]:
     place = found.place
     return {
         "url": place.root,
@@ -69,7 +86,7 @@ def _finding_json(found: Diagnosis, one: CheckFinding) -> dict[str, object]:
     }
 
 
-def _as_text(found: Diagnosis, clients: Collection[str]) -> str:
+def _diagnosis_text(found: Diagnosis, clients: Collection[str]) -> str:
     place = found.place
     image = f"/{place.name}{'@' if ':' in place.tag else ':'}{place.tag}" if place.tag else ""
     front = f", served by {' behind '.join(_FRONTS[name] for name in found.fronts)}" if found.fronts else ""

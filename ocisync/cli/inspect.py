@@ -4,86 +4,87 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from ocisync.cli.formatting import printable, size_text, table
-from ocisync.commands.image_names import parse_source
-from ocisync.content.repository import Source
-from ocisync.content.verify import read_manifest
-from ocisync.images.inspect import ImageView, ReferrerView, RootView, find_references, pick_platform, view_image
-from ocisync.model.descriptor import Descriptor
-from ocisync.model.locator import Locator
-from ocisync.wiring.session import optional_session, run_async
+from ocisync.cli.options import AsJson, ConfigFile, OnePlatform, optional_config, start_logging
+
+if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
+    from ocisync.commands.inspect import InspectedImage
+    from ocisync.images.inspect import ImageView, ReferrerView
 
 
-def show_digest(reference: str, platform: str, config: Path | None) -> None:
-    """Print a digest."""
-
-    async def act(source: Source, locator: Locator) -> None:
-        print((await _picked(source, locator, platform)).digest)
-
-    _with_source(reference, config, act)
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line these commands."""
+    for command in (inspect, tags, digest):
+        app.command()(command)
 
 
-def show_tags(reference: str, as_json: bool, config: Path | None) -> None:
-    """Print tags, one per line."""
+def inspect(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    platform: OnePlatform = "",
+    raw: Annotated[bool, typer.Option("--raw", help="Print the manifest's bytes as they are.")] = False,
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """Show an image: platforms, sizes, layers, configuration."""
+    start_logging(context)
+    from ocisync.commands.inspect import inspect_image, read_raw
+    from ocisync.wiring.session import run_async
 
-    async def act(source: Source, locator: Locator) -> None:
-        tags = list(await source.tags())
-        text = (
-            json.dumps({"name": str(locator), "tags": tags}, indent=2) if as_json else "\n".join(map(printable, tags))
-        )
-        sys.stdout.write(text + "\n" if text else "")
-
-    _with_source(reference, config, act)
-
-
-def show_raw(reference: str, platform: str, config: Path | None) -> None:
-    """Print a manifest's bytes."""
-
-    async def act(source: Source, locator: Locator) -> None:
-        sys.stdout.buffer.write(await read_manifest(source, await _picked(source, locator, platform)))
-
-    _with_source(reference, config, act)
-
-
-def show_image(reference: str, platform: str, as_json: bool, config: Path | None) -> None:
-    """Print what an image is."""
-
-    async def act(source: Source, locator: Locator) -> None:
-        root = await view_image(source, await _picked(source, locator, platform))
-        references = await find_references(source, [root.root, *(image.desc for image in root.images)])
-        if as_json:
-            print(json.dumps(_as_json(root, references), indent=2))
-        else:
-            print(_as_text(str(locator), root, references))
-
-    _with_source(reference, config, act)
+    file = optional_config(config)
+    if raw:
+        sys.stdout.buffer.write(run_async(read_raw, reference, platform, file))
+        return
+    image = run_async(inspect_image, reference, platform, file)
+    print(json.dumps(_inspected_json(image), indent=2) if as_json else _inspected_text(image))
 
 
-def _with_source(reference: str, config: Path | None, act: Callable[[Source, Locator], Awaitable[None]]) -> None:
-    locator = parse_source(reference)
+def tags(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(help="A repository, such as docker://ghcr.io/org/app")],
+    as_json: AsJson = False,
+    config: ConfigFile = None,
+) -> None:
+    """List the tags of a repository or archive."""
+    start_logging(context)
+    from ocisync.commands.inspect import list_tags
+    from ocisync.wiring.session import run_async
 
-    async def main() -> None:
-        async with optional_session(config) as session, session.stores.source(locator) as source:
-            await act(source, locator)
-
-    run_async(main)
-
-
-async def _picked(source: Source, locator: Locator, platform: str) -> Descriptor:
-    return await pick_platform(source, await source.resolve(locator.reference), platform)
+    name, listed = run_async(list_tags, reference, optional_config(config))
+    if as_json:
+        print(json.dumps({"name": name, "tags": listed}, indent=2))
+    else:
+        sys.stdout.write("".join(f"{printable(tag)}\n" for tag in listed))
 
 
-def _as_json(root: RootView, references: Sequence[ReferrerView]) -> dict[str, object]:
+def digest(
+    context: typer.Context,
+    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    platform: OnePlatform = "",
+    config: ConfigFile = None,
+) -> None:
+    """Print the digest of an image, without pulling it."""
+    start_logging(context)
+    from ocisync.commands.inspect import resolve_digest
+    from ocisync.wiring.session import run_async
+
+    print(run_async(resolve_digest, reference, platform, optional_config(config)))
+
+
+def _inspected_json(image: InspectedImage) -> dict[str, object]:
+    root = image.root
     return {
         "digest": root.root.digest,
         "mediaType": root.manifest.media_type,
         "annotations": dict(root.manifest.annotations or {}),
-        "images": [_image_json(image) for image in root.images],
+        "images": [_image_json(one) for one in root.images],
         "missing": [child.digest for child in root.missing],
-        "referrers": [_reference_json(reference) for reference in references],
+        "referrers": [_reference_json(reference) for reference in image.references],
     }
 
 
@@ -109,24 +110,25 @@ def _image_json(image: ImageView) -> dict[str, object]:
     }
 
 
-def _as_text(name: str, root: RootView, references: Sequence[ReferrerView]) -> str:
-    parts = [f"{name}\n  digest  {root.root.digest}\n  type    {printable(root.manifest.media_type)}"]
+def _inspected_text(image: InspectedImage) -> str:
+    root = image.root
+    parts = [f"{image.name}\n  digest  {root.root.digest}\n  type    {printable(root.manifest.media_type)}"]
     if root.manifest.is_index:
         rows = [("PLATFORM", "SIZE", "LAYERS", "DIGEST")]
         rows += [
             (
-                printable(image.platform or "?"),
-                size_text(image.size),
-                str(len(image.manifest.layers)),
-                image.desc.digest,
+                printable(one.platform or "?"),
+                size_text(one.size),
+                str(len(one.manifest.layers)),
+                one.desc.digest,
             )
-            for image in root.images
+            for one in root.images
         ]
         parts.append(table(rows))
         parts += [f"missing at the source: {child.digest} {child.platform or ''}" for child in root.missing]
-    parts += [_image_text(image) for image in root.images]
-    if references:
-        parts.append(_references_text(references))
+    parts += [_image_text(one) for one in root.images]
+    if image.references:
+        parts.append(_references_text(image.references))
     return "\n\n".join(parts)
 
 

@@ -7,55 +7,169 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
 
 from ocisync.cli.formatting import counted, printable, size_text, table, time_text
-from ocisync.commands.maintenance import (
-    Collecting,
-    Verification,
-    apply_policy,
-    check_image,
-    collect_scope,
-    list_scope,
-    reconcile_scope,
-    remove_images,
-    verify_scope,
-)
-from ocisync.config.units import parse_duration, parse_size
+from ocisync.cli.options import AsJson, ConfigFile, optional_config, start_logging
 from ocisync.errors import ConfigError
-from ocisync.maintenance.findings import Finding, Verified
-from ocisync.maintenance.gc import Collected
-from ocisync.maintenance.gc_plan import Totals
-from ocisync.maintenance.retention import KeepPolicy
-from ocisync.maintenance.tags import RepositoryView, TagView
-from ocisync.sync.reports import Failure
-from ocisync.wiring.session import run_async
+
+if TYPE_CHECKING:  # the start of other commands does not pay for maintenance
+    from ocisync.commands.maintenance import GcOptions
+    from ocisync.maintenance.findings import Finding, Verified
+    from ocisync.maintenance.gc import Collected
+    from ocisync.maintenance.gc_plan import Totals
+    from ocisync.maintenance.retention import KeepPolicy
+    from ocisync.maintenance.tags import RepositoryView, TagView
+    from ocisync.sync.reports import Failure
 
 _SHOWN = 50  # lines of findings
 
+Registry = Annotated[
+    str, typer.Argument(metavar="TARGET[/NAME]", help="A target of the configuration, static:DIR, or s3://BUCKET?…")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+Limit = Annotated[
+    Optional[float],  # noqa: UP045
+    typer.Option(min=0.0, max=1.0, help="The largest share that may be removed; the target's, else 0.5."),
+]
 
-def run_reconcile(place: str, config: Path | None, as_json: bool) -> int:
-    """Derive everything anew; the exit status."""
-    done = run_async(reconcile_scope, place, config)
+
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line these commands."""
+    for command in (reconcile, ls, rm, keep, gc, verify):
+        app.command()(command)
+
+
+def reconcile(context: typer.Context, target: Registry, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Derive lists of tags, referrers and repositories anew, after other tools wrote to a static registry."""
+    start_logging(context)
+    from ocisync.commands.maintenance import reconcile_scope
+    from ocisync.wiring.session import run_async
+
+    done = run_async(reconcile_scope, target, optional_config(config))
     if as_json:
         print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
     else:
         _print_failures(done.failures)
         print("\n".join(map(printable, done.changed[:_SHOWN])) or "nothing had to be changed")
         print(f"{counted(done.repositories, 'repository')}, {counted(len(done.changed), 'object')} changed")
-    return 0 if done.ok else 1
+    raise typer.Exit(0 if done.ok else 1)
 
 
-def show_list(place: str, config: Path | None, as_json: bool) -> int:
-    """Repositories, or tags; the exit status."""
-    views = run_async(list_scope, place, config)
+def ls(context: typer.Context, target: Registry, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """List a static registry's repositories, or one repository's tags, with sizes, dates and what they share."""
+    start_logging(context)
+    from ocisync.commands.maintenance import list_scope
+    from ocisync.wiring.session import run_async
+
+    views = run_async(list_scope, target, optional_config(config))
+    print(json.dumps([asdict(view) for view in views], indent=2) if as_json else _views_table(views))
+
+
+def rm(
+    context: typer.Context,
+    target: Registry,
+    image: Annotated[list[str], typer.Argument(metavar="NAME[:TAG]...", help="A tag, or all tags of a repository.")],
+    config: ConfigFile = None,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove tags from a static registry; what only they reached stays until `ocisync gc`."""
+    start_logging(context)
+    from ocisync.commands.maintenance import check_image, remove_images
+    from ocisync.wiring.session import run_async
+
+    images = [check_image(text) for text in image]
+    removed = run_async(remove_images, target, images, optional_config(config), dry_run)
+    word = "would be removed" if dry_run else "removed"
+    print("\n".join(f"{word}: {name}" for name in removed) or "there are no tags")
+
+
+def keep(
+    context: typer.Context,
+    target: Registry,
+    newest: Annotated[Optional[int], typer.Option(min=1, help="So many of the newest tags stay.")] = None,  # noqa: UP045
+    newer_than: Annotated[Optional[str], typer.Option(help="Tags stay that are newer than this, such as 90d.")] = None,  # noqa: UP045
+    tag: Annotated[Optional[list[str]], typer.Option(help="Tags stay that match; may be given again.")] = None,  # noqa: UP045
+    limit: Limit = None,
+    dry_run: DryRun = False,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove tags by age, as the target's `keep` or these options say."""
+    start_logging(context)
+    from ocisync.commands.maintenance import apply_policy
+    from ocisync.wiring.session import run_async
+
+    policy = _policy(newest, newer_than, tag or [])
+    done = run_async(apply_policy, target, optional_config(config), policy, limit, dry_run)
     if as_json:
-        print(json.dumps([asdict(view) for view in views], indent=2))
+        print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
+        raise typer.Exit(0 if done.ok else 1)
+    for name, decisions in done.decisions.items():
+        rows = [("STAYS" if one.stays else "GOES", f"{name}:{one.tag}", printable(one.reason)) for one in decisions]
+        print(table([("", "TAG", "REASON"), *rows]))
+    _print_problems(done.problems)
+    _print_failures(done.failures)
+    print(f"{counted(done.removed, 'tag')} removed" if not dry_run else "nothing was changed")
+    raise typer.Exit(0 if done.ok else 1)
+
+
+def gc(
+    context: typer.Context,
+    target: Registry,
+    plan: Annotated[Optional[Path], typer.Option(help="Only write what would be removed, to this file.")] = None,  # noqa: UP045
+    apply: Annotated[Optional[Path], typer.Option(help="Remove what such a file names and still may go.")] = None,  # noqa: UP045
+    dry_run: DryRun = False,
+    grace: Annotated[Optional[str], typer.Option(help="Spare what is younger; the target's, else 1d.")] = None,  # noqa: UP045
+    limit: Limit = None,
+    journal: Annotated[Optional[Path], typer.Option(help="Where to note what is removed.")] = None,  # noqa: UP045
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove from a static registry what no tag reaches; safe beside running writers."""
+    start_logging(context)
+    from ocisync.commands.maintenance import GcOptions, collect_scope
+    from ocisync.wiring.session import run_async
+
+    options = GcOptions(plan, apply, dry_run, _seconds(grace), limit, journal)
+    totals, done, written = run_async(collect_scope, target, optional_config(config), options)
+    ok = done.ok if done else not totals.problems
+    if as_json:
+        removed = asdict(done) if done else None
+        print(json.dumps({"ok": ok, "plan": asdict(totals), "removed": removed, "journal": str(written)}, indent=2))
     else:
-        print(_as_table(views))
-    return 0
+        _print_problems(done.problems if done else totals.problems)
+        print(_collected_text(totals, done, written, options))
+    raise typer.Exit(0 if ok else 1)
 
 
-def _as_table(views: Sequence[RepositoryView] | Sequence[TagView]) -> str:
+def verify(
+    context: typer.Context,
+    target: Registry,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every blob, and check its sha256.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Bring what is missing or damaged again.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where a cut-off --deep stopped.")] = False,
+    rate: Annotated[Optional[str], typer.Option(help="Read no faster than this per second, such as 50MiB.")] = None,  # noqa: UP045
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Objects looked at at a time.")] = 8,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check that every tag of a static registry is whole; exit 1 if anything is wrong and was not repaired."""
+    start_logging(context)
+    from ocisync.commands.maintenance import VerifyOptions, verify_scope
+    from ocisync.wiring.session import run_async
+
+    options = VerifyOptions(deep, repair, resume, _size(rate) or 0.0, concurrency)
+    report = run_async(verify_scope, target, optional_config(config), options)
+    print(json.dumps(report.as_json(), indent=2) if as_json else _verified_text(report))
+    raise typer.Exit(0 if report.ok else 1)
+
+
+def _views_table(views: Sequence[RepositoryView] | Sequence[TagView]) -> str:
+    from ocisync.maintenance.tags import RepositoryView
+
     if not views:
         return "nothing is there"
     rows: list[tuple[str, ...]] = []
@@ -71,70 +185,27 @@ def _as_table(views: Sequence[RepositoryView] | Sequence[TagView]) -> str:
     return table(rows)
 
 
-def run_remove(place: str, images: Sequence[str], config: Path | None, dry_run: bool) -> int:
-    """Remove tags; the exit status."""
-    removed = run_async(remove_images, place, [check_image(image) for image in images], config, dry_run)
-    word = "would be removed" if dry_run else "removed"
-    print("\n".join(f"{word}: {image}" for image in removed) or "there are no tags")
-    return 0
-
-
-def run_keep(
-    place: str, config: Path | None, policy: KeepPolicy | None, limit: float | None, dry_run: bool, as_json: bool
-) -> int:
-    """Remove tags by age; the exit status."""
-    done = run_async(apply_policy, place, config, policy, limit, dry_run)
-    if as_json:
-        print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
-        return 0 if done.ok else 1
-    for name, decisions in done.decisions.items():
-        rows = [("STAYS" if one.stays else "GOES", f"{name}:{one.tag}", printable(one.reason)) for one in decisions]
-        print(table([("", "TAG", "REASON"), *rows]))
-    _print_failure(done.problems)
-    _print_failures(done.failures)
-    print(f"{counted(done.removed, 'tag')} removed" if not dry_run else "nothing was changed")
-    return 0 if done.ok else 1
-
-
-def keep_policy(newest: int | None, newer_than: str | None, tags: Sequence[str]) -> KeepPolicy | None:
+def _policy(newest: int | None, newer_than: str | None, tags: Sequence[str]) -> KeepPolicy | None:
     """The policy that a command line gives, or None."""
+    from ocisync.maintenance.retention import KeepPolicy
+
     if newest is None and newer_than is None and not tags:
         return None
-    return KeepPolicy(newest or 0, seconds(newer_than) or 0.0, tuple(tags))
+    return KeepPolicy(newest or 0, _seconds(newer_than) or 0.0, tuple(tags))
 
 
-def run_gc(place: str, config: Path | None, how: Collecting, as_json: bool) -> int:
-    """Collect garbage; the exit status."""
-    totals, done, journal = run_async(collect_scope, place, config, how)
-    ok = done.ok if done else not totals.problems
-    if as_json:
-        removed = asdict(done) if done else None
-        print(json.dumps({"ok": ok, "plan": asdict(totals), "removed": removed, "journal": str(journal)}, indent=2))
-    else:
-        _print_failure(done.problems if done else totals.problems)
-        print(_collected_text(totals, done, journal, how))
-    return 0 if ok else 1
-
-
-def _collected_text(totals: Totals, done: Collected | None, journal: Path, how: Collecting) -> str:
+def _collected_text(totals: Totals, done: Collected | None, journal: Path, options: GcOptions) -> str:
     plan = (
         f"{counted(totals.objects, 'object')} in {counted(totals.repositories, 'repository')}; "
         f"nothing reaches {totals.doomed} of them "
         f"({size_text(totals.bytes)})"
     )
     if done is None:
-        return plan + (f"; the plan is in {how.plan}" if how.plan else "; nothing was changed")
+        return plan + (f"; the plan is in {options.plan}" if options.plan else "; nothing was changed")
     _print_failures(done.failures)
     left = f"{counted(done.left.uploads, 'upload')} aborted, {counted(done.left.scratch, 'scratch object')} removed"
     lines = [plan, f"{done.removed} removed ({size_text(done.bytes)}), {done.spared} spared, {left}"]
     return "\n".join([*lines, f"the journal is {journal}"] if done.removed else lines)
-
-
-def run_verify(place: str, config: Path | None, how: Verification, as_json: bool) -> int:
-    """Verify a registry; the exit status."""
-    report = run_async(verify_scope, place, config, how)
-    print(json.dumps(report.as_json(), indent=2) if as_json else _verified_text(report))
-    return 0 if report.ok else 1
 
 
 def _verified_text(report: Verified) -> str:
@@ -165,13 +236,17 @@ def _finding_text(finding: Finding) -> str:
     return f"{mark}  {finding.kind.value} {place} {finding.fault.value}{detail}{needed}"
 
 
-def seconds(text: str | None) -> float | None:
+def _seconds(text: str | None) -> float | None:
     """A duration on the command line."""
+    from ocisync.config.units import parse_duration
+
     return _parsed(text, parse_duration)
 
 
-def size(text: str | None) -> float | None:
+def _size(text: str | None) -> float | None:
     """A size on the command line."""
+    from ocisync.config.units import parse_size
+
     return _parsed(text, parse_size)
 
 
@@ -184,7 +259,7 @@ def _parsed(text: str | None, parse: Callable[[str], float]) -> float | None:
         raise ConfigError(str(exc)) from exc
 
 
-def _print_failure(problems: Sequence[str]) -> None:
+def _print_problems(problems: Sequence[str]) -> None:
     for problem in problems:
         print(f"left alone: {printable(problem)}", file=sys.stderr)
 

@@ -1,111 +1,79 @@
-"""`ocisync once`, `plan` and `status`."""
+"""`ocisync once` and `plan`: one pass, and what it would do."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
-from ocisync.cli.formatting import counted, duration_text, printable, size_text, table, time_text
-from ocisync.cli.progress import progress
-from ocisync.commands.once import PlannedPass, RuleReport, plan_once, rule_reports, run_once_with
-from ocisync.config.load import load_config
-from ocisync.daemon.single_pass import PassReport
-from ocisync.drop.rule import InputReport, InputVerdict
-from ocisync.state.image_records import ImageRecord
-from ocisync.sync.forecast import Pulls
-from ocisync.sync.plan import Action
-from ocisync.sync.referrer_set import ReferrerSet
-from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
-from ocisync.wiring.session import run_async
-from ocisync.wiring.target_capabilities import target_capabilities
+import typer
+
+from ocisync.cli.formatting import counted, printable, size_text, table
+from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
+
+if TYPE_CHECKING:  # the start of other commands does not pay for what runs rules
+    from ocisync.commands.once import PlannedPass
+    from ocisync.daemon.single_pass import PassReport
+    from ocisync.drop.rule import InputReport
+    from ocisync.sync.forecast import Pulls
+    from ocisync.sync.referrer_set import ReferrerSet
+    from ocisync.sync.reports import Failure, JobReport, TagReport
+
+Rules = Annotated[Optional[list[str]], typer.Argument(metavar="[RULE]...", help="Only these rules.")]  # noqa: UP045
 
 
-def run_once(file: Path, rules: list[str], as_json: bool, *, force_prune: bool = False, in_full: bool = False) -> int:
-    """One pass; the exit status."""
-    config = load_config(file)
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line these commands."""
+    app.command()(once)
+    app.command()(plan)
+
+
+def once(
+    context: typer.Context,
+    rules: Rules = None,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    force_prune: Annotated[
+        bool, typer.Option("--force-prune", help="Let prune remove more than prune_limit; look at `plan` before.")
+    ] = False,
+    recheck: Annotated[
+        bool,
+        typer.Option("--recheck", help="Believe nothing on record: look at all of every image, and at all archives."),
+    ] = False,
+) -> None:
+    """Do one pass of every rule; exit 0 all good, 1 some failed."""
+    start_logging(context)
+    from ocisync.cli.progress import progress
+    from ocisync.commands.once import run_rules
+    from ocisync.config.load import load_config
+    from ocisync.wiring.session import run_async
+
+    file = load_config(config_file(config))
     with progress() as shown:
-        once = partial(run_once_with, config, rules, shown, force_prune=force_prune, in_full=in_full)
-        report = run_async(once)
+        running = partial(run_rules, file, rules or [], shown, force_prune=force_prune, in_full=recheck)
+        report = run_async(running)
     print(json.dumps(_pass_json(report), indent=2)) if as_json else _print_pass(report)
-    return 0 if report.ok else 1
+    raise typer.Exit(0 if report.ok else 1)
 
 
-def show_plan(file: Path, rules: list[str], as_json: bool) -> int:
-    """What a pass would do; the exit status is 1 when something could not be looked at."""
-    plan = run_async(plan_once, load_config(file), rules)
-    print(json.dumps(_plan_json(plan), indent=2) if as_json else _plan_text(plan))
-    return 1 if plan.failures else 0
+def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show what a pass would do and why, changing nothing."""
+    start_logging(context)
+    from ocisync.commands.once import plan_rules
+    from ocisync.config.load import load_config
+    from ocisync.wiring.session import run_async
 
-
-def show_status(file: Path, as_json: bool) -> int:
-    """Each rule's last runs."""
-    reports = run_async(rule_reports, load_config(file))
-    if as_json:
-        print(json.dumps({rule: _status_json(report) for rule, report in reports.items()}, indent=2))
-        return 0
-    print(_status_table(reports))
-    for report in reports.values():
-        for image in report.images:
-            if image.code:
-                print(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
-    return 0
-
-
-def _status_json(report: RuleReport) -> dict[str, object]:
-    lag = None if report.lag is None else round(report.lag, 3)
-    return asdict(report.status) | {"lag": lag, "images": [_image_json(image) for image in report.images]}
-
-
-def _image_json(image: ImageRecord) -> dict[str, object]:
-    return {
-        "image": _image(image.target, image.tag),
-        "verdict": image.verdict,
-        "reason": image.reason,
-        "digest": image.digest or None,
-        "bytes": image.bytes,
-        "requests": image.requests,
-        "seconds": image.seconds,
-        "failure": {"code": image.code, "message": image.message} if image.code else None,
-        "since": image.at,
-    }
-
-
-def _image(target: str, tag: str) -> str:
-    return f"{target.removeprefix('target:')}:{tag}"
-
-
-def show_targets(file: Path, as_json: bool) -> int:
-    """What each target's storage can do, tried out now; the exit status is 1 when one cannot be used."""
-    found = run_async(target_capabilities, load_config(file))
-    if as_json:
-        print(json.dumps(found, indent=2))
-    else:
-        rows = [(name, what, printable(told)) for name, about in found.items() for what, told in about.items()]
-        print(table([("TARGET", "WHAT", "FOUND"), *rows]))
-    return 1 if any("error" in about for about in found.values()) else 0
-
-
-def _status_table(reports: Mapping[str, RuleReport]) -> str:
-    rows = [("RULE", "LAST SUCCESS", "LAG", "NEXT RUN", "FAILURES", "LAST ERROR")]
-    rows += [
-        (
-            rule,
-            time_text(report.status.last_success),
-            "-" if report.lag is None else duration_text(report.lag),
-            "-" if report.status.next_due is None else time_text(report.status.next_due),
-            str(report.status.failures),
-            printable(report.status.message),
-        )
-        for rule, report in reports.items()
-    ]
-    return table(rows)
+    found = run_async(plan_rules, load_config(config_file(config)), rules or [])
+    print(json.dumps(_plan_json(found), indent=2) if as_json else _plan_text(found))
+    raise typer.Exit(1 if found.failures else 0)
 
 
 def _print_pass(report: PassReport) -> None:
+    from ocisync.drop.rule import InputVerdict
+
     for job in report.jobs:
         for warning in job.warnings:
             print(f"{job.rule}: warning: {printable(warning)}", file=sys.stderr)
@@ -124,7 +92,7 @@ def _print_pass(report: PassReport) -> None:
 
 
 def _print_tag(name: str, tag: TagReport) -> None:
-    if tag.verdict is Verdict.KEPT:
+    if tag.verdict.value == "kept":
         print(f"{name}: kept: {printable(tag.reason)}", file=sys.stderr)
     _print_failures(name, tag.failure)
 
@@ -135,6 +103,8 @@ def _print_failures(what: str, failure: Failure | None) -> None:
 
 
 def _summary(report: PassReport) -> str:
+    from ocisync.sync.reports import Verdict
+
     tags = [tag for job in report.jobs for tag in job.tags]
     counts = ", ".join(f"{sum(tag.verdict is verdict for tag in tags)} {verdict.value}" for verdict in Verdict)
     traffic = [job.traffic for job in report.jobs]
@@ -166,6 +136,10 @@ def _failed(report: PassReport) -> Iterator[tuple[str, Failure]]:
         if one.failure and not one.jobs:
             yield f"{one.rule}: {one.key}", one.failure
     yield from report.failures.items()
+
+
+def _image(target: str, tag: str) -> str:
+    return f"{target.removeprefix('target:')}:{tag}"
 
 
 def _job_json(job: JobReport) -> dict[str, object]:
@@ -240,6 +214,8 @@ def _attached_json(attached: ReferrerSet | None) -> dict[str, object]:
 
 
 def _plan_text(plan: PlannedPass) -> str:
+    from ocisync.sync.plan import Action
+
     work = [one for one in plan.tags if one.planned.action is not Action.SKIP]
     rows = [("ACTION", "TARGET", "REASON")]
     rows += [

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+from ocisync import __version__
 from ocisync.errors import ConfigError
+
+if TYPE_CHECKING:
+    from ocisync.content.compress import Compression
 
 CONFIG_PLACES = (Path("ocisync.yaml"), Path("/etc/ocisync/ocisync.yaml"))
 
@@ -16,8 +20,36 @@ ConfigFile = Annotated[
     Optional[Path],  # noqa: UP045 (typer reads it at run time)
     typer.Option("--config", "-c", help="The configuration; $OCISYNC_CONFIG, ./ocisync.yaml or /etc/ocisync/."),
 ]
+OnePlatform = Annotated[str, typer.Option("--platform", help="One image of an index: os/architecture[/variant].")]
+LayerCompression = Annotated[
+    Optional[Literal["gzip", "zstd", "none"]],  # noqa: UP045
+    typer.Option("--compression", help="Of docker-archives' layers that come uncompressed; gzip."),
+]
+CompressionLevel = Annotated[Optional[int], typer.Option("--level", help="Of that: gzip 1 to 12, zstd 1 to 19.")]  # noqa: UP045
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["console", "json"]
+LogLevelOption = Annotated[Optional[LogLevel], typer.Option("--log-level", help="Minimum log level.")]  # noqa: UP045
+LogFormatOption = Annotated[Optional[LogFormat], typer.Option("--log-format", help="How log lines look.")]  # noqa: UP045
+
+
+def _print_version(wanted: bool) -> None:
+    """Answer while the options are parsed: afterwards, a missing command is an error."""
+    if wanted:
+        print(f"ocisync {__version__}")
+        raise typer.Exit
+
+
+def set_defaults(
+    context: typer.Context,
+    log_level: LogLevelOption = None,
+    log_format: LogFormatOption = None,
+    version: Annotated[  # noqa: ARG001 (its callback answers)
+        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Take the options before the command."""
+    context.obj = (log_level, log_format)
 
 
 def optional_config(given: Path | None) -> Path | None:
@@ -42,6 +74,13 @@ def config_file(given: Path | None) -> Path:
             f"no configuration: name one with --config FILE, or write one with `ocisync init` (looked for {places})"
         )
     return found
+
+
+def compression_of(kind: Literal["gzip", "zstd", "none"] | None, level: int | None) -> Compression | None:
+    """What was asked for; None when nothing was. Raises ConfigError where the kind has no such level."""
+    from ocisync.content.compress import Compression
+
+    return None if kind is None and level is None else Compression(kind or "gzip", level)
 
 
 def start_logging(context: typer.Context, default: LogLevel = "error") -> None:

@@ -6,43 +6,93 @@ import json
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
+
+import typer
 
 from ocisync.cli.formatting import counted, printable, size_text
-from ocisync.cli.progress import progress
-from ocisync.commands.pack import Packed, pack_to, parse_destination
+from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
 from ocisync.errors import ConfigError
-from ocisync.images.pack.excludes import parse_exclude_file
-from ocisync.images.pack.settings import read_settings
-from ocisync.wiring.session import optional_session, run_async
 
+if TYPE_CHECKING:  # the start of other commands does not pay for what packs
+    from ocisync.commands.pack import Packed
+
+_Texts = Annotated[Optional[list[str]], typer.Option(help="May be given again; NAME=VALUE where it has both.")]  # noqa: UP045
 _COMMANDS = frozenset(("entrypoint", "cmd"))
 _PAIRS = frozenset(("env", "labels", "annotations"))
 _MAX_EPOCH = 253_402_300_799  # the last second of the year 9999
 
 
-def pack_folder(
-    folder: Path,
-    destination: str,
-    file: Path | None,
-    options: Mapping[str, object],
-    exclude_from: Path | None,
-    config: Path | None,
-) -> int:
-    """Pack a folder; the exit status. `options` lie over what the file says; None says nothing."""
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line this command."""
+    app.command()(pack)
+
+
+def pack(
+    context: typer.Context,
+    rootfs: Annotated[Path, typer.Argument(help="A folder that holds a root file system.")],
+    destination: Annotated[str, typer.Argument(help="Where to, such as docker://HOST/NAME:TAG, oci:DIR, app.tar.gz")],
+    settings: Annotated[Optional[Path], typer.Option("--settings", help="A YAML file; options add to it.")] = None,  # noqa: UP045
+    parent: Annotated[Optional[str], typer.Option(help="An image to put the folder on, any reference.")] = None,  # noqa: UP045
+    entrypoint: Annotated[Optional[str], typer.Option(help='Words, or a JSON list: ["/app","-v"].')] = None,  # noqa: UP045
+    cmd: Annotated[Optional[str], typer.Option(help="Default arguments, written as --entrypoint.")] = None,  # noqa: UP045
+    env: _Texts = None,
+    directory: Annotated[Optional[str], typer.Option("--dir", help="Where the program starts.")] = None,  # noqa: UP045
+    port: _Texts = None,
+    label: _Texts = None,
+    user: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(help="USER[:GROUP]; the parent's, or else 65532:65532. Ask for root by --user 0."),
+    ] = None,
+    volume: _Texts = None,
+    platform: OnePlatform = "",
+    annotation: _Texts = None,
+    blob: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="[TYPE=]FILE", help="A file that goes with the image, in an index."),
+    ] = None,
+    exclude: Annotated[Optional[list[str]], typer.Option(metavar="PATTERN", help="What to leave out.")] = None,  # noqa: UP045
+    exclude_from: Annotated[Optional[Path], typer.Option(help="A file with such patterns.")] = None,  # noqa: UP045
+    owner: Annotated[Optional[str], typer.Option(help="UID[:GID] of every file; as they are otherwise.")] = None,  # noqa: UP045
+    form: Annotated[Optional[Literal["oci", "docker"]], typer.Option("--format", help="Media types; oci.")] = None,  # noqa: UP045
+    compression: Annotated[Optional[Literal["gzip", "zstd", "none"]], typer.Option(help="Of the layer; gzip.")] = None,  # noqa: UP045
+    level: Annotated[Optional[int], typer.Option(help="Of the compression.")] = None,  # noqa: UP045
+    config: ConfigFile = None,
+) -> None:
+    """Pack a folder as an image of one layer; equal folders give equal digests."""
+    start_logging(context, default="warning")
+    from ocisync.cli.progress import progress
+    from ocisync.commands.pack import pack_folder, parse_destination
+    from ocisync.images.pack.settings import read_settings
+    from ocisync.wiring.session import run_async
+
+    options: dict[str, object] = {
+        "parent": parent,
+        "entrypoint": entrypoint,
+        "cmd": cmd,
+        "env": env,
+        "dir": directory,
+        "ports": port,
+        "labels": label,
+        "user": user,
+        "volumes": volume,
+        "platform": platform,
+        "annotations": annotation,
+        "blobs": blob,
+        "exclude": [*(exclude or ()), *_patterns(exclude_from)],
+        "owner": owner,
+        "format": form,
+        "compression": compression,
+        "level": level,
+    }
     place = parse_destination(destination)
-    excludes = (*_listed(options["exclude"]), *(_patterns(exclude_from) if exclude_from else ()))
-    given = {key: _value(key, value) for key, value in {**options, "exclude": excludes}.items() if value}
-    settings = read_settings(file, given)
-    epoch = _epoch()
-
-    async def main() -> Packed:
-        with progress() as shown:
-            async with optional_session(config, shown) as session:
-                return await pack_to(session, folder, settings, place, epoch)
-
-    return _print_result(folder, str(place), run_async(main))
+    given = {key: _value(key, value) for key, value in options.items() if value}
+    merged = read_settings(settings, given)
+    with progress() as shown:
+        packed = run_async(pack_folder, optional_config(config), shown, rootfs, merged, place, _epoch())
+    raise typer.Exit(_print_result(rootfs, str(place), packed))
 
 
 def _print_result(folder: Path, place: str, packed: Packed) -> int:
@@ -87,7 +137,11 @@ def _pairs(key: str, items: Sequence[str]) -> dict[str, str]:
     return {name: value for name, _, value in (item.partition("=") for item in items)}
 
 
-def _patterns(file: Path) -> list[str]:
+def _patterns(file: Path | None) -> list[str]:
+    from ocisync.images.pack.excludes import parse_exclude_file
+
+    if file is None:
+        return []
     try:
         return parse_exclude_file(file.read_text())
     except (OSError, UnicodeDecodeError) as exc:

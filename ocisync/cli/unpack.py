@@ -4,27 +4,43 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
 
 from ocisync.cli.formatting import counted, printable, size_text
-from ocisync.cli.progress import progress
-from ocisync.commands.image_names import parse_source
-from ocisync.commands.unpack import Unpacked, unpack_options, unpack_to
-from ocisync.wiring.session import optional_session, run_async
+from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
 
 
-def unpack_image(
-    source: str, folder: Path, platform: str, cache: Path | None, rootless: bool, config: Path | None
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line this command."""
+    app.command()(unpack)
+
+
+def unpack(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    folder: Annotated[Path, typer.Argument(help="A new or empty folder for its root file system.")],
+    platform: OnePlatform = "",
+    cache: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option("--cache", help="An OCI layout that keeps blobs for the next time, shared by all images."),
+    ] = None,
+    rootless: Annotated[
+        bool, typer.Option("--rootless", help="Everything is the caller's own, no devices; the default unless root.")
+    ] = False,
+    config: ConfigFile = None,
 ) -> None:
-    """Unpack an image and say what was done."""
+    """Unpack an image's layers to a folder, verified; nothing is left behind when that fails."""
+    start_logging(context, default="warning")
+    from ocisync.cli.progress import progress
+    from ocisync.commands.image_names import parse_source
+    from ocisync.commands.unpack import unpack_image
+    from ocisync.wiring.session import run_async
+
     locator = parse_source(source)
-
-    async def main() -> Unpacked:
-        with progress() as shown:
-            async with optional_session(config, shown) as session:
-                options = unpack_options(session, rootless=rootless)
-                return await unpack_to(session, locator, folder, platform, cache, options)
-
-    done = run_async(main)
+    with progress() as shown:
+        done = run_async(unpack_image, optional_config(config), shown, locator, folder, platform, cache, rootless)
     for warning in done.warnings:
         print(f"ocisync: {printable(warning)}", file=sys.stderr)
     fetched = f"{counted(done.fetched.blobs, 'blob')} fetched, {size_text(done.fetched.bytes)}"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocisync.commands.image_names import FILES, KEEPS_NAMES, own_name, places_below
+from ocisync.content.compress import Compression
 from ocisync.drop.naming import is_temporary, stem_of
 from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
 from ocisync.model.digest import is_digest
@@ -23,12 +24,13 @@ from ocisync.model.locator import (
 from ocisync.model.platform import Platform, parse_platform
 from ocisync.stores.archive.index_json import LAYOUT_FILE
 from ocisync.stores.archive.names import image_number
+from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport, failure_of
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
-from ocisync.wiring.session import Session
+from ocisync.wiring.session import Session, optional_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,37 @@ class _Incomplete(OcisyncError):
     """An archive must not appear, because one of its images failed."""
 
 
+async def copy_sources(
+    config: Path | None,
+    progress: Progress,
+    compression: Compression | None,
+    sources: Sequence[Locator],
+    destination: str,
+    options: CopyOptions,
+    *,
+    every: bool = False,
+) -> list[Copied]:
+    """Copy images to one place; with `every`, all named images of the only source. Raises as both do."""
+    if every and len(sources) > 1:
+        raise ConfigError("--all takes one source; copy the others by further calls")
+    async with optional_session(config, progress, compression) as session:
+        if every:
+            return await copy_all(session, sources[0], destination, options)
+        return await copy_images(session, sources, parse_locator(destination), options)
+
+
+async def push_set(
+    config: Path | None,
+    progress: Progress,
+    compression: Compression | None,
+    source: SetLocator,
+    places: Sequence[Locator],
+) -> list[JobReport]:
+    """Publish one image at each of several places; one report for each."""
+    async with optional_session(config, progress, compression) as session:
+        return [await copy_to(session, source, place) for place in places]
+
+
 async def copy_to(session: Session, source: Locator, place: Locator) -> JobReport:
     """Copy an image; the report has its one tag.
 
@@ -67,7 +100,7 @@ async def copy_to(session: Session, source: Locator, place: Locator) -> JobRepor
 
 
 async def copy_images(
-    session: Session, sources: Sequence[Locator], place: Locator, extent: CopyOptions = _PLAIN
+    session: Session, sources: Sequence[Locator], place: Locator, options: CopyOptions = _PLAIN
 ) -> list[Copied]:
     """Copy images to one place; an archive holds all of them, or is not written.
 
@@ -82,38 +115,38 @@ async def copy_images(
     async with _all_or_nothing(session, place, done) as where:
         for source in sources:
             try:
-                async with session.stores.archives.hold(source):
+                async with session.stores.hold(source):
                     name = await _name_for(session, source, place)
-                    done.append(await _run(session, source, place, where, {name: source.reference}, extent))
+                    done.append(await _run(session, source, place, where, {name: source.reference}, options))
             except OcisyncError as exc:  # it cannot even be opened: the others go on
                 done.append(Copied(source, place, JobReport("copy", str(source), str(where), failure=failure_of(exc))))
     return done
 
 
-async def copy_all(session: Session, source: Locator, root: str, extent: CopyOptions = _PLAIN) -> list[Copied]:
+async def copy_all(session: Session, source: Locator, root: str, options: CopyOptions = _PLAIN) -> list[Copied]:
     """Copy every named image that a source has, below a registry's root or into an archive or layout.
 
     Raises:
         ConfigError: nothing can be written there.
         InputError: `name.missing`: no image has a name.
     """
-    async with session.stores.archives.hold(source):
+    async with session.stores.hold(source):
         names = await _names(session, source)
-        if extent.referrers.referrers:  # lists of referrers are made at the destination
+        if options.referrers.referrers:  # lists of referrers are made at the destination
             names = {name: tag for name, tag in names.items() if not is_list_tag(tag)}
         if not names:
             raise InputError(f"{source}: no image in it has a name; copy it without --all", code="name.missing")
-        return await _copy_named(session, source, names, root, extent)
+        return await _copy_named(session, source, names, root, options)
 
 
 async def _copy_named(
-    session: Session, source: Locator, names: dict[str, str], root: str, extent: CopyOptions
+    session: Session, source: Locator, names: dict[str, str], root: str, options: CopyOptions
 ) -> list[Copied]:
     done: list[Copied] = []
     if root.partition(":")[0] in ("oci", "oci-archive", "docker-archive"):
         place = parse_locator(root)
         async with _all_or_nothing(session, place, done) as where:
-            done.append(await _run(session, source, place, where, names, extent))
+            done.append(await _run(session, source, place, where, names, options))
         return done
     refused = _without_place(root, names)
     if len(refused) == len(names):
@@ -123,7 +156,7 @@ async def _copy_named(
     )
     names = {name: reference for name, reference in names.items() if name not in refused}
     for place, tags in places_below(root, names).items():
-        done.append(await _run(session, source, place, session.stores.as_target(place), tags, extent))
+        done.append(await _run(session, source, place, session.stores.as_target(place), tags, options))
     return done
 
 
@@ -139,7 +172,7 @@ def _without_place(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
 
 
 async def _run(
-    session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str], extent: CopyOptions
+    session: Session, source: Locator, place: Locator, where: TargetLocator, tags: dict[str, str], options: CopyOptions
 ) -> Copied:
     job = Job(
         "copy",
@@ -147,9 +180,9 @@ async def _run(
         where,
         TagSelection(literal=tags),
         recheck=0.0,
-        referrers=extent.referrers,
-        include_external=extent.include_external,
-        send_again=extent.send_again,
+        referrers=options.referrers,
+        include_external=options.include_external,
+        send_again=options.send_again,
     )
     return Copied(source, place, await run_job(job, session.tools))
 

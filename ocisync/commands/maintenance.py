@@ -93,7 +93,7 @@ async def apply_policy(
 
 
 @dataclass(frozen=True, slots=True)
-class Collecting:
+class GcOptions:
     """How `gc` is asked to work; None: as the target says."""
 
     plan: Path | None = None  # where to write the plan
@@ -104,30 +104,30 @@ class Collecting:
     journal: Path | None = None
 
 
-async def collect_scope(text: str, config: Path | None, how: Collecting) -> tuple[Totals, Collected | None, Path]:
+async def collect_scope(text: str, config: Path | None, options: GcOptions) -> tuple[Totals, Collected | None, Path]:
     """Plan, apply, or both; the totals, what was removed, and the journal."""
     async with open_scope(text, config) as scope:
         work = scope.target.collection
         work = replace(
             work,
-            grace=work.grace if how.grace is None else how.grace,
-            limit=how.limit or work.limit,
-            journal=how.journal or work.journal,
+            grace=work.grace if options.grace is None else options.grace,
+            limit=options.limit or work.limit,
+            journal=options.journal or work.journal,
         )
         journal = work.journal or Path()
-        if sum((bool(how.apply), bool(how.plan), how.dry_run)) > 1:
+        if sum((bool(options.apply), bool(options.plan), options.dry_run)) > 1:
             raise ConfigError("--plan, --apply and --dry-run exclude each other: a plan is written first, then applied")
-        if how.apply:
-            return await work.totals(how.apply), await work.apply(how.apply), journal
-        if how.plan:
-            return await work.plan(how.plan, scope.repository), None, journal
-        if how.dry_run:
+        if options.apply:
+            return await work.totals(options.apply), await work.apply(options.apply), journal
+        if options.plan:
+            return await work.plan(options.plan, scope.repository), None, journal
+        if options.dry_run:
             return await work.count(scope.repository), None, journal
         return *(await work.run(scope.repository)), journal
 
 
 @dataclass(frozen=True, slots=True)
-class Verification:
+class VerifyOptions:
     """How `verify` is asked to work."""
 
     deep: bool = False
@@ -137,20 +137,27 @@ class Verification:
     workers: int = 8
 
 
-async def verify_scope(text: str, config: Path | None, how: Verification) -> Verified:
+async def verify_scope(text: str, config: Path | None, options: VerifyOptions) -> Verified:
     """Walk a registry, and mend it when asked to.
 
     Raises:
         ConfigError: what is about reading blobs, without reading them.
     """
-    if not how.deep and (how.resume or how.rate):
+    if not options.deep and (options.resume or options.rate):
         raise ConfigError("--resume and --rate are about reading blobs: add --deep")
     async with open_scope(text, config) as scope:
-        options = scope.options
-        seen = await _seen(scope, how)
-        in_order = options.order == "lexical"
-        depth = Depth(how.deep, options.referrers, options.catalog, in_order, how.workers, ReadRate(how.rate), seen)
-        if how.repair:
+        seen = await _seen(scope, options)
+        in_order = scope.options.order == "lexical"
+        depth = Depth(
+            options.deep,
+            scope.options.referrers,
+            scope.options.catalog,
+            in_order,
+            options.workers,
+            ReadRate(options.rate),
+            seen,
+        )
+        if options.repair:
             report = await verify_and_repair(scope.target.registry, depth, scope.origins, scope.repository)
         else:
             report = await verify(scope.target.registry, depth, scope.repository)
@@ -159,11 +166,11 @@ async def verify_scope(text: str, config: Path | None, how: Verification) -> Ver
         return report
 
 
-async def _seen(scope: RegistryScope, how: Verification) -> VerifyJournal:
-    if not how.deep:
+async def _seen(scope: RegistryScope, options: VerifyOptions) -> VerifyJournal:
+    if not options.deep:
         return NoJournal()
     file = scope.target.journal.parent.parent / "verify" / scope.target.journal.name
-    return await to_thread.run_sync(VerifyJournalFile.open, file, how.resume)
+    return await to_thread.run_sync(VerifyJournalFile.open, file, options.resume)
 
 
 class VerifyJournalFile:

@@ -14,12 +14,12 @@ from ocisync.images.pack.settings import PackSettings
 from ocisync.images.pack.source import PackedSource, Packing, Parent, open_packed
 from ocisync.model.digest import is_digest
 from ocisync.model.locator import ArchiveLocator, Locator, OciArchiveLocator, TargetLocator, parse_locator
-from ocisync.sync.context import Stores
+from ocisync.sync.context import Progress, Stores
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
-from ocisync.wiring.session import Session
+from ocisync.wiring.session import Session, optional_session
 
 _BARE = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")  # names of archives that need no transport before them
 
@@ -36,6 +36,14 @@ def parse_destination(text: str) -> Locator:
     """A locator, or only the name of an archive (`image.tar.gz`), which is an oci-archive; raises InvalidName."""
     path, _, tag = text.partition(":")
     return OciArchiveLocator(path, tag) if path.endswith(_BARE) else parse_locator(text)
+
+
+async def pack_folder(
+    config: Path | None, progress: Progress, folder: Path, settings: PackSettings, place: Locator, epoch: int
+) -> Packed:
+    """Pack a folder in a session of its own; raises as `pack_to` does."""
+    async with optional_session(config, progress) as session:
+        return await pack_to(session, folder, settings, place, epoch)
 
 
 async def pack_to(session: Session, folder: Path, settings: PackSettings, place: Locator, epoch: int) -> Packed:

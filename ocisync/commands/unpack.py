@@ -31,10 +31,11 @@ from ocisync.stores.archive.docker_archive import ConversionOptions
 from ocisync.stores.archive.index_json import blob_path
 from ocisync.stores.archive.oci_layout_target import LayoutTarget, open_layout_target
 from ocisync.stores.archive.open_any import open_any
+from ocisync.sync.context import Progress
 from ocisync.sync.copy import Copier
 from ocisync.sync.reports import Traffic
 from ocisync.wiring.options import caps_of, tar_limits_of
-from ocisync.wiring.session import Session
+from ocisync.wiring.session import Session, optional_session
 
 log = structlog.get_logger()
 
@@ -47,6 +48,21 @@ class Unpacked:
     layers: int
     fetched: Traffic
     warnings: Sequence[str]
+
+
+async def unpack_image(
+    config: Path | None,
+    progress: Progress,
+    locator: Locator,
+    folder: Path,
+    platform: str,
+    cache: Path | None,
+    rootless: bool,
+) -> Unpacked:
+    """Unpack an image in a session of its own; raises as `unpack_to` does."""
+    async with optional_session(config, progress) as session:
+        options = unpack_options(session, rootless=rootless)
+        return await unpack_to(session, locator, folder, platform, cache, options)
 
 
 async def unpack_to(

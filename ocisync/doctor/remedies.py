@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from ocisync.doctor.probe import ProbeResponse
+if TYPE_CHECKING:  # the command line reads this module at its start
+    from ocisync.doctor.probe import ProbeResponse
 
 ANY = "registry"  # cures that are the same whatever serves it
 _BUCKET = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+)\.s3[.-]")

@@ -32,6 +32,7 @@ from ocisync.model.locator import (
     TargetLocator,
     ViewLocator,
     registry_image,
+    strip_views,
 )
 from ocisync.model.registry_root import DirectoryRoot, RegistryRoot
 from ocisync.stores.registry.options import RegistryOptions
@@ -114,6 +115,11 @@ class StoreFactory:
             return
         async with self.source(view.of) as source:
             yield apply_view(source, view, self.memory)
+
+    def hold(self, locator: Locator) -> AbstractAsyncContextManager[None]:
+        """Keep an archive open for the block; raises as opening it does. Anything else needs no holding."""
+        is_archive = isinstance(strip_views(locator), ArchivePlace)
+        return self.archives.hold(locator) if is_archive else nullcontext()
 
     def is_stalled(self, job: AnyJob) -> bool:
         """Whether a job's source or target is a registry that must be left alone for long."""

@@ -9,7 +9,7 @@ import anyio
 import anyio.to_thread
 import pytest
 
-from ocisync.cli.demo_samples import docker_archive, write_sample
+from ocisync.commands.demo_samples import docker_archive, write_sample
 from ocisync.config.load import load_config
 from ocisync.daemon.single_pass import PassReport, run_pass
 from ocisync.drop.rule import InputVerdict

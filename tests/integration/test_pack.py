@@ -320,7 +320,7 @@ def run_as_nobody(root: Path, above: Path) -> str:
         "import os, pathlib, sys\n"
         "from ocisync.images.pack.layer import TreeOptions, TreeReader\n"
         "os.chdir(sys.argv[1]); os.setgid(65534); os.setuid(65534)\n"
-        "try: list(TreeReader(pathlib.Path('root'), TreeOptions()).chunks())\n"
+        "try: list(TreeReader(pathlib.Path('root'), TreeOptions()).render())\n"
         "except Exception as exc: print(f\"{type(exc).__name__}: {exc.message.split(': ', 2)[2]}\")\n"
     )
     import subprocess

@@ -9,7 +9,7 @@ import pytest
 from anyio import to_thread
 
 from ocisync.commands.copy import CopyOptions, copy_images
-from ocisync.commands.once import plan_once, run_once_with
+from ocisync.commands.once import plan_rules, run_rules
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.model.locator import parse_locator
@@ -111,7 +111,7 @@ def config_for(tmp_path: Path, source: str, *places: Place, **rule: object) -> P
 
 async def once(config: Path) -> JobReport:
     """A pass, without a process of its own; the report of the registry, which comes last."""
-    report = await run_once_with(await to_thread.run_sync(load_config, config), [], Progress())
+    report = await run_rules(await to_thread.run_sync(load_config, config), [], Progress())
     assert report.ok, report
     return report.jobs[-1]
 
@@ -153,7 +153,7 @@ async def test_a_new_referrer_of_an_unchanged_image_arrives_with_the_next_pass(
     moved = make_image("two signatures", layers=2)
     await to_thread.run_sync(attach, registry.client, ON_PARTS, more)
     await to_thread.run_sync(push, registry.client, SOURCE, COSIGN_TAG, moved)
-    plan = await plan_once(await to_thread.run_sync(load_config, config), [])
+    plan = await plan_rules(await to_thread.run_sync(load_config, config), [])
     assert {one.planned.action for one in plan.tags} == {Action.REFER}
     told = "unchanged; what refers to it now is not known to be here: 3 referrers and 1 digest tag"
     assert {one.planned.reason for one in plan.tags} == {told}

@@ -1,0 +1,83 @@
+"""`ocisync init` and `ocisync config`: a configuration written, checked, taken over and described."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, Optional
+
+import typer
+
+from ocisync.cli.formatting import counted
+from ocisync.cli.options import ConfigFile, config_file
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line these commands."""
+    app.command()(init)
+    group = typer.Typer(
+        help="Check the configuration, describe it to an editor, or import another tool's.", no_args_is_help=True
+    )
+    group.command("check")(check)
+    group.command("import")(import_)
+    group.command("schema")(schema)
+    app.add_typer(group, name="config")
+
+
+def init(
+    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("ocisync.yaml"),
+    force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a commented starting configuration."""
+    from ocisync.commands.config_files import write_starter
+
+    write_starter(file, force)
+    print(f"wrote {file}. Check it with: ocisync config check -c {file}\nStart the daemon with: ocisync run -c {file}")
+
+
+def check(config: ConfigFile = None) -> None:
+    """Check a configuration; every error is listed with its file and line."""
+    from ocisync.config.load import load_config
+
+    file = config_file(config)
+    found = load_config(file)
+    for warning in found.warnings:
+        print(f"warning: {warning}")
+    parts = (
+        counted(len(found.targets), "target"),
+        counted(len(found.drop), "drop rule"),
+        counted(len(found.sync), "sync rule"),
+    )
+    print(f"{file}: valid; {', '.join(parts)}")
+
+
+def import_(
+    file: Annotated[
+        Path, typer.Argument(help="A regsync.yml, a skopeo sync YAML, or dregsy's or zot's configuration.")
+    ],
+    origin: Annotated[
+        Optional[Literal["regsync", "skopeo", "dregsy", "zot"]],  # noqa: UP045
+        typer.Option("--from", help="The tool it is for; recognised by the content otherwise."),
+    ] = None,
+    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="A new file to write it to.")] = None,  # noqa: UP045
+) -> None:
+    """Write another tool's configuration as ocisync's, with comments on whatever has no equal."""
+    from ocisync.commands.config_files import write_private
+    from ocisync.config.importers.detect import convert_file
+
+    text = convert_file(file, origin)
+    if output is None:
+        sys.stdout.write(text)
+        return
+    write_private(output, text)
+    print(
+        f"wrote {output}. Read its comments: each tells what has no equal.\n"
+        f"Check it with: ocisync config check -c {output}"
+    )
+
+
+def schema() -> None:
+    """Print the JSON Schema of the configuration, for editors."""
+    from ocisync.config.schema import schema_text
+
+    sys.stdout.write(schema_text())

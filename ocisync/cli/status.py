@@ -1,0 +1,101 @@
+"""`ocisync status`: what is on record of each rule, and what targets can do."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ocisync.cli.formatting import duration_text, printable, table, time_text
+from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
+
+if TYPE_CHECKING:  # the start of other commands does not pay for the state
+    from ocisync.commands.status import RuleReport
+    from ocisync.state.image_records import ImageRecord
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give a command line this command."""
+    app.command()(status)
+
+
+def status(
+    context: typer.Context,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    targets: Annotated[bool, typer.Option("--targets", help="Try out what each target's storage can do.")] = False,
+) -> None:
+    """Show each rule's last success, last failure and next run."""
+    start_logging(context)
+    from ocisync.commands.status import report_rules
+    from ocisync.config.load import load_config
+    from ocisync.wiring.session import run_async
+    from ocisync.wiring.target_capabilities import target_capabilities
+
+    file = load_config(config_file(config))
+    if targets:
+        raise typer.Exit(_print_targets(run_async(target_capabilities, file), as_json))
+    _print_status(run_async(report_rules, file), as_json)
+
+
+def _print_status(reports: Mapping[str, RuleReport], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({rule: _status_json(report) for rule, report in reports.items()}, indent=2))
+        return
+    print(_status_table(reports))
+    for report in reports.values():
+        for image in report.images:
+            if image.code:
+                print(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
+
+
+def _print_targets(found: Mapping[str, Mapping[str, str]], as_json: bool) -> int:
+    """Print what each target's storage can do; the exit status is 1 when one cannot be used."""
+    if as_json:
+        print(json.dumps(found, indent=2))
+    else:
+        rows = [(name, what, printable(told)) for name, about in found.items() for what, told in about.items()]
+        print(table([("TARGET", "WHAT", "FOUND"), *rows]))
+    return 1 if any("error" in about for about in found.values()) else 0
+
+
+def _status_json(report: RuleReport) -> dict[str, object]:
+    lag = None if report.lag is None else round(report.lag, 3)
+    return asdict(report.status) | {"lag": lag, "images": [_image_json(image) for image in report.images]}
+
+
+def _image_json(image: ImageRecord) -> dict[str, object]:
+    return {
+        "image": _image(image.target, image.tag),
+        "verdict": image.verdict,
+        "reason": image.reason,
+        "digest": image.digest or None,
+        "bytes": image.bytes,
+        "requests": image.requests,
+        "seconds": image.seconds,
+        "failure": {"code": image.code, "message": image.message} if image.code else None,
+        "since": image.at,
+    }
+
+
+def _image(target: str, tag: str) -> str:
+    return f"{target.removeprefix('target:')}:{tag}"
+
+
+def _status_table(reports: Mapping[str, RuleReport]) -> str:
+    rows = [("RULE", "LAST SUCCESS", "LAG", "NEXT RUN", "FAILURES", "LAST ERROR")]
+    rows += [
+        (
+            rule,
+            time_text(report.status.last_success),
+            "-" if report.lag is None else duration_text(report.lag),
+            "-" if report.status.next_due is None else time_text(report.status.next_due),
+            str(report.status.failures),
+            printable(report.status.message),
+        )
+        for rule, report in reports.items()
+    ]
+    return table(rows)
