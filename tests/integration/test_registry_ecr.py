@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ocisync.errors import AuthError, RegistryError
-from ocisync.stores.registry.auth.ecr import PUBLIC, ecr_login, is_ecr, region_of
+from ocisync.stores.registry.auth.ecr import PUBLIC, fetch_password, is_ecr, region_of
 from ocisync.stores.registry.client import open_registries
 from ocisync.stores.registry.options import EcrOptions, RegistryOptions
 from tests.integration.registries import NAME, QUICK, repository_at
@@ -94,7 +94,7 @@ async def test_fault_10_a_password_that_ecr_revokes_is_asked_for_again(basic: Do
 
 
 async def test_ecr_public_has_an_api_of_its_own(api: EcrApi) -> None:
-    found = await ecr_login(PUBLIC, chosen(api), QUICK)
+    found = await fetch_password(PUBLIC, chosen(api), QUICK)
     assert (found.username, found.password) == (USERNAME, PASSWORD)
     assert api.asked == [(ACCESS_KEY, "us-east-1", "ecr-public")]
 
@@ -116,18 +116,18 @@ async def test_fault_61_refusals_say_what_to_do(
 ) -> None:
     api.refusal, api.offset = refusal, -7200
     with pytest.raises(RegistryError, match=told) as caught:
-        await ecr_login("r.example", chosen(api), QUICK)
+        await fetch_password("r.example", chosen(api), QUICK)
     assert caught.value.code == code
     assert caught.value.retryable == (code == "registry.error")
 
 
 async def test_an_unknown_key_and_none_at_all_are_told_apart(api: EcrApi) -> None:
     with pytest.raises(AuthError, match="key or session token is not valid"):
-        await ecr_login("r.example", chosen(api, "AKIDUNKNOWN"), QUICK)
+        await fetch_password("r.example", chosen(api, "AKIDUNKNOWN"), QUICK)
     with pytest.raises(AuthError, match="no AWS credentials were found"):
-        await ecr_login("123456789012.dkr.ecr.eu-central-1.amazonaws.com", EcrOptions(endpoint=api.url), QUICK)
+        await fetch_password("123456789012.dkr.ecr.eu-central-1.amazonaws.com", EcrOptions(endpoint=api.url), QUICK)
     with pytest.raises(AuthError, match=r"set ecr\.region"):
-        await ecr_login("r.example", EcrOptions(access_key="a", secret_key="b"), QUICK)
+        await fetch_password("r.example", EcrOptions(access_key="a", secret_key="b"), QUICK)
     assert api.asked == []
 
 

@@ -21,7 +21,7 @@ from ocisync.model.digest import Digest
 from ocisync.stores.registry.auth.authenticator import PUSH, Grant
 from ocisync.stores.registry.chunked_upload import ChunkedUpload
 from ocisync.stores.registry.http.body import PacedBody, SentOnce
-from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.policy import resolve_location
 from ocisync.stores.registry.http.transport import Request, Transport
 
@@ -158,7 +158,7 @@ class BlobUploader:
         async with self._transport.send(Request("POST", url, self._grant, _BEGUN, _NO_BODY)) as answer:
             location = answer.headers.get("Location")
             if not location:
-                raise RegistryError(f"{shown(answer.url)}: an upload was begun, but no Location says where")
+                raise RegistryError(f"{safe_url(answer.url)}: an upload was begun, but no Location says where")
             return resolve_location(answer.url, location)
 
     async def _cancel(self, session: URL) -> None:
@@ -183,4 +183,4 @@ def check_echo(digest: Digest, echoed: str | None, url: URL) -> None:
         DigestMismatch: it names other content.
     """
     if echoed and echoed.partition(":")[0] == digest.partition(":")[0] and echoed != digest:
-        raise DigestMismatch(f"{shown(url)}: the registry says it stored {echoed[:140]!r} instead of {digest}")
+        raise DigestMismatch(f"{safe_url(url)}: the registry says it stored {echoed[:140]!r} instead of {digest}")

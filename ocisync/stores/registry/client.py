@@ -48,10 +48,10 @@ class RegistryClient:
     def source(self, host: str, name: str) -> RegistryRepository:
         """A repository to read from, also from the host's mirrors; raises as `repository`."""
         transport = self._transport(host)
-        mirrors = self._mirrors_of(transport)
+        mirrors = self._find_mirrors(transport)
         return MirroredRepository(transport, name, mirrors) if mirrors else RegistryRepository(transport, name)
 
-    def _mirrors_of(self, origin: Transport) -> tuple[Mirror, ...]:
+    def _find_mirrors(self, origin: Transport) -> tuple[Mirror, ...]:
         if origin.host not in self._mirrors:
             listed = origin.options.mirrors
             self._mirrors[origin.host] = tuple(Mirror(self._transport(one.host), one.prefix) for one in listed)
@@ -66,7 +66,7 @@ class RegistryClient:
         origin = self._hosts.get(parse_host(host))
         if origin is None or not origin.is_stalled:
             return False
-        return all(mirror.is_stalled for mirror in self._mirrors_of(origin))
+        return all(mirror.is_stalled for mirror in self._find_mirrors(origin))
 
     async def catalog(self, host: str) -> list[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""

@@ -18,8 +18,8 @@ from ocisync.errors import NotFound, OcisyncError, RedirectRefused, RegistryErro
 from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.http.errors import refusal
 from ocisync.stores.registry.http.exchange import HttpExchange
-from ocisync.stores.registry.http.hosts import shown
-from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REDIRECTS, redirected, resolve_location
+from ocisync.stores.registry.http.hosts import safe_url
+from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REDIRECTS, redirect_target, resolve_location
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.resuming_stream import ResumingStream
 from ocisync.stores.registry.options import RegistryOptions
@@ -105,13 +105,15 @@ class _Location:
                 return answer
             said = await answer.beginning()
             if answer.status not in REDIRECTS:
-                raise _refuse(url, answer, said)
-            url = redirected("GET", answer.status, url, answer.headers.get("Location"))
-        raise RedirectRefused(f"{shown(url)}: more than {MAX_REDIRECTS} redirects")
+                raise _refusal(url, answer, said)
+            url = redirect_target("GET", answer.status, url, answer.headers.get("Location"))
+        raise RedirectRefused(f"{safe_url(url)}: more than {MAX_REDIRECTS} redirects")
 
 
-def _refuse(url: URL, answer: Response, said: bytes) -> OcisyncError:
+def _refusal(url: URL, answer: Response, said: bytes) -> OcisyncError:
     if answer.status in _LOGIN:
         words = "it wants a login, and none is sent to where a foreign layer lies"
-        return RegistryError(f"GET {shown(url)}: status {answer.status}; {words}", host=url.host, status=answer.status)
+        return RegistryError(
+            f"GET {safe_url(url)}: status {answer.status}; {words}", host=url.host, status=answer.status
+        )
     return refusal("GET", url, answer.status, said, retry_after=answer.headers.get("Retry-After"))

@@ -17,7 +17,7 @@ from yarl import URL
 from ocisync.errors import LimitExceeded, NotFound, RateLimited, RedirectRefused, RegistryError
 from ocisync.model.image_name import is_name, is_tag
 from ocisync.stores.registry.auth.authenticator import Grant
-from ocisync.stores.registry.http.hosts import same_origin, shown
+from ocisync.stores.registry.http.hosts import safe_url, same_origin
 from ocisync.stores.registry.http.policy import resolve_location
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
@@ -87,13 +87,13 @@ async def _list_all(listing: Listing, transport: Transport, grant: Grant, first:
     empty = 0
     while url is not None and url not in visited:
         visited.add(url)
-        found, link = await _page(listing, transport, grant, url)
+        found, link = await _read_page(listing, transport, grant, url)
         grown = not names.issuperset(found)
         names.update(found)
         empty = 0 if found else empty + 1
         if len(visited) >= MAX_PAGES or len(names) > listing.most or empty > _MAX_EMPTY:
             counts = f"{len(visited)} pages, {len(names)} {listing.what}"
-            raise LimitExceeded(f"{shown(first)}: the list of {listing.what} does not end ({counts})")
+            raise LimitExceeded(f"{safe_url(first)}: the list of {listing.what} does not end ({counts})")
         url = next_page(url, found, link) if grown or not found else None
     return sorted(names)
 
@@ -102,7 +102,7 @@ async def has_tags(transport: Transport, repository: str) -> bool:
     """Whether there is any tag, by one request."""
     url = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=1)
     try:
-        found, _ = await _page(TAGS, transport, Grant(repository), url)
+        found, _ = await _read_page(TAGS, transport, Grant(repository), url)
     except NotFound:
         return False
     return bool(found)
@@ -132,9 +132,9 @@ def follow_link(url: URL, target: str) -> URL:
     try:
         following = resolve_location(url, target)
     except RedirectRefused as exc:
-        raise RegistryError(f"{shown(url)}: the Link to the next page cannot be followed: {exc.message}") from exc
+        raise RegistryError(f"{safe_url(url)}: the Link to the next page cannot be followed: {exc.message}") from exc
     if not same_origin(following, url):
-        raise RegistryError(f"{shown(url)}: the Link to the next page leads to another host, {following.host}")
+        raise RegistryError(f"{safe_url(url)}: the Link to the next page leads to another host, {following.host}")
     return following
 
 
@@ -163,7 +163,7 @@ def parse_page(raw: bytes, listing: Listing = TAGS) -> list[str]:
     return [name for name in names if isinstance(name, str) and listing.fits(name)]
 
 
-async def _page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> tuple[list[str], str | None]:
+async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> tuple[list[str], str | None]:
     async def take(answer: Response) -> tuple[bytes, list[str]]:
         return await answer.read(_MAX_BODY, f"the list of {listing.what}"), answer.headers.getall("Link", [])
 
@@ -172,5 +172,5 @@ async def _page(listing: Listing, transport: Transport, grant: Grant, url: URL) 
         is_small = len(raw) < _THREAD_WORTHY
         names = parse_page(raw, listing) if is_small else await to_thread.run_sync(parse_page, raw, listing)
     except (ValueError, RecursionError) as exc:
-        raise RegistryError(f"{shown(url)}: the answer is not a list of {listing.what}: {exc}") from exc
+        raise RegistryError(f"{safe_url(url)}: the answer is not a list of {listing.what}: {exc}") from exc
     return names, ", ".join(links) if links else None

@@ -23,7 +23,7 @@ from ocisync.model.image_name import parse_tag_or_digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
 from ocisync.stores.registry.auth.authenticator import PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
-from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 
@@ -89,7 +89,7 @@ class Manifests:
             SizeMismatch, DigestMismatch: its bytes are not desc, or the registry says it stored others.
             LimitExceeded: over 4 MiB.
         """
-        data = await _bytes_of(desc, opener)
+        data = await _read_bytes(desc, opener)
         headers = {"Content-Type": desc.media_type}
         request = Request("PUT", self._url(reference), Grant(self._repository, PUSH), _CREATED, headers, data)
         async with _explain_refused_type(desc), self._transport.send(request) as answer:
@@ -141,14 +141,14 @@ def describe_head(reference: str, answer: Response) -> Descriptor | None:
     """
     digest, size, kind = answer.headers.get("Docker-Content-Digest"), answer.content_length, answer.media_type
     if kind in media_types.SCHEMA_1_TYPES:
-        raise UnsupportedManifest(f"{shown(answer.url)}: docker's schema 1 is not supported: push the image again")
+        raise UnsupportedManifest(f"{safe_url(answer.url)}: docker's schema 1 is not supported: push the image again")
     if (size or 0) > MAX_MANIFEST_SIZE:
         raise LimitExceeded(
-            f"{shown(answer.url)}: a manifest of {size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
+            f"{safe_url(answer.url)}: a manifest of {size} bytes; at most {MAX_MANIFEST_SIZE} are accepted",
             code="limit.manifest",
         )
     if is_digest(reference) and is_digest(digest) and _contradicts(reference, str(digest)):
-        raise DigestMismatch(f"{shown(answer.url)}: the registry answers with {digest}")
+        raise DigestMismatch(f"{safe_url(answer.url)}: the registry answers with {digest}")
     digest = reference if is_digest(reference) else digest
     if not is_digest(digest) or not size or not media_types.is_manifest(kind):
         return None
@@ -163,14 +163,14 @@ def _confirm(known: Descriptor, answer: Response) -> Descriptor:
     """The known manifest, unless the registry names another than the one that was asked about."""
     said = answer.headers.get("Docker-Content-Digest")
     if is_digest(said) and _contradicts(known.digest, str(said)):
-        raise DigestMismatch(f"{shown(answer.url)}: still {known.digest} says the registry, and that it is {said}")
+        raise DigestMismatch(f"{safe_url(answer.url)}: still {known.digest} says the registry, and that it is {said}")
     return known
 
 
 def _check_digest(desc: Descriptor, raw: bytes, expected: Digest, url: URL) -> Descriptor:
     actual = digest_of(raw, expected)
     if actual != expected:
-        raise DigestMismatch(f"{shown(url)}: the manifest hashes to {actual}, but is said to be {expected}")
+        raise DigestMismatch(f"{safe_url(url)}: the manifest hashes to {actual}, but is said to be {expected}")
     return replace(desc, digest=expected)
 
 
@@ -191,7 +191,7 @@ def check_manifest_size(desc: Descriptor, place: str = "") -> None:
         )
 
 
-async def _bytes_of(desc: Descriptor, opener: Opener | None) -> bytes:
+async def _read_bytes(desc: Descriptor, opener: Opener | None) -> bytes:
     check_manifest_size(desc)
     if desc.data is not None or opener is None:
         return checked_bytes(desc.data or b"", desc)

@@ -129,13 +129,13 @@ class PullBudget:
                 if not self.is_paused:
                     self._say_paused()
                     self.is_paused = True
-                await self._renewed(look)
+                await self._wait_for_renewal(look)
             if self.is_paused:
                 log.info("pulls.resumed", host=self._host, remaining=self._known.remaining if self._known else None)
         finally:
             self.is_paused = False
 
-    async def _renewed(self, look: Look) -> None:
+    async def _wait_for_renewal(self, look: Look) -> None:
         """Wait until it is time to look, unless an answer to somebody else tells more; then look."""
         self._changed.forget()
         await self._changed.wait(self._options.retry)

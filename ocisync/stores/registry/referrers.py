@@ -23,7 +23,7 @@ from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
 from ocisync.model.subjects import Entry, add_entries, read_subject
 from ocisync.stores.registry.auth.authenticator import PULL, PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
-from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.listing import follow_link, next_link
@@ -95,13 +95,13 @@ class ReferrersClient:
             listed = {desc.digest for desc in stored.entries}
             missing = {desc.digest: desc for desc in referrers if desc.digest not in listed}
             for digest in missing.keys() - entries.keys():
-                entries |= await self._entry(subject, missing[digest])
+                entries |= await self._make_entry(subject, missing[digest])
             wanted = {digest: entries[digest] for digest in missing if digest in entries}
             if not wanted:
                 return
             if not await self._write(subject, stored, add_entries(stored.body, wanted)) or attempt > 1:
-                await self._transport.backoff(attempt, self._contended(subject))
-        raise self._contended(subject)
+                await self._transport.backoff(attempt, self._contention_error(subject))
+        raise self._contention_error(subject)
 
     async def _ask_api(self, subject: Digest, actions: str) -> list[Descriptor] | None:
         """What the API lists; None when the registry has none, or none for this manifest."""
@@ -113,7 +113,7 @@ class ReferrersClient:
         found: list[Descriptor] = []
         while url is not None and url not in visited:
             visited.add(url)
-            page = await self._page(url, actions)
+            page = await self._read_page(url, actions)
             if page is None:
                 self._has_api = bool(self._has_api)
                 return None
@@ -121,10 +121,10 @@ class ReferrersClient:
             found.extend(page[0])
             url = page[1]
             if len(visited) > MAX_PAGES or len(found) > MAX_REFERRERS:
-                raise LimitExceeded(f"{shown(first)}: the list of referrers does not end ({len(visited)} pages)")
+                raise LimitExceeded(f"{safe_url(first)}: the list of referrers does not end ({len(visited)} pages)")
         return found
 
-    async def _page(self, url: URL, actions: str) -> tuple[Sequence[Descriptor], URL | None] | None:
+    async def _read_page(self, url: URL, actions: str) -> tuple[Sequence[Descriptor], URL | None] | None:
         async def take(answer: Response) -> tuple[bytes, str | None] | None:
             if answer.status != 200 or answer.media_type != media_types.OCI_INDEX:
                 await answer.beginning()
@@ -140,7 +140,7 @@ class ReferrersClient:
         try:
             listed = parse_manifest(raw, media_types.OCI_INDEX).children
         except OcisyncError as exc:
-            raise RegistryError(f"{shown(url)}: the answer is not a list of referrers: {exc.message}") from exc
+            raise RegistryError(f"{safe_url(url)}: the answer is not a list of referrers: {exc.message}") from exc
         return listed, follow_link(url, link) if link else None
 
     async def _read_tag(self, subject: Digest) -> Sequence[Descriptor]:
@@ -187,12 +187,12 @@ class ReferrersClient:
             return await self._read_list(subject, PUSH)
         except ManifestError as exc:
             raise RegistryError(
-                f"{shown(self._list_url(subject))}: no list of referrers can be kept there: {exc.message}; "
+                f"{safe_url(self._list_url(subject))}: no list of referrers can be kept there: {exc.message}; "
                 "remove the tag",
                 host=self._transport.host,
             ) from exc
 
-    async def _entry(self, subject: Digest, desc: Descriptor) -> dict[Digest, Entry]:
+    async def _make_entry(self, subject: Digest, desc: Descriptor) -> dict[Digest, Entry]:
         """A manifest's entry in the list, as its own bytes say it; none when it does not refer to the subject."""
         reference = read_subject(desc.digest, await read_manifest(self._content, desc))
         if reference is not None and reference.subject == subject:
@@ -216,7 +216,7 @@ class ReferrersClient:
     def _list_url(self, subject: Digest) -> URL:
         return self._transport.origin.with_path(f"/v2/{self._repository}/manifests/{fallback_tag(subject)}")
 
-    def _contended(self, subject: Digest) -> RegistryError:
+    def _contention_error(self, subject: Digest) -> RegistryError:
         return RegistryError(
             f"{self._transport.host}/{self._repository}:{fallback_tag(subject)}: other clients keep changing this list "
             "of referrers; the next pass tries again",

@@ -44,7 +44,7 @@ class ValidationProbe:
 
 
 async def _is_refused(transport: Transport, repository: str) -> bool:
-    desc = _unfinished()
+    desc = _make_incomplete_manifest()
     url = transport.origin.with_path(f"/v2/{repository}/manifests/{desc.digest}")
     headers = {"Content-Type": desc.media_type}
     accept = _REFUSED | {_CREATED}
@@ -57,7 +57,7 @@ async def _is_refused(transport: Transport, repository: str) -> bool:
         return False
 
 
-def _unfinished() -> Descriptor:
+def _make_incomplete_manifest() -> Descriptor:
     """A manifest without its parts; the same every time, so that at most one can ever stay."""
     config = {"mediaType": media_types.OCI_CONFIG, "digest": sha256(_CONFIG), "size": len(_CONFIG)}
     layer = {"mediaType": media_types.OCI_LAYER_GZIP, "digest": sha256(_LAYER), "size": len(_LAYER)}

@@ -40,12 +40,12 @@ class Grant:
 class Authenticator:
     """The challenges, credentials and tokens of one registry host: nothing is shared with another."""
 
-    def __init__(self, host: str, registry: URL, options: RegistryOptions, wire: HttpExchange) -> None:
+    def __init__(self, host: str, registry: URL, options: RegistryOptions, http: HttpExchange) -> None:
         self.credentials = Credentials(host, options)
         self._host = host
         self._registry = registry
         self._options = options
-        self._wire = wire
+        self._http = http
         self._challenge: Challenge | None = None
         self._held: dict[Grant, Token] = {}
         self._locks: defaultdict[Grant, anyio.Lock] = defaultdict(anyio.Lock)
@@ -88,13 +88,13 @@ class Authenticator:
         realm = Realm(url, challenge.parameters.get("service", ""))
         credential = await self.credentials.find(grant.repository)
         try:
-            return await fetch_token(self._wire, realm, grant.scopes, credential)
+            return await fetch_token(self._http, realm, grant.scopes, credential)
         except AuthError:
             self.credentials.forget("")
             renewed = await self.credentials.find(grant.repository)
             if renewed == credential:
                 raise
-            return await fetch_token(self._wire, realm, grant.scopes, renewed)
+            return await fetch_token(self._http, realm, grant.scopes, renewed)
 
     async def _basic(self, grant: Grant, rejected: str | None) -> Token:
         credential = await self.credentials.find(grant.repository)

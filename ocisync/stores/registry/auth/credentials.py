@@ -22,7 +22,7 @@ from ocisync.stores.registry.auth.docker_config import (
     helper_key,
     parse_auth_file,
 )
-from ocisync.stores.registry.auth.ecr import ecr_login, is_ecr
+from ocisync.stores.registry.auth.ecr import fetch_password, is_ecr
 from ocisync.stores.registry.auth.reloading_file import ReloadingFile
 from ocisync.stores.registry.options import EcrOptions, RegistryOptions
 
@@ -53,15 +53,15 @@ class Credentials:
         """
         options = self._options
         if options.username or options.password or options.identity_token:
-            return await self._configured()
+            return await self._read_configured()
         if options.credential_helper:
-            return await self._helped(options.credential_helper, self._host) or ANONYMOUS
+            return await self._ask_helper(options.credential_helper, self._host) or ANONYMOUS
         if options.ecr is not None:
-            return await self._ecr(options.ecr)
+            return await self._ask_ecr(options.ecr)
         for file in await self._load():
-            if found := await self._in_file(file, repository):
+            if found := await self._find_in_file(file, repository):
                 return found
-        return await self._ecr(_AS_AWS_DOES) if is_ecr(self._host) else ANONYMOUS
+        return await self._ask_ecr(_AS_AWS_DOES) if is_ecr(self._host) else ANONYMOUS
 
     async def headers(self) -> Mapping[str, str]:
         """Headers to send to the registry itself: docker's HttpHeaders, then the configured ones."""
@@ -74,39 +74,39 @@ class Credentials:
         """Ask helpers and ECR again the next time, where what they said was refused."""
         self._answers.forget(rejected)
 
-    async def _configured(self) -> Credential:
+    async def _read_configured(self) -> Credential:
         options = self._options
-        password = await self._text(options.password, options.password_file)
-        token = await self._text(options.identity_token, options.identity_token_file)
+        password = await self._read_secret(options.password, options.password_file)
+        token = await self._read_secret(options.identity_token, options.identity_token_file)
         return Credential(options.username, password, token)
 
-    async def _text(self, text: str, path: Path | None) -> str:
+    async def _read_secret(self, text: str, path: Path | None) -> str:
         """A configured secret, as its file has it now."""
         if path is None:
             return text
         file = self._secrets.setdefault(path, ReloadingFile(path, _parse_secret, text))
         return await to_thread.run_sync(file.current)
 
-    async def _in_file(self, file: AuthFile, repository: str) -> Credential | None:
+    async def _find_in_file(self, file: AuthFile, repository: str) -> Credential | None:
         for key in candidates(self._host, repository):
             if helper := file.helpers.get(key):
-                return await self._helped(helper, key)
+                return await self._ask_helper(helper, key)
             if found := file.auths.get(key):
                 return found
-        return await self._stored(file.store) if file.store else None
+        return await self._ask_store(file.store) if file.store else None
 
-    async def _stored(self, store: str) -> Credential | None:
+    async def _ask_store(self, store: str) -> Credential | None:
         try:
-            return await self._helped(store, self._host)
+            return await self._ask_helper(store, self._host)
         except AuthError as exc:  # a store serves every host: its absence must not stop anonymous pulls
             log.warning("credentials.store_failed", host=self._host, error=exc.message)
             return None
 
-    async def _helped(self, helper: str, key: str) -> Credential | None:
+    async def _ask_helper(self, helper: str, key: str) -> Credential | None:
         return await self._answers.get((helper, key), partial(ask_helper, helper, helper_key(key)))
 
-    async def _ecr(self, chosen: EcrOptions) -> Credential:
-        asked = partial(ecr_login, self._host, chosen, self._options)
+    async def _ask_ecr(self, chosen: EcrOptions) -> Credential:
+        asked = partial(fetch_password, self._host, chosen, self._options)
         return await self._answers.get(("", self._host), asked) or ANONYMOUS
 
     async def _load(self) -> list[AuthFile]:

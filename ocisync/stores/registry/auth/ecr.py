@@ -48,7 +48,7 @@ _SKEW = re.compile(r"not yet current|expired|skew", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
-class _Given:
+class _Password:
     """The API's answer: `USER:PASSWORD` in base64, and for how many seconds it serves."""
 
     token: str
@@ -66,7 +66,7 @@ def region_of(host: str) -> str | None:
     return found[1] if found else None
 
 
-async def ecr_login(host: str, chosen: EcrOptions, options: RegistryOptions) -> Credential:
+async def fetch_password(host: str, chosen: EcrOptions, options: RegistryOptions) -> Credential:
     """A password for a host, which ends in time to be renewed before ECR refuses it.
 
     Raises:
@@ -75,7 +75,7 @@ async def ecr_login(host: str, chosen: EcrOptions, options: RegistryOptions) -> 
         NetworkError: it cannot be reached.
     """
     try:
-        asked = partial(_ask, host, chosen, options)  # botocore reads files, and may run a command
+        asked = partial(_request_token, host, chosen, options)  # botocore reads files, and may run a command
         given = await to_thread.run_sync(partial(anyio.run, asked), abandon_on_cancel=True)
         pair = base64.b64decode(given.token).decode()
     except (binascii.Error, UnicodeDecodeError, KeyError, IndexError, TypeError) as exc:
@@ -85,22 +85,22 @@ async def ecr_login(host: str, chosen: EcrOptions, options: RegistryOptions) -> 
     return replace(Credential(username, password), expires=anyio.current_time() + life)
 
 
-async def _ask(host: str, chosen: EcrOptions, options: RegistryOptions) -> _Given:
+async def _request_token(host: str, chosen: EcrOptions, options: RegistryOptions) -> _Password:
     from aiobotocore.session import AioSession  # takes 0.1 s to import
     from botocore.exceptions import BotoCoreError, ClientError
 
     session = AioSession(profile=chosen.profile or None)
     try:
         region = chosen.region or region_of(host) or session.get_config_variable("region")
-        async with session.create_client(**_client(host, chosen, options, region)) as client:
-            return _given(await client.get_authorization_token())
+        async with session.create_client(**_client_arguments(host, chosen, options, region)) as client:
+            return _parse_reply(await client.get_authorization_token())
     except ClientError as exc:
-        raise _refused(host, exc) from exc
+        raise _explain_refusal(host, exc) from exc
     except (BotoCoreError, ValueError) as exc:
-        raise _trouble(host, exc) from exc
+        raise _explain_failure(host, exc) from exc
 
 
-def _client(host: str, chosen: EcrOptions, options: RegistryOptions, region: str | None) -> dict[str, Any]:
+def _client_arguments(host: str, chosen: EcrOptions, options: RegistryOptions, region: str | None) -> dict[str, Any]:
     from aiobotocore.config import AioConfig
 
     proxy = options.proxy.url if options.proxy else ""
@@ -121,15 +121,15 @@ def _client(host: str, chosen: EcrOptions, options: RegistryOptions, region: str
     }
 
 
-def _given(reply: Mapping[str, Any]) -> _Given:
+def _parse_reply(reply: Mapping[str, Any]) -> _Password:
     data = reply["authorizationData"]
     data = data[0] if isinstance(data, list) else data
     expires: datetime = data["expiresAt"]
     now = server_time(reply["ResponseMetadata"]["HTTPHeaders"].get("date"), time.time())
-    return _Given(str(data["authorizationToken"]), expires.timestamp() - now)
+    return _Password(str(data["authorizationToken"]), expires.timestamp() - now)
 
 
-def _refused(host: str, exc: ClientError) -> OcisyncError:
+def _explain_refusal(host: str, exc: ClientError) -> OcisyncError:
     error = exc.response.get("Error", {})
     metadata = exc.response.get("ResponseMetadata", {})
     code, message = str(error.get("Code", "")), str(error.get("Message", ""))[:300]
@@ -143,7 +143,7 @@ def _refused(host: str, exc: ClientError) -> OcisyncError:
     return AuthError(f"{said}: {_TO_DO.get(code, message)}", host=host)
 
 
-def _trouble(host: str, exc: Exception) -> OcisyncError:
+def _explain_failure(host: str, exc: Exception) -> OcisyncError:
     from botocore import exceptions as boto
 
     if isinstance(exc, boto.NoCredentialsError | boto.PartialCredentialsError):

@@ -17,7 +17,7 @@ from ocisync.errors import AuthError, OcisyncError
 from ocisync.stores.registry.auth.docker_config import Credential
 from ocisync.stores.registry.http.errors import refusal
 from ocisync.stores.registry.http.exchange import HttpExchange
-from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.policy import REDIRECTS, RETRIED
 
 CLIENT_ID = "ocisync"
@@ -47,18 +47,18 @@ class Token:
         return anyio.current_time() < self.expires
 
 
-async def fetch_token(wire: HttpExchange, realm: Realm, scopes: tuple[str, ...], credential: Credential) -> Token:
+async def fetch_token(http: HttpExchange, realm: Realm, scopes: tuple[str, ...], credential: Credential) -> Token:
     """Ask a token server for the scopes.
 
     Raises:
         AuthError: `auth.denied`, or `auth.realm` for one that redirects: credentials do not follow.
         OcisyncError: it could not be reached, or failed.
     """
-    method, url, headers, body = _question(realm, scopes, credential)
-    answer = await wire.exchange(method, url, headers, body)
+    method, url, headers, body = _build_request(realm, scopes, credential)
+    answer = await http.exchange(method, url, headers, body)
     try:
         if answer.status != 200:
-            raise _denied(method, realm, answer.status, await answer.beginning())
+            raise _refusal(method, realm, answer.status, await answer.beginning())
         raw = await answer.read(_MAX_REPLY, "a token")
     finally:
         answer.close()
@@ -78,13 +78,13 @@ def parse_token(raw: bytes, realm: Realm, now: float) -> Token:
     answer = document if isinstance(document, dict) else {}
     text = answer.get("token") or answer.get("access_token")
     if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
-        raise AuthError(f"{shown(realm.url)}: the token server's answer holds no token")
+        raise AuthError(f"{safe_url(realm.url)}: the token server's answer holds no token")
     life = answer.get("expires_in")
     seconds = float(life) if isinstance(life, int | float) and 0 < life < 1e9 else _DEFAULT_LIFE
     return Token(f"Bearer {text}", now + seconds * _SHARE_USED)
 
 
-def _question(
+def _build_request(
     realm: Realm, scopes: tuple[str, ...], credential: Credential
 ) -> tuple[str, URL, Mapping[str, str], bytes | None]:
     service = [("service", realm.service)] if realm.service else []
@@ -100,8 +100,8 @@ def _question(
     return "GET", realm.url.with_query(query), headers, None
 
 
-def _denied(method: str, realm: Realm, status: int, body: bytes) -> OcisyncError:
-    place = shown(realm.url)
+def _refusal(method: str, realm: Realm, status: int, body: bytes) -> OcisyncError:
+    place = safe_url(realm.url)
     if status in REDIRECTS:
         return AuthError(
             f"{place}: the token server redirects (status {status}); credentials are not sent after it",

@@ -97,7 +97,7 @@ class PacedBody:
             self._chunk, self._at = await anext(self._stream), 0
         piece = self._chunk[self._at : self._at + throttle.piece]
         self._at += len(piece)
-        await throttle.passed(len(piece))
+        await throttle.wait(len(piece))
         return piece
 
     async def _close(self) -> None:

@@ -24,7 +24,7 @@ from ocisync.errors import (
     TlsError,
     Truncated,
 )
-from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.policy import RETRIED
 
 _LONGEST = 300  # characters of a server's words in a message
@@ -32,7 +32,7 @@ _LONGEST = 300  # characters of a server's words in a message
 
 def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
     """What a failed connection or transfer is to ocisync."""
-    where = f"{method} {shown(url)}"
+    where = f"{method} {safe_url(url)}"
     if _is_certificate(exc):
         reason = _reason(exc)
         is_timely = not any(word in reason for word in ("expired", "not yet valid"))
@@ -58,8 +58,8 @@ def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
 
 def refusal(method: str, url: URL, status: int, body: bytes, *, retry_after: str | None = None) -> OcisyncError:
     """The error of an answer whose status is not among those that were hoped for."""
-    said = _said(body)
-    text = f"{method} {shown(url)}: status {status}" + (f" ({said})" if said else "")
+    said = _find_words(body)
+    text = f"{method} {safe_url(url)}: status {status}" + (f" ({said})" if said else "")
     if status in (401, 403):
         advice = "check that the repository exists and that the credentials allow this"
         return AuthError(f"{text}; {advice}", host=url.host, status=status)
@@ -73,14 +73,14 @@ def refusal(method: str, url: URL, status: int, body: bytes, *, retry_after: str
     return RegistryError(text, handling=handling, host=url.host, status=status)
 
 
-def printable(text: str, longest: int = _LONGEST) -> str:
+def make_printable(text: str, longest: int = _LONGEST) -> str:
     """A server's words, cut and without control characters."""
     return "".join(char if char.isprintable() else " " for char in text[:longest]).strip()
 
 
-def _said(body: bytes) -> str:
+def _find_words(body: bytes) -> str:
     found = [f"{code}: {message}" if message else code for code, message in _errors(body)]
-    return printable("; ".join(found))
+    return make_printable("; ".join(found))
 
 
 def _errors(body: bytes) -> list[tuple[str, str]]:
@@ -121,14 +121,14 @@ def _is_certificate(exc: Exception) -> bool:
 def _reason(exc: Exception) -> str:
     inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None)
     if isinstance(inner, ssl.SSLCertVerificationError):  # its number is OpenSSL's, not the system's
-        return printable(inner.verify_message)
+        return make_printable(inner.verify_message)
     if isinstance(inner, OSError):
         plain = os.strerror(inner.errno) if inner.errno else ""  # the loop's own text repeats the address
-        return printable(plain or inner.strerror or str(inner) or type(inner).__name__)
+        return make_printable(plain or inner.strerror or str(inner) or type(inner).__name__)
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "the server closed the connection without an answer"
     if isinstance(exc, aiohttp.ClientResponseError):
-        return printable(exc.message)
+        return make_printable(exc.message)
     if isinstance(exc, OSError) and exc.strerror:
-        return printable(exc.strerror)
-    return printable(f"the connection broke ({type(exc).__name__})")
+        return make_printable(exc.strerror)
+    return make_printable(f"the connection broke ({type(exc).__name__})")

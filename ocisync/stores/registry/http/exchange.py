@@ -15,7 +15,7 @@ from ocisync.errors import OcisyncError, RegistryError, Stalled
 from ocisync.stores.registry.http.body import PacedBody, SentOnce
 from ocisync.stores.registry.http.errors import network_error
 from ocisync.stores.registry.http.host_limiter import Throttle
-from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.proxies import Proxies, ProxyRoute
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.tls import Trust
@@ -73,7 +73,7 @@ class HttpExchange:
                 except (aiohttp.ClientError, OSError, ValueError) as exc:
                     raise _translate(exc, method, url) from exc
         except TimeoutError:
-            raise Stalled(f"{method} {shown(url)}: no progress within the time-out", host=url.host) from None
+            raise Stalled(f"{method} {safe_url(url)}: no progress within the time-out", host=url.host) from None
         answer = Response(response, method, url, self._options, self._throttle)
         if isinstance(body, PacedBody) and not body.is_sent:  # answered early: the rest must not be sent any more
             answer.when_closed(body.abort)
@@ -99,4 +99,4 @@ def _timeouts(options: RegistryOptions, commit: float) -> tuple[float, aiohttp.C
 def _translate(exc: Exception, method: str, url: URL) -> OcisyncError:
     if isinstance(exc, aiohttp.ClientError | OSError) and not isinstance(exc, aiohttp.InvalidURL):
         return network_error(exc, method, url)
-    return RegistryError(f"{method} {shown(url)}: the request cannot be sent: {type(exc).__name__}", host=url.host)
+    return RegistryError(f"{method} {safe_url(url)}: the request cannot be sent: {type(exc).__name__}", host=url.host)

@@ -52,7 +52,7 @@ class Throttle:
         self._free = max(self._free, now) + size / self._per_second
         return self._free - now
 
-    async def passed(self, size: int) -> None:
+    async def wait(self, size: int) -> None:
         """Wait as long as these bytes take."""
         await anyio.sleep(self.reserve(size, anyio.current_time()))
 
@@ -93,7 +93,7 @@ class HostLimiter:
         except BaseException:
             self._leave()
             raise
-        return _once(self._leave)
+        return _release_once(self._leave)
 
     @property
     def upload_place(self) -> AbstractAsyncContextManager[object]:
@@ -176,11 +176,11 @@ class HostLimiter:
             self._requests.release()
 
 
-def _once(release: Release) -> Release:
+def _release_once(release: Release) -> Release:
     pending = [release]
 
-    def released() -> None:
+    def give_back() -> None:
         if pending:
             pending.pop()()
 
-    return released
+    return give_back

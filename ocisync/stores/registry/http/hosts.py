@@ -55,7 +55,7 @@ def same_origin(one: URL, other: URL) -> bool:
     return (one.scheme, one.host, one.port) == (other.scheme, other.host, other.port)
 
 
-def shown(url: URL) -> str:
+def safe_url(url: URL) -> str:
     """A URL as messages may show it: no query, which may hold a signature, and no user."""
     return str(url.with_query(None).with_fragment(None).with_user(None))[:300]
 

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 from yarl import URL
 
 from ocisync.errors import AuthError, RedirectRefused
-from ocisync.stores.registry.http.hosts import is_internal_only, is_loopback, shown
+from ocisync.stores.registry.http.hosts import is_internal_only, is_loopback, safe_url
 
 RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -49,16 +49,16 @@ def server_time(date: str | None, ours: float) -> float:
         return ours
 
 
-def redirected(method: str, status: int, current: URL, location: str | None) -> URL:
+def redirect_target(method: str, status: int, current: URL, location: str | None) -> URL:
     """Where a redirect leads.
 
     Raises:
         RedirectRefused: no usable Location, https to http, another scheme, an internal address, or a changed method.
     """
     if not location:
-        raise RedirectRefused(f"{shown(current)}: a redirect (status {status}) without a Location")
+        raise RedirectRefused(f"{safe_url(current)}: a redirect (status {status}) without a Location")
     if method not in ("GET", "HEAD") and status not in (307, 308):
-        raise RedirectRefused(f"{shown(current)}: {method} was redirected with status {status}, which would drop it")
+        raise RedirectRefused(f"{safe_url(current)}: {method} was redirected with status {status}, which would drop it")
     return resolve_location(current, location)
 
 
@@ -74,16 +74,16 @@ def resolve_location(current: URL, location: str) -> URL:
             target = URL(urljoin(str(current), location), encoded=True)
         host, _ = target.host, target.port
     except ValueError as exc:
-        raise RedirectRefused(f"{shown(current)}: sent us to something that is not a URL") from exc
+        raise RedirectRefused(f"{safe_url(current)}: sent us to something that is not a URL") from exc
     if target.scheme not in ("http", "https") or not host:
-        raise RedirectRefused(f"{shown(current)}: sent us to the scheme {target.scheme[:20]!r}, not https or http")
+        raise RedirectRefused(f"{safe_url(current)}: sent us to the scheme {target.scheme[:20]!r}, not https or http")
     if current.scheme == "https" and target.scheme == "http":
         raise RedirectRefused(
-            f"{shown(current)}: sent us from https to http ({shown(target)}); if it stands behind a proxy, let that "
-            "set X-Forwarded-Proto"
+            f"{safe_url(current)}: sent us from https to http ({safe_url(target)}); "
+            "if it stands behind a proxy, let that set X-Forwarded-Proto"
         )
     if is_internal_only(host):
-        raise RedirectRefused(f"{shown(current)}: sent us to the internal address {host}")
+        raise RedirectRefused(f"{safe_url(current)}: sent us to the internal address {host}")
     return target.with_fragment(None)
 
 

@@ -33,7 +33,7 @@ class Proxies:
     """The proxies for one registry host and all that it sends us to."""
 
     def __init__(self, options: ProxyOptions | None) -> None:
-        self._fixed = None if options is None else _configured(options)
+        self._fixed = None if options is None else _configured_route(options)
         self._environment = {} if options else urllib.request.getproxies_environment()
 
     def route(self, url: URL) -> ProxyRoute:
@@ -46,13 +46,13 @@ class Proxies:
         if not found or urllib.request.proxy_bypass_environment(url.host or "", self._environment):  # type: ignore[attr-defined]
             return _DIRECT
         proxy = URL(found if "://" in found else f"http://{found}")
-        return _route(proxy.with_user(None), proxy.user or "", proxy.password or "")
+        return _make_route(proxy.with_user(None), proxy.user or "", proxy.password or "")
 
 
-def _configured(options: ProxyOptions) -> ProxyRoute:
-    return _route(URL(options.url), options.username, options.password) if options.url else _DIRECT
+def _configured_route(options: ProxyOptions) -> ProxyRoute:
+    return _make_route(URL(options.url), options.username, options.password) if options.url else _DIRECT
 
 
-def _route(proxy: URL, username: str, password: str) -> ProxyRoute:
+def _make_route(proxy: URL, username: str, password: str) -> ProxyRoute:
     login = {"Proxy-Authorization": Credential(username, password).basic} if username else _NO_LOGIN
     return ProxyRoute(proxy, login)

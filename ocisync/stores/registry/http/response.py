@@ -11,7 +11,7 @@ from yarl import URL
 from ocisync.errors import LimitExceeded, RegistryError, Stalled
 from ocisync.stores.registry.http.errors import network_error
 from ocisync.stores.registry.http.host_limiter import Release, Throttle
-from ocisync.stores.registry.http.hosts import shown
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.options import RegistryOptions
 
 CHUNK = 1024 * 1024  # bytes
@@ -80,9 +80,9 @@ class Response:
             self.close()
         elif self._trickles(time.monotonic() - asked, len(chunk)):
             self.close()
-            raise Stalled(f"{self._method} {shown(self.url)}: the body trickles below the minimum rate")
+            raise Stalled(f"{self._method} {safe_url(self.url)}: the body trickles below the minimum rate")
         elif self._throttle is not None:
-            await self._throttle.passed(len(chunk))
+            await self._throttle.wait(len(chunk))
         return chunk
 
     def _trickles(self, waited: float, size: int) -> bool:
@@ -107,7 +107,7 @@ class Response:
         """
         encoding = self.headers.get("Content-Encoding", "identity").lower()
         if encoding not in ("", "identity"):
-            raise RegistryError(f"{shown(self.url)}: sent {what} as {encoding[:20]!r}, which was not asked for")
+            raise RegistryError(f"{safe_url(self.url)}: sent {what} as {encoding[:20]!r}, which was not asked for")
         if (self.content_length or 0) > limit:
             raise _too_long(self.url, what, limit)
         chunks: list[bytes] = []
@@ -160,4 +160,4 @@ class RateWatch:
 
 
 def _too_long(url: URL, what: str, limit: int) -> LimitExceeded:
-    return LimitExceeded(f"{shown(url)}: {what} has more than {limit} bytes", code="limit.manifest")
+    return LimitExceeded(f"{safe_url(url)}: {what} has more than {limit} bytes", code="limit.manifest")

@@ -23,8 +23,8 @@ from ocisync.stores.registry.host_facts import HostFacts
 from ocisync.stores.registry.http.errors import refusal
 from ocisync.stores.registry.http.exchange import Body, HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter, leave_nothing
-from ocisync.stores.registry.http.hosts import endpoint, same_origin, shown
-from ocisync.stores.registry.http.policy import BUSY, MAX_REDIRECTS, REDIRECTS, redirected
+from ocisync.stores.registry.http.hosts import endpoint, safe_url, same_origin
+from ocisync.stores.registry.http.policy import BUSY, MAX_REDIRECTS, REDIRECTS, redirect_target
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.options import OnWait, RegistryOptions, wait_silently
 from ocisync.stores.registry.pull_budget import PullBudget
@@ -207,10 +207,10 @@ class Transport:
         await answer.beginning()
         if request.is_upload:  # its body has been read, and cannot be sent a second time
             status = answer.status
-            raise RedirectRefused(f"{shown(answer.url)}: an upload under way was redirected (status {status})")
+            raise RedirectRefused(f"{safe_url(answer.url)}: an upload under way was redirected (status {status})")
         if redirects > MAX_REDIRECTS:
-            raise RedirectRefused(f"{shown(request.url)}: more than {MAX_REDIRECTS} redirects")
-        return redirected(request.method, answer.status, answer.url, answer.headers.get("Location"))
+            raise RedirectRefused(f"{safe_url(request.url)}: more than {MAX_REDIRECTS} redirects")
+        return redirect_target(request.method, answer.status, answer.url, answer.headers.get("Location"))
 
     async def _renew(self, request: Request, answer: Response, sent: str | None) -> str:
         """The authorization that a 401 asks for; its answer is closed."""
@@ -219,7 +219,7 @@ class Transport:
         renewed = await self._auth.renew(request.grant, challenges, sent)
         if request.is_upload:
             raise RegistryError(
-                f"{shown(request.url)}: the authorization ended during an upload",
+                f"{safe_url(request.url)}: the authorization ended during an upload",
                 handling=Handling.RETRY,
                 host=self.host,
             )

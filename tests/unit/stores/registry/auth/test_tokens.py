@@ -6,7 +6,7 @@ from yarl import URL
 from ocisync.errors import AuthError
 from ocisync.stores.registry.auth.authenticator import Grant
 from ocisync.stores.registry.auth.docker_config import Credential
-from ocisync.stores.registry.auth.tokens import Realm, _question, parse_token
+from ocisync.stores.registry.auth.tokens import Realm, _build_request, parse_token
 
 REALM = Realm(URL("https://auth.example/token?kept=1"), "registry.example")
 
@@ -43,7 +43,7 @@ def test_what_is_no_token(raw: bytes) -> None:
 
 def test_a_password_is_shown_by_get_and_every_scope_is_asked_for() -> None:
     scopes = Grant("a/b", "pull,push", also_from="c").scopes
-    method, url, headers, body = _question(REALM, scopes, Credential("me", "pw"))
+    method, url, headers, body = _build_request(REALM, scopes, Credential("me", "pw"))
     assert (method, body) == ("GET", None)
     assert url.query.getall("scope") == ["repository:a/b:pull,push", "repository:c:pull"]
     assert dict(url.query) | {"scope": ""} == {"kept": "1", "service": "registry.example", "scope": "", "account": "me"}
@@ -51,13 +51,13 @@ def test_a_password_is_shown_by_get_and_every_scope_is_asked_for() -> None:
 
 
 def test_anonymous_shows_nothing() -> None:
-    _, url, headers, _ = _question(REALM, ("s",), Credential())
+    _, url, headers, _ = _build_request(REALM, ("s",), Credential())
     assert headers == {}
     assert "account" not in url.query
 
 
 def test_an_identity_token_is_posted_and_stays_out_of_the_url() -> None:
-    method, url, headers, body = _question(REALM, ("s1", "s2"), Credential("u", "", "r3fr3sh"))
+    method, url, headers, body = _build_request(REALM, ("s1", "s2"), Credential("u", "", "r3fr3sh"))
     assert (method, url) == ("POST", REALM.url)
     assert headers == {"Content-Type": "application/x-www-form-urlencoded"}
     assert body == (

@@ -7,10 +7,10 @@ from yarl import URL
 
 from ocisync.errors import AuthError, RedirectRefused
 from ocisync.stores.registry.http.errors import refusal
-from ocisync.stores.registry.http.hosts import endpoint, is_internal_only, is_plain_http, same_origin, shown
+from ocisync.stores.registry.http.hosts import endpoint, is_internal_only, is_plain_http, safe_url, same_origin
 from ocisync.stores.registry.http.policy import (
     check_realm,
-    redirected,
+    redirect_target,
     resolve_location,
     retry_after,
     same_site,
@@ -91,7 +91,7 @@ def test_a_refusal_needs_no_error_document(body: bytes) -> None:
     ],
 )
 def test_a_redirect_is_followed_to_the_letter(location: str, target: str) -> None:
-    assert str(redirected("GET", 307, URL("https://registry.example.com/v2/blob"), location)) == target
+    assert str(redirect_target("GET", 307, URL("https://registry.example.com/v2/blob"), location)) == target
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_a_redirect_is_followed_to_the_letter(location: str, target: str) -> Non
 )
 def test_fault_08_a_redirect_that_must_not_be_followed(location: str | None) -> None:
     with pytest.raises(RedirectRefused):
-        redirected("GET", 302, REGISTRY, location)
+        redirect_target("GET", 302, REGISTRY, location)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_fault_08_a_redirect_that_must_not_be_followed(location: str | None) -> 
 )
 def test_fault_08_a_redirect_never_changes_a_method(method: str, status: int, allowed: bool) -> None:
     if allowed:
-        assert redirected(method, status, REGISTRY, "/there")
+        assert redirect_target(method, status, REGISTRY, "/there")
     else:
         with pytest.raises(RedirectRefused):
-            redirected(method, status, REGISTRY, "/there")
+            redirect_target(method, status, REGISTRY, "/there")
 
 
 def test_plain_http_may_lead_to_either() -> None:
@@ -259,4 +259,4 @@ def test_other_addresses(name: str) -> None:
 
 
 def test_a_shown_url_has_neither_query_nor_user() -> None:
-    assert shown(URL("https://me:pw@host/v2/?sig=1#x")) == "https://host/v2/"
+    assert safe_url(URL("https://me:pw@host/v2/?sig=1#x")) == "https://host/v2/"
