@@ -5,7 +5,7 @@ A reload drains one generation and starts the next; what runs is never torn by a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import anyio
@@ -47,6 +47,10 @@ class Generation:
             )
             for rule in rules.drops
         ]
+
+    def skipped_files(self) -> Mapping[str, int]:
+        """How many files lie in each drop folder and are left alone, by rule."""
+        return {watcher.rule.name: watcher.skipped for watcher in self._watchers}
 
     def stop(self, drain: float) -> None:
         """Begin nothing new; what runs may end within `drain` seconds."""

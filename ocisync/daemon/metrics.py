@@ -1,22 +1,49 @@
 """Metrics in Prometheus' format; docs/metrics.md explains each.
 
 Labels are rules, targets and error codes: names from the configuration, never a reference, URL or message.
+
+Prometheus sees a counter rise only between two samples. A series that comes into being with its first failure is never
+seen to rise, and no alert fires. So every series that can be foreseen exists at 0 before anything happens (`declare`).
 """
 
 from __future__ import annotations
 
 import collections
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
 
-from ocisync import __version__
+from ocisync import __version__, errors
 from ocisync.state.rule_records import RuleView
-from ocisync.sync.reports import JobReport
+from ocisync.sync.reports import JobReport, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
+_JOB_OUTCOMES = ("ok", "failed")
+_INPUT_OUTCOMES = ("done", "failed", "retry")
+_WEBHOOK_OUTCOMES = ("taken", "unmatched", "ignored", "invalid", "refused")
+# The codes of the error tree, and those that deploy/prometheus-alerts.yaml watches beyond it.
+_ERROR_CODES = tuple(
+    sorted(
+        {"auth.realm"}.union(
+            error.code
+            for error in vars(errors).values()
+            if isinstance(error, type) and issubclass(error, errors.OcisyncError)
+        )
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class MetricNames:
+    """What a configuration names: the values that labels will have."""
+
+    rules: Sequence[str] = ()  # that copy from registries or look after targets
+    drops: Sequence[str] = ()
+    targets: Sequence[str] = ()
+    webhooks: Sequence[str] = ()
 
 
 class Metrics:
@@ -43,8 +70,9 @@ class Metrics:
         self.skipped = self._counter("skipped_blobs", "Blobs a target had already.", "target")
         self.inputs = self._counter("drop_inputs", "Dropped inputs taken: done, failed or retry.", "rule", "outcome")
         self.reloads = self._counter("config_reloads", "Reloads of the configuration: ok or failed.", "outcome")
-        for outcome in ("ok", "failed"):
-            self.reloads.labels(outcome)  # there from the start, so that an alert can see the first one
+        for outcome in _JOB_OUTCOMES:
+            self.reloads.labels(outcome)
+        self.skipped_files = self._gauge("drop_skipped_files", "Files in a drop folder that are left alone.", "rule")
         self.last_success = self._gauge("rule_last_success_timestamp_seconds", "When a rule last did all.", "rule")
         self.next_run = self._gauge("rule_next_run_timestamp_seconds", "When a rule runs next.", "rule")
         self.failures = self._gauge("rule_consecutive_failures", "How often in a row a rule has failed.", "rule")
@@ -56,6 +84,22 @@ class Metrics:
         self._shown: frozenset[str] = frozenset()
         self.depth = self._gauge("queue_depth", "Jobs that wait.")
         self.running = self._gauge("running_jobs", "Jobs that run.")
+
+    def declare(self, names: MetricNames) -> None:
+        """Have a series at 0 for everything that may be counted with these names."""
+        for rule in (*names.rules, *names.drops):
+            self.job_seconds.labels(rule)
+            self.requests.labels(rule)
+            _declare(self.jobs, rule, _JOB_OUTCOMES)
+            _declare(self.tags, rule, [verdict.value for verdict in Verdict])
+            _declare(self.errors, rule, _ERROR_CODES)
+        for rule in names.drops:
+            _declare(self.inputs, rule, _INPUT_OUTCOMES)
+        for target in names.targets:
+            for counter in (self.bytes, self.blobs, self.manifests, self.mounted, self.skipped):
+                counter.labels(target)
+        for webhook in names.webhooks:
+            _declare(self.webhooks, webhook, _WEBHOOK_OUTCOMES)
 
     def watch_queue(self, depth: Callable[[], float], running: Callable[[], float]) -> None:
         """Read the queue's state at each scrape."""
@@ -100,6 +144,12 @@ class Metrics:
         """Count a dropped input: `done`, `failed` (quarantined) or `retry`."""
         self.inputs.labels(rule, outcome).inc()
 
+    def observe_skipped_files(self, files: Mapping[str, int]) -> None:
+        """Show how many files each drop rule leaves alone, and no more those of rules that a reload removed."""
+        self.skipped_files.clear()
+        for rule, count in files.items():
+            self.skipped_files.labels(rule).set(count)
+
     def observe_reload(self, *, ok: bool) -> None:
         """Count a reload of the configuration."""
         self.reloads.labels("ok" if ok else "failed").inc()
@@ -122,6 +172,11 @@ class Metrics:
 
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"ocisync_{name}", text, labels, registry=self.registry)
+
+
+def _declare(counter: Counter, name: str, values: Sequence[str]) -> None:
+    for value in values:
+        counter.labels(name, value)
 
 
 def target_label(target: str) -> str:

@@ -31,6 +31,10 @@ class HealthView(WebhookReceiver, Protocol):
         """How every rule fares, for the metrics."""
         ...
 
+    def skipped_files(self) -> Mapping[str, int]:
+        """How many files in each drop folder are left alone, for the metrics."""
+        ...
+
     def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         """Make a rule run now, for one tag or repository or all; False when there is none of that name, or no such."""
         ...
@@ -74,6 +78,7 @@ class _Pages:
     async def metrics(self, _: web.Request) -> web.Response:
         """A page for Prometheus."""
         self._metrics.observe_rules(self._health.rule_views())
+        self._metrics.observe_skipped_files(self._health.skipped_files())
         return web.Response(body=self._metrics.render(), headers=HEADERS | {"Content-Type": CONTENT_TYPE})
 
     async def status(self, _: web.Request) -> web.Response:

@@ -69,6 +69,7 @@ class FolderPoller:
         self._clock = clock
         self._seen: Mapping[str, Sighting] = {}
         self._logged: Mapping[str, str] = {}
+        self.skipped = 0  # files that the last look left alone
 
     async def plan(self) -> PollResult:
         """What would be taken now, due or not; nothing is changed.
@@ -97,7 +98,9 @@ class FolderPoller:
             await self._forget_absent(records, {one.key for one in inputs} | set(busy), moment.wall)
         free = (one for one in inputs if one.key not in busy)
         result = self._decide(free, records, moment, use_back_off=use_back_off)
-        self._log({**found.skipped, **dict.fromkeys(others, _NOT_OURS)}, result)
+        skipped = {**found.skipped, **dict.fromkeys(others, _NOT_OURS)}
+        self.skipped = len(skipped)
+        self._log(skipped, result)
         return result
 
     async def _scan(self, *, restoring: bool) -> Scan:

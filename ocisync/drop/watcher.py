@@ -55,6 +55,11 @@ class DropWatcher:
         self._clean_at = 0.0  # monotonic seconds
         self._wakeup: Wakeup | None = None
 
+    @property
+    def skipped(self) -> int:
+        """How many files the last look left alone: not an archive by their name, or not to be read."""
+        return self._poller.skipped
+
     def stop(self) -> None:
         """Take nothing more; `serve` returns once what is being taken has ended."""
         self._stopping = True

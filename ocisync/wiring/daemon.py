@@ -15,9 +15,10 @@ from aiohttp import web
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.daemon.generation import Observers
-from ocisync.daemon.metrics import Metrics
+from ocisync.daemon.metrics import MetricNames, Metrics
 from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.push_dispatcher import PushDispatcher
+from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.schedule import AnyJob
 from ocisync.daemon.service import Service, obey_signals
 from ocisync.daemon.systemd import Notifier
@@ -112,6 +113,10 @@ class _Health:
         """How every sync rule fares."""
         return self.service.generation.scheduler.views() if self.service.generation else {}
 
+    def skipped_files(self) -> Mapping[str, int]:
+        """How many files in each drop folder are left alone."""
+        return self.service.generation.skipped_files() if self.service.generation else {}
+
     def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         """Make a sync rule run now, or look at one tag or repository."""
         if self.service.generation is None:
@@ -159,7 +164,14 @@ async def running_daemon(
 def _assembled(file: Path, config: Config, state: State, progress: Progress | None) -> RunningDaemon:
     metrics, notifier = Metrics(), Notifier.from_environment()
     observers = Observers(metrics.observe_job, partial(_observe_input, metrics))
-    service = Service(config, state, partial(open_rules, state=state, progress=progress), observers, notifier)
+
+    @asynccontextmanager
+    async def open_counted(config: Config) -> AsyncIterator[RuleSet]:
+        async with open_rules(config, state, progress) as rules:
+            metrics.declare(_metric_names(config, rules))
+            yield rules
+
+    service = Service(config, state, open_counted, observers, notifier)
     _watch(metrics, service)
     return RunningDaemon(file, service, metrics, notifier, PushDispatcher(lambda: service.generation))
 
@@ -200,6 +212,15 @@ def _watch(metrics: Metrics, service: Service[Config]) -> None:
         return len(service.generation.queue.running) if service.generation else 0
 
     metrics.watch_queue(depth, running)
+
+
+def _metric_names(config: Config, rules: RuleSet) -> MetricNames:
+    return MetricNames(
+        rules=[schedule.rule for schedule in (*rules.schedules, *rules.maintenance)],
+        drops=[rule.name for rule in rules.drops],
+        targets=list(config.targets),
+        webhooks=list(config.webhooks),
+    )
 
 
 def _observe_input(metrics: Metrics, report: InputReport) -> None:

@@ -305,6 +305,9 @@ class Ready:
     def status(self) -> dict[str, object]:
         return {}
 
+    def skipped_files(self) -> Mapping[str, int]:
+        return {}
+
     def rule_views(self) -> dict[str, RuleView]:
         return {}
 

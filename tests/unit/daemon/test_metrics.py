@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from ocisync import __version__
-from ocisync.daemon.metrics import Metrics, target_label
+from ocisync.daemon.metrics import MetricNames, Metrics, target_label
 from ocisync.state.rule_records import RuleStatus, RuleView
 from ocisync.sync.reports import Failure, JobReport, TagReport, Traffic, Verdict
 
@@ -107,6 +107,50 @@ def test_inputs_and_reloads_are_counted() -> None:
     assert found["ocisync_config_reloads_total", "failed"] == found["ocisync_config_reloads_total", "ok"] == 1
 
 
+def test_what_is_configured_is_there_at_0_before_anything_happens() -> None:
+    metrics = Metrics()
+    metrics.declare(MetricNames(rules=["alpine"], drops=["builds"], targets=["mirror"], webhooks=["hub"]))
+    found = samples(metrics)
+    expected = [
+        ("ocisync_jobs_total", "failed", "alpine"),
+        ("ocisync_jobs_total", "ok", "builds"),
+        ("ocisync_job_duration_seconds_count", "alpine"),
+        ("ocisync_requests_total", "builds"),
+        ("ocisync_errors_total", "verify.digest", "alpine"),
+        ("ocisync_errors_total", "auth.realm", "alpine"),
+        ("ocisync_errors_total", "archive.invalid", "builds"),
+        ("ocisync_copied_bytes_total", "mirror"),
+        ("ocisync_skipped_blobs_total", "mirror"),
+    ]
+    expected += [("ocisync_tags_total", "alpine", one) for one in ("copied", "unchanged", "kept", "pruned", "failed")]
+    expected += [("ocisync_drop_inputs_total", one, "builds") for one in ("done", "failed", "retry")]
+    outcomes = ("taken", "unmatched", "ignored", "invalid", "refused")
+    expected += [("ocisync_webhooks_total", one, "hub") for one in outcomes]
+    assert {key: found.get(key) for key in expected} == dict.fromkeys(expected, 0)
+    assert ("ocisync_drop_inputs_total", "failed", "alpine") not in found
+
+
+def test_names_declared_again_keep_their_counts() -> None:
+    metrics = Metrics()
+    metrics.declare(MetricNames(drops=["builds"]))
+    metrics.observe_input("builds", "failed")
+    metrics.declare(MetricNames(drops=["builds", "more"]))
+    found = samples(metrics)
+    assert found["ocisync_drop_inputs_total", "failed", "builds"] == 1
+    assert found["ocisync_drop_inputs_total", "failed", "more"] == 0
+
+
+def test_skipped_files_are_those_of_the_last_look() -> None:
+    metrics = Metrics()
+    metrics.observe_skipped_files({"builds": 3, "more": 0})
+    found = samples(metrics)
+    assert (found["ocisync_drop_skipped_files", "builds"], found["ocisync_drop_skipped_files", "more"]) == (3, 0)
+    metrics.observe_skipped_files({"more": 1})
+    assert [key for key in samples(metrics) if key[0] == "ocisync_drop_skipped_files"] == [
+        ("ocisync_drop_skipped_files", "more")
+    ]
+
+
 def test_the_build_is_named() -> None:
     assert samples(Metrics())["ocisync_build_info", __version__] == 1
 
@@ -131,6 +175,7 @@ def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     metrics.observe_rules({"alpine": RuleView(RuleStatus(last_success=1.0, next_due=2.0), lag=1.0, gap=1.0)})
     metrics.observe_webhook("hub", "taken")
     metrics.observe_input("builds", "done")
+    metrics.observe_skipped_files({"builds": 1})
     documented = {
         name: (kind.replace("info", "gauge"), set(re.findall(r"`(\w+)`", labels)))
         for name, kind, labels in _ROW.findall(DOCUMENT.read_text())

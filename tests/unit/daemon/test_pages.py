@@ -40,6 +40,9 @@ class Daemon:
         status = RuleStatus(last_success=1_700_000_000.0, failures=2)
         return {"library/alpine": RuleView(status, lag=90.0, gap=3600.0)}
 
+    def skipped_files(self) -> Mapping[str, int]:
+        return {"builds": 2}
+
     def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         if rule != "library/alpine" or tag not in ("", "3") or repository not in ("", "team/app"):
             return False
@@ -107,6 +110,7 @@ async def test_metrics_are_prometheus_text() -> None:
     assert 'ocisync_rule_lag_seconds{rule="library/alpine"} 90.0' in text
     assert 'ocisync_rule_interval_seconds{rule="library/alpine"} 3600.0' in text
     assert 'ocisync_rule_last_success_timestamp_seconds{rule="library/alpine"} 1.7e+09' in text
+    assert 'ocisync_drop_skipped_files{rule="builds"} 2.0' in text
 
 
 async def test_status_is_json() -> None:
