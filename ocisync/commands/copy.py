@@ -21,7 +21,7 @@ from ocisync.model.locator import (
     parse_locator,
     strip_views,
 )
-from ocisync.model.platform import Platform, parse_platform
+from ocisync.model.platform import Platform, parse_platform, platform_from_labels
 from ocisync.stores.archive.index_json import LAYOUT_FILE
 from ocisync.stores.archive.names import image_number
 from ocisync.sync.context import Progress
@@ -244,7 +244,12 @@ def _platform_of(path: Path) -> Platform | None:
     stem = path.name if (path / LAYOUT_FILE).is_file() else stem_of(path.name)
     if stem is None or is_temporary(path.name):
         return None
+    os, _, rest = stem.partition(".")
+    architecture, _, label = rest.partition(".")
+    if "." in label and os.lower() != "windows":  # linux.arm.v7.old
+        return None
     try:
-        return parse_platform(stem.replace(".", "/"))
+        platform = parse_platform("/".join(filter(None, (os, architecture, label))))
     except InvalidName:
         return None
+    return platform_from_labels(platform.os, platform.architecture, platform.variant)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import parse_name, parse_tag
-from ocisync.model.platform import Platform, normalize
+from ocisync.model.platform import Platform, normalize, platform_from_labels
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz")
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".swp")
@@ -22,7 +22,7 @@ _PLACEHOLDERS = {
     "tag": r"(?P<tag>[^/]+)",
     "os": r"(?P<os>[A-Za-z0-9]+)",
     "arch": r"(?P<arch>[A-Za-z0-9_-]+?)",
-    "variant": r"(?P<variant>[A-Za-z0-9_-]+)",
+    "variant": r"(?P<variant>[0-9]+(?:\.[0-9]+)+|[A-Za-z0-9_-]+)",  # 10.0.17763 is a version of Windows
 }
 
 
@@ -110,7 +110,7 @@ def _optional_variant(placeholder: str, parts: list[str]) -> str:
 
 def _parse_member(relative: str, found: dict[str, str | None]) -> SetMemberPath:
     name, tag = _check_names(relative, found["name"] or "", found["tag"] or "")
-    platform = Platform(found["os"] or "", found["arch"] or "", found.get("variant") or "")
+    platform = platform_from_labels(found["os"] or "", found["arch"] or "", found.get("variant") or "")
     return SetMemberPath(name, tag, normalize(platform))
 
 

@@ -60,6 +60,16 @@ def parse_platform(text: str) -> Platform:
     return Platform(*parts)
 
 
+def platform_from_labels(os: str, architecture: str, label: str = "") -> Platform:
+    """The platform that a file's name says. A third label is the CPU's variant, on Windows the system's version.
+
+    Windows images of two versions have one architecture and no variant: only the version tells them apart.
+    """
+    if os.lower() == "windows":
+        return Platform(os, architecture, os_version=label)
+    return Platform(os, architecture, label)
+
+
 def platform_from_json(value: object) -> Platform | None:
     """The platform of a descriptor or configuration, or None when it names none."""
     if not isinstance(value, Mapping):

@@ -5,7 +5,7 @@ Spec: image-spec v1.1, image-index.md.
 
 from __future__ import annotations
 
-import json
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -16,10 +16,13 @@ from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound, OcisyncError
 from ocisync.model import media_types
-from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
+from ocisync.model.built_index import build_index
+from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
 from ocisync.model.platform import Platform, is_same_platform, normalize, platform_from_json
+
+_VERSION = re.compile(r"[0-9]+(\.[0-9]+)*\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,7 @@ class MergedSource:
 
     async def _build(self, sink: LayerSink | None) -> Descriptor:
         children = [await self._resolve_member(member, sink) for member in self._members]
+        _check_found(children, self._members)
         self._index = build_index(children)
         return self._index
 
@@ -140,19 +144,6 @@ class MergedConverter(MergedSource):
         return await self._build(sink)
 
 
-def build_index(children: Sequence[Descriptor]) -> Descriptor:
-    """An index of children in the order of their platforms, a docker list when all are docker's; carries its bytes."""
-    is_docker = all(child.media_type == media_types.DOCKER_MANIFEST for child in children)
-    media_type = media_types.DOCKER_LIST if is_docker else media_types.OCI_INDEX
-    ordered = sorted(children, key=lambda child: normalize(child.platform) if child.platform else Platform("", ""))
-    document = {
-        "schemaVersion": 2,
-        "mediaType": media_type,
-        "manifests": [descriptor_to_json(child) for child in ordered],
-    }
-    return describe(json.dumps(document, separators=(",", ":")).encode(), media_type)
-
-
 def choose_child(index: Manifest, platform: Platform) -> Descriptor:
     """The one child for a platform; attestations are passed over.
 
@@ -161,6 +152,7 @@ def choose_child(index: Manifest, platform: Platform) -> Descriptor:
     """
     images = [child for child in index.children if not child.is_attestation]
     found = [child for child in images if child.platform is not None and is_same_platform(child.platform, platform)]
+    found = found or [child for child in images if child.platform and may_be(platform, child.platform)]
     if len(found) == 1:
         return found[0]
     if len(images) == 1 and images[0].platform is None:
@@ -179,7 +171,7 @@ def agree_platform(named: Platform, config: Platform | None) -> Platform:
     Raises:
         InputError: they do not (`platform.mismatch`).
     """
-    if config is None or not is_same_platform(named, config):
+    if config is None or not may_be(named, config):
         raise InputError(
             f"the file's name says {named}, but the image's configuration says {config or 'nothing'}: rename the file, "
             "or build the image for that platform",
@@ -188,12 +180,38 @@ def agree_platform(named: Platform, config: Platform | None) -> Platform:
     return replace(config, variant=config.variant or named.variant)
 
 
+def may_be(named: Platform, config: Platform) -> bool:
+    """Whether an image's configuration can be meant by a file's name: one that says less does not contradict.
+
+    docker before 20.10, buildah before 1.27 and kaniko leave the variant out of configurations. On Windows the name may
+    have the system's version (`10.0.17763`), its beginning, or a release (`ltsc2019`) that only tells files apart.
+    """
+    version = named.os_version
+    if version and _VERSION.match(version) and config.os_version:
+        is_meant = f"{config.os_version}.".startswith(f"{version}.")
+    else:
+        is_meant = True
+    bare = replace(named, os_version="", variant=named.variant if config.variant else "")
+    return is_meant and is_same_platform(bare, config)
+
+
 def _name_member(exc: OcisyncError, member: PlatformMember) -> OcisyncError:
     """The error of one member, saying which."""
     if exc.code == "name.missing":
         told = f"{exc.message}; but a file of a set holds one image: save each platform's by itself"
         exc = InputError(told, code=exc.code)
     return exc.at(member.where or str(member.platform))
+
+
+def _check_found(children: Sequence[Descriptor], members: Sequence[PlatformMember]) -> None:
+    """Refuse two images for one platform and one version of its system: clients would take the first."""
+    seen: dict[Platform, PlatformMember] = {}
+    for child, member in zip(children, members, strict=True):
+        first = seen.setdefault(normalize(child.platform or Platform("", "")), member)
+        if first is not member:
+            files = f" ({first.where}, {member.where})" if member.where else ""
+            told = f"two files have images for {child.platform}{files}: remove one"
+            raise InputError(told, code="platform.duplicate")
 
 
 def _check_distinct(members: Sequence[PlatformMember]) -> None:

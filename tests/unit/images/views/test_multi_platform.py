@@ -11,7 +11,7 @@ from ocisync.content.capabilities import Converter
 from ocisync.content.memory import MemoryRepository
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound
-from ocisync.images.views.multi_platform import PlatformMember, agree_platform, build_index, merge_platforms
+from ocisync.images.views.multi_platform import PlatformMember, agree_platform, merge_platforms
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest
@@ -131,6 +131,48 @@ def test_a_configuration_without_platform_is_refused() -> None:
         agree_platform(AMD, None)
 
 
-def test_one_docker_child_makes_a_docker_list() -> None:
-    child = Descriptor(media_types.DOCKER_MANIFEST, Digest("sha256:" + "a" * 64), 1, platform=AMD)
-    assert build_index([child]).media_type == media_types.DOCKER_LIST
+@pytest.mark.parametrize(
+    ("named", "config", "agreed"),
+    [
+        (Platform("linux", "arm", "v6"), Platform("linux", "arm"), Platform("linux", "arm", "v6")),
+        (Platform("linux", "arm", "v5"), Platform("linux", "arm"), Platform("linux", "arm", "v5")),
+        (Platform("linux", "amd64", "v3"), Platform("linux", "amd64"), Platform("linux", "amd64", "v3")),
+        (Platform("linux", "arm"), Platform("linux", "arm", "v7"), Platform("linux", "arm", "v7")),
+        (
+            Platform("windows", "amd64", os_version="ltsc2019"),
+            Platform("windows", "amd64", os_version="10.0.17763.5458"),
+            Platform("windows", "amd64", os_version="10.0.17763.5458"),
+        ),
+        (
+            Platform("windows", "amd64", os_version="10.0.17763"),
+            Platform("windows", "amd64", os_version="10.0.17763.5458"),
+            Platform("windows", "amd64", os_version="10.0.17763.5458"),
+        ),
+    ],
+)
+def test_a_configuration_that_says_less_does_not_contradict(
+    named: Platform, config: Platform, agreed: Platform
+) -> None:
+    assert agree_platform(named, config) == agreed
+
+
+@pytest.mark.parametrize(
+    ("named", "config"),
+    [
+        (Platform("linux", "arm", "v6"), Platform("linux", "arm", "v7")),
+        (Platform("linux", "arm", "v6"), Platform("linux", "arm64")),
+        (Platform("linux", "amd64", "v3"), Platform("linux", "amd64", "v2")),
+        (
+            Platform("windows", "amd64", os_version="10.0.1776"),
+            Platform("windows", "amd64", os_version="10.0.17763.5458"),
+        ),
+        (
+            Platform("windows", "amd64", os_version="10.0.20348"),
+            Platform("windows", "amd64", os_version="10.0.17763.5458"),
+        ),
+    ],
+)
+def test_a_configuration_that_says_otherwise_is_refused(named: Platform, config: Platform) -> None:
+    with pytest.raises(InputError) as caught:
+        agree_platform(named, config)
+    assert caught.value.code == "platform.mismatch"
