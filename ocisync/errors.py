@@ -92,6 +92,12 @@ class NotFound(OcisyncError):
     code = "source.missing"
 
 
+class LeftOut(NotFound):
+    """An image that an archive's index names, and that was not saved with it: no damage, if others were."""
+
+    handling = Handling.QUARANTINE
+
+
 class ManifestError(OcisyncError):
     """A manifest cannot be used."""
 

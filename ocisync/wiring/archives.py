@@ -140,9 +140,15 @@ class Archives:
         path, options = Path(locator.path), self._options(Path(locator.path), wanted)
         match locator:
             case LayoutLocator():
-                return await stack.enter_async_context(open_oci_layout(path))
+                return await stack.enter_async_context(open_oci_layout(path, options.required))
             case OciArchiveLocator():
-                archive = open_oci_archive(path, scratch=self.scratch, caps=options.caps, limits=options.limits)
+                archive = open_oci_archive(
+                    path,
+                    scratch=self.scratch,
+                    caps=options.caps,
+                    limits=options.limits,
+                    required=options.required,
+                )
                 return await stack.enter_async_context(archive)
             case DockerArchiveLocator() | ArchiveLocator():  # docker 25's have a layout, whose digests are kept
                 return await stack.enter_async_context(open_any(path, scratch=self.scratch, options=options))
@@ -155,7 +161,9 @@ class Archives:
         options = conversion_options(rule) if rule else ConversionOptions()
         limits = self.config.archives
         options = replace(options, caps=caps_of(limits), limits=tar_limits_of(limits))
-        options = replace(options, compression=self.compression) if self.compression else options
+        if self.compression:
+            is_asked = self.compression.kind != "none"
+            options = replace(options, compression=self.compression, recompress=is_asked)
         return replace(options, format=wanted) if wanted else options
 
 
@@ -178,4 +186,6 @@ def conversion_options(rule: DropRuleSettings) -> ConversionOptions:
     """The conversion that a drop rule asks for."""
     from ocisync.stores.archive.docker_archive import ConversionOptions
 
-    return ConversionOptions(rule.format, Compression(rule.compression, rule.level))
+    is_asked = "compression" in rule.model_fields_set and rule.compression != "none"
+    compression = Compression(rule.compression, rule.level)
+    return ConversionOptions(rule.format, compression, recompress=is_asked, required=tuple(rule.platforms))

@@ -33,6 +33,7 @@ from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.media_type_families import Format
+from ocisync.model.platform import Platform
 from ocisync.stores.archive.archive_files import ArchiveFiles, open_archive_files, read_small
 from ocisync.stores.archive.docker_manifest import (
     ImageConfig,
@@ -64,6 +65,8 @@ class ConversionOptions:
     compression: Compression = field(default_factory=Compression)
     caps: Caps = field(default_factory=Caps)
     limits: TarLimits = field(default_factory=TarLimits)
+    recompress: bool = False  # compression was asked for: also of layers that the archive says are kept plain
+    required: tuple[Platform, ...] = ()  # of a layout's images: those that must be there where an index names them
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +204,8 @@ class DockerArchiveSource:
 
     def _find_layer(self, entry: ImageEntry, diff_id: Digest, member: str) -> _Layer:
         source = entry.sources.get(diff_id)
-        return _Layer(diff_id, self._find_member(member), member, source is not None and source.digest == diff_id)
+        is_plain = source is not None and source.digest == diff_id and not self._options.recompress
+        return _Layer(diff_id, self._find_member(member), member, is_plain)
 
     def _member_name(self, name: str) -> str:
         """A name in manifest.json as the tar has it: Windows daemons before docker 18.05 wrote it with backslashes."""

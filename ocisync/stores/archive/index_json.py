@@ -56,19 +56,12 @@ def parse_index(raw: bytes) -> tuple[IndexEntry, ...]:
 
 
 def pick_entry(entries: Sequence[IndexEntry], reference: str, where: str) -> IndexEntry:
-    """The entry that a reference means; an exact name wins over the same image written otherwise.
+    """The entry that a reference means, or the only one; an exact name wins over the same image written otherwise.
 
     Raises:
         InputError: none, or several with different digests (`name.missing`).
     """
-    number = image_number(reference)
-    if number is not None:
-        found = list(entries[number : number + 1])
-    elif reference:
-        exact = [entry for entry in entries if reference in entry.names]
-        found = exact or [entry for entry in entries if any(_is_meant(name, reference) for name in entry.names)]
-    else:
-        found = [entry for entry in entries if entry.names] or list(entries)
+    found = find_entries(entries, reference)
     if len({entry.desc.digest for entry in found}) == 1:
         return found[0]
     choices = show_choices(enumerate(entry.names for entry in entries))
@@ -79,6 +72,17 @@ def pick_entry(entries: Sequence[IndexEntry], reference: str, where: str) -> Ind
         else f"{where}: the layout holds {len(entries)} images; choose one of: {choices}",
         code="name.missing",
     )
+
+
+def find_entries(entries: Sequence[IndexEntry], reference: str) -> Sequence[IndexEntry]:
+    """The entries that a reference may mean; without one those that have a name, or all where none has."""
+    number = image_number(reference)
+    if number is not None:
+        return entries[number : number + 1]
+    if not reference:
+        return [entry for entry in entries if entry.names] or entries
+    exact = [entry for entry in entries if reference in entry.names]
+    return exact or [entry for entry in entries if any(_is_meant(name, reference) for name in entry.names)]
 
 
 def _is_meant(name: str, reference: str) -> bool:

@@ -7,27 +7,35 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import structlog
 
 from ocisync.content.decompress import Caps
+from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream
 from ocisync.content.tar.index import TarLimits
 from ocisync.content.threads import region_opener, run_file
-from ocisync.errors import ArchiveError, Handling, InputError, ManifestError, NotFound, UnsupportedManifest
+from ocisync.errors import ArchiveError, Handling, InputError, LeftOut, ManifestError, NotFound, UnsupportedManifest
+from ocisync.model import media_types
+from ocisync.model.built_index import build_index
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
-from ocisync.model.manifest import media_type_of, parse_json_object
+from ocisync.model.manifest import media_type_of, parse_json, parse_json_object
+from ocisync.model.platform import Platform, is_same_platform, normalize, platform_from_json
 from ocisync.stores.archive.archive_files import FolderFiles, MemberFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.index_json import (
+    CONTAINERD_NAME,
     INDEX_FILE,
     LAYOUT_FILE,
+    REF_NAME,
     VERSION,
     IndexEntry,
     adopt_repo_tags,
     blob_path,
+    find_entries,
     parse_index,
     pick_entry,
 )
@@ -40,14 +48,23 @@ log = structlog.get_logger(__name__)
 class LayoutSource:
     """A Source that knows referrers.
 
-    Its references are the names that index.json gives, digests, or empty for the only image.
+    Its references are the names that index.json gives, digests, `@N` for its N-th entry, or empty for the only image.
+    Entries of one name, or without any, that are for different platforms are one image (image-layout.md, "index.json
+    file"); the index above them is made here.
+
+    An archive may name images that it does not hold: docker's containerd store, `ctr export` and kind save the whole
+    index with the blobs of the platforms that they have. Opening the manifest of such an image raises LeftOut, and the
+    copy leaves it out. That a blob is missing of the only image, or of one that must be there, is damage.
     """
 
     brings_referrers = True  # a copy takes them along unasked: they are part of the layout
 
-    def __init__(self, files: MemberFiles, entries: Iterable[IndexEntry]) -> None:
+    def __init__(self, files: MemberFiles, entries: Iterable[IndexEntry], required: Sequence[Platform] = ()) -> None:
         self._files = files
         self._entries = tuple(entries)
+        self._required = required  # platforms whose images must be there where an index names them
+        self._roots = {entry.desc.digest for entry in self._entries}
+        self._built: dict[Digest, Descriptor] = {}  # indexes over entries, with their bytes
         self._referrers: Mapping[Digest, Sequence[Descriptor]] | None = None  # None: not looked for yet
 
     def references(self) -> tuple[tuple[str, ...], ...]:
@@ -82,10 +99,42 @@ class LayoutSource:
         """
         if is_digest(reference):
             return await self._resolve_digest(Digest(reference))
-        entries = self._entries if reference else await self._list_images()
-        desc = await detect_type(self._files, pick_entry(entries, reference, self._files.where).desc)
+        desc = await self._build_index(reference)
+        if desc is None:
+            entries = self._entries if reference else await self._list_images()
+            desc = await detect_type(self._files, pick_entry(entries, reference, self._files.where).desc)
         await self._files.check()
         return desc
+
+    async def _build_index(self, reference: str) -> Descriptor | None:
+        """An index of the entries that a reference means, when these are one image's platforms."""
+        found = find_entries(self._entries if reference else await self._list_images(), reference)
+        entries = {entry.desc.digest: entry for entry in found}
+        if len(entries) < 2 or len({best_name(entry.names) for entry in found}) > 1:
+            return None
+        children = [await self._with_platform(entry.desc) for entry in entries.values()]
+        images = [normalize(child.platform) for child in children if child.platform and not child.is_attestation]
+        if any(child.platform is None or not child.is_manifest for child in children) or len(set(images)) < len(images):
+            return None
+        index = build_index(children)
+        self._built[index.digest] = index
+        return index
+
+    async def _with_platform(self, desc: Descriptor) -> Descriptor:
+        """An image's descriptor with its platform, from its configuration where the entry does not say it."""
+        desc = await detect_type(self._files, desc)
+        platform = desc.platform
+        if platform is None and (manifest := await load_manifest(self._files, desc)) and manifest.config:
+            try:
+                platform = platform_from_json(parse_json(await self._read_blob(manifest.config.digest)))
+            except ManifestError:
+                platform = None
+        names = (REF_NAME, CONTAINERD_NAME)  # of the whole, not of the part
+        annotations = {key: text for key, text in desc.annotations.items() if key not in names}
+        return replace(desc, platform=platform, annotations=annotations)
+
+    async def _read_blob(self, digest: Digest) -> bytes:
+        return await read_small(self._files, blob_path(digest)) or b""
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """The entries whose subject is this manifest; all of them are looked at once."""
@@ -98,14 +147,49 @@ class LayoutSource:
         Raises:
             NotFound: the layout lacks it; quarantined, for it will not appear by itself.
         """
+        if built := self._built.get(desc.digest):
+            async with BytesOpener(built.data or b"")(start) as stream:
+                yield stream
+            return
+        if desc.is_manifest and desc.digest not in self._roots:
+            await self._check_saved(desc)
         async with self._files.open(blob_path(desc.digest)) as region:
             if region is None:
-                raise NotFound(
-                    f"{self._files.where}: {desc.digest} is named but not in the layout: write it again",
-                    handling=Handling.QUARANTINE,
-                )
+                raise self._missing(desc)
             async with region_opener(region)(start) as stream:
                 yield stream
+
+    async def _check_saved(self, desc: Descriptor) -> None:
+        """Raise LeftOut when an index's image was not saved, or not with all of its blobs."""
+        absent = await self._find_absent(desc)
+        if absent is None:
+            return
+        if desc.platform and any(is_same_platform(desc.platform, platform) for platform in self._required):
+            raise self._missing(absent)
+        what = f"the image for {desc.platform}" if desc.platform else desc.digest
+        raise LeftOut(
+            f"{self._files.where}: {what} was not saved with the others: {absent.digest} is not in the layout"
+        )
+
+    async def _find_absent(self, desc: Descriptor) -> Descriptor | None:
+        """What an image lacks: its manifest, or the first of its blobs."""
+        async with self._files.open(blob_path(desc.digest)) as region:
+            if region is None:
+                return desc
+        manifest = await load_manifest(self._files, desc)
+        if manifest is None or manifest.is_index:  # an inner index is looked at image by image
+            return None
+        for child in manifest.children:
+            async with self._files.open(blob_path(child.digest)) as region:
+                if region is None and not media_types.is_foreign(child.media_type):
+                    return child
+        return None
+
+    def _missing(self, desc: Descriptor) -> NotFound:
+        return NotFound(
+            f"{self._files.where}: {desc.digest} is named but not in the layout: write it again",
+            handling=Handling.QUARANTINE,
+        )
 
     async def _list_images(self) -> Sequence[IndexEntry]:
         """The entries that do not refer to another."""
@@ -118,6 +202,8 @@ class LayoutSource:
         return self._referrers
 
     async def _resolve_digest(self, digest: Digest) -> Descriptor:
+        if digest in self._built:
+            return self._built[digest]
         for entry in self._entries:
             if entry.desc.digest == digest:
                 return await detect_type(self._files, entry.desc)
@@ -134,7 +220,12 @@ class LayoutSource:
 
 @asynccontextmanager
 async def open_oci_archive(
-    path: Path, *, scratch: Path, caps: Caps | None = None, limits: TarLimits | None = None
+    path: Path,
+    *,
+    scratch: Path,
+    caps: Caps | None = None,
+    limits: TarLimits | None = None,
+    required: Sequence[Platform] = (),
 ) -> AsyncIterator[LayoutSource]:
     """Read a tar of an OCI layout, also compressed as a whole; `scratch` holds temporary files.
 
@@ -142,11 +233,11 @@ async def open_oci_archive(
         ArchiveError: it is no layout, or corrupt.
     """
     async with open_archive_files(path, scratch, caps, limits) as files:
-        yield await read_layout(files)
+        yield await read_layout(files, required=required)
 
 
 @asynccontextmanager
-async def open_oci_layout(directory: Path) -> AsyncIterator[LayoutSource]:
+async def open_oci_layout(directory: Path, required: Sequence[Platform] = ()) -> AsyncIterator[LayoutSource]:
     """Read an OCI layout in a directory.
 
     Raises:
@@ -155,13 +246,15 @@ async def open_oci_layout(directory: Path) -> AsyncIterator[LayoutSource]:
     """
     if not await run_file(partial(is_folder, directory)):
         raise InputError(f"{directory}: not a folder; an OCI layout in a file is an oci-archive")
-    yield await read_layout(FolderFiles(directory))
+    yield await read_layout(FolderFiles(directory), required=required)
 
 
-async def read_layout(files: MemberFiles, repo_tags: Iterable[str] = ()) -> LayoutSource:
+async def read_layout(
+    files: MemberFiles, repo_tags: Iterable[str] = (), required: Sequence[Platform] = ()
+) -> LayoutSource:
     """The source of a layout that is open already; raises as `open_oci_archive` does.
 
-    `repo_tags`: the names in docker's manifest.json beside it.
+    `repo_tags`: the names in docker's manifest.json beside it. `required`: as LayoutSource has it.
     """
     index = await read_small(files, INDEX_FILE)
     if index is None:
@@ -170,7 +263,7 @@ async def read_layout(files: MemberFiles, repo_tags: Iterable[str] = ()) -> Layo
     if version != VERSION:
         log.warning("layout.version_unknown", path=files.where, version=version, known=VERSION)
     try:
-        return LayoutSource(files, adopt_repo_tags(parse_index(index), repo_tags))
+        return LayoutSource(files, adopt_repo_tags(parse_index(index), repo_tags), required)
     except ArchiveError as exc:
         raise ArchiveError(f"{files.where}: {exc.message}") from exc
 

@@ -10,11 +10,15 @@ from pathlib import Path
 
 from ocisync.content.threads import run_file
 from ocisync.errors import ArchiveError, LimitExceeded
+from ocisync.model import media_types
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.manifest import Manifest
 from ocisync.stores.archive.archive_files import ArchiveFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, make_docker_source
 from ocisync.stores.archive.docker_manifest import ImageEntry, parse_entries
 from ocisync.stores.archive.docker_v1 import is_legacy
-from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, parse_index
+from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, blob_path, parse_index
+from ocisync.stores.archive.layout_types import load_manifest
 from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_layout, read_layout, read_version
 
 _ROOT_FOLDERS = frozenset(
@@ -80,7 +84,7 @@ async def open_any(
     """
     options = options or ConversionOptions()
     if await run_file(partial(is_folder, path)):
-        async with open_oci_layout(path) as layout:
+        async with open_oci_layout(path, options.required) as layout:
             yield layout
         return
     async with open_archive_files(path, scratch, options.caps, options.limits) as files:
@@ -90,14 +94,12 @@ async def open_any(
 async def _make_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> ArchiveSource:
     kind = detect_kind(files.index, files.index.top_level)
     # A hybrid's layout keeps digests; docker's own files are the way out where the layout cannot be used.
-    if kind is ArchiveKind.HYBRID and not await _layout_is_usable(files):
-        kind = ArchiveKind.DOCKER
-    if kind is ArchiveKind.HYBRID:
-        return await read_layout(files, await _read_repo_tags(files))
-    if kind in (ArchiveKind.DOCKER, ArchiveKind.LEGACY):
+    if kind is ArchiveKind.HYBRID and await _layout_is_usable(files):
+        return await _make_hybrid_source(files, scratch, options)
+    if kind in (ArchiveKind.HYBRID, ArchiveKind.DOCKER, ArchiveKind.LEGACY):
         return await make_docker_source(files, scratch, options)
     if kind is ArchiveKind.LAYOUT:
-        return await read_layout(files)
+        return await read_layout(files, required=options.required)
     raise ArchiveError(f"{files.where}: {_REFUSALS[kind]}")
 
 
@@ -110,8 +112,33 @@ async def _layout_is_usable(files: ArchiveFiles) -> bool:
         return False
 
 
-async def _read_repo_tags(files: ArchiveFiles) -> list[str]:
-    return [tag for entry in await _read_entries(files) for tag in entry.tags]
+async def _make_hybrid_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> ArchiveSource:
+    """The layout, unless docker's manifest.json knows more, or the layout's plain layers are to be compressed.
+
+    docker 25 to 28 save layers of the overlay2 store uncompressed, under digests that nobody else has. Compressing them
+    changes the digests, so it is done only when the user asked for a compression.
+    """
+    images = await _read_entries(files)
+    manifests = await _load_images(files)
+    layers = {blob_path(manifest.config.digest): manifest.layers for manifest in manifests if manifest.config}
+    for image in images:
+        listed = layers.get(image.config)
+        if listed is not None and len(listed) < len(image.layers):  # docker 25.0.0's release candidates
+            return await make_docker_source(files, scratch, options)
+    if options.recompress and any(_is_plain(layer) for listed in layers.values() for layer in listed):
+        return await make_docker_source(files, scratch, options)
+    return await read_layout(files, [tag for image in images for tag in image.tags], options.required)
+
+
+async def _load_images(files: ArchiveFiles) -> list[Manifest]:
+    """The manifests that index.json lists itself; images inside indexes come from stores that keep them compressed."""
+    entries = {entry.desc.digest: entry.desc for entry in parse_index(await read_small(files, INDEX_FILE) or b"")}
+    found = [await load_manifest(files, desc) for desc in entries.values()]
+    return [manifest for manifest in found if manifest is not None and not manifest.is_index]
+
+
+def _is_plain(layer: Descriptor) -> bool:
+    return layer.media_type in (media_types.OCI_LAYER, media_types.DOCKER_LAYER)
 
 
 async def _read_entries(files: ArchiveFiles) -> Sequence[ImageEntry]:
