@@ -305,7 +305,7 @@ class Ready:
     def status(self) -> dict[str, object]:
         return {}
 
-    def skipped_files(self) -> Mapping[str, int]:
+    def skipped_files(self) -> dict[str, int]:
         return {}
 
     def rule_views(self) -> dict[str, RuleView]:
