@@ -20,7 +20,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Literal, TextIO
+from typing import Any, Literal, TextIO, cast
 from urllib.parse import quote, quote_plus
 
 
@@ -65,8 +65,9 @@ _REDACTIONS = (
     (re.compile(rf"([\"']{_PARAMETERS}[\"']\s*:\s*)(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE), rf'\1"{MASK}"'),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), MASK),
 )
-# Control characters, and those that turn text around: what a remote server sent must not steer a terminal.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+# Control characters, those that turn text around, and halves of characters (file names of other encodings have them):
+# what a remote server sent must not steer a terminal, and no stream can write a half.
+_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 class _Secrets:
@@ -129,20 +130,54 @@ def configure_logging(
     stream: TextIO | None = None,
 ) -> None:
     """Send structlog's events at `level` and above, and the standard library's warnings, to a stream (stderr)."""
-    target = sys.stderr if stream is None else stream
-    renderer = _make_renderer(format, target)
+    place = sys.stderr if stream is None else stream
+    renderer = _make_renderer(format, place)
+    target = LossyStream(place, is_json=format == "json")
     structlog.configure(
         processors=[structlog.contextvars.merge_contextvars, *_SHARED, _mask, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(target),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", target)),
         cache_logger_on_first_use=False,
     )
     _configure_standard(target, renderer)
 
 
-def _configure_standard(stream: TextIO, renderer: structlog.typing.Processor) -> None:
+class LossyStream:
+    """A stream for logs that never fails: what cannot be written is lost, and how much is told later.
+
+    A full disk or a closed pipe must cost lines of the log and nothing else. Without this, `log.info` in the middle of
+    a copy would raise OSError, and the daemon would end because nobody reads what it says.
+    """
+
+    def __init__(self, stream: TextIO, *, is_json: bool = False) -> None:
+        self._stream = stream
+        self._is_json = is_json
+        self._lost = 0  # lines since the last one that was written
+
+    def write(self, text: str) -> int:
+        """Write what can be written, after a line that says how many were lost before it."""
+        try:
+            if self._lost:
+                self._stream.write(self._format_loss())
+                self._stream.flush()
+                self._lost = 0
+            self._stream.write(text)
+            self._stream.flush()
+        except (OSError, ValueError):  # ValueError: the stream is closed
+            self._lost += 1
+        return len(text)
+
+    def flush(self) -> None:
+        """Nothing: each line is flushed when it is written."""
+
+    def _format_loss(self) -> str:
+        facts = {"event": "log.lines_lost", "lines": self._lost, "level": "warning"}
+        return (json.dumps(facts) if self._is_json else f"[warning  ] log.lines_lost lines={self._lost}") + "\n"
+
+
+def _configure_standard(stream: LossyStream, renderer: structlog.typing.Processor) -> None:
     """Other libraries' warnings, through the same masks."""
-    handler = logging.StreamHandler(stream)
+    handler: logging.StreamHandler[LossyStream] = logging.StreamHandler(stream)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *_SHARED],

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
+from ocisync.model.outside_json import make_encodable
+
 MAX_SECRET = 64 * 1024  # bytes of a secret's file
 
 
@@ -80,7 +82,10 @@ def _resolve(value: object, context: Context) -> str:
 def _read_environment(name: str, context: Context) -> str:
     if name not in context.environ:
         raise ValueError(f"the environment variable {name[:100]} is not set. Set it where ocisync is started")
-    return context.environ[name]
+    text = context.environ[name]
+    if make_encodable(text) != text:  # Python's way to hold bytes that are no UTF-8
+        raise ValueError(f"the environment variable {name[:100]} is not UTF-8 text. Set it again, or use a file")
+    return text
 
 
 def _read_secret_file(name: str, context: Context) -> str:

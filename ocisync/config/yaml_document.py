@@ -24,6 +24,7 @@ from typing import TypeAlias
 import yaml
 
 from ocisync.config.diagnostics import KeyPath, Problem
+from ocisync.model.outside_json import make_encodable
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 
@@ -230,7 +231,7 @@ class _Expander:
 
 
 def _make_scalar(event: yaml.ScalarEvent) -> _Scalar:
-    text = event.value
+    text = make_encodable(event.value)  # the parser in Python accepts "\ud800", half of a character
     # A tag (`!!str 3.10`) or quotes make text of it; only a plain scalar is looked at for what it may mean.
     if event.tag is not None or event.style not in (None, ""):
         return _Scalar(_line_of(event), text, text)

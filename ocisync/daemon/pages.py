@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
@@ -12,6 +11,7 @@ from aiohttp.typedefs import Handler
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
 from ocisync.daemon.responses import HEADERS, json_answer, require_token, text_answer
 from ocisync.daemon.webhooks import WebhookPage, WebhookReceiver
+from ocisync.model.outside_json import load_json
 from ocisync.state.rule_records import RuleView
 
 MAX_BODY = 1 << 20  # bytes
@@ -119,7 +119,7 @@ class _Pages:
 def _parse_request(body: bytes) -> dict[str, str] | None:
     """The rule, the tag and the repository that a body names."""
     try:
-        document = json.loads(body)
+        document = load_json(body)
     except (ValueError, RecursionError):
         return None
     if not isinstance(document, dict) or not {"rule"} <= document.keys() <= {"rule", "tag", "repository"}:

@@ -5,7 +5,6 @@ Nothing in a notification is trusted or fetched: it only says which repository a
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -13,6 +12,7 @@ from ocisync.errors import InputError, InvalidName
 from ocisync.model.digest import is_digest
 from ocisync.model.image_name import DOCKER_HUB, ImageName, is_tag, parse_host, parse_image_name
 from ocisync.model.media_types import is_manifest
+from ocisync.model.outside_json import load_json
 
 MAX_PUSHES = 1000  # of one notification
 _PLAIN = '{"repository": "ghcr.io/org/app", "tag": "1.0"}'
@@ -43,7 +43,7 @@ def read_pushes(sender: str, body: bytes, headers: Mapping[str, str]) -> list[Pu
         InputError: not JSON, not what the sender writes, or more than 1000 pushes.
     """
     try:
-        document = json.loads(body)
+        document = load_json(body)
     except (ValueError, RecursionError) as exc:
         raise InputError("the body is not JSON") from exc
     if not isinstance(document, dict):

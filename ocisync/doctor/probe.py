@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from ocisync.model.outside_json import load_json
 
 _NO_HEADERS: Mapping[str, str] = {}
 REDIRECTS = (301, 302, 303, 307, 308)
@@ -46,7 +47,7 @@ class ProbeResponse:
     def json(self) -> Mapping[str, object] | None:
         """The body as a JSON object, if it is one."""
         try:
-            found = json.loads(self.plain)
+            found = load_json(self.plain)
         except (ValueError, RecursionError):
             return None
         return found if isinstance(found, dict) else None

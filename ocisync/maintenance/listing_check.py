@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
-
 from ocisync.content.stored_objects import ObjectKind
 from ocisync.errors import NotFound
 from ocisync.maintenance.protocols import MaintainedRepository
+from ocisync.model.outside_json import load_json
 
 
 async def list_problem(repository: MaintainedRepository) -> str:
@@ -31,7 +30,7 @@ async def list_problem(repository: MaintainedRepository) -> str:
 async def _named(repository: MaintainedRepository) -> set[str]:
     try:
         _, raw = await repository.read(ObjectKind.TAGS_LIST, "list")
-        document = json.loads(raw)
+        document = load_json(raw)
     except (NotFound, ValueError, RecursionError):
         return set()
     tags = document.get("tags") if isinstance(document, dict) else None

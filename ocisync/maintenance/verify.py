@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,6 +20,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.manifest import Manifest, parse_manifest, stored_media_type
 from ocisync.model.missing_images import read_missing_images
+from ocisync.model.outside_json import load_json
 from ocisync.model.subjects import Entry, format_referrers, read_subject
 from ocisync.sync.reports import failure_of
 
@@ -319,7 +319,7 @@ class RepositoryWalk:
 def _document(raw: bytes) -> Mapping[str, object]:
     """A list's JSON object; empty when it is damaged."""
     try:
-        document = json.loads(raw)
+        document = load_json(raw)
     except (ValueError, RecursionError):
         return {}
     return document if isinstance(document, dict) else {}

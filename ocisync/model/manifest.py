@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from ocisync.errors import AmbiguousManifest, InvalidName, LimitExceeded, ManifestError, UnsupportedManifest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, parse_annotations, parse_text
+from ocisync.model.outside_json import load_json
 
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec v1.1: a registry SHOULD accept at least this
 MAX_JSON_DEPTH = 64  # nested JSON values
@@ -111,10 +112,8 @@ def parse_json(raw: bytes) -> object:
             f"the manifest has {len(raw)} bytes; at most {MAX_MANIFEST_SIZE} are accepted", code="limit.manifest"
         )
     try:
-        document: object = json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_refuse_duplicates, parse_constant=_refuse_constant
-        )
-    except (ValueError, RecursionError) as exc:
+        document = load_json(raw.decode(), make_object=_refuse_duplicates, parse_constant=_refuse_constant)
+    except ValueError as exc:
         raise ManifestError(f"not valid JSON: {exc}") from exc
     _check_depth(document)
     return document

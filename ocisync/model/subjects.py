@@ -20,6 +20,7 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, descriptor_to_json
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
+from ocisync.model.outside_json import load_json
 
 _REMEMBERED = 200_000  # manifests; most of them refer to nothing
 
@@ -90,11 +91,12 @@ def format_referrers(entries: Entries) -> bytes:
 def read_entries(body: bytes | None) -> dict[Digest, Entry]:
     """What a list of referrers names; a damaged one names nothing."""
     try:
-        document = json.loads(body or b"{}")
-        listed = document.get("manifests", [])
-        found = [entry for entry in listed if isinstance(entry, dict) and is_digest(str(entry.get("digest")))]
-    except (ValueError, AttributeError, TypeError, RecursionError):
+        document = load_json(body or b"{}")
+    except ValueError:
         return {}
+    listed = document.get("manifests") if isinstance(document, dict) else None
+    found = [entry for entry in listed if isinstance(entry, dict)] if isinstance(listed, list) else []
+    found = [entry for entry in found if is_digest(entry.get("digest"))]
     return {Digest(str(entry["digest"])): entry for entry in found}
 
 

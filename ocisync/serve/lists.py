@@ -14,6 +14,7 @@ from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, NotFound
 from ocisync.model.digest import sha256
 from ocisync.model.image_name import is_tag
+from ocisync.model.outside_json import load_json
 from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.pagination import page_of
@@ -67,7 +68,7 @@ async def document_at(store: ObjectStore, key: str) -> dict[str, object] | None:
     """A stored JSON object; None when it is absent or useless."""
     try:
         _, raw = await read_small(store, key, _MAX_LIST)
-        document = json.loads(raw)
+        document = load_json(raw)
     except (NotFound, ValueError, RecursionError):
         return None
     return document if isinstance(document, dict) else None

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -194,3 +196,47 @@ def test_what_a_server_sent_cannot_steer_the_terminal() -> None:
 @given(st.text())
 def test_cleaning_any_text_ends_and_is_stable(text: str) -> None:
     assert clean(clean(text)) == clean(text)
+
+
+class Pipe(io.StringIO):
+    """A stream whose other end comes and goes."""
+
+    is_broken = False
+
+    def write(self, text: str) -> int:
+        if self.is_broken:
+            raise BrokenPipeError
+        return super().write(text)
+
+
+@pytest.mark.parametrize(("shape", "told"), [("json", '"lines": 2'), ("console", "lines=2")])
+def test_a_log_that_cannot_be_written_costs_lines_only_and_says_how_many(shape: Format, told: str) -> None:
+    pipe = Pipe()
+    configure_logging("info", shape, pipe)
+    log = structlog.get_logger()
+    log.info("one.written")
+    pipe.is_broken = True
+    log.info("two.lost")
+    logging.getLogger("library").warning("three lost")
+    pipe.is_broken = False
+    log.info("four.written")
+    lines = pipe.getvalue().splitlines()
+    assert ["one.written" in lines[0], "four.written" in lines[2], len(lines)] == [True, True, 3]
+    assert "log.lines_lost" in lines[1]
+    assert told in lines[1]
+
+
+@pytest.mark.parametrize("shape", ["json", "console"])
+def test_a_full_disk_and_a_closed_stream_cost_lines_only(shape: Format, capfd: pytest.CaptureFixture[str]) -> None:
+    with Path("/dev/full").open("w") as full:
+        configure_logging("info", shape, full)
+        structlog.get_logger().info("event")
+        logging.getLogger("library").warning("event")
+        with suppress(OSError):
+            full.close()
+    structlog.get_logger().info("event")
+    assert capfd.readouterr() == ("", "")
+
+
+def test_halves_of_characters_are_spelled_out() -> None:
+    assert clean("caf\udce9 \ud800") == "caf\\xdce9 \\xd800"

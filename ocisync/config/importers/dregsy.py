@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
@@ -18,6 +17,7 @@ from ocisync.config.importers.foreign_values import (
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host, parse_image_name
+from ocisync.model.outside_json import load_json
 
 _REGEX, _SEMVER, _KEEP = "regex:", "semver:", "keep:"
 _LATEST = re.compile(r"latest\s+([1-9][0-9]*)\Z")
@@ -83,9 +83,12 @@ def _convert_location(found: Reader, draft: Draft) -> str:
 def _set_login(auth: str, entry: DraftEntry) -> None:
     """The base64 of {"username": …, "password": …}."""
     try:
-        login = json.loads(base64.b64decode(auth))
+        login = load_json(base64.b64decode(auth))
+    except (binascii.Error, ValueError):
+        login = None
+    if isinstance(login, dict) and {"username", "password"} <= login.keys():
         entry.values |= {"username": str(login["username"]), "password": str(login["password"])}
-    except (binascii.Error, ValueError, KeyError, TypeError):
+    else:
         entry.note("auth: it holds no user and password; write `username` and `password`")
 
 

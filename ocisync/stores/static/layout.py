@@ -16,6 +16,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.image_name import is_tag, parse_name, parse_tag_or_digest
 from ocisync.model.manifest import media_type_of
+from ocisync.model.outside_json import load_json
 
 ROOT = "v2/"
 ROOT_INDEX = "v2/index.html"
@@ -171,7 +172,7 @@ def names_in(body: bytes | None) -> set[str] | None:
 
 def _names_in(body: bytes | None, member: str) -> set[str] | None:
     try:
-        document = json.loads(body) if body is not None else None
+        document = load_json(body) if body is not None else None
     except (ValueError, RecursionError):
         return None
     listed = document.get(member) if isinstance(document, dict) else None

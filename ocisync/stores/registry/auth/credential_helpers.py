@@ -5,12 +5,12 @@ Spec: docker-credential-helpers, "Development": `docker-credential-NAME get`.
 
 from __future__ import annotations
 
-import json
 import os
 
 import anyio
 
 from ocisync.errors import AuthError
+from ocisync.model.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import Credential
 
 _TIMEOUT = 30.0  # seconds
@@ -42,10 +42,12 @@ async def ask_helper(name: str, server: str) -> Credential | None:
 
 def _answer(output: bytes, program: str) -> Credential | None:
     try:
-        answer = json.loads(output)
-        username, secret = answer["Username"], answer["Secret"]
-    except (ValueError, KeyError, TypeError):
-        raise AuthError(f"{program} get: its output is not an object with Username and Secret") from None
+        answer = load_json(output)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict) or not {"Username", "Secret"} <= answer.keys():
+        raise AuthError(f"{program} get: its output is not an object with Username and Secret")
+    username, secret = answer["Username"], answer["Secret"]
     if not isinstance(username, str) or not isinstance(secret, str):
         raise AuthError(f"{program} get: Username and Secret must be strings")
     if not secret:

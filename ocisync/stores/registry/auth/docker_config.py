@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from pathlib import Path
 
 from ocisync.errors import AuthError, InvalidName
 from ocisync.model.image_name import DOCKER_HUB, parse_host
+from ocisync.model.outside_json import load_json
 
 HUB_KEY = "https://index.docker.io/v1/"  # as docker writes Docker Hub's entry
 _NOT_SENT = frozenset(
@@ -61,7 +61,7 @@ def parse_auth_file(raw: bytes, path: Path) -> AuthFile:
         AuthError: not a JSON object.
     """
     try:
-        document = json.loads(raw)
+        document = load_json(raw)
     except (ValueError, RecursionError):
         document = None
     if not isinstance(document, dict):

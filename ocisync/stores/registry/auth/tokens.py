@@ -5,7 +5,6 @@ Spec: distribution, "Token Authentication Specification" and "OAuth2 Token Authe
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlencode
@@ -14,6 +13,7 @@ import anyio
 from yarl import URL
 
 from ocisync.errors import AuthError, OcisyncError
+from ocisync.model.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import Credential
 from ocisync.stores.registry.http.errors import refusal
 from ocisync.stores.registry.http.exchange import HttpExchange
@@ -72,7 +72,7 @@ def parse_token(raw: bytes, realm: Realm, now: float) -> Token:
         AuthError: there is none.
     """
     try:
-        document = json.loads(raw)
+        document = load_json(raw)
     except (ValueError, RecursionError):
         document = None
     answer = document if isinstance(document, dict) else {}

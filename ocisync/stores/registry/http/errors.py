@@ -5,7 +5,6 @@ No message holds a query, a token or a control character.
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 
@@ -24,6 +23,7 @@ from ocisync.errors import (
     TlsError,
     Truncated,
 )
+from ocisync.model.outside_json import load_json
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.policy import RETRIED
 
@@ -85,7 +85,7 @@ def _find_words(body: bytes) -> str:
 
 def _errors(body: bytes) -> list[tuple[str, str]]:
     try:
-        document = json.loads(body)
+        document = load_json(body)
     except (ValueError, RecursionError):
         return []
     listed = document.get("errors") if isinstance(document, dict) else None
