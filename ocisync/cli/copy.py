@@ -185,8 +185,8 @@ def _print_failure(source: str, place: Locator | str, failure: Failure) -> None:
 
 def _name_of(place: Locator | str, tag: TagReport, *, of: int) -> str:
     """A place, and which of its images when there are several."""
-    from ocisync.commands.image_names import KEEPS_NAMES, tagged
+    from ocisync.commands.image_names import KEEPS_NAMES, with_tag
 
     if isinstance(place, str) or (isinstance(place, KEEPS_NAMES) and of > 1):
         return printable(f"{place} {tag.tag}")
-    return printable(tagged(place, tag.tag))
+    return printable(with_tag(place, tag.tag))

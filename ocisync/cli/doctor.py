@@ -60,13 +60,13 @@ def _check_clients(clients: Collection[str]) -> tuple[str, ...]:
 
 
 def _diagnosis_json(found: Diagnosis, clients: Collection[str]) -> dict[str, object]:
-    place = found.place
+    address = found.address
     return {
-        "url": place.root,
-        "name": place.name,
-        "reference": place.tag,
+        "url": address.root,
+        "name": address.name,
+        "reference": address.tag,
         "fronts": list(found.fronts),
-        "requests": found.looked_at,
+        "requests": found.requests,
         "fails": bool(found.failing(clients)),
         "clients": {name: [one.cause.code for one in found.of_client(name)] for name in clients},
         "findings": [_finding_json(found, one) for one in found.findings],
@@ -82,15 +82,15 @@ def _finding_json(found: Diagnosis, one: CheckFinding) -> dict[str, object]:
         "title": cause.title,
         "why": cause.why,
         "seen": one.seen,
-        "cures": dict(found.cures[cause.code]),
+        "cures": dict(found.remedies[cause.code]),
     }
 
 
 def _diagnosis_text(found: Diagnosis, clients: Collection[str]) -> str:
-    place = found.place
-    image = f"/{place.name}{'@' if ':' in place.tag else ':'}{place.tag}" if place.tag else ""
+    address = found.address
+    image = f"/{address.name}{'@' if ':' in address.tag else ':'}{address.tag}" if address.tag else ""
     front = f", served by {' behind '.join(_FRONTS[name] for name in found.fronts)}" if found.fronts else ""
-    parts = [f"{printable(place.root + image)}: {counted(found.looked_at, 'request')}{front}"]
+    parts = [f"{printable(address.root + image)}: {counted(found.requests, 'request')}{front}"]
     parts += [_finding_text(found, one) for one in found.findings]
     parts.append("\n".join(_client_text(found, name) for name in clients))
     return "\n\n".join(parts)
@@ -102,7 +102,7 @@ def _finding_text(found: Diagnosis, one: CheckFinding) -> str:
     lines = [f"{_MARKS[cause.level]} {cause.title}{who}  ({cause.code})"]
     lines.append(f"    seen: {printable(one.seen)}")
     lines.append(f"    why:  {cause.why}")
-    for front, text in found.cures[cause.code].items():
+    for front, text in found.remedies[cause.code].items():
         lines += [f"    {_FRONTS[front]}:", textwrap.indent(text, "        ")]
     return "\n".join(lines)
 

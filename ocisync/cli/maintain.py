@@ -197,8 +197,7 @@ def _policy(newest: int | None, newer_than: str | None, tags: Sequence[str]) -> 
 def _collected_text(totals: Totals, done: Collected | None, journal: Path, options: GcOptions) -> str:
     plan = (
         f"{counted(totals.objects, 'object')} in {counted(totals.repositories, 'repository')}; "
-        f"nothing reaches {totals.doomed} of them "
-        f"({size_text(totals.bytes)})"
+        f"{totals.doomed} unreferenced ({size_text(totals.bytes)})"
     )
     if done is None:
         return plan + (f"; the plan is in {options.plan}" if options.plan else "; nothing was changed")

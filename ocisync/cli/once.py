@@ -41,7 +41,7 @@ def once(
     ] = False,
     recheck: Annotated[
         bool,
-        typer.Option("--recheck", help="Believe nothing on record: look at all of every image, and at all archives."),
+        typer.Option("--recheck", help="Ignore cached state and verify everything again."),
     ] = False,
 ) -> None:
     """Do one pass of every rule; exit 0 all good, 1 some failed."""

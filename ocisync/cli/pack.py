@@ -68,25 +68,11 @@ def pack(
     from ocisync.images.pack.settings import read_settings
     from ocisync.wiring.session import run_async
 
-    options: dict[str, object] = {
-        "parent": parent,
-        "entrypoint": entrypoint,
-        "cmd": cmd,
-        "env": env,
-        "dir": directory,
-        "ports": port,
-        "labels": label,
-        "user": user,
-        "volumes": volume,
-        "platform": platform,
-        "annotations": annotation,
-        "blobs": blob,
-        "exclude": [*(exclude or ()), *_patterns(exclude_from)],
-        "owner": owner,
-        "format": form,
-        "compression": compression,
-        "level": level,
-    }
+    texts: dict[str, object] = {"parent": parent, "dir": directory, "user": user, "owner": owner, "platform": platform}
+    commands = {"entrypoint": entrypoint, "cmd": cmd}
+    lists = {"env": env, "ports": port, "labels": label, "volumes": volume, "annotations": annotation, "blobs": blob}
+    layer = {"format": form, "compression": compression, "level": level}
+    options = texts | commands | lists | layer | {"exclude": [*(exclude or ()), *_patterns(exclude_from)]}
     place = parse_destination(destination)
     given = {key: _value(key, value) for key, value in options.items() if value}
     merged = read_settings(settings, given)

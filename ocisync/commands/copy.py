@@ -136,10 +136,10 @@ async def copy_all(session: Session, source: Locator, root: str, options: CopyOp
             names = {name: tag for name, tag in names.items() if not is_list_tag(tag)}
         if not names:
             raise InputError(f"{source}: no image in it has a name; copy it without --all", code="name.missing")
-        return await _copy_named(session, source, names, root, options)
+        return await _copy_by_name(session, source, names, root, options)
 
 
-async def _copy_named(
+async def _copy_by_name(
     session: Session, source: Locator, names: dict[str, str], root: str, options: CopyOptions
 ) -> list[Copied]:
     done: list[Copied] = []
@@ -148,7 +148,7 @@ async def _copy_named(
         async with _all_or_nothing(session, place, done) as where:
             done.append(await _run(session, source, place, where, names, options))
         return done
-    refused = _without_place(root, names)
+    refused = _find_unplaceable(root, names)
     if len(refused) == len(names):
         raise next(iter(refused.values()))
     done.extend(
@@ -160,7 +160,7 @@ async def _copy_named(
     return done
 
 
-def _without_place(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
+def _find_unplaceable(root: str, names: Iterable[str]) -> dict[str, InvalidName]:
     """The names that cannot be names below a root; the others are copied all the same."""
     found: dict[str, InvalidName] = {}
     for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ocisync.doctor.diagnosis import Diagnosis, examine, parse_place
+from ocisync.doctor.diagnosis import Diagnosis, examine, parse_address
 from ocisync.doctor.http_probe import open_probe
 from ocisync.wiring.session import run_async
 
@@ -16,10 +16,10 @@ def diagnose(url: str, ca: Path | None = None) -> Diagnosis:
         InvalidName: not a URL that can be examined.
         ConfigError: the file of authorities cannot be used.
     """
-    place = parse_place(url)
+    address = parse_address(url)
 
     async def main() -> Diagnosis:
         async with open_probe(ca) as probe:
-            return await examine(probe, place)
+            return await examine(probe, address)
 
     return run_async(main)

@@ -97,7 +97,7 @@ def places_below(root: str, names: dict[str, str]) -> dict[Locator, dict[str, st
                 raise InvalidName(f"{name[:200]!r} names a digest only, and an image is published under a tag")
             tag = image.tag or "latest"
             place = _below(root, image.repository, tag)
-        found.setdefault(tagged(place, "latest"), {})[tag] = reference  # so equal repositories are one job
+        found.setdefault(with_tag(place, "latest"), {})[tag] = reference  # so equal repositories are one job
     return found
 
 
@@ -108,7 +108,7 @@ def _below(root: str, name: str, tag: str) -> Locator:
     return locate_in(root, name, tag)
 
 
-def tagged(place: Locator, tag: str) -> Locator:
+def with_tag(place: Locator, tag: str) -> Locator:
     """The same repository with another tag; an archive or a layout stays as it is."""
     match place:
         case RegistryLocator(image):

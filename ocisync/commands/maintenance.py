@@ -146,7 +146,7 @@ async def verify_scope(text: str, config: Path | None, options: VerifyOptions) -
     if not options.deep and (options.resume or options.rate):
         raise ConfigError("--resume and --rate are about reading blobs: add --deep")
     async with open_scope(text, config) as scope:
-        seen = await _seen(scope, options)
+        seen = await _open_journal(scope, options)
         in_order = scope.options.order == "lexical"
         depth = Depth(
             options.deep,
@@ -166,7 +166,7 @@ async def verify_scope(text: str, config: Path | None, options: VerifyOptions) -
         return report
 
 
-async def _seen(scope: RegistryScope, options: VerifyOptions) -> VerifyJournal:
+async def _open_journal(scope: RegistryScope, options: VerifyOptions) -> VerifyJournal:
     if not options.deep:
         return NoJournal()
     file = scope.target.journal.parent.parent / "verify" / scope.target.journal.name

@@ -12,12 +12,12 @@ import anyio
 from ocisync.content.repository import Source
 from ocisync.daemon.schedule import Schedule
 from ocisync.errors import ConfigError, InvalidName, NotFound
-from ocisync.maintenance.run import MaintainedTarget
+from ocisync.maintenance.tasks import MaintainedTarget
 from ocisync.model.image_name import parse_name, split_tag
 from ocisync.model.registry_root import DirectoryRoot, parse_root
 from ocisync.stores.static.options import DAY, StaticOptions
 from ocisync.sync.job import Job
-from ocisync.wiring.catalog_rules import expanded
+from ocisync.wiring.catalog_rules import expand_rule
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.maintenance_jobs import journal_of, maintained_target
 from ocisync.wiring.session import Session, optional_session
@@ -46,7 +46,7 @@ async def _all_jobs(session: Session) -> list[Job]:
     jobs: list[Job] = []
     for rule in session.config.sync:
         schedule = Schedule(rule.name, tuple(sync_jobs(rule, session.config)), rule.interval)
-        jobs.extend(job for job in (await expanded(schedule, session)).jobs if isinstance(job, Job))
+        jobs.extend(job for job in (await expand_rule(schedule, session)).jobs if isinstance(job, Job))
     return jobs
 
 

@@ -34,8 +34,8 @@ from ocisync.stores.archive.open_any import open_any
 from ocisync.sync.context import Progress
 from ocisync.sync.copy import Copier
 from ocisync.sync.reports import Traffic
-from ocisync.wiring.options import caps_of, tar_limits_of
 from ocisync.wiring.session import Session, optional_session
+from ocisync.wiring.store_options import caps_of, tar_limits_of
 
 log = structlog.get_logger()
 

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 
 from ocisync.content.backoff import Backoff
-from ocisync.maintenance.job import MaintenanceJob
+from ocisync.maintenance.maintenance_job import MaintenanceJob
 from ocisync.model.cron import Cron
 from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.job import Job

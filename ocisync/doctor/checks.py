@@ -1,4 +1,8 @@
-"""From what was seen to what is wrong. Pure: every check takes the sights and yields findings."""
+"""From observations to findings. Pure: each check takes all observations, and yields the codes of causes.
+
+A check decides from what was observed alone, and says where it saw it. Two rules keep the list short: a cause is told
+once, where it was seen first, and a cause that follows from another one that was found (`causes.FOLLOWS`) is left out.
+"""
 
 from __future__ import annotations
 
@@ -30,11 +34,11 @@ class CheckFinding:
     seen: str
 
 
-def run_checks(sights: Observations) -> list[CheckFinding]:
+def run_checks(facts: Observations) -> list[CheckFinding]:
     """Everything that is wrong, the worst first; each cause once, where it was seen first."""
     found: dict[str, CheckFinding] = {}
     for check in _CHECKS:
-        for code, seen in check(sights):
+        for code, seen in check(facts):
             found.setdefault(code, CheckFinding(CAUSES[code], seen))
     following = {code for cause in found for code in FOLLOWS.get(cause, ())}
     told = [finding for code, finding in found.items() if code not in following]
@@ -45,21 +49,21 @@ def run_checks(sights: Observations) -> list[CheckFinding]:
 Found = Iterator[tuple[str, str]]  # codes of causes, each with what was seen
 
 
-def _connection(sights: Observations) -> Found:
-    url = urlsplit(sights.place.root)
-    failure = sights.base.answer
+def _connection(facts: Observations) -> Found:
+    url = urlsplit(facts.address.root)
+    failure = facts.base.answer
     if failure.status == 0:
-        yield ("tls.refused" if failure.is_tls_failure else "host.unreachable"), str(sights.base)
+        yield ("tls.refused" if failure.is_tls_failure else "host.unreachable"), str(facts.base)
     if url.scheme == "http" and url.hostname not in _LOOPBACK:
-        yield "tls.none", sights.place.root
+        yield "tls.none", facts.address.root
 
 
-def _root(sights: Observations) -> Found:
-    seen, status = sights.base, sights.base.answer.status
+def _root(facts: Observations) -> Found:
+    seen, status = facts.base, facts.base.answer.status
     if status == 401:
         yield ("auth.needed" if seen.answer.header("www-authenticate") else "auth.no_challenge"), str(seen)
-    elif sights.below is not None and sights.below.ok and sights.below.answer.json() is not None:
-        yield "root.below_path", f"{seen}, but {sights.below}"
+    elif facts.below is not None and facts.below.ok and facts.below.answer.json() is not None:
+        yield "root.below_path", f"{seen}, but {facts.below}"
     elif status in (403, 404) and b"NoSuchBucket" in seen.answer.plain[:4096]:
         yield "root.below_path", f"{seen}: the service takes v2 for a bucket"
     elif status in (403, 404) and not seen.hops:
@@ -68,20 +72,20 @@ def _root(sights: Observations) -> Found:
         yield "root.error", str(seen)
 
 
-def _redirects(sights: Observations) -> Found:
-    for seen in sights.all:
+def _redirects(facts: Observations) -> Found:
+    for seen in facts.all:
         if seen.is_endless:
-            yield "redirect.endless", f"{seen}, the last to {_shown(seen.hops[-1])}"
+            yield "redirect.endless", f"{seen}, the last to {_without_query(seen.hops[-1])}"
         elif seen.answer.status in REDIRECTS:
-            yield "redirect.dead", f"{seen}: to {_shown(seen.answer.header('location')) or 'nowhere'}"
-        elif seen.hops and not seen.ok and (seen.answer.status != 404 or seen not in sights.absent):
-            yield "redirect.dead", f"{seen}; the last was to {_shown(seen.hops[-1])}"
-        if sights.place.root.startswith("https:") and any(hop.startswith("http:") for hop in seen.hops):
-            yield "redirect.downgrade", f"{seen}: to {_shown(seen.hops[-1])}"
+            yield "redirect.dead", f"{seen}: to {_without_query(seen.answer.header('location')) or 'nowhere'}"
+        elif seen.hops and not seen.ok and (seen.answer.status != 404 or seen not in facts.absent):
+            yield "redirect.dead", f"{seen}; the last was to {_without_query(seen.hops[-1])}"
+        if facts.address.root.startswith("https:") and any(hop.startswith("http:") for hop in seen.hops):
+            yield "redirect.downgrade", f"{seen}: to {_without_query(seen.hops[-1])}"
 
 
-def _absent(sights: Observations) -> Found:
-    for seen in (*sights.absent, *(seen for seen in sights.referrers if not seen.ok)):
+def _absent(facts: Observations) -> Found:
+    for seen in (*facts.absent, *(seen for seen in facts.referrers if not seen.ok)):
         status = seen.answer.status
         if status in (401, 403):
             yield "absent.forbidden", str(seen)
@@ -93,16 +97,16 @@ def _absent(sights: Observations) -> Found:
             yield "absent.name_unknown", str(seen)
 
 
-def _manifest(sights: Observations) -> Found:
-    seen = sights.by_tag
+def _manifest(facts: Observations) -> Found:
+    seen = facts.by_tag
     if seen is None:
-        yield "unexamined", str(sights.tags or sights.catalog or sights.base)
+        yield "unexamined", str(facts.tags or facts.catalog or facts.base)
         return
     if not seen.ok:
         if not seen.hops:
             yield ("manifest.missing" if seen.answer.status == 404 else "manifest.refused"), str(seen)
         return
-    for one in (seen, sights.by_digest, sights.child):
+    for one in (seen, facts.by_digest, facts.child):
         if one is not None and one.ok:
             yield from _manifest_body(one)
 
@@ -125,27 +129,30 @@ def _manifest_body(seen: Observation) -> Found:
         yield "manifest.altered", f"{seen}: the bytes hash to {digest_of(answer.plain, Digest(asked))}"
 
 
-def _by_digest(sights: Observations) -> Found:
-    seen = sights.by_digest
+def _by_digest(facts: Observations) -> Found:
+    seen = facts.by_digest
     if seen is not None and not seen.ok and not seen.hops:
         yield ("digest.missing" if seen.answer.status == 404 else "digest.refused"), str(seen)
-    if sights.child is not None and not sights.child.ok and not sights.child.hops:
-        yield ("child.missing" if sights.child.answer.status == 404 else "digest.refused"), str(sights.child)
+    if facts.child is not None and not facts.child.ok and not facts.child.hops:
+        yield (
+            ("child.missing" if facts.child.answer.status == 404 else "digest.refused"),
+            str(facts.child),
+        )
 
 
-def _digest_header(sights: Observations) -> Found:
-    for seen in (sights.tag_head, sights.by_tag, sights.digest_head):
+def _digest_header(facts: Observations) -> Found:
+    for seen in (facts.tag_head, facts.by_tag, facts.digest_head):
         sent = seen.answer.header("docker-content-digest") if seen is not None and seen.ok else ""
-        if seen is sights.tag_head and seen is not None and seen.ok and not sent:
+        if seen is facts.tag_head and seen is not None and seen.ok and not sent:
             yield "digest.header_missing", str(seen)
-        if sent and sights.digest is not None and sent != sights.digest:
-            is_stored = sights.by_digest is None or sights.by_digest.ok
+        if sent and facts.digest is not None and sent != facts.digest:
+            is_stored = facts.by_digest is None or facts.by_digest.ok
             code = "digest.header_wrong" if is_stored else "manifest.altered"
-            yield code, f"{seen}: Docker-Content-Digest is {sent}, the bytes hash to {sights.digest}"
+            yield code, f"{seen}: Docker-Content-Digest is {sent}, the bytes hash to {facts.digest}"
 
 
-def _head(sights: Observations) -> Found:
-    for head, get in ((sights.tag_head, sights.by_tag), (sights.digest_head, sights.by_digest)):
+def _head(facts: Observations) -> Found:
+    for head, get in ((facts.tag_head, facts.by_tag), (facts.digest_head, facts.by_digest)):
         if head is None or get is None or not get.ok or head.is_endless:
             continue
         if not head.ok:
@@ -157,30 +164,30 @@ def _head(sights: Observations) -> Found:
             yield "length.missing", str(head)
 
 
-def _blobs(sights: Observations) -> Found:
-    for seen in (sights.config, sights.layer_head):
+def _blobs(facts: Observations) -> Found:
+    for seen in (facts.config, facts.layer_head):
         if seen is None or seen.hops:
             continue
-        if seen is sights.layer_head and not seen.ok and sights.layer_part is not None and sights.layer_part.ok:
-            yield "head.refused", f"{seen}, but {sights.layer_part}"
+        if seen is facts.layer_head and not seen.ok and facts.layer_part is not None and facts.layer_part.ok:
+            yield "head.refused", f"{seen}, but {facts.layer_part}"
         elif not seen.ok:
             yield ("blob.missing" if seen.answer.status == 404 else "blob.refused"), str(seen)
         elif seen.answer.header("content-encoding") not in ("", "identity"):
             yield "blob.compressed", f"{seen}: Content-Encoding: {seen.answer.header('content-encoding')}"
-    yield from _config(sights)
-    yield from _layer(sights)
+    yield from _config(facts)
+    yield from _layer(facts)
 
 
-def _config(sights: Observations) -> Found:
-    seen = sights.config
+def _config(facts: Observations) -> Found:
+    seen = facts.config
     if seen is not None and seen.ok and seen.answer.is_whole:
         asked = Digest(seen.path.rpartition("/")[2])
         if digest_of(seen.answer.plain, asked) != asked:
             yield "blob.altered", f"{seen}: the bytes hash to {digest_of(seen.answer.plain, asked)}"
 
 
-def _layer(sights: Observations) -> Found:
-    head, part, layer = sights.layer_head, sights.layer_part, sights.layer
+def _layer(facts: Observations) -> Found:
+    head, part, layer = facts.layer_head, facts.layer_part, facts.layer
     if layer is None or head is None or part is None or not head.ok:
         return
     length = head.answer.header("content-length")
@@ -195,8 +202,8 @@ def _layer(sights: Observations) -> Found:
         yield "range.ignored", f"{part} to a Range"
 
 
-def _tags(sights: Observations) -> Found:
-    seen = sights.tags
+def _tags(facts: Observations) -> Found:
+    seen = facts.tags
     if seen is None or seen.is_endless:
         return
     if not seen.ok:
@@ -212,8 +219,8 @@ def _tags(sights: Observations) -> Found:
     if listed != sorted(listed):
         after, before = next((b, a) for a, b in pairwise(listed) if a > b)
         yield "tags.unsorted", f"{seen}: {after!r} comes after {before!r}"
-    tag = sights.place.tag
-    if sights.by_tag is not None and sights.by_tag.ok and is_tag(tag) and tag not in listed and not _is_page(seen):
+    tag = facts.address.tag
+    if facts.by_tag is not None and facts.by_tag.ok and is_tag(tag) and tag not in listed and not _is_page(seen):
         yield "tags.incomplete", f"{seen}: {tag!r} is not in it"
 
 
@@ -221,15 +228,15 @@ def _is_page(seen: Observation) -> bool:
     return bool(seen.answer.header("link"))
 
 
-def _caching(sights: Observations) -> Found:
-    moving = [sights.by_tag if is_tag(sights.place.tag) else None, sights.tags]
+def _caching(facts: Observations) -> Found:
+    moving = [facts.by_tag if is_tag(facts.address.tag) else None, facts.tags]
     for seen in moving:
         if seen is not None and seen.ok and _is_kept(seen):
             yield "cache.tags", f"{seen}: Cache-Control: {seen.answer.header('cache-control')}"
-    for seen in sights.absent:
+    for seen in facts.absent:
         if seen.answer.status == 404 and _is_kept(seen):
             yield "cache.absent", f"{seen}: Cache-Control: {seen.answer.header('cache-control')}"
-    fixed = sights.layer_head
+    fixed = facts.layer_head
     if fixed is not None and fixed.ok and not _is_kept(fixed):
         yield "cache.blobs", f"{fixed}: Cache-Control: {fixed.answer.header('cache-control') or 'not sent'}"
 
@@ -241,18 +248,18 @@ def _is_kept(seen: Observation) -> bool:
     return any(int(age) > _FRESH for age in _MAX_AGE.findall(control)) or "immutable" in control
 
 
-def _referrers(sights: Observations) -> Found:
-    ok: Sequence[Observation] = [seen for seen in sights.referrers if seen.ok]
+def _referrers(facts: Observations) -> Found:
+    ok: Sequence[Observation] = [seen for seen in facts.referrers if seen.ok]
     for seen in ok:
         document = seen.answer.json()
         if seen.answer.media_type != media_types.OCI_INDEX or document is None or "manifests" not in document:
             yield "referrers.type", f"{seen}: {seen.answer.header('content-type') or 'no Content-Type'}"
-    missing = [seen for seen in sights.referrers if seen.answer.status == 404]
+    missing = [seen for seen in facts.referrers if seen.answer.status == 404]
     if ok and missing:
         yield "referrers.partial", f"{ok[0]}, but {missing[0]}"
 
 
-def _shown(url: str) -> str:
+def _without_query(url: str) -> str:
     """A URL without its query, which may hold a signature."""
     return url.partition("?")[0]
 

@@ -1,6 +1,6 @@
 """A published registry, seen from outside as its clients see it: what each of them trips over, and what mends it.
 
-Look (`doctor_looks`), judge (`doctor_checks`, pure), and say what to do (`doctor_cures`).
+Observe (`observations`), check (`checks`, pure), and say what to do (`remedies`).
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from urllib.parse import urlsplit
 
 from ocisync.doctor.causes import CLIENTS, Level
 from ocisync.doctor.checks import CheckFinding, run_checks
-from ocisync.doctor.observations import RegistryAddress, look
+from ocisync.doctor.observations import RegistryAddress, observe
 from ocisync.doctor.probe import Probe
-from ocisync.doctor.remedies import cures_for, fronts_of
+from ocisync.doctor.remedies import fronts_of, remedies_for
 from ocisync.errors import InvalidName
 from ocisync.model.digest import parse_digest
 from ocisync.model.image_name import parse_name, split_tag
@@ -21,13 +21,13 @@ from ocisync.model.image_name import parse_name, split_tag
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found at a place; `fronts` is what seems to serve it."""
+    """What was found at an address; `fronts` is what seems to serve it."""
 
-    place: RegistryAddress
+    address: RegistryAddress
     fronts: tuple[str, ...]
     findings: Sequence[CheckFinding]
-    cures: Mapping[str, Mapping[str, str]]  # by the cause's code, then by the front that is to be changed
-    looked_at: int  # requests
+    remedies: Mapping[str, Mapping[str, str]]  # by the cause's code, then by the front that is to be changed
+    requests: int  # sent
 
     def failing(self, clients: Collection[str] = CLIENTS) -> list[CheckFinding]:
         """What makes one of these clients fail."""
@@ -39,16 +39,16 @@ class Diagnosis:
         return [one for one in self.findings if client in one.cause.clients]
 
 
-async def examine(probe: Probe, place: RegistryAddress) -> Diagnosis:
+async def examine(probe: Probe, address: RegistryAddress) -> Diagnosis:
     """Look at a registry as anonymous clients do; some twenty small requests."""
-    sights = await look(probe, place)
-    findings = run_checks(sights)
-    fronts = fronts_of([seen.answer for seen in sights.all])
-    cures = {one.cause.code: cures_for(one.cause.code, fronts, sights.place.host) for one in findings}
-    return Diagnosis(sights.place, fronts, findings, cures, len(sights.all))
+    observations = await observe(probe, address)
+    findings = run_checks(observations)
+    fronts = fronts_of([seen.answer for seen in observations.all])
+    remedies = {one.cause.code: remedies_for(one.cause.code, fronts, observations.address.host) for one in findings}
+    return Diagnosis(observations.address, fronts, findings, remedies, len(observations.all))
 
 
-def parse_place(text: str) -> RegistryAddress:
+def parse_address(text: str) -> RegistryAddress:
     """Read `http[s]://HOST[:PORT][/NAME[:TAG|@DIGEST]]`.
 
     Raises:

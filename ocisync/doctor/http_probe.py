@@ -23,7 +23,7 @@ _NO_HEADERS: Mapping[str, str] = {}
 @asynccontextmanager
 async def open_probe(ca: Path | None = None) -> AsyncIterator[HttpProbe]:
     """A probe that trusts the system's authorities, and those in `ca`."""
-    connector = aiohttp.TCPConnector(ssl=_trust(ca))
+    connector = aiohttp.TCPConnector(ssl=_trust_context(ca))
     async with aiohttp.ClientSession(
         connector=connector,
         timeout=_TIMEOUT,
@@ -46,17 +46,17 @@ class HttpProbe:
         try:
             asked = self.session.request(method, URL(url, encoded=True), headers=headers, allow_redirects=False)
             async with asked as response:
-                body, is_whole = await _start_of(response)
+                body, is_whole = await _read_start(response)
                 names = {name.lower() for name in response.headers}
                 told = {name: ", ".join(response.headers.getall(name)) for name in names}
                 return ProbeResponse(response.status, told, body, is_whole)
         except (aiohttp.ClientSSLError, ssl.SSLError) as exc:
-            return ProbeResponse(0, failure=_words(exc), is_tls_failure=True)
+            return ProbeResponse(0, failure=_describe(exc), is_tls_failure=True)
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # a TimeoutError is an OSError
-            return ProbeResponse(0, failure=_words(exc))
+            return ProbeResponse(0, failure=_describe(exc))
 
 
-async def _start_of(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
+async def _read_start(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     chunks, seen = [], 0
     async for chunk in response.content.iter_any():
         chunks.append(chunk)
@@ -66,11 +66,11 @@ async def _start_of(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
     return b"".join(chunks), True
 
 
-def _words(exc: Exception) -> str:
+def _describe(exc: Exception) -> str:
     return redact(str(exc)) or type(exc).__name__
 
 
-def _trust(ca: Path | None) -> ssl.SSLContext:
+def _trust_context(ca: Path | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     try:
         if ca is not None:

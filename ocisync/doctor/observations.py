@@ -1,4 +1,4 @@
-"""What the doctor looks at: the requests that docker, containerd, podman, crane, oras and cosign send.
+"""What the doctor observes: answers to the requests that docker, containerd, podman, crane, oras and cosign send.
 
 Spec: distribution v1.1.1, "Pull" and "Content Discovery".
 """
@@ -47,7 +47,7 @@ class RegistryAddress:
 class Observations:
     """Everything that was seen; None where it was not looked at."""
 
-    place: RegistryAddress
+    address: RegistryAddress
     base: Observation
     below: Observation | None = None  # /<first component>/v2/, when /v2/ is not there
     catalog: Observation | None = None
@@ -70,7 +70,7 @@ class Observations:
         """What the tag's bytes hash to."""
         if self.by_tag is None or not self.by_tag.ok:
             return None
-        name = self.place.tag
+        name = self.address.tag
         raw = self.by_tag.answer.plain
         return digest_of(raw, Digest(name)) if is_digest(name) else sha256(raw)
 
@@ -84,31 +84,31 @@ class Observations:
         return [seen for seen in (*single, *self.absent, *self.referrers) if seen is not None]
 
 
-async def look(probe: Probe, place: RegistryAddress) -> Observations:
+async def observe(probe: Probe, address: RegistryAddress) -> Observations:
     """Ask everything that clients would ask, as far as the answers lead."""
-    looker = _Looker(probe, place.root)
-    sights = Observations(place, await looker.get("/v2/"))
-    if sights.base.answer.status in (0, 401):
-        return sights
-    await _find_image(looker, sights)
-    if sights.place.name:
-        await _look_at_absent(looker, sights)
-    if sights.place.tag:
-        await _look_at_image(looker, sights)
-    if sights.place.name and not sights.base.ok:
-        sights.below = await _look_below_path(looker, sights.place.name)
-    return sights
+    observer = _Observer(probe, address.root)
+    observations = Observations(address, await observer.get("/v2/"))
+    if observations.base.answer.status in (0, 401):
+        return observations
+    await _find_image(observer, observations)
+    if observations.address.name:
+        await _observe_absent(observer, observations)
+    if observations.address.tag:
+        await _observe_image(observer, observations)
+    if observations.address.name and not observations.base.ok:
+        observations.below = await _observe_below_path(observer, observations.address.name)
+    return observations
 
 
-async def _look_below_path(looker: _Looker, name: str) -> Observation:
+async def _observe_below_path(observer: _Observer, name: str) -> Observation:
     """Whether the first component is no part of the name but where the registry lies, such as a bucket."""
     first, _, rest = name.partition("/")
-    seen = await looker.get(f"/{first}/v2/{rest}/tags/list") if rest else None
-    return seen if seen is not None and seen.ok else await looker.get(f"/{first}/v2/")
+    seen = await observer.get(f"/{first}/v2/{rest}/tags/list") if rest else None
+    return seen if seen is not None and seen.ok else await observer.get(f"/{first}/v2/")
 
 
 @dataclass(frozen=True, slots=True)
-class _Looker:
+class _Observer:
     probe: Probe
     root: str
 
@@ -125,7 +125,7 @@ class _Looker:
         while answer.status in REDIRECTS and answer.header("location"):
             if len(hops) == MOST_HOPS:
                 return Observation(method, path, answer, tuple(hops), is_endless=True)
-            url = _joined(url, answer.header("location"))
+            url = _join_url(url, answer.header("location"))
             if not url:
                 break
             hops.append(url)
@@ -133,7 +133,7 @@ class _Looker:
         return Observation(method, path, answer, tuple(hops))
 
 
-def _joined(base: str, location: str) -> str:
+def _join_url(base: str, location: str) -> str:
     """Where a redirect leads, or nothing when that is no address of a web server."""
     try:
         url = urljoin(base, location)
@@ -142,17 +142,17 @@ def _joined(base: str, location: str) -> str:
         return ""
 
 
-async def _find_image(looker: _Looker, sights: Observations) -> None:
+async def _find_image(observer: _Observer, observations: Observations) -> None:
     """Complete what the caller did not name."""
-    name, tag = sights.place.name, sights.place.tag
+    name, tag = observations.address.name, observations.address.tag
     if not name:
-        sights.catalog = await looker.get("/v2/_catalog")
-        name = next((text for text in _texts(sights.catalog, "repositories") if _is_name(text)), "")
+        observations.catalog = await observer.get("/v2/_catalog")
+        name = next((text for text in _list_texts(observations.catalog, "repositories") if _is_name(text)), "")
     if name:
-        sights.tags = await looker.get(f"/v2/{name}/tags/list")
-        known = [text for text in _texts(sights.tags, "tags") if is_tag(text)]
+        observations.tags = await observer.get(f"/v2/{name}/tags/list")
+        known = [text for text in _list_texts(observations.tags, "tags") if is_tag(text)]
         tag = tag or ("latest" if "latest" in known or not known else known[-1])
-    sights.place = RegistryAddress(sights.place.root, name, tag)
+    observations.address = RegistryAddress(observations.address.root, name, tag)
 
 
 def _is_name(text: str) -> bool:
@@ -162,65 +162,65 @@ def _is_name(text: str) -> bool:
         return False
 
 
-def _texts(seen: Observation, member: str) -> list[str]:
+def _list_texts(seen: Observation, member: str) -> list[str]:
     document = seen.answer.json() if seen.ok else None
     found = document.get(member) if document else None
     return [text for text in found if isinstance(text, str)] if isinstance(found, list) else []
 
 
-async def _look_at_absent(looker: _Looker, sights: Observations) -> None:
-    base = f"/v2/{sights.place.name}"
+async def _observe_absent(observer: _Observer, observations: Observations) -> None:
+    base = f"/v2/{observations.address.name}"
     signature = f"{fallback_tag(ABSENT)}.sig"
     for path in (
         f"{base}/manifests/{ABSENT_TAG}", f"{base}/manifests/{ABSENT}", f"{base}/manifests/{signature}",
         f"{base}/blobs/{ABSENT}",
     ):  # fmt: skip
-        sights.absent.append(await looker.get(path, ACCEPT | UNPACKING))
+        observations.absent.append(await observer.get(path, ACCEPT | UNPACKING))
 
 
-async def _look_at_image(looker: _Looker, sights: Observations) -> None:
-    base = f"/v2/{sights.place.name}/manifests"
-    sights.by_tag = await looker.get(f"{base}/{sights.place.tag}", ACCEPT | UNPACKING)
-    sights.tag_head = await looker.head(f"{base}/{sights.place.tag}", ACCEPT)
-    digest = sights.digest
-    manifest = _parsed(sights.by_tag)
+async def _observe_image(observer: _Observer, observations: Observations) -> None:
+    base = f"/v2/{observations.address.name}/manifests"
+    observations.by_tag = await observer.get(f"{base}/{observations.address.tag}", ACCEPT | UNPACKING)
+    observations.tag_head = await observer.head(f"{base}/{observations.address.tag}", ACCEPT)
+    digest = observations.digest
+    manifest = _parse(observations.by_tag)
     if digest is None or manifest is None:
         return
-    sights.by_digest = await looker.get(f"{base}/{digest}", ACCEPT | UNPACKING)
-    sights.digest_head = await looker.head(f"{base}/{digest}", ACCEPT)
-    await _look_below(looker, sights, manifest)
-    subjects = [digest, *(child.digest for child in sights.children[:1])]
+    observations.by_digest = await observer.get(f"{base}/{digest}", ACCEPT | UNPACKING)
+    observations.digest_head = await observer.head(f"{base}/{digest}", ACCEPT)
+    await _observe_child(observer, observations, manifest)
+    subjects = [digest, *(child.digest for child in observations.children[:1])]
     for subject in subjects:
-        sights.referrers.append(await looker.get(f"/v2/{sights.place.name}/referrers/{subject}"))
+        observations.referrers.append(await observer.get(f"/v2/{observations.address.name}/referrers/{subject}"))
 
 
-async def _look_below(looker: _Looker, sights: Observations, manifest: Manifest) -> None:
+async def _observe_child(observer: _Observer, observations: Observations, manifest: Manifest) -> None:
     """One child of an index, one configuration, and a part of one layer."""
     if manifest.is_index:
-        sights.children = manifest.children
-        path = f"/v2/{sights.place.name}/manifests/"
+        observations.children = manifest.children
+        path = f"/v2/{observations.address.name}/manifests/"
         for child in manifest.children[:_MOST_CHILDREN]:  # a mirror may hold only some platforms
-            sights.child = await looker.get(path + child.digest, ACCEPT | UNPACKING)
-            found = _parsed(sights.child) if sights.child.ok else None
+            observations.child = await observer.get(path + child.digest, ACCEPT | UNPACKING)
+            found = _parse(observations.child) if observations.child.ok else None
             if found is not None and not found.is_index:
-                sights.children = (child,)
-                await _look_below(looker, sights, found)
+                observations.children = (child,)
+                await _observe_child(observer, observations, found)
                 return
         return
-    await _look_at_blobs(looker, sights, manifest)
+    await _observe_blobs(observer, observations, manifest)
 
 
-async def _look_at_blobs(looker: _Looker, sights: Observations, manifest: Manifest) -> None:
-    blobs = f"/v2/{sights.place.name}/blobs/"
+async def _observe_blobs(observer: _Observer, observations: Observations, manifest: Manifest) -> None:
+    blobs = f"/v2/{observations.address.name}/blobs/"
     if manifest.config is not None:
-        sights.config = await looker.get(blobs + manifest.config.digest)
-    sights.layer = max(manifest.layers, key=lambda layer: layer.size, default=None)
-    if sights.layer is not None:
-        sights.layer_head = await looker.head(blobs + sights.layer.digest, {})
-        sights.layer_part = await looker.get(blobs + sights.layer.digest, {"Range": "bytes=1-2"})
+        observations.config = await observer.get(blobs + manifest.config.digest)
+    observations.layer = max(manifest.layers, key=lambda layer: layer.size, default=None)
+    if observations.layer is not None:
+        observations.layer_head = await observer.head(blobs + observations.layer.digest, {})
+        observations.layer_part = await observer.get(blobs + observations.layer.digest, {"Range": "bytes=1-2"})
 
 
-def _parsed(seen: Observation) -> Manifest | None:
+def _parse(seen: Observation) -> Manifest | None:
     try:
         return parse_manifest(seen.answer.plain)
     except OcisyncError:

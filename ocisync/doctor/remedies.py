@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # the command line reads this module at its start
     from ocisync.doctor.probe import ProbeResponse
 
-ANY = "registry"  # cures that are the same whatever serves it
+ANY = "registry"  # remedies that are the same whatever serves it
 _BUCKET = re.compile(r"(?P<bucket>[a-z0-9][a-z0-9.-]+)\.s3[.-]")
 _SERVERS = {
     "amazons3": "s3", "nginx": "nginx", "caddy": "caddy", "cloudflare": "cloudflare", "seaweedfs": "s3", "garage": "s3",
@@ -29,7 +29,7 @@ def fronts_of(answers: Sequence[ProbeResponse]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def cures_for(code: str, fronts: Sequence[str], host: str) -> Mapping[str, str]:
+def remedies_for(code: str, fronts: Sequence[str], host: str) -> Mapping[str, str]:
     """What mends a cause, by front: those that were recognised, else all that are known."""
     known = _CURES.get(code, {})
     chosen = {front: text for front, text in known.items() if front in (*fronts, ANY)}

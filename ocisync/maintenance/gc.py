@@ -58,17 +58,17 @@ async def plan_collection(
         totals.repositories += 1
         repository = registry.repository(name)
         marks = Marks(repository, grace)
-        problem = await _marked(marks, now)
+        problem = await _mark(marks, now)
         if problem:
             totals.problems.append(problem)
-        async for doomed in _unreached(repository, marks, now, totals):
+        async for garbage in _list_garbage(repository, marks, now, totals):
             if not problem:
                 totals.doomed += 1
-                totals.bytes += doomed.size
-                yield doomed
+                totals.bytes += garbage.size
+                yield garbage
 
 
-async def _marked(marks: Marks, now: float) -> str:
+async def _mark(marks: Marks, now: float) -> str:
     """Mark a repository; why nothing of it may be removed, or nothing."""
     try:
         await marks.mark(now)
@@ -78,31 +78,31 @@ async def _marked(marks: Marks, now: float) -> str:
     return problem or next(iter(marks.problems), "")
 
 
-async def _unreached(
+async def _list_garbage(
     repository: MaintainedRepository, marks: Marks, now: float, totals: Totals
 ) -> AsyncIterator[Garbage]:
     for kind in (ObjectKind.MANIFEST, ObjectKind.BLOB):
-        async for held in repository.list_objects(kind):
+        async for entry in repository.list_objects(kind):
             totals.objects += 1
-            doomed = Garbage(repository.name, kind, Digest(held.reference), held.size, held.modified)
-            if doomed.digest not in marks.reachable and now - held.modified >= marks.grace:
-                yield doomed
+            garbage = Garbage(repository.name, kind, Digest(entry.reference), entry.size, entry.modified)
+            if garbage.digest not in marks.reachable and now - entry.modified >= marks.grace:
+                yield garbage
 
 
 async def collect(
-    registry: MaintainedRegistry, name: str, doomed: Sequence[Garbage], grace: float, journal: Journal, done: Collected
+    registry: MaintainedRegistry, name: str, garbage: Sequence[Garbage], grace: float, journal: Journal, done: Collected
 ) -> None:
     """Remove what was planned in one repository and still may go."""
     marks = Marks(registry.repository(name), grace)
     try:
-        problem = await _marked(marks, await registry.now())
+        problem = await _mark(marks, await registry.now())
         if problem:
             done.problems.append(problem)
             return
-        rest = iter(doomed)
+        rest = iter(garbage)
         while batch := list(islice(rest, BATCH)):
             await _remove(registry, marks, batch, journal, done)
-        await _tidy(marks.repository)
+        await _remove_lists_of_empty(marks.repository)
     except OcisyncError as exc:
         done.failures[name] = failure_of(exc)
         log.warning("repository.uncollected", repository=name, code=exc.code, error=exc.message)
@@ -113,12 +113,12 @@ async def _remove(
 ) -> None:
     """Look at ages, then at the tags, then remove what neither spares; writers are warned before the last look."""
     now = await registry.now()
-    old = await _still_old(marks, batch, now)
+    old = await _select_old(marks, batch, now)
     async with marks.repository.gc_barrier():
-        with anyio.move_on_after(WARNED) as looking:
+        with anyio.move_on_after(WARNED) as marking:
             await marks.mark(now)
-        is_told = not marks.problems and not looking.cancelled_caught
-        gone = [one for one in old if one.digest not in marks.reachable] if is_told else []
+        is_known = not marks.problems and not marking.cancelled_caught
+        gone = [one for one in old if one.digest not in marks.reachable] if is_known else []
         await journal(gone)
         with anyio.move_on_after(WARNED) as removing:
             await _remove_at_once(marks.repository, gone)
@@ -139,24 +139,24 @@ async def _remove_at_once(repository: MaintainedRepository, gone: Sequence[Garba
     await repository.remove(ObjectKind.REFERRERS, manifests)
 
 
-async def _still_old(marks: Marks, batch: Sequence[Garbage], now: float) -> list[Garbage]:
+async def _select_old(marks: Marks, batch: Sequence[Garbage], now: float) -> list[Garbage]:
     old: list[Garbage] = []
 
-    async def look(one: Garbage) -> None:
+    async def check(one: Garbage) -> None:
         found = await marks.repository.stat(one.kind, one.digest)
         if found is not None and now - found.modified >= marks.grace:
             old.append(one)
 
-    await for_each([one for one in batch if one.digest not in marks.reachable], look, WORKERS)
+    await for_each([one for one in batch if one.digest not in marks.reachable], check, WORKERS)
     return old
 
 
-async def _tidy(repository: MaintainedRepository) -> None:
+async def _remove_lists_of_empty(repository: MaintainedRepository) -> None:
     """Remove the lists of a repository that has become empty."""
     if not await _is_empty(repository):
         return
     for derived in (ObjectKind.REFERRERS, ObjectKind.OMITTED):
-        await repository.remove(derived, [held.reference async for held in repository.list_objects(derived)])
+        await repository.remove(derived, [entry.reference async for entry in repository.list_objects(derived)])
     await repository.remove(ObjectKind.TAGS_LIST, ["list"])
     if not await _is_empty(repository):
         await repository.rebuild_derived()  # a writer came meanwhile

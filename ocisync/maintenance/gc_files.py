@@ -74,14 +74,14 @@ class Collection:
         if refusal:
             raise ConfigError(f"{self.target}: {refusal}", code="gc.limit")
         done = Collected()
-        async for name, doomed in _groups(file):
+        async for name, doomed in _read_groups(file):
             await collect(self.registry, name, doomed, self.grace, self._write_journal, done)
         await self._finish(done)
         return done
 
     async def totals(self, file: Path) -> Totals:
         """What a plan comes to; raises as `apply` does."""
-        first, last = await to_thread.run_sync(_ends, file)
+        first, last = await to_thread.run_sync(_read_ends, file)
         return read_totals(first, last, self.target)
 
     async def run(self, within: str = "") -> tuple[Totals, Collected]:
@@ -144,7 +144,7 @@ class Writer:
             raise DiskError(f"{self._file}: the plan cannot be written: {exc.strerror}") from exc
 
 
-def _ends(file: Path) -> tuple[str, str]:
+def _read_ends(file: Path) -> tuple[str, str]:
     first = last = ""
     try:
         with file.open(encoding="utf-8") as lines:
@@ -159,13 +159,13 @@ def _ends(file: Path) -> tuple[str, str]:
     return first, last
 
 
-async def _groups(file: Path) -> AsyncIterator[tuple[str, list[Garbage]]]:
+async def _read_groups(file: Path) -> AsyncIterator[tuple[str, list[Garbage]]]:
     """A plan's objects by repository, read in a thread."""
 
     def following(groups: Iterator[tuple[str, list[Garbage]]]) -> tuple[str, list[Garbage]] | None:
         return next(groups, None)
 
-    lines = await to_thread.run_sync(_opened, file)
+    lines = await to_thread.run_sync(_open, file)
     try:
         groups = read_objects(lines)
         while (found := await to_thread.run_sync(following, groups)) is not None:
@@ -174,7 +174,7 @@ async def _groups(file: Path) -> AsyncIterator[tuple[str, list[Garbage]]]:
         lines.close()
 
 
-def _opened(file: Path) -> TextIO:
+def _open(file: Path) -> TextIO:
     return file.open(encoding="utf-8")
 
 

@@ -113,12 +113,12 @@ def read_objects(lines: Iterable[str]) -> Iterator[tuple[str, list[Garbage]]]:
     Raises:
         ConfigError: a line is not one of a plan.
     """
-    found = (_doomed(line) for line in lines if '"digest"' in line)
+    found = (_parse_garbage(line) for line in lines if '"digest"' in line)
     for repository, some in groupby(found, key=lambda doomed: doomed.repository):
         yield repository, list(some)
 
 
-def _doomed(line: str) -> Garbage:
+def _parse_garbage(line: str) -> Garbage:
     document = _object(line)
     digest, size, modified = document.get("digest"), document.get("size"), document.get("modified")
     if not isinstance(digest, str) or not is_digest(digest) or not isinstance(size, int):

@@ -10,10 +10,10 @@ from ocisync.model.outside_json import load_json
 
 async def list_problem(repository: MaintainedRepository) -> str:
     """Why the listing of tags cannot be believed, or nothing."""
-    named = await _named(repository)
+    named = await _read_names(repository)
     if not named:
         return ""
-    missing = named - {held.reference async for held in repository.list_objects(ObjectKind.TAG)}
+    missing = named - {entry.reference async for entry in repository.list_objects(ObjectKind.TAG)}
     for tag in sorted(missing):
         if await repository.stat(ObjectKind.TAG, tag) is not None:
             return (
@@ -27,7 +27,7 @@ async def list_problem(repository: MaintainedRepository) -> str:
     return ""
 
 
-async def _named(repository: MaintainedRepository) -> set[str]:
+async def _read_names(repository: MaintainedRepository) -> set[str]:
     try:
         _, raw = await repository.read(ObjectKind.TAGS_LIST, "list")
         document = load_json(raw)

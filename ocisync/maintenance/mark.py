@@ -29,7 +29,7 @@ class Marks:
     _listed: set[Digest] = field(default_factory=set)  # manifests that a listing showed
     _tags: set[tuple[str, str]] = field(default_factory=set)  # with their ETags, those that were read
     _done: set[Digest] = field(default_factory=set)  # manifests whose children are marked
-    _looked: set[Digest] = field(default_factory=set)  # unreachable ones whose subject is known
+    _subject_known: set[Digest] = field(default_factory=set)  # unreachable ones whose subject is known
     _referrers: dict[Digest, list[Digest]] = field(default_factory=dict)  # unreachable ones, by subject
 
     async def mark(self, now: float) -> None:
@@ -38,10 +38,10 @@ class Marks:
         `now` is the store's time, in seconds since the epoch. Tags are listed first: their manifests were there before.
         """
         roots = await self._tag_roots()
-        async for held in self.repository.list_objects(ObjectKind.MANIFEST):
-            self._listed.add(Digest(held.reference))
-            if now - held.modified < self.grace:
-                roots.add(Digest(held.reference))
+        async for entry in self.repository.list_objects(ObjectKind.MANIFEST):
+            self._listed.add(Digest(entry.reference))
+            if now - entry.modified < self.grace:
+                roots.add(Digest(entry.reference))
         await self._spread(roots)
         await self._spread_to_referrers()
 
@@ -52,15 +52,15 @@ class Marks:
 
     async def _tag_roots(self) -> set[Digest]:
         by_content: dict[tuple[str, int], list[ObjectEntry]] = {}
-        async for held in self.repository.list_objects(ObjectKind.TAG):
-            if (held.reference, held.etag) not in self._tags:
-                by_content.setdefault((held.etag or held.reference, held.size), []).append(held)
+        async for entry in self.repository.list_objects(ObjectKind.TAG):
+            if (entry.reference, entry.etag) not in self._tags:
+                by_content.setdefault((entry.etag or entry.reference, entry.size), []).append(entry)
         roots: set[Digest] = set()
 
         async def read(same: list[ObjectEntry]) -> None:
-            raw = await self._bytes(ObjectKind.TAG, same[0].reference)
+            raw = await self._read(ObjectKind.TAG, same[0].reference)
             if raw is not None:
-                self._tags.update((held.reference, held.etag) for held in same)
+                self._tags.update((entry.reference, entry.etag) for entry in same)
                 self.reachable.add(digest := sha256(raw))
                 roots.update(self._children(digest, raw))
 
@@ -75,7 +75,7 @@ class Marks:
 
             async def read(digest: Digest, following: set[Digest] = following) -> None:
                 self.reachable.add(digest)
-                raw = await self._bytes(ObjectKind.MANIFEST, digest)
+                raw = await self._read(ObjectKind.MANIFEST, digest)
                 if raw is not None:
                     following.update(self._children(digest, raw))
 
@@ -98,7 +98,7 @@ class Marks:
 
     async def _spread_to_referrers(self) -> None:
         """What refers to something reachable is reachable, and what refers to that."""
-        await for_each(sorted(self._listed - self.reachable - self._looked), self._look, WORKERS)
+        await for_each(sorted(self._listed - self.reachable - self._subject_known), self._read_subject, WORKERS)
         while True:
             subjects = [subject for subject in self._referrers if subject in self.reachable]
             found = {digest for subject in subjects for digest in self._referrers.pop(subject)}
@@ -106,9 +106,9 @@ class Marks:
                 return
             await self._spread(found)
 
-    async def _look(self, digest: Digest) -> None:
+    async def _read_subject(self, digest: Digest) -> None:
         """Look once at a manifest that nothing reaches: it may refer to something that is reached."""
-        self._looked.add(digest)
+        self._subject_known.add(digest)
         try:
             _, raw = await self.repository.read(ObjectKind.MANIFEST, digest)
             subject = parse_manifest(raw).subject
@@ -117,7 +117,7 @@ class Marks:
         if subject is not None:
             self._referrers.setdefault(subject.digest, []).append(digest)
 
-    async def _bytes(self, kind: ObjectKind, reference: str) -> bytes | None:
+    async def _read(self, kind: ObjectKind, reference: str) -> bytes | None:
         """A manifest's bytes, or None when it is gone or not what it should be."""
         try:
             _, raw = await self.repository.read(kind, reference)

@@ -49,58 +49,60 @@ class Repair:
             by_repository.setdefault(finding.repository, []).append(finding)
         for name, findings in by_repository.items():
             try:
-                await self._repository(name, findings)
+                await self._repair_repository(name, findings)
             except OcisyncError as exc:
                 log.warning("repository.unrepaired", repository=name, code=exc.code, error=exc.message)
 
-    async def _repository(self, name: str, findings: Sequence[Finding]) -> None:
+    async def _repair_repository(self, name: str, findings: Sequence[Finding]) -> None:
         if not name:
             await self.registry.rebuild_derived()
-            _repaired(findings)
+            _set_repaired(findings)
             return
         repository = self.registry.repository(name)
         async with self.origins(name) as sources:
             for kind in (ObjectKind.BLOB, ObjectKind.MANIFEST, ObjectKind.TAG):
                 for finding in findings:
                     if finding.kind is kind:
-                        finding.repaired = await self._object(repository, finding, sources)
+                        finding.repaired = await self._repair_object(repository, finding, sources)
         lists = [finding for finding in findings if finding.kind in (ObjectKind.TAGS_LIST, ObjectKind.REFERRERS)]
         for finding in lists:
             if finding.fault is Fault.TYPE and finding.kind is ObjectKind.REFERRERS:
                 await repository.set_content_type(finding.kind, finding.reference, OCI_INDEX)
         await repository.rebuild_derived()
-        _repaired(lists)
+        _set_repaired(lists)
 
-    async def _object(self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
+    async def _repair_object(
+        self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]
+    ) -> bool:
         try:
             if finding.kind is ObjectKind.TAG:
-                return await self._tag(repository, finding, sources)
+                return await self._repair_tag(repository, finding, sources)
             if finding.fault is Fault.TYPE and finding.desc is not None:
                 is_blob = finding.kind is ObjectKind.BLOB
                 await repository.set_content_type(
                     finding.kind, finding.reference, OCTET_STREAM if is_blob else finding.desc.media_type
                 )
                 return True
-            if await self._is_another_tag(repository, finding, sources):
+            if await self._restore_damaged_tag(repository, finding, sources):
                 return True
             if finding.fault in _CONTENT and finding.desc is not None:
-                return await self._content(repository, finding.desc, sources)
+                return await self._restore(repository, finding.desc, sources)
         except OcisyncError as exc:
             log.warning("object.unrepaired", repository=repository.name, digest=finding.reference, error=exc.message)
         return False
 
-    async def _tag(self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
+    async def _repair_tag(self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]) -> bool:
         """Write a tag again: with its own type, or where its bytes are damaged, as its source has it."""
         if finding.fault is Fault.TYPE:
             root = await repository.store.resolve(finding.reference)
             await repository.set_content_type(ObjectKind.TAG, finding.reference, root.media_type)
             return True
         for source in sources:
-            if await _published(repository, finding.reference, source):
+            if await _publish_again(repository, finding.reference, source):
                 return True
         return False
 
-    async def _is_another_tag(
+    async def _restore_damaged_tag(
         self, repository: MaintainedRepository, finding: Finding, sources: Sequence[Source]
     ) -> bool:
         """Whether a tag's bytes, which no digest key has, were damaged, and are now what the source says."""
@@ -110,18 +112,18 @@ class Repair:
             root = await source.resolve(finding.tags[0])
             is_here = await repository.stat(ObjectKind.MANIFEST, root.digest) is not None
             if root.digest != finding.desc.digest and is_here:
-                return await _published(repository, finding.tags[0], source)
+                return await _publish_again(repository, finding.tags[0], source)
         return False
 
-    async def _content(self, repository: MaintainedRepository, desc: Descriptor, sources: Sequence[Source]) -> bool:
+    async def _restore(self, repository: MaintainedRepository, desc: Descriptor, sources: Sequence[Source]) -> bool:
         if desc.data is not None:
             await repository.store.push(desc, BytesOpener(desc.data))
             return True
-        async for place in self._siblings(repository.name, desc):
-            if await _brought(repository, desc, place):
+        async for source in self._siblings(repository.name, desc):
+            if await _push_from(repository, desc, source):
                 return True
         for source in sources:
-            if await _brought(repository, desc, source):
+            if await _push_from(repository, desc, source):
                 return True
         return False
 
@@ -134,7 +136,7 @@ class Repair:
                 yield self.registry.repository(other).store
 
 
-async def _published(repository: MaintainedRepository, tag: str, source: Source) -> bool:
+async def _publish_again(repository: MaintainedRepository, tag: str, source: Source) -> bool:
     """Whether a tag is now what a source says."""
     try:
         root = await source.resolve(tag)
@@ -144,16 +146,16 @@ async def _published(repository: MaintainedRepository, tag: str, source: Source)
     return True
 
 
-async def _brought(repository: MaintainedRepository, desc: Descriptor, place: Fetcher) -> bool:
-    """Whether content came from a place; a push is verified, so that damaged bytes replace nothing."""
+async def _push_from(repository: MaintainedRepository, desc: Descriptor, source: Fetcher) -> bool:
+    """Whether content came from a source; a push is verified, so that damaged bytes replace nothing."""
     try:
-        await repository.store.push(desc, partial(place.open, desc))
+        await repository.store.push(desc, partial(source.open, desc))
     except OcisyncError:
         return False
     return True
 
 
-def _repaired(findings: Sequence[Finding]) -> None:
+def _set_repaired(findings: Sequence[Finding]) -> None:
     for finding in findings:
         finding.repaired = True
 

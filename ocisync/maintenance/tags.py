@@ -69,52 +69,54 @@ async def list_repositories(registry: MaintainedRegistry, within: str = "") -> l
     views: list[tuple[RepositoryView, _Blobs]] = []
     holders: Counter[int] = Counter()
     async for name in registry.list_repositories(within):
-        view, blobs = await _repository(registry.repository(name))
+        view, blobs = await _view_repository(registry.repository(name))
         holders.update(blobs.digests)
         views.append((view, blobs))
-    return sorted((_with_shared(view, blobs, holders) for view, blobs in views), key=lambda view: view.name)
+    return sorted((_add_shared(view, blobs, holders) for view, blobs in views), key=lambda view: view.name)
 
 
-async def _repository(repository: MaintainedRepository) -> tuple[RepositoryView, _Blobs]:
+async def _view_repository(repository: MaintainedRepository) -> tuple[RepositoryView, _Blobs]:
     blobs = _Blobs()
-    async for held in repository.list_objects(ObjectKind.BLOB):
-        blobs.add(held.reference, held.size)
-    dates = [held.modified async for held in repository.list_objects(ObjectKind.TAG)]
-    manifests = [held.size async for held in repository.list_objects(ObjectKind.MANIFEST)]
+    async for entry in repository.list_objects(ObjectKind.BLOB):
+        blobs.add(entry.reference, entry.size)
+    dates = [entry.modified async for entry in repository.list_objects(ObjectKind.TAG)]
+    manifests = [entry.size async for entry in repository.list_objects(ObjectKind.MANIFEST)]
     size = sum(blobs.sizes) + sum(manifests)
     newest = max(dates, default=None)
     return RepositoryView(repository.name, len(dates), len(manifests), len(blobs.sizes), size, 0, newest), blobs
 
 
-def _with_shared(view: RepositoryView, blobs: _Blobs, holders: Mapping[int, int]) -> RepositoryView:
+def _add_shared(view: RepositoryView, blobs: _Blobs, holders: Mapping[int, int]) -> RepositoryView:
     shared = sum(size for digest, size in blobs.pairs() if holders[digest] > 1)
     return RepositoryView(view.name, view.tags, view.manifests, view.blobs, view.size, shared, view.newest)
 
 
 async def list_tags(repository: MaintainedRepository) -> list[TagView]:
     """Every tag, in lexical order; what cannot be read counts as nothing."""
-    dates = {held.reference: held.modified async for held in repository.list_objects(ObjectKind.TAG)}
+    dates = {entry.reference: entry.modified async for entry in repository.list_objects(ObjectKind.TAG)}
     graphs: dict[str, tuple[Digest, dict[Digest, int]]] = {}
 
-    async def look(tag: str) -> None:
+    async def read(tag: str) -> None:
         try:
             root = await repository.store.resolve(tag)
         except OcisyncError as exc:
             log.warning("tag.unreadable", repository=repository.name, tag=tag, error=exc.message)
             return
-        graphs[tag] = root.digest, {root.digest: root.size, **await _below(repository, root.data or b"")}
+        graphs[tag] = root.digest, {root.digest: root.size, **await _collect(repository, root.data or b"")}
 
-    await for_each(list(dates), look, WORKERS)
+    await for_each(list(dates), read, WORKERS)
     users = Counter(digest for _, graph in graphs.values() for digest in graph)
-    return [_tag(tag, dates[tag], *graphs[tag], users) for tag in sorted(graphs)]
+    return [_view_tag(tag, dates[tag], *graphs[tag], users) for tag in sorted(graphs)]
 
 
-def _tag(tag: str, date: float, digest: Digest, graph: Mapping[Digest, int], users: Mapping[Digest, int]) -> TagView:
+def _view_tag(
+    tag: str, date: float, digest: Digest, graph: Mapping[Digest, int], users: Mapping[Digest, int]
+) -> TagView:
     shared = sum(size for one, size in graph.items() if users[one] > 1)
     return TagView(tag, digest, date, sum(graph.values()), shared)
 
 
-async def _below(repository: MaintainedRepository, raw: bytes, depth: int = MAX_INDEX_DEPTH) -> dict[Digest, int]:
+async def _collect(repository: MaintainedRepository, raw: bytes, depth: int = MAX_INDEX_DEPTH) -> dict[Digest, int]:
     found: dict[Digest, int] = {}
     try:
         children = parse_manifest(raw).children
@@ -127,7 +129,7 @@ async def _below(repository: MaintainedRepository, raw: bytes, depth: int = MAX_
                 _, below = await repository.read(ObjectKind.MANIFEST, child.digest)
             except OcisyncError:
                 continue
-            found |= await _below(repository, below, depth - 1)
+            found |= await _collect(repository, below, depth - 1)
     return found
 
 
@@ -191,8 +193,8 @@ async def _retain(
 ) -> None:
     digests = (await repository.store.list_all()).tags
     ages = [
-        TagAge(held.reference, held.modified, digests.get(held.reference))
-        async for held in repository.list_objects(ObjectKind.TAG)
+        TagAge(entry.reference, entry.modified, digests.get(entry.reference))
+        async for entry in repository.list_objects(ObjectKind.TAG)
     ]
     decisions = decide(ages, policy, now)
     going = [decision.tag for decision in decisions if not decision.stays]

@@ -136,61 +136,61 @@ class RepositoryWalk:
 
     async def run(self) -> None:
         """Tags, manifests, blobs, lists."""
-        tags = sorted([held.reference async for held in self.repository.list_objects(ObjectKind.TAG)])
+        tags = sorted([entry.reference async for entry in self.repository.list_objects(ObjectKind.TAG)])
         self._manifests = {
-            held.reference: held.size async for held in self.repository.list_objects(ObjectKind.MANIFEST)
+            entry.reference: entry.size async for entry in self.repository.list_objects(ObjectKind.MANIFEST)
         }
-        self._blobs = {held.reference: held.size async for held in self.repository.list_objects(ObjectKind.BLOB)}
+        self._blobs = {entry.reference: entry.size async for entry in self.repository.list_objects(ObjectKind.BLOB)}
         self.report.tags += len(tags)
-        await for_each(tags, self._tag, self.depth.workers)
-        await for_each(list(self._wanted.values()), self._blob, self.depth.workers)
-        await self._tags_list(tags)
+        await for_each(tags, self._check_tag, self.depth.workers)
+        await for_each(list(self._wanted.values()), self._check_blob, self.depth.workers)
+        await self._check_tags_list(tags)
         if self.depth.referrers:
-            await self._referrers()
+            await self._check_referrers()
 
-    def _found(self, kind: ObjectKind, reference: str, fault: Fault, detail: str = "", **more: object) -> None:
+    def _report(self, kind: ObjectKind, reference: str, fault: Fault, detail: str = "", **more: object) -> None:
         finding = Finding(self.repository.name, kind, reference, fault, detail)
         desc, tag = more.get("desc"), more.get("tag")
         finding.desc = desc if isinstance(desc, Descriptor) else None
         finding.tags = (tag,) if isinstance(tag, str) else ()
         self.report.findings.append(finding)
 
-    async def _tag(self, tag: str) -> None:
+    async def _check_tag(self, tag: str) -> None:
         try:
-            held, raw = await self.repository.read(ObjectKind.TAG, tag)
-            media_type = stored_media_type(raw, held.content_type)
+            entry, raw = await self.repository.read(ObjectKind.TAG, tag)
+            media_type = stored_media_type(raw, entry.content_type)
         except OcisyncError as exc:
             fault = Fault.MISSING if isinstance(exc, NotFound) else Fault.DAMAGED
-            self._found(ObjectKind.TAG, tag, fault, exc.message, tag=tag)
+            self._report(ObjectKind.TAG, tag, fault, exc.message, tag=tag)
             return
-        if held.content_type != media_type:
-            self._found(
-                ObjectKind.TAG, tag, Fault.TYPE, f"{held.content_type or 'none'} instead of {media_type}", tag=tag
+        if entry.content_type != media_type:
+            self._report(
+                ObjectKind.TAG, tag, Fault.TYPE, f"{entry.content_type or 'none'} instead of {media_type}", tag=tag
             )
         root = Descriptor(media_type, sha256(raw), len(raw), data=raw)
-        await self._manifest(root, tag)
+        await self._check_manifest(root, tag)
 
-    async def _manifest(self, desc: Descriptor, tag: str, level: int = 0) -> None:
+    async def _check_manifest(self, desc: Descriptor, tag: str, level: int = 0) -> None:
         if desc.digest in self._walked or level > 8:
             return
         self._walked.add(desc.digest)
         self.report.manifests += 1
-        raw = await self._checked(desc, tag)
-        manifest = self._parsed(desc, raw, tag) if raw is not None else None
+        raw = await self._read_manifest(desc, tag)
+        manifest = self._parse(desc, raw, tag) if raw is not None else None
         for child in manifest.children if manifest else ():
             if child.is_manifest:
-                await self._child(desc, child, tag, level + 1)
+                await self._check_child(desc, child, tag, level + 1)
             elif not (media_types.is_foreign(child.media_type) and child.urls):
                 self._wanted.setdefault(child.digest, (child, tag))
 
-    async def _child(self, index: Descriptor, child: Descriptor, tag: str, level: int) -> None:
+    async def _check_child(self, index: Descriptor, child: Descriptor, tag: str, level: int) -> None:
         """An index's image, unless it was left out on purpose."""
-        if child.digest in self._manifests or child.digest not in await self._omissions(index.digest):
-            await self._manifest(child, tag, level)
+        if child.digest in self._manifests or child.digest not in await self._read_omissions(index.digest):
+            await self._check_manifest(child, tag, level)
         else:
             self.report.omitted += 1
 
-    async def _omissions(self, index: Digest) -> frozenset[Digest]:
+    async def _read_omissions(self, index: Digest) -> frozenset[Digest]:
         if index not in self._left_out:
             try:
                 _, raw = await self.repository.read(ObjectKind.OMITTED, index)
@@ -199,32 +199,32 @@ class RepositoryWalk:
             self._left_out[index] = read_missing_images(raw)
         return self._left_out[index]
 
-    async def _checked(self, desc: Descriptor, tag: str) -> bytes | None:
+    async def _read_manifest(self, desc: Descriptor, tag: str) -> bytes | None:
         """A manifest's bytes by its digest; where they are damaged, those of its tag, when it is a root."""
-        found = partial(self._found, ObjectKind.MANIFEST, desc.digest, desc=desc, tag=tag)
+        report = partial(self._report, ObjectKind.MANIFEST, desc.digest, desc=desc, tag=tag)
         if desc.digest not in self._manifests and await self.repository.stat(ObjectKind.MANIFEST, desc.digest) is None:
-            found(Fault.MISSING)
+            report(Fault.MISSING)
             return desc.data
         try:
-            held, raw = await self.repository.read(ObjectKind.MANIFEST, desc.digest)
+            entry, raw = await self.repository.read(ObjectKind.MANIFEST, desc.digest)
         except OcisyncError as exc:
-            found(Fault.UNREADABLE, exc.message)
+            report(Fault.UNREADABLE, exc.message)
             return desc.data
         if len(raw) != desc.size:
-            found(Fault.SIZE, f"{len(raw)} bytes instead of {desc.size}")
+            report(Fault.SIZE, f"{len(raw)} bytes instead of {desc.size}")
             return desc.data
         if digest_of(raw, desc.digest) != desc.digest:
-            found(Fault.DAMAGED, f"its bytes hash to {digest_of(raw, desc.digest)}")
+            report(Fault.DAMAGED, f"its bytes hash to {digest_of(raw, desc.digest)}")
             return desc.data
-        if held.content_type != desc.media_type:
-            found(Fault.TYPE, f"{held.content_type or 'none'} instead of {desc.media_type}")
+        if entry.content_type != desc.media_type:
+            report(Fault.TYPE, f"{entry.content_type or 'none'} instead of {desc.media_type}")
         return raw
 
-    def _parsed(self, desc: Descriptor, raw: bytes, tag: str) -> Manifest | None:
+    def _parse(self, desc: Descriptor, raw: bytes, tag: str) -> Manifest | None:
         try:
             manifest = parse_manifest(raw)
         except OcisyncError as exc:
-            self._found(ObjectKind.MANIFEST, desc.digest, Fault.DAMAGED, exc.message, desc=desc, tag=tag)
+            self._report(ObjectKind.MANIFEST, desc.digest, Fault.DAMAGED, exc.message, desc=desc, tag=tag)
             return None
         self._note_subject(desc.digest, raw)
         return manifest
@@ -235,26 +235,26 @@ class RepositoryWalk:
         if reference is not None:
             self._subjects.setdefault(reference.subject, {})[digest] = reference.entry
 
-    async def _blob(self, wanted: tuple[Descriptor, str]) -> None:
+    async def _check_blob(self, wanted: tuple[Descriptor, str]) -> None:
         desc, tag = wanted
-        found = partial(self._found, ObjectKind.BLOB, desc.digest, desc=desc, tag=tag)
+        report = partial(self._report, ObjectKind.BLOB, desc.digest, desc=desc, tag=tag)
         self.report.blobs += 1
         size = self._blobs.get(desc.digest)
         if size is None:
-            held = await self.repository.stat(ObjectKind.BLOB, desc.digest)  # it may have come after the listing
-            size = held.size if held else None
+            entry = await self.repository.stat(ObjectKind.BLOB, desc.digest)  # it may have come after the listing
+            size = entry.size if entry else None
         if size is None:
-            found(Fault.MISSING)
+            report(Fault.MISSING)
         elif size != desc.size:
-            found(Fault.SIZE, f"{size} bytes instead of {desc.size}")
+            report(Fault.SIZE, f"{size} bytes instead of {desc.size}")
         elif self.depth.deep and self.depth.seen.has(self.repository.name, desc.digest):
             self.report.skipped += 1
-        elif self.depth.deep and (problem := await self._read(desc)):
-            found(*problem)
+        elif self.depth.deep and (problem := await self._read_blob(desc)):
+            report(*problem)
 
-    async def _read(self, desc: Descriptor) -> tuple[Fault, str] | None:
+    async def _read_blob(self, desc: Descriptor) -> tuple[Fault, str] | None:
         try:
-            async with self.repository.open(ObjectKind.BLOB, desc.digest) as (held, stream):
+            async with self.repository.open(ObjectKind.BLOB, desc.digest) as (entry, stream):
                 async for chunk in verified(stream, desc):
                     self.report.bytes += len(chunk)
                     await self.depth.pace.wait(len(chunk))
@@ -262,57 +262,57 @@ class RepositoryWalk:
             return Fault.DAMAGED, exc.message
         except OcisyncError as exc:
             return Fault.UNREADABLE, exc.message
-        if held.content_type != media_types.OCTET_STREAM:
-            return Fault.TYPE, f"{held.content_type or 'none'} instead of {media_types.OCTET_STREAM}"
+        if entry.content_type != media_types.OCTET_STREAM:
+            return Fault.TYPE, f"{entry.content_type or 'none'} instead of {media_types.OCTET_STREAM}"
         await self.depth.seen.add(self.repository.name, desc.digest)
         return None
 
-    async def _tags_list(self, tags: list[str]) -> None:
+    async def _check_tags_list(self, tags: list[str]) -> None:
         try:
-            held, raw = await self.repository.read(ObjectKind.TAGS_LIST, "list")
+            entry, raw = await self.repository.read(ObjectKind.TAGS_LIST, "list")
         except NotFound:
             if tags:
-                self._found(ObjectKind.TAGS_LIST, "list", Fault.MISSING)
+                self._report(ObjectKind.TAGS_LIST, "list", Fault.MISSING)
             return
         document = _document(raw)
         named = _texts(document.get("tags"))
         if document.get("name") != self.repository.name or sorted(named) != tags:
             detail = f"{len(set(named) ^ set(tags))} tags are wrong or missing"
-            self._found(ObjectKind.TAGS_LIST, "list", Fault.LIST, detail if named else "damaged")
+            self._report(ObjectKind.TAGS_LIST, "list", Fault.LIST, detail if named else "damaged")
         elif self.depth.in_order and named != tags:
-            self._found(ObjectKind.TAGS_LIST, "list", Fault.LIST, "it is not in lexical order")
-        elif held.content_type != _JSON:
-            self._found(ObjectKind.TAGS_LIST, "list", Fault.TYPE, f"{held.content_type or 'none'} instead of {_JSON}")
+            self._report(ObjectKind.TAGS_LIST, "list", Fault.LIST, "it is not in lexical order")
+        elif entry.content_type != _JSON:
+            self._report(ObjectKind.TAGS_LIST, "list", Fault.TYPE, f"{entry.content_type or 'none'} instead of {_JSON}")
 
-    async def _referrers(self) -> None:
+    async def _check_referrers(self) -> None:
         """Every manifest has a list, and it names exactly what refers to it; no other has one."""
-        kept = {Digest(held.reference) async for held in self.repository.list_objects(ObjectKind.REFERRERS)}
+        kept = {Digest(entry.reference) async for entry in self.repository.list_objects(ObjectKind.REFERRERS)}
         here = {Digest(text) for text in self._manifests}
-        await for_each(sorted(here - self._asked), self._ask, self.depth.workers)
+        await for_each(sorted(here - self._asked), self._read_subject, self.depth.workers)
         for digest in sorted(kept - here - self._subjects.keys()):
-            self._found(ObjectKind.REFERRERS, digest, Fault.LIST, "its manifest is not there")
-        await for_each(sorted(here | self._subjects.keys()), self._referrers_of, self.depth.workers)
+            self._report(ObjectKind.REFERRERS, digest, Fault.LIST, "its manifest is not there")
+        await for_each(sorted(here | self._subjects.keys()), self._check_referrers_of, self.depth.workers)
 
-    async def _ask(self, digest: Digest) -> None:
+    async def _read_subject(self, digest: Digest) -> None:
         try:
             _, raw = await self.repository.read(ObjectKind.MANIFEST, digest)
         except OcisyncError:
             return  # no tag needs it
         self._note_subject(digest, raw)
 
-    async def _referrers_of(self, digest: Digest) -> None:
+    async def _check_referrers_of(self, digest: Digest) -> None:
         try:
-            held, raw = await self.repository.read(ObjectKind.REFERRERS, digest)
+            entry, raw = await self.repository.read(ObjectKind.REFERRERS, digest)
         except NotFound:
-            self._found(ObjectKind.REFERRERS, digest, Fault.MISSING)
+            self._report(ObjectKind.REFERRERS, digest, Fault.MISSING)
             return
         if raw != format_referrers(self._subjects.get(digest, {})):
-            self._found(
+            self._report(
                 ObjectKind.REFERRERS, digest, Fault.LIST, "it does not name exactly what refers to its manifest"
             )
-        elif held.content_type != media_types.OCI_INDEX:
-            self._found(
-                ObjectKind.REFERRERS, digest, Fault.TYPE, f"{held.content_type or 'none'} instead of an index's"
+        elif entry.content_type != media_types.OCI_INDEX:
+            self._report(
+                ObjectKind.REFERRERS, digest, Fault.TYPE, f"{entry.content_type or 'none'} instead of an index's"
             )
 
 

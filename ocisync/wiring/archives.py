@@ -24,7 +24,7 @@ from ocisync.model.locator import (
 )
 from ocisync.model.media_type_families import Format
 from ocisync.model.platform import Platform, is_same_platform
-from ocisync.wiring.options import caps_of, tar_limits_of
+from ocisync.wiring.store_options import caps_of, tar_limits_of
 from ocisync.wiring.views import apply_view
 
 if TYPE_CHECKING:  # imported where one is opened: a twentieth of the start

@@ -19,7 +19,7 @@ from ocisync.wiring.session import Session
 log = structlog.get_logger()
 
 
-async def expanded(schedule: Schedule, session: Session) -> Expansion:
+async def expand_rule(schedule: Schedule, session: Session) -> Expansion:
     """The jobs of one run of a rule; that the catalog cannot be read is a report."""
     rule = next((one for one in session.config.sync if one.name == schedule.rule), None)
     if rule is None or rule.type != "registry":
@@ -39,7 +39,7 @@ async def expanded(schedule: Schedule, session: Session) -> Expansion:
     return Expansion(tuple(jobs), (report,) if report.failure or report.warnings else ())
 
 
-def followed(host: str, repository: str, session: Session, rules: Collection[str]) -> list[Job]:
+def follow_repository(host: str, repository: str, session: Session, rules: Collection[str]) -> list[Job]:
     """The jobs for one repository, of those of the rules that mirror its whole registry; without a host, any."""
     try:
         parse_name(repository)

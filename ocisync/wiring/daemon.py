@@ -104,8 +104,8 @@ class _Health:
             "drops": [rule.name for rule in generation.rules.drops],
             "queue": {
                 "waiting": generation.queue.depth,
-                "running": _named(generation.queue.running),
-                "still": _named(generation.queue.stalled),
+                "running": _name_jobs(generation.queue.running),
+                "still": _name_jobs(generation.queue.stalled),
             },
         }
 
@@ -150,7 +150,7 @@ async def running_daemon(
         config = await anyio.to_thread.run_sync(_load, file)
     _warn(config)
     async with daemon_lock(config.daemon.state), open_state(config.daemon.state) as state:
-        daemon = _assembled(file, config, state, progress)
+        daemon = _assemble(file, config, state, progress)
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
             tasks.start_soon(daemon.dispatcher.serve)
@@ -161,7 +161,7 @@ async def running_daemon(
             await _finish(daemon.service)
 
 
-def _assembled(file: Path, config: Config, state: State, progress: Progress | None) -> RunningDaemon:
+def _assemble(file: Path, config: Config, state: State, progress: Progress | None) -> RunningDaemon:
     metrics, notifier = Metrics(), Notifier.from_environment()
     observers = Observers(metrics.observe_job, partial(_observe_input, metrics))
 
@@ -243,5 +243,5 @@ def _warn(config: Config) -> None:
         log.warning("config.warned", warning=warning)
 
 
-def _named(jobs: Iterable[AnyJob]) -> list[str]:
+def _name_jobs(jobs: Iterable[AnyJob]) -> list[str]:
     return [f"{job.rule}: {job.lock_name}" for job in jobs]

@@ -75,7 +75,7 @@ def _selection(rule: SyncRule, image: ImageName, place: TargetReference) -> TagS
         return _literal({image.tag}, rename, rule.digests)
     given = [rule.tags] if "tags" in rule.model_fields_set or not (rule.tag_sets or rule.digests) else []
     sets = (*given, *rule.tag_sets)
-    named = [_named_by(tags) for tags in sets]
+    named = [_list_literal(tags) for tags in sets]
     if all(names is not None for names in named):
         return _literal({name for names in named for name in names or ()}, rename, rule.digests)
     return TagSelection(None, tuple(_tag_set(tags) for tags in sets), rule.digests, rename)
@@ -89,7 +89,7 @@ def _tag_set(tags: TagRules) -> TagSet:
     return TagSet(tags.allow, tags.deny, tags.semver, tags.latest or 0, tags.latest_by, tags.newer_than or 0.0)
 
 
-def _named_by(tags: TagRules) -> list[str] | None:
+def _list_literal(tags: TagRules) -> list[str] | None:
     """The tags that a set names one by one; None when it needs the list of tags."""
     conditions = tags.deny or tags.semver or tags.latest or tags.newer_than
     return None if conditions else literal_names(tags.allow)
@@ -97,13 +97,13 @@ def _named_by(tags: TagRules) -> list[str] | None:
 
 def literal_names(patterns: Sequence[str]) -> list[str] | None:
     """What expressions name one by one; None when there are none, or one can match more than one text."""
-    return [_unescaped(one) for one in patterns] if patterns and all(map(_is_literal, patterns)) else None
+    return [_unescape(one) for one in patterns] if patterns and all(map(_is_literal, patterns)) else None
 
 
 def _is_literal(pattern: str) -> bool:
-    plain = _unescaped(pattern)
+    plain = _unescape(pattern)
     return re.fullmatch(r"[A-Za-z0-9/_-]+", plain.replace(".", "")) is not None and pattern == plain.replace(".", r"\.")
 
 
-def _unescaped(pattern: str) -> str:
+def _unescape(pattern: str) -> str:
     return pattern.replace(r"\.", ".")

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from ocisync.config.models import Config, Keep, RegistryTarget
 from ocisync.daemon.schedule import Schedule
 from ocisync.errors import ConfigError
-from ocisync.maintenance.job import MaintenanceJob, Task
+from ocisync.maintenance.maintenance_job import MaintenanceJob, Task
 from ocisync.sync.reports import JobReport
 from ocisync.wiring.session import Session
 
 if TYPE_CHECKING:  # neither the daemon's start nor `once` needs what maintenance needs
     from ocisync.maintenance.retention import KeepPolicy
-    from ocisync.maintenance.run import MaintainedTarget
+    from ocisync.maintenance.tasks import MaintainedTarget
 
 
 def maintenance_schedules(config: Config) -> Iterator[Schedule]:
@@ -36,7 +36,7 @@ def maintenance_schedules(config: Config) -> Iterator[Schedule]:
 
 async def run_maintenance_job(job: MaintenanceJob, session: Session) -> JobReport:
     """Do a task for the target that it names."""
-    from ocisync.maintenance.run import run_maintenance
+    from ocisync.maintenance.tasks import run_maintenance
 
     return await run_maintenance(job, lambda name: maintained_target(session, name))
 
@@ -47,7 +47,7 @@ async def maintained_target(session: Session, name: str) -> MaintainedTarget:
     Raises:
         ConfigError: there is no such target, or it is a registry.
     """
-    from ocisync.maintenance.run import MaintainedTarget
+    from ocisync.maintenance.tasks import MaintainedTarget
 
     static = await session.stores.static_registry(name)
     settings = session.config.targets[name]

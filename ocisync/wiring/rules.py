@@ -12,27 +12,28 @@ from ocisync.config.models import Config
 from ocisync.daemon.rule_set import JobRunner, RuleSet
 from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.errors import ConfigError, OcisyncError
-from ocisync.maintenance.job import MaintenanceJob
+from ocisync.maintenance.maintenance_job import MaintenanceJob
 from ocisync.state.image_records import ImageRecords
 from ocisync.state.open import State
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
-from ocisync.wiring.catalog_rules import expanded, followed
+from ocisync.wiring.catalog_rules import expand_rule, follow_repository
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.maintenance_jobs import maintenance_schedules, run_maintenance_job
-from ocisync.wiring.options import drop_rule
 from ocisync.wiring.session import Session, open_session
+from ocisync.wiring.store_options import drop_rule
 
 log = structlog.get_logger()
 
 
 @asynccontextmanager
 async def open_rules(config: Config, state: State, progress: Progress | None = None) -> AsyncIterator[RuleSet]:
-    """The rules of a configuration over open stores."""
+    """The rules of a configuration and the maintenance of its targets, over open stores."""
     async with open_session(config, state.ledger, progress) as session:
-        yield rule_set(session, state.images)
+        rules = rule_set(session, state.images)
+        yield replace(rules, maintenance=tuple(maintenance_schedules(config)))
 
 
 def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = (), *, force_prune: bool = False) -> RuleSet:
@@ -53,7 +54,6 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = (), *
             if rule.name in wanted
         ),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
-        maintenance=() if only else tuple(maintenance_schedules(config)),
         runner=RuleRunner(session, images, frozenset(wanted), force_prune),
         archives=session.stores.archives,
         workers=config.daemon.concurrent_rules,
@@ -83,14 +83,14 @@ class RuleRunner(JobRunner):
 
     async def expand(self, schedule: Schedule) -> Expansion:
         """The jobs of one run of a rule."""
-        found = await expanded(schedule, self.session)
+        found = await expand_rule(schedule, self.session)
         if not self.force_prune:
             return found
         return replace(found, jobs=tuple(_allow_any_prune(job) for job in found.jobs))
 
     def follow(self, host: str, repository: str) -> Sequence[Job]:
         """The jobs for one repository of a registry that rules mirror as a whole."""
-        return followed(host, repository, self.session, self.rules)
+        return follow_repository(host, repository, self.session, self.rules)
 
     def is_stalled(self, job: AnyJob) -> bool:
         """Whether a job's source or target is a registry that must be left alone for long."""

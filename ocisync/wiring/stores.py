@@ -40,7 +40,7 @@ from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
 from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
-from ocisync.wiring.options import registry_options, s3_options, s3_options_of, static_options
+from ocisync.wiring.store_options import registry_options, s3_options, s3_options_of, static_options
 from ocisync.wiring.views import Memory, apply_view
 
 if TYPE_CHECKING:  # each is imported where it is opened: together they are a tenth of the start

@@ -71,7 +71,7 @@ def test_ls_rm_gc_and_verify(place: Place, tmp_path: Path) -> None:
 
     kept = place.listing()
     plan = tmp_path / "plan.jsonl"
-    assert "nothing reaches 3 of them" in _gc(file, "--plan", str(plan)).expect(0).stdout
+    assert "3 unreferenced (" in _gc(file, "--plan", str(plan)).expect(0).stdout
     assert place.listing() == kept
     done = json.loads(_gc(file, "--apply", str(plan), "--json").expect(0).stdout)
     assert done["removed"]["removed"] == 3
@@ -86,7 +86,7 @@ def _gc(file: Path, *arguments: str) -> Finished:
     deadline = time.monotonic() + 20
     while True:
         done = ocisync("gc", file, "out", "--grace", "1s", *arguments)
-        if "nothing reaches 0" not in done.stdout and '"doomed": 0' not in done.stdout:
+        if " 0 unreferenced (" not in done.stdout and '"doomed": 0' not in done.stdout:
             return done
         assert time.monotonic() < deadline, done
 

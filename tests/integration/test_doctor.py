@@ -63,7 +63,7 @@ def test_the_cause_is_named(front: str, origin: Origin, tmp_path: Path) -> None:
     assert codes(found, "fails") | codes(found, "risk") == set(causes.split()), (
         "nothing less, and nothing that misleads"
     )
-    assert all(found.cures[code] for code in causes.split())
+    assert all(found.remedies[code] for code in causes.split())
 
 
 def test_a_good_front_has_nothing_that_fails(origin: Origin, tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_a_good_front_has_nothing_that_fails(origin: Origin, tmp_path: Path) -> 
 
 def test_an_image_is_found_by_itself(origin: Origin) -> None:
     found = diagnose(origin.url)
-    assert (found.place.name, found.place.tag) == (NAME, "latest")
+    assert (found.address.name, found.address.tag) == (NAME, "latest")
     assert not found.failing()
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.commands.image_names import own_name, parse_source, places_below, tagged
+from ocisync.commands.image_names import own_name, parse_source, places_below, with_tag
 from ocisync.errors import InvalidName
 from ocisync.model.locator import ArchiveLocator, parse_locator
 
@@ -86,4 +86,4 @@ def test_a_place_with_another_tag() -> None:
         ("static:d//a:1", "static:d//a:2"),
         ("oci:d:1", "oci:d:1"),
     ):
-        assert str(tagged(parse_locator(place), "2")) == expected
+        assert str(with_tag(parse_locator(place), "2")) == expected

@@ -6,27 +6,27 @@ from collections.abc import Mapping
 import pytest
 
 from ocisync.doctor.causes import CAUSES, CLIENTS, FOLLOWS, Level
-from ocisync.doctor.diagnosis import examine, parse_place
+from ocisync.doctor.diagnosis import examine, parse_address
 from ocisync.doctor.probe import ProbeResponse
-from ocisync.doctor.remedies import bucket_policy, cures_for, fronts_of
+from ocisync.doctor.remedies import bucket_policy, fronts_of, remedies_for
 from ocisync.errors import InvalidName
 
 
 def test_every_cause_that_hurts_has_a_cure_and_known_clients() -> None:
     for cause in CAUSES.values():
-        assert cures_for(cause.code, (), "registry.example.com") or cause.level is Level.NOTE, cause.code
+        assert remedies_for(cause.code, (), "registry.example.com") or cause.level is Level.NOTE, cause.code
         assert set(cause.clients) <= set(CLIENTS)
         assert cause.clients or cause.level is not Level.FAILS
     assert {code for follow in FOLLOWS.items() for code in (follow[0], *follow[1])} <= set(CAUSES)
 
 
 def test_cures_are_for_the_front_that_was_recognised() -> None:
-    assert set(cures_for("manifest.compressed", ("nginx",), "host")) == {"nginx"}
-    assert len(cures_for("manifest.compressed", (), "host")) > 3
+    assert set(remedies_for("manifest.compressed", ("nginx",), "host")) == {"nginx"}
+    assert len(remedies_for("manifest.compressed", (), "host")) > 3
 
 
 def test_the_bucket_policy_names_the_bucket_and_lets_it_be_listed() -> None:
-    cure = cures_for("absent.forbidden", ("s3",), "images.s3.eu-west-1.amazonaws.com")["s3"]
+    cure = remedies_for("absent.forbidden", ("s3",), "images.s3.eu-west-1.amazonaws.com")["s3"]
     policy = json.loads(cure[cure.index("{") :])
     assert policy == json.loads(bucket_policy("images"))
     listed = [one for one in policy["Statement"] if one["Action"] == "s3:ListBucket"]
@@ -58,7 +58,7 @@ def test_fronts_are_recognised_by_their_headers(headers: dict[str, str], fronts:
     ],
 )
 def test_places_are_read(text: str, root: str, name: str, tag: str) -> None:
-    place = parse_place(text)
+    place = parse_address(text)
     assert (place.root, place.name, place.tag) == (root, name, tag)
 
 
@@ -67,7 +67,7 @@ def test_places_are_read(text: str, root: str, name: str, tag: str) -> None:
 )
 def test_other_places_are_refused(text: str) -> None:
     with pytest.raises(InvalidName):
-        parse_place(text)
+        parse_address(text)
 
 
 def test_a_packed_body_is_unpacked_and_a_broken_one_left() -> None:
@@ -94,7 +94,7 @@ def document(value: object) -> ProbeResponse:
 @pytest.mark.parametrize("location", ["http://[", "ftp://other/v2/", "", "javascript:x"])
 async def test_a_redirect_to_no_address_is_told(location: str) -> None:
     script = Script({"/v2/": document({}), "/v2/a/manifests/b": ProbeResponse(307, {"location": location})})
-    found = await examine(script, parse_place("http://localhost/a:b"))
+    found = await examine(script, parse_address("http://localhost/a:b"))
     assert "redirect.dead" in {one.cause.code for one in found.findings}
 
 
@@ -103,8 +103,8 @@ async def test_names_that_the_registry_tells_are_checked_before_they_are_asked_f
     script = Script(
         {"/v2/": document({}), "/v2/_catalog": listed, "/v2/good/name/tags/list": document({"tags": ["a b", "1"]})}
     )
-    found = await examine(script, parse_place("http://localhost"))
-    assert (found.place.name, found.place.tag) == ("good/name", "1")
+    found = await examine(script, parse_address("http://localhost"))
+    assert (found.address.name, found.address.tag) == ("good/name", "1")
     assert not [asked for asked in script.asked if "x" in asked.partition("/v2/")[2].split("/")]
 
 
@@ -120,12 +120,12 @@ async def test_no_answer_makes_it_stumble(body: bytes) -> None:
         async def ask(self, method: str, url: str, headers: Mapping[str, str] | None = None) -> ProbeResponse:
             return everywhere
 
-    found = await examine(Same({}), parse_place("http://localhost/a:b"))
+    found = await examine(Same({}), parse_address("http://localhost/a:b"))
     assert "manifest.not_json" in {one.cause.code for one in found.findings}
 
 
 async def test_an_endless_redirect_ends() -> None:
     script = Script({"/v2/": ProbeResponse(301, {"location": "/v2/"})})
-    found = await examine(script, parse_place("http://localhost/a:b"))
+    found = await examine(script, parse_address("http://localhost/a:b"))
     assert "redirect.endless" in {one.cause.code for one in found.findings}
     assert script.asked.count("GET http://localhost/v2/") == 11

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from ocisync.wiring.catalog_rules import followed
+from ocisync.wiring.catalog_rules import follow_repository
 from ocisync.wiring.session import open_session
 from tests.unit.config.support import with_targets
 
@@ -37,5 +37,5 @@ async def test_only_what_a_rule_would_mirror_is_followed(
 ) -> None:
     config = await to_thread.run_sync(partial(with_targets, RULES, folder=tmp_path))
     async with open_session(config) as session:
-        jobs = followed(host, repository, session, {"all", "team", "one"})
+        jobs = follow_repository(host, repository, session, {"all", "team", "one"})
     assert [f"{job.rule} {job.lock_name}" for job in jobs] == expected

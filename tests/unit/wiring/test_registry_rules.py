@@ -13,7 +13,7 @@ from ocisync.daemon.schedule import Schedule
 from ocisync.errors import RegistryError
 from ocisync.sync.context import JobContext
 from ocisync.wiring.archives import Archives
-from ocisync.wiring.catalog_rules import expanded
+from ocisync.wiring.catalog_rules import expand_rule
 from ocisync.wiring.session import Session
 from ocisync.wiring.stores import StoreFactory
 
@@ -59,7 +59,7 @@ def session(rule: str, folder: Path) -> Session:
 )
 def test_the_repositories_of_a_rule(rule: str, places: list[str], catalogs: int, tmp_path: Path) -> None:
     opened = session(rule.replace("{", "{type: registry, name: all, ", 1), tmp_path)
-    found = anyio.run(expanded, Schedule("all", (), 60.0), opened)
+    found = anyio.run(expand_rule, Schedule("all", (), 60.0), opened)
     assert [job.lock_name for job in found.jobs] == places
     assert isinstance(opened.stores, Listing)
     assert opened.stores.asked == catalogs
@@ -71,11 +71,11 @@ def test_a_catalog_that_cannot_be_had_is_a_failed_report(tmp_path: Path) -> None
     opened = session("{type: registry, name: all, source: r.io, target: one}", tmp_path)
     assert isinstance(opened.stores, Listing)
     opened.stores.error = RegistryError("refused")
-    found = anyio.run(expanded, Schedule("all", (), 60.0), opened)
+    found = anyio.run(expand_rule, Schedule("all", (), 60.0), opened)
     assert found.jobs == ()
     assert [report.failure and report.failure.code for report in found.reports] == ["registry.error"]
 
 
 def test_other_rules_have_the_jobs_they_always_have(tmp_path: Path) -> None:
     opened = session("{name: one, source: r.io/a, target: one}", tmp_path)
-    assert anyio.run(expanded, Schedule("one", (), 60.0), opened).jobs == ()
+    assert anyio.run(expand_rule, Schedule("one", (), 60.0), opened).jobs == ()

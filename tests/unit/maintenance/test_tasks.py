@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ocisync.errors import ConfigError
-from ocisync.maintenance.job import MaintenanceJob
-from ocisync.maintenance.run import MaintainedTarget, run_maintenance
+from ocisync.maintenance.maintenance_job import MaintenanceJob
+from ocisync.maintenance.tasks import MaintainedTarget, run_maintenance
 
 
 def test_tasks_of_one_target_exclude_each_other_and_are_not_equal() -> None:

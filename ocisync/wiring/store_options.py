@@ -32,9 +32,9 @@ def registry_options(settings: Registry) -> RegistryOptions:
     """One host's section."""
     return RegistryOptions(
         username=settings.username or "",
-        password=_revealed(settings.password),
+        password=_reveal(settings.password),
         password_file=_file_of(settings.password),
-        identity_token=_revealed(settings.identity_token),
+        identity_token=_reveal(settings.identity_token),
         identity_token_file=_file_of(settings.identity_token),
         credential_helper=settings.credential_helper or "",
         ecr=_ecr_options(settings.ecr) if settings.ecr else None,
@@ -72,23 +72,23 @@ def _ecr_options(settings: Ecr) -> EcrOptions:
         region=settings.region or "",
         profile=settings.profile or "",
         endpoint=settings.endpoint or "",
-        access_key=_revealed(settings.access_key_id),
-        secret_key=_revealed(settings.secret_access_key),
-        session_token=_revealed(settings.session_token),
+        access_key=_reveal(settings.access_key_id),
+        secret_key=_reveal(settings.secret_access_key),
+        session_token=_reveal(settings.session_token),
     )
 
 
 def _proxy_options(settings: Proxy) -> ProxyOptions:
     if settings.is_direct:
         return ProxyOptions()
-    return ProxyOptions(settings.url, settings.username or "", _revealed(settings.password))
+    return ProxyOptions(settings.url, settings.username or "", _reveal(settings.password))
 
 
 def _file_of(secret: SecretStr | None) -> Path | None:
     return secret.path if isinstance(secret, FileSecret) else None
 
 
-def _revealed(secret: SecretStr | None) -> str:
+def _reveal(secret: SecretStr | None) -> str:
     return secret.get_secret_value() if secret else ""
 
 
@@ -112,9 +112,9 @@ def s3_options(settings: S3Target) -> S3Options:
         region=settings.region or "",
         path_style=settings.path_style,
         profile=settings.profile or "",
-        access_key=_revealed(settings.access_key_id),
-        secret_key=_revealed(settings.secret_access_key),
-        session_token=_revealed(settings.session_token),
+        access_key=_reveal(settings.access_key_id),
+        secret_key=_reveal(settings.secret_access_key),
+        session_token=_reveal(settings.session_token),
         ca=settings.ca,
         multipart_threshold=settings.multipart_threshold,
         part_size=settings.part_size,
@@ -150,11 +150,11 @@ def drop_rule(settings: DropRuleSettings) -> DropRule:
         done=settings.done,
         done_folder=settings.done_folder,
         failed_folder=settings.failed_folder,
-        keep_done=_bounded(settings.keep_done),
-        keep_failed=_bounded(settings.keep_failed),
+        keep_done=_finite(settings.keep_done),
+        keep_failed=_finite(settings.keep_failed),
         conversion=f"{settings.format}+{settings.compression}+{settings.level}",
     )
 
 
-def _bounded(seconds: float) -> float | None:
+def _finite(seconds: float) -> float | None:
     return seconds if math.isfinite(seconds) else None

@@ -11,7 +11,7 @@ import structlog
 
 from ocisync.errors import OcisyncError
 from ocisync.maintenance.gc_files import Collection
-from ocisync.maintenance.job import MaintenanceJob, Task
+from ocisync.maintenance.maintenance_job import MaintenanceJob, Task
 from ocisync.maintenance.protocols import MaintainedRegistry
 from ocisync.maintenance.reconcile import reconcile
 from ocisync.maintenance.retention import KeepPolicy
