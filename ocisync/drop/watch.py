@@ -37,7 +37,7 @@ async def watch_folder(folder: Path, changed: Wakeup, *, retry: float = 60.0) ->
             changed.set()
             complained = ""
             await run_file(partial(import_module, "watchfiles"))  # only who watches pays for it
-            await _watch(folder, changed)
+            await ring_for_changes(folder, changed)
         except (OSError, RuntimeError) as exc:
             if str(exc) != complained:
                 complained = str(exc)
@@ -45,13 +45,17 @@ async def watch_folder(folder: Path, changed: Wakeup, *, retry: float = 60.0) ->
             await anyio.sleep(retry)
 
 
-async def _watch(folder: Path, changed: Wakeup) -> None:
-    """Ring for every change, until the folder is gone or another one."""
+async def ring_for_changes(folder: Path, changed: Wakeup, *, recursive: bool = True) -> None:
+    """Ring for every change, until the folder is gone or another one. `watchfiles` must have been imported.
+
+    Raises:
+        OSError, RuntimeError: the system cannot watch it.
+    """
     stop = anyio.Event()
     identity = await run_file(partial(_identity, folder))
     async with anyio.create_task_group() as group:
         group.start_soon(_stop_when_cancelled, stop)
-        async with aclosing(_events(folder, stop)) as events:
+        async with aclosing(_events(folder, stop, recursive)) as events:
             async for changes in events:
                 if changes:
                     changed.set()
@@ -60,7 +64,9 @@ async def _watch(folder: Path, changed: Wakeup) -> None:
         group.cancel_scope.cancel()
 
 
-def _events(folder: Path, stop: anyio.Event) -> AsyncGenerator[set[tuple[watchfiles.Change, str]], None]:
+def _events(
+    folder: Path, stop: anyio.Event, recursive: bool
+) -> AsyncGenerator[set[tuple[watchfiles.Change, str]], None]:
     import watchfiles
 
     return watchfiles.awatch(
@@ -71,6 +77,7 @@ def _events(folder: Path, stop: anyio.Event) -> AsyncGenerator[set[tuple[watchfi
         yield_on_timeout=True,
         stop_event=stop,
         ignore_permission_denied=True,
+        recursive=recursive,
     )
 
 

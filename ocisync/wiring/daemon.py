@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -14,6 +14,8 @@ from aiohttp import web
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
+from ocisync.content.threads import run_file
+from ocisync.daemon.config_watch import ConfigWatcher
 from ocisync.daemon.generation import Observers
 from ocisync.daemon.metrics import MetricNames, Metrics
 from ocisync.daemon.pages import daemon_app
@@ -48,9 +50,14 @@ class RunningDaemon:
     metrics: Metrics
     notifier: Notifier
     dispatcher: PushDispatcher
+    reloads: anyio.Lock = field(default_factory=anyio.Lock)  # by SIGHUP and by the file's change: one after the other
 
     async def reload(self) -> bool:
         """Read the configuration again; whether it is valid and now used. An invalid one changes nothing."""
+        async with self.reloads:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         self.notifier.reloading()
         try:
             config = await anyio.to_thread.run_sync(_load, self.file)
@@ -73,7 +80,11 @@ class RunningDaemon:
     def _warn_of_fixed(self, config: Config) -> None:
         """Some settings hold until the process ends."""
         old, new = self.service.config.daemon, config.daemon
-        changed = [name for name in ("listen", "serve", "state", "token") if getattr(old, name) != getattr(new, name)]
+        changed = [
+            name
+            for name in ("listen", "serve", "state", "token", "watch_config")
+            if getattr(old, name) != getattr(new, name)
+        ]
         if changed:
             log.warning("config.needs_restart", settings=[f"daemon.{name}" for name in changed])
 
@@ -148,6 +159,10 @@ async def running_daemon(
     """
     if config is None:
         config = await anyio.to_thread.run_sync(_load, file)
+    watcher = None
+    if config.daemon.watch_config:
+        watcher = await run_file(partial(ConfigWatcher, file))
+        config = await anyio.to_thread.run_sync(_load, file)  # what changed before there was a watcher is in it
     _warn(config)
     async with daemon_lock(config.daemon.state), open_state(config.daemon.state) as state:
         daemon = _assemble(file, config, state, progress)
@@ -155,6 +170,8 @@ async def running_daemon(
             tasks.start_soon(daemon.notifier.keep_alive)
             tasks.start_soon(daemon.dispatcher.serve)
             tasks.start_soon(log_capabilities, config)
+            if watcher is not None:
+                tasks.start_soon(watcher.serve, daemon.reload)
             tasks.start_soon(_run, daemon, state, tasks.cancel_scope)
             await daemon.service.started()
             yield daemon

@@ -130,7 +130,7 @@ def daemon(
     """
     listen = yaml.safe_load(config.read_text())["daemon"]["listen"]
     with TemporaryDirectory() as folder:
-        command = _command(("run", "-c", config.resolve(), *arguments))
+        command = _command(("run", "-c", config.absolute(), *arguments))
         child = Child(command, Path(folder), _environment(env, folder), config.resolve().parent)
         started = Daemon(child, f"http://{listen}")
         try:

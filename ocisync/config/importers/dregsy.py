@@ -27,7 +27,7 @@ _NO_EQUAL = {
     "skopeo": "not needed, but for the certificates below certs-dir: name them as `ca`, `client_cert` and `client_key`",
     "docker": "not needed: ocisync copies by itself",
     "lister": "repositories are found through the registry's catalog at every run; where it refuses that, name them",
-    "watch": "SIGHUP has a changed configuration read",
+    "watch": "say `daemon.watch_config: true`: a changed configuration is read",
     "verbose": "see daemon.log_level",
     "preserve-digests": "not needed: digests never change",
 }

@@ -51,6 +51,9 @@ class Daemon(Section):
     token: Secret | None = Field(
         None, description="The bearer token for requests that change something. Not given: such requests are refused."
     )
+    watch_config: bool = Field(
+        False, description="Whether the configuration is read again when its file changes, as it is on SIGHUP."
+    )
     state: FolderPath = Field(
         Path("state"),
         validate_default=True,
