@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterable, Iterator
 from contextlib import asynccontextmanager
 from typing import Generic, TypeVar
 
@@ -44,53 +44,104 @@ async def _work(
             return
 
 
-class _Slot(Generic[T]):
+async def for_each_wave(
+    roots: Iterable[Key], visit: Callable[[Key], Awaitable[Iterable[Key]]], workers: int, depth: int | None = None
+) -> bool:
+    """Visit items and what each of them leads to, breadth first and each once; whether that came to an end.
+
+    `visit` returns what an item leads to. All items of a wave are visited before the next wave begins. At most `depth`
+    waves follow the first; None: as many as there are. Waves, not recursion: what other people write may lead in
+    circles, or be deeper than any stack.
+    """
+    seen: set[Key] = set()
+    wave = set(roots)
+
+    async def visit_one(item: Key) -> None:
+        following.update(await visit(item))
+
+    while wave:
+        if depth is not None and depth < 0:
+            return False
+        following: set[Key] = set()
+        await for_each(sorted(wave), visit_one, workers)  # type: ignore[type-var]  # strings, all of them
+        seen |= wave
+        wave = following - seen
+        depth = None if depth is None else depth - 1
+    return True
+
+
+class _Flight(Generic[T]):
     __slots__ = ("done", "error", "result")
 
     def __init__(self) -> None:
         self.done: anyio.Event | None = anyio.Event()
         self.error: Exception | None = None
-        self.result: T | None = None
+        self.result: T = None  # type: ignore[assignment]  # read only after it was set
 
 
 class SingleFlight(Generic[Key, T]):
-    """Work that is done once per key however many ask for it; a failure is everybody's, a cancellation is not."""
+    """Work that is done once per key however many ask for it; a failure is everybody's, a cancellation is not.
+
+        async with flights.turn(key) as turn:
+            if not turn.is_done:
+                turn.result = await work()
+            return turn.result
+
+    The work stands in the block of whoever comes first, and not in a function that is handed over, so that a reader
+    sees it where it happens. Whoever comes meanwhile waits at the head of the block. When the first is cancelled, one
+    of those who wait does the work.
+    """
 
     def __init__(self) -> None:
-        self._slots: dict[Key, _Slot[T]] = {}
+        self._flights: dict[Key, _Flight[T]] = {}
 
-    async def __call__(self, key: Key, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of the first who came with this key."""
-        while (slot := self._slots.get(key)) is not None:
-            if slot.done is not None:
-                await slot.done.wait()
-            if self._slots.get(key) is not slot:
-                continue  # whoever did the work was cancelled
-            if slot.error is not None:
-                raise slot.error
-            return slot.result  # type: ignore[return-value]
-        return await self._first(key, work)
-
-    async def _first(self, key: Key, work: Callable[[], Awaitable[T]]) -> T:
-        slot = self._slots[key] = _Slot[T]()
-        finished = slot.done
-        try:
-            slot.result = await work()
-        except Exception as exc:
-            slot.error = exc
-            raise
-        except BaseException:
-            del self._slots[key]
-            raise
-        finally:
-            slot.done = None
-            if finished is not None:
-                finished.set()
-        return slot.result
+    def turn(self, key: Key) -> Turn[Key, T]:
+        """A block in which the work is done, or its result is there already."""
+        return Turn(self._flights, key)
 
     def forget(self, key: Key) -> None:
         """Let the next who comes do the work again."""
-        self._slots.pop(key, None)
+        self._flights.pop(key, None)
+
+
+class Turn(Generic[Key, T]):
+    """One caller's part in the work of a key; `result` is there when it is done, else it is for this caller to set."""
+
+    __slots__ = ("_flights", "_key", "_own", "is_done", "result")
+
+    def __init__(self, flights: dict[Key, _Flight[T]], key: Key) -> None:
+        self._flights = flights
+        self._key = key
+        self._own: _Flight[T] | None = None
+        self.is_done = False
+        self.result: T = None  # type: ignore[assignment]  # whoever finds nothing done sets it
+
+    async def __aenter__(self) -> Turn[Key, T]:
+        while (flight := self._flights.get(self._key)) is not None:
+            if flight.done is not None:
+                await flight.done.wait()
+            if self._flights.get(self._key) is not flight:
+                continue  # whoever did the work was cancelled
+            if flight.error is not None:
+                raise flight.error
+            self.is_done, self.result = True, flight.result
+            return self
+        self._own = self._flights[self._key] = _Flight()
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        own = self._own
+        if own is None:
+            return
+        if error is None:
+            own.result = self.result
+        elif isinstance(error, Exception):
+            own.error = error
+        elif self._flights.get(self._key) is own:
+            del self._flights[self._key]
+        done, own.done = own.done, None
+        if done is not None:
+            done.set()
 
 
 class Wakeup:

@@ -47,7 +47,9 @@ async def pull_and_check(source: Fetcher, root: Descriptor) -> PullResult:
         await for_each(parsed.children, node, _AT_A_TIME)
 
     async def node(desc: Descriptor) -> None:
-        await once(desc.digest, lambda: manifest(desc) if desc.is_manifest else blob(desc))
+        async with once.turn(desc.digest) as turn:
+            if not turn.is_done:
+                await (manifest(desc) if desc.is_manifest else blob(desc))
 
     await node(root)
     return pulled

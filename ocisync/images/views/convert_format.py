@@ -35,7 +35,7 @@ class ConvertedSource:
     drop_signatures: bool = False  # convert signed images too; their signatures stay behind
     remembered: Remembered = field(default_factory=dict)
     _origins: dict[Digest, Descriptor] = field(default_factory=dict)  # new digest -> the old manifest
-    _once: SingleFlight[Digest, Descriptor] = field(default_factory=SingleFlight)
+    _flights: SingleFlight[Digest, Descriptor] = field(default_factory=SingleFlight)
 
     async def tags(self) -> Sequence[str]:
         """The source's tags; those that hold signatures only when they are not to be dropped."""
@@ -82,12 +82,12 @@ class ConvertedSource:
         """What a manifest becomes, without its bytes; each is looked at once."""
         check_index_depth(desc, depth)
 
-        async def work() -> Descriptor:
-            made = await self._rewrite(desc, depth)
-            self._origins[made.digest] = desc
-            return replace(desc, media_type=made.media_type, digest=made.digest, size=made.size, data=None)
-
-        return await self._once(desc.digest, work)
+        async with self._flights.turn(desc.digest) as turn:
+            if not turn.is_done:
+                made = await self._rewrite(desc, depth)
+                self._origins[made.digest] = desc
+                turn.result = replace(desc, media_type=made.media_type, digest=made.digest, size=made.size, data=None)
+            return turn.result
 
     async def _rewrite(self, desc: Descriptor, depth: int) -> Descriptor:
         raw = await read_manifest(self.source, desc)

@@ -42,7 +42,7 @@ async def test_the_first_error_is_raised_as_it_is_and_stops_the_rest() -> None:
 
 
 async def test_once_shares_a_result_and_a_failure() -> None:
-    once: SingleFlight[str, int] = SingleFlight()
+    flights: SingleFlight[str, int] = SingleFlight()
     runs = 0
     go = anyio.Event()
 
@@ -58,7 +58,10 @@ async def test_once_shares_a_result_and_a_failure() -> None:
     results: list[int] = []
 
     async def ask() -> None:
-        results.append(await once("key", work))
+        async with flights.turn("key") as turn:
+            if not turn.is_done:
+                turn.result = await work()
+            results.append(turn.result)
 
     async with anyio.create_task_group() as group:
         for _ in range(5):
@@ -68,17 +71,19 @@ async def test_once_shares_a_result_and_a_failure() -> None:
     assert (runs, results) == (1, [7] * 5)
     for _ in range(2):
         with pytest.raises(ValueError, match="broken"):
-            await once("bad", fail)
+            async with flights.turn("bad") as turn:
+                assert not turn.is_done
+                turn.result = await fail()
 
 
 async def test_whoever_waits_takes_over_when_the_first_is_cancelled() -> None:
-    once: SingleFlight[str, str] = SingleFlight()
+    flights: SingleFlight[str, str] = SingleFlight()
     started = anyio.Event()
 
-    async def never() -> str:
-        started.set()
-        await anyio.sleep_forever()
-        return "first"
+    async def never() -> None:
+        async with flights.turn("key"):
+            started.set()
+            await anyio.sleep_forever()
 
     async def quick() -> str:
         return "second"
@@ -86,10 +91,13 @@ async def test_whoever_waits_takes_over_when_the_first_is_cancelled() -> None:
     results: list[str] = []
 
     async def waiter() -> None:
-        results.append(await once("key", quick))
+        async with flights.turn("key") as turn:
+            assert not turn.is_done
+            turn.result = await quick()
+        results.append(turn.result)
 
     async with anyio.create_task_group() as group, anyio.create_task_group() as doomed:
-        doomed.start_soon(once, "key", never)
+        doomed.start_soon(never)
         await started.wait()
         group.start_soon(waiter)
         await anyio.lowlevel.checkpoint()
