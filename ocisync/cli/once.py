@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what runs rule
     from ocisync.commands.once import PlannedPass
     from ocisync.daemon.single_pass import PassReport
     from ocisync.drop.rule import InputReport
-    from ocisync.sync.forecast import Pulls
+    from ocisync.sync.plan import Pulls
     from ocisync.sync.referrer_set import ReferrerSet
     from ocisync.sync.reports import Failure, JobReport, TagReport
 

@@ -13,9 +13,8 @@ from ocisync.errors import OcisyncError
 from ocisync.model.locator import registry_image
 from ocisync.state.open import State, open_state
 from ocisync.sync.context import Progress
-from ocisync.sync.forecast import Pulls, pulls_of
 from ocisync.sync.job import Job
-from ocisync.sync.plan import PlannedTag
+from ocisync.sync.plan import PlannedTag, Pulls, forecast_pulls
 from ocisync.sync.reports import Failure, JobReport, failure_of
 from ocisync.sync.run import plan_job
 from ocisync.wiring.rules import rule_set
@@ -95,7 +94,7 @@ async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
 
 async def _pulls(host: str, planned: Sequence[PlannedTag], session: Session) -> Pulls:
     """What a job's plan needs of a host, from which mirrors may take all of it."""
-    needed = replace(pulls_of(host, planned), allowance=await session.stores.allowance(host))
+    needed = replace(forecast_pulls(host, planned), allowance=await session.stores.allowance(host))
     return replace(needed, least=0) if session.config.settings_for(host).mirrors else needed
 
 

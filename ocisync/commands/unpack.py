@@ -32,7 +32,8 @@ from ocisync.stores.archive.index_json import blob_path
 from ocisync.stores.archive.oci_layout_target import LayoutTarget, open_layout_target
 from ocisync.stores.archive.open_any import open_any
 from ocisync.sync.context import Progress
-from ocisync.sync.copy import Copier
+from ocisync.sync.copy import GraphCopier
+from ocisync.sync.presence import Presence
 from ocisync.sync.reports import Traffic
 from ocisync.wiring.session import Session, optional_session
 from ocisync.wiring.store_options import caps_of, tar_limits_of
@@ -127,12 +128,12 @@ async def _layout(cache: Path | None, folder: Path) -> AsyncIterator[Path]:
 
 
 async def _fetch(session: Session, source: Source, image: Descriptor, root: Path) -> Traffic:
-    traffic = Traffic()
     async with open_layout_target(root, is_cache=True) as layout:
-        copier = Copier(source, layout, TargetLocator(f"oci:{root}", ""), session.tools, traffic)
-        whole, _ = await copier.graph(image)
-        await layout.publish({hex_of(image.digest): whole})
-    return traffic
+        presence = Presence(layout, TargetLocator(f"oci:{root}", ""))
+        copier = GraphCopier(source, presence, session.tools.limits, session.tools.progress)
+        copied = await copier.copy(image)
+        await layout.publish({hex_of(image.digest): copied.root})
+    return copier.result.traffic
 
 
 @asynccontextmanager

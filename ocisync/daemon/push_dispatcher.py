@@ -206,7 +206,7 @@ def _narrow(job: Job, pending: _PendingSync) -> Job:
     chosen = None if pending.is_all else narrowed(job.tags, pending.tags)
     if chosen is None or chosen == job.tags:
         return job
-    return replace(job, tags=chosen, is_partial=True, care=replace(job.care, prune=False))
+    return replace(job, tags=chosen, is_partial=True, policy=replace(job.policy, prune=False))
 
 
 def _is_stopped(report: JobReport) -> bool:

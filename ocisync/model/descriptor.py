@@ -53,6 +53,11 @@ class Descriptor:
         """Whether, as an index's entry, it is a builder's statement about another of its entries."""
         return _ATTESTATION in self.annotations or (self.platform is not None and self.platform.is_unknown)
 
+    @property
+    def is_elsewhere(self) -> bool:
+        """Whether pullers fetch it from its own URLs, so that a registry need not have it: a foreign layer."""
+        return bool(self.urls) and media_types.is_foreign(self.media_type)
+
     def with_data(self, data: bytes) -> Descriptor:
         """The same descriptor, carrying its content."""
         return replace(self, data=data)

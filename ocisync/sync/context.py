@@ -12,8 +12,8 @@ from ocisync.content.spool.blobs import BlobSpool
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.manifest import MAX_INDEX_DEPTH
-from ocisync.sync.blob_info_cache import BlobInfoCache
 from ocisync.sync.ledger import Ledger, MemoryLedger
+from ocisync.sync.presence import BlobInfoCache
 
 
 class Stores(Protocol):
@@ -33,6 +33,11 @@ OpenExternal = Callable[[], AbstractAsyncContextManager[Fetcher]]
 
 class Progress:
     """Told of every step; the base class keeps silent. Calls return at once."""
+
+    @property
+    def is_shown(self) -> bool:
+        """Whether anybody counts bytes; else streams need not be counted."""
+        return type(self).blob_moved is not Progress.blob_moved
 
     def tag_started(self, target: str, tag: str) -> None:
         """A tag is being copied."""
@@ -69,7 +74,7 @@ class JobContext:
 
     stores: Stores
     ledger: Ledger = field(default_factory=MemoryLedger)
-    whereabouts: BlobInfoCache = field(default_factory=BlobInfoCache)
+    blob_info: BlobInfoCache = field(default_factory=BlobInfoCache)
     progress: Progress = field(default_factory=Progress)
     limits: Limits = field(default_factory=Limits)
     external: OpenExternal | None = None  # foreign layers at their own URLs

@@ -25,7 +25,7 @@ class Job:
     recheck: float = DAY  # seconds after which a tag that the ledger calls verified is looked at again in full
     platforms: PlatformChoice = EVERYTHING  # which images of an index are brought; the index itself stays as it is
     largest: int = 0  # bytes to pull of any one image, else its tag is left out; 0: no limit
-    care: WritePolicy = field(default_factory=WritePolicy)
+    policy: WritePolicy = field(default_factory=WritePolicy)
     is_partial: bool = False  # only some of the tags that the rule selects, because they were pushed
     shares: tuple[str, ...] = ()  # lock names of the targets that the rule brings the same to; empty: only this one
     referrers: ReferrerChoice = field(default_factory=ReferrerChoice)

@@ -1,4 +1,4 @@
-"""Plan: decide per tag, with reasons. Pure: facts in, actions out."""
+"""Plan: decide per tag, with reasons, and forecast what that costs of the source. Pure: facts in, actions out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from ocisync.content.pull_quota import PullQuota
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.ledger import Published
 from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure
+
+_SHORTEST_ENTRY = 150  # bytes of an index
 
 
 class Action(enum.Enum):
@@ -39,8 +42,8 @@ class PlannedTag:
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """What decisions depend on besides facts."""
+class Criteria:
+    """What decisions depend on besides facts: the rule's settings, the clock, what the target is known to refuse."""
 
     now: float  # seconds since the epoch
     recheck: float  # seconds
@@ -65,7 +68,7 @@ class TagFacts:
     is_root_listed: bool = True  # False: the target lists what it holds, and the root is not there under its digest
 
 
-def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
+def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
     """The decision for one tag. A manifest's presence does not prove its blobs, so it alone never means SKIP."""
 
     def planned(action: Action, reason: str) -> PlannedTag:
@@ -80,23 +83,23 @@ def decide(facts: TagFacts, policy: Policy) -> PlannedTag:
         return planned(Action.COPY, "new")
     verified = facts.published is not None and facts.published.digest == facts.root.digest
     if facts.present != facts.root.digest and not (facts.present is None and verified):
-        if not policy.overwrite:
+        if not criteria.overwrite:
             return planned(Action.KEEP, kept_reason(facts.present))
         return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
-    return planned(*_unchanged(facts, policy, verified=verified))
+    return planned(*_unchanged(facts, criteria, verified=verified))
 
 
-def _unchanged(facts: TagFacts, policy: Policy, *, verified: bool) -> tuple[Action, str]:
+def _unchanged(facts: TagFacts, criteria: Criteria, *, verified: bool) -> tuple[Action, str]:
     """What to do about a tag that is right."""
-    if policy.send_again:
+    if criteria.send_again:
         return Action.COPY, "unchanged; everything is sent again"
     if not facts.is_root_listed:
         return Action.CHECK, "unchanged; but its manifest is not there under its digest"
-    if verified and not is_due(facts.published, policy):
+    if verified and not is_due(facts.published, criteria):
         if _is_accompanied(facts):
             return Action.SKIP, "unchanged"
         return Action.REFER, f"unchanged; what refers to it now is not known to be here: {facts.attached}"
-    is_believed = policy.validates or (policy.vouches and facts.published is None)
+    is_believed = criteria.validates or (criteria.vouches and facts.published is None)
     if is_believed and facts.present is not None and facts.attached is None:
         return Action.SKIP, "unchanged; the registry keeps what its manifests need"
     return Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here"
@@ -113,14 +116,53 @@ def kept_reason(present: Digest | None) -> str:
     return f"the target's {present or 'image'} stays: the rule says `overwrite: never`, and the source has another"
 
 
-def is_due(published: Published | None, policy: Policy) -> bool:
+def is_due(published: Published | None, criteria: Criteria) -> bool:
     """Whether a verified tag is to be looked at again; a clock that jumped back makes it due."""
     if published is None:
         return True
-    age = policy.now - published.verified_at
-    return not 0 <= age < policy.recheck
+    age = criteria.now - published.verified_at
+    return not 0 <= age < criteria.recheck
 
 
-def make_plan(facts: Iterable[TagFacts], policy: Policy) -> list[PlannedTag]:
+def make_plan(facts: Iterable[TagFacts], criteria: Criteria) -> list[PlannedTag]:
     """Decide for every tag, in order."""
-    return [decide(of_tag, policy) for of_tag in facts]
+    return [decide(of_tag, criteria) for of_tag in facts]
+
+
+_READING = (Action.COPY, Action.CHECK, Action.REFER)
+
+
+@dataclass(frozen=True, slots=True)
+class Pulls:
+    """Bounds of the pulls that are needed of one host, and what it allows.
+
+    A pull is a GET of a manifest, as Docker Hub counts. How many manifests an index lists is known only by pulling it,
+    so what lies below it is told as bounds: an entry has a digest, a size and a type, and cannot be shorter than these.
+    """
+
+    host: str
+    least: int = 0
+    most: int = 0
+    allowance: PullQuota | None = None
+
+    def __add__(self, other: Pulls) -> Pulls:
+        return Pulls(self.host, self.least + other.least, self.most + other.most, self.allowance or other.allowance)
+
+
+def forecast_pulls(host: str, planned: Iterable[PlannedTag]) -> Pulls:
+    """What one job's plan needs; tags that share an image need it once, unchanged tags need nothing."""
+    needed = Pulls(host)
+    seen: set[str] = set()
+    for one in planned:
+        if one.action not in _READING or one.root is None or one.root.digest in seen:
+            continue
+        seen.add(one.root.digest)
+        attached = len(one.attached.referrers) + len(one.attached.tags) if one.attached else 0
+        image = 0 if one.action is Action.REFER else 1 + _most_below(one.root)
+        least = 1 if one.action is Action.COPY else 0  # what is at the target already is read there where it can be
+        needed += Pulls(host, least, image + attached)
+    return needed
+
+
+def _most_below(root: Descriptor) -> int:
+    return root.size // _SHORTEST_ENTRY if root.is_index else 0

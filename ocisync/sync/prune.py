@@ -33,20 +33,20 @@ class PruneCandidates:
 
 
 def find_gone(
-    selection: TagSelection, care: WritePolicy, listed: Collection[str], present: Iterable[str]
+    selection: TagSelection, policy: WritePolicy, listed: Collection[str], present: Iterable[str]
 ) -> PruneCandidates:
     """Which of the target's tags are to go.
 
     `listed` is the whole list of the source's tags, `present` that of the target's. Only what the rule would bring if
     the source had it can go; backups, and what is named for a digest, stay.
     """
-    if not care.prune:
+    if not policy.prune:
         return PruneCandidates()
-    mine = [tag for tag in present if not care.is_backup(tag) and not is_digest_tag(tag)]
+    mine = [tag for tag in present if not policy.is_backup(tag) and not is_digest_tag(tag)]
     mine = [tag for tag in mine if origin_of(selection, tag) is not None]
     there = still_there(selection, listed)
     going = tuple(sorted(tag for tag in mine if tag not in there))
-    return PruneCandidates(going, "" if care.is_forced else _refusal(going, len(mine), care, is_empty=not listed))
+    return PruneCandidates(going, "" if policy.is_forced else _refusal(going, len(mine), policy, is_empty=not listed))
 
 
 def planned_removals(gone: PruneCandidates) -> list[PlannedTag]:
@@ -71,7 +71,7 @@ async def prune(gone: PruneCandidates, selection: TagSelection, source: Resolver
     return going
 
 
-def _refusal(going: Collection[str], mine: int, care: WritePolicy, *, is_empty: bool) -> str:
+def _refusal(going: Collection[str], mine: int, policy: WritePolicy, *, is_empty: bool) -> str:
     if not going:
         return ""
     if is_empty:
@@ -79,10 +79,10 @@ def _refusal(going: Collection[str], mine: int, care: WritePolicy, *, is_empty: 
             f"the source lists no tags at all, so the {len(going)} tags at the target stay; "
             "if that is right, run `ocisync once --force-prune` with the rule's name"
         )
-    if len(going) <= care.prune_limit * mine:
+    if len(going) <= policy.prune_limit * mine:
         return ""
     return (
-        f"{len(going)} of {mine} tags are gone at the source, more than prune_limit ({care.prune_limit:.0%}), so all "
+        f"{len(going)} of {mine} tags are gone at the source, more than prune_limit ({policy.prune_limit:.0%}), so all "
         "of them stay; if that is right, run `ocisync once --force-prune` with the rule's name"
     )
 

@@ -3,36 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import anyio
-import structlog
 from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from ocisync.content.capabilities import (
-    OUTDATED,
-    CollectedTarget,
-    Inventory,
-    Reconciler,
-    RepositoryListing,
-)
+from ocisync.content.capabilities import CollectedTarget, Inventory, Reconciler, RepositoryListing
 from ocisync.content.concurrency import for_each
-from ocisync.content.cost import attribute_cost
-from ocisync.content.repository import Resolver
-from ocisync.errors import NotFound, OcisyncError, StoreError
+from ocisync.content.repository import Resolver, Target
+from ocisync.errors import NotFound, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.sync.copy import Copier, Graph
+from ocisync.sync.copy import CopiedGraph, CopyResult
 from ocisync.sync.ledger import Published
-from ocisync.sync.plan import Action, PlannedTag, kept_reason
-from ocisync.sync.reports import TagReport, Verdict, failure_of
-from ocisync.sync.write_policy import check_overwrite
-
-log = structlog.get_logger()
+from ocisync.sync.plan import Action, PlannedTag
+from ocisync.sync.presence import Presence
+from ocisync.sync.write_policy import WritePolicy, check_overwrite
 
 MAX_BATCH = 500  # tags
 Kept = Mapping[str, Descriptor]  # tags that must not move, with what they point at
@@ -46,188 +36,160 @@ class CopiedTag:
     """A tag whose graph below the root is at the target."""
 
     planned: PlannedTag
-    root: Descriptor  # with its bytes
-    graph: Graph
+    graph: CopiedGraph
     mended: bool  # whether anything below the root had to be sent or mounted
 
+    @property
+    def root(self) -> Descriptor:
+        """What the tag is to point at, with its bytes."""
+        return self.graph.root
 
-async def publish_ready(
-    queue: MemoryObjectReceiveStream[CopiedTag], copier: Copier, report: Callable[[TagReport], None]
-) -> None:
-    """Publish tags as they come, until the queue is closed; one bad tag does not stop the others."""
-    linger = LINGER if isinstance(copier.target, Inventory) else 0.0
-    async with queue:
-        async for first in queue:
-            batch = await batch_of(first, queue, MAX_BATCH, linger)
-            try:
-                kept = await _publish(batch, copier)
-            except OcisyncError as exc:
-                await _one_by_one(batch, copier, report, exc)
-            else:
-                _report_all(batch, kept, report)
+    @property
+    def is_copied(self) -> bool:
+        """Whether the tag is new, or something was wrong below it."""
+        return self.planned.action is Action.COPY or self.mended
 
 
-async def _one_by_one(
-    batch: list[CopiedTag], copier: Copier, report: Callable[[TagReport], None], error: OcisyncError
-) -> None:
-    for ready in batch:
-        try:
-            if len(batch) == 1:
-                raise error
-            kept = await _publish([ready], copier)
-        except OcisyncError as exc:
-            report(failed(ready.planned, copier.explained(exc)))
-        else:
-            _report_all([ready], kept, report)
+class Vanished(StoreError):
+    """Content that was at the target is gone again before its tag was written."""
+
+    @property
+    def missing(self) -> Collection[Digest]:
+        """What is gone."""
+        return cast("Collection[Digest]", self.facts["missing"])
 
 
-async def _publish(batch: list[CopiedTag], copier: Copier) -> Kept:
-    with attribute_cost([ready.planned.tag for ready in batch]):
-        return await _publish_twice(batch, copier)
+@dataclass
+class Publisher:
+    """Makes a job's copies visible at one target repository.
+
+    Between a copy and its tag there may be minutes, and other writers and a garbage collector work on the same target.
+    So where a listing can tell, the publisher looks once more right before it writes a tag. The roots lie at the target
+    by then: a collector that starts now spares what is below them, and one that started before is seen by the look
+    (docs/gc.md).
+    """
+
+    presence: Presence
+    policy: WritePolicy
+    result: CopyResult
+    scope: str = ""  # what of an image is brought, for the ledger
+    workers: int = 8
+
+    @property
+    def target(self) -> Target:
+        """Where to."""
+        return self.presence.target
+
+    @property
+    def linger(self) -> float:
+        """Seconds that a tag may wait for others: publishing costs a listing there, however many tags it is for."""
+        return LINGER if isinstance(self.target, Inventory) else 0.0
+
+    async def publish(self, batch: Sequence[CopiedTag]) -> Kept:
+        """Write the tags of a batch that do not stand already; which of them must stay as they are.
+
+        Raises:
+            Vanished: something below a root is gone; once it is brought again, the batch can be published.
+            StoreError: with the code OUTDATED: this took so long that the batch is to be published again.
+        """
+        present = await self._look_again(batch)
+        await self._publish_extra_tags(batch)
+        changed = {tag.planned.tag: tag.root for tag in batch if tag.is_copied or _lacks_root(tag, present)}
+        kept: Kept = {}
+        if not self.policy.overwrite or self.policy.backup:
+            kept = await check_overwrite(self.policy, self.target, changed)
+            changed = {tag: root for tag, root in changed.items() if tag not in kept}
+        if changed:
+            await self.target.publish(changed)
+            self.result.traffic.manifests += len({root.digest for root in changed.values()})
+        elif isinstance(self.target, Reconciler):  # tags that nobody recorded: their writer may have been killed
+            await self.target.reconcile()
+        published = {tag.planned.tag: _record(tag, self.scope) for tag in batch if tag.planned.tag not in kept}
+        blobs = {digest: size for tag in batch for digest, size in tag.graph.digests.items()}
+        where = self.presence.where
+        await self.presence.ledger.record(where.target, where.repository, published, blobs)
+        return kept
+
+    async def _look_again(self, batch: Sequence[CopiedTag]) -> Mapping[Digest, int] | None:
+        """See that nothing vanished since it was copied; what the target holds, or None where no listing can tell."""
+        if not any(tag.is_copied for tag in batch):
+            return self.presence.listed
+        if isinstance(self.target, CollectedTarget):
+            await self.target.push_manifests([tag.root for tag in batch if tag.planned.action is Action.COPY])
+        if not isinstance(self.target, Inventory):
+            return None
+        present = await self._list_young(self.target, batch)
+        roots = {tag.root.digest for tag in batch}
+        needed = {digest: size for tag in batch for digest, size in tag.graph.digests.items() if digest not in roots}
+        if missing := [digest for digest, size in needed.items() if present.get(digest) != size]:
+            where = self.presence.where
+            raise Vanished(
+                f"{missing[0]}: vanished from {where} again right after it was copied: find out what deletes there",
+                missing=missing,
+            )
+        await self._repeat_missing_images(batch, present)
+        return present
+
+    async def _list_young(self, target: Inventory, batch: Sequence[CopiedTag]) -> Mapping[Digest, int]:
+        """What the target holds, once all that a batch needs is young enough for a collector to spare it."""
+        listing = await _list_settled(target)
+        if isinstance(target, CollectedTarget):
+            now = time.time()
+            roots = {tag.root.digest for tag in batch}
+            needed = {digest for tag in batch for digest in tag.graph.digests} - roots
+            stale = [digest for digest in needed if now - listing.modified.get(digest, now) > target.stale_after]
+            if stale:
+                await for_each(stale, target.touch, self.workers)
+                listing = await _list_settled(target)
+        return listing.sizes
+
+    async def _repeat_missing_images(self, batch: Sequence[CopiedTag], present: Mapping[Digest, int]) -> None:
+        """A collector that took an index which has come back since took the record of what it lacks as well."""
+        if isinstance(self.target, CollectedTarget):
+            known = self.result.missing_images
+            for index in {digest for tag in batch for digest in tag.graph.digests if digest in known}:
+                missing = [digest for digest in known[index] if digest not in present]
+                await self.target.record_missing_images(index, missing)
+
+    async def _publish_extra_tags(self, batch: Sequence[CopiedTag]) -> None:
+        """Publish the tags that go along with images, such as signatures, where they do not point there yet."""
+        wanted = {tag: desc for copied in batch for tag, desc in copied.graph.extra_tags.items()}
+        changed: dict[str, Descriptor] = {}
+
+        async def look(tag: str) -> None:
+            if self.presence.is_empty or await _resolve_digest(self.target, tag) != wanted[tag].digest:
+                changed[tag] = wanted[tag]
+
+        await for_each(sorted(wanted), look, self.workers)
+        if changed:
+            await self.target.publish(changed)
+            self.result.traffic.manifests += len(changed)
 
 
-async def _publish_twice(batch: list[CopiedTag], copier: Copier) -> Kept:
-    """Publish; once more from the last look on when that was too long ago."""
-    try:
-        return await _publish_in_time(batch, copier)
-    except StoreError as exc:
-        if exc.code != OUTDATED:
-            raise
-        return await _publish_in_time(batch, copier)
+def _lacks_root(tag: CopiedTag, present: Mapping[Digest, int] | None) -> bool:
+    """Whether a tag is there, and the key of its digest is not."""
+    return present is not None and tag.root.digest not in present
 
 
-async def _publish_in_time(batch: list[CopiedTag], copier: Copier) -> Kept:
-    held = await _look_again(batch, copier)
-    await _publish_beside(batch, copier)
-    changed = {ready.planned.tag: ready.root for ready in batch if _is_to_publish(ready, held)}
-    kept = await check_overwrite(copier.care, copier.target, changed)
-    changed = {tag: root for tag, root in changed.items() if tag not in kept}
-    if changed:
-        await copier.target.publish(changed)
-        copier.traffic.manifests += len({root.digest for root in changed.values()})
-    elif isinstance(copier.target, Reconciler):  # tags that nobody recorded: their writer may have been killed
-        await copier.target.reconcile()
-    verified = [ready for ready in batch if ready.planned.tag not in kept]
-    published = {ready.planned.tag: _verified(ready, copier.scope) for ready in verified}
-    blobs = {digest: size for ready in batch for digest, size in ready.graph.items()}
-    await copier.tools.ledger.record(copier.where.target, copier.where.repository, published, blobs)
-    return kept
+def _record(tag: CopiedTag, scope: str) -> Published:
+    attached = tag.planned.attached
+    return Published.of(tag.root, time.time(), scope, attached.fingerprint if attached is not None else "")
 
 
-async def _publish_beside(batch: list[CopiedTag], copier: Copier) -> None:
-    """Publish the tags that go along with images, such as signatures, where they do not point there yet."""
-    wanted = {tag: desc for ready in batch for tag, desc in copier.beside.get(ready.root.digest, {}).items()}
-    changed: dict[str, Descriptor] = {}
-
-    async def look(tag: str) -> None:
-        if copier.is_empty or await _points_at(copier.target, tag) != wanted[tag].digest:
-            changed[tag] = wanted[tag]
-
-    await for_each(sorted(wanted), look, copier.tools.limits.blobs)
-    if changed:
-        await copier.target.publish(changed)
-        copier.traffic.manifests += len(changed)
-
-
-async def _points_at(target: Resolver, tag: str) -> Digest | None:
+async def _resolve_digest(target: Resolver, tag: str) -> Digest | None:
     try:
         return (await target.resolve(tag)).digest
     except NotFound:
         return None
 
 
-def _verified(ready: CopiedTag, scope: str) -> Published:
-    attached = ready.planned.attached
-    return Published.of(ready.root, time.time(), scope, attached.fingerprint if attached is not None else "")
-
-
-def _is_to_publish(ready: CopiedTag, held: Mapping[Digest, int] | None) -> bool:
-    if ready.planned.action is Action.COPY or ready.mended:  # what was brought may need lists of its own
-        return True
-    return held is not None and ready.root.digest not in held  # the tag is there, its digest key is not
-
-
-async def _look_again(batch: list[CopiedTag], copier: Copier) -> Mapping[Digest, int] | None:
-    """Where a listing can tell, see that nothing vanished since it was copied, and bring it again if it did.
-
-    The roots lie there by then, so that a collector spares what is below them (docs/gc.md).
-
-    Raises:
-        StoreError: it is missing even after it was brought again.
-    """
-    if not any(ready.planned.action is Action.COPY or ready.mended for ready in batch):
-        return copier.held
-    if isinstance(copier.target, CollectedTarget):
-        await copier.target.push_manifests([ready.root for ready in batch if ready.planned.action is Action.COPY])
-    missing, held = await _missing(batch, copier)
-    if missing:
-        log.warning("blob.vanished", target=str(copier.where), digests=sorted(missing)[:10])
-        copier.forget(missing)
-        for ready in batch:
-            await copier.graph(ready.root)
-        missing, held = await _missing(batch, copier)
-    if missing:
-        raise StoreError(
-            f"{next(iter(missing))}: vanished from {copier.where} again right after it was copied: "
-            "find out what deletes there"
-        )
-    await _remember_omissions(batch, copier, held or {})
-    return held
-
-
-async def _remember_omissions(batch: list[CopiedTag], copier: Copier, held: Mapping[Digest, int]) -> None:
-    """A collector that took an index which has come back since took the record of what is left out of it as well."""
-    if isinstance(copier.target, CollectedTarget):
-        for index in {digest for ready in batch for digest in ready.graph if digest in copier.omitted}:
-            await copier.target.record_missing_images(
-                index, [digest for digest in copier.omitted[index] if digest not in held]
-            )
-
-
-async def _missing(batch: list[CopiedTag], copier: Copier) -> tuple[set[Digest], Mapping[Digest, int] | None]:
-    """What the batch needs and the target lacks, and what it holds; nothing is known of a target without a listing."""
-    if not isinstance(copier.target, Inventory):
-        return set(), None
-    roots = {ready.root.digest for ready in batch}
-    needed = {digest: size for ready in batch for digest, size in ready.graph.items() if digest not in roots}
-    stored = await _settled(copier.target)
-    if isinstance(copier.target, CollectedTarget) and (stale := _stale(needed, stored, copier.target.stale_after)):
-        await for_each(stale, copier.target.touch, copier.tools.limits.blobs)
-        stored = await _settled(copier.target)
-    held = stored.sizes
-    return {digest for digest, size in needed.items() if held.get(digest) != size}, held
-
-
-async def _settled(target: Inventory) -> RepositoryListing:
+async def _list_settled(target: Inventory) -> RepositoryListing:
     """A listing while no collector is at work: one that has not seen the roots may remove what was listed."""
-    stored = await target.list_all()
-    while stored.is_collected:
+    listing = await target.list_all()
+    while listing.is_collected:
         await anyio.sleep(_COLLECTED)
-        stored = await target.list_all()
-    return stored
-
-
-def _stale(needed: Iterable[Digest], stored: RepositoryListing, stale_after: float) -> list[Digest]:
-    """What is so old that a collector may be about to take it."""
-    now = time.time()
-    return [digest for digest in needed if now - stored.modified.get(digest, now) > stale_after]
-
-
-def _report_all(batch: list[CopiedTag], kept: Kept, report: Callable[[TagReport], None]) -> None:
-    for ready in batch:
-        if (found := kept.get(ready.planned.tag)) is not None:
-            report(TagReport(ready.planned.tag, Verdict.KEPT, kept_reason(found.digest), ready.root.digest))
-            continue
-        copied = ready.planned.action is Action.COPY or ready.mended
-        reason = "mended" if ready.mended and ready.planned.action is Action.CHECK else ready.planned.reason
-        verdict = Verdict.COPIED if copied else Verdict.UNCHANGED
-        report(TagReport(ready.planned.tag, verdict, reason, ready.root.digest))
-
-
-def failed(planned: PlannedTag, error: OcisyncError) -> TagReport:
-    """A tag that could not be published."""
-    digest = planned.root.digest if planned.root else None
-    return TagReport(planned.tag, Verdict.FAILED, planned.reason, digest, failure_of(error))
+        listing = await target.list_all()
+    return listing
 
 
 T = TypeVar("T")
@@ -240,11 +202,7 @@ async def batch_of(first: T, queue: MemoryObjectReceiveStream[T], most: int, lin
         while linger and len(found) < most:
             found.append(await queue.receive())
     if waiting.cancelled_caught or not linger:
-        _take_waiting(queue, found, most)
+        with suppress(WouldBlock, EndOfStream):
+            while len(found) < most:
+                found.append(queue.receive_nowait())
     return found
-
-
-def _take_waiting(queue: MemoryObjectReceiveStream[T], found: list[T], most: int) -> None:
-    with suppress(WouldBlock, EndOfStream):
-        while len(found) < most:
-            found.append(queue.receive_nowait())

@@ -56,7 +56,7 @@ class Traffic:
     skipped: int = 0
     bytes: int = 0
 
-    def sent(self, size: int) -> None:
+    def count_sent(self, size: int) -> None:
         """Count so many bytes more."""
         self.bytes += size
         count_bytes(size)

@@ -46,7 +46,11 @@ class ResolvedTags:
 
 
 class TagResolver:
-    """The two steps of a choice, between which whoever knows the target may say what it lacks."""
+    """Selects tags by their names, then resolves them: two steps, between which the survey looks at the target.
+
+    What the target lacks is asked for with a GET that brings the manifest along, what it has with a HEAD. Facts about
+    images (dates, platforms, sizes) are looked up only where the rule asks for them.
+    """
 
     def __init__(
         self,
@@ -60,10 +64,11 @@ class TagResolver:
         """`now` in seconds since the epoch; `known`: what target tags were seen to point at, and may still."""
         self._job = job
         self._source = source
-        self._distant = source if isinstance(source, RemoteResolver) else None
+        self._remote = source if isinstance(source, RemoteResolver) else None
         self._is_converted = isinstance(source, Converter)  # what its tags point at, only a conversion tells
-        self._content = SmallContent(source)
-        self._facts = ImageFacts(self._content, ledger, workers)
+        self._content: SmallContent | None = None  # kept because it was read to choose
+        self._ledger = ledger
+        self._workers = workers
         self._now = now
         self._known = known
         self._listed: Sequence[str] = ()
@@ -78,53 +83,56 @@ class TagResolver:
             OcisyncError: the source's tags cannot be listed.
         """
         selection = self._job.tags
-        if selection.needs_listing or self._job.care.prune or self._has_digest_tags():
+        if selection.needs_listing or self._job.policy.prune or self._has_digest_tags():
             self._listed = await self._source.tags()
-        offered = self._offered()
+        if selection.literal is not None:  # no conditions: nothing else decides
+            return Selected({**selection.literal, **selection.pinned})
+        offered = self._listed
+        if self._job.referrers.referrers:  # lists of referrers go along with their subjects, or are made at the target
+            offered = [tag for tag in offered if not is_list_tag(tag)]
         asked = candidates(selection, offered)
-        dates = await self._dates(asked)
+        dates = await self._find_dates(asked) if asked else {}
         selected = select(selection, offered, dates, self._now)
         failed = {selection.rename.apply(tag): tag for tag in asked if tag in self._failed}
         return replace(selected, references={**failed, **selected.references})
 
-    async def choose(self, selected: Selected, absent: Collection[str] = ()) -> ResolvedTags:
+    async def resolve(self, selected: Selected, absent: Collection[str] = ()) -> ResolvedTags:
         """What the selected tags point at, and which of them the rule means for that; only single tags may fail.
 
         `absent`: target tags that there are not yet, so that their manifests are wanted.
         """
         references = dict(selected.references)
-        await self._resolve([one for one in references.values() if one not in self._failed], absent)
+        await self._look_up_all([one for one in references.values() if one not in self._failed], absent)
         failures = {tag: self._failed[one] for tag, one in references.items() if one in self._failed}
         roots = {
             tag: self._resolved[one] for tag, one in references.items() if one in self._resolved and tag not in failures
         }
-        chosen = ResolvedTags(references, roots, failures, list(selected.warnings), self._listed)
+        resolved = ResolvedTags(references, roots, failures, list(selected.warnings), self._listed)
         if not references:
-            chosen.warnings.append(f"{self._job.source}: no tag fits the rule's selection")
+            resolved.warnings.append(f"{self._job.source}: no tag fits the rule's selection")
         if not self._is_converted:
-            await self._by_platform(chosen)
-            await self._by_size(chosen)
-            if len(chosen.roots) <= _MANY_TAGS:
-                chosen.roots = {tag: self._with_content(root) for tag, root in chosen.roots.items()}
-        return chosen
+            await self._drop_by_platform(resolved)
+            await self._drop_by_size(resolved)
+            if self._content is not None and len(resolved.roots) <= _MANY_TAGS:
+                resolved.roots = {tag: self._with_content(root) for tag, root in resolved.roots.items()}
+        return resolved
+
+    def _facts(self) -> ImageFacts:
+        """What is to be known of images; what is read for it is kept for the copy."""
+        self._content = self._content or SmallContent(self._source)
+        return ImageFacts(self._content, self._ledger, self._workers)
 
     def _has_digest_tags(self) -> bool:
         """Whether a listing is cheaper than asking for the digest tags of each image."""
         return self._job.referrers.digest_tags and len(self._job.tags.literal or ()) > FEW_TAGS
 
-    def _offered(self) -> Sequence[str]:
-        """The tags to select from: lists of referrers go along with their subjects, or are made at the target."""
-        if not self._job.referrers.referrers:
-            return self._listed
-        return [tag for tag in self._listed if not is_list_tag(tag)]
-
-    async def _dates(self, tags: Collection[str]) -> Mapping[str, float | None]:
-        await self._resolve(tags)
-        dates, failures = await self._facts.created(self._resolved.values())
+    async def _find_dates(self, tags: Collection[str]) -> Mapping[str, float | None]:
+        await self._look_up_all(tags)
+        dates, failures = await self._facts().created(self._resolved.values())
         self._failed |= {tag: failures[root.digest] for tag, root in self._resolved.items() if root.digest in failures}
         return {tag: dates[root.digest] for tag, root in self._resolved.items() if root.digest in dates}
 
-    async def _resolve(self, references: Collection[str], absent: Collection[str] = ()) -> None:
+    async def _look_up_all(self, references: Collection[str], absent: Collection[str] = ()) -> None:
         selection = self._job.tags
         names = {reference: tag for tag, reference in (selection.literal or {}).items()}
 
@@ -136,22 +144,22 @@ class TagResolver:
             except OcisyncError as exc:
                 self._failed[reference] = failure_of(exc)
             else:
-                self._resolved[reference] = self._stowed(root)
+                self._resolved[reference] = self._keep_bytes(root)
 
         if not self._is_converted:
             unknown = dict.fromkeys(one for one in references if one not in self._resolved)
-            await for_each(unknown, resolve, self._facts.workers)
+            await for_each(unknown, resolve, self._workers)
 
     async def _look_up(self, reference: str, known: Descriptor | None, *, is_wanted: bool) -> Descriptor:
-        if self._distant is None:
+        if self._remote is None:
             return await self._source.resolve(reference)
         if is_wanted and self._room > 0:
-            return await self._distant.resolve_with_manifest(reference)
+            return await self._remote.resolve_with_manifest(reference)
         if known is not None:
-            return await self._distant.revalidate(reference, known)
-        return await self._distant.resolve(reference)
+            return await self._remote.revalidate(reference, known)
+        return await self._remote.resolve(reference)
 
-    def _stowed(self, root: Descriptor) -> Descriptor:
+    def _keep_bytes(self, root: Descriptor) -> Descriptor:
         """A root with its bytes only while there is room for them: memory stays bounded."""
         if root.data is None:
             return root
@@ -160,51 +168,55 @@ class TagResolver:
 
     def _with_content(self, root: Descriptor) -> Descriptor:
         """A root with the bytes that were read to choose it: a copy need not ask for them again."""
-        data = self._content.held.get(root.digest)
+        data = self._content.held.get(root.digest) if self._content else None
         return root if data is None or root.data is not None else root.with_data(data)
 
-    async def _by_platform(self, chosen: ResolvedTags) -> None:
+    async def _drop_by_platform(self, resolved: ResolvedTags) -> None:
         choice = self._job.platforms
         if not choice.platforms:
             return
-        platforms, failures = await self._facts.platforms(chosen.roots.values())
-        self._fail(chosen, failures)
+        platforms, failures = await self._facts().platforms(resolved.roots.values())
+        self._report_failures(resolved, failures)
         others = {
             tag: offered
-            for tag, root in chosen.roots.items()
-            if (offered := unwanted(platforms[root.digest], choice)) is not None
+            for tag, root in resolved.roots.items()
+            if (offered := describe_unwanted(platforms[root.digest], choice)) is not None
         }
-        chosen.leave_out(others)
+        resolved.leave_out(others)
         if others:
             wanted = ", ".join(map(str, choice.platforms))
-            chosen.warnings.append(f"{self._job.source}: left out, as they have no image for {wanted}: {told(others)}")
+            resolved.warnings.append(
+                f"{self._job.source}: left out, as they have no image for {wanted}: {list_some(others)}"
+            )
 
-    async def _by_size(self, chosen: ResolvedTags) -> None:
+    async def _drop_by_size(self, resolved: ResolvedTags) -> None:
         if not self._job.largest:
             return
-        sizes, failures = await self._facts.largest(chosen.roots.values(), self._job.platforms)
-        self._fail(chosen, failures)
+        sizes, failures = await self._facts().largest(resolved.roots.values(), self._job.platforms)
+        self._report_failures(resolved, failures)
         most = self._job.largest
-        large = {tag: f"{size} bytes" for tag, root in chosen.roots.items() if (size := sizes[root.digest]) > most}
-        chosen.leave_out(large)
+        large = {tag: f"{size} bytes" for tag, root in resolved.roots.items() if (size := sizes[root.digest]) > most}
+        resolved.leave_out(large)
         if large:
-            chosen.warnings.append(f"{self._job.source}: left out, as they are larger than {most} bytes: {told(large)}")
+            resolved.warnings.append(
+                f"{self._job.source}: left out, as they are larger than {most} bytes: {list_some(large)}"
+            )
 
-    def _fail(self, chosen: ResolvedTags, failures: Mapping[Digest, Failure]) -> None:
-        for tag, root in list(chosen.roots.items()):
+    def _report_failures(self, resolved: ResolvedTags, failures: Mapping[Digest, Failure]) -> None:
+        for tag, root in list(resolved.roots.items()):
             if root.digest in failures:
-                chosen.failures[tag] = failures[root.digest]
-                del chosen.roots[tag]
+                resolved.failures[tag] = failures[root.digest]
+                del resolved.roots[tag]
 
 
-def unwanted(platforms: Collection[Platform | None], choice: PlatformChoice) -> str | None:
+def describe_unwanted(platforms: Collection[Platform | None], choice: PlatformChoice) -> str | None:
     """What an image offers when nothing of it is wanted; None when something is."""
     if any(choice.wants(platform) for platform in platforms):
         return None
     return ", ".join(dict.fromkeys(str(platform) for platform in platforms)) or "nothing"
 
 
-def told(tags: Mapping[str, str], most: int = 5) -> str:
+def list_some(tags: Mapping[str, str], most: int = 5) -> str:
     """The first few tags, each with what is to be said of it."""
     shown = [f"{tag} ({reason})" for tag, reason in list(tags.items())[:most]]
     return ", ".join(shown) + (f" and {len(tags) - most} more" if len(tags) > most else "")

@@ -4,105 +4,204 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 import structlog
-from anyio.streams.memory import MemoryObjectSendStream
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ocisync.content.capabilities import Converter, RegistryTarget
+from ocisync.content.capabilities import OUTDATED, Converter, ReferrerLister, RegistryTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import Meter, attribute_cost, metered
 from ocisync.content.repository import Fetcher, Source, Target
-from ocisync.errors import Handling, LimitExceeded, OcisyncError
-from ocisync.model.descriptor import Descriptor
+from ocisync.errors import Handling, LimitExceeded, OcisyncError, StoreError
 from ocisync.sync.context import JobContext
-from ocisync.sync.copy import Copier, convert
+from ocisync.sync.copy import GraphCopier, convert
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Published
-from ocisync.sync.plan import Action, PlannedTag, Policy, is_due, make_plan
+from ocisync.sync.plan import Action, Criteria, PlannedTag, is_due, kept_reason, make_plan
+from ocisync.sync.presence import Presence
 from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, planned_removals, prune
-from ocisync.sync.publish import CopiedTag, failed, publish_ready
-from ocisync.sync.referrers import ReferrerFinder, referrer_finder
+from ocisync.sync.publish import MAX_BATCH, CopiedTag, Kept, Publisher, Vanished, batch_of
+from ocisync.sync.referrers import ReferrerCopier, ReferrerFinder
 from ocisync.sync.reports import JobReport, TagReport, Verdict, failure_of
 from ocisync.sync.resolve import FEW_TAGS
-from ocisync.sync.source_reader import WithForeignLayers
-from ocisync.sync.survey import SurveyFacts, survey, with_blobs
+from ocisync.sync.source_reader import SharedReader, WithForeignLayers
+from ocisync.sync.survey import SurveyFacts, list_blobs, survey
 
 log = structlog.get_logger()
 
 
-async def run_job(job: Job, tools: JobContext) -> JobReport:
+async def run_job(job: Job, context: JobContext) -> JobReport:
     """Bring one job's target up to date; every OcisyncError ends up in the report."""
-    report = job.report()
+    report = JobReport(job.rule, str(job.source), str(job.target))
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(rule=job.rule, source=report.source, target=report.target):
         try:
             with metered() as meter:
-                async with _opened(job, tools) as (source, target):
-                    await _Run(job, source, target, tools, report, meter).go()
+                async with _open(job, context) as (source, target):
+                    finder = _make_finder(job, source, context)
+                    await _Run(job, source, target, finder, context, report, meter).run()
         except OcisyncError as exc:
             report.failure = failure_of(exc)
         report.requests = meter.total.requests
-        if tools.spools is not None and not job.is_partial:
-            await tools.spools.finish_target(job.target.lock_name, ok=report.ok)
+        if context.spools is not None and not job.is_partial:
+            await context.spools.finish_target(job.target.lock_name, ok=report.ok)
         report.seconds = time.monotonic() - started
         _log_finished(report)
     return report
 
 
-async def plan_job(job: Job, tools: JobContext) -> tuple[SurveyFacts, list[PlannedTag]]:
+async def plan_job(job: Job, context: JobContext) -> tuple[SurveyFacts, list[PlannedTag]]:
     """What `run_job` would do now, changing nothing.
 
     Raises:
         OcisyncError: the source or target cannot be looked at.
     """
-    async with _opened(job, tools) as (source, target):
-        policy = _policy(job, target)
-        companions = referrer_finder(source, job.referrers, tools.limits.max_index_depth)
-        workers = tools.limits.images
-        facts = await survey(job, source, target, tools.ledger, policy, workers, companions, is_trial=True)
-        plan = make_plan(map(facts.of, facts.references), policy)
+    async with _open(job, context) as (source, target):
+        criteria = _make_criteria(job, target)
+        finder = _make_finder(job, source, context)
+        workers = context.limits.images
+        facts = await survey(job, source, target, context.ledger, criteria, workers, finder, is_trial=True)
+        plan = make_plan(map(facts.of, facts.references), criteria)
         return facts, [*plan, *planned_removals(facts.gone)]
 
 
 @asynccontextmanager
-async def _opened(job: Job, tools: JobContext) -> AsyncIterator[tuple[Source, Target]]:
-    async with tools.stores.source(job.source) as source, tools.stores.target(job.target) as target:
+async def _open(job: Job, context: JobContext) -> AsyncIterator[tuple[Source, Target]]:
+    async with context.stores.source(job.source) as source, context.stores.target(job.target) as target:
         yield source, target
 
 
-def _policy(job: Job, target: Target) -> Policy:
+def _make_criteria(job: Job, target: Target) -> Criteria:
     validates = isinstance(target, RegistryTarget) and target.validates
-    return Policy(time.time(), job.recheck, validates, job.care.overwrite, job.send_again)
+    return Criteria(time.time(), job.recheck, validates, job.policy.overwrite, job.send_again)
 
 
-@dataclass
+def _make_finder(job: Job, source: Source, context: JobContext) -> ReferrerFinder | None:
+    """A finder of what goes along with the images; None where nothing is wanted, and so nothing is asked."""
+    wanted = job.referrers.referrers
+    if wanted is None:  # the rule says nothing: only what belongs to the source anyway, as in a layout
+        wanted = isinstance(source, ReferrerLister) and source.brings_referrers
+    if not (wanted or job.referrers.digest_tags):
+        return None
+    return ReferrerFinder(source, replace(job.referrers, referrers=wanted), context.limits.max_index_depth)
+
+
+@dataclass(frozen=True, slots=True)
 class _Run:
+    """One job under way.
+
+    Copies and publications overlap: whoever copied an image hands it to a queue, at whose other end tags are published
+    in batches. So early tags can be pulled while late ones are still copied, and a target where each publication costs
+    a listing pays for few of them.
+    """
+
     job: Job
     source: Source
     target: Target
-    tools: JobContext
+    finder: ReferrerFinder | None  # of what goes along with the images; None: nothing
+    context: JobContext
     report: JobReport
     meter: Meter
 
-    async def go(self) -> None:
-        policy = _policy(self.job, self.target)
-        limits = self.tools.limits
-        companions = referrer_finder(self.source, self.job.referrers, limits.max_index_depth)
-        facts = await survey(self.job, self.source, self.target, self.tools.ledger, policy, limits.images, companions)
+    async def run(self) -> None:
+        """Survey, plan, copy and publish, prune."""
+        criteria, workers = _make_criteria(self.job, self.target), self.context.limits.images
+        facts = await survey(self.job, self.source, self.target, self.context.ledger, criteria, workers, self.finder)
         self.report.warnings.extend(facts.warnings)
-        policy = replace(policy, vouches=await self._is_vouched_for(facts))
-        plan = make_plan(map(facts.of, facts.references), policy)
-        await self._remember_skipped(facts, plan, policy)
-        if work := self._settle(plan):
-            facts = await with_blobs(facts, self.target)
-            async with self._reader() as reader:
-                await self._execute(work, self._copier(reader, facts, policy, companions))
-        if self.job.care.prune:
+        criteria = replace(criteria, vouches=await self._is_vouched_for(facts))
+        plan = make_plan(map(facts.of, facts.references), criteria)
+        await self._remember_skipped(facts, plan, criteria)
+        if work := self._report_settled(plan):
+            facts = await list_blobs(facts, self.target)
+            async with self._open_reader() as reader:
+                copier = self._make_copier(reader, facts, criteria)
+                send, receive = anyio.create_memory_object_stream[CopiedTag](workers * 4)
+                async with anyio.create_task_group() as group:
+                    group.start_soon(self._publish_all, receive, copier)
+                    async with send:
+                        await for_each(_group_by_root(work), partial(self._copy_image, copier, send), workers)
+        if self.job.policy.prune:
             await self._prune(facts.gone)
+
+    async def _copy_image(
+        self, copier: GraphCopier, ready: MemoryObjectSendStream[CopiedTag], tags: Sequence[PlannedTag]
+    ) -> None:
+        """Bring what several tags point at, once, and hand the tags on to be published."""
+        for planned in tags:
+            self.context.progress.tag_started(self.report.target, planned.tag)
+        try:
+            with attribute_cost([planned.tag for planned in tags]):
+                root = tags[0].root
+                if root is None and isinstance(self.source, Converter):
+                    root = await convert(self.source, tags[0].reference, copier)
+                elif root is None:
+                    root = await self.source.resolve(tags[0].reference)
+                graph = await copier.copy(root)
+                if self.finder is not None:
+                    graph = await ReferrerCopier(self.finder, copier).copy(graph)
+        except OcisyncError as exc:
+            for planned in tags:
+                self._report_failed(planned, copier.result.explain(exc))
+            return
+        mended = not copier.result.sent.isdisjoint(graph.digests.keys() - {graph.root.digest})
+        for planned in tags:
+            await ready.send(CopiedTag(planned, graph, mended))
+
+    async def _publish_all(self, queue: MemoryObjectReceiveStream[CopiedTag], copier: GraphCopier) -> None:
+        """Publish tags as they come, until the queue is closed; one bad tag does not stop the others."""
+        limits = self.context.limits
+        publisher = Publisher(copier.presence, self.job.policy, copier.result, self.job.scope, limits.blobs)
+        async with queue:
+            async for first in queue:
+                batch = await batch_of(first, queue, MAX_BATCH, publisher.linger)
+                try:
+                    kept = await self._publish(batch, publisher, copier)
+                except OcisyncError as exc:
+                    await self._publish_each(batch, publisher, copier, exc)
+                else:
+                    self._report_published(batch, kept)
+
+    async def _publish_each(
+        self, batch: Sequence[CopiedTag], publisher: Publisher, copier: GraphCopier, error: OcisyncError
+    ) -> None:
+        """Publish a batch that could not be published together tag by tag, to find out which is at fault."""
+        for tag in batch:
+            try:
+                if len(batch) == 1:
+                    raise error
+                kept = await self._publish([tag], publisher, copier)
+            except OcisyncError as exc:
+                self._report_failed(tag.planned, copier.result.explain(exc))
+            else:
+                self._report_published([tag], kept)
+
+    async def _publish(self, batch: Sequence[CopiedTag], publisher: Publisher, copier: GraphCopier) -> Kept:
+        """Publish a batch; once more from the last look on when that was too long ago."""
+        with attribute_cost([tag.planned.tag for tag in batch]):
+            try:
+                return await self._publish_whole(batch, publisher, copier)
+            except StoreError as exc:
+                if exc.code != OUTDATED:
+                    raise
+                return await self._publish_whole(batch, publisher, copier)
+
+    async def _publish_whole(self, batch: Sequence[CopiedTag], publisher: Publisher, copier: GraphCopier) -> Kept:
+        """Publish a batch; what vanished from the target since it was copied is brought once more before."""
+        try:
+            return await publisher.publish(batch)
+        except Vanished as exc:
+            log.warning("blob.vanished", target=str(self.job.target), digests=sorted(exc.missing)[:10])
+            copier.forget(exc.missing)
+        for tag in batch:
+            graph = await copier.copy(tag.root)
+            if self.finder is not None:
+                await ReferrerCopier(self.finder, copier).copy(graph)
+        return await publisher.publish(batch)
 
     async def _is_vouched_for(self, facts: SurveyFacts) -> bool:
         """Whether tags of which nothing is on record may be believed; a few are looked at sooner than that is asked."""
@@ -111,103 +210,89 @@ class _Run:
             unknown > FEW_TAGS and isinstance(self.target, RegistryTarget) and await self.target.rejects_missing_blobs()
         )
 
-    async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], policy: Policy) -> None:
+    async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], criteria: Criteria) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
         vouched = {
-            planned.tag: Published.of(planned.root, policy.now, self.job.scope)
+            planned.tag: Published.of(planned.root, criteria.now, self.job.scope)
             for planned in plan
-            if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), policy)
+            if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), criteria)
         }
         if vouched:
-            await self.tools.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})
+            await self.context.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})
 
     @asynccontextmanager
-    async def _reader(self) -> AsyncIterator[Fetcher]:
+    async def _open_reader(self) -> AsyncIterator[Fetcher]:
         """The source; with foreign layers, where the job wants them."""
-        if not self.job.include_external or self.tools.external is None:
+        if not self.job.include_external or self.context.external is None:
             yield self.source
             return
-        async with self.tools.external() as external:
+        async with self.context.external() as external:
             yield WithForeignLayers(self.source, external)
 
-    def _copier(self, reader: Fetcher, facts: SurveyFacts, policy: Policy, companions: ReferrerFinder | None) -> Copier:
-        stored = facts.stored
-        return Copier(
-            reader,
+    def _make_copier(self, reader: Fetcher, facts: SurveyFacts, criteria: Criteria) -> GraphCopier:
+        job, context = self.job, self.context
+        presence = Presence(
             self.target,
-            self.job.target,
-            self.tools,
-            self.report.traffic,
-            validates=policy.validates,
-            held=dict(stored.sizes) if stored else None,
-            is_empty=facts.is_empty,
-            care=self.job.care,
-            choice=self.job.platforms,
-            shares=self.job.shares,
-            companions=companions,
-            scope=self.job.scope,
-            include_external=self.job.include_external,
-            send_again=self.job.send_again,
+            job.target,
+            context.ledger,
+            context.blob_info,
+            anyio.Semaphore(context.limits.blobs, fast_acquire=True),
+            dict(facts.stored.sizes) if facts.stored else None,
+            facts.is_empty,
+            criteria.validates,
+            job.send_again,
         )
+        copier = GraphCopier(reader, presence, context.limits, context.progress, job.platforms, job.include_external)
+        spool = context.spools
+        if spool is not None and (len(job.shares) > 1 or not self.target.can_resume_upload(spool.worth)):
+            copier.shared = SharedReader(reader, spool, self.target, job.target.lock_name, job.shares)
+        copier.result.traffic = self.report.traffic
+        return copier
 
     async def _prune(self, gone: PruneCandidates) -> None:
         if gone.refusal:
             raise LimitExceeded(gone.refusal, code=REFUSED, handling=Handling.FAIL)
         for tag in await prune(gone, self.job.tags, self.source, self.target):
-            self._done(TagReport(tag, Verdict.PRUNED, GONE))
+            self._report_tag(TagReport(tag, Verdict.PRUNED, GONE))
 
-    def _settle(self, plan: Iterable[PlannedTag]) -> list[PlannedTag]:
+    def _report_settled(self, plan: Iterable[PlannedTag]) -> list[PlannedTag]:
         """Report what needs no work; the rest comes back."""
         work = []
         for planned in plan:
             digest = planned.root.digest if planned.root else None
             if planned.action is Action.SKIP:
-                self._done(TagReport(planned.tag, Verdict.UNCHANGED, planned.reason, digest))
+                self._report_tag(TagReport(planned.tag, Verdict.UNCHANGED, planned.reason, digest))
             elif planned.action is Action.KEEP:
-                self._done(TagReport(planned.tag, Verdict.KEPT, planned.reason, digest))
+                self._report_tag(TagReport(planned.tag, Verdict.KEPT, planned.reason, digest))
             elif planned.action is Action.FAIL:
-                self._done(TagReport(planned.tag, Verdict.FAILED, planned.reason, None, planned.failure))
+                self._report_tag(TagReport(planned.tag, Verdict.FAILED, planned.reason, None, planned.failure))
             else:
                 work.append(planned)
         return work
 
-    async def _execute(self, work: list[PlannedTag], copier: Copier) -> None:
-        send, receive = anyio.create_memory_object_stream[CopiedTag](self.tools.limits.images * 4)
-        async with anyio.create_task_group() as group:
-            group.start_soon(publish_ready, receive, copier, self._done)
-            async with send:
-                await for_each(_by_root(work), lambda tags: self._bring(tags, copier, send), self.tools.limits.images)
+    def _report_published(self, batch: Sequence[CopiedTag], kept: Kept) -> None:
+        for tag in batch:
+            planned = tag.planned
+            if (found := kept.get(planned.tag)) is not None:
+                self._report_tag(TagReport(planned.tag, Verdict.KEPT, kept_reason(found.digest), tag.root.digest))
+                continue
+            reason = "mended" if tag.mended and planned.action is Action.CHECK else planned.reason
+            verdict = Verdict.COPIED if tag.is_copied else Verdict.UNCHANGED
+            self._report_tag(TagReport(planned.tag, verdict, reason, tag.root.digest))
 
-    async def _bring(self, tags: list[PlannedTag], copier: Copier, ready: MemoryObjectSendStream[CopiedTag]) -> None:
-        """Bring what several tags point at, once."""
-        for planned in tags:
-            self.tools.progress.tag_started(self.report.target, planned.tag)
-        try:
-            with attribute_cost([planned.tag for planned in tags]):
-                root = tags[0].root or await self._root(tags[0], copier)
-                whole, graph = await copier.graph(root)
-        except OcisyncError as exc:
-            for planned in tags:
-                self._done(failed(planned, copier.explained(exc)))
-            return
-        mended = not copier.placed.isdisjoint(graph.keys() - {whole.digest})
-        for planned in tags:
-            await ready.send(CopiedTag(planned, whole, graph, mended))
+    def _report_failed(self, planned: PlannedTag, error: OcisyncError) -> None:
+        digest = planned.root.digest if planned.root else None
+        self._report_tag(TagReport(planned.tag, Verdict.FAILED, planned.reason, digest, failure_of(error)))
 
-    async def _root(self, planned: PlannedTag, copier: Copier) -> Descriptor:
-        if isinstance(self.source, Converter):
-            return await convert(self.source, planned.reference, copier)
-        return await self.source.resolve(planned.reference)
-
-    def _done(self, tag: TagReport) -> None:
+    def _report_tag(self, tag: TagReport) -> None:
         tag.cost = self.meter.of(tag.tag)
         self.report.tags.append(tag)
-        self.tools.progress.tag_finished(self.report.target, tag.tag, tag.verdict.value)
+        self.context.progress.tag_finished(self.report.target, tag.tag, tag.verdict.value)
         if tag.failure is not None:
             log.warning("tag.failed", tag=tag.tag, code=tag.failure.code, error=tag.failure.message)
 
 
-def _by_root(work: Iterable[PlannedTag]) -> list[list[PlannedTag]]:
+def _group_by_root(work: Iterable[PlannedTag]) -> list[list[PlannedTag]]:
     """Tags that point at the same manifest together; what must be converted first, each by itself."""
     groups: dict[str, list[PlannedTag]] = {}
     for planned in work:

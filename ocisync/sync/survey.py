@@ -1,4 +1,9 @@
-"""Survey: what the source offers and what the target holds, at the smallest number of requests."""
+"""Survey: what the source offers and what the target holds, at the smallest number of requests.
+
+A pass in which nothing changed is the usual one, so its requests decide what a mirror costs. A listing of the target
+answers for all of its tags; where there is none, what the ledger recorded is believed until the next full look, and
+only the rest is asked for.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +19,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger, Published
-from ocisync.sync.plan import Policy, TagFacts, is_due
+from ocisync.sync.plan import Criteria, TagFacts, is_due
 from ocisync.sync.prune import PruneCandidates, find_gone
 from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.referrers import ReferrerFinder
@@ -60,7 +65,7 @@ class SurveyFacts:
         )
 
 
-async def with_blobs(facts: SurveyFacts, target: Target) -> SurveyFacts:
+async def list_blobs(facts: SurveyFacts, target: Target) -> SurveyFacts:
     """The facts that copying needs: also which blobs the target has, where it can list them."""
     if facts.stored is None or not isinstance(target, Inventory):
         return facts
@@ -73,9 +78,9 @@ async def survey(
     source: Source,
     target: Target,
     ledger: Ledger,
-    policy: Policy,
+    criteria: Criteria,
     workers: int,
-    companions: ReferrerFinder | None = None,
+    finder: ReferrerFinder | None = None,
     *,
     is_trial: bool = False,
 ) -> SurveyFacts:
@@ -84,32 +89,36 @@ async def survey(
     Raises:
         OcisyncError: the source's or the target's tags cannot be listed.
     """
-    known = await _published(job, ledger)
-    choosing = TagResolver(job, source, ledger, policy.now, workers, _expected(known, policy))
-    selected = await choosing.select()
+    known = {
+        tag: published
+        for tag, published in (await ledger.published(job.target.target, job.target.repository)).items()
+        if published.scope == job.scope  # with the same of its images
+    }
+    resolver = TagResolver(job, source, ledger, criteria.now, workers, _expect(known, criteria))
+    selected = await resolver.select()
     stored = await target.list_manifests() if isinstance(target, Inventory) else None
-    few = len(selected.references) <= FEW_TAGS and not job.care.prune
-    listed = dict(stored.tags) if stored else await _listed(target, few=few)
+    are_few = len(selected.references) <= FEW_TAGS and not job.policy.prune
+    listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few)
     is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
     absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
-    chosen = await choosing.choose(selected, absent)
-    references, roots = chosen.references, chosen.roots
+    resolved = await resolver.resolve(selected, absent)
+    references, roots = resolved.references, resolved.roots
     present = dict.fromkeys(references) if listed is None else listed
-    attached = await _attached(companions, chosen, workers) if companions else {}
-    gone = find_gone(job.tags, job.care, chosen.listed, present)
+    attached = await _find_attached(finder, resolved, workers) if finder else {}
+    gone = find_gone(job.tags, job.policy, resolved.listed, present) if job.policy.prune else PruneCandidates()
     is_empty = not (stored.sizes if stored else present)
     tells_digests = stored is not None and any(stored.tags.values())  # then a tag without one points elsewhere
 
     def must_ask(tag: str) -> bool:
-        told = tag in known and known[tag].digest == roots[tag].digest and not is_due(known[tag], policy)
-        told = told and len(references) > FEW_TAGS and not tells_digests and _is_listed(roots[tag], stored)
-        return present.get(tag, _ABSENT) is None and not told
+        is_known = tag in known and known[tag].digest == roots[tag].digest and not is_due(known[tag], criteria)
+        is_told = is_known and len(references) > FEW_TAGS and not tells_digests and _is_listed(roots[tag], stored)
+        return present.get(tag, _ABSENT) is None and not is_told
 
-    await _ask(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
+    await _resolve_at_target(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
     if not (present or is_empty) and isinstance(target, RegistryTarget):  # none of a few tags is there: is anything?
         is_empty = await target.is_empty()
-    warnings = tuple(chosen.warnings)
-    return SurveyFacts(references, roots, chosen.failures, present, known, stored, is_empty, warnings, gone, attached)
+    warnings = tuple(resolved.warnings)
+    return SurveyFacts(references, roots, resolved.failures, present, known, stored, is_empty, warnings, gone, attached)
 
 
 def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> bool:
@@ -117,36 +126,30 @@ def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> boo
     return root is None or stored is None or root.digest in stored.sizes
 
 
-async def _published(job: Job, ledger: Ledger) -> Mapping[str, Published]:
-    """What is known to be whole as far as this job goes: with the same of its images."""
-    known = await ledger.published(job.target.target, job.target.repository)
-    return {tag: one for tag, one in known.items() if one.scope == job.scope}
-
-
-def _expected(known: Mapping[str, Published], policy: Policy) -> dict[str, Descriptor]:
+def _expect(known: Mapping[str, Published], criteria: Criteria) -> dict[str, Descriptor]:
     """What tags may be asked for as that which they are known to be; not those of which a full look is due."""
-    return {tag: root for tag, one in known.items() if (root := one.root) is not None and not is_due(one, policy)}
+    return {tag: root for tag, one in known.items() if (root := one.root) is not None and not is_due(one, criteria)}
 
 
-async def _attached(companions: ReferrerFinder, chosen: ResolvedTags, workers: int) -> dict[str, ReferrerSet]:
+async def _find_attached(finder: ReferrerFinder, resolved: ResolvedTags, workers: int) -> dict[str, ReferrerSet]:
     """What goes along with each tag's image; a tag of which that cannot be told fails."""
-    if chosen.listed:
-        companions.learn_tags(chosen.listed)
+    if resolved.listed:
+        finder.learn_tags(resolved.listed)
     found: dict[str, ReferrerSet] = {}
 
-    async def look(tag: str) -> None:
+    async def find(tag: str) -> None:
         try:
-            found[tag] = await companions.transitive(chosen.roots[tag].digest)
+            found[tag] = await finder.transitive(resolved.roots[tag].digest)
         except OcisyncError as exc:
-            chosen.failures[tag] = failure_of(exc)
+            resolved.failures[tag] = failure_of(exc)
 
-    await for_each(list(chosen.roots), look, workers)
+    await for_each(list(resolved.roots), find, workers)
     return found
 
 
-async def _listed(target: Target, *, few: bool) -> dict[str, Digest | None] | None:
-    """Which tags a target without an inventory has; None: not known, each is asked for. What they point at is not."""
-    if few or not isinstance(target, Source):
+async def _list_tags(target: Target, *, are_few: bool) -> dict[str, Digest | None] | None:
+    """Which tags a target without an inventory has, but not what they point at; None: each is to be asked for."""
+    if are_few or not isinstance(target, Source):
         return None
     try:
         return dict.fromkeys(await target.tags())
@@ -154,16 +157,16 @@ async def _listed(target: Target, *, few: bool) -> dict[str, Digest | None] | No
         return {}
 
 
-async def _ask(
+async def _resolve_at_target(
     target: Target, wanted: Mapping[str, Descriptor], present: dict[str, Digest | None], workers: int
 ) -> None:
     """Resolve tags at the target for which neither a listing nor the ledger tells the digest."""
-    distant = target if wanted and isinstance(target, RemoteResolver) else None
+    remote = target if wanted and isinstance(target, RemoteResolver) else None
 
     async def resolve(tag: str) -> None:
         try:
             with attribute_cost([tag]):
-                found = await (distant.revalidate(tag, wanted[tag]) if distant else target.resolve(tag))
+                found = await (remote.revalidate(tag, wanted[tag]) if remote else target.resolve(tag))
         except NotFound:
             del present[tag]
         else:

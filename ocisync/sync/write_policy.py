@@ -45,12 +45,12 @@ class WritePolicy:
         return bool(hole) and fits
 
 
-async def check_overwrite(care: WritePolicy, target: Target, tags: Mapping[str, Descriptor]) -> dict[str, Descriptor]:
+async def check_overwrite(policy: WritePolicy, target: Target, tags: Mapping[str, Descriptor]) -> dict[str, Descriptor]:
     """The tags that must not be written, with what they point at; those that may move are kept under their backups.
 
     Another writer may have been here since the survey, so each tag is asked for once more.
     """
-    if care.overwrite and not care.backup:
+    if policy.overwrite and not policy.backup:
         return {}
     moving: dict[str, Descriptor] = {}
 
@@ -59,11 +59,11 @@ async def check_overwrite(care: WritePolicy, target: Target, tags: Mapping[str, 
             moving[tag] = found
 
     await for_each(tags, look, _LOOKS)
-    if not care.overwrite:
+    if not policy.overwrite:
         return moving
     if moving:
-        await target.publish({care.backup_of(tag): await _with_bytes(target, found) for tag, found in moving.items()})
-        log.info("tags.backed_up", tags={tag: care.backup_of(tag) for tag in moving})
+        await target.publish({policy.backup_of(tag): await _with_bytes(target, found) for tag, found in moving.items()})
+        log.info("tags.backed_up", tags={tag: policy.backup_of(tag) for tag in moving})
     return {}
 
 

@@ -48,7 +48,7 @@ def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReferen
         rule.recheck,
         platforms=choice,
         largest=rule.max_size or 0,
-        care=WritePolicy(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
+        policy=WritePolicy(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
         referrers=_referrers(rule),
         include_external=rule.include_external,
     )

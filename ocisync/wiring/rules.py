@@ -98,7 +98,7 @@ class RuleRunner(JobRunner):
 
 
 def _allow_any_prune(job: AnyJob) -> AnyJob:
-    return replace(job, care=replace(job.care, is_forced=True)) if isinstance(job, Job) else job
+    return replace(job, policy=replace(job.policy, is_forced=True)) if isinstance(job, Job) else job
 
 
 def _check_names(config: Config, only: Sequence[str]) -> None:

@@ -210,12 +210,12 @@ async def test_what_is_pushed_without_a_tag_is_of_interest_to_rules_with_referre
 
 
 async def test_a_push_has_nothing_pruned() -> None:
-    daemon = Daemon(replace(job(), care=WritePolicy(prune=True, prune_limit=1.0, backup="old-{tag}")))
+    daemon = Daemon(replace(job(), policy=WritePolicy(prune=True, prune_limit=1.0, backup="old-{tag}")))
     async with daemon.running():
         daemon.dispatcher.accept([push()])
         await daemon.settle()
         await until(lambda: len(daemon.gate.finished) == 1)
-    assert daemon.gate.started[0].care == WritePolicy(prune=False, prune_limit=1.0, backup="old-{tag}")
+    assert daemon.gate.started[0].policy == WritePolicy(prune=False, prune_limit=1.0, backup="old-{tag}")
 
 
 async def test_a_look_that_failed_is_left_to_the_rule_soon() -> None:

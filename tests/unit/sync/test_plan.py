@@ -8,7 +8,7 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.sync.ledger import Published
-from ocisync.sync.plan import Action, Policy, TagFacts, decide
+from ocisync.sync.plan import Action, Criteria, TagFacts, decide
 from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure
 
@@ -47,13 +47,13 @@ def test_decisions(
     is_present: bool, present: Digest | None, published: Published | None, validates: bool, action: Action
 ) -> None:
     facts = TagFacts("1", "1", ROOT, None, is_present, present, published)
-    assert decide(facts, Policy(NOW, 3600.0, validates)).action is action
+    assert decide(facts, Criteria(NOW, 3600.0, validates)).action is action
 
 
 @pytest.mark.parametrize("validates", [True, False])
 def test_a_tag_whose_manifest_is_not_listed_under_its_digest_is_looked_at(validates: bool) -> None:
     facts = TagFacts("1", "1", ROOT, None, True, ROOT.digest, FRESH, is_root_listed=False)
-    assert decide(facts, Policy(NOW, 3600.0, validates)).action is Action.CHECK
+    assert decide(facts, Criteria(NOW, 3600.0, validates)).action is Action.CHECK
 
 
 @pytest.mark.parametrize(
@@ -69,18 +69,18 @@ def test_a_registry_that_vouches_is_believed_once(
     published: Published | None, attached: ReferrerSet | None, action: Action
 ) -> None:
     facts = TagFacts("1", "1", ROOT, None, True, ROOT.digest, published, attached)
-    assert decide(facts, Policy(NOW, 3600.0, validates=False, vouches=True)).action is action
+    assert decide(facts, Criteria(NOW, 3600.0, validates=False, vouches=True)).action is action
 
 
 def test_a_tag_that_the_source_cannot_resolve_fails_with_its_failure() -> None:
     failure = Failure("net.unreachable", "no route", "retry")
-    planned = decide(TagFacts("1", "1", None, failure, True, ROOT.digest, FRESH), Policy(NOW, 3600.0, False))
+    planned = decide(TagFacts("1", "1", None, failure, True, ROOT.digest, FRESH), Criteria(NOW, 3600.0, False))
     assert (planned.action, planned.failure) == (Action.FAIL, failure)
     assert "no route" in planned.reason
 
 
 def test_an_image_to_be_converted_is_copied() -> None:
-    planned = decide(TagFacts("1", "", None, None, True, ROOT.digest, FRESH), Policy(NOW, 3600.0, False))
+    planned = decide(TagFacts("1", "", None, None, True, ROOT.digest, FRESH), Criteria(NOW, 3600.0, False))
     assert planned.action is Action.COPY
 
 
@@ -105,22 +105,22 @@ def test_decisions_about_what_refers_to_an_image(
     present: Digest | None, published: Published, validates: bool, attached: ReferrerSet | None, action: Action
 ) -> None:
     facts = TagFacts("1", "1", ROOT, None, True, present, published, attached)
-    planned = decide(facts, Policy(NOW, 3600.0, validates))
+    planned = decide(facts, Criteria(NOW, 3600.0, validates))
     assert (planned.action, planned.attached) == (action, attached)
 
 
 def test_a_forced_copy_believes_nothing() -> None:
     facts = TagFacts("1", "1", ROOT, None, True, ROOT.digest, FRESH)
-    planned = decide(facts, Policy(NOW, 3600.0, validates=True, send_again=True))
+    planned = decide(facts, Criteria(NOW, 3600.0, validates=True, send_again=True))
     assert (planned.action, planned.reason) == (Action.COPY, "unchanged; everything is sent again")
 
 
 def test_a_plan_tells_what_goes_along() -> None:
     attached = ReferrerSet((OTHER_DESC, ROOT), {"a": ROOT})
     facts = TagFacts("1", "1", ROOT, None, False, None, None, attached)
-    assert decide(facts, Policy(NOW, 3600.0, False)).reason == "new, with 2 referrers and 1 digest tag"
+    assert decide(facts, Criteria(NOW, 3600.0, False)).reason == "new, with 2 referrers and 1 digest tag"
     plain = TagFacts("1", "1", ROOT, None, False, None, None, ReferrerSet())
-    assert decide(plain, Policy(NOW, 3600.0, False)).reason == "new"
+    assert decide(plain, Criteria(NOW, 3600.0, False)).reason == "new"
 
 
 def test_a_fingerprint_is_of_digests_and_tags_in_any_order() -> None:

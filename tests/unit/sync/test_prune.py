@@ -28,7 +28,7 @@ TEN = [str(number) for number in range(10)]
 
 
 @pytest.mark.parametrize(
-    ("selection", "care", "listed", "present", "going", "is_refused"),
+    ("selection", "policy", "listed", "present", "going", "is_refused"),
     [
         (ALL, WritePolicy(), TEN[1:], TEN, (), False),  # not asked to
         (ALL, PRUNE, TEN, TEN, (), False),
@@ -57,13 +57,13 @@ TEN = [str(number) for number in range(10)]
 )
 def test_fault_48_what_goes_and_what_is_refused(
     selection: TagSelection,
-    care: WritePolicy,
+    policy: WritePolicy,
     listed: list[str],
     present: list[str],
     going: tuple[str, ...],
     is_refused: bool,
 ) -> None:
-    gone = find_gone(selection, care, listed, present)
+    gone = find_gone(selection, policy, listed, present)
     assert (gone.tags, bool(gone.refusal)) == (going, is_refused)
 
 
@@ -78,8 +78,8 @@ def mirrored(*tags: str) -> tuple[Recording, Recording]:
     return source, target
 
 
-def pruning(care: WritePolicy = PRUNE) -> Job:
-    return replace(job(tags=TagSelection(sets=(TagSet(deny=("other",)),))), care=care)
+def pruning(policy: WritePolicy = PRUNE) -> Job:
+    return replace(job(tags=TagSelection(sets=(TagSet(deny=("other",)),))), policy=policy)
 
 
 @pytest.mark.anyio
@@ -151,7 +151,7 @@ async def test_overwrite_never_spares_what_came_between_the_survey_and_the_publi
     source = Recording()
     tag(source, "1", image(source, b"one"))
     target = Elsewhere(source)
-    report = await run_job(replace(job(), care=WritePolicy(overwrite=False)), tools_for(source, app=target))
+    report = await run_job(replace(job(), policy=WritePolicy(overwrite=False)), tools_for(source, app=target))
     assert [(one.tag, one.verdict) for one in report.tags] == [("1", Verdict.KEPT)]
     assert "overwrite: never" in report.tags[0].reason
     assert target.tagged["1"].digest != source.tagged["1"].digest
@@ -162,14 +162,14 @@ async def test_a_tag_is_backed_up_before_it_moves_and_only_then() -> None:
     source, target = Recording(), Recording()
     first = image(source, b"one")
     tag(source, "1", first)
-    care = WritePolicy(backup="bkup-{tag}")
+    policy = WritePolicy(backup="bkup-{tag}")
     tools = tools_for(source, app=target)
-    await run_job(replace(job(), care=care), tools)
+    await run_job(replace(job(), policy=policy), tools)
     assert list(target.tagged) == ["1"]
     second = image(source, b"two")
     tag(source, "1", second)
-    await run_job(replace(job(), care=care), tools)
-    await run_job(replace(job(), care=care), tools)
+    await run_job(replace(job(), policy=policy), tools)
+    await run_job(replace(job(), policy=policy), tools)
     assert {name: desc.digest for name, desc in target.tagged.items()} == {"1": second.digest, "bkup-1": first.digest}
     assert target.events[-2:] == [f"tag bkup-1 {first.digest}", f"tag 1 {second.digest}"]
 
@@ -182,6 +182,6 @@ async def test_a_backup_whose_name_is_too_long_fails_its_tag_and_leaves_it() -> 
         tag(source, name, image(source, data))
     tag(target, long, image(target, b"old"))
     old = target.tagged[long].digest
-    report = await run_job(replace(job(), care=WritePolicy(backup="bkup-{tag}")), tools_for(source, app=target))
+    report = await run_job(replace(job(), policy=WritePolicy(backup="bkup-{tag}")), tools_for(source, app=target))
     assert {one.tag: one.verdict for one in report.tags} == {long: Verdict.FAILED, "1": Verdict.COPIED}
     assert target.tagged[long].digest == old

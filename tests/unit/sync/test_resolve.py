@@ -13,7 +13,7 @@ from ocisync.model.platform import Platform, parse_platform
 from ocisync.model.platform_filter import PlatformChoice
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import MemoryLedger
-from ocisync.sync.resolve import ResolvedTags, TagResolver, unwanted
+from ocisync.sync.resolve import ResolvedTags, TagResolver, describe_unwanted
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection, TagSet
 from tests.unit.sync.graphs import as_json, put, tag
@@ -61,7 +61,7 @@ def asking(selection: TagSelection | None = None, *platforms: str, largest: int 
 async def choose(asked: Job, source: Recording, ledger: MemoryLedger) -> ResolvedTags:
     """Both steps, of a target of which nothing is known."""
     choosing = TagResolver(asked, source, ledger, NOW, workers=4, known={})
-    return await choosing.choose(await choosing.select())
+    return await choosing.resolve(await choosing.select())
 
 
 async def test_a_rule_that_asks_for_no_facts_reads_nothing() -> None:
@@ -175,4 +175,4 @@ async def test_platforms_and_sizes_leave_tags_out_with_a_warning_each() -> None:
     ],
 )
 def test_what_is_unwanted(platforms: list[Platform | None], offered: str | None) -> None:
-    assert unwanted(platforms, PlatformChoice((parse_platform("linux/amd64"),))) == offered
+    assert describe_unwanted(platforms, PlatformChoice((parse_platform("linux/amd64"),))) == offered

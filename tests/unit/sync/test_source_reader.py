@@ -13,7 +13,7 @@ from ocisync.content.threads import SpoolOpener
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
 from ocisync.sync.context import Progress
-from ocisync.sync.source_reader import with_progress
+from ocisync.sync.source_reader import count_progress
 from tests.contract.graphs import described
 
 DATA = b"the content" * 1000
@@ -36,7 +36,7 @@ async def test_a_file_that_is_taken_over_has_moved_at_once(tmp_path: Path) -> No
     counter = Counter()
     with Spool(tmp_path) as spool:
         await to_thread.run_sync(spool.write, DATA)
-        opener = with_progress(SpoolOpener(spool, DESC.digest), DESC, counter)
+        opener = count_progress(SpoolOpener(spool, DESC.digest), DESC, counter)
         assert isinstance(opener, AdoptableFile)
         assert not await opener.link(tmp_path / "other", sha256(b"else"), fsync=True)
         assert counter.moved == 0
@@ -47,7 +47,7 @@ async def test_a_file_that_is_taken_over_has_moved_at_once(tmp_path: Path) -> No
 
 async def test_what_is_no_file_moves_as_it_is_read() -> None:
     counter = Counter()
-    opener = with_progress(BytesOpener(DATA), DESC, counter)
+    opener = count_progress(BytesOpener(DATA), DESC, counter)
     assert not isinstance(opener, AdoptableFile)
     async with opener(0) as stream:
         assert b"".join([chunk async for chunk in stream]) == DATA

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from ocisync.model.digest import Digest, sha256
-from ocisync.sync.blob_info_cache import BlobInfoCache
 from ocisync.sync.ledger import MemoryLedger
+from ocisync.sync.presence import BlobInfoCache
 
 pytestmark = pytest.mark.anyio
 BLOBS = [sha256(bytes([number])) for number in range(3)]
@@ -29,9 +29,9 @@ class AskedLedger(MemoryLedger):
 async def test_only_what_is_not_known_is_asked() -> None:
     found, ledger = BlobInfoCache(), AskedLedger()
     await ledger.record("t", "home", {}, dict.fromkeys(BLOBS[:2], 1))
-    found.seen("t", BLOBS[0], "there")
-    await found.look_up(ledger, "t", BLOBS[:1])
+    found.record("t", BLOBS[0], "there")
+    await found.load(ledger, "t", BLOBS[:1])
     assert ledger.asked == []
-    await found.look_up(ledger, "t", BLOBS)
+    await found.load(ledger, "t", BLOBS)
     assert ledger.asked == [BLOBS[1:]]
-    assert [found.home("t", digest) for digest in BLOBS] == ["there", "home", None]
+    assert [found.find("t", digest) for digest in BLOBS] == ["there", "home", None]

@@ -9,8 +9,7 @@ import pytest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
-from ocisync.sync.forecast import Pulls, pulls_of
-from ocisync.sync.plan import Action, PlannedTag
+from ocisync.sync.plan import Action, PlannedTag, Pulls, forecast_pulls
 from ocisync.sync.referrer_set import ReferrerSet
 
 IMAGE = Descriptor(media_types.OCI_MANIFEST, sha256(b"image"), 900)
@@ -37,9 +36,9 @@ def planned(action: Action, root: Descriptor | None = IMAGE, tag: str = "v1") ->
     ],
 )
 def test_each_action_has_its_bounds(one: PlannedTag, least: int, most: int) -> None:
-    assert pulls_of("r.example", [one]) == Pulls("r.example", least, most)
+    assert forecast_pulls("r.example", [one]) == Pulls("r.example", least, most)
 
 
 def test_tags_that_share_an_image_need_it_once() -> None:
     other = planned(Action.COPY, replace(IMAGE, digest=sha256(b"other")), "v3")
-    assert pulls_of("h", [planned(Action.COPY), planned(Action.COPY, tag="v2"), other]) == Pulls("h", 2, 2)
+    assert forecast_pulls("h", [planned(Action.COPY), planned(Action.COPY, tag="v2"), other]) == Pulls("h", 2, 2)
