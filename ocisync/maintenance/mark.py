@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
-from ocisync.content.concurrency import for_each
+from ocisync.content.concurrency import for_each, for_each_wave
 from ocisync.content.stored_objects import ObjectEntry, ObjectKind
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.maintenance.protocols import MaintainedRepository
@@ -69,18 +69,15 @@ class Marks:
 
     async def _spread(self, roots: Collection[Digest]) -> None:
         """Mark manifests and everything below them, level by level."""
-        level = set(roots) - self._done
-        while level:
-            following: set[Digest] = set()
 
-            async def read(digest: Digest, following: set[Digest] = following) -> None:
-                self.reachable.add(digest)
-                raw = await self._read(ObjectKind.MANIFEST, digest)
-                if raw is not None:
-                    following.update(self._children(digest, raw))
+        async def visit(digest: Digest) -> Collection[Digest]:
+            if digest in self._done:
+                return ()
+            self.reachable.add(digest)
+            raw = await self._read(ObjectKind.MANIFEST, digest)
+            return () if raw is None else self._children(digest, raw)
 
-            await for_each(sorted(level), read, WORKERS)
-            level = following - self._done
+        await for_each_wave(roots, visit, WORKERS)
 
     def _children(self, digest: Digest, raw: bytes) -> list[Digest]:
         """Mark a manifest's children; those that are manifests come back.

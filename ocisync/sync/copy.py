@@ -42,6 +42,7 @@ log = structlog.get_logger()
 
 Graph = Mapping[Digest, int]  # every digest at or below a manifest that the target holds, with its size in bytes
 
+
 @dataclass(frozen=True, slots=True)
 class CopiedGraph:
     """One root whose whole graph is at the target, but for the root itself, which `publish` stores last."""

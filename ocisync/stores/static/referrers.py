@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from ocisync.content.concurrency import for_each
+from ocisync.content.concurrency import for_each, for_each_wave
 from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, StoreError
 from ocisync.model import media_types
@@ -108,15 +108,18 @@ class ReferrersPass:
             return  # it went away meanwhile
         self.context.references.learn(digest, raw)
 
-    async def _add_in_waves(self, wanted: Iterable[Digest], entries: Mapping[Digest, Entries]) -> None:
+    async def _add_in_waves(self, wanted: Collection[Digest], entries: Mapping[Digest, Entries]) -> None:
         """Write lists, each after the list in which its own manifest stands."""
-        remaining = set(wanted)
-        while remaining:
-            wave = {digest for digest in remaining if self._subject(digest) not in remaining}
-            await for_each(
-                sorted(wave), lambda digest: self._add(digest, entries.get(digest, {})), self.context.workers
-            )
-            remaining -= wave
+        referrers: dict[Digest | None, list[Digest]] = {}
+        for digest in wanted:
+            subject = self._subject(digest)
+            referrers.setdefault(subject if subject in wanted else None, []).append(digest)
+
+        async def visit(digest: Digest) -> Collection[Digest]:
+            await self._add(digest, entries.get(digest, {}))
+            return referrers.get(digest, ())
+
+        await for_each_wave(referrers.get(None, ()), visit, self.context.workers)
 
     def _subject(self, digest: Digest) -> Digest | None:
         reference = self.context.references.get(digest)
