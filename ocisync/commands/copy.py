@@ -27,7 +27,7 @@ from ocisync.stores.archive.names import image_number
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
-from ocisync.sync.reports import JobReport, failure_of
+from ocisync.sync.reports import JobReport, describe_failure
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
 from ocisync.wiring.session import Session, optional_session
@@ -119,7 +119,9 @@ async def copy_images(
                     name = await _name_for(session, source, place)
                     done.append(await _run(session, source, place, where, {name: source.reference}, options))
             except OcisyncError as exc:  # it cannot even be opened: the others go on
-                done.append(Copied(source, place, JobReport("copy", str(source), str(where), failure=failure_of(exc))))
+                done.append(
+                    Copied(source, place, JobReport("copy", str(source), str(where), failure=describe_failure(exc)))
+                )
     return done
 
 
@@ -152,7 +154,8 @@ async def _copy_by_name(
     if len(refused) == len(names):
         raise next(iter(refused.values()))
     done.extend(
-        Copied(source, root, JobReport("copy", str(source), root, failure=failure_of(exc))) for exc in refused.values()
+        Copied(source, root, JobReport("copy", str(source), root, failure=describe_failure(exc)))
+        for exc in refused.values()
     )
     names = {name: reference for name, reference in names.items() if name not in refused}
     for place, tags in places_below(root, names).items():

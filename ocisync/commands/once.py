@@ -15,7 +15,7 @@ from ocisync.state.open import State, open_state
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.plan import PlannedTag, Pulls, forecast_pulls
-from ocisync.sync.reports import Failure, JobReport, failure_of
+from ocisync.sync.reports import Failure, JobReport, describe_failure
 from ocisync.sync.run import plan_job
 from ocisync.wiring.rules import rule_set
 from ocisync.wiring.session import Session, open_session
@@ -81,7 +81,7 @@ async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
     try:
         facts, planned = await plan_job(job, session.tools)
     except OcisyncError as exc:
-        plan.failures[f"{job.rule}: {job.source} -> {job.lock_name}"] = failure_of(exc)
+        plan.failures[f"{job.rule}: {job.source} -> {job.lock_name}"] = describe_failure(exc)
         return
     plan.warnings.extend(facts.warnings)
     if facts.gone.refusal:
@@ -105,7 +105,7 @@ async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:
         try:
             look = await FolderPoller(rule, state.inputs, SystemClock()).plan()
         except OcisyncError as exc:
-            plan.failures[rule.name] = failure_of(exc)
+            plan.failures[rule.name] = describe_failure(exc)
             continue
         plan.inputs.extend((rule.name, found.key, "new or changed") for found in look.ready)
         plan.inputs.extend((rule.name, found.key, f"later: {later.reason}") for found, later in look.waiting)

@@ -51,7 +51,7 @@ def count_bytes(count: int) -> None:
 
 
 @contextmanager
-def metered() -> Iterator[Meter]:
+def measure_cost() -> Iterator[Meter]:
     """Count what a job does inside this context."""
     meter = Meter()
     token = _METER.set(meter)
@@ -63,7 +63,7 @@ def metered() -> Iterator[Meter]:
         meter.total.seconds += time.monotonic() - began
 
 
-class attribute_cost:  # noqa: N801 (a context like `metered`; a class costs half of what a generator does, for every tag)
+class attribute_cost:  # noqa: N801 (a context like `measure_cost`; a class costs half of what a generator does, for every tag)
     """Charge these tags, in equal parts, with what is done inside this context; each spends all of its seconds."""
 
     __slots__ = ("_began", "_spent", "_tags", "_token")

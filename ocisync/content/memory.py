@@ -9,7 +9,7 @@ from dataclasses import replace
 from ocisync.content.capabilities import RepositoryListing
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import checked_bytes, verified
+from ocisync.content.verify import check_bytes, verify_stream
 from ocisync.errors import NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
@@ -52,10 +52,10 @@ class MemoryRepository:
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Store verified content."""
         if desc.data is not None:
-            data = checked_bytes(desc.data, desc)
+            data = check_bytes(desc.data, desc)
         else:
             async with opener(0) as stream:
-                data = b"".join([chunk async for chunk in verified(stream, desc)])
+                data = b"".join([chunk async for chunk in verify_stream(stream, desc)])
         self.content[desc.digest] = (Descriptor(desc.media_type, desc.digest, desc.size), data)
 
     def can_resume_upload(self, size: int) -> bool:
@@ -67,7 +67,7 @@ class MemoryRepository:
         """Point tags at manifests."""
         for tag, desc in tags.items():
             if desc.data is not None:
-                self.content[desc.digest] = (desc, checked_bytes(desc.data, desc))
+                self.content[desc.digest] = (desc, check_bytes(desc.data, desc))
             self.tagged[tag] = self.content[desc.digest][0]
 
     async def list_manifests(self) -> RepositoryListing:

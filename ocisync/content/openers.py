@@ -22,7 +22,7 @@ class BytesOpener:
     @asynccontextmanager
     async def __call__(self, start: int = 0) -> AsyncIterator[ByteStream]:
         """From a byte on."""
-        yield _chunks(self.data, start)
+        yield _split(self.data, start)
 
 
 class ContentCheck(Protocol):
@@ -51,7 +51,7 @@ async def read_whole(opener: Opener, check: ContentCheck) -> bytes:
     return b"".join(chunks)
 
 
-async def _chunks(data: bytes, start: int) -> AsyncIterator[bytes]:
+async def _split(data: bytes, start: int) -> AsyncIterator[bytes]:
     for at in range(start, len(data), _CHUNK):
         yield data[at : at + _CHUNK]
 
@@ -63,11 +63,11 @@ def skip(opened: AbstractAsyncContextManager[ByteStream], start: int) -> Abstrac
 
 @asynccontextmanager
 async def _skip(opened: AbstractAsyncContextManager[ByteStream], start: int) -> AsyncIterator[ByteStream]:
-    async with opened as stream, aclosing(_after(stream, start)) as rest:
+    async with opened as stream, aclosing(_drop_first(stream, start)) as rest:
         yield rest
 
 
-async def _after(stream: ByteStream, start: int) -> AsyncGenerator[bytes, None]:
+async def _drop_first(stream: ByteStream, start: int) -> AsyncGenerator[bytes, None]:
     async for chunk in stream:
         if start < len(chunk):
             yield chunk[start:]

@@ -53,7 +53,7 @@ async def stream_region(region: FileSection) -> AsyncGenerator[bytes, None]:
         yield await run_file(partial(region.read_at, offset, min(READ, region.size - offset)))
 
 
-def region_opener(region: FileSection) -> Opener:
+def make_region_opener(region: FileSection) -> Opener:
     """Opens a stretch of a file as often as wanted."""
 
     @asynccontextmanager
@@ -76,7 +76,7 @@ class SpoolOpener:
 
     def __call__(self, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
         """From a byte on."""
-        return region_opener(FileSection(self.spool, 0, self.spool.size))(start)
+        return make_region_opener(FileSection(self.spool, 0, self.spool.size))(start)
 
     async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
         """Give the file a name."""
@@ -84,7 +84,7 @@ class SpoolOpener:
 
 
 @asynccontextmanager
-async def new_spool(folder: Path) -> AsyncIterator[Spool]:
+async def open_spool(folder: Path) -> AsyncIterator[Spool]:
     """A temporary file for the time of the block."""
     spool = await run_file(partial(Spool, folder))
     try:

@@ -112,7 +112,7 @@ class BatchHasher:
         chunks.clear()  # a thread that waits for work holds what it was given last
 
 
-async def verified(stream: ByteStream, desc: Descriptor) -> AsyncGenerator[bytes, None]:
+async def verify_stream(stream: ByteStream, desc: Descriptor) -> AsyncGenerator[bytes, None]:
     """The same chunks; the end of the stream is reached only when all of them are what desc says.
 
     Raises:
@@ -135,7 +135,7 @@ async def update(check: Verifier, chunk: bytes) -> None:
         await to_thread.run_sync(check.update, chunk, limiter=_hashers)
 
 
-async def batched(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[list[bytes]]:
+async def batch_chunks(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[list[bytes]]:
     """The same chunks in lists of `size` bytes or more, but for the last: what is worth a hop to a thread."""
     pending: list[bytes] = []
     held = 0
@@ -149,7 +149,7 @@ async def batched(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[list[b
         yield pending
 
 
-async def rechunked(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[bytes]:
+async def rechunk(stream: ByteStream, size: int = CHUNK) -> AsyncIterator[bytes]:
     """The same bytes in chunks of exactly `size`, but for the last."""
     pending: list[bytes] = []
     held = 0
@@ -181,13 +181,13 @@ async def read_manifest(source: Fetcher, desc: Descriptor) -> bytes:
             code="limit.manifest",
         )
     if desc.data is not None:
-        return checked_bytes(desc.data, desc)
+        return check_bytes(desc.data, desc)
     async with source.open(desc) as stream:
-        return b"".join([chunk async for chunk in verified(stream, desc)])
+        return b"".join([chunk async for chunk in verify_stream(stream, desc)])
 
 
-def checked_bytes(data: bytes, desc: Descriptor) -> bytes:
-    """The same small data, once it is shown to be desc; raises as `verified` does."""
+def check_bytes(data: bytes, desc: Descriptor) -> bytes:
+    """The same small data, once it is shown to be desc; raises as `verify_stream` does."""
     if len(data) != desc.size:
         raise SizeMismatch(f"{desc.digest}: {len(data)} bytes instead of {desc.size}")
     if digest_of(data, desc.digest) != desc.digest:

@@ -22,7 +22,7 @@ from ocisync.model.locator import registry_image
 from ocisync.state.rule_records import RuleRecords
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport
-from ocisync.sync.select import narrowed
+from ocisync.sync.select import narrow
 
 SETTLE = 0.5  # seconds after a push in which others join it: one image is often several notifications
 MOST_TAGS = 100  # of one repository; of more, the whole selection is looked at
@@ -192,7 +192,7 @@ def _select_jobs(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName
     """The jobs that select a tag, as far as its name tells, and what they copy from."""
     for job in jobs:
         image = registry_image(job.source)
-        if image is not None and (not tag or _goes_along(job, tag) or narrowed(job.tags, (tag,))):
+        if image is not None and (not tag or _goes_along(job, tag) or narrow(job.tags, (tag,))):
             yield job, image
 
 
@@ -203,7 +203,7 @@ def _goes_along(job: Job, tag: str) -> bool:
 
 def _narrow(job: Job, pending: _PendingSync) -> Job:
     """The job for what was pushed, where its selection allows that; otherwise all of it."""
-    chosen = None if pending.is_all else narrowed(job.tags, pending.tags)
+    chosen = None if pending.is_all else narrow(job.tags, pending.tags)
     if chosen is None or chosen == job.tags:
         return job
     return replace(job, tags=chosen, is_partial=True, policy=replace(job.policy, prune=False))

@@ -17,7 +17,7 @@ from ocisync.daemon.fair_queue import FairQueue, QueuedJob
 from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import AnyJob
 from ocisync.errors import OcisyncError
-from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
+from ocisync.sync.reports import STOPPED, Failure, JobReport, describe_failure
 
 _BUG = "this is a bug in ocisync, please report it with the traceback in the log"
 
@@ -163,7 +163,7 @@ class JobQueue:
                 entry.report = await runner.run(job)
             except Exception as exc:
                 known = _find_ours(exc)
-                entry.report = job.report(failure_of(known) if known else _bug(exc))
+                entry.report = job.report(describe_failure(known) if known else _bug(exc))
                 if known is None:
                     log.exception("job.crashed", rule=job.rule, source=entry.report.source, target=entry.report.target)
             self.observe(entry.report)

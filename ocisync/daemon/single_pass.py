@@ -17,7 +17,7 @@ from ocisync.errors import OcisyncError
 from ocisync.state.open import State
 from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.job import Job
-from ocisync.sync.reports import Failure, JobReport, failure_of
+from ocisync.sync.reports import Failure, JobReport, describe_failure
 
 RunJob = Callable[[AnyJob], Awaitable[JobReport]]
 
@@ -98,6 +98,6 @@ async def _run_drop(
             await forget_settled(rule, state.inputs)
         waiting = await DropWatcher(processor, report.inputs.append).pass_once(patience=True)
     except OcisyncError as exc:
-        report.failures[rule.name] = failure_of(exc)
+        report.failures[rule.name] = describe_failure(exc)
         return
     report.inputs.extend(one for one in waiting if one.verdict is InputVerdict.WAITING)

@@ -25,7 +25,7 @@ from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
 from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError
 from ocisync.state.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.sync.job import Job
-from ocisync.sync.reports import STOPPED, Failure, JobReport, failure_of
+from ocisync.sync.reports import STOPPED, Failure, JobReport, describe_failure
 
 log = structlog.get_logger()
 
@@ -90,7 +90,7 @@ class InputProcessor:
             else:
                 await self._clear(attempt)
         except OcisyncError as exc:  # the state failed: what was done is done again, harmlessly
-            report.verdict, report.failure = InputVerdict.FAILED, failure_of(exc)
+            report.verdict, report.failure = InputVerdict.FAILED, describe_failure(exc)
             self.pause()
         return report
 
@@ -204,7 +204,7 @@ class InputProcessor:
         except InputChanged as exc:
             report.warnings.append(exc.message)
         except DiskError as exc:
-            report.verdict, report.failure = InputVerdict.FAILED, failure_of(exc)
+            report.verdict, report.failure = InputVerdict.FAILED, describe_failure(exc)
             await self._save(attempt, InputState.DONE, report.failure, wait=True)
 
     async def _blame(self, attempt: _Attempt, error: Exception) -> Failure:
@@ -214,7 +214,7 @@ class InputProcessor:
             try:
                 await run_file(partial(check_unchanged, attempt.dropped))
             except InputChanged as exc:
-                return failure_of(exc)
+                return describe_failure(exc)
         return failure
 
     async def _fail(self, attempt: _Attempt, failure: Failure) -> None:
@@ -299,6 +299,6 @@ def _as_error(failures: list[Failure | None]) -> OcisyncError:
 
 def _failure(exc: Exception, dropped: Input) -> Failure:
     if isinstance(exc, OcisyncError):
-        return failure_of(exc)
+        return describe_failure(exc)
     log.error("drop.crashed", input=dropped.key, exc_info=exc)
     return Failure("internal", f"{type(exc).__name__}: {exc}", Handling.FAIL.value)

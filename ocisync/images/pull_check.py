@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from ocisync.content.concurrency import SingleFlight, for_each
 from ocisync.content.repository import Fetcher
-from ocisync.content.verify import read_manifest, verified
+from ocisync.content.verify import read_manifest, verify_stream
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
@@ -35,7 +35,7 @@ async def pull_and_check(source: Fetcher, root: Descriptor) -> PullResult:
 
     async def blob(desc: Descriptor) -> None:
         async with source.open(desc) as stream:
-            async for _ in verified(stream, desc):
+            async for _ in verify_stream(stream, desc):
                 pass
         pulled.blobs += 1
         pulled.bytes += desc.size

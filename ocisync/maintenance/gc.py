@@ -21,7 +21,7 @@ from ocisync.maintenance.listing_check import list_problem
 from ocisync.maintenance.mark import Marks
 from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
 from ocisync.model.digest import Digest
-from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.reports import Failure, describe_failure
 
 log = structlog.get_logger()
 
@@ -104,7 +104,7 @@ async def collect(
             await _remove(registry, marks, batch, journal, done)
         await _remove_lists_of_empty(marks.repository)
     except OcisyncError as exc:
-        done.failures[name] = failure_of(exc)
+        done.failures[name] = describe_failure(exc)
         log.warning("repository.uncollected", repository=name, code=exc.code, error=exc.message)
 
 

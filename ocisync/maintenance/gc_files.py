@@ -20,7 +20,7 @@ from ocisync.errors import ConfigError, DiskError, OcisyncError
 from ocisync.maintenance.gc import Collected, collect, plan_collection
 from ocisync.maintenance.gc_plan import Garbage, Totals, end_line, head_line, object_line, read_objects, read_totals
 from ocisync.maintenance.protocols import MaintainedRegistry
-from ocisync.sync.reports import failure_of
+from ocisync.sync.reports import describe_failure
 
 log = structlog.get_logger()
 
@@ -102,7 +102,7 @@ class Collection:
             if done.removed:
                 await self.registry.rebuild_derived()
         except OcisyncError as exc:
-            done.failures[""] = failure_of(exc)
+            done.failures[""] = describe_failure(exc)
         log.info(
             "registry.collected",
             target=self.target,

@@ -8,7 +8,7 @@ import structlog
 
 from ocisync.errors import OcisyncError
 from ocisync.maintenance.protocols import MaintainedRegistry
-from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.reports import Failure, describe_failure
 
 log = structlog.get_logger()
 
@@ -35,12 +35,12 @@ async def reconcile(registry: MaintainedRegistry, within: str = "") -> Reconcile
         try:
             done.changed.extend(await registry.repository(name).rebuild_derived())
         except OcisyncError as exc:
-            done.failures[name] = failure_of(exc)
+            done.failures[name] = describe_failure(exc)
             log.warning("repository.unreconciled", repository=name, code=exc.code, error=exc.message)
     try:
         done.changed.extend(await registry.rebuild_derived())
     except OcisyncError as exc:
-        done.failures[""] = failure_of(exc)
+        done.failures[""] = describe_failure(exc)
     if done.changed:
         log.info("registry.reconciled", repositories=done.repositories, changed=len(done.changed))
     return done

@@ -18,7 +18,7 @@ from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedReposito
 from ocisync.maintenance.retention import Decision, KeepPolicy, TagAge, decide, refusal
 from ocisync.model.digest import Digest, hex_of
 from ocisync.model.manifest import MAX_INDEX_DEPTH, parse_manifest
-from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.reports import Failure, describe_failure
 
 log = structlog.get_logger()
 
@@ -184,7 +184,7 @@ async def retain(
         try:
             await _retain(registry.repository(name), policy, limit, now, done, dry_run)
         except OcisyncError as exc:
-            done.failures[name] = failure_of(exc)
+            done.failures[name] = describe_failure(exc)
     return done
 
 

@@ -16,7 +16,7 @@ from ocisync.maintenance.protocols import MaintainedRegistry
 from ocisync.maintenance.reconcile import reconcile
 from ocisync.maintenance.retention import KeepPolicy
 from ocisync.maintenance.tags import retain
-from ocisync.sync.reports import Failure, JobReport, failure_of
+from ocisync.sync.reports import Failure, JobReport, describe_failure
 
 log = structlog.get_logger()
 
@@ -51,7 +51,7 @@ async def run_maintenance(job: MaintenanceJob, open_target: OpenTarget) -> JobRe
         try:
             report.failure = await _run(job.task, await open_target(job.target))
         except OcisyncError as exc:
-            report.failure = failure_of(exc)
+            report.failure = describe_failure(exc)
         report.seconds = time.monotonic() - started
         if report.failure is not None:
             log.error("job.failed", code=report.failure.code, error=report.failure.message)

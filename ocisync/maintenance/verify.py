@@ -11,7 +11,7 @@ import anyio
 
 from ocisync.content.concurrency import for_each
 from ocisync.content.stored_objects import ObjectKind
-from ocisync.content.verify import verified
+from ocisync.content.verify import verify_stream
 from ocisync.errors import NotFound, OcisyncError, VerificationError
 from ocisync.maintenance.findings import Fault, Finding, Verified
 from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
@@ -22,7 +22,7 @@ from ocisync.model.manifest import Manifest, parse_manifest, stored_media_type
 from ocisync.model.missing_images import read_missing_images
 from ocisync.model.outside_json import load_json
 from ocisync.model.subjects import Entry, format_referrers, read_subject
-from ocisync.sync.reports import failure_of
+from ocisync.sync.reports import describe_failure
 
 _JSON = "application/json"
 
@@ -90,7 +90,7 @@ async def verify(registry: MaintainedRegistry, depth: Depth, within: str = "") -
         try:
             await RepositoryWalk(registry.repository(name), depth, report).run()
         except OcisyncError as exc:
-            report.failures[name] = failure_of(exc)
+            report.failures[name] = describe_failure(exc)
     if not within:
         await _check_roots(registry, report)
         if depth.catalog:
@@ -255,7 +255,7 @@ class RepositoryWalk:
     async def _read_blob(self, desc: Descriptor) -> tuple[Fault, str] | None:
         try:
             async with self.repository.open(ObjectKind.BLOB, desc.digest) as (entry, stream):
-                async for chunk in verified(stream, desc):
+                async for chunk in verify_stream(stream, desc):
                     self.report.bytes += len(chunk)
                     await self.depth.pace.wait(len(chunk))
         except VerificationError as exc:

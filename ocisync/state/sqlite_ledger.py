@@ -35,7 +35,7 @@ class SqliteLedger:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def published(self, target: str, repository: str) -> Mapping[str, Published]:
+    async def get_published(self, target: str, repository: str) -> Mapping[str, Published]:
         """Tag -> what was published under it."""
         return await self._database.read(
             lambda rows: {str(tag): _as_published(*one) for tag, *one in rows.execute(_PUBLISHED, (target, repository))}
@@ -78,7 +78,7 @@ class SqliteLedger:
             found |= await self._database.read(partial(_locate_blobs, target=target, digests=some))
         return found
 
-    async def layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
+    async def find_layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
         """The layer that holds this content, made with this conversion."""
 
         def look(rows: sqlite3.Connection) -> Descriptor | None:

@@ -324,7 +324,7 @@ class TargetSink:
         """A layer of the repository with this content, if it is still there."""
         presence = self.copier.presence
         where = presence.where
-        desc = await presence.ledger.layer(where.target, where.repository, diff_id, self.variant)
+        desc = await presence.ledger.find_layer(where.target, where.repository, diff_id, self.variant)
         if desc is None or not await presence.target.exists(desc):
             return None
         return desc

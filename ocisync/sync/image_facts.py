@@ -23,7 +23,7 @@ from ocisync.model.manifest import Manifest, check_index_depth, parse_json_objec
 from ocisync.model.platform import Platform, platform_from_json
 from ocisync.model.platform_filter import PlatformChoice
 from ocisync.sync.ledger import Ledger
-from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.reports import Failure, describe_failure
 
 _CREATED = "org.opencontainers.image.created"
 
@@ -66,30 +66,36 @@ class ImageFacts:
     ledger: Ledger
     workers: int
 
-    async def created(self, roots: Collection[Descriptor]) -> tuple[dict[Digest, float | None], dict[Digest, Failure]]:
+    async def find_dates(
+        self, roots: Collection[Descriptor]
+    ) -> tuple[dict[Digest, float | None], dict[Digest, Failure]]:
         """When images were made, in seconds since the epoch, or None for those that do not say; and what failed."""
-        facts = await self._known("created", roots, _created)
+        facts = await self._look_up("created", roots, _find_date)
         return {digest: float(text) if text else None for digest, text in facts.found.items()}, facts.failures
 
-    async def platforms(
+    async def find_platforms(
         self, roots: Collection[Descriptor]
     ) -> tuple[dict[Digest, list[Platform | None]], dict[Digest, Failure]]:
         """The platforms that images are for; None for one that names none."""
-        facts = await self._known("platforms", roots, _platforms)
-        return {digest: _platforms_from(text) for digest, text in facts.found.items()}, facts.failures
+        facts = await self._look_up("platforms", roots, _find_platforms)
+        return {digest: _parse_platforms(text) for digest, text in facts.found.items()}, facts.failures
 
-    async def largest(
+    async def measure_largest(
         self, roots: Collection[Descriptor], choice: PlatformChoice
     ) -> tuple[dict[Digest, int], dict[Digest, Failure]]:
         """Bytes to pull of the largest image that is wanted."""
 
         async def look(source: Fetcher, root: Descriptor) -> str:
-            return str(max([await _size(source, leaf) async for leaf in _leaves(source, root, choice)], default=0))
+            return str(
+                max(
+                    [await _measure_image(source, leaf) async for leaf in _walk_images(source, root, choice)], default=0
+                )
+            )
 
-        facts = await self._known(f"largest {choice.scope}".strip(), roots, look)
+        facts = await self._look_up(f"largest {choice.scope}".strip(), roots, look)
         return {digest: int(text) for digest, text in facts.found.items()}, facts.failures
 
-    async def _known(self, kind: str, roots: Collection[Descriptor], look: Look) -> FactLookup:
+    async def _look_up(self, kind: str, roots: Collection[Descriptor], look: Look) -> FactLookup:
         by_digest = {root.digest: root for root in roots}
         known = await self.ledger.get_facts(kind, list(by_digest))
         facts, fresh = FactLookup(known), dict[Digest, str]()
@@ -98,7 +104,7 @@ class ImageFacts:
             try:
                 fresh[root.digest] = await look(self.source, root)
             except OcisyncError as exc:
-                facts.failures[root.digest] = failure_of(exc)
+                facts.failures[root.digest] = describe_failure(exc)
 
         await for_each([root for digest, root in by_digest.items() if digest not in known], read, self.workers)
         if fresh:
@@ -107,7 +113,7 @@ class ImageFacts:
         return facts
 
 
-async def _leaves(
+async def _walk_images(
     source: Fetcher, root: Descriptor, choice: PlatformChoice | None = None, depth: int = 1
 ) -> AsyncIterator[Descriptor]:
     """The images that a root leads to, in the order of its indexes; attestations are none."""
@@ -115,28 +121,28 @@ async def _leaves(
     if not root.is_index:
         yield root
         return
-    for entry in (await _manifest(source, root)).children:
+    for entry in (await _read_manifest(source, root)).children:
         if entry.is_index:
-            async for leaf in _leaves(source, entry, choice, depth + 1):
+            async for leaf in _walk_images(source, entry, choice, depth + 1):
                 yield leaf
         elif entry.is_manifest and not entry.is_attestation and (choice is None or choice.wants(entry.platform)):
             yield entry
 
 
-async def _created(source: Fetcher, root: Descriptor) -> str:
+async def _find_date(source: Fetcher, root: Descriptor) -> str:
     """The date of the first image that is there; empty when it says none."""
-    async for leaf in _leaves(source, root):
+    async for leaf in _walk_images(source, root):
         try:
-            manifest = await _manifest(source, leaf)
-            said = (await _config(source, manifest)).get("created") or (manifest.annotations or {}).get(_CREATED)
+            manifest = await _read_manifest(source, leaf)
+            said = (await _read_config(source, manifest)).get("created") or (manifest.annotations or {}).get(_CREATED)
         except NotFound:
             continue  # the source itself lacks it
-        seconds = _seconds(said)
+        seconds = _parse_seconds(said)
         return "" if seconds is None else repr(seconds)
     return ""
 
 
-def _seconds(said: object) -> float | None:
+def _parse_seconds(said: object) -> float | None:
     """Seconds since the epoch; None for the epoch itself, which reproducible builds write, and for what is no date."""
     try:
         seconds = datetime.fromisoformat(said).timestamp() if isinstance(said, str) else 0.0
@@ -145,26 +151,26 @@ def _seconds(said: object) -> float | None:
     return seconds if seconds > 0 else None
 
 
-async def _platforms(source: Fetcher, root: Descriptor) -> str:
-    found: list[Platform | None] = [leaf.platform async for leaf in _leaves(source, root)]
+async def _find_platforms(source: Fetcher, root: Descriptor) -> str:
+    found: list[Platform | None] = [leaf.platform async for leaf in _walk_images(source, root)]
     if not root.is_index:
-        found = [platform_from_json(await _config(source, await _manifest(source, root)))]
+        found = [platform_from_json(await _read_config(source, await _read_manifest(source, root)))]
     return json.dumps([one and [one.os, one.architecture, one.variant, one.os_version] for one in found])
 
 
-def _platforms_from(text: str) -> list[Platform | None]:
+def _parse_platforms(text: str) -> list[Platform | None]:
     return [Platform(*one) if one else None for one in json.loads(text)]
 
 
-async def _size(source: Fetcher, leaf: Descriptor) -> int:
-    return sum(child.size for child in (await _manifest(source, leaf)).children)
+async def _measure_image(source: Fetcher, leaf: Descriptor) -> int:
+    return sum(child.size for child in (await _read_manifest(source, leaf)).children)
 
 
-async def _manifest(source: Fetcher, desc: Descriptor) -> Manifest:
+async def _read_manifest(source: Fetcher, desc: Descriptor) -> Manifest:
     return parse_manifest(await read_manifest(source, desc), desc.media_type)
 
 
-async def _config(source: Fetcher, manifest: Manifest) -> Mapping[str, object]:
+async def _read_config(source: Fetcher, manifest: Manifest) -> Mapping[str, object]:
     """An image's configuration; empty for artifacts, whose configuration is no image's."""
     if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
         return {}

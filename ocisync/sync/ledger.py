@@ -39,7 +39,7 @@ class Ledger(FactCache, Protocol):
     `target` and `repository` are a `TargetLocator`'s. Nothing here waits for a network.
     """
 
-    async def published(self, target: str, repository: str) -> Mapping[str, Published]:
+    async def get_published(self, target: str, repository: str) -> Mapping[str, Published]:
         """Tag -> what was published under it, by this or an earlier run."""
         ...
 
@@ -53,7 +53,7 @@ class Ledger(FactCache, Protocol):
         """For each blob that is known at the target: one repository that has it."""
         ...
 
-    async def layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
+    async def find_layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
         """The layer in the repository that holds this uncompressed content, made with this conversion."""
         ...
 
@@ -75,7 +75,7 @@ class MemoryLedger:
     layers: dict[tuple[str, str, Digest, str], Descriptor] = field(default_factory=dict)
     facts: dict[tuple[str, Digest], str] = field(default_factory=dict)
 
-    async def published(self, target: str, repository: str) -> Mapping[str, Published]:
+    async def get_published(self, target: str, repository: str) -> Mapping[str, Published]:
         """What this run published."""
         return self.tags.get((target, repository), {})
 
@@ -92,7 +92,7 @@ class MemoryLedger:
         known = self.blobs.get(target, {})
         return {digest: known[digest] for digest in digests if digest in known}
 
-    async def layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
+    async def find_layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
         """What this run converted."""
         return self.layers.get((target, repository, diff_id, variant))
 

@@ -84,19 +84,19 @@ def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
     verified = facts.published is not None and facts.published.digest == facts.root.digest
     if facts.present != facts.root.digest and not (facts.present is None and verified):
         if not criteria.overwrite:
-            return planned(Action.KEEP, kept_reason(facts.present))
+            return planned(Action.KEEP, explain_kept(facts.present))
         return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
-    return planned(*_unchanged(facts, criteria, verified=verified))
+    return planned(*_decide_unchanged(facts, criteria, verified=verified))
 
 
-def _unchanged(facts: TagFacts, criteria: Criteria, *, verified: bool) -> tuple[Action, str]:
+def _decide_unchanged(facts: TagFacts, criteria: Criteria, *, verified: bool) -> tuple[Action, str]:
     """What to do about a tag that is right."""
     if criteria.send_again:
         return Action.COPY, "unchanged; everything is sent again"
     if not facts.is_root_listed:
         return Action.CHECK, "unchanged; but its manifest is not there under its digest"
     if verified and not is_due(facts.published, criteria):
-        if _is_accompanied(facts):
+        if _has_same_referrers(facts):
             return Action.SKIP, "unchanged"
         return Action.REFER, f"unchanged; what refers to it now is not known to be here: {facts.attached}"
     is_believed = criteria.validates or (criteria.vouches and facts.published is None)
@@ -105,13 +105,13 @@ def _unchanged(facts: TagFacts, criteria: Criteria, *, verified: bool) -> tuple[
     return Action.CHECK, "unchanged; due for a full look" if verified else "unchanged; not yet verified here"
 
 
-def _is_accompanied(facts: TagFacts) -> bool:
+def _has_same_referrers(facts: TagFacts) -> bool:
     """Whether what refers to the image is the same as when it was verified here."""
     known = facts.published.referrers if facts.published else ""
     return facts.attached is None or facts.attached.fingerprint == known
 
 
-def kept_reason(present: Digest | None) -> str:
+def explain_kept(present: Digest | None) -> str:
     """Why a tag stays that the source has otherwise."""
     return f"the target's {present or 'image'} stays: the rule says `overwrite: never`, and the source has another"
 
@@ -158,11 +158,11 @@ def forecast_pulls(host: str, planned: Iterable[PlannedTag]) -> Pulls:
             continue
         seen.add(one.root.digest)
         attached = len(one.attached.referrers) + len(one.attached.tags) if one.attached else 0
-        image = 0 if one.action is Action.REFER else 1 + _most_below(one.root)
+        image = 0 if one.action is Action.REFER else 1 + _count_below(one.root)
         least = 1 if one.action is Action.COPY else 0  # what is at the target already is read there where it can be
         needed += Pulls(host, least, image + attached)
     return needed
 
 
-def _most_below(root: Descriptor) -> int:
+def _count_below(root: Descriptor) -> int:
     return root.size // _SHORTEST_ENTRY if root.is_index else 0

@@ -15,7 +15,7 @@ from ocisync.content.repository import Resolver, Target
 from ocisync.errors import ConfigError, NotFound
 from ocisync.model.digest_tags import is_digest_tag
 from ocisync.sync.plan import Action, PlannedTag
-from ocisync.sync.select import TagSelection, origin_of, still_there
+from ocisync.sync.select import TagSelection, find_origin, find_remaining
 from ocisync.sync.write_policy import WritePolicy
 
 log = structlog.get_logger()
@@ -43,13 +43,15 @@ def find_gone(
     if not policy.prune:
         return PruneCandidates()
     mine = [tag for tag in present if not policy.is_backup(tag) and not is_digest_tag(tag)]
-    mine = [tag for tag in mine if origin_of(selection, tag) is not None]
-    there = still_there(selection, listed)
+    mine = [tag for tag in mine if find_origin(selection, tag) is not None]
+    there = find_remaining(selection, listed)
     going = tuple(sorted(tag for tag in mine if tag not in there))
-    return PruneCandidates(going, "" if policy.is_forced else _refusal(going, len(mine), policy, is_empty=not listed))
+    return PruneCandidates(
+        going, "" if policy.is_forced else _check_share(going, len(mine), policy, is_empty=not listed)
+    )
 
 
-def planned_removals(gone: PruneCandidates) -> list[PlannedTag]:
+def plan_removals(gone: PruneCandidates) -> list[PlannedTag]:
     """What prune would do, for a plan; nothing where it is refused."""
     return [] if gone.refusal else [PlannedTag(tag, tag, Action.PRUNE, GONE) for tag in gone.tags]
 
@@ -60,7 +62,7 @@ async def prune(gone: PruneCandidates, selection: TagSelection, source: Resolver
     Raises:
         ConfigError: the target cannot remove tags.
     """
-    going = [tag for tag in gone.tags if await _is_gone(source, origin_of(selection, tag) or tag)]
+    going = [tag for tag in gone.tags if await _is_gone(source, find_origin(selection, tag) or tag)]
     if going and not isinstance(target, Untagger):
         raise ConfigError("prune: tags cannot be removed from such a target; set `prune: false`")
     if going and isinstance(target, Untagger):
@@ -71,7 +73,7 @@ async def prune(gone: PruneCandidates, selection: TagSelection, source: Resolver
     return going
 
 
-def _refusal(going: Collection[str], mine: int, policy: WritePolicy, *, is_empty: bool) -> str:
+def _check_share(going: Collection[str], mine: int, policy: WritePolicy, *, is_empty: bool) -> str:
     if not going:
         return ""
     if is_empty:

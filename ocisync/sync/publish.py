@@ -195,7 +195,7 @@ async def _list_settled(target: Inventory) -> RepositoryListing:
 T = TypeVar("T")
 
 
-async def batch_of(first: T, queue: MemoryObjectReceiveStream[T], most: int, linger: float) -> list[T]:
+async def receive_batch(first: T, queue: MemoryObjectReceiveStream[T], most: int, linger: float) -> list[T]:
     """The first, and what comes within `linger` seconds of it; less when the queue ends before."""
     found = [first]
     with anyio.move_on_after(linger) as waiting, suppress(EndOfStream):

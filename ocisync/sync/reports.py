@@ -29,7 +29,7 @@ class Failure:
     handling: str
 
 
-def failure_of(error: OcisyncError) -> Failure:
+def describe_failure(error: OcisyncError) -> Failure:
     """An error as a report keeps it."""
     return Failure(error.code, error.message, error.handling.value)
 

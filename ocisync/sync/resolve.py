@@ -21,8 +21,8 @@ from ocisync.model.platform_filter import PlatformChoice
 from ocisync.sync.image_facts import ImageFacts, SmallContent
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger
-from ocisync.sync.reports import Failure, failure_of
-from ocisync.sync.select import Selected, candidates, select
+from ocisync.sync.reports import Failure, describe_failure
+from ocisync.sync.select import Selected, list_candidates, select
 
 FEW_TAGS = 3  # so few are asked for one by one: that is cheaper than a listing
 _MANY_TAGS = 100  # of more, what was read to choose is not kept for the copy
@@ -90,7 +90,7 @@ class TagResolver:
         offered = self._listed
         if self._job.referrers.referrers:  # lists of referrers go along with their subjects, or are made at the target
             offered = [tag for tag in offered if not is_list_tag(tag)]
-        asked = candidates(selection, offered)
+        asked = list_candidates(selection, offered)
         dates = await self._find_dates(asked) if asked else {}
         selected = select(selection, offered, dates, self._now)
         failed = {selection.rename.apply(tag): tag for tag in asked if tag in self._failed}
@@ -128,7 +128,7 @@ class TagResolver:
 
     async def _find_dates(self, tags: Collection[str]) -> Mapping[str, float | None]:
         await self._look_up_all(tags)
-        dates, failures = await self._facts().created(self._resolved.values())
+        dates, failures = await self._facts().find_dates(self._resolved.values())
         self._failed |= {tag: failures[root.digest] for tag, root in self._resolved.items() if root.digest in failures}
         return {tag: dates[root.digest] for tag, root in self._resolved.items() if root.digest in dates}
 
@@ -142,7 +142,7 @@ class TagResolver:
                 with attribute_cost([tag]):
                     root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)
             except OcisyncError as exc:
-                self._failed[reference] = failure_of(exc)
+                self._failed[reference] = describe_failure(exc)
             else:
                 self._resolved[reference] = self._keep_bytes(root)
 
@@ -175,7 +175,7 @@ class TagResolver:
         choice = self._job.platforms
         if not choice.platforms:
             return
-        platforms, failures = await self._facts().platforms(resolved.roots.values())
+        platforms, failures = await self._facts().find_platforms(resolved.roots.values())
         self._report_failures(resolved, failures)
         others = {
             tag: offered
@@ -192,7 +192,7 @@ class TagResolver:
     async def _drop_by_size(self, resolved: ResolvedTags) -> None:
         if not self._job.largest:
             return
-        sizes, failures = await self._facts().largest(resolved.roots.values(), self._job.platforms)
+        sizes, failures = await self._facts().measure_largest(resolved.roots.values(), self._job.platforms)
         self._report_failures(resolved, failures)
         most = self._job.largest
         large = {tag: f"{size} bytes" for tag, root in resolved.roots.items() if (size := sizes[root.digest]) > most}

@@ -15,19 +15,19 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ocisync.content.capabilities import OUTDATED, Converter, ReferrerLister, RegistryTarget
 from ocisync.content.concurrency import for_each
-from ocisync.content.cost import Meter, attribute_cost, metered
+from ocisync.content.cost import Meter, attribute_cost, measure_cost
 from ocisync.content.repository import Fetcher, Source, Target
 from ocisync.errors import Handling, LimitExceeded, OcisyncError, StoreError
 from ocisync.sync.context import JobContext
 from ocisync.sync.copy import GraphCopier, convert
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Published
-from ocisync.sync.plan import Action, Criteria, PlannedTag, is_due, kept_reason, make_plan
+from ocisync.sync.plan import Action, Criteria, PlannedTag, explain_kept, is_due, make_plan
 from ocisync.sync.presence import Presence
-from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, planned_removals, prune
-from ocisync.sync.publish import MAX_BATCH, CopiedTag, Kept, Publisher, Vanished, batch_of
+from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, plan_removals, prune
+from ocisync.sync.publish import MAX_BATCH, CopiedTag, Kept, Publisher, Vanished, receive_batch
 from ocisync.sync.referrers import ReferrerCopier, ReferrerFinder
-from ocisync.sync.reports import JobReport, TagReport, Verdict, failure_of
+from ocisync.sync.reports import JobReport, TagReport, Verdict, describe_failure
 from ocisync.sync.resolve import FEW_TAGS
 from ocisync.sync.source_reader import SharedReader, WithForeignLayers
 from ocisync.sync.survey import SurveyFacts, list_blobs, survey
@@ -41,12 +41,12 @@ async def run_job(job: Job, context: JobContext) -> JobReport:
     started = time.monotonic()
     with structlog.contextvars.bound_contextvars(rule=job.rule, source=report.source, target=report.target):
         try:
-            with metered() as meter:
+            with measure_cost() as meter:
                 async with _open(job, context) as (source, target):
                     finder = _make_finder(job, source, context)
                     await _Run(job, source, target, finder, context, report, meter).run()
         except OcisyncError as exc:
-            report.failure = failure_of(exc)
+            report.failure = describe_failure(exc)
         report.requests = meter.total.requests
         if context.spools is not None and not job.is_partial:
             await context.spools.finish_target(job.target.lock_name, ok=report.ok)
@@ -67,7 +67,7 @@ async def plan_job(job: Job, context: JobContext) -> tuple[SurveyFacts, list[Pla
         workers = context.limits.images
         facts = await survey(job, source, target, context.ledger, criteria, workers, finder, is_trial=True)
         plan = make_plan(map(facts.of, facts.references), criteria)
-        return facts, [*plan, *planned_removals(facts.gone)]
+        return facts, [*plan, *plan_removals(facts.gone)]
 
 
 @asynccontextmanager
@@ -158,7 +158,7 @@ class _Run:
         publisher = Publisher(copier.presence, self.job.policy, copier.result, self.job.scope, limits.blobs)
         async with queue:
             async for first in queue:
-                batch = await batch_of(first, queue, MAX_BATCH, publisher.linger)
+                batch = await receive_batch(first, queue, MAX_BATCH, publisher.linger)
                 try:
                     kept = await self._publish(batch, publisher, copier)
                 except OcisyncError as exc:
@@ -274,7 +274,7 @@ class _Run:
         for tag in batch:
             planned = tag.planned
             if (found := kept.get(planned.tag)) is not None:
-                self._report_tag(TagReport(planned.tag, Verdict.KEPT, kept_reason(found.digest), tag.root.digest))
+                self._report_tag(TagReport(planned.tag, Verdict.KEPT, explain_kept(found.digest), tag.root.digest))
                 continue
             reason = "mended" if tag.mended and planned.action is Action.CHECK else planned.reason
             verdict = Verdict.COPIED if tag.is_copied else Verdict.UNCHANGED
@@ -282,7 +282,7 @@ class _Run:
 
     def _report_failed(self, planned: PlannedTag, error: OcisyncError) -> None:
         digest = planned.root.digest if planned.root else None
-        self._report_tag(TagReport(planned.tag, Verdict.FAILED, planned.reason, digest, failure_of(error)))
+        self._report_tag(TagReport(planned.tag, Verdict.FAILED, planned.reason, digest, describe_failure(error)))
 
     def _report_tag(self, tag: TagReport) -> None:
         tag.cost = self.meter.of(tag.tag)

@@ -1,6 +1,6 @@
 """Which of a source's tags a rule means, and what they are called at the target. Pure.
 
-First names decide (`candidates`), then, where a rule asks for it, when images were made (`select`).
+First names decide (`list_candidates`), then, where a rule asks for it, when images were made (`select`).
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class Selected:
     warnings: tuple[str, ...] = ()
 
 
-def candidates(selection: TagSelection, listed: Iterable[str]) -> list[str]:
+def list_candidates(selection: TagSelection, listed: Iterable[str]) -> list[str]:
     """The source's tags whose dates decide, in the order listed."""
     wanted = [one for one in selection.sets if one.needs_dates] if selection.literal is None else []
-    fitting = [set(named(one, tags)) for tags in (list(listed),) for one in wanted]
+    fitting = [set(match_names(one, tags)) for tags in (list(listed),) for one in wanted]
     return [tag for tag in listed if any(tag in tags for tags in fitting)]
 
 
@@ -85,24 +85,24 @@ def select_tags(selection: TagSelection, listed: Iterable[str]) -> dict[str, str
     if selection.literal is not None:
         return {**selection.literal, **selection.pinned}
     tags = list(listed)
-    fitting = [set(named(one, tags)) for one in selection.sets]
+    fitting = [set(match_names(one, tags)) for one in selection.sets]
     chosen = [tag for tag in tags if any(tag in some for some in fitting)]
-    return {**_renamed(selection.rename, chosen).references, **selection.pinned}
+    return {**_rename_tags(selection.rename, chosen).references, **selection.pinned}
 
 
 def select(selection: TagSelection, listed: Iterable[str], dates: Dates = _NO_DATES, now: float = 0.0) -> Selected:
-    """Every tag that one of the sets means; `dates` are those of the `candidates`, `now` in seconds since the epoch."""
+    """Every tag that one of the sets means; `dates` are of `list_candidates`, `now` in seconds since the epoch."""
     if selection.literal is not None:
         return Selected({**selection.literal, **selection.pinned})
     tags = list(listed)
-    fitting = [set(_fitting(one, tags, dates, now)) for one in selection.sets]
-    found = _renamed(selection.rename, [tag for tag in tags if any(tag in some for some in fitting)])
-    undated = [tag for tag in candidates(selection, tags) if dates.get(tag, 0.0) is None]
-    warnings = (*found.warnings, *_told_undated(undated))
+    fitting = [set(_match(one, tags, dates, now)) for one in selection.sets]
+    found = _rename_tags(selection.rename, [tag for tag in tags if any(tag in some for some in fitting)])
+    undated = [tag for tag in list_candidates(selection, tags) if dates.get(tag, 0.0) is None]
+    warnings = (*found.warnings, *_warn_undated(undated))
     return Selected({**found.references, **selection.pinned}, warnings)
 
 
-def origin_of(selection: TagSelection, tag: str) -> str | None:
+def find_origin(selection: TagSelection, tag: str) -> str | None:
     """The source's tag that a target's tag would come from, by names alone; None when the rule follows none with it."""
     if tag in selection.pinned:
         return None
@@ -110,10 +110,10 @@ def origin_of(selection: TagSelection, tag: str) -> str | None:
         reference = selection.literal.get(tag)
         return None if is_digest(reference) else reference
     origin = selection.rename.undo(tag)
-    return origin if origin and any(named(one, [origin]) for one in selection.sets) else None
+    return origin if origin and any(match_names(one, [origin]) for one in selection.sets) else None
 
 
-def still_there(selection: TagSelection, listed: Iterable[str]) -> set[str]:
+def find_remaining(selection: TagSelection, listed: Iterable[str]) -> set[str]:
     """The target tags whose origin the source lists."""
     if selection.literal is None:
         return {selection.rename.apply(tag) for tag in listed}
@@ -121,7 +121,7 @@ def still_there(selection: TagSelection, listed: Iterable[str]) -> set[str]:
     return {tag for tag, reference in selection.literal.items() if reference in there}
 
 
-def named(conditions: TagSet, tags: Sequence[str]) -> list[str]:
+def match_names(conditions: TagSet, tags: Sequence[str]) -> list[str]:
     """The tags whose names fit."""
     allow = [re.compile(pattern) for pattern in conditions.allow]
     deny = [re.compile(pattern) for pattern in conditions.deny]
@@ -135,7 +135,7 @@ def _matches(tag: str, patterns: list[re.Pattern[str]]) -> bool:
     return any(pattern.fullmatch(tag) for pattern in patterns)
 
 
-def narrowed(selection: TagSelection, tags: Collection[str]) -> TagSelection | None:
+def narrow(selection: TagSelection, tags: Collection[str]) -> TagSelection | None:
     """The selection for some of the source's tags, without a listing; None when it means none of them.
 
     What depends on other tags or on dates too, such as the newest so many, cannot be narrowed and comes back as it is.
@@ -149,30 +149,30 @@ def narrowed(selection: TagSelection, tags: Collection[str]) -> TagSelection | N
     return TagSelection(literal=chosen) if chosen else None
 
 
-def _fitting(conditions: TagSet, tags: Sequence[str], dates: Dates, now: float) -> list[str]:
-    fitting = named(conditions, tags)
+def _match(conditions: TagSet, tags: Sequence[str], dates: Dates, now: float) -> list[str]:
+    fitting = match_names(conditions, tags)
     if conditions.newer_than:
         oldest = now - conditions.newer_than
         fitting = [tag for tag in fitting if (made := dates.get(tag)) is not None and made >= oldest]
     if not conditions.latest:
         return fitting
-    newest = _by_date(fitting, dates) if conditions.order == "created" else _by_version(fitting)
+    newest = _sort_by_date(fitting, dates) if conditions.order == "created" else _sort_by_version(fitting)
     return newest[: conditions.latest]
 
 
-def _by_version(tags: Sequence[str]) -> list[str]:
+def _sort_by_version(tags: Sequence[str]) -> list[str]:
     """The highest first; tags that are no versions are left out."""
     versions = [(version, tag) for tag in tags if (version := parse_version(tag)) is not None]
     return [tag for _, tag in sorted(versions, reverse=True)]
 
 
-def _by_date(tags: Sequence[str], dates: Dates) -> list[str]:
+def _sort_by_date(tags: Sequence[str], dates: Dates) -> list[str]:
     """The newest first; tags whose date nobody knows are left out."""
     known = [(made, tag) for tag in tags if (made := dates.get(tag)) is not None]
     return [tag for _, tag in sorted(known, reverse=True)]
 
 
-def _renamed(rename: Renaming, tags: Sequence[str]) -> Selected:
+def _rename_tags(rename: Renaming, tags: Sequence[str]) -> Selected:
     """Tags under their new names; of several that would share one, that which is called so already, else the first."""
     found: dict[str, str] = {}
     refused: dict[str, str] = {}
@@ -186,7 +186,7 @@ def _renamed(rename: Renaming, tags: Sequence[str]) -> Selected:
     return Selected(dict(sorted(found.items(), key=lambda pair: order[pair[1]])), tuple(refused.values()))
 
 
-def _told_undated(tags: Sequence[str]) -> tuple[str, ...]:
+def _warn_undated(tags: Sequence[str]) -> tuple[str, ...]:
     if not tags:
         return ()
     shown = ", ".join(tags[:5]) + (", …" if len(tags) > 5 else "")

@@ -23,7 +23,7 @@ from ocisync.sync.plan import Criteria, TagFacts, is_due
 from ocisync.sync.prune import PruneCandidates, find_gone
 from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.referrers import ReferrerFinder
-from ocisync.sync.reports import Failure, failure_of
+from ocisync.sync.reports import Failure, describe_failure
 from ocisync.sync.resolve import FEW_TAGS, ResolvedTags, TagResolver
 
 _ABSENT = Digest("")
@@ -91,7 +91,7 @@ async def survey(
     """
     known = {
         tag: published
-        for tag, published in (await ledger.published(job.target.target, job.target.repository)).items()
+        for tag, published in (await ledger.get_published(job.target.target, job.target.repository)).items()
         if published.scope == job.scope  # with the same of its images
     }
     resolver = TagResolver(job, source, ledger, criteria.now, workers, _expect(known, criteria))
@@ -141,7 +141,7 @@ async def _find_attached(finder: ReferrerFinder, resolved: ResolvedTags, workers
         try:
             found[tag] = await finder.transitive(resolved.roots[tag].digest)
         except OcisyncError as exc:
-            resolved.failures[tag] = failure_of(exc)
+            resolved.failures[tag] = describe_failure(exc)
 
     await for_each(list(resolved.roots), find, workers)
     return found

@@ -55,19 +55,19 @@ async def check_overwrite(policy: WritePolicy, target: Target, tags: Mapping[str
     moving: dict[str, Descriptor] = {}
 
     async def look(tag: str) -> None:
-        if (found := await _moving(target, tag, tags[tag])) is not None:
+        if (found := await _find_moving(target, tag, tags[tag])) is not None:
             moving[tag] = found
 
     await for_each(tags, look, _LOOKS)
     if not policy.overwrite:
         return moving
     if moving:
-        await target.publish({policy.backup_of(tag): await _with_bytes(target, found) for tag, found in moving.items()})
+        await target.publish({policy.backup_of(tag): await _read_root(target, found) for tag, found in moving.items()})
         log.info("tags.backed_up", tags={tag: policy.backup_of(tag) for tag in moving})
     return {}
 
 
-async def _moving(target: Target, tag: str, root: Descriptor) -> Descriptor | None:
+async def _find_moving(target: Target, tag: str, root: Descriptor) -> Descriptor | None:
     """What a tag points at that is about to point elsewhere."""
     try:
         found = await target.resolve(tag)
@@ -76,7 +76,7 @@ async def _moving(target: Target, tag: str, root: Descriptor) -> Descriptor | No
     return found if found.digest != root.digest else None
 
 
-async def _with_bytes(target: Target, desc: Descriptor) -> Descriptor:
+async def _read_root(target: Target, desc: Descriptor) -> Descriptor:
     if not isinstance(target, Fetcher):
         raise StoreError(f"{desc.digest}: its backup cannot be made, because nothing can be read from the target")
     return desc.with_data(await read_manifest(target, desc))

@@ -11,8 +11,8 @@ from ocisync.daemon.schedule import Expansion, Schedule
 from ocisync.errors import ConfigError, InvalidName, OcisyncError
 from ocisync.model.image_name import ImageName, parse_name
 from ocisync.sync.job import Job
-from ocisync.sync.reports import JobReport, failure_of
-from ocisync.sync.select import TagSet, named
+from ocisync.sync.reports import JobReport, describe_failure
+from ocisync.sync.select import TagSet, match_names
 from ocisync.wiring.jobs import literal_names, repository_jobs
 from ocisync.wiring.session import Session
 
@@ -32,7 +32,7 @@ async def expand_rule(schedule: Schedule, session: Session) -> Expansion:
             report.warnings.append(f"{report.source}: no repository fits the rule's selection")
         jobs = _jobs(rule, session, repositories, report)
     except OcisyncError as exc:
-        report.failure = failure_of(exc)
+        report.failure = describe_failure(exc)
         log.warning("job.failed", rule=rule.name, code=exc.code, error=exc.message)
     for warning in report.warnings:
         log.warning("job.warned", rule=rule.name, warning=warning)
@@ -54,7 +54,7 @@ def _follows(rule: SyncRule, host: str, repository: str) -> bool:
         return False
     prefix = f"{rule.source.repository}/" if rule.source.repository else ""
     conditions = TagSet(rule.repositories.allow, rule.repositories.deny)
-    return repository.startswith(prefix) and bool(named(conditions, [repository]))
+    return repository.startswith(prefix) and bool(match_names(conditions, [repository]))
 
 
 async def _repositories(rule: SyncRule, session: Session) -> list[str]:
@@ -64,7 +64,7 @@ async def _repositories(rule: SyncRule, session: Session) -> list[str]:
     if listed is None:
         listed = await session.stores.repositories(rule.source.host)
     prefix = f"{rule.source.repository}/" if rule.source.repository else ""
-    return named(TagSet(rules.allow, rules.deny), [one for one in listed if one.startswith(prefix)])
+    return match_names(TagSet(rules.allow, rules.deny), [one for one in listed if one.startswith(prefix)])
 
 
 def _jobs(rule: SyncRule, session: Session, repositories: Sequence[str], report: JobReport) -> list[Job]:

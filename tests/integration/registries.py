@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from ocisync.content.verify import verified
+from ocisync.content.verify import verify_stream
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
@@ -32,7 +32,7 @@ def manifest_desc(image: images.Image | images.Index) -> Descriptor:
 async def read(repository: RegistryRepository, desc: Descriptor) -> bytes:
     """Content, as a copier reads it: verified."""
     async with repository.open(desc) as stream:
-        return b"".join([chunk async for chunk in verified(stream, desc)])
+        return b"".join([chunk async for chunk in verify_stream(stream, desc)])
 
 
 @asynccontextmanager

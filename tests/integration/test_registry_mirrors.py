@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ocisync.content.verify import verified
+from ocisync.content.verify import verify_stream
 from ocisync.errors import DigestMismatch, NotFound
 from ocisync.stores.registry.client import open_registries
 from ocisync.stores.registry.options import MirrorOptions
@@ -134,7 +134,7 @@ async def test_a_later_part_comes_from_a_mirror_too(origin: FaultProxy, first: F
         async with repository.open(LAYER, 1_000_000) as stream:
             assert b"".join([chunk async for chunk in stream]) == BLOB[1_000_000:]
         async with repository.open(LAYER) as stream:
-            assert len([chunk async for chunk in verified(stream, LAYER)]) >= 1
+            assert len([chunk async for chunk in verify_stream(stream, LAYER)]) >= 1
     assert origin.requests == []
 
 

@@ -19,7 +19,7 @@ import structlog
 from anyio import CancelScope
 
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.spool.files import FAILED, SpoolFile, leftovers, open_file, remove_file, room_for
+from ocisync.content.spool.files import FAILED, SpoolFile, list_leftovers, measure_room, open_file, remove_file
 from ocisync.content.threads import run_file
 from ocisync.errors import DiskError, SizeMismatch
 from ocisync.model.descriptor import Descriptor
@@ -157,7 +157,7 @@ class BlobSpool:
     async def mark_delivered(self, digest: Digest, target: str) -> None:
         """A target has a blob; it is dropped when that was the last."""
         async with self._lock:
-            await self._arrived(digest, target)
+            await self._mark_delivered(digest, target)
 
     async def finish_target(self, target: str, *, ok: bool) -> None:
         """A target's job has ended; when all went well it wants nothing more of what is here."""
@@ -165,22 +165,22 @@ class BlobSpool:
         self._failed.clear()
         async with self._lock:
             for digest in [digest for digest, entry in self._entries.items() if ok and target in entry.waiting]:
-                await self._arrived(digest, target)
+                await self._mark_delivered(digest, target)
 
     async def close(self) -> None:
         """Drop what nobody will come for: targets whose last job failed find theirs at the next start."""
         async with self._lock:
             for digest, entry in list(self._entries.items()):
                 for target in [target for target in entry.waiting if self._settled.get(target)]:
-                    await self._arrived(digest, target)
+                    await self._mark_delivered(digest, target)
 
     @asynccontextmanager
-    async def holding(
+    async def hold(
         self, desc: Descriptor, targets: Iterable[str]
     ) -> AsyncIterator[tuple[_Entry, SharedDownload] | None]:
         """A blob for the time of the block, and the file it is kept in; None when there is no room for it."""
         async with self._lock:
-            entry = await self._entry(desc)
+            entry = await self._find_entry(desc)
             blob = entry.blob if entry else None
             if entry is not None and blob is not None:
                 entry.waiting.update(set(targets) - entry.served)
@@ -206,21 +206,21 @@ class BlobSpool:
                 del self._entries[digest]
                 await run_file(partial(blob.file.path.unlink, missing_ok=True))
 
-    async def _arrived(self, digest: Digest, target: str) -> None:
+    async def _mark_delivered(self, digest: Digest, target: str) -> None:
         entry = self._entries.get(digest)
         if entry is not None and target not in entry.served:
             entry.served.add(target)
             entry.waiting.discard(target)
             await self._drop_if_done(digest, entry)
 
-    async def _entry(self, desc: Descriptor) -> _Entry | None:
+    async def _find_entry(self, desc: Descriptor) -> _Entry | None:
         await self._sweep()
         entry = self._entries.get(desc.digest)
         if entry is not None and entry.blob is not None:
             return entry
         if desc.digest in self._failed or not await self._make_room(desc):
             return None
-        found = await run_file(partial(_opened, self._folder, desc))
+        found = await run_file(partial(_open_spooled, self._folder, desc))
         if found is None:
             return None
         file, length = found
@@ -236,7 +236,7 @@ class BlobSpool:
         if self._is_swept:
             return
         self._is_swept = True
-        for found in await run_file(partial(leftovers, self._folder)):
+        for found in await run_file(partial(list_leftovers, self._folder)):
             if found.age > _FORGOTTEN and await run_file(partial(remove_file, self._folder, found.digest)):
                 continue
             self._entries[found.digest] = _Entry(found.size, used=float("-inf"))
@@ -250,7 +250,7 @@ class BlobSpool:
                 break
             missing -= self._entries.pop(digest).size
             await run_file(partial(remove_file, self._folder, digest))
-        return missing <= 0 and await run_file(partial(room_for, self._folder)) > desc.size
+        return missing <= 0 and await run_file(partial(measure_room, self._folder)) > desc.size
 
     async def _let_go(self, digest: Digest, entry: _Entry, blob: SharedDownload) -> None:
         async with self._lock:
@@ -280,7 +280,7 @@ class SpooledOpener:
     @asynccontextmanager
     async def __call__(self, start: int = 0) -> AsyncIterator[ByteStream]:
         """From a byte on."""
-        async with self._spools.holding(self._desc, self._targets) as held:
+        async with self._spools.hold(self._desc, self._targets) as held:
             self._used = held
             if held is None:
                 async with self._source(start) as stream:
@@ -309,7 +309,7 @@ def _chunk_at(chunks: Iterable[bytes], at: int) -> bytes:
     return b""
 
 
-def _opened(folder: Path, desc: Descriptor) -> tuple[SpoolFile, int] | None:
+def _open_spooled(folder: Path, desc: Descriptor) -> tuple[SpoolFile, int] | None:
     """A blob's file, and how much of it is there; what cannot be a part of it is dropped.
 
     All in one hop: who was cancelled between two would leave the file locked.

@@ -111,12 +111,12 @@ def remove_file(folder: Path, digest: Digest) -> bool:
     return True
 
 
-def leftovers(folder: Path) -> list[Leftover]:
+def list_leftovers(folder: Path) -> list[Leftover]:
     """What is there, the oldest first."""
     return sorted(_leftovers(folder), key=lambda one: -one.age)
 
 
-def room_for(folder: Path) -> int:
+def measure_room(folder: Path) -> int:
     """How many bytes more the disk should take: a twentieth of it, at most a GiB, is left to others."""
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -17,7 +17,7 @@ from ocisync.content.compress import Compression, compress, split_blocks
 from ocisync.content.files import READ, FileSection, InputFile, Spool
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener, Source
-from ocisync.content.threads import new_spool, region_opener, run_file, run_steps
+from ocisync.content.threads import make_region_opener, open_spool, run_file, run_steps
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputError, NotFound
 from ocisync.images.inspect import load_manifest, pick_platform
@@ -72,7 +72,7 @@ class PackedSource:
         self._packing = packing
         self._spool = spool
         self._blobs = tuple(desc for desc, _ in blobs)
-        self._openers: dict[Digest, Opener] = {desc.digest: region_opener(region) for desc, region in blobs}
+        self._openers: dict[Digest, Opener] = {desc.digest: make_region_opener(region) for desc, region in blobs}
         self._root: Descriptor | None = None
 
     async def tags(self) -> Sequence[str]:
@@ -124,7 +124,7 @@ class PackedSource:
         compression = Compression(settings.compression, settings.level)
         made = await compress(split_blocks(reader.render()), self._spool.write, compression)
         self.warnings.extend(reader.warnings)
-        self._openers[made.digest] = region_opener(FileSection(self._spool, 0, self._spool.size))
+        self._openers[made.digest] = make_region_opener(FileSection(self._spool, 0, self._spool.size))
         return Descriptor(layer_type(settings.format, compression.kind), made.digest, made.size), made.diff_id
 
 
@@ -137,7 +137,7 @@ async def open_packed(packing: Packing, scratch: Path) -> AsyncIterator[PackedSo
     """
     async with AsyncExitStack() as stack:
         blobs = [await _open_blob(text, stack) for text in packing.settings.blobs]
-        yield PackedSource(packing, await stack.enter_async_context(new_spool(scratch)), blobs)
+        yield PackedSource(packing, await stack.enter_async_context(open_spool(scratch)), blobs)
 
 
 async def _read_parent(packing: Packing) -> _Base:

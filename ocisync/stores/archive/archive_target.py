@@ -16,8 +16,8 @@ from pathlib import Path
 
 from ocisync.content.files import FileSection, Spool
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.threads import new_spool, region_opener, run_file
-from ocisync.content.verify import read_manifest, verified
+from ocisync.content.threads import make_region_opener, open_spool, run_file
+from ocisync.content.verify import read_manifest, verify_stream
 from ocisync.errors import ManifestError, NotFound, UnsupportedManifest
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, hex_of
@@ -68,7 +68,7 @@ class ArchiveTarget:
         region = FileSection(self._spool, self._spool.reserve(desc.size), desc.size)
         position = region.offset
         async with content(0) as stream:
-            async for chunk in verified(stream, desc):
+            async for chunk in verify_stream(stream, desc):
                 await run_file(partial(self._spool.write_at, position, chunk))
                 position += len(chunk)
         self._regions[desc.digest] = region
@@ -80,7 +80,7 @@ class ArchiveTarget:
         """Stream a blob that was written."""
         if desc.digest not in self._regions:
             raise NotFound(f"{self.where}: {desc.digest}: not in the archive that is being written")
-        async with region_opener(self._regions[desc.digest])(start) as stream:
+        async with make_region_opener(self._regions[desc.digest])(start) as stream:
             yield stream
 
     async def tags(self) -> Sequence[str]:
@@ -197,7 +197,7 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
         ConfigError: its name's ending stands for a compression that is only read.
     """
     choose_compression(file.name)
-    async with new_spool(_parent_folder(file)) as spool:
+    async with open_spool(_parent_folder(file)) as spool:
         target = OciArchiveTarget(spool, str(file))
         yield target
         await _write(target, file)
@@ -207,7 +207,7 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
 async def open_docker_archive_target(file: Path) -> AsyncIterator[DockerArchiveTarget]:
     """Write a docker-archive, as `open_oci_archive_target` does."""
     choose_compression(file.name)
-    async with new_spool(_parent_folder(file)) as spool:
+    async with open_spool(_parent_folder(file)) as spool:
         target = DockerArchiveTarget(spool, str(file))
         yield target
         await _write(target, file)

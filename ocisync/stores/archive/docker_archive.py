@@ -28,7 +28,7 @@ from ocisync.content.files import FileSection
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.tar.index import TarLimits
-from ocisync.content.threads import CPUS, SpoolOpener, new_spool, region_opener, run_file, run_steps
+from ocisync.content.threads import CPUS, SpoolOpener, make_region_opener, open_spool, run_file, run_steps
 from ocisync.errors import ArchiveError, DiffIdMismatch, InputError, InvalidName, ManifestError, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
@@ -236,14 +236,14 @@ class DockerArchiveSource:
         It is not learned: what somebody else compressed must not stand for what we would make of the same content.
         """
         desc = self._describe(layer, await self._hash(layer, kind), kind or "none")
-        opener = self._layers[desc.digest] = region_opener(layer.region)
+        opener = self._layers[desc.digest] = make_region_opener(layer.region)
         await sink.push(desc, opener)
         return desc
 
     @asynccontextmanager
     async def _compress(self, layer: _Layer) -> AsyncIterator[tuple[Descriptor, Opener]]:
         """A plain layer, compressed to a spool: its digest must be known before it is sent."""
-        async with new_spool(self._scratch) as spool:
+        async with open_spool(self._scratch) as spool:
             async with self._compressing:
                 blocks = _BlocksOf(layer.region)
                 made = await compress(blocks, spool.write, self._options.compression, blocks.reuse)

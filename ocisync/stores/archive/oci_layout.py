@@ -17,7 +17,7 @@ from ocisync.content.decompress import Caps
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream
 from ocisync.content.tar.index import TarLimits
-from ocisync.content.threads import region_opener, run_file
+from ocisync.content.threads import make_region_opener, run_file
 from ocisync.errors import ArchiveError, Handling, InputError, LeftOut, ManifestError, NotFound, UnsupportedManifest
 from ocisync.model import media_types
 from ocisync.model.built_index import build_index
@@ -156,7 +156,7 @@ class LayoutSource:
         async with self._files.open(blob_path(desc.digest)) as region:
             if region is None:
                 raise self._missing(desc)
-            async with region_opener(region)(start) as stream:
+            async with make_region_opener(region)(start) as stream:
                 yield stream
 
     async def _check_saved(self, desc: Descriptor) -> None:

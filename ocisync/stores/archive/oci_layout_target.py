@@ -15,8 +15,8 @@ from anyio import CancelScope
 
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener, Target
-from ocisync.content.threads import region_opener, run_file
-from ocisync.content.verify import checked_bytes, verified
+from ocisync.content.threads import make_region_opener, run_file
+from ocisync.content.verify import check_bytes, verify_stream
 from ocisync.errors import ArchiveError, DiskError, NotFound
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
@@ -63,7 +63,7 @@ class LayoutTarget:
         path = self._root / blob_path(desc.digest)
         await run_file(partial(make_folder, path.parent))
         async with stage_file(path) as staged, choose_opener(desc, opener)(0) as stream:
-            async for chunk in verified(stream, desc):
+            async for chunk in verify_stream(stream, desc):
                 await run_file(partial(staged.write, chunk))
             self.added.append(path)
             await run_file(staged.commit)
@@ -75,7 +75,7 @@ class LayoutTarget:
         async with self._files.open(blob_path(desc.digest)) as region:
             if region is None:
                 raise NotFound(f"{self._root}: {desc.digest}: not in the layout")
-            async with region_opener(region)(start) as stream:
+            async with make_region_opener(region)(start) as stream:
                 yield stream
 
     async def tags(self) -> Sequence[str]:
@@ -146,7 +146,7 @@ async def push_manifests(target: Target, manifests: Iterable[Descriptor]) -> Non
 
 def choose_opener(desc: Descriptor, opener: Opener) -> Opener:
     """Where the bytes come from: the descriptor, when it carries them."""
-    return opener if desc.data is None else BytesOpener(checked_bytes(desc.data, desc))
+    return opener if desc.data is None else BytesOpener(check_bytes(desc.data, desc))
 
 
 def _read_index(root: Path) -> tuple[IndexEntry, ...]:

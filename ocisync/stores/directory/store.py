@@ -19,7 +19,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import batched
+from ocisync.content.verify import batch_chunks
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.directory.blocking import BlockingFiles
@@ -109,7 +109,7 @@ class DirectoryStore:
         try:
             if temporary.length < size or not size:
                 async with opener(temporary.length) as stream:
-                    async for chunks in batched(stream):
+                    async for chunks in batch_chunks(stream):
                         await self._in_thread(key, temporary.write, chunks)
             return await self._in_thread(key, self._files.commit, temporary, key, if_match)
         except (VerificationError, DiskError):

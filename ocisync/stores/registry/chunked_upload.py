@@ -13,7 +13,7 @@ import structlog
 from yarl import URL
 
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import CHUNK, Verifier, rechunked, update
+from ocisync.content.verify import CHUNK, Verifier, rechunk, update
 from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.auth.authenticator import Grant
@@ -66,7 +66,7 @@ class ChunkedUpload:
     async def _send(self, stream: ByteStream) -> URL:
         first = await self._catch_up(stream)
         async with aclosing(_chain(first, stream)) as rest:
-            pieces = rechunked(rest)
+            pieces = rechunk(rest)
             while self._sent < self._desc.size:
                 await self._send_chunk(pieces)
         self._check.finish()

@@ -14,7 +14,7 @@ from yarl import URL
 
 from ocisync.content.openers import read_whole
 from ocisync.content.repository import Opener
-from ocisync.content.verify import Verifier, checked_bytes
+from ocisync.content.verify import Verifier, check_bytes
 from ocisync.errors import DigestMismatch, LimitExceeded, RegistryError, UnsupportedManifest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
@@ -194,5 +194,5 @@ def check_manifest_size(desc: Descriptor, place: str = "") -> None:
 async def _read_bytes(desc: Descriptor, opener: Opener | None) -> bytes:
     check_manifest_size(desc)
     if desc.data is not None or opener is None:
-        return checked_bytes(desc.data or b"", desc)
+        return check_bytes(desc.data or b"", desc)
     return await read_whole(opener, Verifier(desc.digest, desc.size))

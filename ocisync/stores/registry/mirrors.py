@@ -15,7 +15,7 @@ import structlog
 
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream
-from ocisync.content.verify import read_manifest, verified
+from ocisync.content.verify import read_manifest, verify_stream
 from ocisync.errors import NotFound, OcisyncError, SizeMismatch, Truncated, VerificationError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -118,7 +118,7 @@ class MirroredRepository(RegistryRepository):
             if start or not fallback.served:
                 yield stream
             else:  # whoever reads may find wrong bytes only after the stream has ended, when nobody can tell whose
-                async with aclosing(verified(stream, desc)) as checked:
+                async with aclosing(verify_stream(stream, desc)) as checked:
                     yield checked
         except VerificationError as exc:
             for mirror in fallback.served:

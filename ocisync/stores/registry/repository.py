@@ -11,7 +11,7 @@ from functools import cached_property
 
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import checked_bytes
+from ocisync.content.verify import check_bytes
 from ocisync.errors import NotFound, OcisyncError, UnsupportedManifest
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, parse_digest
@@ -101,7 +101,7 @@ class RegistryRepository:
             LimitExceeded: a manifest over 4 MiB.
         """
         if desc.data is not None:
-            return BytesOpener(checked_bytes(desc.data, desc))(start)
+            return BytesOpener(check_bytes(desc.data, desc))(start)
         return self._open(desc, start)
 
     @asynccontextmanager

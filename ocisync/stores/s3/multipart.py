@@ -16,7 +16,7 @@ from ocisync.content.concurrency import Wakeup
 from ocisync.content.failpoints import failpoint
 from ocisync.content.object_store import ObjectHeaders
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import CHUNK, UploadCheck, rechunked
+from ocisync.content.verify import CHUNK, UploadCheck, rechunk
 from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.s3.client import S3Client
@@ -172,7 +172,7 @@ class MultipartUpload:
         check = UploadCheck(self.size - first, None if first else self.digest)
         number, chunks, hasher = len(self._etags) + 1, list[bytes](), hashlib.sha256()
         self._held += await self.budget.take(part_size)
-        async for chunk in rechunked(stream, CHUNK):
+        async for chunk in rechunk(stream, CHUNK):
             await to_thread.run_sync(_hash, chunk, check, hasher)
             chunks.append(chunk)
             if len(chunks) * CHUNK >= part_size:

@@ -14,7 +14,7 @@ from ocisync.content.failpoints import failpoint
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo, ServerSideStore
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import checked_bytes, read_manifest
+from ocisync.content.verify import check_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, is_digest, sha256
@@ -100,7 +100,7 @@ class StaticRepository:
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Store verified content."""
         if desc.data is not None:
-            opener = BytesOpener(checked_bytes(desc.data, desc))
+            opener = BytesOpener(check_bytes(desc.data, desc))
         key, headers = layout.content_key(self.name, desc), layout.content_headers(desc)
         await self._store.put(key, opener, headers, size=desc.size, digest=desc.digest)
         if desc.is_manifest:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ocisync.content.cost import Cost, attribute_cost, count_bytes, count_request, metered
+from ocisync.content.cost import Cost, attribute_cost, count_bytes, count_request, measure_cost
 
 
 def counted(cost: Cost) -> tuple[int, int]:
@@ -26,7 +26,7 @@ async def test_tasks_charge_what_they_work_for() -> None:
                 for _ in range(3):
                     inner.start_soon(ask, requests, sent)
 
-    with metered() as meter:
+    with measure_cost() as meter:
         await ask(5)
         async with anyio.create_task_group() as group:
             group.start_soon(bring, "a", 1, 10)
@@ -37,7 +37,7 @@ async def test_tasks_charge_what_they_work_for() -> None:
 
 
 async def test_what_serves_several_tags_is_divided_and_nothing_is_lost() -> None:
-    with metered() as meter:
+    with measure_cost() as meter:
         for _ in range(2):
             with attribute_cost(["a", "b", "c"]):
                 await ask(4, 8)
@@ -51,7 +51,7 @@ async def test_what_failed_cost_as_well() -> None:
             await ask(1)
             raise ValueError("refused")
 
-    with metered() as meter, pytest.raises(ValueError, match="refused"):
+    with measure_cost() as meter, pytest.raises(ValueError, match="refused"):
         await fail()
     assert counted(meter.of("a")) == (1, 0)
 
@@ -60,7 +60,7 @@ async def test_two_jobs_at_a_time_have_costs_of_their_own() -> None:
     found: list[int] = []
 
     async def job(requests: int) -> None:
-        with metered() as meter:
+        with measure_cost() as meter:
             await ask(requests)
         found.append(meter.total.requests)
 
@@ -73,6 +73,6 @@ async def test_two_jobs_at_a_time_have_costs_of_their_own() -> None:
 async def test_without_a_meter_nothing_is_kept() -> None:
     with attribute_cost(["a"]):
         await ask(2)
-    with metered() as meter:
+    with measure_cost() as meter:
         await ask(1)
     assert (counted(meter.total), meter.tags) == ((1, 0), {})

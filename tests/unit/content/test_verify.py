@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 
 import pytest
 
-from ocisync.content.verify import Verifier, verified
+from ocisync.content.verify import Verifier, verify_stream
 from ocisync.errors import DigestMismatch, SizeMismatch
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
@@ -30,7 +30,7 @@ def described(data: bytes, size: int | None = None) -> Descriptor:
 async def test_the_same_chunks_come_whatever_their_size(size: int, piece: int) -> None:
     data = random.Random(size).randbytes(size)
     chunks = [data[at : at + piece] for at in range(0, size, piece)]
-    assert [chunk async for chunk in verified(stream(chunks), described(data))] == chunks
+    assert [chunk async for chunk in verify_stream(stream(chunks), described(data))] == chunks
 
 
 @pytest.mark.parametrize("at", [0, 3 * MIB, -1])
@@ -40,14 +40,14 @@ async def test_one_wrong_byte_anywhere_is_found_at_the_end(at: int) -> None:
     data[at] ^= 1
     chunks = [bytes(data[at : at + 768 * 1024]) for at in range(0, len(data), 768 * 1024)]
     with pytest.raises(DigestMismatch, match="damaged"):
-        [chunk async for chunk in verified(stream(chunks), desc)]
+        [chunk async for chunk in verify_stream(stream(chunks), desc)]
     with pytest.raises(SizeMismatch, match="instead of"):
-        [chunk async for chunk in verified(stream(chunks[:-1]), desc)]
+        [chunk async for chunk in verify_stream(stream(chunks[:-1]), desc)]
 
 
 async def test_a_surplus_byte_is_found_before_it_is_passed_on() -> None:
     data = random.Random(2).randbytes(3 * MIB)
-    checked = verified(stream([data, b"x", data]), described(data))
+    checked = verify_stream(stream([data, b"x", data]), described(data))
     assert await anext(checked) == data
     with pytest.raises(SizeMismatch, match="more than"):
         await anext(checked)
@@ -70,7 +70,7 @@ async def test_few_chunks_are_held_however_long_the_stream() -> None:
             Chunk.held += 512 * 1024
             yield Chunk(512 * 1024)
 
-    async for _ in verified(made(), described(bytes(50 * MIB))):
+    async for _ in verify_stream(made(), described(bytes(50 * MIB))):
         most = max(most, Chunk.held)
     assert most <= 3 * MIB
 

@@ -52,11 +52,14 @@ async def _fill(ledger: Ledger) -> None:
 async def _everything(ledger: Ledger) -> object:
     digests = _digests(4)
     return (
-        {place: dict(await ledger.published(*place)) for place in (("t", "a"), ("t", "b"), ("other", "a"), ("t", "c"))},
+        {
+            place: dict(await ledger.get_published(*place))
+            for place in (("t", "a"), ("t", "b"), ("other", "a"), ("t", "c"))
+        },
         dict(await ledger.locate("t", digests)),
         dict(await ledger.locate("other", digests)),
         {kind: dict(await ledger.get_facts(kind, digests)) for kind in ("created", "platforms", "none")},
-        [await ledger.layer("t", name, sha256(b"diff"), kind) for name in ("a", "b") for kind in ("gzip", "zstd")],
+        [await ledger.find_layer("t", name, sha256(b"diff"), kind) for name in ("a", "b") for kind in ("gzip", "zstd")],
     )
 
 
@@ -68,10 +71,10 @@ async def test_the_ledger_answers_as_the_one_in_memory_does_also_after_a_restart
     async with open_state(tmp_path) as state:
         assert await _everything(state.ledger) == await _everything(memory)
         await state.ledger.forget("t", "a")
-        assert await state.ledger.published("t", "a") == {}
-        assert await state.ledger.layer("t", "a", sha256(b"diff"), "gzip") is None
+        assert await state.ledger.get_published("t", "a") == {}
+        assert await state.ledger.find_layer("t", "a", sha256(b"diff"), "gzip") is None
         assert await state.ledger.locate("t", _digests(3)) == {_digests(1)[0]: "b"}
-        assert await state.ledger.published("other", "a") != {}
+        assert await state.ledger.get_published("other", "a") != {}
 
 
 async def test_locate_takes_more_digests_than_one_query(tmp_path: Path) -> None:
@@ -85,7 +88,7 @@ async def test_ten_thousand_tags_are_one_transaction(tmp_path: Path) -> None:
     tags = {f"v{number}": Published(digest, 1.0) for number, digest in enumerate(_digests(10_000))}
     async with open_state(tmp_path) as state:
         await state.ledger.record("t", "a", tags, {known.digest: 1 for known in tags.values()})
-        assert await state.ledger.published("t", "a") == tags
+        assert await state.ledger.get_published("t", "a") == tags
     assert (tmp_path / FILE_NAME).stat().st_size < 4096 * 10_000
 
 
@@ -151,7 +154,7 @@ async def test_fault_51_a_damaged_state_is_moved_aside_and_begun_anew(
     damage(tmp_path / FILE_NAME)
     with capture_logs() as logs:
         async with open_state(tmp_path) as state:
-            assert await state.ledger.published("t", "a") == {}
+            assert await state.ledger.get_published("t", "a") == {}
             await _works(state)
     assert [entry["event"] for entry in logs] == ["state.rebuilt"]
     assert _kept(tmp_path, "damaged")
@@ -159,7 +162,7 @@ async def test_fault_51_a_damaged_state_is_moved_aside_and_begun_anew(
 
 async def _works(state: State) -> None:
     await _fill(state.ledger)
-    assert set(await state.ledger.published("t", "a")) == {"1", "2"}
+    assert set(await state.ledger.get_published("t", "a")) == {"1", "2"}
 
 
 async def test_fault_51_a_state_garbled_while_it_is_used_is_rebuilt_once_and_the_call_goes_on(tmp_path: Path) -> None:
@@ -169,7 +172,7 @@ async def test_fault_51_a_state_garbled_while_it_is_used_is_rebuilt_once_and_the
         _overwrite(tmp_path)
         with capture_logs() as logs:
             await state.ledger.record("t", "a", {"1": Published(_digests(1)[0], 1.0)}, {})
-        assert set(await state.ledger.published("t", "a")) == {"1"}
+        assert set(await state.ledger.get_published("t", "a")) == {"1"}
     assert [entry["event"] for entry in logs] == ["state.rebuilt"]
 
 
@@ -179,7 +182,7 @@ async def test_fault_51_a_value_that_cannot_be_is_no_answer(tmp_path: Path) -> N
         with sqlite3.connect(tmp_path / FILE_NAME) as other:
             other.execute("UPDATE tag SET digest = 'sha256:../../x'")
         other.close()
-        assert await state.ledger.published("t", "a") == {}
+        assert await state.ledger.get_published("t", "a") == {}
         await _works(state)
 
 
@@ -216,7 +219,7 @@ def _write_before_roots(path: Path) -> None:
 async def test_tags_of_an_older_state_are_known_without_what_it_did_not_keep(tmp_path: Path) -> None:
     await anyio.to_thread.run_sync(_write_before_roots, tmp_path / FILE_NAME)
     async with open_state(tmp_path) as state:
-        (known,) = (await state.ledger.published("t", "a")).values()
+        (known,) = (await state.ledger.get_published("t", "a")).values()
         assert known == Published(_digests(1)[0], 10.0)
         assert known.root is None
 
@@ -233,7 +236,7 @@ def test_a_step_that_fails_leaves_the_version_before_it() -> None:
 
 async def test_reading_works_beside_a_writer_and_where_nothing_is(tmp_path: Path) -> None:
     async with open_state(tmp_path / "none", read_only=True) as state:
-        assert await state.ledger.published("t", "a") == {}
+        assert await state.ledger.get_published("t", "a") == {}
     assert not (tmp_path / "none").exists()
     async with open_state(tmp_path) as daemon, open_state(tmp_path, read_only=True) as status:
         await _works(daemon)
@@ -241,7 +244,7 @@ async def test_reading_works_beside_a_writer_and_where_nothing_is(tmp_path: Path
 
 
 async def _works_to_read(state: State) -> None:
-    assert set(await state.ledger.published("t", "a")) == {"1", "2"}
+    assert set(await state.ledger.get_published("t", "a")) == {"1", "2"}
     with pytest.raises(DiskError):
         await state.ledger.forget("t", "a")
 
@@ -356,8 +359,8 @@ async def test_fault_57_killed_before_a_commit_the_ledger_is_as_before_and_the_r
     killed = await anyio.run_process(command, env={**os.environ, "OCISYNC_KILL_AT": "ledger@2"}, check=False)
     assert killed.returncode == -signal.SIGKILL
     async with open_state(tmp_path, read_only=True) as state:
-        assert set(await state.ledger.published("t", "a")) == {"1"}
+        assert set(await state.ledger.get_published("t", "a")) == {"1"}
     await anyio.run_process(command)
     async with open_state(tmp_path, read_only=True) as state:
-        assert set(await state.ledger.published("t", "a")) == {"1", "2"}
+        assert set(await state.ledger.get_published("t", "a")) == {"1", "2"}
     assert not _kept(tmp_path, "damaged")

@@ -7,7 +7,7 @@ import pytest
 from ocisync.model.digest import sha256
 from ocisync.model.name_mapping import Renaming, Substitution
 from ocisync.model.versions import parse_range
-from ocisync.sync.select import TagSelection, TagSet, candidates, narrowed, select, select_tags
+from ocisync.sync.select import TagSelection, TagSet, list_candidates, narrow, select, select_tags
 
 LISTED = ["1.0", "1.10", "11.0", "2.0-rc1", "latest"]
 DAY = 86400.0
@@ -34,7 +34,7 @@ NOW = 1000 * DAY
 def test_names_and_versions(conditions: TagSet, expected: list[str]) -> None:
     selection = TagSelection(sets=(conditions,))
     assert select(selection, LISTED).references == {tag: tag for tag in expected}
-    assert candidates(selection, LISTED) == []
+    assert list_candidates(selection, LISTED) == []
 
 
 def test_names_alone_are_what_a_set_may_select_at_any_time() -> None:
@@ -65,8 +65,8 @@ def test_dates(conditions: TagSet, expected: list[str]) -> None:
 
 def test_only_tags_whose_names_fit_are_asked_for_their_dates() -> None:
     sets = (TagSet(allow=(r"1\..*",), newer_than=DAY), TagSet(allow=("latest",)), TagSet(latest=1))
-    assert candidates(TagSelection(sets=sets), LISTED) == ["1.0", "1.10"]
-    assert candidates(TagSelection(literal={"a": "a"}, sets=sets), LISTED) == []
+    assert list_candidates(TagSelection(sets=sets), LISTED) == ["1.0", "1.10"]
+    assert list_candidates(TagSelection(literal={"a": "a"}, sets=sets), LISTED) == []
 
 
 def test_sets_are_alternatives_each_with_its_own_count() -> None:
@@ -117,15 +117,15 @@ def test_a_new_name_that_is_no_tag_is_left_out_with_a_warning() -> None:
     ],
 )
 def test_a_selection_is_narrowed_to_some_tags(selection: TagSelection, expected: dict[str, str] | None) -> None:
-    found = narrowed(selection, ["1.0", "2.0"])
+    found = narrow(selection, ["1.0", "2.0"])
     assert (found.literal if found else None) == expected
 
 
 @pytest.mark.parametrize("conditions", [TagSet(latest=1), TagSet(newer_than=DAY), TagSet(("1.0",), latest=1)])
 def test_what_depends_on_more_than_names_is_not_narrowed(conditions: TagSet) -> None:
     selection = TagSelection(sets=(TagSet(), conditions))
-    assert narrowed(selection, ["1.0"]) == selection
+    assert narrow(selection, ["1.0"]) == selection
 
 
 def test_a_tag_whose_name_does_not_fit_is_left_alone_whatever_else_is_asked() -> None:
-    assert narrowed(TagSelection(sets=(TagSet(allow=("v.*",), latest=3),)), ["1.0"]) is None
+    assert narrow(TagSelection(sets=(TagSet(allow=("v.*",), latest=3),)), ["1.0"]) is None

@@ -15,7 +15,7 @@ from anyio.lowlevel import checkpoint
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.spool.blobs import BlobSpool
-from ocisync.content.verify import verified
+from ocisync.content.verify import verify_stream
 from ocisync.errors import DigestMismatch, DiskError, NetworkError, SizeMismatch
 from ocisync.model.descriptor import Descriptor, describe
 from tests.servers.images import noise
@@ -59,7 +59,7 @@ class Source:
 
 async def read(opener: Opener) -> bytes:
     async with opener(0) as stream:
-        return b"".join([chunk async for chunk in verified(stream, BLOB)])
+        return b"".join([chunk async for chunk in verify_stream(stream, BLOB)])
 
 
 def files(folder: Path) -> list[int]:
@@ -128,7 +128,7 @@ async def test_who_is_cancelled_while_the_file_is_opened_leaves_it_to_others(tmp
     spools = BlobSpool(tmp_path / "spool", 10_000_000)
 
     async def hold(desc: Descriptor) -> None:
-        async with spools.holding(desc, ["a"]):
+        async with spools.hold(desc, ["a"]):
             await anyio.sleep_forever()
 
     for number in range(30):
@@ -139,7 +139,7 @@ async def test_who_is_cancelled_while_the_file_is_opened_leaves_it_to_others(tmp
             while not files(tmp_path / "spool"):
                 await checkpoint()
             group.cancel_scope.cancel()
-        async with spools.holding(desc, ["a"]) as held:
+        async with spools.hold(desc, ["a"]) as held:
             assert held is not None, "it is locked, and so read past"
         await spools.mark_delivered(desc.digest, "a")
         assert files(tmp_path / "spool") == []
