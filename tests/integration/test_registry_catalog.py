@@ -10,7 +10,7 @@ from aiohttp import web
 
 from ocisync.errors import LimitExceeded, OcisyncError, RegistryError
 from ocisync.stores.registry import listing
-from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.client import open_registries
 from ocisync.stores.registry.options import RegistryOptions
 from tests.servers.docker_registry import DockerRegistry

@@ -18,7 +18,7 @@ from ocisync.content.verify import UploadCheck, Verifier, hold_last_chunk
 from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.stores.registry.auth.authenticator import PUSH, Grant
+from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.chunked_upload import ChunkedUpload
 from ocisync.stores.registry.http.body import PacedBody, SentOnce
 from ocisync.stores.registry.http.hosts import safe_url

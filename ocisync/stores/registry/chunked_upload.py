@@ -16,7 +16,7 @@ from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import CHUNK, Verifier, rechunk, update
 from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor
-from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.http.body import PacedBody
 from ocisync.stores.registry.http.policy import resolve_location
 from ocisync.stores.registry.http.response import Response

@@ -9,6 +9,7 @@ from aiohttp import ClientSession
 
 from ocisync.content.pull_quota import PullQuota
 from ocisync.model.image_name import parse_host
+from ocisync.stores.registry.auth.scopes import PUSH
 from ocisync.stores.registry.foreign_layers import ExternalContent
 from ocisync.stores.registry.http.session import open_session
 from ocisync.stores.registry.http.transport import Transport
@@ -38,12 +39,12 @@ class RegistryClient:
         self._mirrors: dict[str, tuple[Mirror, ...]] = {}
 
     def repository(self, host: str, name: str) -> RegistryRepository:
-        """A repository, which need not exist.
+        """A repository to write to, which need not exist.
 
         Raises:
             InvalidName: the host or the name breaks its grammar.
         """
-        return RegistryRepository(self._transport(host), name)
+        return RegistryRepository(self._transport(host), name, PUSH)
 
     def source(self, host: str, name: str) -> RegistryRepository:
         """A repository to read from, also from the host's mirrors; raises as `repository`."""

@@ -16,7 +16,7 @@ from yarl import URL
 
 from ocisync.errors import LimitExceeded, NotFound, RateLimited, RedirectRefused, RegistryError
 from ocisync.model.image_name import is_name, is_tag
-from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.http.hosts import safe_url, same_origin
 from ocisync.stores.registry.http.policy import resolve_location
 from ocisync.stores.registry.http.response import Response
@@ -46,7 +46,7 @@ TAGS = Listing("tags", "tags", is_tag, 5_000_000)
 REPOSITORIES = Listing("repositories", "repositories", is_name, 1_000_000)
 
 
-async def list_tags(transport: Transport, repository: str) -> list[str]:
+async def list_tags(transport: Transport, grant: Grant) -> list[str]:
     """Every tag, each once, in lexical order; names that break the grammar are left out.
 
     Raises:
@@ -54,8 +54,8 @@ async def list_tags(transport: Transport, repository: str) -> list[str]:
         RegistryError: a page is not a list of tags, or leads to another host: what was listed may not be all.
         LimitExceeded: more pages or tags than any repository has.
     """
-    url = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=PAGE)
-    return await _list_all(TAGS, transport, Grant(repository), url)
+    url = transport.origin.with_path(f"/v2/{grant.repository}/tags/list").with_query(n=PAGE)
+    return await _list_all(TAGS, transport, grant, url)
 
 
 async def list_repositories(transport: Transport) -> list[str]:
@@ -98,11 +98,11 @@ async def _list_all(listing: Listing, transport: Transport, grant: Grant, first:
     return sorted(names)
 
 
-async def has_tags(transport: Transport, repository: str) -> bool:
+async def has_tags(transport: Transport, grant: Grant) -> bool:
     """Whether there is any tag, by one request."""
-    url = transport.origin.with_path(f"/v2/{repository}/tags/list").with_query(n=1)
+    url = transport.origin.with_path(f"/v2/{grant.repository}/tags/list").with_query(n=1)
     try:
-        found, _ = await _read_page(TAGS, transport, Grant(repository), url)
+        found, _ = await _read_page(TAGS, transport, grant, url)
     except NotFound:
         return False
     return bool(found)

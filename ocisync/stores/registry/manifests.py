@@ -21,7 +21,7 @@ from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest, digest_of, is_digest
 from ocisync.model.image_name import parse_tag_or_digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
-from ocisync.stores.registry.auth.authenticator import PUSH, Grant
+from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
@@ -41,11 +41,11 @@ _INVALID = re.compile("MANIFEST_INVALID|UNSUPPORTED")
 class Manifests:
     """What is under manifests/."""
 
-    def __init__(self, transport: Transport, repository: str) -> None:
+    def __init__(self, transport: Transport, grant: Grant) -> None:
         self._transport = transport
-        self._repository = repository
-        self._grant = Grant(repository)
-        self._path = f"/v2/{repository}/manifests/"
+        self._grant = grant
+        self._push_grant = Grant(grant.repository, PUSH)
+        self._path = f"/v2/{grant.repository}/manifests/"
 
     async def resolve(self, reference: str, known: Descriptor | None = None) -> Descriptor:
         """The descriptor of a tag or digest; with its body only where HEAD does not tell enough.
@@ -79,7 +79,7 @@ class Manifests:
     async def exists(self, desc: Descriptor) -> bool:
         """Whether the manifest is there; what the registry will not tell counts as absent."""
         request = self._request("HEAD", self._url(desc.digest), _KNOWN_OR_NOT)
-        async with self._transport.send(replace(request, grant=Grant(self._repository, PUSH))) as answer:
+        async with self._transport.send(replace(request, grant=self._push_grant)) as answer:
             return answer.status == 200 and answer.content_length in (None, 0, desc.size)
 
     async def push(self, reference: str, desc: Descriptor, opener: Opener | None = None) -> None:
@@ -91,7 +91,7 @@ class Manifests:
         """
         data = await _read_bytes(desc, opener)
         headers = {"Content-Type": desc.media_type}
-        request = Request("PUT", self._url(reference), Grant(self._repository, PUSH), _CREATED, headers, data)
+        request = Request("PUT", self._url(reference), self._push_grant, _CREATED, headers, data)
         async with _explain_refused_type(desc), self._transport.send(request) as answer:
             check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
 

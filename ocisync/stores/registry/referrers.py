@@ -21,7 +21,7 @@ from ocisync.model.digest import Digest, sha256
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
 from ocisync.model.subjects import Entry, add_entries, read_subject
-from ocisync.stores.registry.auth.authenticator import PULL, PUSH, Grant
+from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
@@ -52,9 +52,10 @@ class _StoredList:
 class ReferrersClient:
     """The referrers of one repository's manifests; whether the registry has the API is found out once."""
 
-    def __init__(self, transport: Transport, repository: str, content: Fetcher) -> None:
+    def __init__(self, transport: Transport, grant: Grant, content: Fetcher) -> None:
         self._transport = transport
-        self._repository = repository
+        self._repository = grant.repository
+        self._grant = grant
         self._content = content
         self._has_api: bool | None = None
         self._writing = anyio.Lock()
@@ -71,7 +72,7 @@ class ReferrersClient:
             RegistryError: the API's answer is no list of referrers.
             LimitExceeded: it does not end.
         """
-        listed = await self._ask_api(subject, PULL)
+        listed = await self._ask_api(subject, self._grant.actions)
         found = listed if listed is not None else await self._read_tag(subject)
         return [desc for _, desc in sorted({desc.digest: desc for desc in found}.items())]
 
@@ -149,14 +150,14 @@ class ReferrersClient:
         if not await self._has_list(subject):
             return ()
         try:
-            return (await self._read_list(subject, PULL)).entries
+            return (await self._read_list(subject, self._grant.actions)).entries
         except ManifestError as exc:
             log.warning("referrers.unreadable", repository=self._repository, subject=subject, error=exc.message)
             return ()
 
     async def _has_list(self, subject: Digest) -> bool:
         """Whether there is a list, asked by HEAD: where pulls are counted, that is none."""
-        request = Request("HEAD", self._list_url(subject), Grant(self._repository), _THERE_OR_NOT, ACCEPT)
+        request = Request("HEAD", self._list_url(subject), self._grant, _THERE_OR_NOT, ACCEPT)
         async with self._transport.send(request) as answer:
             return answer.status == 200
 

@@ -17,7 +17,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.subjects import read_subject
-from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.auth.scopes import PULL, Grant
 from ocisync.stores.registry.blobs import BlobUploader
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.resuming_stream import ResumingStream
@@ -41,12 +41,13 @@ class RegistryRepository:
     tags_any_content = False
     brings_referrers = False
 
-    def __init__(self, transport: Transport, name: str) -> None:
+    def __init__(self, transport: Transport, name: str, actions: str = PULL) -> None:
         self.host = transport.host
         self.name = parse_name(name)
         self.validates = transport.options.validates is True  # a manifest that is here proves all that is below it
         self._transport = transport
-        self._manifests = Manifests(transport, name)
+        self._grant = Grant(name, actions)  # what look-ups ask for: where content is pushed, what a push needs
+        self._manifests = Manifests(transport, self._grant)
 
     def __repr__(self) -> str:
         return f"RegistryRepository({self.host}/{self.name})"
@@ -57,17 +58,17 @@ class RegistryRepository:
 
     @cached_property
     def _referrers(self) -> ReferrersClient:
-        return ReferrersClient(self._transport, self.name, self)
+        return ReferrersClient(self._transport, self._grant, self)
 
     async def tags(self) -> Sequence[str]:
         """Every tag, each once, in lexical order; raises as `listing.list_tags` does."""
-        tags = await list_tags(self._transport, self.name)
+        tags = await list_tags(self._transport, self._grant)
         self._referrers.learn_tags(tags)
         return tags
 
     async def is_empty(self) -> bool:
         """Whether no tag is there."""
-        return not await has_tags(self._transport, self.name)
+        return not await has_tags(self._transport, self._grant)
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of a tag or digest; raises as `Manifests.resolve` does."""
@@ -125,7 +126,7 @@ class RegistryRepository:
         if start:
             headers = {**headers, "Range": f"bytes={start}-"}
         accept = _WHOLE_OR_PART if start else _WHOLE
-        return await self._transport.open(Request("GET", url, Grant(self.name), accept, headers))
+        return await self._transport.open(Request("GET", url, self._grant, accept, headers))
 
     @property
     def retries(self) -> int:

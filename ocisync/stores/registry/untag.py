@@ -13,12 +13,12 @@ from ocisync.content.openers import BytesOpener
 from ocisync.errors import NotFound, RegistryError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
-from ocisync.stores.registry.auth.authenticator import Grant
+from ocisync.stores.registry.auth.scopes import DELETE, Grant
 from ocisync.stores.registry.blobs import BlobUploader
 from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.manifests import Manifests
 
-_ACTIONS = "pull,push,delete"
+_ACTIONS = DELETE
 _DONE = frozenset({200, 202, 204})
 _CANNOT = frozenset({400, 404, 405, 415, 501})
 

@@ -14,7 +14,7 @@ from ocisync.errors import OcisyncError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import sha256
-from ocisync.stores.registry.auth.authenticator import PUSH, Grant
+from ocisync.stores.registry.auth.scopes import DELETE, PUSH, Grant
 from ocisync.stores.registry.http.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
@@ -53,7 +53,7 @@ async def _is_refused(transport: Transport, repository: str) -> bool:
         if answer.status != _CREATED:
             said = await answer.read(_MAX_ANSWER, "the refusal")
             return b"MANIFEST_BLOB_UNKNOWN" in said and sha256(_LAYER).encode() in said
-    async with transport.send(Request("DELETE", url, Grant(repository, "pull,push,delete"), _GONE_OR_NOT)):
+    async with transport.send(Request("DELETE", url, Grant(repository, DELETE), _GONE_OR_NOT)):
         return False
 
 

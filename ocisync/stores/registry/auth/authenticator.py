@@ -1,103 +1,247 @@
-"""Answering a registry's challenges: one Authorization header per repository and action, renewed once when refused."""
+"""What requests to one registry host show: its own headers, and the authorization that the registry asked for.
+
+A registry says with a challenge (401, WWW-Authenticate) which authorization it wants. What it said for one repository
+need not hold for another: a host may serve strangers here and want a password there, or stand in front of several token
+servers. So a challenge is kept for the repository that it came from, and is a guess for all others:
+
+1. A repository that has sent a challenge is asked with what that challenge wants, from the start.
+2. For any other, the host's challenge is the guess: from `/v2/`, or from another repository. `/v2/` is looked at once,
+   and only where credentials are configured for the host: many registries answer strangers with 404, 403 or a part of
+   a list where they should ask for a password.
+3. A guess that comes to nothing is never final: the request is sent with nothing to show, and the registry's answer to
+   that counts.
+
+No secret leaves for a host that it was not meant for. Credentials and the host's own headers go to the registry's own
+origin; credentials go to a token server of the registry's site, or of a host listed in `realms`. A token server
+elsewhere, and a registry that a redirect leads to, are asked for anonymous tokens only.
+Spec: distribution, "Token Authentication Specification".
+"""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import anyio
+import structlog
 from yarl import URL
 
-from ocisync.errors import AuthError
-from ocisync.stores.registry.auth.challenge import Challenge, best_challenge
+from ocisync.errors import AuthError, OcisyncError, RateLimited
+from ocisync.stores.registry.auth.challenge import Challenge, best_challenge, is_same_server
 from ocisync.stores.registry.auth.credentials import Credentials
+from ocisync.stores.registry.auth.docker_config import ANONYMOUS, Credential
+from ocisync.stores.registry.auth.scopes import PUSH, Grant, choose_scopes
 from ocisync.stores.registry.auth.tokens import Realm, Token, fetch_token
 from ocisync.stores.registry.http.exchange import HttpExchange
+from ocisync.stores.registry.http.host_limiter import HostLimiter
+from ocisync.stores.registry.http.hosts import same_origin
 from ocisync.stores.registry.http.policy import check_realm
+from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.options import RegistryOptions
 
-PULL, PUSH = "pull", "pull,push"
+log = structlog.get_logger(__name__)
+_SCOPE_REFUSED = frozenset({400, 403, 404, 406, 415, 422})  # by a token server; 401 is about the credentials
+_CREDENTIALS_UNUSED = frozenset({403, 404})  # how registries hide from strangers that they want credentials
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
-    """What a request needs to be allowed."""
+class Proof:
+    """What one request shows to the registry's own origin."""
 
-    repository: str  # "" for the list of all repositories
-    actions: str = PULL
-    also_from: str = ""  # another repository that is read in the same request
+    header: str | None = None  # Authorization
+    is_guess: bool = False  # the repository itself has not asked for it
+    challenge: Challenge | None = None  # that could not be answered, and
+    failure: OcisyncError | None = None  # why
 
-    @property
-    def scopes(self) -> tuple[str, ...]:
-        """As a token server is asked for it."""
-        if not self.repository:
-            return ("registry:catalog:*",)
-        own = f"repository:{self.repository}:{self.actions}"
-        return (own, f"repository:{self.also_from}:{PULL}") if self.also_from else (own,)
+
+_NOTHING = Proof()
 
 
 class Authenticator:
     """The challenges, credentials and tokens of one registry host: nothing is shared with another."""
 
-    def __init__(self, host: str, registry: URL, options: RegistryOptions, http: HttpExchange) -> None:
-        self.credentials = Credentials(host, options)
+    def __init__(
+        self, host: str, registry: URL, options: RegistryOptions, http: HttpExchange, limiter: HostLimiter
+    ) -> None:
         self._host = host
         self._registry = registry
         self._options = options
         self._http = http
-        self._challenge: Challenge | None = None
-        self._held: dict[Grant, Token] = {}
-        self._locks: defaultdict[Grant, anyio.Lock] = defaultdict(anyio.Lock)
+        self._limiter = limiter
+        self._credentials = Credentials(host, options)
+        self._own_headers: Mapping[str, str] | None = None  # None: not read yet
+        self._guess = _HostChallenge()
+        self._challenges: dict[str, Challenge | None] = {}  # by repository; None: it is asked with nothing to show
+        self._anonymous: set[str] = set()  # repositories for which there is nothing to show
+        self._tokens = _Tokens()
 
-    async def header(self, grant: Grant) -> str | None:
-        """The Authorization to send at once; None as long as the host has not asked for any."""
-        if (token := self._held_for(grant)) is not None:
-            return token.header
-        if self._challenge is None:
-            return None
-        return await self._obtain(grant, self._challenge, None)
+    async def prepare(self, grant: Grant, *, is_read: bool) -> Proof:
+        """What to show from the start, as far as that is known or can be guessed.
 
-    async def renew(self, grant: Grant, challenges: Sequence[str], rejected: str | None) -> str:
-        """The Authorization after a 401 to a request that carried `rejected`.
+        Raises:
+            RateLimited: the token server asked to be left alone.
+            OcisyncError: the token server that the repository is known to want cannot be asked.
+        """
+        if (token := self._tokens.find(grant)) is not None:
+            return Proof(token.header, is_guess=grant.repository not in self._challenges)
+        is_guess = grant.repository not in self._challenges
+        challenge = await self._guess_challenge(grant) if is_guess else self._challenges[grant.repository]
+        if challenge is None:
+            self._challenges.setdefault(grant.repository, None)
+            return _NOTHING
+        try:
+            header = await self._obtain(grant, challenge, None, is_read=is_read)
+        except RateLimited:
+            raise
+        except OcisyncError as exc:
+            if exc.retryable and not is_guess:
+                raise
+            log.debug("auth.guess_failed", host=self._host, repository=grant.repository, error=exc.message)
+            self._challenges[grant.repository] = None
+            return Proof(challenge=challenge, failure=exc)
+        return Proof(header, is_guess)
+
+    async def respond(self, grant: Grant, proof: Proof, answer: Response, *, is_read: bool) -> Proof | None:
+        """What to show instead, after an answer that may want something else; None: the answer stands.
 
         Raises:
             AuthError: there is nothing better to show, or it must not be shown to the realm that was named.
         """
-        challenge = best_challenge(challenges)
+        if not same_origin(answer.url, self._registry):
+            return proof if is_read and await self._is_welcome_elsewhere(grant, answer) else None
+        if answer.status == 401:
+            return await self._respond_to_challenge(grant, proof, answer, is_read=is_read)
+        if answer.status not in _CREDENTIALS_UNUSED or proof.header is not None or proof.failure is not None:
+            return None
+        if not await self._has_unused_credentials(grant):
+            return None
+        challenge = await self._look()
         if challenge is None:
-            raise AuthError(f"{self._host}: status 401 without a Basic or Bearer challenge to answer", host=self._host)
-        self._challenge = challenge
-        if rejected is not None:
-            self.credentials.forget(rejected)
-        return await self._obtain(grant, challenge, rejected)
+            return None
+        try:
+            return Proof(await self._obtain(grant, challenge, None, is_read=is_read), is_guess=True)
+        except AuthError as exc:
+            log.debug("auth.guess_failed", host=self._host, repository=grant.repository, error=exc.message)
+            return None
 
-    async def _obtain(self, grant: Grant, challenge: Challenge, rejected: str | None) -> str:
-        async with self._locks[grant]:
-            held = self._held_for(grant)
+    async def headers_for(self, url: URL, grant: Grant, proof: Proof) -> Mapping[str, str]:
+        """What goes to a URL beside the request's own headers; nothing that is secret goes to another origin."""
+        if not same_origin(url, self._registry):
+            token = self._tokens.find_elsewhere(url, grant)
+            return {"Authorization": token.header} if token else {}
+        if self._own_headers is None:
+            self._own_headers = await self._credentials.headers()
+        return {**self._own_headers, "Authorization": proof.header} if proof.header else self._own_headers
+
+    async def _respond_to_challenge(
+        self, grant: Grant, proof: Proof, answer: Response, *, is_read: bool
+    ) -> Proof | None:
+        challenge = best_challenge(answer.headers.getall("WWW-Authenticate", []))
+        if challenge is not None:
+            self._challenges[grant.repository] = challenge
+            self._guess.learn(challenge)
+        elif proof.header is None:  # some registries tell only at /v2/ what they want
+            challenge = await self._look()
+        if proof.failure is not None and (challenge is None or is_same_server(challenge, proof.challenge)):
+            raise proof.failure  # it was asked just now, and would say the same
+        if proof.header is not None:
+            self._credentials.forget(proof.header)
+        failure = AuthError(f"{self._host}: status 401 without a Basic or Bearer challenge to answer", host=self._host)
+        if challenge is not None:
+            try:
+                return Proof(await self._obtain(grant, challenge, proof.header, is_read=is_read))
+            except AuthError as exc:
+                failure = exc
+        if proof.header is None or not proof.is_guess:
+            raise failure
+        # What was shown was a guess, and it was refused: strangers may be welcome where these credentials are not.
+        self._challenges[grant.repository] = None
+        return Proof(challenge=challenge, failure=failure)
+
+    async def _has_unused_credentials(self, grant: Grant) -> bool:
+        """Whether there is something that could be shown, if only the host said how; looked up once per repository."""
+        if (self._guess.is_looked_up and self._guess.challenge is None) or grant.repository in self._anonymous:
+            return False
+        if (await self._credentials.find(grant.repository)).is_anonymous:
+            self._anonymous.add(grant.repository)
+            return False
+        return True
+
+    async def _guess_challenge(self, grant: Grant) -> Challenge | None:
+        """What a repository that has not been asked yet may want."""
+        if not self._guess.is_looked_up and await self._credentials.is_configured(grant.repository):
+            await self._look()
+        return self._guess.challenge
+
+    async def _look(self) -> Challenge | None:
+        """What `/v2/` asks for, looked at once; also a 200 may say what it would take."""
+        async with self._guess.lock:
+            if not self._guess.is_looked_up:
+                grant, url = Grant(""), self._registry.with_path("/v2/")
+                answer = await self._http.exchange("GET", url, await self.headers_for(url, grant, _NOTHING))
+                try:
+                    challenge = best_challenge(answer.headers.getall("WWW-Authenticate", []))
+                    await answer.beginning()
+                finally:
+                    answer.close()
+                self._guess.is_looked_up = True
+                if answer.status in (200, 401) and challenge is not None:
+                    self._guess.learn(challenge)
+        return self._guess.challenge
+
+    async def _obtain(self, grant: Grant, challenge: Challenge, rejected: str | None, *, is_read: bool) -> str:
+        async with self._tokens.locks[grant]:
+            held = self._tokens.find(grant)
             if held is not None and held.header != rejected:
                 return held.header  # another request has renewed it meanwhile
-            is_bearer = challenge.scheme == "bearer"
-            token = await (self._bearer(grant, challenge) if is_bearer else self._basic(grant, rejected))
-            self._held = {known: one for known, one in self._held.items() if one.is_fresh}
-            self._held[grant] = token
+            if challenge.scheme == "bearer":
+                token = await self._get_bearer(grant, challenge, rejected, is_read=is_read)
+            else:
+                token = await self._get_basic(grant, rejected)
+            self._tokens.keep(grant, token)
             return token.header
 
-    async def _bearer(self, grant: Grant, challenge: Challenge) -> Token:
-        url = check_realm(challenge.parameters["realm"], self._registry, self._host, self._options.realm_hosts)
-        realm = Realm(url, challenge.parameters.get("service", ""))
-        credential = await self.credentials.find(grant.repository)
+    async def _get_bearer(self, grant: Grant, challenge: Challenge, rejected: str | None, *, is_read: bool) -> Token:
+        scopes = choose_scopes(
+            grant, challenge.parameters.get("scope", ""), is_read=is_read, is_insufficient=rejected is not None
+        )
+        credential = await self._credentials.find(grant.repository)
         try:
-            return await fetch_token(self._http, realm, grant.scopes, credential)
+            return await self._ask_token_server(challenge, scopes, credential)
         except AuthError:
-            self.credentials.forget("")
-            renewed = await self.credentials.find(grant.repository)
+            self._credentials.forget("")
+            renewed = await self._credentials.find(grant.repository)
             if renewed == credential:
                 raise
-            return await fetch_token(self._http, realm, grant.scopes, renewed)
+            return await self._ask_token_server(challenge, scopes, renewed)
 
-    async def _basic(self, grant: Grant, rejected: str | None) -> Token:
-        credential = await self.credentials.find(grant.repository)
+    async def _ask_token_server(
+        self, challenge: Challenge, choices: list[tuple[str, ...]], credential: Credential
+    ) -> Token:
+        """A token for the first of the scopes that the token server does not refuse."""
+        url = check_realm(
+            challenge.parameters["realm"],
+            self._registry,
+            self._host,
+            self._options.realm_hosts,
+            is_secret=not credential.is_anonymous,
+        )
+        realm = Realm(url, challenge.parameters.get("service", ""))
+        failure: AuthError | None = None
+        for scopes in choices:
+            await self._limiter.wait_pause()  # the token server may have asked for it while we waited for our turn
+            try:
+                return await fetch_token(self._http, realm, scopes, credential, self._limiter)
+            except AuthError as exc:
+                failure = failure or exc
+                if exc.facts.get("status") not in _SCOPE_REFUSED:
+                    break
+        assert failure is not None, "there is always a scope to ask for"
+        raise failure
+
+    async def _get_basic(self, grant: Grant, rejected: str | None) -> Token:
+        credential = await self._credentials.find(grant.repository)
         if credential.is_anonymous or not credential.username:
             raise AuthError(
                 f"{self._host}/{grant.repository}: the registry wants a username and password; none was found in the "
@@ -111,10 +255,63 @@ class Authenticator:
             )
         return Token(credential.basic, credential.expires)
 
-    def _held_for(self, grant: Grant) -> Token | None:
-        if not self._held:
+    async def _is_welcome_elsewhere(self, grant: Grant, answer: Response) -> bool:
+        """Get an anonymous token for another registry that a redirect led to, where it asks for one."""
+        challenge = best_challenge(answer.headers.getall("WWW-Authenticate", []))
+        is_registry = answer.url.path.startswith("/v2/")
+        if answer.status != 401 or challenge is None or challenge.scheme != "bearer" or not is_registry:
+            return False
+        host = answer.url.host or ""
+        url = check_realm(challenge.parameters["realm"], answer.url, host, (), is_secret=False)
+        scopes = tuple(challenge.parameters.get("scope", "").split()) or grant.scopes
+        realm = Realm(url, challenge.parameters.get("service", ""))
+        token = await fetch_token(self._http, realm, scopes, ANONYMOUS, self._limiter)
+        self._tokens.keep_elsewhere(answer.url, grant, token)
+        return True
+
+
+class _HostChallenge:
+    """What the host as a whole seems to want: as `/v2/` said, else as a repository said last."""
+
+    def __init__(self) -> None:
+        self.challenge: Challenge | None = None
+        self.is_looked_up = False
+        self.lock = anyio.Lock(fast_acquire=True)
+
+    def learn(self, challenge: Challenge) -> None:
+        """Take note of a challenge, without its scope: that is for the one repository it came from."""
+        parameters = {name: value for name, value in challenge.parameters.items() if name != "scope"}
+        self.challenge = replace(challenge, parameters=parameters)
+
+
+class _Tokens:
+    """The tokens of one host, each for what it was asked for."""
+
+    def __init__(self) -> None:
+        self._own: dict[Grant, Token] = {}
+        self._elsewhere: dict[tuple[str, str], Token] = {}  # by origin and our repository
+        self.locks: defaultdict[Grant, anyio.Lock] = defaultdict(anyio.Lock)
+
+    def find(self, grant: Grant) -> Token | None:
+        """A fresh token for this, or for more."""
+        if not self._own:
             return None
         for known in (grant, replace(grant, actions=PUSH)):
-            if (token := self._held.get(known)) is not None and token.is_fresh:
+            if (token := self._own.get(known)) is not None and token.is_fresh:
                 return token
         return None
+
+    def keep(self, grant: Grant, token: Token) -> None:
+        """Keep a token, and forget those that have ended."""
+        self._own = {known: one for known, one in self._own.items() if one.is_fresh}
+        self._own[grant] = token
+
+    def find_elsewhere(self, url: URL, grant: Grant) -> Token | None:
+        """A fresh anonymous token for another registry."""
+        token = self._elsewhere.get((str(url.origin()), grant.repository)) if self._elsewhere else None
+        return token if token is not None and token.is_fresh else None
+
+    def keep_elsewhere(self, url: URL, grant: Grant, token: Token) -> None:
+        """Keep an anonymous token for another registry."""
+        self._elsewhere = {place: one for place, one in self._elsewhere.items() if one.is_fresh}
+        self._elsewhere[str(url.origin()), grant.repository] = token

@@ -36,6 +36,15 @@ def best_challenge(values: Iterable[str]) -> Challenge | None:
     return bearer or next((one for one in found if one.scheme == "basic"), None)
 
 
+def is_same_server(one: Challenge, other: Challenge | None) -> bool:
+    """Whether two challenges want the same scheme of the same token server."""
+    return other is not None and _without_scope(one) == _without_scope(other)
+
+
+def _without_scope(challenge: Challenge) -> tuple[str, str | None, str | None]:
+    return challenge.scheme, challenge.parameters.get("realm"), challenge.parameters.get("service")
+
+
 def _parse(text: str) -> list[Challenge]:
     found: list[Challenge] = []
     parameters: dict[str, str] = {}

@@ -63,6 +63,17 @@ class Credentials:
                 return found
         return await self._ask_ecr(_AS_AWS_DOES) if is_ecr(self._host) else ANONYMOUS
 
+    async def is_configured(self, repository: str) -> bool:
+        """Whether somebody has set down credentials for this host or repository, without asking any helper for them.
+
+        A credential store that serves every host counts only for the hosts that its file names, as `docker login` does.
+        """
+        options = self._options
+        if options.username or options.password or options.identity_token or options.credential_helper or options.ecr:
+            return True
+        keys = candidates(self._host, repository)
+        return any(file.names(key) for file in await self._load() for key in keys)
+
     async def headers(self) -> Mapping[str, str]:
         """Headers to send to the registry itself: docker's HttpHeaders, then the configured ones."""
         merged: dict[str, str] = {}

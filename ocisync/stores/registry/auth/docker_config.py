@@ -52,6 +52,11 @@ class AuthFile:
     helpers: Mapping[str, str] = field(default_factory=dict)
     store: str = ""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    stored: frozenset[str] = frozenset()  # keys whose credentials are in the store
+
+    def names(self, key: str) -> bool:
+        """Whether there are credentials for a key, here or at a helper."""
+        return key in self.auths or key in self.helpers or (bool(self.store) and key in self.stored)
 
 
 def parse_auth_file(raw: bytes, path: Path) -> AuthFile:
@@ -72,6 +77,7 @@ def parse_auth_file(raw: bytes, path: Path) -> AuthFile:
         {normal_key(key): name for key, name in _items(document, "credHelpers") if isinstance(name, str) and name},
         store if isinstance(store, str) else "",
         _headers(document),
+        frozenset(normal_key(key) for key, _ in _items(document, "auths")),
     )
 
 

@@ -15,10 +15,11 @@ from yarl import URL
 from ocisync.errors import AuthError, OcisyncError
 from ocisync.model.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import Credential
-from ocisync.stores.registry.http.errors import refusal
+from ocisync.stores.registry.http.errors import find_words, refusal
 from ocisync.stores.registry.http.exchange import HttpExchange
+from ocisync.stores.registry.http.host_limiter import HostLimiter
 from ocisync.stores.registry.http.hosts import safe_url
-from ocisync.stores.registry.http.policy import REDIRECTS, RETRIED
+from ocisync.stores.registry.http.policy import BUSY, REDIRECTS, RETRIED
 
 CLIENT_ID = "ocisync"
 _DEFAULT_LIFE = 60.0  # seconds, when the server does not say
@@ -47,8 +48,10 @@ class Token:
         return anyio.current_time() < self.expires
 
 
-async def fetch_token(http: HttpExchange, realm: Realm, scopes: tuple[str, ...], credential: Credential) -> Token:
-    """Ask a token server for the scopes.
+async def fetch_token(
+    http: HttpExchange, realm: Realm, scopes: tuple[str, ...], credential: Credential, limiter: HostLimiter
+) -> Token:
+    """Ask a token server for the scopes; when it wants to be left alone, so is the registry, which needs its tokens.
 
     Raises:
         AuthError: `auth.denied`, or `auth.realm` for one that redirects: credentials do not follow.
@@ -57,8 +60,10 @@ async def fetch_token(http: HttpExchange, realm: Realm, scopes: tuple[str, ...],
     method, url, headers, body = _build_request(realm, scopes, credential)
     answer = await http.exchange(method, url, headers, body)
     try:
+        if answer.status in BUSY:
+            limiter.slow_down(answer.status, answer.headers)
         if answer.status != 200:
-            raise _refusal(method, realm, answer.status, await answer.beginning())
+            raise _refusal(method, realm, scopes, credential, answer.status, await answer.beginning())
         raw = await answer.read(_MAX_REPLY, "a token")
     finally:
         answer.close()
@@ -100,7 +105,9 @@ def _build_request(
     return "GET", realm.url.with_query(query), headers, None
 
 
-def _refusal(method: str, realm: Realm, status: int, body: bytes) -> OcisyncError:
+def _refusal(
+    method: str, realm: Realm, scopes: tuple[str, ...], credential: Credential, status: int, body: bytes
+) -> OcisyncError:
     place = safe_url(realm.url)
     if status in REDIRECTS:
         return AuthError(
@@ -109,4 +116,11 @@ def _refusal(method: str, realm: Realm, status: int, body: bytes) -> OcisyncErro
         )
     if status in RETRIED:
         return refusal(method, realm.url, status, body, retry_after="")
-    return AuthError(f"{place}: no token was given (status {status}); check the credentials", status=status)
+    words = find_words(body)
+    login = "none were shown: log in" if credential.is_anonymous else "check the credentials"
+    return AuthError(
+        f"{place}: no token was given for {' '.join(scopes)[:200]} (status {status}{': ' if words else ''}{words}); "
+        f"check that the repository exists; {login}",
+        host=realm.url.host,
+        status=status,
+    )

@@ -58,7 +58,7 @@ def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
 
 def refusal(method: str, url: URL, status: int, body: bytes, *, retry_after: str | None = None) -> OcisyncError:
     """The error of an answer whose status is not among those that were hoped for."""
-    said = _find_words(body)
+    said = find_words(body)
     text = f"{method} {safe_url(url)}: status {status}" + (f" ({said})" if said else "")
     if status in (401, 403):
         advice = "check that the repository exists and that the credentials allow this"
@@ -78,7 +78,7 @@ def make_printable(text: str, longest: int = _LONGEST) -> str:
     return "".join(char if char.isprintable() else " " for char in text[:longest]).strip()
 
 
-def _find_words(body: bytes) -> str:
+def find_words(body: bytes) -> str:
     found = [f"{code}: {message}" if message else code for code, message in _errors(body)]
     return make_printable("; ".join(found))
 

@@ -104,6 +104,10 @@ class HostLimiter:
         """Wait for the end of a pause and for the pace."""
         if wait := self._pace.reserve(time.monotonic()):
             await anyio.sleep(wait)
+        await self.wait_pause()
+
+    async def wait_pause(self) -> None:
+        """Wait for the end of a pause."""
         while (pause := self.pause_left) > 0:  # noqa: ASYNC110  # it may grow meanwhile
             await anyio.sleep(pause)
 

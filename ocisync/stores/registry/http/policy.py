@@ -13,6 +13,7 @@ from ocisync.stores.registry.http.hosts import is_internal_only, is_loopback, sa
 
 RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+DENIED = frozenset({401, 403, 404})  # what a registry answers who should show something else
 BUSY = frozenset({429, 503})  # the whole host, not only this request
 MAX_REDIRECTS = 10
 _NO_WAIT_GIVEN = 1.0  # seconds of pause when a host says "too many requests" without saying for how long
@@ -87,13 +88,14 @@ def resolve_location(current: URL, location: str) -> URL:
     return target.with_fragment(None)
 
 
-def check_realm(realm: str, registry: URL, host: str, allowed: Sequence[str]) -> URL:
-    """The URL of a token server that may be given this registry's credentials.
+def check_realm(realm: str, registry: URL, host: str, allowed: Sequence[str], *, is_secret: bool) -> URL:
+    """The URL of a token server that may be asked: for `is_secret`, with this registry's credentials.
 
-    `host` is the registry's name as configured; `allowed` are further hosts that its operator trusts.
+    `host` is the registry's name as configured; `allowed` are further hosts that its operator trusts. Who has nothing
+    secret to show may ask on any site: vanity hosts in front of public registries name the token server of those.
 
     Raises:
-        AuthError: `auth.realm`: another site, no TLS, or an internal address.
+        AuthError: `auth.realm`: another site for credentials, no TLS, or an internal address.
     """
     try:
         url = URL(realm)
@@ -107,7 +109,7 @@ def check_realm(realm: str, registry: URL, host: str, allowed: Sequence[str]) ->
     if url.scheme == "http" and not _may_be_plain(name, registry):
         raise _realm_error(host, realm, "it is not https")
     trusted = {*allowed, *_KNOWN_REALMS.get(host, ())}
-    if name not in trusted and not same_site(name, registry.host or ""):
+    if is_secret and name not in trusted and not same_site(name, registry.host or ""):
         raise _realm_error(host, realm, "it is on another site; if that is right, list its host under `realms`")
     return url.with_fragment(None)
 

@@ -18,13 +18,14 @@ from yarl import URL
 
 from ocisync.content.pull_quota import PullQuota
 from ocisync.errors import Handling, OcisyncError, RateLimited, RedirectRefused, RegistryError
-from ocisync.stores.registry.auth.authenticator import Authenticator, Grant
+from ocisync.stores.registry.auth.authenticator import Authenticator, Proof
+from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.host_facts import HostFacts
 from ocisync.stores.registry.http.errors import refusal
 from ocisync.stores.registry.http.exchange import Body, HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter, leave_nothing
-from ocisync.stores.registry.http.hosts import endpoint, safe_url, same_origin
-from ocisync.stores.registry.http.policy import BUSY, MAX_REDIRECTS, REDIRECTS, redirect_target
+from ocisync.stores.registry.http.hosts import endpoint, safe_url
+from ocisync.stores.registry.http.policy import BUSY, DENIED, MAX_REDIRECTS, REDIRECTS, redirect_target
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.options import OnWait, RegistryOptions, wait_silently
 from ocisync.stores.registry.pull_budget import PullBudget
@@ -55,6 +56,11 @@ class Request:
         return self.method == "GET" and self.is_of_manifest
 
     @property
+    def is_read(self) -> bool:
+        """Whether it changes nothing."""
+        return self.method in ("GET", "HEAD")
+
+    @property
     def is_of_manifest(self) -> bool:
         """Whether it is for a manifest, and not for one of another kind."""
         return "/manifests/" in self.url.raw_path
@@ -71,10 +77,9 @@ class Transport:
         self.origin = endpoint(host, options)
         self.facts = HostFacts(options.chunk_size)
         self._http = HttpExchange(session, self.origin.host or "", options)
-        self._auth = Authenticator(host, self.origin, options, self._http)
         self._limiter = HostLimiter(options, host, on_wait)
+        self._auth = Authenticator(host, self.origin, options, self._http, self._limiter)
         self._on_wait = on_wait
-        self._headers: Mapping[str, str] | None = None  # sent to the host itself with every request; None: not read yet
         if options.rate_limit is not None:
             self.facts.quota = PullBudget(host, options.rate_limit, on_wait)
 
@@ -111,22 +116,25 @@ class Transport:
             # An upload has its place already, taken by `upload_place` before its source was opened.
             release = await self._limiter.enter(has_place=request.is_upload)
             pulls_ended = self.facts.quota.ended if self.facts.quota else 0
-            authorization = await self._auth.header(request.grant)
-            url, redirects, is_renewed = request.url, 0, False
+            proof = await self._auth.prepare(request.grant, is_read=request.is_read)
+            url, redirects, answered = request.url, 0, list[URL]()
             while True:
-                headers = await self._headers_for(url, request, authorization)
+                headers = {**await self._auth.headers_for(url, request.grant, proof), **request.headers}
                 answer = await self._http.exchange(request.method, url, headers, request.body)
                 if answer.status in REDIRECTS:
                     redirects += 1
                     url = await self._follow(request, answer, redirects)
-                elif answer.status == 401 and not is_renewed and same_origin(answer.url, self.origin):
-                    authorization, is_renewed = await self._renew(request, answer, authorization), True
-                    url, redirects = request.url, 0
-                else:
+                    continue
+                # What denies may only want something else to be shown; each registry is answered once.
+                if answer.status not in DENIED or (origin := answer.url.origin()) in answered:
                     break
+                answered.append(origin)
+                if (better := await self._respond(request, proof, answer)) is None:
+                    break
+                proof = better
             self._observe_quota(request, answer, pulls_ended)
             if answer.status not in request.accept:
-                await self._raise_refusal(request, answer)
+                await self._raise_refusal(request, answer, proof)
             self._limiter.record_success()
         except BaseException:
             release()
@@ -194,14 +202,6 @@ class Transport:
         """What the host said last of its limit on pulls."""
         return self.facts.quota.allowance if self.facts.quota else None
 
-    async def _headers_for(self, url: URL, request: Request, authorization: str | None) -> Mapping[str, str]:
-        if not same_origin(url, self.origin):
-            return request.headers
-        if self._headers is None:
-            self._headers = await self._auth.credentials.headers()
-        secret = {"Authorization": authorization} if authorization else {}
-        return {**self._headers, **request.headers, **secret}
-
     async def _follow(self, request: Request, answer: Response, redirects: int) -> URL:
         """Where a redirect leads; its answer is closed."""
         await answer.beginning()
@@ -212,22 +212,29 @@ class Transport:
             raise RedirectRefused(f"{safe_url(request.url)}: more than {MAX_REDIRECTS} redirects")
         return redirect_target(request.method, answer.status, answer.url, answer.headers.get("Location"))
 
-    async def _renew(self, request: Request, answer: Response, sent: str | None) -> str:
-        """The authorization that a 401 asks for; its answer is closed."""
+    async def _respond(self, request: Request, proof: Proof, answer: Response) -> Proof | None:
+        """What to show instead, and the answer is closed; None when the answer stands."""
+        try:
+            better = await self._auth.respond(request.grant, proof, answer, is_read=request.is_read)
+        except BaseException:
+            answer.close()
+            raise
+        if better is None:
+            return None
         await answer.beginning()
-        challenges = answer.headers.getall("WWW-Authenticate", [])
-        renewed = await self._auth.renew(request.grant, challenges, sent)
         if request.is_upload:
             raise RegistryError(
                 f"{safe_url(request.url)}: the authorization ended during an upload",
                 handling=Handling.RETRY,
                 host=self.host,
             )
-        return renewed
+        return better
 
-    async def _raise_refusal(self, request: Request, answer: Response) -> NoReturn:
+    async def _raise_refusal(self, request: Request, answer: Response, proof: Proof) -> NoReturn:
         """Raise the error of an answer that was not hoped for; a busy host is left alone for a while."""
         body = await answer.beginning()
+        if answer.status == 401 and proof.failure is not None:
+            raise proof.failure
         if answer.status in BUSY:
             window = self.facts.quota.window if self.facts.quota else 0.0
             self._limiter.slow_down(answer.status, answer.headers, window)

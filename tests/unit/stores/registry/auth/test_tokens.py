@@ -4,8 +4,8 @@ import pytest
 from yarl import URL
 
 from ocisync.errors import AuthError
-from ocisync.stores.registry.auth.authenticator import Grant
 from ocisync.stores.registry.auth.docker_config import Credential
+from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.auth.tokens import Realm, _build_request, parse_token
 
 REALM = Realm(URL("https://auth.example/token?kept=1"), "registry.example")

@@ -166,7 +166,7 @@ def test_fault_07_an_origin_is_scheme_host_and_port(one: str, other: str, same: 
 )
 def test_fault_12_realms_that_may_have_credentials(registry: str, realm: str) -> None:
     allowed = ["token.elsewhere.test"] if registry == "trusted.example.net" else []
-    assert check_realm(realm, endpoint(registry, RegistryOptions()), registry, allowed)
+    assert check_realm(realm, endpoint(registry, RegistryOptions()), registry, allowed, is_secret=True)
 
 
 @pytest.mark.parametrize(
@@ -193,20 +193,51 @@ def test_fault_12_realms_that_may_have_credentials(registry: str, realm: str) ->
 )
 def test_fault_12_realms_that_get_nothing(registry: str, realm: str) -> None:
     with pytest.raises(AuthError) as caught:
-        check_realm(realm, endpoint(registry, RegistryOptions()), registry, [])
+        check_realm(realm, endpoint(registry, RegistryOptions()), registry, [], is_secret=True)
+    assert caught.value.code == "auth.realm"
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm"),
+    [
+        ("docker.n8n.io", "https://auth.docker.io/token"),  # a vanity host in front of Docker Hub
+        ("cr.fluentbit.io", "https://ghcr.io/token"),
+        ("registry.example.com", "https://elsewhere.test/token"),
+    ],
+)
+def test_fault_12_whoever_has_nothing_secret_to_show_may_ask_on_any_site(registry: str, realm: str) -> None:
+    assert check_realm(realm, endpoint(registry, RegistryOptions()), registry, [], is_secret=False) == URL(realm)
+    with pytest.raises(AuthError, match="list its host under `realms`"):
+        check_realm(realm, endpoint(registry, RegistryOptions()), registry, [], is_secret=True)
+
+
+@pytest.mark.parametrize(
+    "realm",
+    [
+        "http://elsewhere.test/token",
+        "https://169.254.169.254/token",
+        "https://metadata.google.internal/token",
+        "https://user:pw@elsewhere.test/token",
+        "ftp://elsewhere.test/token",
+        "/token",
+    ],
+)
+def test_fault_12_also_without_a_secret_no_internal_or_unprotected_realm_is_asked(realm: str) -> None:
+    with pytest.raises(AuthError) as caught:
+        check_realm(realm, REGISTRY, "registry.example.com", [], is_secret=False)
     assert caught.value.code == "auth.realm"
 
 
 def test_fault_12_a_registry_configured_without_tls_may_have_its_realm_on_itself_without_tls() -> None:
     plain = URL("http://harbor.inner:8080")
-    assert check_realm("http://harbor.inner:8080/service/token", plain, "harbor.inner:8080", [])
+    assert check_realm("http://harbor.inner:8080/service/token", plain, "harbor.inner:8080", [], is_secret=True)
     with pytest.raises(AuthError):
-        check_realm("http://other.inner/service/token", plain, "harbor.inner:8080", ["other.inner"])
+        check_realm("http://other.inner/service/token", plain, "harbor.inner:8080", ["other.inner"], is_secret=True)
 
 
 def test_a_realm_never_shows_its_query_or_control_characters() -> None:
     with pytest.raises(AuthError) as caught:
-        check_realm("https://evil.test/\x1b[31m?secret=1", REGISTRY, "registry.example.com", [])
+        check_realm("https://evil.test/\x1b[31m?secret=1", REGISTRY, "registry.example.com", [], is_secret=True)
     assert "secret" not in caught.value.message
     assert "\x1b" not in caught.value.message
 
