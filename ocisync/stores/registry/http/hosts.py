@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
+import socket
+import unicodedata
 from functools import lru_cache
 
 from yarl import URL
@@ -11,7 +14,20 @@ from ocisync.model.image_name import DOCKER_HUB
 from ocisync.stores.registry.options import RegistryOptions
 
 HUB_ENDPOINT = "registry-1.docker.io"
-_METADATA = frozenset({"metadata", "metadata.google.internal", "100.100.100.200", "fd00:ec2::254"})
+# Where clouds tell a machine its credentials, beside the link-local 169.254.169.254 that most of them use.
+_METADATA = frozenset(
+    {
+        "metadata", "metadata.google.internal",
+        "fd00:ec2::254",  # AWS
+        "fd20:ce::254",  # Google
+        "168.63.129.16",  # Azure
+        "100.100.100.200",  # Alibaba
+        "192.0.0.192",  # Oracle
+    }
+)  # fmt: skip
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_NUMERIC = re.compile(r"(?:0x[0-9a-f]+|[0-9]+)(?:\.(?:0x[0-9a-f]+|[0-9]+)){0,3}\Z", re.ASCII | re.IGNORECASE)
+_IPV4_BITS = 0xFFFFFFFF
 
 
 def endpoint(host: str, options: RegistryOptions) -> URL:
@@ -43,9 +59,9 @@ def is_internal_only(hostname: str) -> bool:
     address = _address(name)
     if address is None:
         return name in _METADATA
-    mapped = getattr(address, "ipv4_mapped", None) or address
-    refused = mapped.is_link_local or mapped.is_multicast or mapped.is_unspecified
-    return refused or str(mapped) in _METADATA
+    meant = _embedded_ipv4(address) or address
+    refused = meant.is_link_local or meant.is_multicast or meant.is_unspecified
+    return refused or str(meant) in _METADATA
 
 
 def same_origin(one: URL, other: URL) -> bool:
@@ -61,7 +77,28 @@ def safe_url(url: URL) -> str:
 
 
 def _address(hostname: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a name spells, in any spelling that the system's look-up takes for one.
+
+    `2852039166`, `0xA9FEA9FE` and `169.254.43518` all lead to 169.254.169.254 without a look-up in the DNS.
+    """
+    name = unicodedata.normalize("NFKC", hostname).strip("[]").partition("%")[0].rstrip(".")
     try:
-        return ipaddress.ip_address(hostname.strip("[]").partition("%")[0])
+        return ipaddress.ip_address(name)
     except ValueError:
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(name)) if _NUMERIC.match(name) else None
+    except OSError:
         return None
+
+
+def _embedded_ipv4(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address stands for: mapped, compatible, 6to4, or through NAT64."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.ipv4_mapped or address.sixtofour:
+        return address.ipv4_mapped or address.sixtofour
+    is_compatible = 1 < int(address) <= _IPV4_BITS  # :: and ::1 are addresses of their own
+    if address in _NAT64 or is_compatible:
+        return ipaddress.IPv4Address(int(address) & _IPV4_BITS)
+    return None

@@ -284,6 +284,40 @@ def test_internal_addresses(name: str) -> None:
     assert is_internal_only(name)
 
 
+@pytest.mark.parametrize("name", ["fd00:ec2::254", "fd20:ce::254", "168.63.129.16", "100.100.100.200", "192.0.0.192"])
+def test_addresses_where_clouds_tell_credentials(name: str) -> None:
+    assert is_internal_only(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "2852039166",
+        "0xA9FEA9FE",
+        "0251.0376.0251.0376",
+        "169.254.43518",
+        "169.254.169.254.",
+        "\uff11\uff16\uff19.254.169.254",  # digits of full width
+        "[::ffff:a9fe:a9fe]",
+        "::a9fe:a9fe",
+        "64:ff9b::a9fe:a9fe",
+        "2002:a9fe:a9fe::1",
+        "FD20:CE:0::254",
+        "::",
+        "0",
+    ],
+)
+def test_internal_addresses_in_other_spellings(name: str) -> None:
+    assert is_internal_only(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["2130706433", "::ffff:10.0.0.1", "64:ff9b::808:808", "2002:808:808::1", "0x7f.1", "256.1.1.1"]
+)
+def test_other_addresses_in_other_spellings(name: str) -> None:
+    assert not is_internal_only(name)
+
+
 @pytest.mark.parametrize("name", ["127.0.0.1", "10.0.0.1", "::1", "example.com", "169.254.169.254.example.com"])
 def test_other_addresses(name: str) -> None:
     assert not is_internal_only(name)
