@@ -16,8 +16,8 @@ from ocisync.errors import ArchiveError, LimitExceeded
 MAX_XATTRS = 1024  # of one member
 _XATTR = b"SCHILY.xattr."
 _DEVICES = b"34"
-_TIME = re.compile(rb"(-?)([0-9]{1,12})(?:\.([0-9]{0,30}))?\Z")
-_NUMBER = re.compile(rb"[0-9]{1,20}\Z")
+_TIME = re.compile(rb"(-?)0*([0-9]{1,12})(?:\.([0-9]*))?\Z")
+_NUMBER = re.compile(rb"0*[0-9]{1,20}\Z")
 
 
 @dataclass(slots=True)
@@ -49,12 +49,15 @@ def build_member(block: bytes, header: Header, pax: dict[bytes, bytes], position
         raise LimitExceeded(f"{header.name[:60]!r}: more than {MAX_XATTRS} extended attributes, or malformed ones")
     if b"\0" in header.name or b"\0" in header.link:
         raise ArchiveError(f"{header.name[:60]!r}: the name or link holds a zero byte: the archive is corrupt")
+    mode = parse_number(block[100:108], position)
+    if mode >= 1 << 32:
+        raise ArchiveError(f"{header.name[:60]!r}: the mode {mode:#o} is no file's: the archive is corrupt")
     return TarMember(
         header.name,
         header.kind,
         header.link,
         header.size,
-        stat.S_IMODE(parse_number(block[100:108], position)),
+        stat.S_IMODE(mode),
         parse_pax_number(pax, b"uid", parse_number(block[108:116], position)),
         parse_pax_number(pax, b"gid", parse_number(block[116:124], position)),
         _parse_time(pax[b"mtime"]) if b"mtime" in pax else _parse_header_time(block[136:148], position),

@@ -1,4 +1,4 @@
-"""Maps of sparse members: GNU tar's old format, and 0.1 and 1.0 in pax headers, read with caps; 1.0 written.
+"""Maps of sparse members: GNU tar's old format, and 0.0, 0.1 and 1.0 in pax headers, read with caps; 1.0 written.
 
 Spec: GNU tar manual, "Storing Sparse Files".
 """
@@ -13,7 +13,7 @@ from ocisync.errors import ArchiveError, LimitExceeded
 
 Piece = tuple[int, int]  # where a piece of data lies in the file, and how long it is, in bytes
 MAX_PIECES = 250_000  # (1.6 KB of headers can claim ten million)
-_NUMBER = re.compile(rb"[0-9]{1,19}\Z")
+_NUMBER = re.compile(rb"0*[0-9]{1,19}\Z")
 _ENTRY = 24  # bytes
 _IN_HEADER, _IN_BLOCK = 4, 21  # entries
 
@@ -34,11 +34,13 @@ def parse_gnu_map(block: bytes, next_block: Callable[[], bytes]) -> tuple[tuple[
     return tuple(pieces), parse_number(block[483:495], 0)
 
 
-def parse_map_text(text: bytes) -> tuple[Piece, ...]:
-    """The map of format 0.1: `offset,length,…`."""
+def parse_map_text(text: bytes, count: bytes | None) -> tuple[Piece, ...]:
+    """The map of formats 0.0 and 0.1: `offset,length,…`; `count`: how many pieces there are to be."""
     numbers = text.split(b",") if text else []
-    if not text or len(numbers) % 2:
-        raise ArchiveError("a sparse member has no map that is understood (GNU.sparse 0.1 and 1.0 are)")
+    if count is not None and 2 * _parse_number(count) != len(numbers):
+        raise ArchiveError("a sparse member's map has another number of pieces than it says: the archive is corrupt")
+    if len(numbers) % 2 or (not text and count is None):
+        raise ArchiveError("a sparse member has no map that is understood (GNU.sparse 0.0, 0.1 and 1.0 are)")
     return _pair_up([_parse_number(item) for item in numbers])
 
 

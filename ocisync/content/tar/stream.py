@@ -11,15 +11,16 @@ from collections.abc import Generator, Iterator
 
 from ocisync.content.tar.headers import (
     BLOCK,
+    GNU_MAGIC,
     GNU_SPARSE,
     MAX_EXTENSION,
     REGULAR,
+    SPARSE_MAP,
     Extensions,
     Header,
     apply_extensions,
     is_extension,
     parse_header,
-    parse_pax_records,
     read_extension,
 )
 from ocisync.content.tar.index import TarLimits
@@ -28,6 +29,7 @@ from ocisync.content.tar.sparse import Piece, parse_gnu_map, parse_map_text, rea
 from ocisync.errors import ArchiveError, LimitExceeded
 
 _ZEROS = bytes(BLOCK)
+_OLD_SPARSE = frozenset(((None, None), (b"0", b"0"), (b"0", b"1")))  # formats 0.0 and 0.1 name no version, or theirs
 
 
 class TarStream:
@@ -46,19 +48,19 @@ class TarStream:
 
     def __iter__(self) -> Iterator[TarMember]:
         members = names = extensions = 0
-        found, pax = Extensions(), dict[bytes, bytes]()
+        found = Extensions()
         while (block := self._next_block()) is not None:
             header = parse_header(block, self._bytes.position - BLOCK)
             if is_extension(header.kind):
                 extensions += 1
                 self._check(extensions <= 4 * self._limits.members, "extension headers")
-                pax.update(self._read_extension(header, found))
+                self._read_extension(header, found)
                 continue
             members += 1
             names += len(header.name) + len(header.link)
             self._check(members <= self._limits.members and names <= self._limits.names, "members or names")
-            yield self._read_member(block, header, found, pax)
-            found, pax = Extensions(), {}
+            yield self._read_member(block, header, found)
+            found = Extensions()
             self._skip()
 
     def read_content(self) -> Generator[bytes, None, None]:
@@ -73,15 +75,19 @@ class TarStream:
         while self._bytes.fetch():
             yield
 
-    def _read_member(self, block: bytes, header: Header, found: Extensions, pax: dict[bytes, bytes]) -> TarMember:
+    def _read_member(self, block: bytes, header: Header, found: Extensions) -> TarMember:
         position = self._bytes.position - BLOCK
         is_gnu_sparse = header.sparse
+        if is_gnu_sparse and block[257:265] != GNU_MAGIC:  # star has other maps under the same type
+            raise ArchiveError(f"{header.name[:60]!r}: a sparse member that is not GNU tar's: it cannot be read")
         holes = parse_gnu_map(block, self._take_block) if is_gnu_sparse else None
         header = apply_extensions(header, found)
         self._left, self._padding = header.size, -header.size % BLOCK
-        member = build_member(block, header, pax, position)
+        member = build_member(block, header, found.pax, position)
         if header.sparse and header.kind in (REGULAR, GNU_SPARSE):
-            self._make_sparse(member, pax, holes)
+            self._make_sparse(member, found.pax, holes)
+        if member.kind == REGULAR and member.name.endswith(b"/"):
+            raise ArchiveError(f"{member.name[:60]!r}: a file whose name is a folder's: tars differ on it")
         return member
 
     def _make_sparse(
@@ -89,12 +95,14 @@ class TarStream:
     ) -> None:
         if gnu is not None:
             member.data, member.size = gnu
-        elif pax.get(b"GNU.sparse.major") == b"1":
+        elif (version := (pax.get(b"GNU.sparse.major"), pax.get(b"GNU.sparse.minor"))) == (b"1", b"0"):
             member.data = read_map(self._read_stored)
             member.size = parse_pax_number(pax, b"GNU.sparse.realsize", -1)
-        else:
-            member.data = parse_map_text(pax.get(b"GNU.sparse.map", b""))
+        elif version in _OLD_SPARSE:
+            member.data = parse_map_text(pax.get(SPARSE_MAP, b""), pax.get(b"GNU.sparse.numblocks"))
             member.size = parse_pax_number(pax, b"GNU.sparse.size", -1)
+        else:
+            raise ArchiveError(f"{member.name[:60]!r}: a sparse format that is not understood (0.0, 0.1 and 1.0 are)")
         member.kind = REGULAR
         member.name = pax.get(b"GNU.sparse.name", member.name)
         _check_map(member, self._left)
@@ -105,14 +113,13 @@ class TarStream:
         self._left -= length
         return self._bytes.take(length)
 
-    def _read_extension(self, header: Header, found: Extensions) -> dict[bytes, bytes]:
+    def _read_extension(self, header: Header, found: Extensions) -> None:
         if header.size > MAX_EXTENSION:
             raise LimitExceeded(f"an extension header of {header.size} bytes; at most {MAX_EXTENSION} are accepted")
         position = self._bytes.position
         body = self._bytes.take(header.size)
         self._bytes.take(-header.size % BLOCK)
         read_extension(found, header.kind, body, position)
-        return parse_pax_records(body, position) if header.kind in b"xX" else {}
 
     def _next_block(self) -> bytes | None:
         block = self._bytes.take_block()
@@ -178,12 +185,18 @@ class _Bytes:
 
 
 def _check_map(member: TarMember, stored: int) -> None:
-    """The pieces must be in order, within the file, and be all that is stored."""
+    """The pieces must be in order, within the file, be all that is stored, and mean the same to every reader.
+
+    GNU tar reads each piece from a new block, Go right behind the one before: so all but the last must be of whole
+    blocks. What follows the last piece is a hole to Go, and nothing to GNU tar: so an empty piece must mark the end.
+    """
     end = total = 0
     for offset, length in member.data or ():
         if offset < end:
             raise ArchiveError(f"{member.name[:60]!r}: the map of holes is out of order: the archive is corrupt")
+        if length and total % BLOCK:
+            raise ArchiveError(f"{member.name[:60]!r}: a piece between holes is not of whole blocks: tars differ on it")
         end = offset + length
         total += length
-    if end > member.size or total != stored:
+    if end != member.size or total != stored:
         raise ArchiveError(f"{member.name[:60]!r}: the map of holes does not fit the content: the archive is corrupt")

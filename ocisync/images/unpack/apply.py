@@ -48,10 +48,14 @@ class LayerApplier:
         self._tree = SafeRoot(root, self._reset_folder)
         self._folders: dict[int, tuple[int, int]] = {}  # inode: mode, time in nanoseconds
         self._made: set[tuple[int, bytes]] = set()  # what this layer has put where: the folder's inode, the name
+        self._cleared: set[tuple[int, bytes]] = (
+            set()
+        )  # of what this layer's whiteouts have taken the lower layers' parts
 
     def apply(self, layer: TarStream) -> Steps:
         """Apply one layer; a generator for `run_steps`."""
         self._made.clear()
+        self._cleared.clear()
         for number, member in enumerate(layer, 1):
             try:
                 yield from self._apply(member, layer)
@@ -84,15 +88,25 @@ class LayerApplier:
 
     def _apply_whiteout(self, parts: Parts) -> None:
         if any(part.startswith(_AUFS) for part in parts):
-            if parts[-1] == _OPAQUE and (path := self._tree.resolve(parts, create=False)):
+            path = self._tree.resolve(parts, create=False) if parts[-1] == _OPAQUE else None
+            if path is not None and self._is_first((path.inode, b"")):
                 self._tree.clear(path.folder, self._is_made)
             return
         target = parts[-1].removeprefix(_WHITEOUT)
         if target == parts[-1] or target in (b"", b".", b".."):
             raise ArchiveError(f"{quote(parts)}: a whiteout of nothing, or of a folder's own or upper entry: refused")
         path = self._tree.resolve((*parts[:-1], target), create=False)
-        if path is not None:
+        if path is not None and self._is_first((path.inode, path.name)):
             self._tree.remove(path, self._is_made)
+
+    def _is_first(self, place: tuple[int, bytes]) -> bool:
+        """Whether a whiteout has something to do: the same one again would find this layer's own things only.
+
+        A layer of 8,000 files and 8,000 opaque whiteouts over them is small, and would be read 64 million times.
+        """
+        is_first = place not in self._cleared
+        self._cleared.add(place)
+        return is_first
 
     def _set_root_attributes(self, member: TarMember) -> None:
         if member.kind != FOLDER:

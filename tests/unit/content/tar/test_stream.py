@@ -84,7 +84,7 @@ def test_folders_and_devices() -> None:
         ]
 
 
-@pytest.mark.parametrize("pieces", [((0, 5), (1000, 5), (2000, 0)), ((2000, 0),), ((3, 2), (1990, 10))])
+@pytest.mark.parametrize("pieces", [((0, 512), (1000, 5), (2000, 0)), ((2000, 0),), ((3, 512), (1990, 10))])
 def test_sparse_members(pieces: tuple[tuple[int, int], ...]) -> None:
     stored = sum(length for _, length in pieces)
     sparse = TarMember(b"a/holes", REGULAR, b"", 2000, 0o644, 0, 0, 0, data=pieces)
