@@ -76,6 +76,7 @@ def test_a_changed_file_is_taken_and_an_invalid_one_refused(
 
 def test_without_the_setting_a_changed_file_waits_for_a_signal(tmp_path: Path) -> None:
     drop = {"name": "builds", "path": str(tmp_path / "drop"), "target": "out", "stable": "0s"}
+    (tmp_path / "drop").mkdir()
     file = write_config(tmp_path, {"out": Directory(tmp_path / "registry").settings}, drop=[drop])
     with daemon(file) as running:
         file.write_text("not: valid")

@@ -11,6 +11,7 @@ from tests.servers.process import free_port, wait_for
 def test_the_first_bad_archive_and_a_skipped_file_are_seen(tmp_path: Path) -> None:
     place, folder = Directory(tmp_path / "mirror"), tmp_path / "drop"
     drop = {"name": "builds", "path": str(folder), "target": "out", "stable": "0s"}
+    folder.mkdir()
     process = {"listen": f"127.0.0.1:{free_port()}"}
     with daemon(write_config(tmp_path, {"out": place.settings}, drop=[drop], daemon=process)) as running:
         page = running.get("/metrics").body.decode()
