@@ -7,7 +7,7 @@ JOBS ?= 3
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--group pyproject.toml:build pyproject.toml
 
-.PHONY: help demo run check test prove bench lock schema clean runtime dev debian
+.PHONY: help demo run check test prove bench lock schema monitoring clean runtime dev debian
 
 help:
 	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
@@ -18,6 +18,7 @@ help:
 	@echo "make bench [ARGS=…]      measure beside other tools: ARGS=--tiny, ARGS=\"many typical --work DIR\""
 	@echo "make lock [ARGS=…]       lock the dependencies (ARGS=--upgrade: their newest versions)"
 	@echo "make schema              write config/ocisync.schema.json"
+	@echo "make monitoring          write the dashboard, and the alerts for Kubernetes"
 	@echo "make clean               remove the virtual environment and caches"
 
 demo: runtime
@@ -50,6 +51,9 @@ lock:
 schema: runtime
 	$(BIN)/ocisync config schema > config/ocisync.schema.json.new
 	@mv config/ocisync.schema.json.new config/ocisync.schema.json
+
+monitoring: runtime
+	$(BIN)/python tools/monitoring.py
 
 runtime dev debian:
 	@PYTHON="$(PYTHON)" tools/setup $@

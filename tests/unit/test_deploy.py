@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -17,7 +18,9 @@ from tests.servers.command import run_ocisync
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "ocisync.service"
-MANIFESTS = ("kubernetes.yaml", "kubernetes-sidecar.yaml")
+MANIFESTS = ("kubernetes.yaml", "kubernetes-sidecar.yaml", "kubernetes-builder.yaml")
+DEPLOYMENT = MANIFESTS[0]
+SECRETS = "/run/secrets/ocisync"
 
 
 @pytest.fixture
@@ -55,8 +58,25 @@ def of_kind(name: str, kind: str) -> dict[str, Any]:
     return found
 
 
+def workload(name: str) -> dict[str, Any]:
+    """The spec of the one Deployment or StatefulSet."""
+    [found] = [one for one in documents(name) if one["kind"] in ("Deployment", "StatefulSet")]
+    return dict(found["spec"])
+
+
 def containers(name: str) -> list[dict[str, Any]]:
-    return list(of_kind(name, "Deployment")["spec"]["template"]["spec"]["containers"])
+    return list(workload(name)["template"]["spec"]["containers"])
+
+
+def the_container(name: str) -> dict[str, Any]:
+    """The one of ocisync."""
+    [found] = [one for one in containers(name) if one["name"] == "ocisync"]
+    return found
+
+
+def settings(name: str) -> dict[str, Any]:
+    """ocisync's configuration in the manifest's ConfigMap."""
+    return dict(yaml.safe_load(of_kind(name, "ConfigMap")["data"]["ocisync.yaml"]))
 
 
 def test_systemd_finds_nothing_wrong_with_the_unit(unit: Path) -> None:
@@ -84,23 +104,61 @@ def test_the_unit_reloads_notifies_and_outlasts_the_drain() -> None:
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_a_deployment_hangs_together(name: str) -> None:
     names = {(one["kind"], one["metadata"]["name"]) for one in documents(name)}
-    deployment = of_kind(name, "Deployment")
-    pod = deployment["spec"]["template"]["spec"]
+    spec = workload(name)
+    pod = spec["template"]["spec"]
     for volume in pod["volumes"]:
         for kind, key, field in (
             ("ConfigMap", "configMap", "name"),
+            ("Secret", "secret", "secretName"),
             ("PersistentVolumeClaim", "persistentVolumeClaim", "claimName"),
         ):
             assert key not in volume or (kind, volume[key][field]) in names
     volumes = {volume["name"] for volume in pod["volumes"]}
+    volumes |= {claim["metadata"]["name"] for claim in spec.get("volumeClaimTemplates", ())}
     assert all(mount["name"] in volumes for one in pod["containers"] for mount in one["volumeMounts"])
-    labels = deployment["spec"]["template"]["metadata"]["labels"]
-    assert deployment["spec"]["selector"]["matchLabels"].items() <= labels.items()
+    labels = spec["template"]["metadata"]["labels"]
+    assert spec["selector"]["matchLabels"].items() <= labels.items()
+    service = of_kind(name, "Service")["spec"]
+    assert service["selector"].items() <= labels.items()
+    ports = {port["name"] for one in pod["containers"] for port in one.get("ports", ())}
+    assert {port["targetPort"] for port in service["ports"]} <= ports
+
+
+@pytest.mark.parametrize("version", ["1.29", "1.37"])
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_kubernetes_knows_every_field(name: str, version: str) -> None:
+    for document in documents(name):
+        kubernetes_validate.validate(document, version, strict=True)
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_an_edited_configmap_arrives_and_is_read_again(name: str) -> None:
+    mounts = {mount["mountPath"]: mount for mount in the_container(name)["volumeMounts"]}
+    assert "subPath" not in mounts["/etc/ocisync"]
+    assert "/etc/ocisync/ocisync.yaml" in the_container(name)["args"]
+    assert settings(name)["daemon"]["watch_config"] is True
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_ocisync_needs_no_root_and_no_writable_image(name: str) -> None:
+    pod, one = workload(name)["template"]["spec"], the_container(name)
+    context = pod["securityContext"] | one["securityContext"]
+    assert (context["runAsUser"], context["runAsGroup"], context["runAsNonRoot"]) == (65532, 65532, True)
+    assert context["readOnlyRootFilesystem"] is True
+    assert context["allowPrivilegeEscalation"] is False
+    assert context["capabilities"] == {"drop": ["ALL"]}
+    assert context["seccompProfile"] == {"type": "RuntimeDefault"}
+    writable = [mount["mountPath"] for mount in one["volumeMounts"] if not mount.get("readOnly")]
+    daemon = settings(name)["daemon"]
+    for key in ("state", "temporary"):
+        assert any(Path(daemon.get(key, daemon["state"])).is_relative_to(path) for path in writable)
+    assert pod["terminationGracePeriodSeconds"] > int(daemon["drain"].removesuffix("s"))
+    assert not any("env" in name for name in one)  # secrets are files, which are read again
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_ocisync_is_probed_where_it_listens(name: str) -> None:
-    [one] = [container for container in containers(name) if container["name"] == "ocisync"]
+    one = the_container(name)
     probes = {probe: one[probe]["httpGet"] for probe in ("startupProbe", "livenessProbe", "readinessProbe")}
     assert {probe: got["path"] for probe, got in probes.items()} == {
         "startupProbe": "/healthz",
@@ -108,16 +166,22 @@ def test_ocisync_is_probed_where_it_listens(name: str) -> None:
         "readinessProbe": "/readyz",
     }
     ports = {port["name"]: port["containerPort"] for port in one["ports"]}
-    config = yaml.safe_load(of_kind(name, "ConfigMap")["data"]["ocisync.yaml"])
     assert {got["port"] for got in probes.values()} == {"http"}
-    assert config["daemon"]["listen"] == f"0.0.0.0:{ports['http']}"
+    assert settings(name)["daemon"]["listen"] == f"0.0.0.0:{ports['http']}"
 
 
 @pytest.mark.parametrize("name", MANIFESTS)
 def test_the_sample_configurations_are_valid(name: str, tmp_path: Path) -> None:
-    config = tmp_path / "ocisync.yaml"
-    config.write_text(of_kind(name, "ConfigMap")["data"]["ocisync.yaml"])
-    run_ocisync("config", "check", "-c", config, env={"HUB_TOKEN": "secret"}).expect(0)
+    """With the files that the manifest's own Secret gives, where it is mounted."""
+    config, secrets = tmp_path / "ocisync.yaml", tmp_path / "secrets"
+    config.write_text(of_kind(name, "ConfigMap")["data"]["ocisync.yaml"].replace(SECRETS, str(secrets)))
+    secrets.mkdir()
+    for document in documents(name):
+        for key, value in document.get("stringData", {}).items():
+            (secrets / key).write_text(value)
+    if list(secrets.iterdir()):
+        assert SECRETS in {mount["mountPath"] for mount in the_container(name)["volumeMounts"]}
+    assert run_ocisync("config", "check", "-c", config).expect(0).stderr == ""
 
 
 def test_the_container_is_not_root_and_stops_by_sigterm() -> None:
@@ -131,7 +195,7 @@ def test_the_container_is_not_root_and_stops_by_sigterm() -> None:
 def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert project["version"] == ocisync.__version__
-    assert f"ocisync:{ocisync.__version__}" in (ROOT / "deploy" / "kubernetes.yaml").read_text()
+    assert {the_container(name)["image"] for name in MANIFESTS} == {f"ocisync:{ocisync.__version__}"}
 
 
 @pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
