@@ -108,7 +108,7 @@ class Mounter(Protocol):
 
 
 @runtime_checkable
-class RegistryTarget(Protocol):
+class ServerTarget(Protocol):
     """A target behind a registry's server, which judges what it is given and answers questions about it.
 
     Only ordinary registries have it. The engine believes a manifest that is there to be whole where the server refuses

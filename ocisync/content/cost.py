@@ -106,3 +106,19 @@ def _distribute(spent: Cost, tags: Sequence[str]) -> None:
 def _part(whole: int, at: int, parts: int) -> int:
     each, rest = divmod(whole, parts)
     return each + (at < rest)
+
+
+@dataclass(frozen=True, slots=True)
+class PullQuota:
+    """What a host said of its limit on pulls: GETs of manifests, as Docker Hub counts; a HEAD costs nothing."""
+
+    host: str
+    remaining: int  # pulls
+    limit: int | None = None  # pulls in a window
+    window: float | None = None  # seconds
+    kept: int = 0  # pulls that are left for others
+
+    @property
+    def usable(self) -> int:
+        """How many pulls may be spent now."""
+        return max(0, self.remaining - self.kept)

@@ -35,7 +35,8 @@ class Job:
     @property
     def scope(self) -> str:
         """What of an image is brought, for the ledger; empty: all but foreign layers."""
-        return f"{self.platforms.scope}{' external' if self.include_external else ''}"
+        platforms = "" if self.platforms is EVERYTHING else self.platforms.scope
+        return f"{platforms}{' external' if self.include_external else ''}"
 
     @property
     def lock_name(self) -> str:

@@ -6,7 +6,7 @@ import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from ocisync.content.pull_quota import PullQuota
+from ocisync.content.cost import PullQuota
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.ledger import Published

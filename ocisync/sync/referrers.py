@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from ocisync.content.capabilities import ReferrerLister, RegistryTarget
+from ocisync.content.capabilities import ReferrerLister, ServerTarget
 from ocisync.content.concurrency import SingleFlight, for_each_wave
 from ocisync.content.repository import Source
 from ocisync.content.verify import read_manifest
@@ -66,7 +66,7 @@ class ReferrerCopier:
         found = await self.finder.direct(subject)
         graph: dict[Digest, int] = {}
         arrived = [desc for desc in found.referrers if await self._copy_referrer(desc, graph)]
-        if arrived and isinstance(self.copier.target, RegistryTarget):
+        if arrived and isinstance(self.copier.target, ServerTarget):
             await self.copier.target.add_referrers(subject, arrived)
         tags: dict[str, Descriptor] = {}
         for tag, desc in {**found.tags, **await self._find_list(subject, found, arrived)}.items():
@@ -93,7 +93,7 @@ class ReferrerCopier:
     ) -> dict[str, Descriptor]:
         """The source's own list under a tag, for targets that do not make one, where it names what was brought."""
         is_whole = len(arrived) == len(found.referrers) > 0 and not self.finder.choice.types
-        if not is_whole or isinstance(self.copier.target, RegistryTarget):
+        if not is_whole or isinstance(self.copier.target, ServerTarget):
             return {}
         desc = await self.finder.resolve_tag(fallback_tag(subject))
         return {fallback_tag(subject): desc} if desc is not None and desc.is_index else {}

@@ -83,7 +83,8 @@ class TagResolver:
             OcisyncError: the source's tags cannot be listed.
         """
         selection = self._job.tags
-        if selection.needs_listing or self._job.policy.prune or self._has_digest_tags():
+        is_listed = selection.literal is None and selection.needs_listing
+        if is_listed or self._job.policy.prune or self._has_digest_tags():
             self._listed = await self._source.tags()
         if selection.literal is not None:  # no conditions: nothing else decides
             return Selected({**selection.literal, **selection.pinned})

@@ -13,7 +13,7 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ocisync.content.capabilities import OUTDATED, Converter, ReferrerLister, RegistryTarget
+from ocisync.content.capabilities import OUTDATED, Converter, ReferrerLister, ServerTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import Meter, attribute_cost, measure_cost
 from ocisync.content.repository import Fetcher, Source, Target
@@ -39,16 +39,18 @@ async def run_job(job: Job, context: JobContext) -> JobReport:
     """Bring one job's target up to date; every OcisyncError ends up in the report."""
     report = JobReport(job.rule, str(job.source), str(job.target))
     started = time.monotonic()
+    is_spooled = len(job.shares) > 1
     with structlog.contextvars.bound_contextvars(rule=job.rule, source=report.source, target=report.target):
         try:
             with measure_cost() as meter:
                 async with _open(job, context) as (source, target):
+                    is_spooled = _needs_spool(job, target, context)
                     finder = _make_finder(job, source, context)
                     await _Run(job, source, target, finder, context, report, meter).run()
         except OcisyncError as exc:
             report.failure = describe_failure(exc)
         report.requests = meter.total.requests
-        if context.spools is not None and not job.is_partial:
+        if context.spools is not None and is_spooled and not job.is_partial:
             await context.spools.finish_target(job.target.lock_name, ok=report.ok)
         report.seconds = time.monotonic() - started
         _log_finished(report)
@@ -77,8 +79,14 @@ async def _open(job: Job, context: JobContext) -> AsyncIterator[tuple[Source, Ta
 
 
 def _make_criteria(job: Job, target: Target) -> Criteria:
-    validates = isinstance(target, RegistryTarget) and target.validates
+    validates = isinstance(target, ServerTarget) and target.validates
     return Criteria(time.time(), job.recheck, validates, job.policy.overwrite, job.send_again)
+
+
+def _needs_spool(job: Job, target: Target, context: JobContext) -> bool:
+    """Whether blobs wait on disk: several targets want them, or an upload that is cut off has to begin again."""
+    spool = context.spools
+    return spool is not None and (len(job.shares) > 1 or not target.can_resume_upload(spool.worth))
 
 
 def _make_finder(job: Job, source: Source, context: JobContext) -> ReferrerFinder | None:
@@ -207,7 +215,7 @@ class _Run:
         """Whether tags of which nothing is on record may be believed; a few are looked at sooner than that is asked."""
         unknown = len(facts.unrecorded)
         return (
-            unknown > FEW_TAGS and isinstance(self.target, RegistryTarget) and await self.target.rejects_missing_blobs()
+            unknown > FEW_TAGS and isinstance(self.target, ServerTarget) and await self.target.rejects_missing_blobs()
         )
 
     async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], criteria: Criteria) -> None:
@@ -243,9 +251,8 @@ class _Run:
             job.send_again,
         )
         copier = GraphCopier(reader, presence, context.limits, context.progress, job.platforms, job.include_external)
-        spool = context.spools
-        if spool is not None and (len(job.shares) > 1 or not self.target.can_resume_upload(spool.worth)):
-            copier.shared = SharedReader(reader, spool, self.target, job.target.lock_name, job.shares)
+        if context.spools is not None and _needs_spool(job, self.target, context):
+            copier.shared = SharedReader(reader, context.spools, self.target, job.target.lock_name, job.shares)
         copier.result.traffic = self.report.traffic
         return copier
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ocisync.content.capabilities import Inventory, RegistryTarget, RemoteResolver, RepositoryListing
+from ocisync.content.capabilities import Inventory, RemoteResolver, RepositoryListing, ServerTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import attribute_cost
 from ocisync.content.repository import Source, Target
@@ -115,7 +115,7 @@ async def survey(
         return present.get(tag, _ABSENT) is None and not is_told
 
     await _resolve_at_target(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
-    if not (present or is_empty) and isinstance(target, RegistryTarget):  # none of a few tags is there: is anything?
+    if not (present or is_empty) and isinstance(target, ServerTarget):  # none of a few tags is there: is anything?
         is_empty = await target.is_empty()
     warnings = tuple(resolved.warnings)
     return SurveyFacts(references, roots, resolved.failures, present, known, stored, is_empty, warnings, gone, attached)

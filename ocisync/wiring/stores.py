@@ -13,8 +13,8 @@ import anyio
 
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
+from ocisync.content.cost import PullQuota
 from ocisync.content.object_store import ObjectStore
-from ocisync.content.pull_quota import PullQuota
 from ocisync.content.repository import Fetcher, Source, Target
 from ocisync.content.tls import import_aiohttp
 from ocisync.daemon.schedule import AnyJob

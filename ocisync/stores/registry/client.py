@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession
 
-from ocisync.content.pull_quota import PullQuota
+from ocisync.content.cost import PullQuota
 from ocisync.model.image_name import parse_host
 from ocisync.stores.registry.auth.scopes import PUSH
 from ocisync.stores.registry.foreign_layers import ExternalContent

@@ -14,7 +14,7 @@ import structlog
 from multidict import CIMultiDictProxy, istr
 
 from ocisync.content.concurrency import Wakeup
-from ocisync.content.pull_quota import PullQuota
+from ocisync.content.cost import PullQuota
 from ocisync.errors import Handling, RateLimited
 from ocisync.stores.registry.options import OnWait, RateLimitOptions
 

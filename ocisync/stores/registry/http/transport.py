@@ -16,7 +16,7 @@ from aiohttp import ClientSession
 from multidict import istr
 from yarl import URL
 
-from ocisync.content.pull_quota import PullQuota
+from ocisync.content.cost import PullQuota
 from ocisync.errors import Handling, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.stores.registry.auth.authenticator import Authenticator, Proof
 from ocisync.stores.registry.auth.scopes import Grant
