@@ -17,9 +17,9 @@ from anyio import to_thread
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
-from botocore.utils import get_environ_proxies
 
 from ocisync.content.aiohttp_internals import never_resend
+from ocisync.content.proxies import find_proxy, read_environment
 from ocisync.content.tls import system_context
 from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception
@@ -51,7 +51,7 @@ class S3Session:
         if not options.access_key:  # reads files, and may run a command or ask the machine's metadata service
             await to_thread.run_sync(anyio.run, self._chain.get_credentials)
         self.base_url = _base_url(endpoint.rstrip("/"), options)
-        self.proxy = get_environ_proxies(self.base_url).get(self.base_url.partition(":")[0])
+        self.proxy = find_proxy(self.base_url, read_environment())
 
     async def sign(self, method: str, url: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
         """The headers with those that sign the request, by the credentials of this moment."""

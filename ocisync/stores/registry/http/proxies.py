@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from yarl import URL
 
+from ocisync.content.proxies import find_proxy, read_environment
 from ocisync.stores.registry.auth.docker_config import Credential
 from ocisync.stores.registry.options import ProxyOptions
 
@@ -34,7 +34,7 @@ class Proxies:
 
     def __init__(self, options: ProxyOptions | None) -> None:
         self._fixed = None if options is None else _configured_route(options)
-        self._environment = {} if options else urllib.request.getproxies_environment()
+        self._environment = {} if options else read_environment()
 
     def route(self, url: URL) -> ProxyRoute:
         """How to reach a URL."""
@@ -42,10 +42,10 @@ class Proxies:
             return self._fixed
         if not self._environment:
             return _DIRECT
-        found = self._environment.get(url.scheme) or self._environment.get("all")
-        if not found or urllib.request.proxy_bypass_environment(url.host or "", self._environment):  # type: ignore[attr-defined]
+        found = find_proxy(str(url), self._environment)
+        if found is None:
             return _DIRECT
-        proxy = URL(found if "://" in found else f"http://{found}")
+        proxy = URL(found)
         return _make_route(proxy.with_user(None), proxy.user or "", proxy.password or "")
 
 
