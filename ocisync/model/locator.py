@@ -12,7 +12,7 @@ view of another place.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlsplit
 
 from ocisync.errors import InvalidName
 from ocisync.model.digest import is_digest, parse_digest
@@ -118,19 +118,19 @@ class S3Locator:
     endpoint: str = ""
     region: str = ""
     path_style: bool = False
+    prefix: str = ""
+    profile: str = ""
+    anonymous: bool = False
 
     @property
     def root(self) -> BucketRoot:
         """The registry that the repository lies in."""
-        return BucketRoot(self.bucket, self.endpoint, self.region, self.path_style)
+        return BucketRoot(
+            self.bucket, self.endpoint, self.region, self.path_style, self.prefix, self.profile, self.anonymous
+        )
 
     def __str__(self) -> str:
-        query = {
-            "endpoint": self.endpoint,
-            "region": self.region,
-            "s3ForcePathStyle": "true" if self.path_style else "",
-        }
-        text = urlencode({key: value for key, value in query.items() if value}, safe=":/")
+        text = self.root.query
         return f"s3://{self.bucket}/{self.repository}{_format_reference(self.reference)}" + (f"?{text}" if text else "")
 
 
@@ -278,7 +278,17 @@ def _parse_s3(rest: str) -> Locator:
         raise InvalidName(f"s3:{rest.partition('?')[0][:200]} needs the form s3://BUCKET/NAME[:TAG]?endpoint=URL")
     root = bucket_root(parts)
     name, reference = _split_name(parts.path.strip("/"))
-    return S3Locator(root.bucket, name, reference, root.endpoint, root.region, root.path_style)
+    return S3Locator(
+        root.bucket,
+        name,
+        reference,
+        root.endpoint,
+        root.region,
+        root.path_style,
+        root.prefix,
+        root.profile,
+        root.anonymous,
+    )
 
 
 def _parse_target(rest: str) -> Locator:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
 
 from ocisync.errors import InvalidName
 
-_OPTIONS = ("endpoint", "region", "s3forcepathstyle")
+_FLAGS = frozenset({"s3forcepathstyle", "use_path_style", "disablessl", "disable_https", "anonymous"})
+_OPTIONS = frozenset({"endpoint", "region", "prefix", "profile"}) | _FLAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +29,25 @@ class BucketRoot:
     endpoint: str = ""
     region: str = ""
     path_style: bool = False
+    prefix: str = ""
+    profile: str = ""  # of the AWS configuration files
+    anonymous: bool = False
 
     def __str__(self) -> str:
         return f"s3://{self.bucket}"
+
+    @property
+    def query(self) -> str:
+        """The options as a locator writes them."""
+        options = {
+            "endpoint": self.endpoint,
+            "region": self.region,
+            "s3ForcePathStyle": "true" if self.path_style else "",
+            "prefix": self.prefix,
+            "profile": self.profile,
+            "anonymous": "true" if self.anonymous else "",
+        }
+        return urlencode({name: value for name, value in options.items() if value}, safe=":/")
 
 
 RegistryRoot = DirectoryRoot | BucketRoot
@@ -62,11 +79,20 @@ def bucket_root(parts: SplitResult) -> BucketRoot:
         InvalidName: the query has an option that is not known.
     """
     query = {key.lower(): values[-1] for key, values in parse_qs(parts.query).items()}
-    unknown = sorted(query.keys() - set(_OPTIONS))
+    unknown = sorted(query.keys() - _OPTIONS)
     if unknown:
         raise InvalidName(
-            f"s3://{parts.netloc}{parts.path}: unknown option {', '.join(unknown)[:80]!r}; known are endpoint, region "
-            "and s3ForcePathStyle (credentials come from the environment, as the AWS tools read them)"
+            f"s3://{parts.netloc}{parts.path}: unknown option {', '.join(unknown)[:80]!r}; known are endpoint, region, "
+            "s3ForcePathStyle, disableSSL, prefix, profile and anonymous (credentials come from the environment, as the "
+            "AWS tools read them)"
         )
-    path_style = query.get("s3forcepathstyle", "").lower() in ("true", "1", "yes")
-    return BucketRoot(parts.netloc, query.get("endpoint", ""), query.get("region", ""), path_style)
+    flags = {name for name in _FLAGS if query.get(name, "").lower() in ("true", "1", "yes")}
+    endpoint = query.get("endpoint", "")
+    if endpoint and "://" not in endpoint:  # as gocloud.dev has it
+        endpoint = f"{'http' if flags & {'disablessl', 'disable_https'} else 'https'}://{endpoint}"
+    if endpoint and not endpoint.startswith(("http://", "https://")):
+        raise InvalidName(f"s3://{parts.netloc}: endpoint={endpoint[:200]!r} is no http:// or https:// URL")
+    return BucketRoot(
+        parts.netloc, endpoint, query.get("region", ""), bool(flags & {"s3forcepathstyle", "use_path_style"}),
+        query.get("prefix", "").strip("/"), query.get("profile", ""), "anonymous" in flags,
+    )  # fmt: skip

@@ -118,6 +118,7 @@ def s3_options(settings: S3Target) -> S3Options:
         ca=settings.ca,
         multipart_threshold=settings.multipart_threshold,
         part_size=settings.part_size,
+        acl=settings.acl or "",
         storage_class=settings.storage_class or "",
         encryption=settings.encryption or "",
         encryption_key=settings.encryption_key or "",
@@ -132,7 +133,9 @@ def s3_options(settings: S3Target) -> S3Options:
 
 def s3_options_of(root: BucketRoot) -> S3Options:
     """A bucket named on the command line; its credentials are found as the AWS tools find them."""
-    return S3Options(root.bucket, endpoint=root.endpoint, region=root.region, path_style=root.path_style)
+    return S3Options(
+        root.bucket, root.prefix, root.endpoint, root.region, root.path_style, root.anonymous, root.profile
+    )
 
 
 def drop_rule(settings: DropRuleSettings) -> DropRule:

@@ -57,6 +57,15 @@ class S3Target(MaintenanceOptions):
         le=5 * GIB,
         description="How large the parts are; larger when 10,000 of them would not do.",
     )
+    acl: (
+        Literal["private", "public-read", "authenticated-read", "aws-exec-read", "bucket-owner-read"]
+        | Literal["bucket-owner-full-control"]
+        | None
+    ) = Field(
+        None,
+        description="The canned ACL of every object, such as `public-read`, for services without bucket policies. "
+        "Not given: none is sent.",
+    )
     storage_class: str | None = Field(
         None,
         pattern=r"^[A-Z0-9_]+$",

@@ -16,6 +16,7 @@ from typing import TypeVar
 import aiohttp
 import anyio
 import structlog
+from anyio import to_thread
 from yarl import URL
 
 from ocisync.content.backoff import Backoff
@@ -38,8 +39,9 @@ from ocisync.stores.s3.http import S3Request, SourceFailed, StreamedUpload, keep
 from ocisync.stores.s3.limiter import AdaptiveLimiter
 from ocisync.stores.s3.listing import ListingPage, page_query, parse_page
 from ocisync.stores.s3.options import MIB
+from ocisync.stores.s3.refusals import Refusal, Refusals
 from ocisync.stores.s3.session import S3Session
-from ocisync.stores.s3.sign import checksum_headers, payload_of
+from ocisync.stores.s3.sign import payload_of
 
 log = structlog.get_logger()
 
@@ -60,6 +62,7 @@ class S3Client:
         self.writing = AdaptiveLimiter(session.options.concurrency)
         self.reading = AdaptiveLimiter(session.options.concurrency)  # apart: a write may wait for a read of the store
         self._backoff = Backoff(2 * session.options.first_wait, session.options.longest_wait)
+        self.refusals = Refusals(self.where, () if self.options.sends_checksum else (Refusal.CHECKSUMS,))
         self._is_head_forbidden = False
 
     def full_key(self, key: str) -> str:
@@ -71,26 +74,27 @@ class S3Client:
 
         Only what the store itself refused is tried again; an error of a body's source is the source's affair.
         Waits grow and are random, so that many writers do not come back at once; credentials that were refused are
-        looked for anew, once.
+        looked for anew, once. What the provider refuses and we can do without is left out at once.
         """
         limiter = self.reading if request.method in ("GET", "HEAD") else self.writing
         is_reloaded = False
         for attempt in count(1):
-            generation = self.session.generation
+            generation, refused = self.session.generation, self.refusals.known
             try:
                 async with limiter:
                     reply = await self._attempt(request, read)
             except OcisyncError as exc:
                 if exc.facts.get("store") != self.where:
                     raise
-                if exc.facts.get("s3_code") in EXPIRED and not is_reloaded:
+                is_stranger = self.session.is_anonymous and exc.facts.get("s3_code") == "AccessDenied"
+                if (is_stranger or exc.facts.get("s3_code") in EXPIRED) and not is_reloaded:
                     is_reloaded = True
                     await self.session.reload(generation)
                     continue
-                is_final = (
-                    isinstance(exc, PreconditionFailed) or not exc.retryable
-                )  # a lost race is the caller's affair
-                if is_final or attempt >= self.options.attempts:
+                if self.refusals.learn(request, exc, refused):
+                    continue
+                is_lost_race = isinstance(exc, PreconditionFailed)  # the caller's affair
+                if is_lost_race or not exc.retryable or attempt >= self.options.attempts:
                     raise
                 if isinstance(exc, RateLimited) or exc.facts.get("status") == 500:
                     limiter.shrink()
@@ -106,10 +110,18 @@ class S3Client:
         """One attempt: sign, send, judge the status, read the reply. Errors of the store carry the fact `store`."""
         session = self.session
         url = session.base_url + request.target
+        if Refusal.BARE_BODIES in self.refusals.known and isinstance(
+            request.body, tuple
+        ):  # a part of some MiB, which is hashed
+            checks = await to_thread.run_sync(self.refusals.headers, request)
+        else:
+            checks = self.refusals.headers(request)
         # Signed in each attempt: a signature is good for minutes only, and credentials change.
-        headers = await session.sign(request.method, url, request.headers, request.payload)
+        headers = await session.sign(request.method, url, {**request.headers, **checks}, request.payload)
+        # Unsigned, for what stands between changes it: Cloudflare and Google Cloud Storage write Accept-Encoding anew.
+        headers["Accept-Encoding"] = "identity"
         if request.body is not None:
-            headers["Content-Length"] = str(request.size)  # added unsigned, as botocore does
+            headers["Content-Length"] = str(request.size)
         ask = partial(
             session.http.request,
             request.method,
@@ -120,10 +132,10 @@ class S3Client:
         )
         try:
             count_request()
-            if request.body is None or isinstance(request.body, bytes):
+            if request.body is None or isinstance(request.body, bytes):  # small: no task is needed
                 response = await ask(data=request.body)
             else:
-                async with request.body(0) as stream:
+                async with request.open_body() as stream:
                     upload = StreamedUpload(stream, self.options.idle_timeout)
                     response = await upload.exchange(lambda chunks: ask(data=chunks))
             if response.status < 300:
@@ -136,7 +148,7 @@ class S3Client:
             fault = exc.fault
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # a TimeoutError is an OSError
             raise error_from_exception(exc, self.where, str(request)) from exc
-        raise error_from_fault(fault, self.where, str(request))
+        raise error_from_fault(fault, self.where, str(request), is_anonymous=session.is_anonymous)
 
     async def page(self, prefix: str, start_after: str = "", token: str = "") -> ListingPage:
         """A page of the bucket's listing, keys with the bucket's prefix."""
@@ -194,23 +206,14 @@ class S3Client:
                 async with opener(start) as stream:
                     yield hold_last_chunk(stream, check)
 
-        given = {
-            **object_headers(headers, self.options),
-            **digest_metadata(key, digest),
-            **self.checksum(digest),
-            **conditions,
-        }
-        request = S3Request("PUT", self.full_key(key), {}, given, payload_of(digest), body, size)
+        given = {**object_headers(headers, self.options), **digest_metadata(key, digest), **conditions}
+        request = S3Request("PUT", self.full_key(key), {}, given, payload_of(digest), body, size, checksum=digest)
         reply = await self.send(request, read_headers)
         return info_from_headers(key, reply, size), check.md5
 
     async def delete(self, key: str) -> None:
         """DeleteObject; an absent key is no error."""
         await self.send(S3Request("DELETE", self.full_key(key)), read_headers)
-
-    def checksum(self, digest: Digest | None) -> dict[str, str]:
-        """The checksum header, where the provider takes it."""
-        return checksum_headers(digest) if self.options.sends_checksum else {}
 
     async def _explain(self, key: str) -> None:
         """Ask again in a way that lets the store say why; a key that it keeps to itself is not known to exist."""

@@ -7,17 +7,23 @@ from urllib.parse import quote
 import anyio
 
 from ocisync.content.object_store import ObjectHeaders
-from ocisync.errors import NotFound, StoreError
+from ocisync.errors import NotFound, OcisyncError, StoreError
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.headers import copied_metadata, object_headers
 from ocisync.stores.s3.http import S3Request, read_document
 from ocisync.stores.s3.listing import parse_text
 from ocisync.stores.s3.options import MAX_PARTS, MAX_SINGLE
+from ocisync.stores.s3.refusals import Refusal
 from ocisync.stores.s3.uploads import abort_upload, begin_upload, complete_upload
 
 
 async def copy_object(client: S3Client, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:
-    """Whether `to_key` now holds the `size` bytes of `from_key`; False when there is nothing to copy."""
+    """Whether `to_key` now holds the `size` bytes of `from_key`.
+
+    False when there is nothing to copy, or when the provider copies nothing: the bytes must be sent again.
+    """
+    if Refusal.COPIES in client.refusals.known:
+        return False
     source = {"x-amz-copy-source": quote(f"{client.options.bucket}/{client.full_key(from_key)}", safe="/-_.~")}
     try:
         if size > (MAX_SINGLE if from_key == to_key else client.options.copy_size):
@@ -30,6 +36,10 @@ async def copy_object(client: S3Client, from_key: str, to_key: str, headers: Obj
             await client.send(request, read_document)
     except NotFound:
         return False
+    except OcisyncError as exc:
+        if client.refusals.learn_copy(exc):
+            return False
+        raise
     copied = await client.head(to_key)
     if copied is None or copied.size != size:
         raise StoreError(f"{to_key} at {client.where}: the store said that it copied {from_key}, but it did not")

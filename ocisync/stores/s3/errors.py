@@ -55,6 +55,10 @@ _TO_DO = {
     "TokenRefreshRequired": "the credentials have expired: renew them",
     "InvalidToken": "the session token is not valid: renew the credentials",
 }
+_NO_CREDENTIALS = (
+    "no credentials were found: set access_key_id and secret_access_key, or $AWS_ACCESS_KEY_ID and "
+    "$AWS_SECRET_ACCESS_KEY, or a profile"
+)
 _STATUS_CODES = {
     301: "PermanentRedirect", 307: "TemporaryRedirect", 403: "AccessDenied", 404: "NotFound", 412: "PreconditionFailed",
 }  # fmt: skip
@@ -93,9 +97,11 @@ def _element(text: str, name: str) -> str:
     return found[1].strip() if found else ""
 
 
-def error_from_fault(fault: S3Fault, where: str, doing: str) -> OcisyncError:
+def error_from_fault(fault: S3Fault, where: str, doing: str, *, is_anonymous: bool = False) -> OcisyncError:
     """The error that a refusal is; its facts carry the code, and `store`, which says that the store refused."""
     error = _explain(fault, f"{where}: {doing}: {fault.code}")
+    if is_anonymous and fault.code == "AccessDenied":
+        error = S3ConfigError(f"{where}: {doing}: not public, and {_NO_CREDENTIALS}")
     error.facts.update(store=where, s3_code=fault.code, status=fault.status)
     return error
 
@@ -149,8 +155,5 @@ def _explain_credentials(exc: Exception, prefix: str) -> OcisyncError:
     if isinstance(exc, (boto.HTTPClientError, boto.ConnectionError)):
         return NetworkError(f"{prefix}: {type(exc).__name__}: {exc}")
     if isinstance(exc, boto.NoCredentialsError):
-        return S3ConfigError(
-            f"{prefix}: no credentials were found: set access_key_id and secret_access_key, or $AWS_ACCESS_KEY_ID and "
-            "$AWS_SECRET_ACCESS_KEY, or a profile"
-        )
+        return S3ConfigError(f"{prefix}: {_NO_CREDENTIALS}")
     return S3ConfigError(f"{prefix}: {type(exc).__name__}: {exc}: check the credentials and the region")

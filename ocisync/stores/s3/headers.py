@@ -20,6 +20,7 @@ def object_headers(headers: ObjectHeaders, options: S3Options) -> dict[str, str]
     given = {
         "Content-Type": headers.content_type,
         "Cache-Control": _cache_control(headers.cache_control, options),
+        "x-amz-acl": options.acl,
         "x-amz-storage-class": options.storage_class if is_blob else "",
         "x-amz-server-side-encryption": options.encryption,
         "x-amz-server-side-encryption-aws-kms-key-id": options.encryption_key,

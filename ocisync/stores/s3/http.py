@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from urllib.parse import quote, urlencode
 
@@ -12,6 +13,7 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ocisync.content.repository import ByteStream, Opener
+from ocisync.model.digest import Digest
 from ocisync.stores.s3.errors import S3Refusal, fault_from_reply
 from ocisync.stores.s3.sign import EMPTY
 
@@ -22,7 +24,7 @@ _MAX_DOCUMENT = 16 * 1024 * 1024  # bytes; a full page of 1000 keys of 1024 char
 
 @dataclass(frozen=True, slots=True)
 class S3Request:
-    """One request. It can be sent as often as a retry needs: a body is bytes, or what opens a stream anew.
+    """One request. It can be sent as often as a retry needs: a body is bytes, chunks, or what opens a stream anew.
 
     `payload` is the body's sha256 in hex as it is signed, or UNSIGNED. An empty key means the bucket itself.
     """
@@ -32,9 +34,10 @@ class S3Request:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     payload: str = EMPTY
-    body: bytes | Opener | None = None
+    body: bytes | tuple[bytes, ...] | Opener | None = None
     size: int = 0  # bytes of the body
     operation: str = ""  # for messages; empty: the method
+    checksum: Digest | None = None  # of the body, for the store to check, where it takes the header
 
     def __str__(self) -> str:
         return f"{self.operation or self.method} {self.key or self.query.get('prefix', '')}"
@@ -45,6 +48,27 @@ class S3Request:
         query = urlencode(sorted(self.query.items()), quote_via=quote, safe=_UNRESERVED)
         path = f"/{quote(self.key, safe='/' + _UNRESERVED)}" if self.key else ""
         return f"{path}?{query}" if query else path
+
+    @asynccontextmanager
+    async def open_body(self) -> AsyncIterator[ByteStream]:
+        """The body as a stream from its first byte."""
+        if callable(self.body):
+            async with self.body(0) as stream:
+                yield stream
+        else:
+            yield _iterate(self.chunks)
+
+    @property
+    def chunks(self) -> tuple[bytes, ...]:
+        """A body that lies in memory; nothing where it is read from elsewhere."""
+        if isinstance(self.body, bytes):
+            return (self.body,)
+        return self.body if isinstance(self.body, tuple) else ()
+
+
+async def _iterate(chunks: tuple[bytes, ...]) -> AsyncIterator[bytes]:
+    for chunk in chunks:
+        yield chunk
 
 
 async def read_headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:

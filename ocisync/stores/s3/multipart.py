@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
@@ -63,11 +62,6 @@ class Part:
     def size(self) -> int:
         """Bytes."""
         return sum(map(len, self.chunks))
-
-    @asynccontextmanager
-    async def open(self, start: int) -> AsyncIterator[ByteStream]:  # noqa: ARG002 (a retry begins at the first byte)
-        """The bytes, as often as a retry needs them."""
-        yield _stream(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +179,7 @@ class MultipartUpload:
 
     async def _send(self, part: Part) -> None:
         query = {"partNumber": str(part.number), "uploadId": self._id}
-        request = S3Request("PUT", self.client.full_key(self.key), query, {}, part.sha256, part.open, part.size)
+        request = S3Request("PUT", self.client.full_key(self.key), query, {}, part.sha256, part.chunks, part.size)
         reply = await self.client.send(request, read_headers)
         self._etags[part.number] = reply.get("ETag", "")
         log.debug("part.sent", key=self.key, number=part.number, size=part.size)
@@ -217,8 +211,3 @@ class MultipartUpload:
 def _hash(chunk: bytes, check: UploadCheck, hasher: hashlib._Hash) -> None:
     check.update(chunk)
     hasher.update(chunk)
-
-
-async def _stream(part: Part) -> AsyncIterator[bytes]:
-    for chunk in part.chunks:
-        yield chunk

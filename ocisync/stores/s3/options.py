@@ -21,6 +21,7 @@ class S3Options:
     endpoint: str = ""  # a URL; empty: AWS
     region: str = ""
     path_style: bool = False  # the bucket in the path instead of the host name
+    anonymous: bool = False  # send no credentials, look for none
     profile: str = ""  # of the AWS configuration files; empty: as $AWS_PROFILE says
     access_key: str = field(default="", repr=False)
     secret_key: str = field(default="", repr=False)
@@ -30,6 +31,7 @@ class S3Options:
     part_size: int = 5 * MIB  # bytes; larger for what would need more than 10,000 parts
     part_memory: int = 16 * MIB  # bytes of parts held at a time, for all uploads together
     copy_size: int = 128 * MIB  # bytes that one request copies inside the bucket: it must end within `idle_timeout`
+    acl: str = ""  # of every object, such as public-read; empty: none is sent
     storage_class: str = ""  # of blobs; empty: the bucket's own
     encryption: str = ""  # by the server: AES256, aws:kms; empty: as the bucket does by itself
     encryption_key: str = ""  # of aws:kms

@@ -6,13 +6,15 @@ before it is copied to its place. What was sent in one go was verified on its wa
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import structlog
 
 from ocisync.content.failpoints import failpoint
 from ocisync.content.object_store import ObjectHeaders
-from ocisync.content.repository import Opener
+from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier, update
 from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.model.digest import Digest
@@ -21,6 +23,7 @@ from ocisync.stores.s3.copy import copy_object
 from ocisync.stores.s3.download import Download
 from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload, ResumableUpload
 from ocisync.stores.s3.options import part_size_for
+from ocisync.stores.s3.refusals import Refusal
 from ocisync.stores.s3.uploads import list_parts, list_uploads
 from ocisync.stores.static.layout import SCRATCH
 
@@ -90,10 +93,29 @@ class StagedUpload:
 
     async def _place(self) -> None:
         if not await copy_object(self.client, self.scratch, self.key, self.headers, self.size):
+            if Refusal.COPIES in self.client.refusals.known:
+                await self._send_again()
+                return
             found = await self.client.head(self.key)
             if found is None or found.size != self.size:  # or else another writer of this blob was here first
                 raise NotFound(f"{self.scratch} at {self.client.where}: vanished before it was copied to {self.key}")
         failpoint("copied")
+        await self._remove()
+
+    async def _send_again(self) -> None:
+        """Read the blob from its scratch key and send it to its own: the provider does not copy."""
+
+        @asynccontextmanager
+        async def opener(start: int) -> AsyncIterator[ByteStream]:
+            download = Download(self.client, self.scratch, start, None)
+            try:
+                await download.start()
+                yield download
+            finally:
+                await download.close()
+
+        upload = MultipartUpload(self.client, self.budget, self.key, self.headers, self.size, self.digest, {})
+        await upload.run(opener)
         await self._remove()
 
     async def _remove(self) -> None:

@@ -40,6 +40,7 @@ class S3Session:
         self.region = options.region or _REGION
         self.base_url = ""  # of the bucket
         self.proxy: str | None = None
+        self.is_anonymous = options.anonymous  # no credentials: only reading is tried, unsigned
         self._chain = AioSession(profile=options.profile or None)
         self._lock = anyio.Lock()
 
@@ -48,13 +49,22 @@ class S3Session:
         options = self.options
         self._chain = AioSession(profile=options.profile or None)
         endpoint, self.region = await to_thread.run_sync(_resolve, self._chain, options)
-        if not options.access_key:  # reads files, and may run a command or ask the machine's metadata service
-            await to_thread.run_sync(anyio.run, self._chain.get_credentials)
+        if not options.access_key and not options.anonymous:
+            # In a thread: it reads files, and may run a command or ask the machine's metadata service.
+            self.is_anonymous = await to_thread.run_sync(anyio.run, self._chain.get_credentials) is None
         self.base_url = _base_url(endpoint.rstrip("/"), options)
         self.proxy = find_proxy(self.base_url, read_environment())
 
     async def sign(self, method: str, url: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
-        """The headers with those that sign the request, by the credentials of this moment."""
+        """The headers with those that sign the request, by the credentials of this moment.
+
+        Without any, reading goes unsigned: a public bucket allows it.
+
+        Raises:
+            S3ConfigError: there are none to write with.
+        """
+        if self.is_anonymous and method in ("GET", "HEAD"):
+            return dict(headers)
         return sign(method, url, headers, payload, await self._credentials(), self.region)
 
     async def reload(self, generation: int) -> None:
@@ -74,9 +84,10 @@ class S3Session:
         if options.access_key:
             return ReadOnlyCredentials(options.access_key, options.secret_key, options.session_token or None)
         try:
-            found = await self._chain.get_credentials()
+            found = None if options.anonymous else await self._chain.get_credentials()
             if found is None:
                 raise NoCredentialsError
+            self.is_anonymous = False
             return await found.get_frozen_credentials()
         except (BotoCoreError, ClientError) as exc:
             raise error_from_exception(exc, self.where, "finding credentials") from exc

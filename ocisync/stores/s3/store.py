@@ -6,8 +6,6 @@ an integrity check, but one that is an MD5 and differs from ours gives a store a
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -30,6 +28,7 @@ from ocisync.stores.s3.listing import deletion, parse_delete_errors
 from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.provider_report import Provider, try_provider
+from ocisync.stores.s3.refusals import Refusal, content_md5
 from ocisync.stores.s3.resumable import StagedUpload
 from ocisync.stores.s3.session import open_session
 from ocisync.stores.s3.sign import payload_of
@@ -126,14 +125,13 @@ class S3Store:
         capabilities = await self.probe() if if_match is not None else Capabilities(conditional_writes=True)
         if if_match is not None and not capabilities.conditional_writes:
             await self._check_match(key, if_match)
+        conditions = capabilities.conditions(if_match)
         if size <= self._client.options.multipart_threshold:
-            conditions = capabilities.conditions(if_match)
             info, md5 = await self._client.put(key, opener, headers, size=size, digest=digest, conditions=conditions)
             return await self._check_kept(info, md5, digest)
-        if if_match is None and digest is not None:
+        if if_match is None and digest is not None and Refusal.COPIES not in self._client.refusals.known:
             await StagedUpload(self._client, self._budget, key, headers, size, digest).run(opener)
             return await self._check_size(ObjectInfo(key, size))
-        conditions = capabilities.conditions(if_match)
         await MultipartUpload(self._client, self._budget, key, headers, size, digest, conditions).run(opener)
         return await self._check_size(ObjectInfo(key, size))
 
@@ -220,9 +218,8 @@ class S3Store:
 
     async def _delete_batch(self, keys: Sequence[str]) -> bool:
         body = deletion(map(self._client.full_key, keys))
-        md5 = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
         request = S3Request(
-            "POST", "", {"delete": ""}, {"Content-Type": "application/xml", "Content-MD5": md5},
+            "POST", "", {"delete": ""}, {"Content-Type": "application/xml", "Content-MD5": content_md5([body])},
             payload_of(sha256(body)), body, len(body), f"delete {len(keys)} objects from {keys[0]} on",
         )  # fmt: skip
         try:
