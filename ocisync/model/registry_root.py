@@ -83,8 +83,8 @@ def bucket_root(parts: SplitResult) -> BucketRoot:
     if unknown:
         raise InvalidName(
             f"s3://{parts.netloc}{parts.path}: unknown option {', '.join(unknown)[:80]!r}; known are endpoint, region, "
-            "s3ForcePathStyle, disableSSL, prefix, profile and anonymous (credentials come from the environment, as the "
-            "AWS tools read them)"
+            "s3ForcePathStyle, disableSSL, prefix, profile and anonymous (credentials come from the environment, as "
+            "the AWS tools read them)"
         )
     flags = {name for name in _FLAGS if query.get(name, "").lower() in ("true", "1", "yes")}
     endpoint = query.get("endpoint", "")

@@ -58,9 +58,7 @@ class S3Target(MaintenanceOptions):
         description="How large the parts are; larger when 10,000 of them would not do.",
     )
     acl: (
-        Literal["private", "public-read", "authenticated-read", "aws-exec-read", "bucket-owner-read"]
-        | Literal["bucket-owner-full-control"]
-        | None
+        Literal["private", "public-read", "authenticated-read", "bucket-owner-read", "bucket-owner-full-control"] | None
     ) = Field(
         None,
         description="The canned ACL of every object, such as `public-read`, for services without bucket policies. "

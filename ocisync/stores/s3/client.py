@@ -25,7 +25,7 @@ from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.openers import INLINE_LIMIT, read_whole
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import UploadCheck, hold_last_chunk
-from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, RateLimited
+from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, RateLimited, S3ConfigError
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.s3.errors import (
     EXPIRED,
@@ -35,9 +35,9 @@ from ocisync.stores.s3.errors import (
     fault_from_reply,
 )
 from ocisync.stores.s3.headers import digest_metadata, info_from_headers, object_headers
-from ocisync.stores.s3.http import S3Request, SourceFailed, StreamedUpload, keep_open, read_document, read_headers
+from ocisync.stores.s3.http import S3Request, SourceFailed, StreamedUpload, keep_open, read_headers, read_page
 from ocisync.stores.s3.limiter import AdaptiveLimiter
-from ocisync.stores.s3.listing import ListingPage, page_query, parse_page
+from ocisync.stores.s3.listing import ListingPage, page_query
 from ocisync.stores.s3.options import MIB
 from ocisync.stores.s3.refusals import Refusal, Refusals
 from ocisync.stores.s3.session import S3Session
@@ -86,7 +86,7 @@ class S3Client:
             except OcisyncError as exc:
                 if exc.facts.get("store") != self.where:
                     raise
-                is_stranger = self.session.is_anonymous and exc.facts.get("s3_code") == "AccessDenied"
+                is_stranger = self.session.is_anonymous and isinstance(exc, S3ConfigError)  # credentials may have come
                 if (is_stranger or exc.facts.get("s3_code") in EXPIRED) and not is_reloaded:
                     is_reloaded = True
                     await self.session.reload(generation)
@@ -147,18 +147,15 @@ class S3Client:
         except S3Refusal as exc:
             fault = exc.fault
         except (aiohttp.ClientError, OSError, ValueError) as exc:  # a TimeoutError is an OSError
-            raise error_from_exception(exc, self.where, str(request)) from exc
-        raise error_from_fault(fault, self.where, str(request), is_anonymous=session.is_anonymous)
+            raise error_from_exception(exc, self.where, str(request), style_hint=session.style_hint) from exc
+        raise error_from_fault(
+            fault, self.where, str(request), is_anonymous=session.is_anonymous, style_hint=session.style_hint
+        )
 
     async def page(self, prefix: str, start_after: str = "", token: str = "") -> ListingPage:
         """A page of the bucket's listing, keys with the bucket's prefix."""
-
-        async def read_page(response: aiohttp.ClientResponse) -> ListingPage:
-            return parse_page(await read_document(response))
-
-        return await self.send(
-            S3Request("GET", query=page_query(prefix, start_after, token), operation="list"), read_page
-        )
+        request = S3Request("GET", query=page_query(prefix, start_after, token), operation="list")
+        return await self.send(request, read_page)
 
     async def head(self, key: str) -> ObjectInfo | None:
         """What is stored under a key; None also when the store will not say."""

@@ -24,6 +24,7 @@ from ocisync.errors import (
     TlsError,
     Truncated,
 )
+from ocisync.logs import escape_controls
 
 ABSENT = frozenset({"NoSuchKey", "NotFound", "NoSuchUpload"})
 EXPIRED = frozenset(
@@ -50,11 +51,15 @@ _TO_DO = {
     "SignatureDoesNotMatch": "the secret key does not belong to the access key: correct it",
     "AccessDenied": f"not allowed: grant {_RIGHTS}",
     "AllAccessDisabled": "the bucket's owner disabled all access",
+    "PlainHttpRequest": "TLS is spoken there: write https:// in place of http://",
     "ExpiredToken": "the credentials have expired: renew them",
     "ExpiredTokenException": "the credentials have expired: renew them",
     "TokenRefreshRequired": "the credentials have expired: renew them",
     "InvalidToken": "the session token is not valid: renew the credentials",
 }
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "HTTP_REQUEST")
+_TO_TLS_PORT = ("http request to an https server", "plain http request was sent to https port")  # Go's words, nginx's
+_NO_API = "is `endpoint` the address of the S3 API?"
 _NO_CREDENTIALS = (
     "no credentials were found: set access_key_id and secret_access_key, or $AWS_ACCESS_KEY_ID and "
     "$AWS_SECRET_ACCESS_KEY, or a profile"
@@ -88,20 +93,30 @@ def fault_from_reply(status: int, headers: object, body: bytes) -> S3Fault:
     get = getattr(headers, "get", dict[str, str]().get)
     text = body[:64_000].decode("utf-8", "replace")
     code = _element(text, "Code") or _STATUS_CODES.get(status, f"HTTP {status}")
+    if status == 400 and any(words in text.lower() for words in _TO_TLS_PORT):
+        code = "PlainHttpRequest"
     region = _element(text, "Region") or str(get("x-amz-bucket-region") or "")
-    return S3Fault(status, code, _element(text, "Message")[:300], region, str(get("Date") or ""))
+    message = _element(text, "Message")[:300]
+    if not message and "<html" in text.lower():
+        message = f"the answer is a web page; {_NO_API}"
+    return S3Fault(status, code, message, region, str(get("Date") or ""))
 
 
 def _element(text: str, name: str) -> str:
     found = re.search(rf"<{name}>([^<]*)</{name}>", text)
-    return found[1].strip() if found else ""
+    # It goes to a terminal, and nobody knows who sent it.
+    return " ".join(escape_controls(found[1]).split()) if found else ""
 
 
-def error_from_fault(fault: S3Fault, where: str, doing: str, *, is_anonymous: bool = False) -> OcisyncError:
+def error_from_fault(
+    fault: S3Fault, where: str, doing: str, *, is_anonymous: bool = False, style_hint: str = ""
+) -> OcisyncError:
     """The error that a refusal is; its facts carry the code, and `store`, which says that the store refused."""
     error = _explain(fault, f"{where}: {doing}: {fault.code}")
     if is_anonymous and fault.code == "AccessDenied":
         error = S3ConfigError(f"{where}: {doing}: not public, and {_NO_CREDENTIALS}")
+    if style_hint and fault.code in ("NoSuchBucket", "InvalidBucketName", "MethodNotAllowed"):
+        error = S3ConfigError(f"{error.message}; {style_hint}")
     error.facts.update(store=where, s3_code=fault.code, status=fault.status)
     return error
 
@@ -132,22 +147,35 @@ def _clock_offset(fault: S3Fault) -> str:
     return f"this machine's clock is {abs(offset):.0f} s {side} the store's: set it by NTP"
 
 
-def error_from_exception(exc: Exception, where: str, doing: str) -> OcisyncError:
+def error_from_exception(exc: Exception, where: str, doing: str, *, style_hint: str = "") -> OcisyncError:
     """The error that a failed connection, a useless answer or an unusable credential is."""
-    error = _explain_failure(exc, f"{where}: {doing}")
+    error = _explain_failure(exc, f"{where}: {doing}", f"; {style_hint}" if style_hint else "")
     error.facts.update(store=where)
     return error
 
 
-def _explain_failure(exc: Exception, prefix: str) -> OcisyncError:
+def _explain_failure(exc: Exception, prefix: str, hint: str) -> OcisyncError:
     if isinstance(exc, boto.BotoCoreError):
         return _explain_credentials(exc, prefix)
     if isinstance(exc, (aiohttp.ClientSSLError, ssl.SSLError)):
-        return TlsError(f"{prefix}: the certificate was refused: {exc}; set `ca` if it is your own authority's")
+        if any(words in str(exc) for words in _NO_TLS):
+            return S3ConfigError(
+                f"{prefix}: no TLS is spoken there: write http:// in place of https://, or another port"
+            )
+        hint = hint if "ostname mismatch" in str(exc) else ""
+        return TlsError(f"{prefix}: the certificate was refused: {exc}; set `ca` if it is your own authority's{hint}")
     if isinstance(exc, TimeoutError):
         return Stalled(f"{prefix}: no answer in time")
-    if isinstance(exc, (aiohttp.ClientPayloadError, ValueError)):
+    if isinstance(exc, aiohttp.ClientPayloadError):
         return Truncated(f"{prefix}: the answer ended too early")
+    if isinstance(exc, ValueError):
+        return StoreError(f"{prefix}: {exc}; {_NO_API}")
+    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+        return NetworkError(f"{prefix}: the host {exc.host} is not found{hint}")
+    if isinstance(exc, aiohttp.ClientConnectorError) and isinstance(exc.os_error, ConnectionRefusedError):
+        return NetworkError(
+            f"{prefix}: nothing listens at {exc.host}:{exc.port}: is the service up, and the port right?"
+        )
     return NetworkError(f"{prefix}: {type(exc).__name__}: {exc}")
 
 

@@ -15,11 +15,12 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.model.digest import Digest
 from ocisync.stores.s3.errors import S3Refusal, fault_from_reply
+from ocisync.stores.s3.listing import MAX_DOCUMENT, ListingPage, PageReader
 from ocisync.stores.s3.sign import EMPTY
 
+_READ = 64 * 1024  # bytes
 _UNRESERVED = "-_.~"
 _ERROR_DOCUMENT = re.compile(rb"\s*(?:<\?xml[^>]*\?>\s*)?<Error[\s>]")  # spaces keep a connection alive
-_MAX_DOCUMENT = 16 * 1024 * 1024  # bytes; a full page of 1000 keys of 1024 characters, percent-encoded, is a fifth
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +90,30 @@ async def read_document(response: aiohttp.ClientResponse) -> bytes:
         async for chunk in response.content.iter_any():
             chunks.append(chunk)
             size += len(chunk)
-            if size > _MAX_DOCUMENT:
+            if size > MAX_DOCUMENT:
                 response.close()
-                raise ValueError(f"the answer is larger than {_MAX_DOCUMENT >> 20} MiB")
+                raise ValueError(f"the answer is larger than {MAX_DOCUMENT >> 20} MiB")
         document = b"".join(chunks)
         if _ERROR_DOCUMENT.match(document):
             raise S3Refusal(fault_from_reply(500, response.headers, document))
         return document
+
+
+async def read_page(response: aiohttp.ClientResponse) -> ListingPage:
+    """A page of a listing, read as it comes.
+
+    Raises:
+        ValueError: it is none.
+    """
+    reader = PageReader()
+    async with response:
+        try:
+            async for chunk in response.content.iter_chunked(_READ):
+                reader.feed(chunk)
+        except ValueError:
+            response.close()  # what follows is of no interest
+            raise
+    return reader.finish()
 
 
 async def keep_open(response: aiohttp.ClientResponse) -> aiohttp.ClientResponse:

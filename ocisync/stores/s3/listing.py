@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import cast
 from urllib.parse import unquote_plus
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from ocisync.content.object_store import ObjectInfo
 
+MAX_DOCUMENT = 16 * 1024 * 1024  # bytes; a full page of 1000 keys of 1024 characters, percent-encoded, is a fifth
+_MAX_OBJECTS = 10_000  # on a page; the specification allows 1000
+_PAGE_FIELDS = frozenset({"EncodingType", "IsTruncated", "NextContinuationToken"})
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 
 
@@ -47,20 +51,60 @@ class UploadedPart:
     etag: str
 
 
-def parse_page(document: bytes) -> ListingPage:
-    """Read a reply of ListObjectsV2.
+class PageReader:
+    """Reads a reply of ListObjectsV2 as it comes, and holds no more of it than the objects it lists."""
 
-    Raises:
-        ValueError: it is none.
-    """
-    root, space = _parse(document, "ListBucketResult")
-    is_encoded = root.findtext(f"{space}EncodingType") == "url"
-    objects = [_object(one, space, is_encoded) for one in root.iterfind(f"{space}Contents")]
-    is_truncated = root.findtext(f"{space}IsTruncated") == "true"
-    following = root.findtext(f"{space}NextContinuationToken", "") if is_truncated else ""
-    if is_truncated and not following:
-        raise ValueError("the listing goes on, but does not say where")
-    return ListingPage(objects, following)
+    def __init__(self) -> None:
+        self._parser: ElementTree.XMLPullParser[ElementTree.Element] = ElementTree.XMLPullParser(["end"])
+        self._markup = _MarkupCheck()
+        self._objects: list[ObjectInfo] = []
+        self._fields: dict[str, str] = {}
+        self._kind = ""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            ValueError: that is no listing, or more than a page.
+        """
+        self._markup.feed(chunk)
+        try:
+            self._parser.feed(chunk)
+            for _, element in cast("Iterator[tuple[str, ElementTree.Element]]", self._parser.read_events()):
+                space, _, name = element.tag.rpartition("}")
+                if name == "Contents":
+                    self._objects.append(_object(element, f"{space}}}" if space else ""))
+                    element.clear()
+                elif name in _PAGE_FIELDS:
+                    self._fields[name] = element.text or ""
+                self._kind = name  # the last to end is the root
+        except ElementTree.ParseError as exc:
+            raise ValueError(f"the listing is not XML: {exc}") from exc
+        if len(self._objects) > _MAX_OBJECTS:
+            raise ValueError(f"the listing has more than {_MAX_OBJECTS} objects on a page")
+
+    def finish(self) -> ListingPage:
+        """The page; raises as `feed` does."""
+        try:
+            self._parser.close()
+        except ElementTree.ParseError as exc:
+            raise ValueError(f"the listing is not XML: {exc}") from exc
+        if self._kind != "ListBucketResult":
+            raise ValueError(f"the listing is a {self._kind[:40]!r}")
+        is_truncated = self._fields.get("IsTruncated") == "true"
+        following = self._fields.get("NextContinuationToken", "") if is_truncated else ""
+        if is_truncated and not following:
+            raise ValueError("the listing goes on, but does not say where")
+        if self._fields.get("EncodingType") == "url":
+            return ListingPage([replace(one, key=_decode(one.key)) for one in self._objects], following)
+        return ListingPage(self._objects, following)
+
+
+def parse_page(document: bytes) -> ListingPage:
+    """A whole reply of ListObjectsV2; raises as `PageReader.feed` does."""
+    reader = PageReader()
+    reader.feed(document)
+    return reader.finish()
 
 
 def parse_uploads(document: bytes) -> tuple[list[UnfinishedUpload], Mapping[str, str]]:
@@ -130,8 +174,26 @@ def deletion(keys: Iterable[str]) -> bytes:
     return f'<Delete xmlns="{_NAMESPACE}">{objects}<Quiet>true</Quiet></Delete>'.encode()
 
 
+class _MarkupCheck:
+    """Refuses what no S3 service sends: endless documents, and document types, by which entities grow without bound."""
+
+    def __init__(self) -> None:
+        self._size = 0  # bytes
+        self._tail = b""
+
+    def feed(self, chunk: bytes) -> None:
+        self._size += len(chunk)
+        if self._size > MAX_DOCUMENT:
+            raise ValueError(f"the listing is larger than {MAX_DOCUMENT >> 20} MiB")
+        seen = self._tail + chunk
+        if b"<!" in seen or b"\0" in chunk:  # a zero byte: UTF-16, in which the rest would not be found
+            raise ValueError("the listing is not plain XML: it has a document type, or is not UTF-8")
+        self._tail = chunk[-1:]
+
+
 def _parse(document: bytes, expected: str) -> tuple[ElementTree.Element, str]:
     """The root, and the namespace that its elements have: not every store sends one."""
+    _MarkupCheck().feed(document)
     try:
         root = ElementTree.fromstring(document)
     except ElementTree.ParseError as exc:
@@ -149,7 +211,7 @@ def _text(element: ElementTree.Element, space: str, name: str) -> str:
     return found
 
 
-def _object(element: ElementTree.Element, space: str, is_encoded: bool) -> ObjectInfo:
+def _object(element: ElementTree.Element, space: str) -> ObjectInfo:
     key, date = element.findtext(f"{space}Key"), element.findtext(f"{space}LastModified")
     try:
         size = int(element.findtext(f"{space}Size", ""))
@@ -158,7 +220,7 @@ def _object(element: ElementTree.Element, space: str, is_encoded: bool) -> Objec
         raise ValueError(f"the listing has an object without a proper size or date: {exc}") from exc
     if not key:
         raise ValueError("the listing has an object without a key")
-    return ObjectInfo(_decode(key) if is_encoded else key, size, element.findtext(f"{space}ETag", ""), modified)
+    return ObjectInfo(key, size, element.findtext(f"{space}ETag", ""), modified)
 
 
 def _decode(key: str) -> str:

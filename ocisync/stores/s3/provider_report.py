@@ -13,6 +13,7 @@ from ocisync.stores.s3.capabilities import Capabilities
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.copy import copy_object
 from ocisync.stores.s3.http import S3Request, read_headers
+from ocisync.stores.s3.refusals import Refusal
 from ocisync.stores.s3.sign import checksum_headers
 from ocisync.stores.static.layout import SCRATCH
 
@@ -27,7 +28,7 @@ class Provider:
 
     capabilities: Capabilities
     checks_payload: bool  # refuses bytes that are not what x-amz-content-sha256 says
-    checks_checksum: bool  # refuses bytes that are not what x-amz-checksum-sha256 says
+    checks_checksum: bool | None  # refuses bytes that are not what x-amz-checksum-sha256 says; None: refuses the header
     copies: bool
 
     def describe(self) -> dict[str, str]:
@@ -42,7 +43,9 @@ class Provider:
         }
 
 
-def _checked(is_checked: bool) -> str:
+def _checked(is_checked: bool | None) -> str:
+    if is_checked is None:
+        return "refused: left out"
     return "checked" if is_checked else "not checked: ocisync checks by itself"
 
 
@@ -56,7 +59,9 @@ async def try_provider(client: S3Client, capabilities: Capabilities) -> Provider
     try:
         await client.put(key, BytesOpener(_BODY), _HEADERS, size=len(_BODY), digest=None, conditions={})
         payload = await _is_refused(client, f"{key}-payload", _OTHER, {})
-        checksum = await _is_refused(client, f"{key}-sum", sha256(_BODY), checksum_headers(_OTHER))
+        checksum = None  # the header was sent with the body just now
+        if Refusal.CHECKSUMS not in client.refusals.known:
+            checksum = await _is_refused(client, f"{key}-sum", sha256(_BODY), checksum_headers(_OTHER))
         return Provider(capabilities, payload, checksum, await _copies(client, key))
     finally:
         for name in (key, f"{key}-payload", f"{key}-sum", f"{key}-copy"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
@@ -17,6 +18,7 @@ from anyio import to_thread
 from botocore.config import Config
 from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+from yarl import URL
 
 from ocisync.content.aiohttp_internals import never_resend
 from ocisync.content.proxies import find_proxy, read_environment
@@ -39,6 +41,7 @@ class S3Session:
         self.generation = 0  # of the credentials
         self.region = options.region or _REGION
         self.base_url = ""  # of the bucket
+        self.style_hint = ""  # for messages, where the bucket stands before the host's name and AWS is not asked
         self.proxy: str | None = None
         self.is_anonymous = options.anonymous  # no credentials: only reading is tried, unsigned
         self._chain = AioSession(profile=options.profile or None)
@@ -53,6 +56,9 @@ class S3Session:
             # In a thread: it reads files, and may run a command or ask the machine's metadata service.
             self.is_anonymous = await to_thread.run_sync(anyio.run, self._chain.get_credentials) is None
         self.base_url = _base_url(endpoint.rstrip("/"), options)
+        host = URL(self.base_url).host or ""
+        if options.endpoint and not _is_path_style(options):
+            self.style_hint = f"the bucket is asked for as {host}: set `path_style: true` if it belongs into the path"
         self.proxy = find_proxy(self.base_url, read_environment())
 
     async def sign(self, method: str, url: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
@@ -84,10 +90,11 @@ class S3Session:
         if options.access_key:
             return ReadOnlyCredentials(options.access_key, options.secret_key, options.session_token or None)
         try:
-            found = None if options.anonymous else await self._chain.get_credentials()
+            if self.is_anonymous:
+                raise NoCredentialsError
+            found = await self._chain.get_credentials()
             if found is None:
                 raise NoCredentialsError
-            self.is_anonymous = False
             return await found.get_frozen_credentials()
         except (BotoCoreError, ClientError) as exc:
             raise error_from_exception(exc, self.where, "finding credentials") from exc
@@ -186,11 +193,24 @@ def _resolve(session: AioSession, options: S3Options) -> tuple[str, str]:
 
 
 def _is_path_style(options: S3Options) -> bool:
-    return options.path_style or "." in options.bucket  # no certificate fits a bucket with dots in a host name
+    """Whether the bucket stands in the path; before the host's name it fits no certificate when it has dots."""
+    host = URL(options.endpoint).host or "" if options.endpoint else ""
+    return options.path_style or "." in options.bucket or _is_address(host)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return True  # nothing can be put before it
 
 
 def _base_url(endpoint: str, options: S3Options) -> str:
+    """The bucket's URL; an endpoint that names the bucket already, as some consoles show it, is taken as it is."""
+    scheme, _, host = endpoint.partition("://")
+    if endpoint.endswith(f"/{options.bucket}") or (host.startswith(f"{options.bucket}.") and not options.path_style):
+        return endpoint
     if _is_path_style(options):
         return f"{endpoint}/{options.bucket}"
-    scheme, _, host = endpoint.partition("://")
     return f"{scheme}://{options.bucket}.{host}"

@@ -17,7 +17,15 @@ import structlog
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier
-from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, S3ConfigError, StoreError, VerificationError
+from ocisync.errors import (
+    Handling,
+    NotFound,
+    OcisyncError,
+    PreconditionFailed,
+    S3ConfigError,
+    StoreError,
+    VerificationError,
+)
 from ocisync.model.digest import Digest, md5_in_etag, sha256
 from ocisync.stores.s3.capabilities import Capabilities, probe
 from ocisync.stores.s3.client import MD5_UP_TO, S3Client
@@ -138,11 +146,17 @@ class S3Store:
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Objects below a prefix, sorted by key, a page at a time."""
         page = await self._client.page(self._prefix + prefix, self._prefix + start_after if start_after else "")
+        seen: set[int] = set()  # hashes of tokens
         while True:
             for info in page.objects:
                 yield replace(info, key=info.key.removeprefix(self._prefix)) if self._prefix else info
             if not page.following:
                 return
+            if hash(page.following) in seen:
+                raise StoreError(
+                    f"{self}: list {prefix}: the store names the same next page again and again", handling=Handling.FAIL
+                )
+            seen.add(hash(page.following))
             page = await self._client.page(self._prefix + prefix, token=page.following)
 
     async def delete(self, keys: Sequence[str]) -> None:

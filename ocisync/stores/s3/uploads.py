@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 
 from ocisync.content.object_store import ObjectHeaders
-from ocisync.errors import NotFound
+from ocisync.errors import Handling, NotFound, StoreError
 from ocisync.model.digest import sha256
 from ocisync.stores.s3.client import S3Client
 from ocisync.stores.s3.headers import object_headers
@@ -63,8 +63,10 @@ async def list_uploads(client: S3Client, prefix: str) -> AsyncIterator[Unfinishe
         uploads, following = parse_uploads(await client.send(request, read_document))
         for one in uploads:
             yield UnfinishedUpload(one.key.removeprefix(client.options.key_prefix), one.upload_id, one.begun)
-        if not following or following == markers:
+        if not following:
             return
+        if following == markers:
+            raise _repeated(client, prefix)
         markers = following
 
 
@@ -78,9 +80,17 @@ async def list_parts(client: S3Client, key: str, upload_id: str) -> AsyncIterato
         parts, following = parse_parts(await client.send(request, read_document))
         for part in parts:
             yield part
-        if not following or following == marker:
+        if not following:
             return
+        if following == marker:
+            raise _repeated(client, key)
         marker = following
+
+
+def _repeated(client: S3Client, what: str) -> StoreError:
+    return StoreError(
+        f"{client.where}: {what}: the store names the same next page again and again", handling=Handling.FAIL
+    )
 
 
 async def abort_uploads(client: S3Client, prefix: str, older_than: float) -> int:

@@ -5,7 +5,15 @@ from datetime import UTC, datetime
 import pytest
 
 from ocisync.content.object_store import ObjectInfo
-from ocisync.stores.s3.listing import ListingPage, page_query, parse_page
+from ocisync.stores.s3.listing import (
+    MAX_DOCUMENT,
+    ListingPage,
+    PageReader,
+    page_query,
+    parse_page,
+    parse_parts,
+    parse_uploads,
+)
 
 _MOMENT = datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()
 _OBJECT = """
@@ -65,3 +73,55 @@ def test_what_an_object_need_not_say() -> None:
 def test_what_is_no_listing_is_refused(document: bytes) -> None:
     with pytest.raises(ValueError, match="listing"):
         parse_page(document)
+
+
+def _feed(*chunks: bytes) -> PageReader:
+    reader = PageReader()
+    for chunk in chunks:
+        reader.feed(chunk)
+    return reader
+
+
+def test_a_page_is_read_as_it_comes() -> None:
+    document = _document("<IsTruncated>false</IsTruncated>" + "".join(_OBJECT.format(key=f"k{n}") for n in range(50)))
+    for size in (1, 7, 4096):
+        reader = _feed(*(document[start : start + size] for start in range(0, len(document), size)))
+        assert reader.finish() == parse_page(document)
+
+
+_ENTITY = b'<!DOCTYPE l [<!ENTITY a "haha">]><ListBucketResult><Name>&a;</Name></ListBucketResult>'
+
+
+@pytest.mark.parametrize("document", [_ENTITY, _ENTITY.decode().encode("utf-16"), b"<!-- -->" + _document("")])
+def test_documents_that_could_grow_are_refused_however_they_are_cut(document: bytes) -> None:
+    for size in (1, 5, len(document)):
+        with pytest.raises(ValueError, match="not plain XML"):
+            _feed(*(document[start : start + size] for start in range(0, len(document), size)))
+    for parse in (parse_page, parse_parts, parse_uploads):
+        with pytest.raises(ValueError, match="not plain XML"):
+            parse(document)
+
+
+def test_a_page_without_end_is_refused() -> None:
+    row = b"<Contents><Key>v2/a</Key><Size>3</Size></Contents>" * 1000
+    with pytest.raises(ValueError, match="more than 10000 objects"):
+        _feed(b"<ListBucketResult>", *[row] * 11)
+    with pytest.raises(ValueError, match="larger than 16 MiB"):
+        _feed(b"<ListBucketResult><Name>", *[b"x" * 65536] * (MAX_DOCUMENT // 65536))
+
+
+def test_uploads_and_parts_with_the_markers_of_the_next_page() -> None:
+    uploads, markers = parse_uploads(
+        b"<ListMultipartUploadsResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
+        b"<NextKeyMarker>a%3Ab</NextKeyMarker><NextUploadIdMarker>7</NextUploadIdMarker>"
+        b"<Upload><Key>a%3Ab</Key><UploadId>7</UploadId><Initiated>2024-02-03T04:05:06.000Z</Initiated></Upload>"
+        b"</ListMultipartUploadsResult>"
+    )
+    assert [(one.key, one.upload_id, one.begun) for one in uploads] == [("a:b", "7", _MOMENT)]
+    assert markers == {"key-marker": "a:b", "upload-id-marker": "7"}
+    parts, markers = parse_parts(
+        b"<ListPartsResult><IsTruncated>true</IsTruncated><NextPartNumberMarker>2</NextPartNumberMarker>"
+        b"<Part><PartNumber>2</PartNumber><Size>5</Size><ETag>&quot;e&quot;</ETag></Part></ListPartsResult>"
+    )
+    assert [(one.number, one.size, one.etag) for one in parts] == [(2, 5, '"e"')]
+    assert markers == {"part-number-marker": "2"}
