@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import counted, printable, size_text
 from ocisync.cli.options import (
     CompressionLevel,
@@ -77,7 +78,6 @@ def copy(
     from ocisync.commands.copy import CopyOptions, copy_sources
     from ocisync.commands.image_names import parse_source
     from ocisync.sync.referrer_set import ReferrerChoice
-    from ocisync.wiring.session import run_async
 
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
     options = CopyOptions(choice, include_external, send_again=force)
@@ -106,7 +106,6 @@ def push(
     from ocisync.cli.progress import progress
     from ocisync.commands.copy import push_set, set_in_folder
     from ocisync.model.locator import locate_in
-    from ocisync.wiring.session import run_async
 
     packing = compression_of(compression, level)
     places = [locate_in(destination, *_name_and_tag(text)) for text in tag]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import anyio
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import counted, size_text
 from ocisync.cli.progress import progress
 from ocisync.commands.demo_samples import ARCHITECTURES, write_sample
@@ -21,7 +22,7 @@ from ocisync.images.pull_check import pull_and_check
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import parse_locator
 from ocisync.wiring.daemon import RunningDaemon, running_daemon
-from ocisync.wiring.session import optional_session, run_async
+from ocisync.wiring.session import optional_session
 
 PATIENCE = 60.0  # seconds until a step that takes a moment counts as failed
 _LOOK = 0.2  # seconds between looks

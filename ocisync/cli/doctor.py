@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import counted, printable
 from ocisync.cli.options import AsJson, start_logging
 from ocisync.doctor.causes import CLIENTS, Level
@@ -45,7 +46,7 @@ def doctor(
     from ocisync.commands.doctor import diagnose
 
     wanted = _check_clients(client or [])
-    found = diagnose(url, ca)
+    found = run_async(diagnose, url, ca)
     print(json.dumps(_diagnosis_json(found, wanted), indent=2) if as_json else _diagnosis_text(found, wanted))
     raise typer.Exit(1 if found.failing(wanted) else 0)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import printable, size_text, table
 from ocisync.cli.options import AsJson, ConfigFile, OnePlatform, optional_config, start_logging
 
@@ -34,7 +35,6 @@ def inspect(
     """Show an image: platforms, sizes, layers, configuration."""
     start_logging(context)
     from ocisync.commands.inspect import inspect_image, read_raw
-    from ocisync.wiring.session import run_async
 
     file = optional_config(config)
     if raw:
@@ -53,7 +53,6 @@ def tags(
     """List the tags of a repository or archive."""
     start_logging(context)
     from ocisync.commands.inspect import list_tags
-    from ocisync.wiring.session import run_async
 
     name, listed = run_async(list_tags, reference, optional_config(config))
     if as_json:
@@ -71,7 +70,6 @@ def digest(
     """Print the digest of an image, without pulling it."""
     start_logging(context)
     from ocisync.commands.inspect import resolve_digest
-    from ocisync.wiring.session import run_async
 
     print(run_async(resolve_digest, reference, platform, optional_config(config)))
 

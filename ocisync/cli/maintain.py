@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import counted, printable, size_text, table, time_text
 from ocisync.cli.options import AsJson, ConfigFile, optional_config, start_logging
 from ocisync.errors import ConfigError
@@ -46,7 +47,6 @@ def reconcile(context: typer.Context, target: Registry, config: ConfigFile = Non
     """Derive lists of tags, referrers and repositories anew, after other tools wrote to a static registry."""
     start_logging(context)
     from ocisync.commands.maintenance import reconcile_scope
-    from ocisync.wiring.session import run_async
 
     done = run_async(reconcile_scope, target, optional_config(config))
     if as_json:
@@ -62,7 +62,6 @@ def ls(context: typer.Context, target: Registry, config: ConfigFile = None, as_j
     """List a static registry's repositories, or one repository's tags, with sizes, dates and what they share."""
     start_logging(context)
     from ocisync.commands.maintenance import list_scope
-    from ocisync.wiring.session import run_async
 
     views = run_async(list_scope, target, optional_config(config))
     print(json.dumps([asdict(view) for view in views], indent=2) if as_json else _views_table(views))
@@ -78,7 +77,6 @@ def rm(
     """Remove tags from a static registry; what only they reached stays until `ocisync gc`."""
     start_logging(context)
     from ocisync.commands.maintenance import check_image, remove_images
-    from ocisync.wiring.session import run_async
 
     images = [check_image(text) for text in image]
     removed = run_async(remove_images, target, images, optional_config(config), dry_run)
@@ -100,7 +98,6 @@ def keep(
     """Remove tags by age, as the target's `keep` or these options say."""
     start_logging(context)
     from ocisync.commands.maintenance import apply_policy
-    from ocisync.wiring.session import run_async
 
     policy = _policy(newest, newer_than, tag or [])
     done = run_async(apply_policy, target, optional_config(config), policy, limit, dry_run)
@@ -131,7 +128,6 @@ def gc(
     """Remove from a static registry what no tag reaches; safe beside running writers."""
     start_logging(context)
     from ocisync.commands.maintenance import GcOptions, collect_scope
-    from ocisync.wiring.session import run_async
 
     options = GcOptions(plan, apply, dry_run, _seconds(grace), limit, journal)
     totals, done, written = run_async(collect_scope, target, optional_config(config), options)
@@ -159,7 +155,6 @@ def verify(
     """Check that every tag of a static registry is whole; exit 1 if anything is wrong and was not repaired."""
     start_logging(context)
     from ocisync.commands.maintenance import VerifyOptions, verify_scope
-    from ocisync.wiring.session import run_async
 
     options = VerifyOptions(deep, repair, resume, _size(rate) or 0.0, concurrency)
     report = run_async(verify_scope, target, optional_config(config), options)

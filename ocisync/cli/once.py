@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import counted, printable, size_text, table
 from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
 
@@ -49,7 +50,6 @@ def once(
     from ocisync.cli.progress import progress
     from ocisync.commands.once import run_rules
     from ocisync.config.load import load_config
-    from ocisync.wiring.session import run_async
 
     file = load_config(config_file(config))
     with progress() as shown:
@@ -64,7 +64,6 @@ def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
     start_logging(context)
     from ocisync.commands.once import plan_rules
     from ocisync.config.load import load_config
-    from ocisync.wiring.session import run_async
 
     found = run_async(plan_rules, load_config(config_file(config)), rules or [])
     print(json.dumps(_plan_json(found), indent=2) if as_json else _plan_text(found))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import counted, printable, size_text
 from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
 from ocisync.errors import ConfigError
@@ -66,7 +67,6 @@ def pack(
     from ocisync.cli.progress import progress
     from ocisync.commands.pack import pack_folder, parse_destination
     from ocisync.images.pack.settings import read_settings
-    from ocisync.wiring.session import run_async
 
     texts: dict[str, object] = {"parent": parent, "dir": directory, "user": user, "owner": owner, "platform": platform}
     commands = {"entrypoint": entrypoint, "cmd": cmd}

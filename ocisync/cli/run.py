@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, config_file, start_logging
 
 Rules = Annotated[list[str], typer.Argument(metavar="RULE...", help="Sync rules by their names.")]
@@ -32,10 +33,11 @@ def run(
     log_format: LogFormatOption = None,
 ) -> None:
     """Run the daemon: watch drop folders, mirror on schedule, keep static registries up to date."""
-    from ocisync.commands.run import run_daemon
+    from ocisync.commands.run import load_daemon_config, run_daemon
 
     level, form = context.obj
-    raise typer.Exit(run_daemon(config_file(config), log_level or level, log_format or form))
+    file = config_file(config)
+    run_async(run_daemon, file, load_daemon_config(file, log_level or level, log_format or form))
 
 
 def serve(
@@ -47,7 +49,7 @@ def serve(
     start_logging(context, default="info")
     from ocisync.commands.run import serve_registry
 
-    serve_registry(directory, listen)
+    run_async(serve_registry, directory, listen)
 
 
 def sync_now(
@@ -61,7 +63,6 @@ def sync_now(
     """Have the running daemon run sync rules now, whatever their interval or schedule."""
     start_logging(context)
     from ocisync.commands.daemon_client import sync_now as ask
-    from ocisync.wiring.session import run_async
 
     part = {"repository": repository, "tag": tag}
     run_async(ask, config_file(config), rules, {key: value for key, value in part.items() if value}, url)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import duration_text, printable, table, time_text
 from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
 
@@ -32,7 +33,6 @@ def status(
     start_logging(context)
     from ocisync.commands.status import report_rules
     from ocisync.config.load import load_config
-    from ocisync.wiring.session import run_async
     from ocisync.wiring.target_capabilities import target_capabilities
 
     file = load_config(config_file(config))

@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 
 import typer
 
+from ocisync.cli import run_async
 from ocisync.cli.formatting import counted, printable, size_text
 from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
 
@@ -36,7 +37,6 @@ def unpack(
     from ocisync.cli.progress import progress
     from ocisync.commands.image_names import parse_source
     from ocisync.commands.unpack import unpack_image
-    from ocisync.wiring.session import run_async
 
     locator = parse_source(source)
     with progress() as shown:

@@ -6,10 +6,9 @@ from pathlib import Path
 
 from ocisync.doctor.diagnosis import Diagnosis, examine, parse_address
 from ocisync.doctor.http_probe import open_probe
-from ocisync.wiring.session import run_async
 
 
-def diagnose(url: str, ca: Path | None = None) -> Diagnosis:
+async def diagnose(url: str, ca: Path | None = None) -> Diagnosis:
     """Examine a registry from outside.
 
     Raises:
@@ -17,9 +16,5 @@ def diagnose(url: str, ca: Path | None = None) -> Diagnosis:
         ConfigError: the file of authorities cannot be used.
     """
     address = parse_address(url)
-
-    async def main() -> Diagnosis:
-        async with open_probe(ca) as probe:
-            return await examine(probe, address)
-
-    return run_async(main)
+    async with open_probe(ca) as probe:
+        return await examine(probe, address)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Iterator
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 
@@ -15,33 +15,37 @@ T = TypeVar("T")
 Key = TypeVar("Key", bound=Hashable)
 
 
-async def for_each(items: Collection[T], act: Callable[[T], Awaitable[object]], workers: int) -> None:
-    """Act on every item, on at most `workers` at a time; the first error cancels the rest and is raised as it is."""
-    if not items:
-        return
+async def for_each(items: Collection[T], act: Callable[[T], Coroutine[Any, Any, object]], workers: int) -> None:
+    """Act on every item, on at most `workers` at a time; the first error cancels the rest and is raised as it is.
+
+    Few items are a task each; many are shared by a fixed number of tasks, so that a list of any length takes the same
+    memory.
+    """
     if len(items) == 1:
         await act(next(iter(items)))
         return
-    pending = iter(items)
-    failures: list[Exception] = []
-    async with anyio.create_task_group() as group:
-        for _ in range(min(workers, len(items)) - 1):
-            group.start_soon(_work, pending, act, failures, group.cancel_scope)
-        await _work(pending, act, failures, group.cancel_scope)  # one task fewer to start
-    if failures:
-        raise failures[0]
+    try:
+        async with anyio.create_task_group() as group:
+            if len(items) <= workers:
+                for item in items:
+                    group.start_soon(act, item)
+            else:
+                pending = iter(items)
+                for _ in range(workers):
+                    group.start_soon(_work, pending, act)
+    except BaseExceptionGroup as failures:
+        raise _find_first(failures) from None
 
 
-async def _work(
-    pending: Iterator[T], act: Callable[[T], Awaitable[object]], failures: list[Exception], scope: anyio.CancelScope
-) -> None:
+async def _work(pending: Iterator[T], act: Callable[[T], Coroutine[Any, Any, object]]) -> None:
     for item in pending:
-        try:
-            await act(item)
-        except Exception as exc:  # noqa: BLE001 (raised again, outside the group that it ends)
-            failures.append(exc)
-            scope.cancel()
-            return
+        await act(item)
+
+
+def _find_first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
+    """The error that came first: what the others raised while they were cancelled is its consequence."""
+    ours, others = failures.split(Exception)
+    return (others or ours or failures).exceptions[0]
 
 
 async def for_each_wave(

@@ -5,9 +5,10 @@ A `GraphCopier` serves one target repository during one job. What it copies beco
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import structlog
 
@@ -161,7 +162,7 @@ class GraphCopier:
             await self._record_missing(parent, [child for child in manifest.children if child.digest not in wanted])
         return below.digests
 
-    def _copy_child(self, desc: Descriptor, into: _Subgraph) -> Awaitable[None]:
+    def _copy_child(self, desc: Descriptor, into: _Subgraph) -> Coroutine[Any, Any, None]:
         """Bring one child. A plain function: the coroutine of the fitting kind is awaited by the caller."""
         if desc.is_manifest:
             return self._copy_manifest(desc, into)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ocisync.cli import run_async
 from ocisync.commands.doctor import diagnose
 from ocisync.doctor.diagnosis import Diagnosis
 from ocisync.serve.app import registry_app
@@ -59,7 +60,7 @@ def codes(found: Diagnosis, level: str) -> set[str]:
 def test_the_cause_is_named(front: str, origin: Origin, tmp_path: Path) -> None:
     directives, causes = FRONTS[front]
     with nginx(tmp_path, origin.fill(directives)) as url:
-        found = diagnose(f"{url}/{NAME}:latest")
+        found = run_async(diagnose, f"{url}/{NAME}:latest")
     assert codes(found, "fails") | codes(found, "risk") == set(causes.split()), (
         "nothing less, and nothing that misleads"
     )
@@ -68,14 +69,14 @@ def test_the_cause_is_named(front: str, origin: Origin, tmp_path: Path) -> None:
 
 def test_a_good_front_has_nothing_that_fails(origin: Origin, tmp_path: Path) -> None:
     with nginx(tmp_path / "nginx", origin.fill(PROXY)) as url:
-        found = diagnose(f"{url}/{NAME}:1.0")
+        found = run_async(diagnose, f"{url}/{NAME}:1.0")
         pull(f"{url.removeprefix('http://')}/{NAME}:1.0", tmp_path / "pulled")
     assert not codes(found, "fails") | codes(found, "risk")
     assert found.fronts == ("nginx",)
 
 
 def test_an_image_is_found_by_itself(origin: Origin) -> None:
-    found = diagnose(origin.url)
+    found = run_async(diagnose, origin.url)
     assert (found.address.name, found.address.tag) == (NAME, "latest")
     assert not found.failing()
 
@@ -85,14 +86,14 @@ def test_a_certificate_that_is_not_trusted_is_told(certificate: Certificate, tmp
     files = f"ssl_certificate {certificate.certificate}; ssl_certificate_key {certificate.key};"
     tls = f"listen 127.0.0.1:{port} ssl; {files}"
     with nginx(tmp_path, f"{tls} location / {{ return 404; }}"):
-        found = diagnose(f"https://127.0.0.1:{port}")
-        trusted = diagnose(f"https://127.0.0.1:{port}", certificate.authority)
+        found = run_async(diagnose, f"https://127.0.0.1:{port}")
+        trusted = run_async(diagnose, f"https://127.0.0.1:{port}", certificate.authority)
     assert codes(found, "fails") == {"tls.refused"}
     assert "tls.refused" not in codes(trusted, "fails")
 
 
 def test_a_host_that_does_not_answer_is_told() -> None:
-    found = diagnose(f"http://127.0.0.1:{free_port()}")
+    found = run_async(diagnose, f"http://127.0.0.1:{free_port()}")
     assert codes(found, "fails") == {"host.unreachable"}
 
 

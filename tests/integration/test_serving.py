@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from ocisync.cli import run_async
 from ocisync.commands.doctor import diagnose
 from ocisync.doctor.remedies import bucket_policy
 from ocisync.serve.app import registry_app
@@ -61,7 +62,7 @@ def check(url: str, folder: Path) -> None:
     assert json.loads(pulled["manifest.json"]) == json.loads(INDEX.manifest)
     assert {blob for child in INDEX.children for blob in child.blobs.values()} <= set(pulled.values())
     assert list_tags(f"{host}/{NAME}") == sorted(TAGS)
-    found = diagnose(f"{url}/{NAME}:1.0")
+    found = run_async(diagnose, f"{url}/{NAME}:1.0")
     assert not [one.cause.code for one in found.findings if one.cause.code != "catalog.missing"], found.findings
     assert fetch("PUT", f"{url}/v2/{NAME}/manifests/1.0", b"{}").status in (403, 405)
 
@@ -91,7 +92,7 @@ def test_a_bucket_in_path_style_is_recognised(named: bool, s3: Seaweed, bucket: 
     query = f"endpoint={s3.endpoint}&s3ForcePathStyle=true&region=us-east-1"
     publish(f"s3://{bucket.name}/{NAME}:{{tag}}?{query}", tmp_path, s3.env)
     place = f"{s3.endpoint}/{bucket.name}/{NAME}:1.0" if named else f"{s3.endpoint}/{NAME}:1.0"
-    assert [one.cause.code for one in diagnose(place).failing()] == ["root.below_path"]
+    assert [one.cause.code for one in run_async(diagnose, place).failing()] == ["root.below_path"]
 
 
 def test_the_bucket_policy_is_the_doctors() -> None:
