@@ -5,6 +5,7 @@ Validators raise ValueError with the remedy; `ocisync.config.messages` adds the 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import tzinfo
@@ -52,6 +53,11 @@ from ocisync.model.image_name import parse_host, parse_name
 from ocisync.model.platform import Platform, parse_platform
 
 _T = TypeVar("_T")
+# As shells, compose files and templates write a variable; a password that looks like one can be given by {env: …}.
+_LIKE_A_VARIABLE = re.compile(
+    r"""\$\{([A-Za-z_][A-Za-z0-9_]*)[^}]*\}\Z|\$([A-Z_][A-Z0-9_]{2,})\Z|\{\{.*?([A-Za-z_][A-Za-z0-9_]*)["'`]?\s*\}\}\Z""",
+    re.ASCII,
+)
 MIN_SHARED_SECRET = 16  # characters of what strangers may try to guess
 
 
@@ -136,6 +142,27 @@ def _resolve_file(value: object, info: ValidationInfo) -> object:
     return path
 
 
+def _resolve_certificates(value: object, info: ValidationInfo) -> object:
+    path = _resolve_file(value, info)
+    if isinstance(path, Path):
+        _check_certificates(path)
+    return path
+
+
+def _check_certificates(path: Path) -> None:
+    """Refuse what TLS would refuse at the first request: a key, a DER file, a page that a download brought instead."""
+    import ssl  # late: most configurations have no such file
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cafile=path)
+    except ssl.SSLError:
+        raise ValueError(
+            f"{path} holds no certificate that can be read. Write one or several in PEM: -----BEGIN CERTIFICATE-----"
+        ) from None
+    except OSError as exc:
+        raise ValueError(f"{path} cannot be read: {exc.strerror}. Let the user that runs ocisync read it") from exc
+
+
 def _parse_plain_references(value: object, info: ValidationInfo) -> object:
     return parse_references(value, info, _parse_plain_place)
 
@@ -209,6 +236,9 @@ def _resolve_secret_field(value: object, info: ValidationInfo) -> object:
     if isinstance(value, SecretStr):
         return value
     context = context_of(info)
+    if isinstance(value, str) and (found := _LIKE_A_VARIABLE.match(value)):
+        name = found[found.lastindex or 0]
+        raise ValueError(f"it looks like the variable {name}, and would be taken as it stands. Write {{env: {name}}}")
     text = resolve_secret(value, context)
     return FileSecret(text, context.resolve(value["file"])) if is_secret_file(value) else SecretStr(text)
 
@@ -276,6 +306,7 @@ PlatformName = Annotated[
 ListenAddress = Annotated[Address, text_kind("an address such as 127.0.0.1:8080", parse_address), _schema("string")]
 FolderPath = Annotated[Path, BeforeValidator(_resolve_path), _schema("string", minLength=1)]
 FilePath = Annotated[Path, BeforeValidator(_resolve_file), _schema("string", minLength=1)]
+Certificates = Annotated[Path, BeforeValidator(_resolve_certificates), _schema("string", minLength=1)]
 Targets = Annotated[
     tuple[TargetReference, ...],
     BeforeValidator(_parse_plain_references),

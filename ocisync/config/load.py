@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ocisync.config.diagnostics import Problem, make_config_error
 from ocisync.config.messages import explain
 from ocisync.config.models import Config
+from ocisync.config.overlaps import find_overlaps
 from ocisync.config.validate import check_together, derive_names, find_warnings, list_entries
 from ocisync.config.validation_context import Context
 from ocisync.config.yaml_document import Document, SyntaxProblem, Value, parse_document
@@ -121,6 +122,7 @@ def _validate(root: dict[str, Value], document: Document, context: Context, file
     except ValidationError as exc:
         problems += explain(exc.errors(include_url=False), document)
         raise make_config_error(file, problems) from None  # its cause would show the input, secrets among it
+    problems += [Problem(document.line_of(place), place, message) for place, message in find_overlaps(config)]
     if problems:
         raise make_config_error(file, problems)
     return _give_names(config, derive_names(root))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from ocisync.config.diagnostics import suggest
@@ -19,8 +20,39 @@ def parse_pattern(text: str) -> str:
     try:
         re.compile(text)
     except (re.error, RecursionError, OverflowError) as exc:
+        if is_glob(text):
+            raise ValueError(
+                f"{text[:100]!r} is a glob, not an expression. Write {glob_as_pattern(text)[:100]!r}"
+            ) from exc
         raise ValueError(f"the expression {text[:100]!r} cannot be compiled: {exc}. Correct it") from exc
     return text
+
+
+def is_glob(text: str) -> bool:
+    """Whether text is more likely a glob (`v*`, `*-alpine`) than the expression that it also may be.
+
+    A star after nothing, a letter, a digit or a hyphen repeats nothing that somebody would want repeated.
+    """
+    return re.search(r"(?:^|[A-Za-z0-9_-])\*", text) is not None and re.search(r"[\\^$+|()\[\]{}]", text) is None
+
+
+def glob_as_pattern(text: str) -> str:
+    """The expression that means what a glob means."""
+    return text.replace(".", r"\.").replace("*", ".*").replace("?", ".")
+
+
+def list_literals(patterns: Sequence[str]) -> list[str] | None:
+    """The texts that expressions name one by one; None when there are none, or one can match more than one text."""
+    return [_unescape(one) for one in patterns] if patterns and all(map(_is_literal, patterns)) else None
+
+
+def _is_literal(pattern: str) -> bool:
+    plain = _unescape(pattern)
+    return re.fullmatch(r"[A-Za-z0-9/_-]+", plain.replace(".", "")) is not None and pattern == plain.replace(".", r"\.")
+
+
+def _unescape(pattern: str) -> str:
+    return pattern.replace(r"\.", ".")
 
 
 def parse_source(text: str, *, digests: bool = False) -> ImageName:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ocisync.config.diagnostics import ConfigFinding, KeyPath
+from ocisync.config.parsers import glob_as_pattern, is_glob
 from ocisync.config.validate_sync import check_sync
 from ocisync.config.validation_context import Context
 from ocisync.config.yaml_document import Value
@@ -41,6 +42,8 @@ def find_warnings(root: dict[str, Value]) -> Iterator[ConfigFinding]:
                 yield (*path, key), "a secret stands in the file as plain text. Use {env: VARIABLE} or {file: PATH}"
         if entry.get("insecure_skip_verify") is True:
             yield (*path, "insecure_skip_verify"), "certificates are not checked. Give the authority's file as `ca`"
+    for path, entry in list_entries(root, "sync"):
+        yield from _find_globs(path, entry)
     yield from _check_idle(root)
 
 
@@ -70,6 +73,24 @@ def _check_idle(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     rules = list_entries(root, "drop") + list_entries(root, "sync")
     if not any(entry.get("enabled") is not False for _, entry in rules):
         yield (), "no rule is enabled, so there is nothing to do. Add one under `drop:` or `sync:`"
+
+
+def _find_globs(path: KeyPath, value: Value) -> Iterator[ConfigFinding]:
+    """Expressions that compile, but are globs by their looks."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            is_list = key in ("allow", "deny") and isinstance(inner, list)
+            for at, text in enumerate(inner) if is_list and isinstance(inner, list) else ():
+                if isinstance(text, str) and is_glob(text):
+                    told = (
+                        f"{text[:60]!r} looks like a glob, but is an expression. Write {glob_as_pattern(text)[:60]!r}"
+                    )
+                    yield (*path, key, at), told
+            if not is_list:
+                yield from _find_globs((*path, key), inner)
+    elif isinstance(value, list):
+        for at, inner in enumerate(value):
+            yield from _find_globs((*path, at), inner)
 
 
 def _check_rule_names(root: dict[str, Value]) -> Iterator[ConfigFinding]:

@@ -7,13 +7,14 @@ from collections.abc import Collection, Sequence
 import structlog
 
 from ocisync.config.models import SyncRule
+from ocisync.config.parsers import list_literals
 from ocisync.daemon.schedule import Expansion, Schedule
 from ocisync.errors import ConfigError, InvalidName, OcisyncError
 from ocisync.model.image_name import ImageName, parse_name
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport, describe_failure
 from ocisync.sync.select import TagSet, match_names
-from ocisync.wiring.jobs import literal_names, repository_jobs
+from ocisync.wiring.jobs import repository_jobs
 from ocisync.wiring.session import Session
 
 log = structlog.get_logger()
@@ -60,7 +61,7 @@ def _follows(rule: SyncRule, host: str, repository: str) -> bool:
 async def _repositories(rule: SyncRule, session: Session) -> list[str]:
     """The repositories that a rule means; none is asked for where all are named one by one."""
     rules = rule.repositories
-    listed = literal_names(rules.allow)
+    listed = list_literals(rules.allow)
     if listed is None:
         listed = await session.stores.repositories(rule.source.host)
     prefix = f"{rule.source.repository}/" if rule.source.repository else ""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 
 from ocisync.config.models import Config, RegistryTarget, SyncRule, TagRules, TargetReference
+from ocisync.config.parsers import list_literals
 from ocisync.config.sections.selection import pinned_tag
 from ocisync.model.digest import Digest
 from ocisync.model.image_name import ImageName
@@ -92,18 +92,4 @@ def _tag_set(tags: TagRules) -> TagSet:
 def _list_literal(tags: TagRules) -> list[str] | None:
     """The tags that a set names one by one; None when it needs the list of tags."""
     conditions = tags.deny or tags.semver or tags.latest or tags.newer_than
-    return None if conditions else literal_names(tags.allow)
-
-
-def literal_names(patterns: Sequence[str]) -> list[str] | None:
-    """What expressions name one by one; None when there are none, or one can match more than one text."""
-    return [_unescape(one) for one in patterns] if patterns and all(map(_is_literal, patterns)) else None
-
-
-def _is_literal(pattern: str) -> bool:
-    plain = _unescape(pattern)
-    return re.fullmatch(r"[A-Za-z0-9/_-]+", plain.replace(".", "")) is not None and pattern == plain.replace(".", r"\.")
-
-
-def _unescape(pattern: str) -> str:
-    return pattern.replace(r"\.", ".")
+    return None if conditions else list_literals(tags.allow)

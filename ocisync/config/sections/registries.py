@@ -7,6 +7,7 @@ from typing import Annotated, TypeAlias
 from pydantic import BeforeValidator, Field
 
 from ocisync.config.fields import (
+    Certificates,
     Duration,
     FilePath,
     HeaderName,
@@ -101,7 +102,7 @@ class RegistryDefaults(Section):
         le=100,
         description="How often a failed request is sent again, with growing pauses.",
     )
-    ca: FilePath | None = Field(
+    ca: Certificates | None = Field(
         None, description="A PEM file of certificate authorities to trust beside the system's own."
     )
     docker_config: FilePath | None = Field(
@@ -136,7 +137,7 @@ class Registry(RegistryDefaults):
         description="Registries to read from first, in this order: `host` or `host/path`. What none of them gives "
         "comes from this host.",
     )
-    client_cert: FilePath | None = Field(
+    client_cert: Certificates | None = Field(
         None, description="A PEM file with the certificate to show to this host when it asks for one."
     )
     client_key: FilePath | None = Field(

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field
 
-from ocisync.config.fields import Duration, FilePath, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
+from ocisync.config.fields import Certificates, Duration, FolderPath, HttpUrl, Label, Prefix, Secret, Section, Size
 from ocisync.config.sections.maintenance_options import MaintenanceOptions
 
 MIB = 1 << 20  # bytes
@@ -45,7 +45,7 @@ class S3Target(MaintenanceOptions):
     )
     secret_access_key: Secret | None = Field(None, description="The secret of `access_key_id`.")
     session_token: Secret | None = Field(None, description="The session token of temporary keys.")
-    ca: FilePath | None = Field(
+    ca: Certificates | None = Field(
         None,
         description="A PEM file of certificate authorities to trust in place of the system's. "
         "Not given: $AWS_CA_BUNDLE or the profile's ca_bundle, else the system's.",

@@ -266,6 +266,27 @@ LINES = [
         "registries[index.docker.io]: it is the same registry as docker.io",
     ),
     ("registries: {ghcr.io: {ca: no.pem}}", "registries[ghcr.io].ca: there is no file /srv/conf/no.pem. Create it"),
+    (
+        "registries: {ghcr.io: {ca: /etc/passwd}}",
+        "ghcr.io].ca: /etc/passwd holds no certificate that can be",
+    ),
+    (
+        "registries: {ghcr.io: {client_cert: /etc/passwd}}",
+        "].client_cert: /etc/passwd holds no certificate",
+    ),
+    (
+        "registries: {g.io: {username: a, password: '${HUB}'}}",
+        "password: it looks like the variable HUB, and",
+    ),
+    ("registries: {g.io: {username: a, password: '${HUB:-x}'}}", "taken as it stands. Write {env: HUB}"),
+    ("registries: {g.io: {username: a, password: $HUB_TOKEN}}", "Write {env: HUB_TOKEN}"),
+    ("registries: {g.io: {username: a, password: '{{ .Env.HUB }}'}}", "Write {env: HUB}"),
+    ("registries: {g.io: {username: a, password: '{{env \"HUB\"}}'}}", "Write {env: HUB}"),
+    ("daemon: {token: '${TOKEN}'}", "daemon.token: it looks like the variable TOKEN"),
+    (
+        "sync: [{source: a.io/a, target: local, tags: {allow: ['*-slim']}}]",
+        "'*-slim' is a glob, not an expression. Write '.*-slim'",
+    ),
     ("registries: {ghcr.io: {headers: {Host: a}}}", "headers.Host: ocisync sets Host itself. Remove it"),
     ("registries: {ghcr.io: {identity_token: t, credential_helper: h}}", "different ways to log in. Keep one"),
     ("registries: {ghcr.io: {concurrency: 0}}", "registries[ghcr.io].concurrency: 0 is out of range. Write at least 1"),
@@ -444,3 +465,25 @@ def test_a_schedule_with_its_zone_stands_in_place_of_an_interval() -> None:
 def test_schedules_that_are_refused(rule: str, told: str) -> None:
     (error,) = errors_with_targets(f"sync: [{{source: alpine, target: local, {rule}}}]")
     assert error.startswith(f"c.yaml:3: sync[0].{told}")
+
+
+@pytest.mark.parametrize(
+    ("pattern", "meant"),
+    [
+        ("v*", "v.*"),
+        ("1.2-*", r"1\.2-.*"),
+        ("nightly*", "nightly.*"),
+        (r"v\d*", ""),
+        ("v.*", ""),
+        ("3.*", ""),  # "3 and anything" as an expression too
+        ("(rc)*", ""),
+        ("latest", ""),
+    ],
+)
+def test_a_glob_that_compiles_is_warned_about(pattern: str, meant: str) -> None:
+    rule = f"{{source: a.io/a, target: t, tag_sets: [{{allow: ['{pattern}']}}]}}"
+    text = f"version: 1\ntargets: {{t: {{type: static, path: r}}}}\nsync: [{rule}]\n"
+    config = load(text)
+    told = "".join(config.warnings)
+    assert ("looks like a glob" in told) is bool(meant)
+    assert f"Write {meant!r}" in told or not meant
