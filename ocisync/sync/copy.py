@@ -20,6 +20,7 @@ from ocisync.content.verify import read_manifest
 from ocisync.errors import (
     AuthError,
     DiskError,
+    LeftOut,
     LimitExceeded,
     ManifestError,
     NotFound,
@@ -33,7 +34,7 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import Manifest, check_index_depth, may_be_manifest, parse_manifest
-from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, select_entries
+from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, narrow_index, select_entries
 from ocisync.sync.context import Limits, Progress
 from ocisync.sync.presence import Presence
 from ocisync.sync.reports import Traffic
@@ -62,6 +63,12 @@ class CopyResult:
     manifests: set[Digest] = field(default_factory=set)  # met below the roots
     missing_images: dict[Digest, list[Digest]] = field(default_factory=dict)  # by index: left out of it on purpose
     is_sparse: bool = False  # images of an index were left out, of which the target cannot know
+    left_out: dict[Digest, dict[Digest, LeftOut]] = field(default_factory=dict)  # by index: what the source lacks
+
+    def list_warnings(self) -> list[str]:
+        """What the source lacks, for people."""
+        errors = {digest: error for missing in self.left_out.values() for digest, error in missing.items()}
+        return [f"{error.message}; it is left out" for error in errors.values() if not error.facts.get("attestation")]
 
     def explain(self, error: OcisyncError) -> OcisyncError:
         """An error with what to do about it, where a target got an index without all of its images."""
@@ -81,6 +88,7 @@ class _Subgraph:
     depth: int  # of the children
     limit: int  # descriptors
     digests: dict[Digest, int] = field(default_factory=dict)  # bytes
+    left_out: dict[Digest, LeftOut] = field(default_factory=dict)  # images that the source lacks
 
     def add(self, graph: Graph) -> None:
         """Take in what is at and below a child.
@@ -131,6 +139,9 @@ class GraphCopier:
                 return CopiedGraph(root, await self.copy_node(root, depth=1))
         raw, manifest = await self.read(root)
         below = await self._copy_children(root, manifest, depth=1)
+        if root.digest in self.result.left_out and not self._takes_sparse_indexes():
+            root = await self._without_missing(root, raw, manifest)
+            raw, manifest = await self.read(root)
         whole = replace(root, media_type=manifest.media_type, size=len(raw), data=raw)
         if self.presence.send_again:
             await self.target.push(whole, BytesOpener(raw))
@@ -157,10 +168,44 @@ class GraphCopier:
             await self.presence.load_homes(children)
         wanted = {child.digest: child for child in children if self.include_external or not child.is_elsewhere}
         below = _Subgraph(parent, manifest.is_index, depth + 1, self.limits.max_graph)
-        await for_each(list(wanted.values()), partial(self._copy_child, into=below), self.limits.blobs)
+        copy = self._copy_entry if manifest.is_index else self._copy_child
+        await for_each(list(wanted.values()), partial(copy, into=below), self.limits.blobs)
+        if below.left_out:
+            self._note_left_out(parent, wanted, below)
         if manifest.is_index:
-            await self._record_missing(parent, [child for child in manifest.children if child.digest not in wanted])
+            missing = [c for c in manifest.children if c.digest not in wanted or c.digest in below.left_out]
+            await self._record_missing(parent, missing)
         return below.digests
+
+    async def _copy_entry(self, desc: Descriptor, into: _Subgraph) -> None:
+        """Bring one entry of an index. An archive may name images that were not saved with it: they are left out."""
+        try:
+            await self._copy_child(desc, into)
+        except LeftOut as exc:
+            into.left_out[desc.digest] = exc
+
+    def _note_left_out(self, index: Descriptor, wanted: Mapping[Digest, Descriptor], below: _Subgraph) -> None:
+        """Note which images the source lacks.
+
+        Raises:
+            LeftOut: all of them, so that nothing would be left to run.
+        """
+        images = [digest for digest, child in wanted.items() if not child.is_attestation]
+        if all(digest in below.left_out for digest in images):
+            raise next(iter(below.left_out.values()))
+        self.result.left_out[index.digest] = below.left_out
+
+    def _takes_sparse_indexes(self) -> bool:
+        """Whether the target takes an index without all of its images, so that its digest can be kept."""
+        return isinstance(self.target, CollectedTarget) or self.target.tags_any_content
+
+    async def _without_missing(self, index: Descriptor, raw: bytes, manifest: Manifest) -> Descriptor:
+        """The index without what the source lacks, for a target that would refuse it: its only image, or a new one."""
+        missing = self.result.left_out[index.digest]
+        kept = {child.digest: child for child in manifest.children if child.digest not in missing}
+        if len(kept) == 1:
+            return next(iter(kept.values()))
+        return narrow_index(raw, manifest.media_type, kept)
 
     def _copy_child(self, desc: Descriptor, into: _Subgraph) -> Coroutine[Any, Any, None]:
         """Bring one child. A plain function: the coroutine of the fitting kind is awaited by the caller."""

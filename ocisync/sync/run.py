@@ -133,6 +133,7 @@ class _Run:
                     group.start_soon(self._publish_all, receive, copier)
                     async with send:
                         await for_each(_group_by_root(work), partial(self._copy_image, copier, send), workers)
+                self.report.warnings.extend(copier.result.list_warnings())
         if self.job.policy.prune:
             await self._prune(facts.gone)
 

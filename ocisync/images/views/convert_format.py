@@ -6,13 +6,14 @@ Only manifests are rewritten; configurations and layers keep their bytes and dig
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, MutableMapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.concurrency import SingleFlight
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
+from ocisync.errors import LeftOut
 from ocisync.images.views.signatures import check_unsigned
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
@@ -103,7 +104,13 @@ class ConvertedSource:
         if not manifest.is_index:
             return {}
         wanted = [child for child in manifest.children if not (self.drop_signatures and child.is_attestation)]
-        return {child.digest: await self._convert(child, depth + 1) if child.is_manifest else child for child in wanted}
+        made: dict[Digest, Descriptor] = {}
+        for child in wanted:
+            with suppress(LeftOut):  # an archive names it, and it was not saved with the others: the new index does not
+                made[child.digest] = await self._convert(child, depth + 1) if child.is_manifest else child
+        if wanted and not made:
+            raise LeftOut(f"none of the index's {len(wanted)} images was saved with it")
+        return made
 
     def _remember(self, found: Descriptor, made: Descriptor) -> None:
         while len(self.remembered) >= _MOST_REMEMBERED:

@@ -19,7 +19,6 @@ from ocisync.content.repository import ByteStream
 from ocisync.content.tar.index import TarLimits
 from ocisync.content.threads import make_region_opener, run_file
 from ocisync.errors import ArchiveError, Handling, InputError, LeftOut, ManifestError, NotFound, UnsupportedManifest
-from ocisync.model import media_types
 from ocisync.model.built_index import build_index
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
@@ -168,7 +167,8 @@ class LayoutSource:
             raise self._missing(absent)
         what = f"the image for {desc.platform}" if desc.platform else desc.digest
         raise LeftOut(
-            f"{self._files.where}: {what} was not saved with the others: {absent.digest} is not in the layout"
+            f"{self._files.where}: {what} was not saved with the others: {absent.digest} is not in the layout",
+            attestation=desc.is_attestation,  # nobody misses one whose image is missing
         )
 
     async def _find_absent(self, desc: Descriptor) -> Descriptor | None:
@@ -181,7 +181,7 @@ class LayoutSource:
             return None
         for child in manifest.children:
             async with self._files.open(blob_path(child.digest)) as region:
-                if region is None and not media_types.is_foreign(child.media_type):
+                if region is None and not child.is_elsewhere:
                     return child
         return None
 
