@@ -196,7 +196,7 @@ async def test_fault_09_an_encoding_nobody_asked_for(proxy: FaultProxy) -> None:
             await read(repository, LAYER)
         with pytest.raises(SizeMismatch):
             await read(repository, manifest_desc(IMAGE))
-        with pytest.raises(RegistryError, match="gzip"):
+        with pytest.raises(RegistryError, match="not a list of tags"):  # decompressed, within the bound of every list
             await repository.tags()
     assert {one.headers["accept-encoding"] for one in proxy.requests} == {"identity"}
 

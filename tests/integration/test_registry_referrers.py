@@ -127,15 +127,17 @@ async def test_the_apis_answer_is_read_to_its_last_page(registry_proxy: FaultPro
     assert registry_proxy.seen("GET", "/manifests/") == []
 
 
-async def test_pages_that_lead_elsewhere_or_do_not_end_are_refused(
+async def test_pages_stay_on_the_registry_and_those_that_do_not_end_are_refused(
     registry_proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rule = registry_proxy.on("GET", API, api_page(ONE, link="http://other.example/v2/"))
+    rule = registry_proxy.on("GET", API, api_page(ONE, link="http://other.example/v2/?page=2"))
     async with repository_at(registry_proxy.host) as repository:
-        with pytest.raises(RegistryError, match="another host"):
-            await repository.referrers(SUBJECT)
-        rule.action = api_page(ONE, link=f"{API}{SUBJECT}")
         assert len(await repository.referrers(SUBJECT)) == 1, "a circle ends"
+        paths = [one.path for one in registry_proxy.seen("GET", API)]
+        assert paths == [f"{API}{SUBJECT}", f"{API}{SUBJECT}?page=2"], "only the query of a Link is used"
+        rule.action = api_page(ONE, link=f"{API}{SUBJECT}")
+        with pytest.raises(RegistryError, match="may not be whole"):
+            await repository.referrers(SUBJECT)
         monkeypatch.setattr(module, "MAX_PAGES", 1)
         rule.action = api_page(ONE, link=f"{API}{SUBJECT}?page=2")
         with pytest.raises(LimitExceeded, match="does not end"):

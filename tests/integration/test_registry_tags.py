@@ -1,5 +1,6 @@
 """Listing tags: a real registry's pages, and servers that follow the specification less well; FAULTS 27."""
 
+import gzip
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 from aiohttp import web
 
-from ocisync.errors import LimitExceeded, RegistryError
+from ocisync.errors import LimitExceeded, NetworkError, RegistryError
 from ocisync.stores.registry import listing
 from tests.integration.registries import NAME, QUICK, repository_at
 from tests.servers import faults, images
@@ -120,11 +121,80 @@ async def test_fault_27_endless_empty_pages_meet_a_cap() -> None:
         assert len(asked) < 200
 
 
-async def test_fault_27_a_link_to_another_host_is_refused(registry_proxy: FaultProxy) -> None:
-    link = f'<{registry_proxy.url}/v2/{NAME}/tags/list>; rel="next"'
-    with lister(lambda request: page(["a"], link)) as (host, _), pytest.raises(RegistryError, match="another host"):
-        await tags_of(host)
+async def test_fault_27_a_link_to_another_host_never_leaves_the_registry(registry_proxy: FaultProxy) -> None:
+    def answer(request: web.Request) -> web.Response:
+        rest = [tag for tag in ALL if tag > request.query.get("last", "")]
+        link = f'<{registry_proxy.url}/v2/{NAME}/tags/list?last={rest[999]}>; rel="next"' if len(rest) > 1000 else None
+        return page(rest[:1000], link)
+
+    with lister(answer) as (host, asked):
+        assert await tags_of(host) == ALL
+    assert len(asked) == 3
     assert registry_proxy.requests == []
+
+
+@pytest.mark.parametrize("link", [f'</v2/{NAME}/tags/list>; rel="next"', '"next"', '<?last=a b>; rel="next"'])
+async def test_fault_27_a_link_that_cannot_be_understood_does_not_end_the_list(link: str) -> None:
+    with lister(lambda request: page(["a"], link)) as (host, _), pytest.raises(RegistryError, match="may not be whole"):
+        await tags_of(host)
+
+
+async def test_a_document_that_says_where_it_goes_on() -> None:
+    def answer(request: web.Request) -> web.Response:
+        if "last" in request.query:
+            return web.json_response({"tags": ["b"], "next": None})
+        return web.json_response({"tags": ["a"], "next": f"http://inner.example/v2/{NAME}/tags/list?last=a"})
+
+    with lister(answer) as (host, asked):
+        assert await tags_of(host) == ["a", "b"]
+    assert asked == ["n=1000", "last=a"]
+
+
+@pytest.mark.parametrize(("most", "asked_for"), [(100, ["n=1000", ""]), (0, ["n=1000", "", "n=100"])])
+async def test_a_page_size_that_is_refused_is_left_out_and_then_made_smaller(most: int, asked_for: list[str]) -> None:
+    def answer(request: web.Request) -> web.Response:
+        n = int(request.query.get("n", most))
+        if not 0 < n <= 100:
+            error = {"code": "PAGINATION_NUMBER_INVALID", "message": "invalid number of results requested"}
+            return web.json_response({"errors": [error]}, status=400)
+        rest = [tag for tag in ALL if tag > request.query.get("last", "")]
+        link = f'<?n={n}&last={rest[n - 1]}>; rel="next"' if len(rest) > n else None
+        return page(rest[:n], link)
+
+    with lister(answer) as (host, asked):
+        async with repository_at(host, QUICK) as repository:
+            assert list(await repository.tags()) == ALL
+            assert asked[: len(asked_for)] == asked_for
+            before = len(asked)
+            assert list(await repository.tags()) == ALL
+            assert asked[before] == asked_for[-1], "what was taken is remembered"
+            assert not await repository.is_empty()
+
+
+@contextmanager
+def serve_body(body: bytes, headers: dict[str, str]) -> Iterator[str]:
+    with lister(lambda request: web.Response(body=body, headers=headers)) as (host, _):
+        yield host
+
+
+async def test_a_list_that_comes_compressed_is_read_within_bounds() -> None:
+    packed = gzip.compress(json.dumps({"tags": ALL}).encode())
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    with lister(lambda request: web.Response(body=packed, headers=headers)) as (host, _):
+        assert await tags_of(host) == ALL
+    bomb = gzip.compress(bytes(65 << 20))
+    bodies = [bomb, packed[:-20], b"{}"]
+    wrong: tuple[type[Exception], ...] = (LimitExceeded, NetworkError, RegistryError)
+    for body, error in zip(bodies, wrong, strict=True):
+        with serve_body(body, headers) as host, pytest.raises(error):
+            await tags_of(host)
+
+
+async def test_a_web_page_is_called_that() -> None:
+    html = b"<!DOCTYPE html><html><title>Sign in</title></html>"
+    told = pytest.raises(RegistryError, match=r"web page \(HTML\).*Sign in")
+    with serve_body(html, {"Content-Type": "text/html"}) as host, told:
+        await tags_of(host)
 
 
 @pytest.mark.parametrize("tags", [None, []])

@@ -45,5 +45,6 @@ class HostFacts:
     sizes: KnownSizes = field(default_factory=KnownSizes)
     validation: ValidationProbe | None = None  # None: nobody wanted to know yet whether it refuses incomplete manifests
     quota: PullBudget | None = None  # None: it has told of no limit on pulls
+    page_size: int | None = None  # names of a list's page that it was seen to take; 0: as many as it likes
     pulls: int = 0  # pulls under way, as long as there is no quota that counts them
     gave_freely: bool = False  # it gave a manifest, and told of no limit with it

@@ -1,35 +1,38 @@
 """Listing tags and repositories page by page, from registries that follow the specification more or less.
 
-Spec: distribution v1.1, "Listing Tags"; Link as of RFC 5988.
+Spec: distribution v1.1, "Listing Tags".
 """
 
 from __future__ import annotations
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from json import loads
 
 import structlog
 from anyio import to_thread
 from yarl import URL
 
-from ocisync.errors import LimitExceeded, NotFound, RateLimited, RedirectRefused, RegistryError
+from ocisync.errors import LimitExceeded, NotFound, RateLimited, RegistryError
 from ocisync.model.image_name import is_name, is_tag
 from ocisync.stores.registry.auth.scopes import Grant
-from ocisync.stores.registry.http.hosts import safe_url, same_origin
-from ocisync.stores.registry.http.policy import resolve_location
+from ocisync.stores.registry.http.errors import check_not_web_page
+from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
+from ocisync.stores.registry.paging import next_page
 
 log = structlog.get_logger(__name__)
+_NOT_FOR_SIZE = re.compile(r"\((?:DENIED|UNAUTHORIZED|NAME_INVALID|NAME_UNKNOWN)\b")  # codes about something else
 PAGE = 1000  # names asked for at a time
 MAX_PAGES = 10_000
 _MAX_EMPTY = 100  # pages without any name in a row
 _MAX_BODY = 64 * 1024 * 1024  # bytes of one page: registries that ignore `n` send everything
 _THREAD_WORTHY = 256 * 1024  # bytes
-_LINK = re.compile(r"<([^<>]*)>\s*((?:;[^,]*)?)")
-_NEXT = re.compile(r';\s*rel\s*=\s*"?next"?\s*(?:;|$)', re.IGNORECASE)
+_SMALLER = (100, 10)  # names asked for at a time when a registry refuses more
+_SIZE_REFUSED = frozenset({400, 413, 416, 422})  # that may be for the size of the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +45,15 @@ class Listing:
     most: int  # entries of the longest that there is
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of a list."""
+
+    names: list[str]
+    link: str | None = None  # the Link header
+    next: object = None  # what the document says of the next page
+
+
 TAGS = Listing("tags", "tags", is_tag, 5_000_000)
 REPOSITORIES = Listing("repositories", "repositories", is_name, 1_000_000)
 
@@ -51,11 +63,10 @@ async def list_tags(transport: Transport, grant: Grant) -> list[str]:
 
     Raises:
         NotFound: there is no such repository.
-        RegistryError: a page is not a list of tags, or leads to another host: what was listed may not be all.
+        RegistryError: a page is not a list of tags, or it cannot be understood where the list goes on.
         LimitExceeded: more pages or tags than any repository has.
     """
-    url = transport.origin.with_path(f"/v2/{grant.repository}/tags/list").with_query(n=PAGE)
-    return await _list_all(TAGS, transport, grant, url)
+    return await _list_all(TAGS, transport, grant, transport.origin.with_path(f"/v2/{grant.repository}/tags/list"))
 
 
 async def list_repositories(transport: Transport) -> list[str]:
@@ -66,9 +77,8 @@ async def list_repositories(transport: Transport) -> list[str]:
         LimitExceeded: more pages or names than any registry has.
     Spec: distribution's API, "Listing Repositories"; no part of distribution-spec.
     """
-    url = transport.origin.with_path("/v2/_catalog").with_query(n=PAGE)
     try:
-        return await _list_all(REPOSITORIES, transport, Grant(""), url)
+        return await _list_all(REPOSITORIES, transport, Grant(""), transport.origin.with_path("/v2/_catalog"))
     except (RateLimited, LimitExceeded):
         raise
     except (NotFound, RegistryError) as exc:
@@ -80,97 +90,107 @@ async def list_repositories(transport: Transport) -> list[str]:
         ) from exc
 
 
-async def _list_all(listing: Listing, transport: Transport, grant: Grant, first: URL) -> list[str]:
-    url: URL | None = first
+async def _list_all(listing: Listing, transport: Transport, grant: Grant, base: URL) -> list[str]:
+    url, page = await _read_first_page(listing, transport, grant, base)
     names: set[str] = set()
-    visited: set[URL] = set()
+    visited = {url}
     empty = 0
-    while url is not None and url not in visited:
-        visited.add(url)
-        found, link = await _read_page(listing, transport, grant, url)
-        grown = not names.issuperset(found)
-        names.update(found)
-        empty = 0 if found else empty + 1
+    while True:
+        has_grown = not names.issuperset(page.names)
+        names.update(page.names)
+        empty = 0 if page.names else empty + 1
         if len(visited) >= MAX_PAGES or len(names) > listing.most or empty > _MAX_EMPTY:
             counts = f"{len(visited)} pages, {len(names)} {listing.what}"
-            raise LimitExceeded(f"{safe_url(first)}: the list of {listing.what} does not end ({counts})")
-        url = next_page(url, found, link) if grown or not found else None
-    return sorted(names)
+            raise LimitExceeded(f"{safe_url(base)}: the list of {listing.what} does not end ({counts})")
+        following = find_next_page(url, page) if has_grown or not page.names else None
+        if following is None or following in visited:
+            return sorted(names)
+        url = following
+        visited.add(url)
+        page = await _read_page(listing, transport, grant, url)
 
 
 async def has_tags(transport: Transport, grant: Grant) -> bool:
     """Whether there is any tag, by one request."""
-    url = transport.origin.with_path(f"/v2/{grant.repository}/tags/list").with_query(n=1)
+    base = transport.origin.with_path(f"/v2/{grant.repository}/tags/list")
     try:
-        found, _ = await _read_page(TAGS, transport, grant, url)
+        _, page = await _read_first_page(TAGS, transport, grant, base, size=1)
     except NotFound:
         return False
-    return bool(found)
+    return bool(page.names)
 
 
-def next_page(url: URL, found: list[str], link: str | None) -> URL | None:
+async def _read_first_page(
+    listing: Listing, transport: Transport, grant: Grant, base: URL, size: int = PAGE
+) -> tuple[URL, Page]:
+    """The first page, and how it was asked for.
+
+    A registry may refuse pages of the size that is asked for (docker-registry with `catalog.maxentries`). Then it is
+    asked for pages of the size that it likes, and if it does not take that either, for smaller ones. What it took is
+    remembered for its other lists.
+    """
+    known = transport.facts.page_size
+    sizes = (size, 0, *_SMALLER) if known is None else (min(size, known),)
+    refused: RegistryError | None = None
+    for asked in sizes:
+        url = base.with_query(n=asked) if asked else base
+        try:
+            page = await _read_page(listing, transport, grant, url)
+        except RegistryError as exc:
+            refused = refused or exc
+            if exc.facts.get("status") not in _SIZE_REFUSED or _NOT_FOR_SIZE.search(exc.message):
+                break
+        else:
+            if asked != size:
+                transport.facts.page_size = asked
+            return url, page
+    raise refused or AssertionError("there is always a size to ask for")
+
+
+def find_next_page(url: URL, page: Page) -> URL | None:
     """Where the list goes on; None at its end.
 
-    A registry that cut the page at what was asked for, and sends no Link, is asked again from the last tag on.
+    A registry that cut the page at what was asked for, and does not say where it goes on, is asked again from the last
+    name on.
 
     Raises:
-        RegistryError: the Link leads to another origin.
+        RegistryError: where it goes on cannot be understood.
     """
-    target = next_link(link)
-    if target is None:
-        full = len(found) == PAGE and link is None
-        return url.with_query(n=PAGE, last=found[-1]) if full else None
-    return follow_link(url, target)
+    following = next_page(url, page.link, page.next)
+    if following is not None or page.link is not None:
+        return following
+    asked = url.query.get("n", "")
+    is_full = asked.isdigit() and int(asked) == len(page.names) > 1
+    return url.with_query(n=asked, last=page.names[-1]) if is_full else None
 
 
-def follow_link(url: URL, target: str) -> URL:
-    """Where a Link to the next page leads.
-
-    Raises:
-        RegistryError: to another origin.
-    """
-    try:
-        following = resolve_location(url, target)
-    except RedirectRefused as exc:
-        raise RegistryError(f"{safe_url(url)}: the Link to the next page cannot be followed: {exc.message}") from exc
-    if not same_origin(following, url):
-        raise RegistryError(f"{safe_url(url)}: the Link to the next page leads to another host, {following.host}")
-    return following
-
-
-def next_link(value: str | None) -> str | None:
-    """The target of a Link header's rel="next"."""
-    for target, parameters in _LINK.findall((value or "")[:65536]):
-        if _NEXT.search(parameters.strip()):
-            return str(target)
-    return None
-
-
-def parse_page(raw: bytes, listing: Listing = TAGS) -> list[str]:
-    """The names of one page, as the registry spells and orders them; `tags: null` is none.
+def parse_page(raw: bytes, listing: Listing = TAGS) -> Page:
+    """One page, its names as the registry spells and orders them; `tags: null` is none.
 
     Raises:
         ValueError: not such a document.
     """
-    document = loads(raw)
+    document = loads(raw.removeprefix(BOM_UTF8))
     if not isinstance(document, Mapping):
         raise ValueError("not an object")  # noqa: TRY004  # it is a value's content, not a caller's type
     names = document.get(listing.member)
     if names is None:
-        return []
+        names = []
     if not isinstance(names, list):
         raise ValueError(f"{listing.member} is not a list")  # noqa: TRY004
-    return [name for name in names if isinstance(name, str) and listing.fits(name)]
+    return Page([name for name in names if isinstance(name, str) and listing.fits(name)], next=document.get("next"))
 
 
-async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> tuple[list[str], str | None]:
+async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> Page:
     async def take(answer: Response) -> tuple[bytes, list[str]]:
-        return await answer.read(_MAX_BODY, f"the list of {listing.what}"), answer.headers.getall("Link", [])
+        raw = await answer.read(_MAX_BODY, f"the list of {listing.what}")
+        check_not_web_page(url, answer.media_type, raw)
+        return raw, answer.headers.getall("Link", [])
 
     raw, links = await transport.read(Request("GET", url, grant), take)
     try:
         is_small = len(raw) < _THREAD_WORTHY
-        names = parse_page(raw, listing) if is_small else await to_thread.run_sync(parse_page, raw, listing)
+        page = parse_page(raw, listing) if is_small else await to_thread.run_sync(parse_page, raw, listing)
     except (ValueError, RecursionError) as exc:
         raise RegistryError(f"{safe_url(url)}: the answer is not a list of {listing.what}: {exc}") from exc
-    return names, ", ".join(links) if links else None
+    return replace(page, link=", ".join(links) if links else None)

@@ -26,8 +26,8 @@ from ocisync.stores.registry.blobs import check_echo
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
-from ocisync.stores.registry.listing import follow_link, next_link
 from ocisync.stores.registry.manifests import ACCEPT
+from ocisync.stores.registry.paging import next_page
 
 log = structlog.get_logger(__name__)
 MAX_PAGES = 1000
@@ -131,7 +131,7 @@ class ReferrersClient:
                 await answer.beginning()
                 return None
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
-            return raw, next_link(", ".join(answer.headers.getall("Link", [])))
+            return raw, ", ".join(answer.headers.getall("Link", [])) or None
 
         request = Request("GET", url, Grant(self._repository, actions), _LISTED_OR_NOT, _ACCEPT_INDEX)
         found = await self._transport.read(request, take)
@@ -142,7 +142,7 @@ class ReferrersClient:
             listed = parse_manifest(raw, media_types.OCI_INDEX).children
         except OcisyncError as exc:
             raise RegistryError(f"{safe_url(url)}: the answer is not a list of referrers: {exc.message}") from exc
-        return listed, follow_link(url, link) if link else None
+        return listed, next_page(url, link)
 
     async def _read_tag(self, subject: Digest) -> Sequence[Descriptor]:
         if self._lists is not None and fallback_tag(subject) not in self._lists:

@@ -5,7 +5,10 @@ No message holds a query, a token or a control character.
 
 from __future__ import annotations
 
+import codecs
+import json
 import os
+import re
 import ssl
 
 import aiohttp
@@ -23,11 +26,15 @@ from ocisync.errors import (
     TlsError,
     Truncated,
 )
-from ocisync.model.outside_json import load_json
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.policy import RETRIED
 
 _LONGEST = 300  # characters of a server's words in a message
+_SNIFFED = 2048  # bytes that tell what a body is
+_MARKUP = re.compile(
+    rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|\?xml[^>]*>\s*<!doctype\s+html)", re.IGNORECASE
+)
+_TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,200})", re.IGNORECASE)
 
 
 def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
@@ -79,22 +86,71 @@ def make_printable(text: str, longest: int = _LONGEST) -> str:
 
 
 def find_words(body: bytes) -> str:
-    found = [f"{code}: {message}" if message else code for code, message in _errors(body)]
-    return make_printable("; ".join(found))
+    """What a refusal's body says to people, in whichever of the usual forms.
 
-
-def _errors(body: bytes) -> list[tuple[str, str]]:
+    Registries answer with a list of `errors` whose `detail` is text or an object (distribution-spec, "Error Codes"),
+    with one object (Docker Hub: `details`, GitLab: `message`, OAuth2: `error_description`), or with plain text. Proxies
+    answer with a page of HTML, of which the title is told.
+    """
+    if is_web_page("", body):
+        title = _TITLE.search(body[:_SNIFFED])
+        return make_printable(f"a web page: {title[1].decode(errors='replace')}" if title else "a web page")
     try:
-        document = load_json(body)
+        document = json.loads(body.removeprefix(codecs.BOM_UTF8))
     except (ValueError, RecursionError):
-        return []
+        text = body.decode(errors="replace").strip()
+        return make_printable(text) if text and "\ufffd" not in text else ""
     listed = document.get("errors") if isinstance(document, dict) else None
-    items = listed[:3] if isinstance(listed, list) else []
-    return [(_word(item.get("code")), _word(item.get("message"))) for item in items if isinstance(item, dict)]
+    items = listed[:3] if isinstance(listed, list) else [document]
+    return make_printable("; ".join(filter(None, map(_error_words, items))))
 
 
-def _word(value: object) -> str:
-    return value[:200] if isinstance(value, str) else ""
+def is_web_page(media_type: str, body: bytes) -> bool:
+    """Whether a body is HTML, by its type or its first bytes: what a sign-in page or a wrong host answers."""
+    if media_type in ("text/html", "application/xhtml+xml"):
+        return True
+    return bool(_MARKUP.match(body[:_SNIFFED]))
+
+
+def check_not_web_page(url: URL, media_type: str, body: bytes) -> None:
+    """Refuse a page of HTML where a registry's answer should be.
+
+    Raises:
+        RegistryError: it is one.
+    """
+    if is_web_page(media_type, body):
+        raise RegistryError(
+            f"{safe_url(url)}: answers with a web page (HTML), so it is not a registry, or something before it wants a "
+            f"login ({find_words(body)}); check host and path, and whether a proxy is in the way",
+            host=url.host,
+        )
+
+
+def _error_words(item: object) -> str:
+    """`CODE: message (detail)` of one error."""
+    if isinstance(item, str):
+        return item[:_LONGEST]
+    if not isinstance(item, dict):
+        return ""
+    code = _text(item.get("code")) or _text(item.get("error"))
+    message = _text(item.get("message")) or _text(item.get("error_description"))
+    detail = _detail_words(item.get("detail") or item.get("details"))
+    words = f"{code}: {message}" if code and message else code or message
+    if not detail or detail in words:
+        return words
+    return f"{words} ({detail})" if words else detail
+
+
+def _detail_words(detail: object) -> str:
+    if isinstance(detail, dict) and (message := _text(detail.get("message"))):
+        return message
+    if isinstance(detail, dict | list):
+        return json.dumps(detail, ensure_ascii=False)[:200] if detail else ""
+    return _text(detail)
+
+
+def _text(value: object) -> str:
+    return value[:200].strip() if isinstance(value, str) else ""
 
 
 def _proxy_error(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
+import zlib
 
 import aiohttp
 from multidict import CIMultiDictProxy
 from yarl import URL
 
-from ocisync.errors import LimitExceeded, RegistryError, Stalled
+from ocisync.errors import LimitExceeded, RegistryError, Stalled, Truncated
 from ocisync.stores.registry.http.errors import network_error
 from ocisync.stores.registry.http.host_limiter import Release, Throttle
 from ocisync.stores.registry.http.hosts import safe_url
@@ -99,14 +100,14 @@ class Response:
         return piece if not piece or len(piece) >= _LARGE else piece + content.read_nowait(CHUNK - len(piece))
 
     async def read(self, limit: int, what: str) -> bytes:
-        """The whole body, which nobody may have encoded.
+        """The whole body; gzip is undone, although it was not asked for: some proxies compress whatever passes.
 
         Raises:
-            LimitExceeded: longer than `limit` bytes.
-            RegistryError: it came with a Content-Encoding that was not asked for.
+            LimitExceeded: longer than `limit` bytes, also when it is decompressed.
+            RegistryError: it came with another Content-Encoding, or is not what that says.
         """
-        encoding = self.headers.get("Content-Encoding", "identity").lower()
-        if encoding not in ("", "identity"):
+        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity", "gzip", "x-gzip"):
             raise RegistryError(f"{safe_url(self.url)}: sent {what} as {encoding[:20]!r}, which was not asked for")
         if (self.content_length or 0) > limit:
             raise _too_long(self.url, what, limit)
@@ -117,7 +118,20 @@ class Response:
             if left < 0:
                 raise _too_long(self.url, what, limit)
             chunks.append(chunk)
-        return b"".join(chunks)
+        body = b"".join(chunks)
+        return self._decompress(body, limit, what) if encoding.endswith("gzip") else body
+
+    def _decompress(self, body: bytes, limit: int, what: str) -> bytes:
+        decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # gzip's frame
+        try:
+            plain = decompressor.decompress(body, limit + 1)
+        except zlib.error as exc:
+            raise RegistryError(f"{safe_url(self.url)}: {what} is said to be gzip, and is not") from exc
+        if len(plain) > limit:
+            raise _too_long(self.url, what, limit)
+        if not decompressor.eof:
+            raise Truncated(f"{safe_url(self.url)}: {what} ends too early")
+        return plain
 
     async def beginning(self) -> bytes:
         """The start of an error's or redirect's body; the answer is closed, and its connection kept if that was all."""
