@@ -6,6 +6,7 @@ Spec: distribution v1.1, "Pushing a blob monolithically", "Mounting a blob from 
 from __future__ import annotations
 
 from contextlib import aclosing
+from dataclasses import dataclass
 from urllib.parse import quote
 
 import anyio
@@ -15,47 +16,69 @@ from yarl import URL
 from ocisync.content.openers import INLINE_LIMIT, BytesOpener, read_whole
 from ocisync.content.repository import Opener
 from ocisync.content.verify import UploadCheck, Verifier, hold_last_chunk
-from ocisync.errors import DigestMismatch, NetworkError, NotFound, OcisyncError, RegistryError
+from ocisync.errors import DigestMismatch, NotFound, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
+from ocisync.stores.registry.auth.ecr import is_ecr
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.chunked_upload import ChunkedUpload
 from ocisync.stores.registry.http.body import PacedBody, SentOnce
+from ocisync.stores.registry.http.errors import is_web_page
 from ocisync.stores.registry.http.hosts import safe_url
-from ocisync.stores.registry.http.policy import resolve_location
-from ocisync.stores.registry.http.transport import Request, Transport
+from ocisync.stores.registry.http.policy import MAX_REDIRECTS, resolve_location
+from ocisync.stores.registry.http.response import Response
+from ocisync.stores.registry.http.transport import Request, Transport, UploadMoved
 
 log = structlog.get_logger(__name__)
 _CLEAN_UP = 10.0  # seconds
 _MAX_SESSIONS = 1000  # kept from refused mounts
 _TOO_LARGE = 413
 _FIRST_CHUNK, _LEAST_CHUNK = 64 << 20, 1 << 20  # bytes
-_KNOWN_OR_NOT = frozenset({200, 403, 404})
-_MOUNTED_OR_BEGUN = frozenset({201, 202})
-_BEGUN = frozenset({202})
-_CREATED = frozenset({201})
+_NO_SUCH_RANGE = 416
+_BODY_REFUSED = frozenset({400, 405, 406, 411, 415, 416, 422, 501})  # that may be for a body in the PUT
+FOUND_OR_NOT = frozenset({200, 400, 403, 404, 405, 406, 410, 415, 500, 501, 502, 504})  # a look that only saves sending
+STORED = frozenset({200, 201, 202, 203, 204})  # registries and what stands before them take the class for the code
+_MOUNTED_OR_BEGUN = frozenset({200, 201, 202, 204})
+_BEGUN = frozenset({200, 201, 202, 204})
 _GONE = frozenset({200, 202, 204, 404})
 _NO_BODY = {"Content-Length": "0"}
 _BINARY = {"Content-Type": "application/octet-stream"}
 
 
+@dataclass(frozen=True, slots=True)
+class UploadSession:
+    """An upload that was begun."""
+
+    url: URL  # where its body goes
+    least_chunk: int = 0  # bytes; what the registry wants every chunk but the last to have
+
+
 class BlobUploader:
-    """The uploads to one repository."""
+    """The uploads to one repository.
+
+    A blob takes one POST and one PUT with its whole body where the registry lets it. What a host refuses is not tried
+    there again: a body that is too large is sent in chunks from then on, and a body in the PUT by PATCH.
+    """
 
     def __init__(self, transport: Transport, repository: str) -> None:
         self._transport = transport
         self._grant = Grant(repository, PUSH)
         self._base = transport.origin.with_path(f"/v2/{repository}/blobs/")
-        self._sizes = transport.facts.sizes
-        self._sessions: dict[Digest, URL] = {}  # opened by a mount that was refused
+        self._facts = transport.facts
+        self._sessions: dict[Digest, UploadSession] = {}  # opened by a mount that was refused
 
     async def exists(self, desc: Descriptor) -> bool:
-        """Whether the blob is there; what the registry will not tell counts as absent."""
-        request = Request("HEAD", self._base / desc.digest, self._grant, _KNOWN_OR_NOT)
+        """Whether the blob is there; what the registry will not tell counts as absent.
+
+        Some registries answer a HEAD with no length, or with 0 whatever the blob's: that says nothing of its size.
+        """
+        request = Request("HEAD", self._base / desc.digest, self._grant, FOUND_OR_NOT)
         async with self._transport.send(request) as answer:
-            if answer.status != 200 or answer.content_length not in (None, desc.size):
+            if answer.status != 200 or answer.content_length not in (None, 0, desc.size):
                 return False
-        self._sizes.learn(desc)
+            if is_web_page(answer.media_type, b""):
+                return False
+        self._facts.sizes.learn(desc)
         return True
 
     async def mount(self, desc: Descriptor, from_repository: str) -> bool:
@@ -63,44 +86,57 @@ class BlobUploader:
 
         A mount proves the digest and not the size, so that is looked up where this host's has not been seen yet.
         """
-        if self._sizes.disagree(desc):
+        if self._facts.sizes.disagree(desc):
             return False
         grant = Grant(self._grant.repository, PUSH, also_from=from_repository)
         url = (self._base / "uploads/").with_query({"mount": desc.digest, "from": from_repository})
         try:
             async with self._transport.send(Request("POST", url, grant, _MOUNTED_OR_BEGUN, _NO_BODY)) as answer:
-                location = answer.headers.get("Location")
-                if answer.status == 202 and location and len(self._sessions) < _MAX_SESSIONS:
-                    self._sessions[desc.digest] = resolve_location(answer.url, location)
-                mounted = answer.status == 201
-            return mounted and (self._sizes.agree(desc) or await self.exists(desc))
+                is_mounted = answer.status == 201
+                if not is_mounted and "Location" in answer.headers and len(self._sessions) < _MAX_SESSIONS:
+                    self._sessions[desc.digest] = _session(answer)
+            return is_mounted and (self._facts.sizes.agree(desc) or await self.exists(desc))
         except (NotFound, RegistryError) as exc:  # a mount only saves time: the push tells what is wrong
             log.debug("mount.refused", digest=desc.digest, from_repository=from_repository, error=exc.message)
             return False
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
-        """Upload one blob; after a lost reply it is looked for before it is sent again."""
+        """Upload one blob. After a failure that may have come after the commit it is looked for, and then sent again.
+
+        Raises:
+            NotFound: `target.missing`: there is no such repository, and the registry makes none.
+        """
         opener = BytesOpener(desc.data) if desc.data is not None else opener
         attempt = 0
         while (failed := await self._attempt(desc, opener)) is not None:
-            attempt += 1
-            if self._shrink_chunks(failed, desc):
+            if self._adapt(failed, desc):
                 continue
-            worth_it = failed.retryable or isinstance(failed, NotFound)  # 404: the session is lost
-            if not worth_it or attempt > self._transport.options.retries:
-                raise failed
-            await self._transport.backoff(attempt, failed)
-            if isinstance(failed, NetworkError) and await self.exists(desc):
+            attempt += 1
+            is_lost = isinstance(failed, NotFound)  # the session, for the repository is there
+            gives_up = not (failed.retryable or is_lost) or attempt > self._transport.options.retries
+            if not gives_up:
+                await self._transport.backoff(attempt, failed)
+            if (is_uncertain(failed) or is_lost) and await self._was_stored(desc):
                 return
+            if gives_up:
+                raise failed.at(f"{self._transport.host}/{self._grant.repository}@{desc.digest}") from failed
 
-    def _shrink_chunks(self, failed: OcisyncError, desc: Descriptor) -> bool:
-        """Whether a body was refused for its size and smaller ones may be taken; from now on this host gets those."""
-        chunk = self._transport.facts.chunk_size or desc.size
-        if failed.facts.get("status") != _TOO_LARGE or chunk <= _LEAST_CHUNK:
-            return False
-        self._transport.facts.chunk_size = max(_LEAST_CHUNK, min(_FIRST_CHUNK, chunk // 2))
-        log.info("uploads.chunked", host=self._transport.host, chunk=self._transport.facts.chunk_size)
-        return True
+    def _adapt(self, failed: OcisyncError, desc: Descriptor) -> bool:
+        """Whether the body was refused for the way in which it was sent; this host gets it in another from now on."""
+        status, facts = failed.facts.get("status"), self._facts
+        is_chunked = facts.sends_by_patch or 0 < facts.chunk_size < desc.size
+        chunk = facts.chunk_size or desc.size
+        if status == _TOO_LARGE or (status == _NO_SUCH_RANGE and is_chunked):  # 416 is how GHCR says 413
+            if chunk <= _LEAST_CHUNK:
+                return False
+            facts.chunk_size = max(_LEAST_CHUNK, min(_FIRST_CHUNK, chunk // 2))
+            log.info("uploads.chunked", host=self._transport.host, chunk=facts.chunk_size)
+            return True
+        if status in _BODY_REFUSED and not is_chunked:
+            facts.sends_by_patch = True
+            log.info("uploads.patched", host=self._transport.host, status=status)
+            return True
+        return False
 
     async def _attempt(self, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         """One try: None when done, else what went wrong at the registry. The content's own errors are raised."""
@@ -114,36 +150,55 @@ class BlobUploader:
             if failed is not None:
                 await self._cancel(session)
                 return failed
-            self._sizes.learn(desc)
+            self._facts.sizes.learn(desc)
             return None
 
-    async def _send(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        if 0 < self._transport.facts.chunk_size < desc.size:
+    async def _send(self, session: UploadSession, desc: Descriptor, opener: Opener) -> OcisyncError | None:
+        if self._facts.sends_by_patch or 0 < self._facts.chunk_size < desc.size:
             return await self._send_chunked(session, desc, opener)
+        url = with_digest(session.url, desc.digest)
+        for _ in range(MAX_REDIRECTS + 1):
+            failed = await self._put(url, desc, opener)
+            if not isinstance(failed, UploadMoved):
+                return failed
+            url = failed.location  # it may be another place for the same upload: the body is read once more
+        return RedirectRefused(f"{safe_url(url)}: more than {MAX_REDIRECTS} redirects")
+
+    async def _put(self, url: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         if desc.size <= INLINE_LIMIT and not self._transport.options.bandwidth:
             data = await read_whole(opener, Verifier(desc.digest, desc.size))
-            return await self._put(session, desc, SentOnce(data))
+            return await self._finish(url, desc, SentOnce(data))
         check = UploadCheck(desc.size, desc.digest)
         async with opener(0) as stream, aclosing(hold_last_chunk(stream, check)) as held:
-            return await self._put(session, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
+            return await self._finish(url, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
-    async def _send_chunked(self, session: URL, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        upload = ChunkedUpload(self._transport, self._grant, desc, self._transport.facts.chunk_size)
-        end = await upload.run(session, opener)
-        if isinstance(end, OcisyncError):
-            return end
-        request = Request("PUT", with_digest(end, desc.digest), self._grant, _CREATED, _NO_BODY)
-        try:
-            async with self._transport.send(request) as answer:
-                check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
-        except OcisyncError as exc:
-            return exc
+    async def _send_chunked(self, session: UploadSession, desc: Descriptor, opener: Opener) -> OcisyncError | None:
+        chunk = max(self._facts.chunk_size or desc.size, session.least_chunk)
+        upload = ChunkedUpload(self._transport, self._grant, desc, chunk)
+        end = await upload.run(session.url, opener)
+        return end if isinstance(end, OcisyncError) else await self._commit(with_digest(end, desc.digest), desc)
+
+    async def _commit(self, url: URL, desc: Descriptor) -> OcisyncError | None:
+        """End an upload whose chunks are all there; only this request is repeated, and not when it was heeded."""
+        attempt = redirects = 0
+        while (failed := await self._finish(url, desc, b"")) is not None:
+            if isinstance(failed, UploadMoved):
+                url, redirects = failed.location, redirects + 1
+                if redirects > MAX_REDIRECTS:
+                    return RedirectRefused(f"{safe_url(url)}: more than {MAX_REDIRECTS} redirects")
+                continue
+            attempt += 1
+            if not failed.retryable or attempt > self._transport.options.retries:
+                return failed
+            await self._transport.backoff(attempt, failed)
+            if is_uncertain(failed) and await self._was_stored(desc):
+                return None
         return None
 
-    async def _put(self, session: URL, desc: Descriptor, body: SentOnce | PacedBody) -> OcisyncError | None:
-        request = Request(
-            "PUT", with_digest(session, desc.digest), self._grant, _CREATED, _BINARY, body, is_upload=True
-        )
+    async def _finish(self, url: URL, desc: Descriptor, body: bytes | SentOnce | PacedBody) -> OcisyncError | None:
+        """The PUT that ends an upload, with its body or without; a body that cannot be read is raised."""
+        headers = _BINARY if body else {}
+        request = Request("PUT", url, self._grant, STORED, headers, body, is_upload=True)
         try:
             async with self._transport.send(request) as answer:
                 check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
@@ -153,21 +208,55 @@ class BlobUploader:
             return exc
         return None
 
-    async def _begin(self) -> URL:
-        url = self._base / "uploads/"
-        async with self._transport.send(Request("POST", url, self._grant, _BEGUN, _NO_BODY)) as answer:
-            location = answer.headers.get("Location")
-            if not location:
-                raise RegistryError(f"{safe_url(answer.url)}: an upload was begun, but no Location says where")
-            return resolve_location(answer.url, location)
+    async def _was_stored(self, desc: Descriptor) -> bool:
+        try:
+            return await self.exists(desc)
+        except OcisyncError as exc:  # what failed before it is what matters
+            log.debug("upload.unknown", host=self._transport.host, digest=desc.digest, error=exc.message)
+            return False
 
-    async def _cancel(self, session: URL) -> None:
+    async def _begin(self) -> UploadSession:
+        url = self._base / "uploads/"
+        try:
+            async with self._transport.send(Request("POST", url, self._grant, _BEGUN, _NO_BODY)) as answer:
+                if "Location" not in answer.headers:
+                    raise RegistryError(f"{safe_url(answer.url)}: an upload was begun, but no Location says where")
+                return _session(answer)
+        except NotFound as exc:
+            raise missing_repository(self._transport.host, self._grant.repository, exc) from exc
+
+    async def _cancel(self, session: UploadSession) -> None:
         with anyio.move_on_after(_CLEAN_UP, shield=True):
             try:
-                async with self._transport.send(Request("DELETE", session, self._grant, _GONE)):
+                async with self._transport.send(Request("DELETE", session.url, self._grant, _GONE)):
                     pass
             except OcisyncError as exc:  # the registry forgets it in time
                 log.debug("upload.left_behind", host=self._transport.host, error=exc.message)
+
+
+def _session(answer: Response) -> UploadSession:
+    least = answer.headers.get("OCI-Chunk-Min-Length", "")
+    is_number = least.isascii() and least.isdigit() and len(least) < 12
+    return UploadSession(resolve_location(answer.url, answer.headers["Location"]), int(least) if is_number else 0)
+
+
+def is_uncertain(failed: OcisyncError) -> bool:
+    """Whether what a request was to do may have been done although it failed: the answer was lost, or a proxy's own."""
+    return failed.retryable and not isinstance(failed, RateLimited)
+
+
+def missing_repository(host: str, repository: str, exc: NotFound) -> NotFound:
+    """The error of a push into a repository that does not exist, and that the registry does not make by itself."""
+    cure = (
+        "set `ecr: {create: true}` for this registry, or create it there first"
+        if is_ecr(host)
+        else ("create it there first: this registry does not make repositories by itself")
+    )
+    return NotFound(
+        f"{host}/{repository}: there is no such repository to push to; {cure} ({exc.message})",
+        code="target.missing",
+        host=host,
+    )
 
 
 def with_digest(session: URL, digest: Digest) -> URL:

@@ -14,25 +14,27 @@ from yarl import URL
 
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import CHUNK, Verifier, rechunk, update
-from ocisync.errors import OcisyncError
+from ocisync.errors import Handling, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.http.body import PacedBody
 from ocisync.stores.registry.http.policy import resolve_location
 from ocisync.stores.registry.http.response import Response
-from ocisync.stores.registry.http.transport import Request, Transport
+from ocisync.stores.registry.http.transport import Request, Transport, UploadMoved
 
 log = structlog.get_logger(__name__)
-_TAKEN = frozenset({202, 204})
+_TAKEN = frozenset({200, 201, 202, 204})
+_OTHER_POSITION = 416  # the chunk does not begin where the upload stands
 _STANDS = frozenset({200, 202, 204})
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})\Z", re.ASCII)
 
 
 class _Broken(Exception):
-    """A chunk did not arrive."""
+    """A chunk did not arrive, or not all of it."""
 
-    def __init__(self, error: OcisyncError) -> None:
+    def __init__(self, error: OcisyncError, *, is_position_known: bool = False) -> None:
         self.error = error
+        self.is_position_known = is_position_known  # the registry said by itself where to go on
 
 
 class ChunkedUpload:
@@ -57,10 +59,14 @@ class ChunkedUpload:
                     return await self._send(stream)
             except _Broken as broken:
                 failures = 1 if self._sent > before else failures + 1
-                if not broken.error.retryable or failures > self._transport.options.retries:
+                is_worth_it = broken.error.retryable or broken.error.facts.get("status") == _OTHER_POSITION
+                if not is_worth_it or failures > self._transport.options.retries:
                     return broken.error
-                await self._transport.backoff(failures, broken.error)
-                if not await self._find_progress():
+                if broken.is_position_known:
+                    continue
+                if broken.error.retryable:
+                    await self._transport.backoff(failures, broken.error)
+                if not await self._find_progress(is_elsewhere=not broken.error.retryable):
                     return broken.error
 
     async def _send(self, stream: ByteStream) -> URL:
@@ -92,26 +98,39 @@ class ChunkedUpload:
             request = Request("PATCH", self._at, self._grant, _TAKEN, headers, body, is_upload=True)
             async with self._transport.send(request) as answer:
                 self._at = _next_location(answer, self._at)
+                has = _bytes_held(answer)
+        except UploadMoved as moved:
+            self._at = moved.location
+            raise _Broken(_moved(moved), is_position_known=True) from moved
         except OcisyncError as exc:
             if exc is body.failure:
                 raise
             raise _Broken(exc) from exc
+        if first <= has < first + count and has > 0:  # 0: some say 0-0 whatever they took
+            self._sent = has
+            raise _Broken(_took_less(self._desc, has, first + count), is_position_known=True)
         self._sent, self._check = first + count, check
         log.debug("chunk.sent", host=self._transport.host, digest=self._desc.digest, at=self._sent)
 
-    async def _find_progress(self) -> bool:
-        """Ask how much is there, and where to go on; False when the session is lost, or has less than before."""
+    async def _find_progress(self, *, is_elsewhere: bool) -> bool:
+        """Ask how much is there, and where to go on; False when the session is lost, or has less than before.
+
+        After a 416 the registry must stand elsewhere than was thought (`is_elsewhere`), also further back: then what it
+        lacks is read and hashed once more. If it stands where it was thought, the chunk was refused for its size.
+        """
         try:
             async with self._transport.send(Request("GET", self._at, self._grant, _STANDS)) as answer:
-                found = _RANGE.match(answer.headers.get("Range", "").strip())
+                has = _bytes_held(answer)
                 following = _next_location(answer, self._at)
         except OcisyncError as exc:
             log.debug("upload.lost", host=self._transport.host, digest=self._desc.digest, error=exc.message)
             return False
-        last = int(found[1]) if found else 0
-        has = last + 1 if last else 0  # an empty upload answers 0-0
-        if not self._sent <= has <= self._desc.size:
+        if is_elsewhere and has == self._sent:
             return False
+        if not (0 if is_elsewhere else self._sent) <= has <= self._desc.size:
+            return False
+        if has < self._check.seen:
+            self._check = Verifier(self._desc.digest, self._desc.size)
         self._sent, self._at = has, following
         return True
 
@@ -119,6 +138,23 @@ class ChunkedUpload:
 def _next_location(answer: Response, at: URL) -> URL:
     location = answer.headers.get("Location")
     return resolve_location(answer.url, location) if location else at
+
+
+def _bytes_held(answer: Response) -> int:
+    """How many bytes the registry says it has, by its Range; an empty upload answers 0-0."""
+    found = _RANGE.match(answer.headers.get("Range", "").strip())
+    last = int(found[1]) if found else 0
+    return last + 1 if last else 0
+
+
+def _moved(moved: UploadMoved) -> RegistryError:
+    return RegistryError(moved.message, handling=Handling.RETRY)
+
+
+def _took_less(desc: Descriptor, has: int, sent: int) -> RegistryError:
+    return RegistryError(
+        f"{desc.digest}: the registry took {has} of the {sent} bytes that were sent to it", handling=Handling.RETRY
+    )
 
 
 async def _verify(pieces: AsyncIterator[bytes], count: int, check: Verifier) -> AsyncGenerator[bytes, None]:

@@ -50,7 +50,11 @@ class RegistryClient:
         """A repository to read from, also from the host's mirrors; raises as `repository`."""
         transport = self._transport(host)
         mirrors = self._find_mirrors(transport)
-        return MirroredRepository(transport, name, mirrors) if mirrors else RegistryRepository(transport, name)
+        return (
+            MirroredRepository(transport, name, mirrors)
+            if mirrors
+            else RegistryRepository(transport, name, confirms_absence=True)
+        )
 
     def _find_mirrors(self, origin: Transport) -> tuple[Mirror, ...]:
         if origin.host not in self._mirrors:

@@ -42,6 +42,7 @@ class HostFacts:
     chunk_size: int = (
         0  # bytes of one request of an upload; 0: all in one; made smaller when a body is refused for its size
     )
+    sends_by_patch: bool = False  # it refused a body in the PUT that ends an upload
     sizes: KnownSizes = field(default_factory=KnownSizes)
     validation: ValidationProbe | None = None  # None: nobody wanted to know yet whether it refuses incomplete manifests
     quota: PullBudget | None = None  # None: it has told of no limit on pulls

@@ -6,44 +6,54 @@ Spec: distribution v1.1, "Pulling manifests", "Pushing Manifests".
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
+import structlog
 from yarl import URL
 
 from ocisync.content.openers import read_whole
 from ocisync.content.repository import Opener
 from ocisync.content.verify import Verifier, check_bytes
-from ocisync.errors import DigestMismatch, LimitExceeded, RegistryError, UnsupportedManifest
+from ocisync.errors import (
+    AuthError,
+    DigestMismatch,
+    LimitExceeded,
+    NotFound,
+    OcisyncError,
+    RegistryError,
+    UnsupportedManifest,
+)
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest, digest_of, is_digest
 from ocisync.model.image_name import parse_tag_or_digest
-from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of, parse_manifest
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
-from ocisync.stores.registry.blobs import check_echo
+from ocisync.stores.registry.blobs import FOUND_OR_NOT, STORED, check_echo, is_uncertain, missing_repository
+from ocisync.stores.registry.http.errors import check_not_web_page
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 
+log = structlog.get_logger(__name__)
 ACCEPT = {"Accept": media_types.ACCEPT}
-_HEAD_REFUSED = frozenset({400, 403, 405, 406, 415, 501})
-_FOUND_OR_REFUSED = frozenset({200}) | _HEAD_REFUSED
+# A HEAD that fails where GET works: registries without it, and proxies that break it. 429 and 503 ask for patience.
+_HEAD_REFUSED = frozenset({400, 403, 405, 406, 410, 415, 500, 501, 502, 504})
 _AS_KNOWN = 304
-_KNOWN_FOUND_OR_REFUSED = _FOUND_OR_REFUSED | {_AS_KNOWN}
-_KNOWN_OR_NOT = frozenset({200, 403, 404})
-_CREATED = frozenset({201})
 _BAD_REQUEST, _TYPE_REFUSED = 400, frozenset({406, 415})
+_CONTENT_REFUSED = frozenset({400, 404, 406, 415, 422, 500})
 _INVALID = re.compile("MANIFEST_INVALID|UNSUPPORTED")
+_PART_UNKNOWN = re.compile("BLOB_UNKNOWN|MANIFEST_UNKNOWN")
+_IMMUTABLE = re.compile("immutable|TAG_INVALID|cannot be overwritten", re.IGNORECASE)
 
 
 class Manifests:
     """What is under manifests/."""
 
-    def __init__(self, transport: Transport, grant: Grant) -> None:
+    def __init__(self, transport: Transport, grant: Grant, *, confirms_absence: bool) -> None:
         self._transport = transport
         self._grant = grant
+        self._confirms_absence = confirms_absence  # where the answer matters: by GET, as some know manifests only so
         self._push_grant = Grant(grant.repository, PUSH)
         self._path = f"/v2/{grant.repository}/manifests/"
 
@@ -60,10 +70,11 @@ class Manifests:
             DigestMismatch: the registry names another digest than the one asked for.
         """
         url = self._url(reference)
+        accept = frozenset({200}) | _HEAD_REFUSED | ({404} if self._confirms_absence else frozenset())
         if known is None:
-            request = self._request("HEAD", url, _FOUND_OR_REFUSED)
+            request = self._request("HEAD", url, accept)
         else:
-            request = Request("HEAD", url, self._grant, _KNOWN_FOUND_OR_REFUSED, _if_changed(known))
+            request = Request("HEAD", url, self._grant, accept | {_AS_KNOWN}, _if_changed(known))
         async with self._transport.send(request) as answer:
             if known is not None and answer.status == _AS_KNOWN:
                 return _confirm(known, answer)
@@ -78,22 +89,76 @@ class Manifests:
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether the manifest is there; what the registry will not tell counts as absent."""
-        request = self._request("HEAD", self._url(desc.digest), _KNOWN_OR_NOT)
+        request = self._request("HEAD", self._url(desc.digest), FOUND_OR_NOT)
         async with self._transport.send(replace(request, grant=self._push_grant)) as answer:
             return answer.status == 200 and answer.content_length in (None, 0, desc.size)
 
     async def push(self, reference: str, desc: Descriptor, opener: Opener | None = None) -> None:
         """Store a manifest under its digest or a tag, as the bytes it is.
 
+        After a failure that may have come after it was stored it is looked for, and then sent again.
+
         Raises:
             SizeMismatch, DigestMismatch: its bytes are not desc, or the registry says it stored others.
             LimitExceeded: over 4 MiB.
+            NotFound: `target.missing`: there is no such repository, and the registry makes none.
+            UnsupportedManifest: the registry refuses what it is, or names.
         """
         data = await _read_bytes(desc, opener)
         headers = {"Content-Type": desc.media_type}
-        request = Request("PUT", self._url(reference), self._push_grant, _CREATED, headers, data)
-        async with _explain_refused_type(desc), self._transport.send(request) as answer:
-            check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
+        url = self._url(reference)
+        request = Request("PUT", url, self._push_grant, STORED, headers, data, is_commit=True)
+        attempt = 0
+        while True:
+            try:
+                async with self._transport.send(request) as answer:
+                    check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
+                    return
+            except OcisyncError as exc:
+                attempt += 1
+                gives_up = not exc.retryable or attempt > self._transport.options.retries
+                if not gives_up:
+                    await self._transport.backoff(attempt, exc)
+                if is_uncertain(exc) and await self._was_stored(reference, desc):
+                    return
+                if gives_up:
+                    raise self._explain_refusal(reference, desc, data, exc) from exc
+
+    async def _was_stored(self, reference: str, desc: Descriptor) -> bool:
+        try:
+            return (await self.resolve(reference)).digest == desc.digest
+        except OcisyncError as exc:  # what failed before it is what matters
+            log.debug("manifest.unknown", host=self._transport.host, digest=desc.digest, error=exc.message)
+            return False
+
+    def _explain_refusal(self, reference: str, desc: Descriptor, data: bytes, exc: OcisyncError) -> OcisyncError:
+        """What can be done when a registry does not take a manifest, as far as its answer or the manifest tells."""
+        if isinstance(exc, NotFound) and not _PART_UNKNOWN.search(exc.message):
+            return missing_repository(self._transport.host, self._grant.repository, exc)
+        if not isinstance(exc, RegistryError) or isinstance(exc, AuthError):
+            return exc
+        status = exc.facts.get("status")
+        if not is_digest(reference) and _IMMUTABLE.search(exc.message):
+            return RegistryError(
+                f"{exc.message}; the tag is immutable there: `overwrite: never` in the rule leaves such tags alone",
+                code=exc.code,
+                handling=exc.handling,
+                **exc.facts,
+            )
+        if status in _CONTENT_REFUSED and (foreign := _foreign_layers(data, desc.media_type)):
+            return UnsupportedManifest(
+                f"{exc.message}; the image has a foreign layer, {foreign[0].digest} at {foreign[0].urls[0][:200]}, and "
+                "the registry may refuse those: allow their URLs there (docker-registry: validation.manifests.urls), "
+                "try `include_external: true`, which sends the layers too, or leave the image out"
+            )
+        is_type = status in _TYPE_REFUSED or (status == _BAD_REQUEST and _INVALID.search(exc.message) is not None)
+        if not is_type:
+            return exc
+        other = "oci" if "docker" in desc.media_type else "docker"
+        return UnsupportedManifest(
+            f"{exc.message}; the registry may not take {desc.media_type}: `format: {other}` in the rule rewrites them, "
+            "which changes their digests"
+        )
 
     def _url(self, reference: str) -> URL:
         return self._transport.origin.with_path(self._path + parse_tag_or_digest(reference), encoded=True)
@@ -104,7 +169,8 @@ class Manifests:
     async def _get(self, reference: str, url: URL) -> Descriptor:
         async def take(answer: Response) -> tuple[bytes, str, str | None]:
             raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
-            return raw, answer.media_type, answer.headers.get("Docker-Content-Digest")
+            check_not_web_page(url, answer.media_type, raw)
+            return raw, answer.media_type, said_digest(answer)
 
         raw, announced, said = await self._transport.read(self._request("GET", url), take)
         desc = describe(raw, media_type_of(raw, announced))
@@ -114,21 +180,12 @@ class Manifests:
         return desc
 
 
-@asynccontextmanager
-async def _explain_refused_type(desc: Descriptor) -> AsyncIterator[None]:
-    """Say what can be done when a registry does not take a type."""
+def _foreign_layers(data: bytes, media_type: str) -> list[Descriptor]:
+    """The layers of an image that are kept elsewhere."""
     try:
-        yield
-    except RegistryError as exc:
-        status = exc.facts.get("status")
-        is_type = status in _TYPE_REFUSED or (status == _BAD_REQUEST and _INVALID.search(exc.message) is not None)
-        if not is_type:
-            raise
-        other = "oci" if "docker" in desc.media_type else "docker"
-        raise UnsupportedManifest(
-            f"{exc.message}; the registry may not take {desc.media_type}: `format: {other}` in the rule rewrites them, "
-            "which changes their digests"
-        ) from exc
+        return [child for child in parse_manifest(data, media_type).children if child.urls]
+    except OcisyncError:
+        return []
 
 
 def describe_head(reference: str, answer: Response) -> Descriptor | None:
@@ -139,7 +196,7 @@ def describe_head(reference: str, answer: Response) -> Descriptor | None:
         LimitExceeded: over 4 MiB.
         DigestMismatch: another digest than the one asked for.
     """
-    digest, size, kind = answer.headers.get("Docker-Content-Digest"), answer.content_length, answer.media_type
+    digest, size, kind = said_digest(answer), answer.content_length, answer.media_type
     if kind in media_types.SCHEMA_1_TYPES:
         raise UnsupportedManifest(f"{safe_url(answer.url)}: docker's schema 1 is not supported: push the image again")
     if (size or 0) > MAX_MANIFEST_SIZE:
@@ -155,13 +212,19 @@ def describe_head(reference: str, answer: Response) -> Descriptor | None:
     return Descriptor(kind, Digest(str(digest)), size)
 
 
+def said_digest(answer: Response) -> str | None:
+    """The digest that an answer names; some write it as an ETag, in quotes."""
+    text = answer.headers.get("Docker-Content-Digest")
+    return text.strip().strip('"') if text else None
+
+
 def _if_changed(known: Descriptor) -> dict[str, str]:
     return {**ACCEPT, "If-None-Match": f'"{known.digest}"'}
 
 
 def _confirm(known: Descriptor, answer: Response) -> Descriptor:
     """The known manifest, unless the registry names another than the one that was asked about."""
-    said = answer.headers.get("Docker-Content-Digest")
+    said = said_digest(answer)
     if is_digest(said) and _contradicts(known.digest, str(said)):
         raise DigestMismatch(f"{safe_url(answer.url)}: still {known.digest} says the registry, and that it is {said}")
     return known

@@ -78,7 +78,7 @@ class MirroredRepository(RegistryRepository):
     """As its origin, to read from."""
 
     def __init__(self, transport: Transport, name: str, mirrors: Sequence[Mirror]) -> None:
-        super().__init__(transport, name)
+        super().__init__(transport, name, confirms_absence=True)
         self._places = [(mirror, mirror.repository(name)) for mirror in mirrors]
 
     async def resolve(self, reference: str) -> Descriptor:

@@ -41,13 +41,13 @@ class RegistryRepository:
     tags_any_content = False
     brings_referrers = False
 
-    def __init__(self, transport: Transport, name: str, actions: str = PULL) -> None:
+    def __init__(self, transport: Transport, name: str, actions: str = PULL, *, confirms_absence: bool = False) -> None:
         self.host = transport.host
         self.name = parse_name(name)
         self.validates = transport.options.validates is True  # a manifest that is here proves all that is below it
         self._transport = transport
         self._grant = Grant(name, actions)  # what look-ups ask for: where content is pushed, what a push needs
-        self._manifests = Manifests(transport, self._grant)
+        self._manifests = Manifests(transport, self._grant, confirms_absence=confirms_absence)
 
     def __repr__(self) -> str:
         return f"RegistryRepository({self.host}/{self.name})"

@@ -49,6 +49,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = field(default=None, repr=False)
     is_upload: bool = False  # sent once, from the place that `upload_place` gave
+    is_commit: bool = False  # sent once: it may have been heeded although it failed, so whoever sends it looks first
 
     @property
     def is_pull(self) -> bool:
@@ -64,6 +65,14 @@ class Request:
     def is_of_manifest(self) -> bool:
         """Whether it is for a manifest, and not for one of another kind."""
         return "/manifests/" in self.url.raw_path
+
+
+class UploadMoved(RedirectRefused):
+    """An upload was redirected: its body, which was read, must be opened once more and sent to another place."""
+
+    def __init__(self, message: str, location: URL) -> None:
+        super().__init__(message)
+        self.location = location
 
 
 class Transport:
@@ -99,7 +108,8 @@ class Transport:
                 if isinstance(exc, RateLimited) and self._limiter.answered > answered:
                     attempt = 1  # the host answers others: waiting for one's turn is no failure
                 gives_up = attempt > self.options.retries or tries > _MOST_TRIES
-                if gives_up or not exc.retryable or request.is_upload:
+                is_final = request.is_upload or (request.is_commit and not isinstance(exc, RateLimited))
+                if gives_up or not exc.retryable or is_final:
                     raise
                 await self.backoff(attempt, exc)
 
@@ -205,12 +215,12 @@ class Transport:
     async def _follow(self, request: Request, answer: Response, redirects: int) -> URL:
         """Where a redirect leads; its answer is closed."""
         await answer.beginning()
-        if request.is_upload:  # its body has been read, and cannot be sent a second time
-            status = answer.status
-            raise RedirectRefused(f"{safe_url(answer.url)}: an upload under way was redirected (status {status})")
         if redirects > MAX_REDIRECTS:
             raise RedirectRefused(f"{safe_url(request.url)}: more than {MAX_REDIRECTS} redirects")
-        return redirect_target(request.method, answer.status, answer.url, answer.headers.get("Location"))
+        location = redirect_target(request.method, answer.status, answer.url, answer.headers.get("Location"))
+        if request.is_upload:  # its body has been read, and cannot be sent a second time
+            raise UploadMoved(f"{safe_url(answer.url)}: the upload was redirected to {safe_url(location)}", location)
+        return location
 
     async def _respond(self, request: Request, proof: Proof, answer: Response) -> Proof | None:
         """What to show instead, and the answer is closed; None when the answer stands."""
