@@ -34,6 +34,7 @@
 from __future__ import annotations
 
 import enum
+import errno
 from typing import Self
 
 
@@ -225,6 +226,32 @@ class DiskError(StoreError):
 
     code = "disk"
     handling = Handling.FAIL
+
+
+def machine_error(error: BaseException, where: str, what: str) -> OcisyncError:
+    """A trouble of the machine, told as that: it passes, or whoever looks after the machine ends it.
+
+    No input, rule or object is to blame for it, so it is always tried again.
+    """
+    number = getattr(error, "errno", None)
+    if number in (errno.EMFILE, errno.ENFILE):
+        cure = "no descriptor is left: raise the limit of open files (ulimit -n, or LimitNOFILE= in the unit)"
+        return StoreError(f"{where}: {what}: {cure}", code="limit.files", errno=number)
+    if number == errno.ENOMEM or isinstance(error, MemoryError):
+        return StoreError(f"{where}: {what}: no memory is left", code="limit.memory")
+    if isinstance(error, RuntimeError) or number == errno.EAGAIN:
+        return StoreError(f"{where}: {what}: no thread is left: raise the limit of tasks", code="limit.threads")
+    reason = getattr(error, "strerror", None) or str(error)
+    cure = ": let ocisync's user read it" if number in (errno.EACCES, errno.EPERM) else ""
+    return DiskError(f"{where}: {what}: {reason}{cure}", handling=Handling.RETRY, errno=number)
+
+
+def find_machine_error(error: BaseException, where: str) -> OcisyncError | None:
+    """What is to be told of an error that says how the machine fares, in whichever place it came up; else None."""
+    is_thread = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
+    if is_thread or isinstance(error, MemoryError | OSError):
+        return machine_error(error, where, "cannot go on")
+    return None
 
 
 class ArchiveError(OcisyncError):

@@ -10,14 +10,20 @@ import fcntl
 import os
 import stat
 import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol
 
-from ocisync.errors import DiskError, InputChanged, InputError
+from ocisync.errors import DiskError, InputChanged, InputError, machine_error
 
 READ = 1024 * 1024  # bytes per read
+FOLDER_MODE = 0o755  # of folders that are made, whatever the umask allows
+_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# What a name leads to is missing or is no regular file. Anything else is no fault of the file's and may pass.
+_NO_REGULAR_FILE = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENAMETOOLONG}
 _NAMED_MODE = 0o644  # what is published, anyone may read
 
 
@@ -63,17 +69,75 @@ class FileSection:
         return self.read_at(0, min(length, self.size))
 
 
+@dataclass(frozen=True, slots=True)
+class FileGuard:
+    """For files where others may write: below `root` no link is followed, and only one file is meant.
+
+    Whoever may put files into a folder must not borrow the rights of whoever reads them: a link could lead to any file
+    that this process may read.
+    """
+
+    root: Path
+    identity: tuple[int, int] | None = None  # device and inode of the file that was looked at; None: any regular file
+
+    def open(self, path: Path, flags: int) -> int:
+        """A descriptor of a file below the root; raises OSError."""
+        *folders, name = path.relative_to(self.root).parts
+        with open_folder_beneath(self.root, folders) as folder:
+            return os.open(name, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+
+    def stat(self, path: Path) -> os.stat_result:
+        """What a name below the root leads to; raises OSError."""
+        *folders, name = path.relative_to(self.root).parts
+        with open_folder_beneath(self.root, folders) as folder:
+            return os.stat(name, dir_fd=folder, follow_symlinks=False)
+
+
+@contextmanager
+def open_folder_beneath(root: Path, parts: Sequence[str], *, make: bool = False) -> Iterator[int]:
+    """A descriptor of a folder below a root, part by part so that no link on the way is followed.
+
+    `make`: folders that are missing are made. Links in the root's own path are the business of who configured it.
+
+    Raises:
+        OSError: a part is missing, or it is a link or a file.
+    """
+    if any(part in ("", ".", "..") or "/" in part for part in parts):
+        raise OSError(errno.EINVAL, "not a name", "/".join(parts))
+    fd = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for part in parts:
+            if make:
+                with suppress(FileExistsError):
+                    os.mkdir(part, FOLDER_MODE, dir_fd=fd)
+            inner = os.open(part, _OPEN_FOLDER, dir_fd=fd)
+            os.close(fd)
+            fd = inner
+        yield fd
+    finally:
+        os.close(fd)
+
+
 class InputFile:
     """A regular file that must stay as it was while it is read.
 
     The descriptor is kept, so a file that is replaced under its name is still read whole; `check` then tells.
+
+    Raises:
+        InputError: it is missing, or is no regular file.
+        InputChanged: it is another one than the guard's.
+        DiskError: it cannot be opened, which is no fault of the file's.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, guard: FileGuard | None = None) -> None:
         self.path = path
+        self._guard = guard
         self._fd = -1
-        self._fd = _open_regular(path)
+        self._fd = _open_regular(path, guard)
         self._was = os.fstat(self._fd)
+        if guard and guard.identity and guard.identity != (self._was.st_dev, self._was.st_ino):
+            self.close()
+            raise self._changed("was replaced by another file")
 
     @property
     def size(self) -> int:
@@ -101,7 +165,7 @@ class InputFile:
             InputChanged: it does not.
         """
         try:
-            now = self.path.stat()
+            now = self._guard.stat(self.path) if self._guard else self.path.stat()
         except OSError as exc:
             raise self._changed("was removed or renamed") from exc
         if (now.st_dev, now.st_ino) != (self._was.st_dev, self._was.st_ino):
@@ -211,11 +275,14 @@ class Spool:
             raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
 
 
-def _open_regular(path: Path) -> int:
+def _open_regular(path: Path, guard: FileGuard | None) -> int:
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY  # a FIFO must not block
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)  # a FIFO must not block
+        fd = guard.open(path, flags) if guard else os.open(path, flags)
     except OSError as exc:
-        raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
+        if exc.errno in _NO_REGULAR_FILE:
+            raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
+        raise machine_error(exc, str(path), "cannot be opened") from exc
     if not stat.S_ISREG(os.fstat(fd).st_mode):
         os.close(fd)
         raise InputError(f"{path}: not a regular file")

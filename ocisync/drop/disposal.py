@@ -6,15 +6,28 @@ Everything here blocks; call it in a thread.
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
+import stat
+from collections.abc import Collection
+from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from ocisync.drop.inputs import Input
-from ocisync.drop.moves import delete, move, reserve, write_whole
+from ocisync.drop.moves import (
+    delete,
+    exists,
+    fit_name,
+    list_names,
+    move,
+    open_child,
+    open_own_folder,
+    remove,
+    reserve,
+    write_whole,
+)
 from ocisync.drop.naming import stem_of
 from ocisync.drop.rule import DropRule
+from ocisync.drop.scan import FolderEntry
 from ocisync.errors import DiskError
 from ocisync.sync.reports import Failure
 
@@ -35,7 +48,8 @@ def clear_done(dropped: Input, rule: DropRule) -> str:
             if rule.done == "delete":
                 delete(member.entry)
             else:
-                move(member.entry, reserve(member.entry, rule.done_path))
+                with _open_beside(rule, rule.done_path, member.entry) as folder:
+                    move(member.entry, folder, reserve(member.entry, folder))
     except OSError as exc:
         raise _as_disk_error(rule.done_path if rule.done == "move" else rule.path, exc) from exc
     return "deleted" if rule.done == "delete" else "moved"
@@ -46,15 +60,16 @@ def quarantine(dropped: Input, rule: DropRule, failure: Failure, now: float) -> 
     text = _render_reason(dropped, rule, failure, now)
     try:
         for member in dropped.members:
-            path = reserve(member.entry, rule.failed_path)
-            write_whole(_reason_path(path), text)
-            move(member.entry, path)
+            with _open_beside(rule, rule.failed_path, member.entry) as folder:
+                name = reserve(member.entry, folder)
+                write_whole(folder, fit_name(name, REASON), text)
+                move(member.entry, folder, name)
     except OSError as exc:
         raise _as_disk_error(rule.failed_path, exc) from exc
     return "quarantined"
 
 
-def remove_old(folder: Path, keep: float | None, now: float) -> list[str]:
+def remove_old(rule: DropRule, folder: Path, keep: float | None, now: float) -> list[str]:
     """Delete what was moved into a folder more than `keep` seconds ago, reasons included; returns the paths.
 
     Only archives and reasons are looked at, in case the folder holds other things.
@@ -62,21 +77,32 @@ def remove_old(folder: Path, keep: float | None, now: float) -> list[str]:
     Raises:
         DiskError: something cannot be deleted.
     """
-    if keep is None or not folder.is_dir():
+    if keep is None:
         return []
-    removed = []
+    removed: list[str] = []
     try:
-        for path in list(_list_moved(folder)):
-            if now - os.lstat(path).st_ctime > keep:
-                removed.append(str(path))
-                _remove(path, folder)
+        with open_own_folder(rule.path, folder, make=False) as root:
+            for path, folders, _, parent in os.fwalk(".", dir_fd=root, follow_symlinks=False):
+                moved = _list_moved(parent)
+                folders[:] = [name for name in folders if name not in moved]  # a layout is one thing
+                names = [name for name in moved if now - _stat(parent, name).st_ctime > keep]
+                for name in names:
+                    remove(parent, name)
+                    removed.append(str(folder / path / name))
+                    if exists(parent, fit_name(name, REASON)):
+                        remove(parent, fit_name(name, REASON))
+            if removed:
+                _remove_empty_folders(root)
+    except FileNotFoundError:
+        return removed
     except OSError as exc:
         raise _as_disk_error(folder, exc) from exc
     return removed
 
 
-def _reason_path(path: Path) -> Path:
-    return path.with_name(path.name + REASON)
+def _open_beside(rule: DropRule, folder: Path, entry: FolderEntry) -> AbstractContextManager[int]:
+    """The folder below the done or failed folder that stands for the one in which an entry lies."""
+    return open_own_folder(rule.path, folder, entry.relative.rpartition("/")[0])
 
 
 def _render_reason(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
@@ -90,32 +116,35 @@ def _render_reason(dropped: Input, rule: DropRule, failure: Failure, now: float)
     )
 
 
-def _list_moved(folder: Path) -> Iterator[Path]:
-    for parent, folders, files in os.walk(folder):
-        if "oci-layout" in files:
-            folders.clear()
-            yield Path(parent)
-            continue
-        yield from (Path(parent, name) for name in files if _is_ours(Path(parent, name)))
+def _list_moved(folder: int) -> list[str]:
+    """The names in an open folder that we gave: archives, layouts, and reasons whose archive is gone."""
+    names = list_names(folder)
+    return [name for name in names if _is_ours(folder, name, names)]
 
 
-def _is_ours(path: Path) -> bool:
-    if path.name.endswith(REASON):
-        return not os.path.lexists(path.with_name(path.name.removesuffix(REASON)))
-    base, _, number = path.name.rpartition(".")
-    return stem_of(base if number.isdigit() else path.name) is not None
+def _is_ours(folder: int, name: str, names: Collection[str]) -> bool:
+    if stat.S_ISDIR(_stat(folder, name).st_mode):
+        return _is_layout(folder, name)
+    if name.endswith(REASON):
+        return not any(fit_name(other, REASON) == name for other in names)
+    base, _, number = name.rpartition(".")
+    return stem_of(base if number.isdigit() else name) is not None
 
 
-def _remove(path: Path, folder: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-    _reason_path(path).unlink(missing_ok=True)
-    for parent in path.parents:
-        if parent == folder or any(parent.iterdir()):
-            return
-        parent.rmdir()
+def _is_layout(folder: int, name: str) -> bool:
+    with open_child(folder, name) as child:
+        return exists(child, "oci-layout")
+
+
+def _remove_empty_folders(root: int) -> None:
+    for path, _, _, parent in os.fwalk(".", dir_fd=root, topdown=False, follow_symlinks=False):
+        if path != "." and not list_names(parent):
+            with suppress(OSError):  # somebody has just put something there
+                os.rmdir(path, dir_fd=root)
+
+
+def _stat(folder: int, name: str) -> os.stat_result:
+    return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
 def _as_disk_error(folder: Path, exc: OSError) -> DiskError:

@@ -5,16 +5,17 @@ They are read again only when the files' stamps changed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Generator
 from dataclasses import replace
-from pathlib import Path
 
+from ocisync.content.files import open_folder_beneath
 from ocisync.content.threads import file_limiter, run_steps
 from ocisync.drop.inputs import Input, InputMember
 from ocisync.drop.scan import FolderEntry, current, layout_files
-from ocisync.errors import DiskError, InputChanged
+from ocisync.errors import InputChanged, machine_error
 from ocisync.state.input_records import InputRecord, MemberRecord
 
 CHUNK = 256 * 1024  # bytes; one buffer of this size stays in a CPU's cache
@@ -26,7 +27,7 @@ async def read_members(dropped: Input, known: InputRecord | None) -> tuple[Membe
 
     Raises:
         InputChanged: a file was replaced, cut, written to or taken away meanwhile.
-        DiskError: it cannot be read.
+        StoreError: the machine cannot read it now.
     """
     digests = {_stamp(record): record.digest for record in known.members} if known else {}
     members = []
@@ -41,7 +42,9 @@ def as_record(member: InputMember, digest: str = "") -> MemberRecord:
     """A file as a record keeps it."""
     stamp = member.entry.stamp
     platform = str(member.platform or "")
-    return MemberRecord(member.entry.relative, stamp.size, stamp.mtime_ns, stamp.inode, digest, platform)
+    return MemberRecord(
+        member.entry.relative, stamp.size, stamp.mtime_ns, stamp.inode, digest, platform, stamp.ctime_ns
+    )
 
 
 def is_of_bytes(member: MemberRecord) -> bool:
@@ -77,33 +80,41 @@ def check_unchanged(dropped: Input) -> None:
 
 async def _digest(entry: FolderEntry) -> str:
     try:
-        digest = await run_steps(_hash_folder(entry) if entry.is_folder else _hash_entry(entry), file_limiter)
-    except FileNotFoundError as exc:
+        digest = await run_steps(_hash_entry(entry), file_limiter)
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise _changed_error(entry) from exc
     except OSError as exc:
-        raise DiskError(f"{entry.path}: cannot be read: {exc.strerror or exc}") from exc
+        if exc.errno == errno.ELOOP:
+            raise _changed_error(entry) from exc
+        raise machine_error(exc, entry.path, "cannot be read") from exc
     return "sha256:" + digest
 
 
 def _hash_entry(entry: FolderEntry) -> Generator[None, None, str]:
-    digest = yield from _hash_file(entry.path)
+    *folders, name = entry.relative.split("/")
+    with open_folder_beneath(entry.root, folders) as folder:
+        digest = yield from (_hash_folder if entry.is_folder else _hash_file)(folder, name)
     _check_entry(entry)
     return digest
 
 
-def _hash_folder(entry: FolderEntry) -> Generator[None, None, str]:
+def _hash_folder(parent: int, name: str) -> Generator[None, None, str]:
     whole = hashlib.sha256()
-    for path in layout_files(entry.path):
-        digest = yield from _hash_file(path)
-        whole.update(f"{Path(path).relative_to(entry.path)} {digest}\n".encode())
-    _check_entry(entry)
+    layout = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
+    try:
+        for folder, file, path in layout_files(layout):
+            digest = yield from _hash_file(folder, file)
+            whole.update(f"{path} {digest}\n".encode())
+    finally:
+        os.close(layout)
     return whole.hexdigest()
 
 
-def _hash_file(path: str) -> Generator[None, None, str]:
+def _hash_file(folder: int, name: str) -> Generator[None, None, str]:
     digest = hashlib.sha256()
     # Should a link or FIFO have taken the file's place, opening must neither follow nor block.
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
+    descriptor = os.open(name, flags, dir_fd=folder)
     with open(descriptor, "rb", buffering=0) as file:  # noqa: PTH123 (it is a descriptor)
         buffer = memoryview(bytearray(CHUNK))
         count = 0
@@ -124,5 +135,5 @@ def _changed_error(entry: FolderEntry) -> InputChanged:
     return InputChanged(f"{entry.path}: it was replaced, cut or written to while it was read; it is read again")
 
 
-def _stamp(record: MemberRecord) -> tuple[str, int, int, int]:
-    return record.path, record.size, record.mtime_ns, record.inode
+def _stamp(record: MemberRecord) -> tuple[str, int, int, int, int]:
+    return record.path, record.size, record.mtime_ns, record.inode, record.ctime_ns

@@ -12,7 +12,7 @@ from ocisync.drop.rule import DropRule, Incomplete
 from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName, OcisyncError
 from ocisync.model.platform import Platform, is_same_platform
-from ocisync.state.input_records import InputRecord, InputState
+from ocisync.state.input_records import InputRecord, InputState, MemberRecord
 
 MAX_WAIT = 3600.0  # seconds; back-off never waits longer, so a due time beyond it means that the clock was set
 
@@ -144,8 +144,8 @@ def _wait_for_missing(dropped: Input, missing: str, quiet: float, policy: Incomp
 
 def is_as_recorded(dropped: Input, record: InputRecord) -> bool:
     """Whether the files are those that were read, by their stamps; some of them may be gone."""
-    known = {member.path: Stamp(member.size, member.mtime_ns, member.inode) for member in record.members}
-    return dropped.stamps.items() <= known.items()
+    known = {member.path: member for member in record.members}
+    return all(_is_same(stamp, known.get(path)) for path, stamp in dropped.stamps.items())
 
 
 def is_remnant(dropped: Input, record: InputRecord | None, rule: DropRule) -> bool:
@@ -172,6 +172,12 @@ def back_off_left(dropped: Input, record: InputRecord | None, now: float) -> flo
         return 0.0
     left = record.due - now
     return left if 0 < left <= MAX_WAIT else 0.0
+
+
+def _is_same(stamp: Stamp, known: MemberRecord | None) -> bool:
+    if known is None or (known.size, known.mtime_ns, known.inode) != (stamp.size, stamp.mtime_ns, stamp.inode):
+        return False
+    return known.ctime_ns in (0, stamp.ctime_ns)
 
 
 def _add_member(sets: dict[tuple[str, str], list[InputMember]], found: SetMemberPath, entry: FolderEntry) -> None:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import structlog
 
@@ -108,8 +107,15 @@ class FolderPoller:
         if not found.leftovers or not restoring:
             return found
         for path in found.leftovers:  # deletions that the end of a process interrupted
-            await run_file(partial(restore, Path(path)))
+            await run_file(partial(self._restore, path))
         return await run_file(partial(scan, self._rule))
+
+    def _restore(self, leftover: str) -> None:
+        """One that cannot be restored, as in a folder that is read-only, is no reason to take nothing."""
+        try:
+            restore(self._rule.path, leftover)
+        except OSError as exc:
+            log.debug("drop.leftover_kept", rule=self._rule.name, path=leftover, error=exc.strerror or str(exc))
 
     def _decide(
         self, inputs: Iterable[Input], records: Mapping[str, InputRecord], now: Moment, *, use_back_off: bool

@@ -1,14 +1,20 @@
-"""Look at everything in a drop folder, opening nothing: there may be FIFOs, devices, links and half-written files."""
+"""Look at everything in a drop folder, opening no file: there may be FIFOs, devices, links and half-written files.
+
+Folders are opened from the drop folder's descriptor on, part by part, and no link is followed: whoever may drop files
+must not have other folders looked at.
+"""
 
 from __future__ import annotations
 
 import os
+import pwd
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from ocisync.content.files import open_folder_beneath
 from ocisync.drop.naming import is_temporary
 from ocisync.drop.rule import DropRule
 from ocisync.errors import DiskError
@@ -20,11 +26,16 @@ DELETING = ".ocisync-deleting-"  # prefix of what was being deleted when the pro
 
 @dataclass(frozen=True, slots=True)
 class Stamp:
-    """What changes when a file does."""
+    """What changes when a file does.
+
+    The time of change (ctime) is the one that no writer can set: `cp -p` and reproducible builds leave size and mtime
+    as they were when a file is written anew.
+    """
 
     size: int  # bytes
     mtime_ns: int
     inode: int
+    ctime_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +47,17 @@ class FolderEntry:
     stamp: Stamp
     changed: float  # seconds since the epoch: when it was last written to or renamed
     is_folder: bool = False
+    device: int = 0
+
+    @property
+    def root(self) -> Path:
+        """The drop folder."""
+        return Path(self.path[: -len(self.relative)])
+
+    @property
+    def identity(self) -> tuple[int, int]:
+        """Device and inode: the file itself, whatever its name."""
+        return self.device, self.stamp.inode
 
 
 @dataclass(slots=True)
@@ -44,7 +66,7 @@ class Scan:
 
     entries: list[FolderEntry] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)  # path -> why
-    leftovers: list[str] = field(default_factory=list)  # paths of interrupted deletions
+    leftovers: list[str] = field(default_factory=list)  # relative paths of interrupted deletions
     is_missing: bool = False
 
 
@@ -55,63 +77,80 @@ def scan(rule: DropRule) -> Scan:
         DiskError: the folder is there and cannot be read.
     """
     found = Scan()
-    own = {identity for folder in (rule.done_path, rule.failed_path) if (identity := _identity(folder))}
-    pending = [("", str(rule.path), 0)]
+    own = {identity for folder in (rule.done_path, rule.failed_path) if (identity := _identify(folder))}
+    pending: list[tuple[str, ...]] = [()]
     while pending and len(found.entries) < MAX_ENTRIES:
-        relative, path, depth = pending.pop()
+        parts = pending.pop()
+        relative = "/".join(parts)
         try:
-            children = _list_children(path, found)
+            with open_folder_beneath(rule.path, parts) as folder:
+                children = _list_children(folder, relative, found)
+                if relative and any(child.name == "oci-layout" for child in children):
+                    _add(found, relative, partial(_layout_entry, folder, f"{rule.path}/{relative}", relative))
+                else:
+                    pending.extend(_sort_children(children, folder, rule.path, parts, own, found))
         except OSError as exc:
             _note_unreadable(relative, rule, found, exc)
-            continue
-        if relative and any(child.name == "oci-layout" for child in children):
-            _add(found, relative, partial(layout_entry, path, relative))
-            continue
-        pending.extend(_sort_children(children, relative, depth, own, found))
     if pending:
         found.skipped[str(rule.path)] = f"more than {MAX_ENTRIES} files; take some away, or use `done: move`"
     found.entries.sort(key=lambda entry: entry.relative)
     return found
 
 
-def file_entry(path: str, relative: str) -> FolderEntry:
-    """A file as it is now; raises OSError, also when it is no regular file."""
-    now = os.lstat(path)
-    if not stat.S_ISREG(now.st_mode):
-        raise OSError(f"{_name_kind(now.st_mode)}, not a file")
-    return FolderEntry(relative, path, Stamp(now.st_size, now.st_mtime_ns, now.st_ino), max(now.st_ctime, now.st_mtime))
-
-
-def layout_entry(path: str, relative: str) -> FolderEntry:
-    """An OCI layout's folder as it is now: the sum of its files; raises OSError."""
-    files = [file_entry(file, file) for file in layout_files(path)]
-    size = sum(file.stamp.size for file in files)
-    newest = max((file.stamp.mtime_ns for file in files), default=0)
-    changed = max((file.changed for file in files), default=0.0)
-    return FolderEntry(relative, path, Stamp(size, newest, os.lstat(path).st_ino), changed, is_folder=True)
-
-
 def current(entry: FolderEntry) -> FolderEntry:
     """The same file or folder as it is now; raises OSError."""
-    return (layout_entry if entry.is_folder else file_entry)(entry.path, entry.relative)
+    *folders, name = entry.relative.split("/")
+    with open_folder_beneath(entry.root, folders) as folder:
+        return entry_at(folder, name, entry)
 
 
-def layout_files(path: str) -> Iterator[str]:
-    """The regular files of an OCI layout, in order."""
-    for folder, folders, files in os.walk(path):
+def entry_at(folder: int, name: str, entry: FolderEntry) -> FolderEntry:
+    """What lies under a name in an open folder, as `entry` would be if it were that; raises OSError."""
+    if not entry.is_folder:
+        now = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        return _file_entry(now, entry.path, entry.relative)
+    layout = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return _layout_entry(layout, entry.path, entry.relative)
+    finally:
+        os.close(layout)
+
+
+def layout_files(layout: int) -> Iterator[tuple[int, str, str]]:
+    """The regular files of an open OCI layout, in order: their folder's descriptor, name, and path in the layout.
+
+    The descriptor is good until the next file.
+    """
+    for path, folders, names, folder in os.fwalk(".", dir_fd=layout, follow_symlinks=False):
         folders.sort()
-        for name in sorted(files):
-            file = f"{folder}/{name}"
-            if stat.S_ISREG(os.lstat(file).st_mode):
-                yield file
+        for name in sorted(names):
+            if stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode):
+                yield folder, name, f"{path}/{name}".removeprefix("./")
 
 
-def _list_children(path: str, found: Scan) -> list[os.DirEntry[str]]:
+def _file_entry(now: os.stat_result, path: str, relative: str) -> FolderEntry:
+    if not stat.S_ISREG(now.st_mode):
+        raise OSError(f"{_name_kind(now.st_mode)}, not a file")
+    stamp = Stamp(now.st_size, now.st_mtime_ns, now.st_ino, now.st_ctime_ns)
+    return FolderEntry(relative, path, stamp, max(now.st_ctime, now.st_mtime), device=now.st_dev)
+
+
+def _layout_entry(layout: int, path: str, relative: str) -> FolderEntry:
+    """An OCI layout's folder as it is now: the sum of its files; raises OSError."""
+    own = os.fstat(layout)
+    files = [os.stat(name, dir_fd=folder, follow_symlinks=False) for folder, name, _ in layout_files(layout)]
+    newest = max((file.st_mtime_ns for file in files), default=0)
+    newest_change = max((file.st_ctime_ns for file in files), default=0)
+    stamp = Stamp(sum(file.st_size for file in files), newest, own.st_ino, newest_change)
+    return FolderEntry(relative, path, stamp, max(newest, newest_change) / 1e9, is_folder=True, device=own.st_dev)
+
+
+def _list_children(folder: int, relative: str, found: Scan) -> list[os.DirEntry[str]]:
     children = []
-    with os.scandir(path) as listing:
+    with os.scandir(folder) as listing:
         for child in listing:
             if child.name.startswith(DELETING):
-                found.leftovers.append(child.path)
+                found.leftovers.append(f"{relative}/{child.name}" if relative else child.name)
             elif not is_temporary(child.name):
                 children.append(child)
             if len(children) > MAX_ENTRIES:
@@ -120,24 +159,47 @@ def _list_children(path: str, found: Scan) -> list[os.DirEntry[str]]:
 
 
 def _sort_children(
-    children: list[os.DirEntry[str]], parent: str, depth: int, own: set[tuple[int, int]], found: Scan
-) -> Iterator[tuple[str, str, int]]:
+    children: list[os.DirEntry[str]],
+    folder: int,
+    root: Path,
+    parent: tuple[str, ...],
+    own: set[tuple[int, int]],
+    found: Scan,
+) -> Iterator[tuple[str, ...]]:
+    """Take down the files; the folders come back, to be looked at next."""
     for child in children:
-        relative = f"{parent}/{child.name}" if parent else child.name
-        reason = _find_oddity(child.name) or (depth >= MAX_DEPTH and f"more than {MAX_DEPTH} folders deep") or ""
+        relative = "/".join((*parent, child.name))
+        reason = _find_oddity(child.name) or (len(parent) >= MAX_DEPTH and f"more than {MAX_DEPTH} folders deep") or ""
         if reason:
             found.skipped[relative] = reason
         elif not child.is_dir(follow_symlinks=False):
-            _add(found, relative, partial(_check_readable, child.path, relative))
-        elif _identity(Path(child.path)) not in own:
-            yield relative, child.path, depth + 1
+            _add(found, relative, partial(_readable_entry, child, folder, f"{root}/{relative}", relative))
+        elif _identity_of(child.stat(follow_symlinks=False)) not in own:
+            yield (*parent, child.name)
 
 
-def _check_readable(path: str, relative: str) -> FolderEntry:
-    entry = file_entry(path, relative)
-    if not os.access(path, os.R_OK):
-        raise PermissionError("it cannot be read by this user")
+def _readable_entry(child: os.DirEntry[str], folder: int, path: str, relative: str) -> FolderEntry:
+    now = child.stat(follow_symlinks=False)
+    entry = _file_entry(now, path, relative)
+    if not os.access(child.name, os.R_OK, dir_fd=folder, effective_ids=True):
+        raise PermissionError(_explain_unreadable(now, child.name))
     return entry
+
+
+def _explain_unreadable(now: os.stat_result, name: str) -> str:
+    """Whose file it is, who may not read it, and what to do: `docker save -o` writes files that only root may read."""
+    own, mode = _name_user(os.geteuid()), stat.S_IMODE(now.st_mode)
+    return (
+        f"it cannot be read by this user ({own}): its mode is {mode:04o} and it belongs to {_name_user(now.st_uid)}; "
+        f"chmod a+r it, or write it by `docker save IMAGE > {name}` in place of `docker save -o`"
+    )
+
+
+def _name_user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
 
 
 def _add(found: Scan, relative: str, look: Callable[[], FolderEntry]) -> None:
@@ -171,9 +233,12 @@ def _name_kind(mode: int) -> str:
     return kinds.get(stat.S_IFMT(mode), "a device")
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _identify(folder: Path) -> tuple[int, int] | None:
     try:
-        found = folder.stat()
+        return _identity_of(folder.stat())
     except OSError:
         return None
+
+
+def _identity_of(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino

@@ -161,7 +161,7 @@ class DropWatcher:
         rule = self.rule
         for folder, keep in ((rule.done_path, rule.keep_done), (rule.failed_path, rule.keep_failed)):
             try:
-                removed = await run_file(partial(remove_old, folder, keep, self._clock.wall()))
+                removed = await run_file(partial(remove_old, rule, folder, keep, self._clock.wall()))
             except OcisyncError as exc:
                 log.warning("drop.clean_failed", rule=rule.name, error=exc.message)
                 continue

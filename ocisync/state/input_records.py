@@ -29,6 +29,7 @@ class MemberRecord:
     inode: int
     digest: str  # of its bytes, or `image:` and of what it says it holds; empty when it was not read
     platform: str = ""  # os/architecture[/variant]; empty for a single archive
+    ctime_ns: int = 0  # 0: written by an ocisync that did not look at it
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +96,7 @@ class InputRecords:
 
 def _row(record: InputRecord) -> tuple[object, ...]:
     members = [
-        [member.path, member.size, member.mtime_ns, member.inode, member.digest, member.platform]
+        [member.path, member.size, member.mtime_ns, member.inode, member.digest, member.platform, member.ctime_ns]
         for member in record.members
     ]
     head = (record.key, record.state.value, record.at, record.purpose, record.identity)
