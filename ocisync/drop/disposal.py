@@ -29,6 +29,7 @@ from ocisync.drop.naming import stem_of
 from ocisync.drop.rule import DropRule
 from ocisync.drop.scan import FolderEntry
 from ocisync.errors import DiskError
+from ocisync.logs import clean
 from ocisync.sync.reports import Failure
 
 REASON = ".reason.txt"
@@ -108,8 +109,9 @@ def _open_beside(rule: DropRule, folder: Path, entry: FolderEntry) -> AbstractCo
 def _render_reason(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
     time = datetime.fromtimestamp(now, tz=UTC).isoformat(timespec="seconds")
     files = "\n".join(f"          {member.entry.relative}" for member in dropped.members)
+    message = clean(failure.message).replace("\n", "\\n").replace("\t", "\\t")  # it may quote what the dropper wrote
     return (
-        f"time:     {time}\nrule:     {rule.name}\ncode:     {failure.code}\nmessage:  {failure.message}\n"
+        f"time:     {time}\nrule:     {rule.name}\ncode:     {failure.code}\nmessage:  {message}\n"
         f"files:\n{files}\n"
         f"what now: mend the cause and put a good archive at the same path below {rule.path}; to try these very files\n"
         "          again, move them back there. Files in this folder are not looked at.\n"

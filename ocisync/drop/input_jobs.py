@@ -111,14 +111,13 @@ def _is_unnamed(reference: str) -> bool:
 
 def _archive_locator(dropped: Input) -> ArchiveLocator | LayoutLocator:
     entry = dropped.members[0].entry
-    return LayoutLocator(entry.path) if entry.is_folder else ArchiveLocator(entry.path)
+    return LayoutLocator(entry.path) if entry.is_folder else ArchiveLocator(entry.path, identity=entry.identity)
 
 
 def _set_locator(dropped: Input) -> SetLocator:
+    members = ((member.platform, member.entry) for member in dropped.members)
     return SetLocator(
-        tuple(
-            SetMember(member.platform, member.entry.path) for member in dropped.members if member.platform is not None
-        )
+        tuple(SetMember(platform, entry.path, entry.identity) for platform, entry in members if platform is not None)
     )
 
 

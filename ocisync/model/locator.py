@@ -11,7 +11,7 @@ view of another place.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from ocisync.errors import InvalidName
@@ -86,6 +86,8 @@ class ArchiveLocator:
 
     path: str
     reference: str = ""
+    # Device and inode of the only file that is meant; None: whichever is there. No part of the place, so not compared.
+    identity: tuple[int, int] | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return f"archive:{self.path}" + (_format_reference(self.reference) if self.reference else "")
@@ -158,6 +160,7 @@ class SetMember:
 
     platform: Platform
     path: str
+    identity: tuple[int, int] | None = field(default=None, compare=False)  # as an ArchiveLocator's
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ocisync.config.models import Config, DropRuleSettings
 from ocisync.content.compress import Compression
+from ocisync.content.files import FileGuard
 from ocisync.content.repository import Source, Target
 from ocisync.errors import ConfigError, InputError
 from ocisync.model.locator import (
@@ -59,10 +60,10 @@ class Archives:
                 return
             from ocisync.images.views.multi_platform import PlatformMember, merge_platforms
 
-            members = [
-                PlatformMember(one.platform, await self._open(ArchiveLocator(one.path), stack, view), where=one.path)
-                for one in members_for(locator, view.platform if view else None)
-            ]
+            members = []
+            for one in members_for(locator, view.platform if view else None):
+                source = await self._open(ArchiveLocator(one.path, identity=one.identity), stack, view)
+                members.append(PlatformMember(one.platform, source, where=one.path))
             yield merge_platforms(members)
 
     @asynccontextmanager
@@ -137,10 +138,10 @@ class Archives:
         from ocisync.stores.archive.oci_layout import open_oci_archive, open_oci_layout
         from ocisync.stores.archive.open_any import open_any
 
-        path, options = Path(locator.path), self._options(Path(locator.path), wanted)
+        path, options = Path(locator.path), self._options(locator, wanted)
         match locator:
             case LayoutLocator():
-                return await stack.enter_async_context(open_oci_layout(path, options.required))
+                return await stack.enter_async_context(open_oci_layout(path, options.required, options.guard))
             case OciArchiveLocator():
                 archive = open_oci_archive(
                     path,
@@ -153,12 +154,19 @@ class Archives:
             case DockerArchiveLocator() | ArchiveLocator():  # docker 25's have a layout, whose digests are kept
                 return await stack.enter_async_context(open_any(path, scratch=self.scratch, options=options))
 
-    def _options(self, path: Path, wanted: Format | None) -> ConversionOptions:
-        """How layers are converted: as asked for, else as the drop rule says in whose folder the file lies."""
+    def _options(self, locator: ArchiveFileLocator, wanted: Format | None) -> ConversionOptions:
+        """How layers are converted: as asked for, else as the drop rule says in whose folder the file lies.
+
+        Whoever may write to that folder must not have other files published: no link in it is followed.
+        """
         from ocisync.stores.archive.docker_archive import ConversionOptions
 
+        path = Path(locator.path)
         rule = next((rule for rule in self.config.drop if path.is_relative_to(rule.path)), None)
         options = conversion_options(rule) if rule else ConversionOptions()
+        if rule and isinstance(locator, ArchiveLocator | LayoutLocator):
+            identity = locator.identity if isinstance(locator, ArchiveLocator) else None
+            options = replace(options, guard=FileGuard(rule.path, identity))
         limits = self.config.archives
         options = replace(options, caps=caps_of(limits), limits=tar_limits_of(limits))
         if self.compression:

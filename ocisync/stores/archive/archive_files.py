@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import stat
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -13,10 +15,10 @@ import structlog
 from anyio import CancelScope
 
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, decompress_to_spool, detect_compression
-from ocisync.content.files import FileSection, InputFile, Spool
+from ocisync.content.files import FileGuard, FileSection, InputFile, Spool
 from ocisync.content.tar.index import TarIndex, TarLimits, index_tar
 from ocisync.content.threads import run_file, run_steps
-from ocisync.errors import ArchiveError, InputError, LimitExceeded, OcisyncError
+from ocisync.errors import ArchiveError, InputError, LimitExceeded, OcisyncError, machine_error
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
 
 log = structlog.get_logger(__name__)
@@ -82,14 +84,15 @@ class ArchiveFiles:
 class FolderFiles:
     """The files of a layout directory."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, guard: FileGuard | None = None) -> None:
         self.where = str(root)
         self._root = root
+        self._guard = replace(guard, identity=None) if guard else None  # that is the folder's
 
     @asynccontextmanager
     async def open(self, name: str) -> AsyncIterator[FileSection | None]:
         """Where a file's content is."""
-        found = await run_file(partial(_open_beneath, self._root, name))
+        found = await run_file(partial(_open_beneath, self._root, name, self._guard))
         try:
             yield None if found is None else FileSection(found, 0, found.size)
         finally:
@@ -103,7 +106,11 @@ class FolderFiles:
 
 @asynccontextmanager
 async def open_archive_files(
-    path: Path, scratch: Path, caps: Caps | None = None, limits: TarLimits | None = None
+    path: Path,
+    scratch: Path,
+    caps: Caps | None = None,
+    limits: TarLimits | None = None,
+    guard: FileGuard | None = None,
 ) -> AsyncIterator[ArchiveFiles]:
     """Index an archive; when it is compressed as a whole, it is first decompressed once into `scratch`.
 
@@ -111,7 +118,7 @@ async def open_archive_files(
         ArchiveError, LimitExceeded: not a tar, corrupt, truncated, or a bomb.
         InputChanged: it was replaced or cut meanwhile.
     """
-    input_file = await run_file(partial(InputFile, path))
+    input_file = await run_file(partial(InputFile, path, guard))
     spool: Spool | None = None
     try:
         whole = FileSection(input_file, 0, input_file.size)
@@ -133,16 +140,20 @@ async def open_archive_files(
                 await run_file(spool.close)
 
 
-def is_folder(path: Path) -> bool:
+def is_folder(path: Path, guard: FileGuard | None = None) -> bool:
     """Whether a path leads to a folder. Blocks.
 
     Raises:
         InputError: it is missing, or may not be looked at.
     """
     try:
-        return stat.S_ISDIR(path.stat().st_mode)
-    except OSError as exc:
+        return stat.S_ISDIR((guard.stat(path) if guard else path.stat()).st_mode)
+    except (FileNotFoundError, NotADirectoryError) as exc:
         raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
+    except OSError as exc:
+        if exc.errno in (errno.ELOOP, errno.ENAMETOOLONG):
+            raise InputError(f"{path}: cannot be opened: {exc.strerror}") from exc
+        raise machine_error(exc, str(path), "cannot be opened") from exc
 
 
 async def read_small(files: MemberFiles, name: str) -> bytes | None:
@@ -167,12 +178,12 @@ def _add_place(exc: OcisyncError, where: str) -> OcisyncError:
     return exc.at(where) if isinstance(exc, ArchiveError | LimitExceeded) else exc
 
 
-def _open_beneath(root: Path, name: str) -> InputFile | None:
+def _open_beneath(root: Path, name: str, guard: FileGuard | None) -> InputFile | None:
     path = root / name
     if ".." in path.parts:
         return None
     try:
-        return InputFile(path)
+        return InputFile(path, guard)
     except InputError as exc:
         if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
             return None

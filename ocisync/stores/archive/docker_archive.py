@@ -24,7 +24,7 @@ from ocisync.content.compress import BLOCK, Block, Compressed, Compression, comp
 from ocisync.content.concurrency import for_each
 from ocisync.content.decompress import MAGIC_LENGTH, Caps, decompress, detect_compression
 from ocisync.content.failpoints import failpoint
-from ocisync.content.files import FileSection
+from ocisync.content.files import FileGuard, FileSection
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.tar.index import TarLimits
@@ -67,6 +67,7 @@ class ConversionOptions:
     limits: TarLimits = field(default_factory=TarLimits)
     recompress: bool = False  # compression was asked for: also of layers that the archive says are kept plain
     required: tuple[Platform, ...] = ()  # of a layout's images: those that must be there where an index names them
+    guard: FileGuard | None = None  # of files that lie where others may write
 
 
 @dataclass(frozen=True, slots=True)

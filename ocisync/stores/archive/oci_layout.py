@@ -14,6 +14,7 @@ from pathlib import Path
 import structlog
 
 from ocisync.content.decompress import Caps
+from ocisync.content.files import FileGuard
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream
 from ocisync.content.tar.index import TarLimits
@@ -237,16 +238,18 @@ async def open_oci_archive(
 
 
 @asynccontextmanager
-async def open_oci_layout(directory: Path, required: Sequence[Platform] = ()) -> AsyncIterator[LayoutSource]:
+async def open_oci_layout(
+    directory: Path, required: Sequence[Platform] = (), guard: FileGuard | None = None
+) -> AsyncIterator[LayoutSource]:
     """Read an OCI layout in a directory.
 
     Raises:
         ArchiveError: it is no layout.
         InputError: there is no such folder.
     """
-    if not await run_file(partial(is_folder, directory)):
+    if not await run_file(partial(is_folder, directory, guard)):
         raise InputError(f"{directory}: not a folder; an OCI layout in a file is an oci-archive")
-    yield await read_layout(FolderFiles(directory), required=required)
+    yield await read_layout(FolderFiles(directory, guard), required=required)
 
 
 async def read_layout(

@@ -83,11 +83,11 @@ async def open_any(
         InputError: it cannot be opened.
     """
     options = options or ConversionOptions()
-    if await run_file(partial(is_folder, path)):
-        async with open_oci_layout(path, options.required) as layout:
+    if await run_file(partial(is_folder, path, options.guard)):
+        async with open_oci_layout(path, options.required, options.guard) as layout:
             yield layout
         return
-    async with open_archive_files(path, scratch, options.caps, options.limits) as files:
+    async with open_archive_files(path, scratch, options.caps, options.limits, options.guard) as files:
         yield await _make_source(files, scratch, options)
 
 
