@@ -20,6 +20,7 @@ from ocisync.content.tar.index import TarIndex, TarLimits, index_tar
 from ocisync.content.threads import run_file, run_steps
 from ocisync.errors import ArchiveError, InputError, LimitExceeded, OcisyncError, machine_error
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
+from ocisync.stores.archive.other_content import HEAD, explain_content
 
 log = structlog.get_logger(__name__)
 
@@ -129,7 +130,8 @@ async def open_archive_files(
             index = await run_steps(index_tar(spool or input_file, limits))
         except OcisyncError as exc:
             await run_file(input_file.check)
-            raise _add_place(exc, str(path)) from exc
+            told = explain_content(await run_file(partial(whole.head, HEAD))) if isinstance(exc, ArchiveError) else ""
+            raise _add_place(ArchiveError(told) if told else exc, str(path)) from exc
         for warning in index.warnings:
             log.warning("archive.member_skipped", path=str(path), reason=warning)
         yield ArchiveFiles(path, input_file, index)

@@ -20,6 +20,7 @@ from ocisync.stores.archive.docker_v1 import is_legacy
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, blob_path, parse_index
 from ocisync.stores.archive.layout_types import load_manifest
 from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_layout, read_layout, read_version
+from ocisync.stores.archive.other_content import explain_folder
 
 _ROOT_FOLDERS = frozenset(
     (
@@ -100,7 +101,8 @@ async def _make_source(files: ArchiveFiles, scratch: Path, options: ConversionOp
         return await make_docker_source(files, scratch, options)
     if kind is ArchiveKind.LAYOUT:
         return await read_layout(files, required=options.required)
-    raise ArchiveError(f"{files.where}: {_REFUSALS[kind]}")
+    told = explain_folder(files.index, files.index.top_level)
+    raise ArchiveError(f"{files.where}: {told or _REFUSALS[kind]}")
 
 
 async def _layout_is_usable(files: ArchiveFiles) -> bool:
