@@ -1,6 +1,6 @@
 """The command line: how it is entered, and how its commands enter the event loop.
 
-`app` parses arguments, each command runs one function of `commands`, the rest of this room is display.
+`app` assembles it; a module per subject has the arguments and the display of its commands.
 
 Exit status: 0 all good, 1 something failed, 2 bad usage or configuration, 130 interrupted.
 """
@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import functools
 import gc
+import io
+import os
 import resource
 import sys
 from collections.abc import Awaitable, Callable
@@ -22,18 +24,21 @@ _FILES = 16_384  # open files that are enough for any configuration
 
 
 def main() -> None:
-    """Run the command line and exit."""
+    """Run the command line and exit; whatever happens, no traceback is printed."""
     gc.disable()  # what is imported stays: collecting meanwhile is a fifth of the start; `run_async` turns it on
-    from ocisync.cli.app import app
-
+    sys.stdout = sys.stdout or _open_nothing()
+    sys.stderr = sys.stderr or _open_nothing()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may lack characters that we print
     try:
-        app(prog_name="ocisync")
-    except OcisyncError as exc:
-        sys.exit(_print_error(exc))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        status = _run()
+        sys.stdout.flush()
+    except OSError as exc:
+        status = _give_up_printing(exc)
     finally:
         gc.freeze()  # what is left goes with the process; to look through it first takes a tenth of the start
+    sys.exit(status)
 
 
 def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
@@ -76,8 +81,57 @@ def _first_of(error: BaseException) -> BaseException:
     return _first_of(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else error
 
 
-def _print_error(error: OcisyncError) -> int:
-    from ocisync.logs import redact
+def _open_nothing() -> io.TextIOWrapper:
+    """A stream in place of one that whoever started us had closed."""
+    return io.TextIOWrapper(io.FileIO(os.devnull, "w"), encoding="utf-8")
 
-    print(f"ocisync: {redact(error.message)} [{error.code}]", file=sys.stderr)
-    return 2 if isinstance(error, ConfigError | InvalidName) else 1
+
+def _run() -> int:
+    from ocisync.cli.app import UsageError, app
+    from ocisync.cli.output import OutputFailed, warn
+
+    try:
+        status: object = app(prog_name="ocisync", standalone_mode=False)
+        return status if isinstance(status, int) else 0
+    except OcisyncError as exc:
+        warn(f"ocisync: {exc.message} [{exc.code}]")
+        return 2 if isinstance(exc, ConfigError | InvalidName) else 1
+    except UsageError as exc:
+        text = io.StringIO()
+        exc.show(text)  # type: ignore[attr-defined]
+        warn(text.getvalue().rstrip("\n"))
+        return 2
+    except OutputFailed as exc:
+        return _give_up_printing(exc.cause)
+    except (KeyboardInterrupt, EOFError):
+        return 130
+    except Exception as exc:  # noqa: BLE001 (the edge of the process)
+        return _report_defect(exc)
+    except BaseExceptionGroup as group:
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        return 130
+
+
+def _report_defect(error: Exception) -> int:
+    """Say that something failed which nobody foresaw; the traceback is in the log at the level `debug`."""
+    import structlog
+
+    from ocisync.cli.output import warn
+
+    if structlog.is_configured():
+        structlog.get_logger().debug("command.crashed", exc_info=error)
+    is_machine = isinstance(error, OSError | MemoryError)  # the machine's trouble, such as no free descriptor
+    advice = "" if is_machine else ": this is a bug in ocisync, please report it"
+    warn(f"ocisync: {type(error).__name__}: {error}{advice} [internal]")
+    return 1
+
+
+def _give_up_printing(error: OSError) -> int:
+    """End: nobody reads what is printed, or it cannot be written. Only the latter is worth a word."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes standard output once more at its end
+    if not isinstance(error, BrokenPipeError):
+        from ocisync.cli.output import warn
+
+        warn(f"ocisync: the output cannot be written: {error.strerror} [output]")
+    return 1

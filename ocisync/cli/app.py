@@ -5,10 +5,14 @@ The modules of the commands import what they need when they run, not before: `--
 
 from __future__ import annotations
 
+from typing import cast
+
 import typer
 
 from ocisync.cli import config, copy, doctor, inspect, maintain, once, pack, run, status, unpack
 from ocisync.cli.options import set_defaults
+
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
 
 app = typer.Typer(
     help="Keep container-image mirrors fresh: from drop folders and registries to static registries and registries.",

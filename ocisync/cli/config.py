@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Literal, Optional
 
 import typer
 
-from ocisync.cli.formatting import counted
 from ocisync.cli.options import ConfigFile, config_file
+from ocisync.cli.output import counted, show, show_raw
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -32,7 +31,7 @@ def init(
     from ocisync.commands.config_files import write_starter
 
     write_starter(file, force)
-    print(f"wrote {file}. Check it with: ocisync config check -c {file}\nStart the daemon with: ocisync run -c {file}")
+    show(f"wrote {file}. Check it with: ocisync config check -c {file}\nStart the daemon with: ocisync run -c {file}")
 
 
 def check(config: ConfigFile = None) -> None:
@@ -42,13 +41,13 @@ def check(config: ConfigFile = None) -> None:
     file = config_file(config)
     found = load_config(file)
     for warning in found.warnings:
-        print(f"warning: {warning}")
+        show(f"warning: {warning}")
     parts = (
         counted(len(found.targets), "target"),
         counted(len(found.drop), "drop rule"),
         counted(len(found.sync), "sync rule"),
     )
-    print(f"{file}: valid; {', '.join(parts)}")
+    show(f"{file}: valid; {', '.join(parts)}")
 
 
 def import_(
@@ -67,10 +66,10 @@ def import_(
 
     text = convert_file(file, origin)
     if output is None:
-        sys.stdout.write(text)
+        show_raw(text.encode())
         return
     write_private(output, text)
-    print(
+    show(
         f"wrote {output}. Read its comments: each tells what has no equal.\n"
         f"Check it with: ocisync config check -c {output}"
     )
@@ -80,4 +79,4 @@ def schema() -> None:
     """Print the JSON Schema of the configuration, for editors."""
     from ocisync.config.schema import schema_text
 
-    sys.stdout.write(schema_text())
+    show_raw(schema_text().encode())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
@@ -10,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import counted, printable, size_text
 from ocisync.cli.options import (
     CompressionLevel,
     ConfigFile,
@@ -20,6 +18,7 @@ from ocisync.cli.options import (
     optional_config,
     start_logging,
 )
+from ocisync.cli.output import counted, printable, show, size_text, warn
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what copies
@@ -172,16 +171,16 @@ def _print_result(source: Locator, place: Locator | str, report: JobReport) -> N
         print(f"ocisync: {printable(warning)}", file=sys.stderr)
     done = [tag for tag in report.tags if tag.failure is None]
     for tag in done:
-        print(f"{_name_of(place, tag, of=len(report.tags))}\n{tag.digest}", end="\n" if len(done) > 1 else " ")
+        show(f"{_name_of(place, tag, of=len(report.tags))}\n{tag.digest}", end="\n" if len(done) > 1 else " ")
     if done:
         traffic = report.traffic
         sent = f"{counted(traffic.blobs, 'blob')} sent, {traffic.mounted} linked, {traffic.skipped} there already"
-        print(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
+        show(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
 
 
 def _print_failure(source: str, place: Locator | str, failure: Failure) -> None:
     text = printable(f"{source} was not copied to {place}: {failure.message}")
-    print(f"ocisync: {text} [{failure.code}]", file=sys.stderr)
+    warn(f"ocisync: {text} [{failure.code}]")
 
 
 def _name_of(place: Locator | str, tag: TagReport, *, of: int) -> str:

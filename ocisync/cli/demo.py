@@ -13,7 +13,7 @@ from pathlib import Path
 import anyio
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import counted, size_text
+from ocisync.cli.output import counted, show, size_text
 from ocisync.cli.progress import progress
 from ocisync.commands.demo_samples import ARCHITECTURES, write_sample
 from ocisync.content.repository import Source
@@ -186,5 +186,5 @@ Ctrl-C ends it."""
 
 
 def _print(text: str) -> None:
-    print(text, flush=True)
+    show(text)
     sys.stderr.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Collection
 from pathlib import Path
@@ -11,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import counted, printable
 from ocisync.cli.options import AsJson, start_logging
+from ocisync.cli.output import counted, printable, show, show_json
 from ocisync.doctor.causes import CLIENTS, Level
 from ocisync.doctor.remedies import ANY
 from ocisync.errors import ConfigError
@@ -47,7 +46,7 @@ def doctor(
 
     wanted = _check_clients(client or [])
     found = run_async(diagnose, url, ca)
-    print(json.dumps(_diagnosis_json(found, wanted), indent=2) if as_json else _diagnosis_text(found, wanted))
+    show_json(_diagnosis_json(found, wanted)) if as_json else show(_diagnosis_text(found, wanted))
     raise typer.Exit(1 if found.failing(wanted) else 0)
 
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import printable, size_text, table
 from ocisync.cli.options import AsJson, ConfigFile, OnePlatform, optional_config, start_logging
+from ocisync.cli.output import printable, show, show_json, show_raw, size_text, table
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
     from ocisync.commands.inspect import InspectedImage
@@ -38,10 +37,10 @@ def inspect(
 
     file = optional_config(config)
     if raw:
-        sys.stdout.buffer.write(run_async(read_raw, reference, platform, file))
+        show_raw(run_async(read_raw, reference, platform, file))
         return
     image = run_async(inspect_image, reference, platform, file)
-    print(json.dumps(_inspected_json(image), indent=2) if as_json else _inspected_text(image))
+    show_json(_inspected_json(image)) if as_json else show(_inspected_text(image))
 
 
 def tags(
@@ -56,9 +55,9 @@ def tags(
 
     name, listed = run_async(list_tags, reference, optional_config(config))
     if as_json:
-        print(json.dumps({"name": name, "tags": listed}, indent=2))
+        show_json({"name": name, "tags": listed})
     else:
-        sys.stdout.write("".join(f"{printable(tag)}\n" for tag in listed))
+        show("".join(f"{printable(tag)}\n" for tag in listed), end="")
 
 
 def digest(
@@ -71,7 +70,7 @@ def digest(
     start_logging(context)
     from ocisync.commands.inspect import resolve_digest
 
-    print(run_async(resolve_digest, reference, platform, optional_config(config)))
+    show(run_async(resolve_digest, reference, platform, optional_config(config)))
 
 
 def _inspected_json(image: InspectedImage) -> dict[str, object]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import counted, printable, size_text, table, time_text
 from ocisync.cli.options import AsJson, ConfigFile, optional_config, start_logging
+from ocisync.cli.output import counted, printable, show, show_json, size_text, table, time_text, warn
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for maintenance
@@ -50,11 +48,11 @@ def reconcile(context: typer.Context, target: Registry, config: ConfigFile = Non
 
     done = run_async(reconcile_scope, target, optional_config(config))
     if as_json:
-        print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
+        show_json({"ok": done.ok, **asdict(done)})
     else:
         _print_failures(done.failures)
-        print("\n".join(map(printable, done.changed[:_SHOWN])) or "nothing had to be changed")
-        print(f"{counted(done.repositories, 'repository')}, {counted(len(done.changed), 'object')} changed")
+        show("\n".join(map(printable, done.changed[:_SHOWN])) or "nothing had to be changed")
+        show(f"{counted(done.repositories, 'repository')}, {counted(len(done.changed), 'object')} changed")
     raise typer.Exit(0 if done.ok else 1)
 
 
@@ -64,7 +62,7 @@ def ls(context: typer.Context, target: Registry, config: ConfigFile = None, as_j
     from ocisync.commands.maintenance import list_scope
 
     views = run_async(list_scope, target, optional_config(config))
-    print(json.dumps([asdict(view) for view in views], indent=2) if as_json else _views_table(views))
+    show_json([asdict(view) for view in views]) if as_json else show(_views_table(views))
 
 
 def rm(
@@ -81,7 +79,7 @@ def rm(
     images = [check_image(text) for text in image]
     removed = run_async(remove_images, target, images, optional_config(config), dry_run)
     word = "would be removed" if dry_run else "removed"
-    print("\n".join(f"{word}: {name}" for name in removed) or "there are no tags")
+    show("\n".join(f"{word}: {name}" for name in removed) or "there are no tags")
 
 
 def keep(
@@ -102,14 +100,14 @@ def keep(
     policy = _policy(newest, newer_than, tag or [])
     done = run_async(apply_policy, target, optional_config(config), policy, limit, dry_run)
     if as_json:
-        print(json.dumps({"ok": done.ok, **asdict(done)}, indent=2))
+        show_json({"ok": done.ok, **asdict(done)})
         raise typer.Exit(0 if done.ok else 1)
     for name, decisions in done.decisions.items():
         rows = [("STAYS" if one.stays else "GOES", f"{name}:{one.tag}", printable(one.reason)) for one in decisions]
-        print(table([("", "TAG", "REASON"), *rows]))
+        show(table([("", "TAG", "REASON"), *rows]))
     _print_problems(done.problems)
     _print_failures(done.failures)
-    print(f"{counted(done.removed, 'tag')} removed" if not dry_run else "nothing was changed")
+    show(f"{counted(done.removed, 'tag')} removed" if not dry_run else "nothing was changed")
     raise typer.Exit(0 if done.ok else 1)
 
 
@@ -134,10 +132,10 @@ def gc(
     ok = done.ok if done else not totals.problems
     if as_json:
         removed = asdict(done) if done else None
-        print(json.dumps({"ok": ok, "plan": asdict(totals), "removed": removed, "journal": str(written)}, indent=2))
+        show_json({"ok": ok, "plan": asdict(totals), "removed": removed, "journal": str(written)})
     else:
         _print_problems(done.problems if done else totals.problems)
-        print(_collected_text(totals, done, written, options))
+        show(_collected_text(totals, done, written, options))
     raise typer.Exit(0 if ok else 1)
 
 
@@ -158,7 +156,7 @@ def verify(
 
     options = VerifyOptions(deep, repair, resume, _size(rate) or 0.0, concurrency)
     report = run_async(verify_scope, target, optional_config(config), options)
-    print(json.dumps(report.as_json(), indent=2) if as_json else _verified_text(report))
+    show_json(report.as_json()) if as_json else show(_verified_text(report))
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -255,9 +253,9 @@ def _parsed(text: str | None, parse: Callable[[str], float]) -> float | None:
 
 def _print_problems(problems: Sequence[str]) -> None:
     for problem in problems:
-        print(f"left alone: {printable(problem)}", file=sys.stderr)
+        warn(f"left alone: {printable(problem)}")
 
 
 def _print_failures(failures: Mapping[str, Failure]) -> None:
     for name, failure in failures.items():
-        print(f"{name or 'registry'}: {printable(failure.message)} [{failure.code}]", file=sys.stderr)
+        warn(f"{name or 'registry'}: {printable(failure.message)} [{failure.code}]")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
@@ -12,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import counted, printable, size_text, table
 from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
+from ocisync.cli.output import counted, printable, show, show_json, size_text, table, warn
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what runs rules
     from ocisync.commands.once import PlannedPass
@@ -55,7 +53,7 @@ def once(
     with progress() as shown:
         running = partial(run_rules, file, rules or [], shown, force_prune=force_prune, in_full=recheck)
         report = run_async(running)
-    print(json.dumps(_pass_json(report), indent=2)) if as_json else _print_pass(report)
+    show_json(_pass_json(report)) if as_json else _print_pass(report)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -66,7 +64,7 @@ def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
     from ocisync.config.load import load_config
 
     found = run_async(plan_rules, load_config(config_file(config)), rules or [])
-    print(json.dumps(_plan_json(found), indent=2) if as_json else _plan_text(found))
+    show_json(_plan_json(found)) if as_json else show(_plan_text(found))
     raise typer.Exit(1 if found.failures else 0)
 
 
@@ -75,7 +73,7 @@ def _print_pass(report: PassReport) -> None:
 
     for job in report.jobs:
         for warning in job.warnings:
-            print(f"{job.rule}: warning: {printable(warning)}", file=sys.stderr)
+            warn(f"{job.rule}: warning: {printable(warning)}")
         for tag in job.tags:
             _print_tag(f"{job.target.removeprefix('target:')}:{tag.tag}", tag)
         if job.failure:
@@ -84,21 +82,21 @@ def _print_pass(report: PassReport) -> None:
         if one.failure and not one.jobs:
             _print_failures(f"{one.rule}: {printable(one.key)}", one.failure)
         if one.verdict is InputVerdict.WAITING:
-            print(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}", file=sys.stderr)
+            warn(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}")
     for rule, failure in report.failures.items():
         _print_failures(rule, failure)
-    print(_summary(report))
+    show(_summary(report))
 
 
 def _print_tag(name: str, tag: TagReport) -> None:
     if tag.verdict.value == "kept":
-        print(f"{name}: kept: {printable(tag.reason)}", file=sys.stderr)
+        warn(f"{name}: kept: {printable(tag.reason)}")
     _print_failures(name, tag.failure)
 
 
 def _print_failures(what: str, failure: Failure | None) -> None:
     if failure is not None:
-        print(f"{what}: {printable(failure.message)} [{failure.code}]", file=sys.stderr)
+        warn(f"{what}: {printable(failure.message)} [{failure.code}]")
 
 
 def _summary(report: PassReport) -> str:

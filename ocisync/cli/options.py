@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 from ocisync import __version__
+from ocisync.cli.output import show
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ LogFormatOption = Annotated[Optional[LogFormat], typer.Option("--log-format", he
 def _print_version(wanted: bool) -> None:
     """Answer while the options are parsed: afterwards, a missing command is an error."""
     if wanted:
-        print(f"ocisync {__version__}")
+        show(f"ocisync {__version__}")
         raise typer.Exit
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
@@ -13,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import counted, printable, size_text
 from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
+from ocisync.cli.output import counted, printable, show, size_text, warn
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what packs
@@ -83,15 +82,15 @@ def pack(
 
 def _print_result(folder: Path, place: str, packed: Packed) -> int:
     for warning in packed.warnings:
-        print(f"ocisync: {printable(warning)}", file=sys.stderr)
+        warn(f"ocisync: {printable(warning)}")
     report = packed.report
     failure = report.worst()
     if failure is not None:
-        print(f"ocisync: {folder} was not packed to {place}: {failure.message} [{failure.code}]", file=sys.stderr)
+        warn(f"ocisync: {folder} was not packed to {place}: {failure.message} [{failure.code}]")
         return 1
     traffic = report.traffic
     sent = f"{counted(traffic.blobs, 'blob')} sent, {traffic.skipped} there already, {size_text(traffic.bytes)}"
-    print(f"{place}\n{report.tags[0].digest} ({sent}, {report.seconds:.1f} s)")
+    show(f"{place}\n{report.tags[0].digest} ({sent}, {report.seconds:.1f} s)")
     return 0
 
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ocisync.cli.formatting import printable
+from ocisync.cli.output import printable, warn
 from ocisync.sync.context import Progress
 
 
@@ -17,11 +17,11 @@ class LineProgress(Progress):
         """Say what became of a tag, unless nothing did."""
         if verdict == "unchanged":
             return
-        print(f"{printable(target.removeprefix('target:'))}:{printable(tag)} {verdict}", file=sys.stderr, flush=True)
+        warn(f"{printable(target.removeprefix('target:'))}:{printable(tag)} {verdict}")
 
     def held_up(self, reason: str) -> None:
         """Say why nothing moves."""
-        print(reason, file=sys.stderr, flush=True)
+        warn(reason)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
 from rich.progress import Progress as Bars
 
-from ocisync.cli.formatting import printable
+from ocisync.cli.output import printable
 from ocisync.model.descriptor import Descriptor
 from ocisync.sync.context import Progress
 

@@ -9,6 +9,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, config_file, start_logging
+from ocisync.cli.output import show
 
 Rules = Annotated[list[str], typer.Argument(metavar="RULE...", help="Sync rules by their names.")]
 Repository = Annotated[
@@ -66,7 +67,7 @@ def sync_now(
 
     part = {"repository": repository, "tag": tag}
     run_async(ask, config_file(config), rules, {key: value for key, value in part.items() if value}, url)
-    print(f"asked for {', '.join(rules)}; `ocisync status` shows how it goes")
+    show(f"asked for {', '.join(rules)}; `ocisync status` shows how it goes")
 
 
 def demo(

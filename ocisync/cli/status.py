@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -10,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import duration_text, printable, table, time_text
 from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
+from ocisync.cli.output import duration_text, printable, show, show_json, table, time_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the state
     from ocisync.commands.status import RuleReport
@@ -43,22 +42,22 @@ def status(
 
 def _print_status(reports: Mapping[str, RuleReport], as_json: bool) -> None:
     if as_json:
-        print(json.dumps({rule: _status_json(report) for rule, report in reports.items()}, indent=2))
+        show_json({rule: _status_json(report) for rule, report in reports.items()})
         return
-    print(_status_table(reports))
+    show(_status_table(reports))
     for report in reports.values():
         for image in report.images:
             if image.code:
-                print(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
+                show(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
 
 
 def _print_targets(found: Mapping[str, Mapping[str, str]], as_json: bool) -> int:
     """Print what each target's storage can do; the exit status is 1 when one cannot be used."""
     if as_json:
-        print(json.dumps(found, indent=2))
+        show_json(found)
     else:
         rows = [(name, what, printable(told)) for name, about in found.items() for what, told in about.items()]
-        print(table([("TARGET", "WHAT", "FOUND"), *rows]))
+        show(table([("TARGET", "WHAT", "FOUND"), *rows]))
     return 1 if any("error" in about for about in found.values()) else 0
 
 

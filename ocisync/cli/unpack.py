@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Optional
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.formatting import counted, printable, size_text
 from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
+from ocisync.cli.output import counted, printable, show, size_text, warn
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -42,6 +41,6 @@ def unpack(
     with progress() as shown:
         done = run_async(unpack_image, optional_config(config), shown, locator, folder, platform, cache, rootless)
     for warning in done.warnings:
-        print(f"ocisync: {printable(warning)}", file=sys.stderr)
+        warn(f"ocisync: {printable(warning)}")
     fetched = f"{counted(done.fetched.blobs, 'blob')} fetched, {size_text(done.fetched.bytes)}"
-    print(f"{folder}\n{done.digest} ({counted(done.layers, 'layer')}, {fetched})")
+    show(f"{folder}\n{done.digest} ({counted(done.layers, 'layer')}, {fetched})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocisync.cli.formatting import counted, printable, size_text, table, time_text
+from ocisync.cli.output import counted, printable, size_text, table, time_text
 
 
 @pytest.mark.parametrize(
