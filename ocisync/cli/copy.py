@@ -168,7 +168,7 @@ def _print_result(source: Locator, place: Locator | str, report: JobReport) -> N
         if tag.failure is not None:
             _print_failure(f"{source} ({tag.tag})", place, tag.failure)
     for warning in report.warnings:
-        print(f"ocisync: {printable(warning)}", file=sys.stderr)
+        warn(f"ocisync: {printable(warning)}")
     done = [tag for tag in report.tags if tag.failure is None]
     for tag in done:
         show(f"{_name_of(place, tag, of=len(report.tags))}\n{tag.digest}", end="\n" if len(done) > 1 else " ")
