@@ -122,7 +122,8 @@ def _validate(root: dict[str, Value], document: Document, context: Context, file
     except ValidationError as exc:
         problems += explain(exc.errors(include_url=False), document)
         raise make_config_error(file, problems) from None  # its cause would show the input, secrets among it
-    problems += [Problem(document.line_of(place), place, message) for place, message in find_overlaps(config)]
+    if len(config.sync) > 1:
+        problems += [Problem(document.line_of(place), place, message) for place, message in find_overlaps(config)]
     if problems:
         raise make_config_error(file, problems)
     return _give_names(config, derive_names(root))

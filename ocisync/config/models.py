@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field, PrivateAttr
@@ -87,6 +88,11 @@ class Config(Section):
     def rules(self) -> tuple[DropRuleSettings | SyncRule, ...]:
         """All rules, drop folders first."""
         return (*self.drop, *self.sync)
+
+    @property
+    def temporary_path(self) -> Path:
+        """Where unfinished work goes."""
+        return self.daemon.temporary or self.daemon.state / "tmp"
 
     def settings_for(self, host: str) -> Registry:
         """The settings of a host, completed from `defaults`."""

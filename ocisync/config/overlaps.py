@@ -51,20 +51,19 @@ class _Writer:
 
 def find_overlaps(config: Config) -> Iterator[ConfigFinding]:
     """Each pair of enabled rules that certainly write one tag, told at the later one."""
-    writers = [
-        _make_writer(("sync", at, "target"), rule, place)
-        for at, rule in enumerate(config.sync)
-        if rule.enabled and rule.type != "registry"
-        for place in rule.places
-    ]
-    for first, second in combinations(writers, 2):
-        is_same_place = (first.place.target, first.place.repository) == (second.place.target, second.place.repository)
-        if is_same_place and (tag := _find_common(first, second)):
-            place = f"{first.place.target}/{first.place.repository}"
+    rules = [(at, rule) for at, rule in enumerate(config.sync) if rule.enabled and rule.type != "registry"]
+    shared: dict[tuple[str, str], list[_Writer]] = {}  # by target and repository: there may be thousands of rules
+    for at, rule in rules:
+        for place in rule.places:
+            writer = _make_writer(("sync", at, "target"), rule, place)
+            shared.setdefault((place.target, place.repository), []).append(writer)
+    for first, second in (pair for writers in shared.values() for pair in combinations(writers, 2)):
+        if tag := _find_common(first, second):
+            where = f"{first.place.target}/{first.place.repository}"
             yield (
                 second.path,
                 (
-                    f"sync[{first.path[1]}] writes {tag} of {place} too, from {first.source}. Give one of them another "
+                    f"sync[{first.path[1]}] writes {tag} of {where} too, from {first.source}. Give one of them another "
                     "repository, or `deny` there what the other brings"
                 ),
             )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.digest import is_digest
 from ocisync.model.image_name import DOCKER_HUB, ImageName, is_tag, parse_host, parse_image_name
-from ocisync.model.media_types import is_manifest
+from ocisync.model.media_types import MANIFESTS
 from ocisync.model.outside_json import load_json
 
 MAX_PUSHES = 1000  # of one notification
@@ -80,7 +80,7 @@ def _distribution(document: object, _: Mapping[str, str]) -> Iterator[Push]:
         raise InputError("a distribution registry's notification has a list of `events`")
     for event in _items(document, "events"):
         tag, kind = _text(event, "target", "tag"), _text(event, "target", "mediaType")
-        if _text(event, "action") == "push" and (tag or is_manifest(kind)):
+        if _text(event, "action") == "push" and (tag or kind in MANIFESTS):
             yield Push(_text(event, "target", "repository"), tag, is_untagged=not tag)
 
 

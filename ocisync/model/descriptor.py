@@ -41,12 +41,12 @@ class Descriptor:
     @property
     def is_manifest(self) -> bool:
         """Whether it is stored under manifests/."""
-        return media_types.is_manifest(self.media_type)
+        return self.media_type in media_types.MANIFESTS
 
     @property
     def is_index(self) -> bool:
         """Whether it lists manifests."""
-        return media_types.is_index(self.media_type)
+        return self.media_type in media_types.INDEXES
 
     @property
     def is_attestation(self) -> bool:

@@ -41,7 +41,7 @@ class Manifest:
     @property
     def is_index(self) -> bool:
         """Whether the children are manifests."""
-        return media_types.is_index(self.media_type)
+        return self.media_type in media_types.INDEXES
 
     @property
     def config(self) -> Descriptor | None:
@@ -65,10 +65,10 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest:
     """
     document = parse_json_object(raw)
     kind = _check_media_type(document, media_type)
-    lists = document.get("manifests") if media_types.is_index(kind) else _list_image_parts(document, kind)
+    lists = document.get("manifests") if kind in media_types.INDEXES else _list_image_parts(document, kind)
     lists = [] if lists is None else lists  # builders in Go write an empty list as null
     if not isinstance(lists, list):
-        member = "manifests" if media_types.is_index(kind) else "layers"
+        member = "manifests" if kind in media_types.INDEXES else "layers"
         raise ManifestError(f"a manifest of type {kind} needs a list of {member}")
     if len(lists) > MAX_CHILDREN:
         raise LimitExceeded(f"the manifest lists {len(lists)} children; at most {MAX_CHILDREN} are accepted")
@@ -179,7 +179,7 @@ def _check_media_type(document: Mapping[str, object], announced: str | None) -> 
     kind = written or announced or _guess_media_type(document)
     if kind not in media_types.MANIFESTS:
         raise UnsupportedManifest(f"{kind[:100]!r} is not a manifest type that can be copied")
-    if media_types.is_index(kind) != ("manifests" in document):
+    if (kind in media_types.INDEXES) != ("manifests" in document):
         raise AmbiguousManifest(f"its type is {kind}, its body is {'an index' if 'manifests' in document else 'none'}")
     return kind
 

@@ -42,16 +42,6 @@ ACCEPT = ", ".join(
 )  # schema 1 is named so that a registry sends it as such, and we can refuse it clearly, instead of converting it
 
 
-def is_manifest(media_type: str) -> bool:
-    """Whether content of this type is stored under manifests/ and has children."""
-    return media_type in MANIFESTS
-
-
-def is_index(media_type: str) -> bool:
-    """Whether content of this type lists manifests."""
-    return media_type in INDEXES
-
-
 def is_foreign(media_type: str) -> bool:
     """Whether a layer of this type is fetched from its own URLs and not from the registry."""
     return media_type in (DOCKER_FOREIGN, DOCKER_FOREIGN_GZIP) or media_type.startswith(OCI_FOREIGN_PREFIX)

@@ -52,11 +52,11 @@ class InputRecord:
 _COLUMNS = "key, state, at, purpose, identity, members, published, failures, due, code, message"
 
 
+@dataclass(frozen=True, slots=True)
 class InputRecords:
     """The records of every drop rule."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    _database: Database
 
     async def of_rule(self, rule: str) -> Mapping[str, InputRecord]:
         """Key -> record."""

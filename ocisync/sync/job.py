@@ -46,7 +46,7 @@ class Job:
     @property
     def key(self) -> tuple[object, ...]:
         """Equal for jobs of one rule and lock that would do the same; `recheck` does not count."""
-        return str(self.source), str(self.target), self.tags.key, self.platforms.scope, self.largest
+        return str(self.source), str(self.target), self.tags.key, self.platforms, self.largest
 
     def report(self, failure: Failure | None = None) -> JobReport:
         """A report of this job in which nothing is done yet."""

@@ -22,11 +22,6 @@ class Published:
     media_type: str = ""  # empty where an earlier version published it
     size: int = 0  # bytes; 0 where an earlier version published it
 
-    @staticmethod
-    def of(root: Descriptor, at: float, scope: str, referrers: str = "") -> Published:
-        """What was published just now; `at` in seconds since the epoch."""
-        return Published(root.digest, at, scope, referrers, root.media_type, root.size)
-
     @property
     def root(self) -> Descriptor | None:
         """What the tag pointed at, where all of it is known."""

@@ -173,7 +173,8 @@ def _lacks_root(tag: CopiedTag, present: Mapping[Digest, int] | None) -> bool:
 
 def _record(tag: CopiedTag, scope: str) -> Published:
     attached = tag.planned.attached
-    return Published.of(tag.root, time.time(), scope, attached.fingerprint if attached is not None else "")
+    referrers = attached.fingerprint if attached is not None else ""
+    return Published(tag.root.digest, time.time(), scope, referrers, tag.root.media_type, tag.root.size)
 
 
 async def _resolve_digest(target: Resolver, tag: str) -> Digest | None:

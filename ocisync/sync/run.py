@@ -222,7 +222,9 @@ class _Run:
     async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], criteria: Criteria) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
         vouched = {
-            planned.tag: Published.of(planned.root, criteria.now, self.job.scope)
+            planned.tag: Published(
+                planned.root.digest, criteria.now, self.job.scope, "", planned.root.media_type, planned.root.size
+            )
             for planned in plan
             if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), criteria)
         }

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from ocisync.model.digest import Digest, is_digest
+from ocisync.model.image_name import is_tag
 from ocisync.model.name_mapping import Renaming
 from ocisync.model.versions import VersionRange, parse_version
 
@@ -18,6 +19,7 @@ Order = Literal["version", "created"]
 Dates = Mapping[str, float | None]  # tag -> when its image was made, in seconds since the epoch; None: nobody knows
 
 _NO_DATES: Dates = {}
+_SAME_NAMES = Renaming()
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,8 @@ def _sort_by_date(tags: Sequence[str], dates: Dates) -> list[str]:
 
 def _rename_tags(rename: Renaming, tags: Sequence[str]) -> Selected:
     """Tags under their new names; of several that would share one, that which is called so already, else the first."""
+    if rename == _SAME_NAMES and all(map(is_tag, tags)):  # what nearly every rule says, and lists may be long
+        return Selected({tag: tag for tag in tags})
     found: dict[str, str] = {}
     refused: dict[str, str] = {}
     for tag in sorted(tags, key=lambda tag: rename.apply(tag) != tag):

@@ -38,6 +38,7 @@ def repository_jobs(rule: SyncRule, config: Config, source: ImageName) -> list[J
 
 def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReference) -> Job:
     choice = PlatformChoice(rule.platforms, rule.attestations)
+    choice = EVERYTHING if choice == EVERYTHING else choice
     is_registry = isinstance(config.targets.get(place.target), RegistryTarget)
     rewrites = rule.format is not None or (is_registry and rule.rewrite_index is True)
     return Job(
@@ -56,7 +57,7 @@ def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReferen
 
 def _source(rule: SyncRule, image: ImageName, images: PlatformChoice) -> Locator:
     source = RegistryLocator(image)
-    if rule.format is None and images.is_everything:
+    if rule.format is None and images is EVERYTHING:
         return source
     return ViewLocator(source, format=rule.format, drop_signatures=rule.drop_signatures, images=images)
 

@@ -83,7 +83,7 @@ class RuleRunner(JobRunner):
 
     async def expand(self, schedule: Schedule) -> Expansion:
         """The jobs of one run of a rule."""
-        found = await expand_rule(schedule, self.session)
+        found = Expansion(schedule.jobs) if schedule.jobs else await expand_rule(schedule, self.session)
         if not self.force_prune:
             return found
         return replace(found, jobs=tuple(_allow_any_prune(job) for job in found.jobs))

@@ -44,7 +44,7 @@ async def open_session(
     `compression` is that of layers which come uncompressed; without it, what the drop rules say.
     """
     room = 0 if scratch else config.daemon.spool  # what a single command spools would be gone with it
-    scratch = scratch or config.daemon.temporary_path
+    scratch = scratch or config.temporary_path
     await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
         progress = progress or Progress()

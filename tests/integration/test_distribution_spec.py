@@ -137,7 +137,7 @@ async def test_pulling_manifests_by_no_name_out_of_grammar(registry: Registry, n
 async def test_pulling_manifests_content_type_is_what_was_pushed_without_parameters(
     registry: Registry, own: str, media_type: str
 ) -> None:
-    document = json.loads(INDEX.raw if media_types.is_index(media_type) else IMAGE.raw) | {"mediaType": media_type}
+    document = json.loads(INDEX.raw if media_type in media_types.INDEXES else IMAGE.raw) | {"mediaType": media_type}
     image = Image(json.dumps(document).encode(), media_type, IMAGE.blobs, INDEX.children)
     await add(registry, own, image, "typed")
     for method in ("GET", "HEAD"):

@@ -82,8 +82,3 @@ class Daemon(Section):
     log_format: Literal["console", "json"] = Field(
         "console", description="Lines for people, or one JSON object per line; --log-format wins."
     )
-
-    @property
-    def temporary_path(self) -> Path:
-        """Where unfinished work goes."""
-        return self.temporary or self.state / "tmp"

@@ -29,6 +29,7 @@ from ocisync.config.sections.tag_policy import TagPolicy
 from ocisync.config.units import SECONDS
 from ocisync.errors import InvalidName
 from ocisync.model.cron import Cron
+from ocisync.model.image_name import parse_name
 from ocisync.model.name_mapping import REPOSITORY, Placing
 
 
@@ -206,6 +207,9 @@ class SyncRule(TagPolicy, ReferrerOptions):
         """
         found = []
         for one in self.target:
+            if one.repository and "{" not in one.repository:  # the same name whatever the source is called
+                found.append(TargetReference(one.target, parse_name(one.repository), one.tag))
+                continue
             placing = Placing(one.repository or REPOSITORY, self.rename.strip_prefix, self.rename.repositories)
             found.append(TargetReference(one.target, placing.apply(repository), one.tag))
         return tuple(found)

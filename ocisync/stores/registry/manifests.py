@@ -207,7 +207,7 @@ def describe_head(reference: str, answer: Response) -> Descriptor | None:
     if is_digest(reference) and is_digest(digest) and _contradicts(reference, str(digest)):
         raise DigestMismatch(f"{safe_url(answer.url)}: the registry answers with {digest}")
     digest = reference if is_digest(reference) else digest
-    if not is_digest(digest) or not size or not media_types.is_manifest(kind):
+    if not is_digest(digest) or not size or kind not in media_types.MANIFESTS:
         return None
     return Descriptor(kind, Digest(str(digest)), size)
 

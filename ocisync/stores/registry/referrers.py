@@ -52,7 +52,7 @@ class _StoredList:
 class ReferrersClient:
     """The referrers of one repository's manifests; whether the registry has the API is found out once."""
 
-    def __init__(self, transport: Transport, grant: Grant, content: Fetcher) -> None:
+    def __init__(self, transport: Transport, grant: Grant, content: Fetcher, tags: Iterable[str] | None = None) -> None:
         self._transport = transport
         self._repository = grant.repository
         self._grant = grant
@@ -60,6 +60,8 @@ class ReferrersClient:
         self._has_api: bool | None = None
         self._writing = anyio.Lock()
         self._lists: frozenset[str] | None = None  # tags that may be lists, as the repository's tags were listed last
+        if tags is not None:
+            self.learn_tags(tags)
 
     def learn_tags(self, tags: Iterable[str]) -> None:
         """Take note of all tags: lists that are not among them need not be asked for."""

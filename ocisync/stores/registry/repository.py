@@ -48,6 +48,7 @@ class RegistryRepository:
         self._transport = transport
         self._grant = Grant(name, actions)  # what look-ups ask for: where content is pushed, what a push needs
         self._manifests = Manifests(transport, self._grant, confirms_absence=confirms_absence)
+        self._listed: Sequence[str] | None = None  # the tags, as they were listed last
 
     def __repr__(self) -> str:
         return f"RegistryRepository({self.host}/{self.name})"
@@ -58,13 +59,14 @@ class RegistryRepository:
 
     @cached_property
     def _referrers(self) -> ReferrersClient:
-        return ReferrersClient(self._transport, self._grant, self)
+        return ReferrersClient(self._transport, self._grant, self, self._listed)
 
     async def tags(self) -> Sequence[str]:
         """Every tag, each once, in lexical order; raises as `listing.list_tags` does."""
-        tags = await list_tags(self._transport, self._grant)
-        self._referrers.learn_tags(tags)
-        return tags
+        self._listed = await list_tags(self._transport, self._grant)
+        if "_referrers" in vars(self):  # made already: a later listing knows more
+            self._referrers.learn_tags(self._listed)
+        return self._listed
 
     async def is_empty(self) -> bool:
         """Whether no tag is there."""

@@ -62,7 +62,7 @@ def test_the_documented_example_means_what_it_says() -> None:
     assert alpine.target == alpine.places == (TargetReference("mirror", "library/alpine"),)
     assert (alpine.tags.allow, alpine.interval, alpine.recheck) == (("3\\..*",), 3600, 86400)
     assert (str(config.daemon.listen), config.daemon.drain) == ("127.0.0.1:8080", 30)
-    assert config.daemon.temporary_path == Path("/srv/conf/state/tmp")
+    assert config.temporary_path == Path("/srv/conf/state/tmp")
     assert config.warnings == ()
 
 
@@ -426,7 +426,7 @@ def test_a_bom_is_accepted_and_paths_start_at_the_file(tmp_path: Path) -> None:
     path.write_bytes(codecs.BOM_UTF8 + b"version: 1\ndaemon: {state: ../s, temporary: /t/./x}\n")
     config = load_config(path)
     assert config.daemon.state == tmp_path.parent / "s"
-    assert config.daemon.temporary_path == Path("/t/x")
+    assert config.temporary_path == Path("/t/x")
     assert config.file == str(path)
 
 

@@ -71,8 +71,8 @@ class Credentials:
         options = self._options
         if options.username or options.password or options.identity_token or options.credential_helper or options.ecr:
             return True
-        keys = candidates(self._host, repository)
-        return any(file.names(key) for file in await self._load() for key in keys)
+        files = await self._load()
+        return bool(files) and any(file.names(key) for key in candidates(self._host, repository) for file in files)
 
     async def headers(self) -> Mapping[str, str]:
         """Headers to send to the registry itself: docker's HttpHeaders, then the configured ones."""
