@@ -5,6 +5,7 @@ A `GraphCopier` serves one target repository during one job. What it copies beco
 
 from __future__ import annotations
 
+import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,6 +19,7 @@ from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Fetcher, Opener, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import (
+    AmbiguousManifest,
     AuthError,
     DiskError,
     LeftOut,
@@ -41,6 +43,8 @@ from ocisync.sync.reports import Traffic
 from ocisync.sync.source_reader import SharedReader, count_progress, discard, is_spool_failure
 
 log = structlog.get_logger()
+
+_PART_MISSING = re.compile("BLOB_UNKNOWN|MANIFEST_UNKNOWN")  # how registries say that they lack what a manifest names
 
 Graph = Mapping[Digest, int]  # every digest at or below a manifest that the target holds, with its size in bytes
 
@@ -108,8 +112,10 @@ class GraphCopier:
     `copy` walks down from a root: manifests are read, their children copied, and then they are pushed themselves, so
     that the target never holds a manifest without what it names. Images of one job share layers, bases and whole
     manifests; `_flights` makes each digest one piece of work however many graphs it is in, and everybody who needs it
-    waits for the same one. Nobody holds a slot of `presence.slots` while waiting for children: nested indexes would
-    wait for each other for ever.
+    waits for the same one. (Each digest with its size: a manifest that gives a wrong size must fail, and no other.)
+
+    Nobody holds a slot of `presence.slots` while waiting for children: nested indexes would wait for each other for
+    ever.
     """
 
     source: Fetcher
@@ -120,7 +126,7 @@ class GraphCopier:
     include_external: bool = False  # foreign layers too
     shared: SharedReader | None = None  # where blobs wait that are wanted more than once; None: none is
     result: CopyResult = field(default_factory=CopyResult)
-    _flights: SingleFlight[Digest, Graph] = field(default_factory=SingleFlight)
+    _flights: SingleFlight[tuple[Digest, int], Graph] = field(default_factory=SingleFlight)
 
     @property
     def target(self) -> Target:
@@ -158,6 +164,22 @@ class GraphCopier:
         self.presence.forget(missing)
         self._flights = SingleFlight()
 
+    def distrust(self, error: OcisyncError, graph: Graph) -> bool:
+        """Whether a target's refusal of a manifest may be cured by sending what it only said that it had.
+
+        A registry may say that a blob is there and refuse the manifest that names it: its cache is older than its last
+        garbage collection, or the blob is another repository's. Then all of the graph that this job has not brought
+        itself is sent, without asking again.
+        """
+        believed = graph.keys() - self.result.sent
+        if not believed or not _PART_MISSING.search(error.message):
+            return False
+        log.warning("blob.sent_again", target=str(self.presence.where), error=error.message)
+        self.presence.doubted |= believed
+        for digest in believed:
+            self._flights.forget((digest, graph[digest]))
+        return True
+
     async def _copy_children(self, parent: Descriptor, manifest: Manifest, depth: int) -> Graph:
         """Bring what a manifest names, as far as it is wanted; many at a time."""
         children: Sequence[Descriptor] = manifest.children
@@ -166,6 +188,7 @@ class GraphCopier:
             children = children if self.choice is EVERYTHING else select_entries(children, self.choice)
         else:
             await self.presence.load_homes(children)
+        _check_sizes(parent, children)
         wanted = {child.digest: child for child in children if self.include_external or not child.is_elsewhere}
         below = _Subgraph(parent, manifest.is_index, depth + 1, self.limits.max_graph)
         copy = self._copy_entry if manifest.is_index else self._copy_child
@@ -222,17 +245,23 @@ class GraphCopier:
 
     async def _copy_manifest(self, desc: Descriptor, into: _Subgraph) -> None:
         """Bring what is below a manifest, then the manifest itself."""
-        async with self._flights.turn(desc.digest) as turn:
+        async with self._flights.turn((desc.digest, desc.size)) as turn:
             if not turn.is_done:
                 self.result.manifests.add(desc.digest)
                 if await self.presence.has_whole(desc):
                     self.result.traffic.skipped += 1
                     below: Graph = {}
                 else:
-                    raw, manifest = await self.read(desc)
+                    raw, manifest = await self._read_entry(desc, into)
                     below = await self._copy_children(desc, manifest, into.depth)
                     if self._is_new(below) or not await self.presence.has(desc):
-                        await self.target.push(desc.with_data(raw), BytesOpener(raw))
+                        try:
+                            await self.target.push(desc.with_data(raw), BytesOpener(raw))
+                        except (RegistryError, NotFound) as exc:
+                            if not self.distrust(exc, below):
+                                raise
+                            await self._copy_children(desc, manifest, into.depth)
+                            await self.target.push(desc.with_data(raw), BytesOpener(raw))
                         self.result.sent.add(desc.digest)
                         self.result.traffic.manifests += 1
                         self.result.traffic.count_sent(len(raw))
@@ -246,7 +275,7 @@ class GraphCopier:
 
         `opener` gives the bytes where the source does not (a converted layer).
         """
-        async with self._flights.turn(desc.digest) as turn:
+        async with self._flights.turn((desc.digest, desc.size)) as turn:
             if not turn.is_done:
                 if await self.presence.has(desc):
                     self.result.traffic.skipped += 1
@@ -319,6 +348,15 @@ class GraphCopier:
         except ManifestError as exc:
             raise exc.at(desc.digest) from exc
 
+    async def _read_entry(self, desc: Descriptor, into: _Subgraph) -> tuple[bytes, Manifest]:
+        try:
+            return await self.read(desc)
+        except NotFound as exc:
+            if not into.is_index or isinstance(exc, LeftOut):
+                raise
+            advice = f"the source's index {into.parent.digest} names it: `platforms` selects the images that are there"
+            raise type(exc)(f"{exc.message}; {advice}", code=exc.code, handling=exc.handling, **exc.facts) from exc
+
     async def _detect(self, entry: Descriptor) -> Descriptor:
         """Content with its real type: one of an unknown type is a manifest if it can be read as one, else a blob.
 
@@ -351,11 +389,24 @@ class GraphCopier:
             await self.target.record_missing_images(index.digest, missing)
 
 
+def _check_sizes(parent: Descriptor, children: Iterable[Descriptor]) -> None:
+    """Refuse a manifest that lists one digest with two sizes: clients would disagree on which of them is meant.
+
+    Raises:
+        AmbiguousManifest: it does.
+    """
+    sizes: dict[Digest, int] = {}
+    for child in children:
+        if (size := sizes.setdefault(child.digest, child.size)) != child.size:
+            raise AmbiguousManifest(f"{parent.digest}: lists {child.digest} with {size} bytes and with {child.size}")
+
+
 async def _read_own(target: Fetcher, desc: Descriptor) -> bytes | None:
     """The target's copy of a manifest, or None when it is not what it should be."""
     try:
         return await read_manifest(target, desc)
-    except (NotFound, ManifestError):
+    except OcisyncError as exc:  # a read that only saves a pull of the source
+        log.debug("manifest.not_read", digest=desc.digest, error=exc.message)
         return None
 
 

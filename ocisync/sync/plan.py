@@ -66,6 +66,7 @@ class TagFacts:
     published: Published | None
     attached: ReferrerSet | None = None
     is_root_listed: bool = True  # False: the target lists what it holds, and the root is not there under its digest
+    is_untold: bool = False  # the target does not say whether it has the tag
 
 
 def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
@@ -85,6 +86,8 @@ def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
     if facts.present != facts.root.digest and not (facts.present is None and verified):
         if not criteria.overwrite:
             return planned(Action.KEEP, explain_kept(facts.present))
+        if facts.is_untold:
+            return planned(Action.COPY, "the target does not tell what it has")
         return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
     return planned(*_decide_unchanged(facts, criteria, verified=verified))
 

@@ -13,13 +13,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import anyio
+import structlog
 
 from ocisync.content.capabilities import Mounter
 from ocisync.content.repository import Target
+from ocisync.errors import RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.locator import TargetLocator
 from ocisync.sync.ledger import Ledger, MemoryLedger
+
+log = structlog.get_logger()
 
 _REMEMBERED = 100_000  # blobs, over all targets
 
@@ -86,26 +90,35 @@ class Presence:
     is_empty: bool = False  # the repository holds nothing: nothing needs to be asked for
     trusts_manifests: bool = False  # a manifest that is there proves all below it: the target refuses others
     send_again: bool = False  # believe nothing that the target says it has
+    doubted: set[Digest] = field(default_factory=set)  # said to be there, and missed when a manifest named it
 
     def __post_init__(self) -> None:
         self.mounter = self.target if isinstance(self.target, Mounter) else None
 
     async def has(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is there, by the cheapest way to know it."""
-        if self.send_again:
+        if self.send_again or desc.digest in self.doubted:
             return False
         if self.listed is not None:
             return self.listed.get(desc.digest) == desc.size
         if self.is_empty:
             return False
         async with self.slots:
-            return await self.target.exists(desc)
+            return await self._exists(desc)
 
     async def has_whole(self, manifest: Descriptor) -> bool:
         """Whether a manifest is there and proves that all below it is; so it need not even be read."""
-        if not self.trusts_manifests or self.send_again or self.is_empty:
+        if not self.trusts_manifests or self.send_again or self.is_empty or manifest.digest in self.doubted:
             return False
-        return await self.target.exists(manifest)
+        return await self._exists(manifest)
+
+    async def _exists(self, desc: Descriptor) -> bool:
+        """Ask the target. The look only saves a push, which is tried where the look is refused."""
+        try:
+            return await self.target.exists(desc)
+        except RegistryError as exc:
+            log.debug("content.not_told", digest=desc.digest, error=exc.message)
+            return False
 
     def is_listed(self, desc: Descriptor) -> bool:
         """Whether the listing showed content of this digest and size."""
@@ -119,7 +132,7 @@ class Presence:
 
     def find_home(self, desc: Descriptor) -> str | None:
         """Another repository of the target from which a blob can be mounted."""
-        if self.mounter is None or self.send_again:  # sent again: another repository's copy may be as bad
+        if self.mounter is None or self.send_again or desc.digest in self.doubted:  # what is elsewhere may be as bad
             return None
         home = self.blob_info.find(self.where.target, desc.digest)
         return home if home != self.where.repository else None

@@ -15,7 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream
 from ocisync.content.capabilities import CollectedTarget, Inventory, Reconciler, RepositoryListing
 from ocisync.content.concurrency import for_each
 from ocisync.content.repository import Resolver, Target
-from ocisync.errors import NotFound, StoreError
+from ocisync.errors import NotFound, RegistryError, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.copy import CopiedGraph, CopyResult
@@ -180,7 +180,7 @@ def _record(tag: CopiedTag, scope: str) -> Published:
 async def _resolve_digest(target: Resolver, tag: str) -> Digest | None:
     try:
         return (await target.resolve(tag)).digest
-    except NotFound:
+    except (NotFound, RegistryError):  # a look that only saves a write
         return None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -13,11 +13,12 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ocisync.content.capabilities import OUTDATED, Converter, ReferrerLister, ServerTarget
+from ocisync.content.capabilities import OUTDATED, Converter, ReferrerLister, RemoteResolver, ServerTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import Meter, attribute_cost, measure_cost
 from ocisync.content.repository import Fetcher, Source, Target
-from ocisync.errors import Handling, LimitExceeded, OcisyncError, StoreError
+from ocisync.errors import Handling, LimitExceeded, NotFound, OcisyncError, RegistryError, StoreError
+from ocisync.model.digest import Digest, is_digest
 from ocisync.sync.context import JobContext
 from ocisync.sync.copy import GraphCopier, convert
 from ocisync.sync.job import Job
@@ -138,7 +139,12 @@ class _Run:
             await self._prune(facts.gone)
 
     async def _copy_image(
-        self, copier: GraphCopier, ready: MemoryObjectSendStream[CopiedTag], tags: Sequence[PlannedTag]
+        self,
+        copier: GraphCopier,
+        ready: MemoryObjectSendStream[CopiedTag],
+        tags: Sequence[PlannedTag],
+        *,
+        is_second_try: bool = False,
     ) -> None:
         """Bring what several tags point at, once, and hand the tags on to be published."""
         for planned in tags:
@@ -155,11 +161,38 @@ class _Run:
                     graph = await ReferrerCopier(self.finder, copier).copy(graph)
         except OcisyncError as exc:
             for planned in tags:
-                self._report_failed(planned, copier.result.explain(exc))
+                moved = None if is_second_try else await self._find_moved(planned, exc)
+                if moved is None:
+                    self._report_failed(planned, copier.result.explain(exc))
+                else:
+                    await self._copy_image(copier, ready, [moved], is_second_try=True)
             return
         mended = not copier.result.sent.isdisjoint(graph.digests.keys() - {graph.root.digest})
         for planned in tags:
             await ready.send(CopiedTag(planned, graph, mended))
+
+    async def _find_moved(self, planned: PlannedTag, error: OcisyncError) -> PlannedTag | None:
+        """A tag as it is now, when the source has no more what it meant when it was looked up; None: it is the same.
+
+        Some registries drop a manifest as soon as its tag moves, and some caches know it by its tag only. So the tag is
+        asked for with a GET that brings the manifest along.
+        """
+        if not isinstance(error, NotFound) or planned.root is None or is_digest(planned.reference):
+            return None
+        try:
+            if isinstance(self.source, RemoteResolver):
+                root = await self.source.resolve_with_manifest(planned.reference)
+            else:
+                root = await self.source.resolve(planned.reference)
+        except OcisyncError as exc:
+            log.debug("tag.not_found_again", tag=planned.tag, error=exc.message)
+            return None
+        has_moved = root.digest != planned.root.digest
+        if not has_moved and (root.data is None or planned.root.data is not None):
+            return None
+        reason = f"moved from {planned.root.digest} while it was copied" if has_moved else planned.reason
+        action = Action.COPY if has_moved else planned.action
+        return replace(planned, root=root, reason=reason, action=action, attached=None)
 
     async def _publish_all(self, queue: MemoryObjectReceiveStream[CopiedTag], copier: GraphCopier) -> None:
         """Publish tags as they come, until the queue is closed; one bad tag does not stop the others."""
@@ -206,6 +239,9 @@ class _Run:
         except Vanished as exc:
             log.warning("blob.vanished", target=str(self.job.target), digests=sorted(exc.missing)[:10])
             copier.forget(exc.missing)
+        except (RegistryError, NotFound) as exc:
+            if len(batch) > 1 or not copier.distrust(exc, _below(batch[0])):
+                raise
         for tag in batch:
             graph = await copier.copy(tag.root)
             if self.finder is not None:
@@ -214,10 +250,13 @@ class _Run:
 
     async def _is_vouched_for(self, facts: SurveyFacts) -> bool:
         """Whether tags of which nothing is on record may be believed; a few are looked at sooner than that is asked."""
-        unknown = len(facts.unrecorded)
-        return (
-            unknown > FEW_TAGS and isinstance(self.target, ServerTarget) and await self.target.rejects_missing_blobs()
-        )
+        if len(facts.unrecorded) <= FEW_TAGS or not isinstance(self.target, ServerTarget):
+            return False
+        try:
+            return await self.target.rejects_missing_blobs()
+        except RegistryError as exc:  # it need not say so: then the images are looked at
+            log.debug("target.not_tried", target=str(self.job.target), error=exc.message)
+            return False
 
     async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], criteria: Criteria) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
@@ -308,6 +347,11 @@ def _group_by_root(work: Iterable[PlannedTag]) -> list[list[PlannedTag]]:
     for planned in work:
         groups.setdefault(planned.root.digest if planned.root else planned.tag, []).append(planned)
     return list(groups.values())
+
+
+def _below(tag: CopiedTag) -> Mapping[Digest, int]:
+    """What a tag's root needs."""
+    return {digest: size for digest, size in tag.graph.digests.items() if digest != tag.root.digest}
 
 
 def _log_finished(report: JobReport) -> None:

@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
+import structlog
+
 from ocisync.content.capabilities import Inventory, RemoteResolver, RepositoryListing, ServerTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import attribute_cost
 from ocisync.content.repository import Source, Target
-from ocisync.errors import NotFound, OcisyncError
+from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.job import Job
@@ -25,6 +27,8 @@ from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.referrers import ReferrerFinder
 from ocisync.sync.reports import Failure, describe_failure
 from ocisync.sync.resolve import FEW_TAGS, ResolvedTags, TagResolver
+
+log = structlog.get_logger()
 
 _ABSENT = Digest("")
 
@@ -43,6 +47,7 @@ class SurveyFacts:
     warnings: tuple[str, ...] = field(default=())
     gone: PruneCandidates = field(default_factory=PruneCandidates)  # what prune would remove from the target
     attached: Mapping[str, ReferrerSet] = field(default_factory=dict)  # what goes along, where the job wants that
+    untold: frozenset[str] = frozenset()  # tags of which the target does not say whether they are there
 
     @property
     def unrecorded(self) -> list[str]:
@@ -62,6 +67,7 @@ class SurveyFacts:
             self.ledger.get(tag),
             self.attached.get(tag),
             _is_listed(self.roots.get(tag), self.stored),
+            tag in self.untold,
         )
 
 
@@ -98,7 +104,10 @@ async def survey(
     selected = await resolver.select()
     stored = await target.list_manifests() if isinstance(target, Inventory) else None
     are_few = len(selected.references) <= FEW_TAGS and not job.policy.prune
-    listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few)
+    may_guess = job.policy.overwrite and not (
+        job.policy.backup or job.policy.prune
+    )  # a wrong guess costs requests only
+    listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few, may_guess=may_guess)
     is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
     absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
     resolved = await resolver.resolve(selected, absent)
@@ -114,11 +123,23 @@ async def survey(
         is_told = is_known and len(references) > FEW_TAGS and not tells_digests and _is_listed(roots[tag], stored)
         return present.get(tag, _ABSENT) is None and not is_told
 
-    await _resolve_at_target(target, {tag: root for tag, root in roots.items() if must_ask(tag)}, present, workers)
+    asked = {tag: root for tag, root in roots.items() if must_ask(tag)}
+    untold = await _resolve_at_target(target, asked, present, workers, may_guess=may_guess)
     if not (present or is_empty) and isinstance(target, ServerTarget):  # none of a few tags is there: is anything?
-        is_empty = await target.is_empty()
-    warnings = tuple(resolved.warnings)
-    return SurveyFacts(references, roots, resolved.failures, present, known, stored, is_empty, warnings, gone, attached)
+        is_empty = await _is_empty(target)
+    return SurveyFacts(
+        references,
+        roots,
+        resolved.failures,
+        present,
+        known,
+        stored,
+        is_empty,
+        tuple(resolved.warnings),
+        gone,
+        attached,
+        untold,
+    )
 
 
 def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> bool:
@@ -147,21 +168,48 @@ async def _find_attached(finder: ReferrerFinder, resolved: ResolvedTags, workers
     return found
 
 
-async def _list_tags(target: Target, *, are_few: bool) -> dict[str, Digest | None] | None:
-    """Which tags a target without an inventory has, but not what they point at; None: each is to be asked for."""
+async def _list_tags(target: Target, *, are_few: bool, may_guess: bool) -> dict[str, Digest | None] | None:
+    """Which tags a target without an inventory has, but not what they point at; None: each is to be asked for.
+
+    The list only saves requests. A target may refuse it and take a push all the same: accounts that may push and not
+    list, registries without that API, repositories that do not exist yet.
+    """
     if are_few or not isinstance(target, Source):
         return None
     try:
         return dict.fromkeys(await target.tags())
     except NotFound:
         return {}
+    except RegistryError as exc:
+        if not may_guess:
+            raise
+        log.info("target.not_listed", target=str(target), error=exc.message)
+        return None
+
+
+async def _is_empty(target: ServerTarget) -> bool:
+    """Whether a repository is known to hold nothing; what the target will not tell counts as no."""
+    try:
+        return await target.is_empty()
+    except RegistryError as exc:
+        log.debug("target.not_listed", target=str(target), error=exc.message)
+        return False
 
 
 async def _resolve_at_target(
-    target: Target, wanted: Mapping[str, Descriptor], present: dict[str, Digest | None], workers: int
-) -> None:
-    """Resolve tags at the target for which neither a listing nor the ledger tells the digest."""
+    target: Target,
+    wanted: Mapping[str, Descriptor],
+    present: dict[str, Digest | None],
+    workers: int,
+    *,
+    may_guess: bool,
+) -> frozenset[str]:
+    """Resolve tags at the target for which neither a listing nor the ledger tells the digest; those it will not tell.
+
+    A refused look-up is no reason to stop: if the target takes no push either, that will say so for each tag.
+    """
     remote = target if wanted and isinstance(target, RemoteResolver) else None
+    untold: set[str] = set()
 
     async def resolve(tag: str) -> None:
         try:
@@ -169,7 +217,13 @@ async def _resolve_at_target(
                 found = await (remote.revalidate(tag, wanted[tag]) if remote else target.resolve(tag))
         except NotFound:
             del present[tag]
+        except RegistryError as exc:
+            if not may_guess:
+                raise
+            log.debug("tag.not_told", tag=tag, error=exc.message)
+            untold.add(tag)
         else:
             present[tag] = found.digest
 
     await for_each(wanted, resolve, workers)
+    return frozenset(untold)
