@@ -22,6 +22,7 @@ from ocisync.model.locator import (
     strip_views,
 )
 from ocisync.model.platform import Platform, parse_platform, platform_from_labels
+from ocisync.stores.archive.image_folder import VERSION_FILE
 from ocisync.stores.archive.index_json import LAYOUT_FILE
 from ocisync.stores.archive.names import image_number
 from ocisync.sync.context import Progress
@@ -244,7 +245,7 @@ def set_in_folder(folder: Path) -> SetLocator:
 
 
 def _platform_of(path: Path) -> Platform | None:
-    stem = path.name if (path / LAYOUT_FILE).is_file() else stem_of(path.name)
+    stem = path.name if any((path / name).is_file() for name in (LAYOUT_FILE, VERSION_FILE)) else stem_of(path.name)
     if stem is None or is_temporary(path.name):
         return None
     os, _, rest = stem.partition(".")

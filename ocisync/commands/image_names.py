@@ -13,6 +13,7 @@ from ocisync.model.locator import (
     SCHEMES,
     ArchiveLocator,
     DockerArchiveLocator,
+    ImageFolderLocator,
     LayoutLocator,
     Locator,
     OciArchiveLocator,
@@ -25,7 +26,7 @@ from ocisync.model.locator import (
     parse_locator,
 )
 
-FILES = (ArchiveLocator, DockerArchiveLocator, LayoutLocator, OciArchiveLocator)
+FILES = (ArchiveLocator, DockerArchiveLocator, ImageFolderLocator, LayoutLocator, OciArchiveLocator)
 KEEPS_NAMES = (DockerArchiveLocator, LayoutLocator, OciArchiveLocator)  # places whose images have full names
 
 

@@ -25,7 +25,7 @@ from ocisync.drop.moves import (
     reserve,
     write_whole,
 )
-from ocisync.drop.naming import stem_of
+from ocisync.drop.naming import is_image_folder, stem_of
 from ocisync.drop.rule import DropRule
 from ocisync.drop.scan import FolderEntry
 from ocisync.errors import DiskError
@@ -135,7 +135,7 @@ def _is_ours(folder: int, name: str, names: Collection[str]) -> bool:
 
 def _is_layout(folder: int, name: str) -> bool:
     with open_child(folder, name) as child:
-        return exists(child, "oci-layout")
+        return is_image_folder(list_names(child))
 
 
 def _remove_empty_folders(root: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -55,10 +56,16 @@ def stem_of(path: str) -> str | None:
     return stem if stem.rpartition("/")[2] else None
 
 
+def is_image_folder(names: Iterable[str]) -> bool:
+    """Whether a folder with these files is an image: an OCI layout, or one as skopeo's `dir:` writes it."""
+    found = set(names)
+    return "oci-layout" in found or {"version", "manifest.json"} <= found
+
+
 def classify(relative: str, layout: str, *, is_folder: bool = False) -> SetMemberPath | SingleArchive | None:
     """What a path below a drop folder means; None for names that are no archive's.
 
-    `is_folder`: it is an OCI layout, which has no suffix.
+    `is_folder`: it is an OCI layout or a `dir:` image, which has no suffix.
 
     Raises:
         InvalidName: it has the form of a set's member, but its name or tag breaks the grammar.
@@ -70,6 +77,9 @@ def classify(relative: str, layout: str, *, is_folder: bool = False) -> SetMembe
     if match and match["os"].lower() in SYSTEMS:
         return _parse_member(relative, match.groupdict())
     name, _, tag = stem.rpartition("/")
+    if is_folder and ":" in tag:  # team/app:1.0, as `skopeo sync --dest dir` names it
+        last, _, tag = tag.rpartition(":")
+        name = f"{name}/{last}" if name else last
     return SingleArchive(name, tag if name else "")
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from ocisync.content.files import open_folder_beneath
-from ocisync.drop.naming import is_temporary
+from ocisync.drop.naming import is_image_folder, is_temporary
 from ocisync.drop.rule import DropRule
 from ocisync.errors import DiskError
 
@@ -85,7 +85,7 @@ def scan(rule: DropRule) -> Scan:
         try:
             with open_folder_beneath(rule.path, parts) as folder:
                 children = _list_children(folder, relative, found)
-                if relative and any(child.name == "oci-layout" for child in children):
+                if relative and is_image_folder(child.name for child in children):
                     _add(found, relative, partial(_layout_entry, folder, f"{rule.path}/{relative}", relative))
                 else:
                     pending.extend(_sort_children(children, folder, rule.path, parts, own, found))

@@ -27,6 +27,7 @@ TRANSPORTS = (
     "oci:DIR[:TAG|:@N|@DIGEST]",
     "oci-archive:FILE[:TAG|:@N|@DIGEST]",
     "docker-archive:FILE[:NAME:TAG|:@N]",
+    "dir:DIR",
     "static:DIR//NAME[:TAG|@DIGEST]",
     "s3://BUCKET/NAME[:TAG]?endpoint=URL&region=REGION&s3ForcePathStyle=true",
 )
@@ -56,6 +57,18 @@ class LayoutLocator:
 
     def __str__(self) -> str:
         return f"oci:{self.path}" + (_format_reference(self.reference) if self.reference else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFolderLocator:
+    """An image as files in a folder of its own, as skopeo's `dir:` has it."""
+
+    path: str
+
+    reference = ""
+
+    def __str__(self) -> str:
+        return f"dir:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +216,7 @@ class ViewLocator:
 Locator = (
     RegistryLocator
     | LayoutLocator
+    | ImageFolderLocator
     | OciArchiveLocator
     | DockerArchiveLocator
     | ArchiveLocator
@@ -248,6 +262,10 @@ def _parse_registry(rest: str) -> Locator:
 
 def _parse_layout(rest: str) -> Locator:
     return LayoutLocator(*_split_path(rest))
+
+
+def _parse_image_folder(rest: str) -> Locator:
+    return ImageFolderLocator(rest)
 
 
 def _parse_oci_archive(rest: str) -> Locator:
@@ -323,6 +341,7 @@ def _format_reference(reference: str) -> str:
 _PARSERS = {
     "docker": _parse_registry,
     "oci": _parse_layout,
+    "dir": _parse_image_folder,
     "oci-archive": _parse_oci_archive,
     "docker-archive": _parse_docker_archive,
     "archive": _parse_archive,

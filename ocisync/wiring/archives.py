@@ -16,6 +16,7 @@ from ocisync.errors import ConfigError, InputError
 from ocisync.model.locator import (
     ArchiveLocator,
     DockerArchiveLocator,
+    ImageFolderLocator,
     LayoutLocator,
     Locator,
     OciArchiveLocator,
@@ -31,7 +32,7 @@ from ocisync.wiring.views import apply_view
 if TYPE_CHECKING:  # imported where one is opened: a twentieth of the start
     from ocisync.stores.archive.docker_archive import ConversionOptions
 
-ArchiveFileLocator = ArchiveLocator | DockerArchiveLocator | LayoutLocator | OciArchiveLocator
+ArchiveFileLocator = ArchiveLocator | DockerArchiveLocator | ImageFolderLocator | LayoutLocator | OciArchiveLocator
 ArchiveFile = OciArchiveLocator | DockerArchiveLocator
 ArchivePlace = ArchiveFileLocator | SetLocator
 
@@ -85,7 +86,7 @@ class Archives:
                 del self._held[inner, view]
 
     @asynccontextmanager
-    async def target(self, place: ArchiveFile | LayoutLocator) -> AsyncIterator[Target]:
+    async def target(self, place: ArchiveFile | ImageFolderLocator | LayoutLocator) -> AsyncIterator[Target]:
         """A layout that is added to, or an archive that appears when the context ends well."""
         from ocisync.stores.archive.archive_target import open_docker_archive_target, open_oci_archive_target
         from ocisync.stores.archive.oci_layout_target import open_layout_target
@@ -95,6 +96,11 @@ class Archives:
             case LayoutLocator():
                 async with open_layout_target(path) as layout:
                     yield layout
+            case ImageFolderLocator():
+                from ocisync.stores.archive.image_folder import open_image_folder_target
+
+                async with open_image_folder_target(path) as folder:
+                    yield folder
             case OciArchiveLocator():
                 async with open_oci_archive_target(path) as archive:
                     yield archive
@@ -135,13 +141,13 @@ class Archives:
         return apply_view(source, view) if view else source
 
     async def _opened(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
-        from ocisync.stores.archive.oci_layout import open_oci_archive, open_oci_layout
-        from ocisync.stores.archive.open_any import open_any
+        from ocisync.stores.archive.oci_layout import open_oci_archive
+        from ocisync.stores.archive.open_any import open_any, open_folder
 
         path, options = Path(locator.path), self._options(locator, wanted)
         match locator:
-            case LayoutLocator():
-                return await stack.enter_async_context(open_oci_layout(path, options.required, options.guard))
+            case LayoutLocator() | ImageFolderLocator():
+                return await stack.enter_async_context(open_folder(path, options))
             case OciArchiveLocator():
                 archive = open_oci_archive(
                     path,

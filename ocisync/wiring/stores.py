@@ -24,6 +24,7 @@ from ocisync.errors import ConfigError
 from ocisync.model.locator import (
     ArchiveLocator,
     DockerArchiveLocator,
+    ImageFolderLocator,
     LayoutLocator,
     Locator,
     OciArchiveLocator,
@@ -96,7 +97,10 @@ class StoreFactory:
                 yield (await self._registries()).source(image.host, image.repository)
             case StaticLocator() | S3Locator():
                 yield (await self.static_registry_at(locator.root)).repository(locator.repository)
-            case LayoutLocator() | OciArchiveLocator() | DockerArchiveLocator() | ArchiveLocator() | SetLocator():
+            case LayoutLocator() | ImageFolderLocator() | OciArchiveLocator() | DockerArchiveLocator():
+                async with self.archives.source(locator) as source:
+                    yield source
+            case ArchiveLocator() | SetLocator():
                 async with self.archives.source(locator) as source:
                     yield source
             case TargetLocator():
@@ -172,10 +176,13 @@ class StoreFactory:
             case LayoutLocator() | OciArchiveLocator() | DockerArchiveLocator():
                 name, repository = str(replace(place, reference="")), ""
                 self._targets[name] = lambda _: self.archives.target(place)
+            case ImageFolderLocator():
+                name, repository = str(place), ""
+                self._targets[name] = lambda _: self.archives.target(place)
             case _:
                 raise ConfigError(
                     f"{place}: nothing can be written there; the destination must be docker://, static:, s3://, oci:, "
-                    "oci-archive: or docker-archive:"
+                    "oci-archive:, docker-archive: or dir:"
                 )
         return TargetLocator(name, repository)
 

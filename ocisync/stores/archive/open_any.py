@@ -13,10 +13,11 @@ from ocisync.errors import ArchiveError, LimitExceeded
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.manifest import Manifest
-from ocisync.stores.archive.archive_files import ArchiveFiles, is_folder, open_archive_files, read_small
+from ocisync.stores.archive.archive_files import ArchiveFiles, FolderFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchiveSource, make_docker_source
 from ocisync.stores.archive.docker_manifest import ImageEntry, parse_entries
 from ocisync.stores.archive.docker_v1 import is_legacy
+from ocisync.stores.archive.image_folder import ImageFolderSource, is_image_folder, read_image_folder
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, blob_path, parse_index
 from ocisync.stores.archive.layout_types import load_manifest
 from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_layout, read_layout, read_version
@@ -44,7 +45,7 @@ _ROOT_FOLDERS = frozenset(
 )
 _ENOUGH_ROOT_FOLDERS = 4
 
-ArchiveSource = DockerArchiveSource | LayoutSource
+ArchiveSource = DockerArchiveSource | LayoutSource | ImageFolderSource
 
 
 class ArchiveKind(enum.Enum):
@@ -85,11 +86,22 @@ async def open_any(
     """
     options = options or ConversionOptions()
     if await run_file(partial(is_folder, path, options.guard)):
-        async with open_oci_layout(path, options.required, options.guard) as layout:
-            yield layout
+        async with open_folder(path, options) as source:
+            yield source
         return
     async with open_archive_files(path, scratch, options.caps, options.limits, options.guard) as files:
         yield await _make_source(files, scratch, options)
+
+
+@asynccontextmanager
+async def open_folder(path: Path, options: ConversionOptions) -> AsyncIterator[LayoutSource | ImageFolderSource]:
+    """Open an OCI layout, or an image as skopeo's `dir:` writes it; raises as `open_any` does."""
+    files = FolderFiles(path, options.guard)
+    if await run_file(partial(is_folder, path, options.guard)) and await is_image_folder(files):
+        yield await read_image_folder(files)
+        return
+    async with open_oci_layout(path, options.required, options.guard) as layout:
+        yield layout
 
 
 async def _make_source(files: ArchiveFiles, scratch: Path, options: ConversionOptions) -> ArchiveSource:
