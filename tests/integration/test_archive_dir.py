@@ -22,9 +22,8 @@ def layout(path: Path, image: Image | Index) -> Path:
 @pytest.mark.parametrize("source", ["dir:{}", "{}"], ids=["named", "plain"])
 def test_what_skopeo_writes_is_read(source: str, image: Image | Index, tmp_path: Path) -> None:
     skopeo("copy", "--all", f"oci:{layout(tmp_path / 'layout', image)}:1.0", f"dir:{tmp_path}/app:1.0")
-    done = run_ocisync("copy", source.format(tmp_path / "app:1.0"), f"static:{tmp_path}/registry//team/app:1.0").expect(
-        0
-    )
+    place = source.format(tmp_path / "app:1.0")
+    done = run_ocisync("copy", place, f"static:{tmp_path}/registry//team/app:1.0").expect(0)
     assert image.digest in done.stdout
     run_ocisync("verify", "--deep", f"static:{tmp_path}/registry").expect(0)
     assert image.digest in run_ocisync("digest", place).expect(0).stdout
