@@ -1,0 +1,98 @@
+"""Write manual pages from the commands' help, into a folder: `python tools/manpages.py DIR`.
+
+One page for `ocisync`, which lists the commands, and one for each command: ocisync-copy(1).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+
+from ocisync import __version__
+from ocisync.cli.app import app
+
+AnyCommand = TyperCommand | TyperGroup
+
+_FILES = """.SH FILES
+.TP
+.I /etc/ocisync/ocisync.yaml
+The configuration, where there is no ./ocisync.yaml and $OCISYNC_CONFIG names none.
+.SH EXIT STATUS
+0 all good, 1 something failed, 2 wrong usage or configuration, 130 interrupted.
+"""
+
+
+def pages() -> dict[str, str]:
+    """Every page's text by its file name."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, TyperGroup)
+    found = dict(_commands(root, "ocisync"))
+    listed = "".join(
+        f".TP\n.BR {_escape(name.replace(' ', '-'))} (1)\n{_escape(_summary(command))}\n"
+        for name, command in found.items()
+    )
+    written = {"ocisync.1": _page("ocisync", root) + ".SH COMMANDS\n" + listed + _FILES}
+    for name, command in found.items():
+        written[f"{name.replace(' ', '-')}.1"] = _page(name, command) + _FILES + ".SH SEE ALSO\n.BR ocisync (1)\n"
+    return written
+
+
+def _commands(group: TyperGroup, prefix: str) -> Iterator[tuple[str, AnyCommand]]:
+    for name, command in group.commands.items():
+        if isinstance(command, TyperGroup):
+            yield from _commands(command, f"{prefix} {name}")
+        elif isinstance(command, TyperCommand) and not command.hidden:
+            yield f"{prefix} {name}", command
+
+
+def _page(name: str, command: AnyCommand) -> str:
+    context = command.context_class(command, info_name=name, help_option_names=["-h", "--help"])
+    usage = " ".join(command.collect_usage_pieces(context))
+    lines = [
+        f'.TH {_escape(name.replace(" ", "-").upper())} 1 "" "ocisync {__version__}"',
+        ".SH NAME",
+        f"{_escape(name.replace(' ', '-'))} \\- {_escape(_summary(command).rstrip('.'))}",
+        ".SH SYNOPSIS",
+        f".B {_escape(name)}",
+        _escape(usage),
+        ".SH DESCRIPTION",
+        *_paragraphs(command.help or ""),
+    ]
+    for title, parameters in (("ARGUMENTS", TyperArgument), ("OPTIONS", TyperOption)):
+        records = [
+            record
+            for parameter in command.get_params(context)
+            if isinstance(parameter, parameters) and not getattr(parameter, "hidden", False)
+            if (record := parameter.get_help_record(context))
+        ]
+        if records:
+            lines.append(f".SH {title}")
+            lines += [line for form, text in records for line in (".TP", f".B {_escape(form)}", _escape(text))]
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _summary(command: AnyCommand) -> str:
+    return (command.help or command.short_help or "").strip().split("\n")[0]
+
+
+def _paragraphs(text: str) -> Iterator[str]:
+    for paragraph in text.replace("\b", "").strip().split("\n\n"):
+        yield ".PP"
+        yield from (_escape(line.strip()) for line in paragraph.split("\n"))
+
+
+def _escape(text: str) -> str:
+    """Roff: a backslash, a hyphen that can be copied, and no line that looks like a request."""
+    plain = text.replace("\\", "\\e").replace("-", "\\-").replace("\n", " ")
+    return f"\\&{plain}" if plain[:1] in (".", "'") else plain
+
+
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in pages().items():
+        (folder / name).write_text(text)
