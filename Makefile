@@ -7,7 +7,7 @@ JOBS ?= 3
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--group pyproject.toml:build pyproject.toml
 
-.PHONY: help demo run check test prove bench lock schema monitoring clean runtime dev debian
+.PHONY: help demo run check test prove bench lock schema monitoring package clean runtime dev debian helm packaging
 
 help:
 	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
@@ -19,6 +19,7 @@ help:
 	@echo "make lock [ARGS=…]       lock the dependencies (ARGS=--upgrade: their newest versions)"
 	@echo "make schema              write config/ocisync.schema.json"
 	@echo "make monitoring          write the dashboard, and the alerts for Kubernetes"
+	@echo "make package             wheel, sdist, .deb, container image and Helm chart, into dist/ (as root)"
 	@echo "make clean               remove the virtual environment and caches"
 
 demo: runtime
@@ -33,11 +34,11 @@ check: dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-test: check debian
+test: check debian helm
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/python tools/faults.py
 
-prove: dev debian
+prove: dev debian helm packaging
 	$(BIN)/pytest -m prove --timeout 0 $(ARGS)
 
 bench: dev debian
@@ -52,10 +53,13 @@ schema: runtime
 	$(BIN)/ocisync config schema > config/ocisync.schema.json.new
 	@mv config/ocisync.schema.json.new config/ocisync.schema.json
 
+package: dev helm packaging
+	tools/package all
+
 monitoring: runtime
 	$(BIN)/python tools/monitoring.py
 
-runtime dev debian:
+runtime dev debian helm packaging:
 	@PYTHON="$(PYTHON)" tools/setup $@
 
 clean:

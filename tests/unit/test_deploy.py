@@ -1,6 +1,7 @@
 """What stands in deploy/ is what its tools accept."""
 
 import configparser
+import json
 import os
 import re
 import shlex
@@ -205,3 +206,40 @@ def test_the_locks_have_hashes_and_no_addresses(name: str) -> None:
     pinned = re.findall(r"(?m)^([\w.-]+)==\S+[^\n]*\\\n    --hash=sha256:", text)
     assert len(pinned) == len(re.findall(r"(?m)^[\w.-]+==", text))
     assert {"aiohttp", "anyio", "hatchling"} <= set(pinned)
+
+
+def test_compose_runs_it_as_kubernetes_does() -> None:
+    """The folder is mounted, not the file: an editor replaces a file, and a mounted file would stay the old one."""
+    document = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())
+    [(name, service)] = document["services"].items()
+    assert (name, service["image"]) == ("ocisync", f"ocisync:{ocisync.__version__}")
+    mounts = dict(reversed(volume.removesuffix(":ro").split(":")) for volume in service["volumes"])
+    assert mounts["/etc/ocisync"] == "./config"
+    assert mounts["/var/lib/ocisync"] in document["volumes"]
+    assert (service["read_only"], service["user"], service["cap_drop"]) == (True, "65532:65532", ["ALL"])
+    assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+    assert (ROOT / "deploy" / service["build"] / "Dockerfile").is_file()
+    assert int(service["stop_grace_period"].removesuffix("s")) > 30
+
+
+def test_the_image_that_is_packed_runs_as_the_dockerfile_says() -> None:
+    final = (ROOT / "Dockerfile").read_text().rpartition("\nFROM ")[2]
+    settings = yaml.safe_load((ROOT / "deploy" / "package" / "image.yaml").read_text())
+    assert f"USER {settings['user']}\n" in final
+    assert f"WORKDIR {settings['dir']}\n" in final
+    assert f"ENTRYPOINT {json.dumps(settings['entrypoint'])}\n" in final
+    assert f"CMD {json.dumps(settings['cmd'])}\n" in final
+    assert [f"VOLUME {path}\n" in final for path in settings["volumes"]] == [True]
+    for key, value in settings["labels"].items():
+        assert f'{key}="{value}"' in final
+
+
+def test_the_package_asks_nothing_of_an_administrator_who_edited_its_configuration() -> None:
+    package = ROOT / "deploy" / "package"
+    assert (package / "conffiles").read_text() == "/etc/ocisync/ocisync.yaml\n"
+    run_ocisync("config", "check", "-c", package / "ocisync.yaml").expect(0)
+    settings = yaml.safe_load((package / "ocisync.yaml").read_text())
+    paths = [settings["daemon"]["state"], settings["drop"][0]["path"], settings["targets"]["local"]["path"]]
+    assert all(Path(path).is_relative_to("/var/lib/ocisync") for path in paths)  # where the unit may write
+    for script in ("postinst", "prerm", "postrm"):
+        assert subprocess.run(["sh", "-n", package / script], check=False).returncode == 0
