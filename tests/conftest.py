@@ -28,7 +28,7 @@ def no_blocking_calls() -> Iterator[None]:
     """A blocking call made by ocisync inside an event loop is an error, but for a loop that a thread has to itself."""
     with blockbuster_ctx("ocisync") as blocker:
         for function in blocker.functions.values():
-            function.can_block_in("stores/registry/auth/ecr.py", "_request_token")
+            function.can_block_in("stores/registry/auth/ecr.py", "_call_in_thread")
         yield
 
 

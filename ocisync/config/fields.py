@@ -34,6 +34,7 @@ from ocisync.config.parsers import (
     parse_pattern,
     parse_prefix,
     parse_proxy,
+    parse_registry_key,
     parse_url,
 )
 from ocisync.config.units import (
@@ -321,6 +322,9 @@ Targets = Annotated[
 ]
 ServedTarget = Annotated[str, BeforeValidator(_check_served), _schema("string", minLength=1)]
 HttpUrl = Annotated[str, text_kind("a URL", parse_url), _schema("string", pattern="^https?://[^@?#]+$")]
+RegistryKey = Annotated[
+    str, text_kind("a registry's host, or a host and a path", parse_registry_key), _schema("string", minLength=1)
+]
 MirrorPlace = Annotated[str, text_kind("a registry's host", parse_mirror), _schema("string", minLength=1)]
 ProxyUrl = Annotated[
     str, text_kind("a proxy's URL", parse_proxy), _schema("string", pattern="^(https?://[^@?#/]+/?|direct)$")

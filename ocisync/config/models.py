@@ -11,7 +11,7 @@ from typing import Literal
 from pydantic import Field, PrivateAttr
 
 from ocisync.config.diagnostics import Problem
-from ocisync.config.fields import Host, Items, Label, Section, TargetReference
+from ocisync.config.fields import Items, Label, RegistryKey, Section, TargetReference
 from ocisync.config.sections.archive_limits import ArchiveLimits
 from ocisync.config.sections.daemon_settings import Daemon, WebhookSettings
 from ocisync.config.sections.maintenance_options import Keep
@@ -48,8 +48,10 @@ class Config(Section):
     """The whole file. Keys at the top that begin with `x-` are free, for anchors."""
 
     version: Literal[1] = Field(description="The version of this format: 1.")
-    registries: dict[Host, Registry] = Field(
-        default_factory=dict, description="Credentials, trust and limits, by host (`host` or `host:port`)."
+    registries: dict[RegistryKey, Registry] = Field(
+        default_factory=dict,
+        description="Credentials, trust and limits, by host (`host` or `host:port`) or by a path of one (`host/path`): "
+        "of those that fit a repository, the longest holds.",
     )
     defaults: RegistryDefaults = Field(
         RegistryDefaults(), description="Limits and trust of all registries, unless one says otherwise."
@@ -94,8 +96,8 @@ class Config(Section):
         """Where unfinished work goes."""
         return self.daemon.temporary or self.daemon.state / "tmp"
 
-    def settings_for(self, host: str) -> Registry:
-        """The settings of a host, completed from `defaults`."""
-        own = self.registries.get(host, Registry())
+    def settings_for(self, key: str) -> Registry:
+        """The settings of a host, or of a path of one that has an entry, completed from `defaults`."""
+        own = self.registries.get(key, Registry())
         given = {name: getattr(self.defaults, name) for name in self.defaults.model_fields_set}
         return own.model_copy(update={name: value for name, value in given.items() if name not in own.model_fields_set})

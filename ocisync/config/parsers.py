@@ -111,6 +111,14 @@ def parse_mirror(text: str) -> str:
     return parse_host(host) + (f"/{parse_name(path)}" if slash else "")
 
 
+def parse_registry_key(text: str) -> str:
+    """What an entry of `registries` is for: a registry's host, or a path of it."""
+    host, slash, path = ("" if "://" in text else text.removesuffix("/")).partition("/")
+    if not host:
+        return parse_host(text)  # which refuses it in its own words
+    return parse_host(host) + (f"/{parse_name(path)}" if slash else "")
+
+
 def parse_proxy(text: str) -> str:
     """A proxy's http or https URL, or `direct`."""
     if text == "direct":

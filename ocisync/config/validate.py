@@ -12,12 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ocisync.config.diagnostics import ConfigFinding, KeyPath
-from ocisync.config.parsers import glob_as_pattern, is_glob
+from ocisync.config.parsers import glob_as_pattern, is_glob, parse_registry_key
 from ocisync.config.validate_sync import check_sync
 from ocisync.config.validation_context import Context
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
-from ocisync.model.image_name import parse_host
 
 _MAX_GZIP = 12
 
@@ -109,8 +108,8 @@ def _check_hosts(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     for path, _ in list_entries(root, "registries"):
         written = str(path[-1])
         try:
-            host = parse_host(written)
-        except InvalidName:
+            host = parse_registry_key(written)
+        except (InvalidName, ValueError):
             continue
         if host in first:
             yield path, f"it is the same registry as {first[host]}. Join the two"

@@ -75,6 +75,7 @@ def _ecr_options(settings: Ecr) -> EcrOptions:
         access_key=_reveal(settings.access_key_id),
         secret_key=_reveal(settings.secret_access_key),
         session_token=_reveal(settings.session_token),
+        create=settings.create,
     )
 
 

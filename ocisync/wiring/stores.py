@@ -38,7 +38,6 @@ from ocisync.model.locator import (
     strip_views,
 )
 from ocisync.model.registry_root import DirectoryRoot, RegistryRoot
-from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
 from ocisync.sync.job import Job
@@ -133,9 +132,13 @@ class StoreFactory:
         if registries is None or not isinstance(job, Job):
             return False
         settings = self.config.targets.get(job.target.target)
-        target = urlsplit(settings.url).netloc if isinstance(settings, RegistryTarget) else ""
-        source = registry_image(job.source)
-        return any(host and registries.is_stalled(host) for host in (source.host if source else "", target))
+        places: list[tuple[str, str]] = []
+        if isinstance(settings, RegistryTarget):
+            url = urlsplit(settings.url)
+            places.append((url.netloc, f"{url.path}/{job.target.repository}".strip("/")))
+        if (source := registry_image(job.source)) is not None:
+            places.append((source.host, source.repository))
+        return any(registries.is_stalled(host, name) for host, name in places)
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.
@@ -267,16 +270,18 @@ class StoreFactory:
         return await self._once("registries", self._opened_registries)
 
     def _opened_registries(self) -> AbstractAsyncContextManager[RegistryClient]:
-        hosts = {host: registry_options(self.config.settings_for(host)) for host in self.config.registries}
-        for settings in self.config.targets.values():
-            if isinstance(settings, RegistryTarget) and settings.url.startswith("http:"):
-                host = urlsplit(settings.url).netloc
-                hosts[host] = replace(hosts.get(host, RegistryOptions()), plain_http=True)
+        options = {key: registry_options(self.config.settings_for(key)) for key in self.config.registries}
         defaults = registry_options(self.config.settings_for(""))
+        for settings in self.config.targets.values():
+            if isinstance(settings, RegistryTarget):  # the scheme that is written out is kept to
+                url = urlsplit(settings.url)
+                options.setdefault(url.netloc, defaults)
+                for key in [key for key in options if key.partition("/")[0] == url.netloc]:
+                    options[key] = replace(options[key], plain_http=url.scheme == "http")
         import_aiohttp()
         from ocisync.stores.registry.client import open_registries  # aiohttp takes 0.1 s to import
 
-        return open_registries(hosts, defaults, self.tell)
+        return open_registries(options, defaults, self.tell)
 
     async def _static(self, settings: StaticTarget | S3Target) -> StaticRegistry:
         kept = static_options(settings)

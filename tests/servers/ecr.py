@@ -16,6 +16,7 @@ from .loop import serve_app
 
 ACCESS_KEY = "AKIDEXAMPLE"
 _PRIVATE = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
+_CREATE = "AmazonEC2ContainerRegistry_V20150921.CreateRepository"
 _PUBLIC = "SpencerFrontendService.GetAuthorizationToken"
 _SIGNED = re.compile(r"AWS4-HMAC-SHA256 Credential=([^/]+)/\d{8}/([a-z0-9-]+)/([a-z-]+)/aws4_request, SignedHeaders=")
 
@@ -30,12 +31,16 @@ class EcrApi:
     offset: float = 0  # seconds by which the API's clock is ahead of ours
     refusal: tuple[int, str, str] | None = None  # status, code and message, instead of a token
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # access key, region, service
+    created: list[str] = field(default_factory=list)  # repositories, as often as they were asked for
 
     async def answer(self, request: web.Request) -> web.Response:
         """POST /."""
         target = request.headers.get("X-Amz-Target", "")
         signed = _SIGNED.match(request.headers.get("Authorization", ""))
-        if target not in (_PRIVATE, _PUBLIC) or await request.json() != {}:
+        document = await request.json()
+        if target == _CREATE and signed is not None and signed[1] == ACCESS_KEY and not self.refusal:
+            return self._create(document["repositoryName"])
+        if target not in (_PRIVATE, _PUBLIC, _CREATE) or (document != {} and target != _CREATE):
             return self._reply(400, {"__type": "UnknownOperationException"})
         if signed is None or signed[1] != ACCESS_KEY:
             return self._reply(400, _error("UnrecognizedClientException", "The security token is invalid."))
@@ -48,6 +53,13 @@ class EcrApi:
         }
         private = [token | {"proxyEndpoint": "https://123456789012.dkr.ecr.eu-central-1.amazonaws.com"}]
         return self._reply(200, {"authorizationData": token if target == _PUBLIC else private})
+
+    def _create(self, repository: str) -> web.Response:
+        """CreateRepository."""
+        self.created.append(repository)
+        if repository in self.created[:-1]:
+            return self._reply(400, _error("RepositoryAlreadyExistsException", "It exists."))
+        return self._reply(200, {"repository": {"repositoryName": repository}})
 
     def _reply(self, status: int, document: object) -> web.Response:
         headers = {"Date": formatdate(time() + self.offset, usegmt=True), "Content-Type": "application/x-amz-json-1.1"}

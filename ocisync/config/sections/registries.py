@@ -62,6 +62,9 @@ class Ecr(Section):
     access_key_id: Secret | None = Field(None, description="The access key. Not given: looked for as the AWS tools do.")
     secret_access_key: Secret | None = Field(None, description="The secret of `access_key_id`.")
     session_token: Secret | None = Field(None, description="The session token of temporary keys.")
+    create: bool = Field(
+        False, description="Create a repository that is pushed to and does not exist; needs ecr:CreateRepository."
+    )
 
 
 class RateLimit(Section):

@@ -15,11 +15,11 @@ from yarl import URL
 
 from ocisync.content.openers import INLINE_LIMIT, BytesOpener, read_whole
 from ocisync.content.repository import Opener
-from ocisync.content.verify import UploadCheck, Verifier, hold_last_chunk
+from ocisync.content.verify import CHUNK, UploadCheck, Verifier, hold_last_chunk
 from ocisync.errors import DigestMismatch, NotFound, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.stores.registry.auth.ecr import is_ecr
+from ocisync.stores.registry.auth import ecr
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.chunked_upload import ChunkedUpload
 from ocisync.stores.registry.http.body import PacedBody, SentOnce
@@ -108,8 +108,11 @@ class BlobUploader:
         """
         opener = BytesOpener(desc.data) if desc.data is not None else opener
         attempt = 0
-        while (failed := await self._attempt(desc, opener)) is not None:
-            if self._adapt(failed, desc):
+        while True:
+            chunk = self._chunk_for(desc)
+            if (failed := await self._attempt(desc, opener)) is None:
+                return
+            if self._adapt(failed, desc, chunk):
                 continue
             attempt += 1
             is_lost = isinstance(failed, NotFound)  # the session, for the repository is there
@@ -121,20 +124,30 @@ class BlobUploader:
             if gives_up:
                 raise failed.at(f"{self._transport.host}/{self._grant.repository}@{desc.digest}") from failed
 
-    def _adapt(self, failed: OcisyncError, desc: Descriptor) -> bool:
-        """Whether the body was refused for the way in which it was sent; this host gets it in another from now on."""
+    def _chunk_for(self, desc: Descriptor) -> int:
+        """Bytes of each chunk that a blob is sent in; 0: all of it in the PUT."""
+        if self._facts.sends_by_patch:
+            return self._facts.chunk_size or desc.size
+        return self._facts.chunk_size if self._facts.chunk_size < desc.size else 0
+
+    def _adapt(self, failed: OcisyncError, desc: Descriptor, chunk: int) -> bool:
+        """Whether the body was refused for the way in which it was sent; this host gets it in another from now on.
+
+        `chunk` is how it was sent: other uploads may have changed the way meanwhile.
+        """
         status, facts = failed.facts.get("status"), self._facts
-        is_chunked = facts.sends_by_patch or 0 < facts.chunk_size < desc.size
-        chunk = facts.chunk_size or desc.size
-        if status == _TOO_LARGE or (status == _NO_SUCH_RANGE and is_chunked):  # 416 is how GHCR says 413
-            if chunk <= _LEAST_CHUNK:
+        if status == _TOO_LARGE or (status == _NO_SUCH_RANGE and chunk):  # 416 is how GHCR says 413
+            sent = chunk or desc.size
+            if sent <= _LEAST_CHUNK:
                 return False
-            facts.chunk_size = max(_LEAST_CHUNK, min(_FIRST_CHUNK, chunk // 2))
-            log.info("uploads.chunked", host=self._transport.host, chunk=facts.chunk_size)
+            if not 0 < facts.chunk_size < sent:
+                facts.chunk_size = max(_LEAST_CHUNK, min(_FIRST_CHUNK, sent // 2))
+                log.info("uploads.chunked", host=self._transport.host, chunk=facts.chunk_size)
             return True
-        if status in _BODY_REFUSED and not is_chunked:
-            facts.sends_by_patch = True
-            log.info("uploads.patched", host=self._transport.host, status=status)
+        if status in _BODY_REFUSED and not chunk:
+            if not facts.sends_by_patch:
+                facts.sends_by_patch = True
+                log.info("uploads.patched", host=self._transport.host, status=status)
             return True
         return False
 
@@ -154,8 +167,8 @@ class BlobUploader:
             return None
 
     async def _send(self, session: UploadSession, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        if self._facts.sends_by_patch or 0 < self._facts.chunk_size < desc.size:
-            return await self._send_chunked(session, desc, opener)
+        if chunk := self._chunk_for(desc):
+            return await self._send_chunked(session, desc, opener, max(chunk, -(-session.least_chunk // CHUNK) * CHUNK))
         url = with_digest(session.url, desc.digest)
         for _ in range(MAX_REDIRECTS + 1):
             failed = await self._put(url, desc, opener)
@@ -172,8 +185,9 @@ class BlobUploader:
         async with opener(0) as stream, aclosing(hold_last_chunk(stream, check)) as held:
             return await self._finish(url, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
-    async def _send_chunked(self, session: UploadSession, desc: Descriptor, opener: Opener) -> OcisyncError | None:
-        chunk = max(self._facts.chunk_size or desc.size, session.least_chunk)
+    async def _send_chunked(
+        self, session: UploadSession, desc: Descriptor, opener: Opener, chunk: int
+    ) -> OcisyncError | None:
         upload = ChunkedUpload(self._transport, self._grant, desc, chunk)
         end = await upload.run(session.url, opener)
         return end if isinstance(end, OcisyncError) else await self._commit(with_digest(end, desc.digest), desc)
@@ -215,7 +229,7 @@ class BlobUploader:
             log.debug("upload.unknown", host=self._transport.host, digest=desc.digest, error=exc.message)
             return False
 
-    async def _begin(self) -> UploadSession:
+    async def _begin(self, *, is_repeated: bool = False) -> UploadSession:
         url = self._base / "uploads/"
         try:
             async with self._transport.send(Request("POST", url, self._grant, _BEGUN, _NO_BODY)) as answer:
@@ -223,7 +237,8 @@ class BlobUploader:
                     raise RegistryError(f"{safe_url(answer.url)}: an upload was begun, but no Location says where")
                 return _session(answer)
         except NotFound as exc:
-            raise missing_repository(self._transport.host, self._grant.repository, exc) from exc
+            await create_repository(self._transport, self._grant.repository, exc, is_repeated=is_repeated)
+        return await self._begin(is_repeated=True)
 
     async def _cancel(self, session: UploadSession) -> None:
         with anyio.move_on_after(_CLEAN_UP, shield=True):
@@ -245,11 +260,25 @@ def is_uncertain(failed: OcisyncError) -> bool:
     return failed.retryable and not isinstance(failed, RateLimited)
 
 
-def missing_repository(host: str, repository: str, exc: NotFound) -> NotFound:
-    """The error of a push into a repository that does not exist, and that the registry does not make by itself."""
+async def create_repository(transport: Transport, repository: str, exc: NotFound, *, is_repeated: bool) -> None:
+    """Make a repository that a push did not find, where that is wanted; then the push is repeated.
+
+    Raises:
+        NotFound: `target.missing`: it is not wanted, or did not help.
+        OcisyncError: the repository cannot be made.
+    """
+    options = transport.options
+    if options.ecr is None or not options.ecr.create or is_repeated:
+        raise _missing_repository(transport.host, repository, exc) from exc
+    if repository not in transport.facts.created:
+        await ecr.create_repository(transport.host, repository, options)
+        transport.facts.created.add(repository)
+
+
+def _missing_repository(host: str, repository: str, exc: NotFound) -> NotFound:
     cure = (
         "set `ecr: {create: true}` for this registry, or create it there first"
-        if is_ecr(host)
+        if ecr.is_ecr(host)
         else ("create it there first: this registry does not make repositories by itself")
     )
     return NotFound(

@@ -9,6 +9,7 @@ from aiohttp import ClientSession
 
 from ocisync.content.cost import PullQuota
 from ocisync.model.image_name import parse_host
+from ocisync.stores.registry.auth.docker_config import candidates
 from ocisync.stores.registry.auth.scopes import PUSH
 from ocisync.stores.registry.foreign_layers import ExternalContent
 from ocisync.stores.registry.http.session import open_session
@@ -33,9 +34,9 @@ class RegistryClient:
     ) -> None:
         self._session = session
         self._on_wait = on_wait
-        self._options = {parse_host(host): chosen for host, chosen in options.items()}
+        self._options = {_normal_key(key): chosen for key, chosen in options.items()}
         self._defaults = defaults
-        self._hosts: dict[str, Transport] = {}
+        self._transports: dict[str, Transport] = {}  # by the key of the options that hold, else by host
         self._mirrors: dict[str, tuple[Mirror, ...]] = {}
 
     def repository(self, host: str, name: str) -> RegistryRepository:
@@ -44,11 +45,11 @@ class RegistryClient:
         Raises:
             InvalidName: the host or the name breaks its grammar.
         """
-        return RegistryRepository(self._transport(host), name, PUSH)
+        return RegistryRepository(self._transport(host, name), name, PUSH)
 
     def source(self, host: str, name: str) -> RegistryRepository:
         """A repository to read from, also from the host's mirrors; raises as `repository`."""
-        transport = self._transport(host)
+        transport = self._transport(host, name)
         mirrors = self._find_mirrors(transport)
         return (
             MirroredRepository(transport, name, mirrors)
@@ -57,18 +58,20 @@ class RegistryClient:
         )
 
     def _find_mirrors(self, origin: Transport) -> tuple[Mirror, ...]:
-        if origin.host not in self._mirrors:
+        if origin.key not in self._mirrors:
             listed = origin.options.mirrors
-            self._mirrors[origin.host] = tuple(Mirror(self._transport(one.host), one.prefix) for one in listed)
-        return self._mirrors[origin.host]
+            self._mirrors[origin.key] = tuple(
+                Mirror(self._transport(one.host, one.prefix), one.prefix) for one in listed
+            )
+        return self._mirrors[origin.key]
 
     def allowance(self, host: str) -> PullQuota | None:
         """What a host said last of its limit on pulls; None when it has not spoken of any."""
         return self._transport(host).allowance
 
-    def is_stalled(self, host: str) -> bool:
-        """Whether nothing can be pulled from a host for long, nor from any of its mirrors."""
-        origin = self._hosts.get(parse_host(host))
+    def is_stalled(self, host: str, name: str = "") -> bool:
+        """Whether nothing can be pulled from a repository's host for long, nor from any of its mirrors."""
+        origin = self._transports.get(self._key(parse_host(host), name))
         if origin is None or not origin.is_stalled:
             return False
         return all(mirror.is_stalled for mirror in self._find_mirrors(origin))
@@ -81,20 +84,33 @@ class RegistryClient:
         """What lies neither here nor there: foreign layers at their own URLs."""
         return ExternalContent(self._session, self._defaults)
 
-    def _transport(self, host: str) -> Transport:
+    def _transport(self, host: str, name: str = "") -> Transport:
+        """The way to a repository: options for a path of a host make one of its own, with tokens and limits apart."""
         host = parse_host(host)
-        transport = self._hosts.get(host)
+        key = self._key(host, name)
+        transport = self._transports.get(key)
         if transport is None:
-            transport = Transport(host, self._options.get(host, self._defaults), self._session, self._on_wait)
-            self._hosts[host] = transport
+            chosen = self._options.get(key, self._defaults)
+            transport = self._transports[key] = Transport(host, chosen, self._session, self._on_wait, key)
         return transport
+
+    def _key(self, host: str, name: str) -> str:
+        """The longest key of the options that fits a repository, as in docker's and podman's files."""
+        return next((key for key in candidates(host, name) if key in self._options), host)
+
+
+def _normal_key(key: str) -> str:
+    host, slash, path = key.partition("/")
+    return parse_host(host) + slash + path
 
 
 @asynccontextmanager
 async def open_registries(
     options: Mapping[str, RegistryOptions], defaults: RegistryOptions = _DEFAULTS, on_wait: OnWait = wait_silently
 ) -> AsyncIterator[RegistryClient]:
-    """A client for the hosts named in `options`, and with `defaults` for every other; closed with the block.
+    """A client, closed with the block.
+
+    `options` are by host, or by a path of one (`host/path`); `defaults` hold for every other host.
 
     `on_wait` takes the reason when the work stands still because a host must be left alone for long.
     """

@@ -29,7 +29,7 @@ from ocisync.model.digest import Digest, digest_of, is_digest
 from ocisync.model.image_name import parse_tag_or_digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of, parse_manifest
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
-from ocisync.stores.registry.blobs import FOUND_OR_NOT, STORED, check_echo, is_uncertain, missing_repository
+from ocisync.stores.registry.blobs import FOUND_OR_NOT, STORED, check_echo, create_repository, is_uncertain
 from ocisync.stores.registry.http.errors import check_not_web_page
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
@@ -108,13 +108,17 @@ class Manifests:
         headers = {"Content-Type": desc.media_type}
         url = self._url(reference)
         request = Request("PUT", url, self._push_grant, STORED, headers, data, is_commit=True)
-        attempt = 0
+        attempt, is_created = 0, False
         while True:
             try:
                 async with self._transport.send(request) as answer:
                     check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
                     return
             except OcisyncError as exc:
+                if isinstance(exc, NotFound) and not _PART_UNKNOWN.search(exc.message):
+                    await create_repository(self._transport, self._grant.repository, exc, is_repeated=is_created)
+                    is_created = True
+                    continue
                 attempt += 1
                 gives_up = not exc.retryable or attempt > self._transport.options.retries
                 if not gives_up:
@@ -133,8 +137,6 @@ class Manifests:
 
     def _explain_refusal(self, reference: str, desc: Descriptor, data: bytes, exc: OcisyncError) -> OcisyncError:
         """What can be done when a registry does not take a manifest, as far as its answer or the manifest tells."""
-        if isinstance(exc, NotFound) and not _PART_UNKNOWN.search(exc.message):
-            return missing_repository(self._transport.host, self._grant.repository, exc)
         if not isinstance(exc, RegistryError) or isinstance(exc, AuthError):
             return exc
         status = exc.facts.get("status")

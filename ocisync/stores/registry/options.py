@@ -28,6 +28,7 @@ class EcrOptions:
     access_key: str = ""
     secret_key: str = field(default="", repr=False)
     session_token: str = field(default="", repr=False)
+    create: bool = False  # make repositories that are pushed to and not there
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import structlog
 from anyio import to_thread
 
 from ocisync.errors import AuthError, Handling, NetworkError, OcisyncError, RegistryError
@@ -26,6 +27,7 @@ from ocisync.stores.registry.options import EcrOptions, RegistryOptions
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
 
+log = structlog.get_logger(__name__)
 PUBLIC = "public.ecr.aws"
 _PRIVATE = re.compile(
     r"[0-9]{12}\.dkr[.-]ecr(?:-fips)?\.([a-z0-9-]+)\."
@@ -34,9 +36,9 @@ _PRIVATE = re.compile(
 )
 _SHARE_USED = 0.9  # of a password's life
 _LEAST_LIFE = 1.0  # seconds
-_RIGHT = "ecr:GetAuthorizationToken"
+_EXISTS = "RepositoryAlreadyExistsException"
 _TO_DO = {
-    "AccessDeniedException": f"grant {_RIGHT} to these AWS credentials",
+    "AccessDeniedException": "grant {right} to these AWS credentials",
     "ExpiredTokenException": "the AWS credentials have expired: renew them",
     "InvalidClientTokenId": "the AWS access key is not known: correct it",
     "UnrecognizedClientException": "the AWS access key or session token is not valid: correct it",
@@ -75,8 +77,8 @@ async def fetch_password(host: str, chosen: EcrOptions, options: RegistryOptions
         NetworkError: it cannot be reached.
     """
     try:
-        asked = partial(_request_token, host, chosen, options)  # botocore reads files, and may run a command
-        given = await to_thread.run_sync(partial(anyio.run, asked), abandon_on_cancel=True)
+        reply = await _call_api(host, chosen, options, "ecr:GetAuthorizationToken", "get_authorization_token", {})
+        given = _parse_reply(reply)
         pair = base64.b64decode(given.token).decode()
     except (binascii.Error, UnicodeDecodeError, KeyError, IndexError, TypeError) as exc:
         raise AuthError(f"{host}: ECR's answer holds no usable token") from exc
@@ -85,7 +87,28 @@ async def fetch_password(host: str, chosen: EcrOptions, options: RegistryOptions
     return replace(Credential(username, password), expires=anyio.current_time() + life)
 
 
-async def _request_token(host: str, chosen: EcrOptions, options: RegistryOptions) -> _Password:
+async def create_repository(host: str, repository: str, options: RegistryOptions) -> None:
+    """Make a repository with the settings that the account gives new ones; one that is there already is left alone.
+
+    Raises:
+        OcisyncError: as `fetch_password`.
+    """
+    chosen = options.ecr or EcrOptions()
+    await _call_api(host, chosen, options, "ecr:CreateRepository", "create_repository", {"repositoryName": repository})
+    log.info("repository.created", host=host, repository=repository)
+
+
+async def _call_api(
+    host: str, chosen: EcrOptions, options: RegistryOptions, right: str, method: str, parameters: Mapping[str, str]
+) -> Mapping[str, Any]:
+    """One call, in a loop of its own in a thread: botocore reads files, and may run a command."""
+    call = partial(_call_in_thread, host, chosen, options, right, method, parameters)
+    return await to_thread.run_sync(partial(anyio.run, call), abandon_on_cancel=True)
+
+
+async def _call_in_thread(
+    host: str, chosen: EcrOptions, options: RegistryOptions, right: str, method: str, parameters: Mapping[str, str]
+) -> Mapping[str, Any]:
     from aiobotocore.session import AioSession  # takes 0.1 s to import
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -93,9 +116,12 @@ async def _request_token(host: str, chosen: EcrOptions, options: RegistryOptions
     try:
         region = chosen.region or region_of(host) or session.get_config_variable("region")
         async with session.create_client(**_client_arguments(host, chosen, options, region)) as client:
-            return _parse_reply(await client.get_authorization_token())
+            reply: Mapping[str, Any] = await getattr(client, method)(**parameters)
+            return reply
     except ClientError as exc:
-        raise _explain_refusal(host, exc) from exc
+        if exc.response.get("Error", {}).get("Code") == _EXISTS:
+            return {}
+        raise _explain_refusal(host, right, exc) from exc
     except (BotoCoreError, ValueError) as exc:
         raise _explain_failure(host, exc) from exc
 
@@ -129,18 +155,18 @@ def _parse_reply(reply: Mapping[str, Any]) -> _Password:
     return _Password(str(data["authorizationToken"]), expires.timestamp() - now)
 
 
-def _explain_refusal(host: str, exc: ClientError) -> OcisyncError:
+def _explain_refusal(host: str, right: str, exc: ClientError) -> OcisyncError:
     error = exc.response.get("Error", {})
     metadata = exc.response.get("ResponseMetadata", {})
     code, message = str(error.get("Code", "")), str(error.get("Message", ""))[:300]
-    said = f"{host}: ECR refused {_RIGHT.partition(':')[2]}: {code}"
+    said = f"{host}: ECR refused {right.partition(':')[2]}: {code}"
     if "Signature" in code and _SKEW.search(message):
         offset = time.time() - server_time(metadata.get("HTTPHeaders", {}).get("date"), time.time())
         advice = f"this machine's clock differs by {abs(offset):.0f} s from AWS': set it by NTP"
         return RegistryError(f"{said}: {advice}", code="clock.skew", host=host)
     if code in _PASSING or int(metadata.get("HTTPStatusCode", 0)) >= 500:
         return RegistryError(f"{said}: {message}", handling=Handling.RETRY, host=host)
-    return AuthError(f"{said}: {_TO_DO.get(code, message)}", host=host)
+    return AuthError(f"{said}: {_TO_DO.get(code, message).replace('{right}', right)}", host=host)
 
 
 def _explain_failure(host: str, exc: Exception) -> OcisyncError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from copy import copy
@@ -17,7 +18,7 @@ from multidict import istr
 from yarl import URL
 
 from ocisync.content.cost import PullQuota
-from ocisync.errors import Handling, OcisyncError, RateLimited, RedirectRefused, RegistryError
+from ocisync.errors import Handling, NetworkError, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.stores.registry.auth.authenticator import Authenticator, Proof
 from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.host_facts import HostFacts
@@ -27,6 +28,7 @@ from ocisync.stores.registry.http.host_limiter import HostLimiter, leave_nothing
 from ocisync.stores.registry.http.hosts import endpoint, safe_url
 from ocisync.stores.registry.http.policy import BUSY, DENIED, MAX_REDIRECTS, REDIRECTS, redirect_target
 from ocisync.stores.registry.http.response import Response
+from ocisync.stores.registry.http.tls_probe import speaks_tls
 from ocisync.stores.registry.options import OnWait, RegistryOptions, wait_silently
 from ocisync.stores.registry.pull_budget import PullBudget
 
@@ -35,6 +37,7 @@ _T = TypeVar("_T")
 _MOST_TRIES = 100  # of one request, however often the host asks for patience
 _LONG = 10.0  # seconds; what must wait longer stands still
 _PULLS_LEFT = istr("RateLimit-Remaining")
+_WANTS_TLS = re.compile("HTTP request .*HTTPS", re.IGNORECASE)  # Go's server, nginx, Apache
 _ANY_BUT_BUSY = frozenset(range(200, 600)) - BUSY
 
 
@@ -79,9 +82,15 @@ class Transport:
     """The way to one registry host, shared by all its repositories."""
 
     def __init__(
-        self, host: str, options: RegistryOptions, session: ClientSession, on_wait: OnWait = wait_silently
+        self,
+        host: str,
+        options: RegistryOptions,
+        session: ClientSession,
+        on_wait: OnWait = wait_silently,
+        key: str = "",
     ) -> None:
         self.host = host
+        self.key = key or host  # what the options are for: the host, or a path of it
         self.options = options
         self.origin = endpoint(host, options)
         self.facts = HostFacts(options.chunk_size)
@@ -110,6 +119,7 @@ class Transport:
                 gives_up = attempt > self.options.retries or tries > _MOST_TRIES
                 is_final = request.is_upload or (request.is_commit and not isinstance(exc, RateLimited))
                 if gives_up or not exc.retryable or is_final:
+                    await self._check_for_tls(exc)
                     raise
                 await self.backoff(attempt, exc)
 
@@ -250,6 +260,22 @@ class Transport:
             self._limiter.slow_down(answer.status, answer.headers, window)
         retry_after = answer.headers.get("Retry-After")
         raise refusal(request.method, answer.url, answer.status, body, retry_after=retry_after)
+
+    async def _check_for_tls(self, failed: OcisyncError) -> None:
+        """Say so when a registry on loopback, which is spoken to without TLS unless told otherwise, wants TLS.
+
+        Raises:
+            NetworkError: it does.
+        """
+        is_guess = self.options.plain_http is None and self.origin.scheme == "http"
+        is_odd = isinstance(failed, NetworkError) or _WANTS_TLS.search(failed.message) is not None
+        if is_guess and is_odd and await speaks_tls(self.origin):
+            raise NetworkError(
+                f"{self.host}: wants TLS, and plain HTTP was spoken, as always on loopback: set `plain_http: false` "
+                "for this registry, and `ca` where its authority is not one of the system's",
+                handling=Handling.FAIL,
+                host=self.origin.host,
+            ) from failed
 
     async def _begin_pull(self, request: Request) -> None:
         """Wait until the host allows one more pull, where it is known to count them."""
