@@ -9,7 +9,7 @@ from typing import cast
 
 import typer
 
-from ocisync.cli import config, copy, doctor, inspect, maintain, once, pack, run, status, unpack
+from ocisync.cli import clients, config, copy, doctor, inspect, maintain, once, pack, run, status, unpack
 from ocisync.cli.options import set_defaults
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
@@ -22,5 +22,5 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(set_defaults)
-for commands in (run, once, status, copy, pack, unpack, inspect, maintain, doctor, config):
+for commands in (run, once, status, copy, pack, unpack, inspect, maintain, doctor, config, clients):
     commands.add_commands(app)
