@@ -22,6 +22,8 @@ from ocisync.cli.output import counted, printable, show, size_text, warn
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what copies
+    from collections.abc import Callable
+
     from ocisync.content.compress import Compression
     from ocisync.model.locator import Locator
     from ocisync.model.media_type_families import Format
@@ -86,8 +88,9 @@ def copy(
     with progress() as shown:
         copying = partial(copy_sources, optional_config(config), shown, packing, every=every)
         copied = run_async(copying, views, destination, options)
+    is_piped = destination.partition(":")[2].partition(":")[0] == "-"
     for one in copied:
-        _print_result(one.source, one.place, one.report)
+        _print_result(one.source, one.place, one.report, warn if is_piped else show)
     raise typer.Exit(0 if all(one.report.ok for one in copied) else 1)
 
 
@@ -161,7 +164,8 @@ def _name_and_tag(text: str) -> tuple[str, str]:
     return name, tag or "latest"
 
 
-def _print_result(source: Locator, place: Locator | str, report: JobReport) -> None:
+def _print_result(source: Locator, place: Locator | str, report: JobReport, tell: Callable[[str], None] = show) -> None:
+    """`tell` prints the result: standard output may be taken by the archive itself."""
     if report.failure is not None:
         _print_failure(str(source), place, report.failure)
     for tag in report.failed:
@@ -170,12 +174,12 @@ def _print_result(source: Locator, place: Locator | str, report: JobReport) -> N
     for warning in report.warnings:
         warn(f"ocisync: {printable(warning)}")
     done = [tag for tag in report.tags if tag.failure is None]
-    for tag in done:
-        show(f"{_name_of(place, tag, of=len(report.tags))}\n{tag.digest}", end="\n" if len(done) > 1 else " ")
+    lines = [f"{_name_of(place, tag, of=len(report.tags))}\n{tag.digest}" for tag in done]
     if done:
         traffic = report.traffic
         sent = f"{counted(traffic.blobs, 'blob')} sent, {traffic.mounted} linked, {traffic.skipped} there already"
-        show(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
+        lines.append(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
+        tell(("\n" if len(done) > 1 else " ").join(lines))
 
 
 def _print_failure(source: str, place: Locator | str, failure: Failure) -> None:

@@ -26,6 +26,7 @@ from ocisync.model.locator import (
     parse_locator,
 )
 
+STANDARD = "-"  # standard input
 FILES = (ArchiveLocator, DockerArchiveLocator, ImageFolderLocator, LayoutLocator, OciArchiveLocator)
 KEEPS_NAMES = (DockerArchiveLocator, LayoutLocator, OciArchiveLocator)  # places whose images have full names
 
@@ -49,6 +50,8 @@ def parse_source(text: str) -> Locator:
 
 def _plain_file(text: str) -> ArchiveLocator | LayoutLocator | None:
     """The longest path in the text that exists, for a colon may be part of it; what follows is the reference."""
+    if text == STANDARD or text.startswith(f"{STANDARD}:"):
+        return ArchiveLocator(STANDARD, text[2:])
     before, at, digest = text.rpartition("@")
     if at and is_digest(digest) and _mode(before) is not None:
         return LayoutLocator(before, digest) if Path(before).is_dir() else ArchiveLocator(before, digest)

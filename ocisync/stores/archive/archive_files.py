@@ -21,6 +21,7 @@ from ocisync.content.threads import run_file, run_steps
 from ocisync.errors import ArchiveError, InputError, LimitExceeded, OcisyncError, machine_error
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.stores.archive.other_content import HEAD, explain_content
+from ocisync.stores.archive.streams import StreamedInput, is_stream, read_stream
 
 log = structlog.get_logger(__name__)
 
@@ -59,7 +60,7 @@ class UnnamedImages(Protocol):
 class ArchiveFiles:
     """The members of a tar archive."""
 
-    def __init__(self, path: Path, input_file: InputFile, index: TarIndex) -> None:
+    def __init__(self, path: Path, input_file: InputFile | StreamedInput, index: TarIndex) -> None:
         self.where = str(path)
         self.index = index
         self.is_compressed = index.file is not input_file  # as a whole
@@ -119,7 +120,11 @@ async def open_archive_files(
         ArchiveError, LimitExceeded: not a tar, corrupt, truncated, or a bomb.
         InputChanged: it was replaced or cut meanwhile.
     """
-    input_file = await run_file(partial(InputFile, path, guard))
+    input_file: InputFile | StreamedInput
+    if guard is None and await run_file(partial(is_stream, path)):
+        input_file = await run_steps(read_stream(path, scratch))
+    else:
+        input_file = await run_file(partial(InputFile, path, guard))
     spool: Spool | None = None
     try:
         whole = FileSection(input_file, 0, input_file.size)

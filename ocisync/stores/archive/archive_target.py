@@ -9,6 +9,7 @@ Spec: image-spec v1.1, image-layout.md; moby's image/spec/v1.2.md, "Combined Ima
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from ocisync.errors import ManifestError, NotFound, UnsupportedManifest
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, hex_of
 from ocisync.model.manifest import Manifest, parse_manifest
+from ocisync.stores.archive.atomic_file import real_path
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, blob_path
 from ocisync.stores.archive.layout_types import find_referrers
 from ocisync.stores.archive.oci_layout_target import choose_opener, push_manifests
@@ -33,6 +35,7 @@ from ocisync.stores.archive.render import (
     render_docker_manifest,
     render_index,
 )
+from ocisync.stores.archive.streams import is_stream
 from ocisync.stores.archive.tar_writer import Members, choose_compression, write_members
 
 DOCKER_FILE = "manifest.json"
@@ -197,7 +200,7 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
         ConfigError: its name's ending stands for a compression that is only read.
     """
     choose_compression(file.name)
-    async with open_spool(_parent_folder(file)) as spool:
+    async with open_spool(await run_file(partial(_parent_folder, file))) as spool:
         target = OciArchiveTarget(spool, str(file))
         yield target
         await _write(target, file)
@@ -207,7 +210,7 @@ async def open_oci_archive_target(file: Path) -> AsyncIterator[OciArchiveTarget]
 async def open_docker_archive_target(file: Path) -> AsyncIterator[DockerArchiveTarget]:
     """Write a docker-archive, as `open_oci_archive_target` does."""
     choose_compression(file.name)
-    async with open_spool(_parent_folder(file)) as spool:
+    async with open_spool(await run_file(partial(_parent_folder, file))) as spool:
         target = DockerArchiveTarget(spool, str(file))
         yield target
         await _write(target, file)
@@ -236,7 +239,7 @@ class _WrittenFiles:
 
 def _parent_folder(file: Path) -> Path:
     """Where the archive goes; the spool is there as well, so that the disk that is filled is the one asked for."""
-    return file.absolute().parent
+    return Path(tempfile.gettempdir()) if is_stream(file) else real_path(file).parent
 
 
 def _layout_path(desc: Descriptor) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +32,7 @@ class StagedFile:
 
     def __init__(self, path: Path) -> None:
         self.size = 0  # bytes
-        self._path = path
+        self._path = real_path(path)
         self._name: Path | None = None
         self._fd = -1
         try:
@@ -119,6 +120,23 @@ def sync_folder(folder: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def real_path(path: Path) -> Path:
+    """Where a path leads. What a link leads to is replaced, not the link.
+
+    Raises:
+        DiskError: to a folder, a pipe or a device, which a file must not replace.
+    """
+    real = Path(os.path.realpath(path))
+    try:
+        mode = real.lstat().st_mode
+    except OSError:
+        return real  # nothing is there yet, or staging will say what is wrong
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no regular file"
+        raise DiskError(f"{path}: {kind} is there, and is not replaced: name another place")
+    return real
 
 
 def _choose_name(path: Path) -> Path:

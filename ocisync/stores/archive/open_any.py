@@ -22,6 +22,7 @@ from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, 
 from ocisync.stores.archive.layout_types import load_manifest
 from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_layout, read_layout, read_version
 from ocisync.stores.archive.other_content import explain_folder
+from ocisync.stores.archive.streams import is_stream
 
 _ROOT_FOLDERS = frozenset(
     (
@@ -85,7 +86,8 @@ async def open_any(
         InputError: it cannot be opened.
     """
     options = options or ConversionOptions()
-    if await run_file(partial(is_folder, path, options.guard)):
+    is_piped = options.guard is None and await run_file(partial(is_stream, path))
+    if not is_piped and await run_file(partial(is_folder, path, options.guard)):
         async with open_folder(path, options) as source:
             yield source
         return

@@ -6,14 +6,19 @@ Spec: POSIX.1-2017, pax, "ustar Interchange Format"; sizes from 8 GiB on in a pa
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Generator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+
+from anyio import CancelScope
 
 from ocisync.content.compress import Compression, Kind, compress, split_blocks
 from ocisync.content.files import READ, FileSection
 from ocisync.content.threads import run_file, run_steps
 from ocisync.errors import ConfigError
 from ocisync.stores.archive.atomic_file import StagedFile, stage_file
+from ocisync.stores.archive.streams import StreamedOutput, is_stream
 
 Members = Mapping[str, FileSection | bytes]
 
@@ -40,7 +45,7 @@ async def write_members(file: Path, members: Members) -> None:
         DiskError: it cannot be written; what was there under the name stays.
     """
     compression = choose_compression(file.name)
-    async with stage_file(file) as staged:
+    async with _open_output(file) as staged:
         if compression is None:
             await run_steps(_write_plain(_render_chunks(members), staged))
         else:
@@ -48,7 +53,22 @@ async def write_members(file: Path, members: Members) -> None:
         await run_file(staged.commit)
 
 
-def _write_plain(chunks: Iterator[bytes], staged: StagedFile) -> Generator[None, None, None]:
+@asynccontextmanager
+async def _open_output(file: Path) -> AsyncIterator[StagedFile | StreamedOutput]:
+    """A file that is replaced when all is written, or a stream, which is written through."""
+    if not await run_file(partial(is_stream, file)):
+        async with stage_file(file) as staged:
+            yield staged
+        return
+    stream = await run_file(partial(StreamedOutput, file))
+    try:
+        yield stream
+    finally:
+        with CancelScope(shield=True):
+            await run_file(stream.close)
+
+
+def _write_plain(chunks: Iterator[bytes], staged: StagedFile | StreamedOutput) -> Generator[None, None, None]:
     for number, chunk in enumerate(chunks, 1):
         staged.write(chunk)
         if number % _CHUNKS_PER_STEP == 0:
