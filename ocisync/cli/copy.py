@@ -13,7 +13,6 @@ from ocisync.cli.options import (
     CompressionLevel,
     ConfigFile,
     LayerCompression,
-    OnePlatform,
     compression_of,
     optional_config,
     start_logging,
@@ -22,7 +21,7 @@ from ocisync.cli.output import counted, printable, show, size_text, warn
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what copies
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ocisync.content.compress import Compression
     from ocisync.model.locator import Locator
@@ -45,7 +44,10 @@ def copy(
     ],
     destination: Annotated[str, typer.Argument(help="Where to, such as static:./registry//app:1.0, oci-archive:FILE")],
     every: Annotated[bool, typer.Option("--all", help="Every named image of the source, under its name.")] = False,
-    platform: OnePlatform = "",
+    platform: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(help="Only the image for it, such as linux/arm64; given again, a new index of these."),
+    ] = None,
     form: Annotated[
         Optional[Literal["oci", "docker"]],  # noqa: UP045
         typer.Option("--format", help="Rewrite manifests in these media types; digests change."),
@@ -83,7 +85,7 @@ def copy(
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
     options = CopyOptions(choice, include_external, send_again=force)
     packing = compression_of(compression, level)
-    views = [_view(parse_source(source), platform, form, drop_signatures, packing) for source in sources]
+    views = [_view(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
     _check_referrers(choice, form, destination)
     with progress() as shown:
         copying = partial(copy_sources, optional_config(config), shown, packing, every=every)
@@ -120,7 +122,11 @@ def push(
 
 
 def _view(
-    source: Locator, platform: str, form: Format | None, drop_signatures: bool, packing: Compression | None
+    source: Locator,
+    platforms: Sequence[str],
+    form: Format | None,
+    drop_signatures: bool,
+    packing: Compression | None,
 ) -> Locator:
     """A source as the options want it seen.
 
@@ -129,14 +135,18 @@ def _view(
     """
     from ocisync.model.locator import ViewLocator
     from ocisync.model.platform import parse_platform
+    from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 
     if drop_signatures and form is None:
         raise ConfigError("--drop-signatures goes with --format: without a conversion signatures stay valid")
     if form == "docker" and packing is not None and packing.kind == "zstd":
         raise ConfigError("--compression zstd needs OCI's media types: docker reads no zstd in its own")
-    if not platform and form is None:
+    if not platforms and form is None:
         return source
-    return ViewLocator(source, parse_platform(platform) if platform else None, form, drop_signatures)
+    wanted = tuple(parse_platform(platform) for platform in platforms)
+    if len(wanted) > 1:
+        return ViewLocator(source, None, form, drop_signatures, PlatformChoice(wanted))
+    return ViewLocator(source, wanted[0] if wanted else None, form, drop_signatures, EVERYTHING)
 
 
 def _check_referrers(choice: ReferrerChoice, form: Format | None, destination: str) -> None:

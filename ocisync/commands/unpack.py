@@ -15,13 +15,15 @@ from anyio import CancelScope
 
 from ocisync.content.compress import Compression
 from ocisync.content.files import READ, FileSection
+from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Source
 from ocisync.content.threads import run_file, run_steps
-from ocisync.content.verify import Verifier
+from ocisync.content.verify import Verifier, read_manifest
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.images.inspect import pick_platform
 from ocisync.images.unpack.apply import Steps
 from ocisync.images.unpack.unpack_image import Layer, UnpackOptions, check_free, read_layers, unpack_layers
+from ocisync.images.views.cached import CachedView
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, hex_of
 from ocisync.model.locator import ArchiveLocator, DockerArchiveLocator, Locator, TargetLocator
@@ -76,12 +78,16 @@ async def unpack_to(
         OcisyncError: the image cannot be read, or is not what it claims to be; nothing is left behind.
     """
     await check_free(folder)
-    async with _source(session, locator) as source, _layout(cache, folder) as root:
-        image = await pick_platform(source, await source.resolve(locator.reference), platform or host_platform())
+    async with _source(session, locator) as origin, _layout(cache, folder) as root:
+        source = origin if cache is None else CachedView(origin, LayoutTarget(cache))
+        top = await source.resolve(locator.reference)
+        image = await pick_platform(source, top, platform or host_platform())
         layers = await read_layers(source, image)
         if cache is not None:
             await _check_cached(root, layers)
         fetched = await _fetch(session, source, image, root)
+        if cache is not None and top.is_index:
+            await _keep_index(source, top, LayoutTarget(root))
         warnings = await unpack_layers(layers, partial(_open_layer, FolderFiles(root)), folder, options)
     return Unpacked(image.digest, len(layers), fetched, warnings)
 
@@ -134,6 +140,13 @@ async def _fetch(session: Session, source: Source, image: Descriptor, root: Path
         copied = await copier.copy(image)
         await layout.publish({hex_of(image.digest): copied.root})
     return copier.result.traffic
+
+
+async def _keep_index(source: Source, index: Descriptor, cache: LayoutTarget) -> None:
+    """Keep the index that an image was chosen from, so that its digest needs no registry the next time."""
+    if not await cache.exists(index):
+        raw = await read_manifest(source, index)
+        await cache.push(index.with_data(raw), BytesOpener(raw))
 
 
 @asynccontextmanager

@@ -134,3 +134,13 @@ def test_platforms_of_a_drop_rule_say_what_must_be_there(platforms: str, verdict
     (taken,) = json.loads(done.stdout)["inputs"]
     assert taken["verdict"] == verdict
     assert (tmp_path / "registry/v2/team/app/manifests/1.0").exists() == (verdict == "published")
+
+
+def test_several_platforms_make_an_index_of_them(tmp_path: Path) -> None:
+    index = multi()
+    archive = write_archive(tmp_path / "app.tar", layout_files({"team/app:1.0": index}))
+    wanted = ("--platform", "linux/amd64", "--platform", "linux/s390x")
+    copy(*wanted, archive, f"static:{tmp_path}/registry//team/app:1.0")
+    made = json.loads((tmp_path / "registry/v2/team/app/manifests/1.0").read_bytes())
+    assert [entry["platform"]["architecture"] for entry in made["manifests"]] == ["amd64", "s390x", "unknown"]
+    run_ocisync("verify", "--deep", f"static:{tmp_path}/registry").expect(0)

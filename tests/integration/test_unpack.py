@@ -244,6 +244,23 @@ async def test_the_cache_is_shared_and_spares_what_it_has(tmp_path: Path, regist
     await in_thread(lambda: _equal(tmp_path / "b", tmp_path / "c"))
 
 
+@pytest.mark.parametrize("kind", ["image", "index"])
+async def test_a_digest_that_the_cache_holds_needs_no_registry(
+    kind: str, tmp_path: Path, registry: DockerRegistry
+) -> None:
+    platforms = (parse_platform_tuple(host_platform()), ("linux", "s390x", ""))
+    images = [image_of([layer(file(one[1]))], platform=one) for one in platforms]
+    made = images[0] if kind == "image" else make_index(images)
+    cache = tmp_path / "cache"
+    await in_thread(partial(push, registry.client, f"away-{kind}", "v1", made))
+    for number, host in enumerate((registry.host, "127.0.0.1:1")):  # where nobody listens
+        place = RegistryLocator(parse_image_name(f"{host}/away-{kind}@{made.digest}"))
+        async with session_in(tmp_path / "scratch") as session:
+            done = await unpack_to(session, place, tmp_path / str(number), "", cache, UnpackOptions())
+        assert done.digest == images[0].digest
+    await in_thread(lambda: _equal(tmp_path / "0", tmp_path / "1"))
+
+
 async def test_what_went_bad_in_the_cache_is_fetched_again(tmp_path: Path, registry: DockerRegistry) -> None:
     made = image(HELLO)
     cache = tmp_path / "cache"
