@@ -118,7 +118,7 @@ def test_what_is_configured_is_there_at_0_before_anything_happens() -> None:
         ("ocisync_requests_total", "builds"),
         ("ocisync_errors_total", "verify.digest", "alpine"),
         ("ocisync_errors_total", "auth.realm", "alpine"),
-        ("ocisync_errors_total", "archive.invalid", "builds"),
+        ("ocisync_errors_total", "limit.rate", "builds"),
         ("ocisync_copied_bytes_total", "mirror"),
         ("ocisync_skipped_blobs_total", "mirror"),
     ]
