@@ -102,6 +102,15 @@ class Mounter(Protocol):
     repository that wants it.
     """
 
+    @property
+    def name(self) -> str:
+        """The repository's whole name there, as `mount` takes another's."""
+        ...
+
+    def find_sibling(self, source: object) -> str | None:
+        """The name of a source's repository, when it lies in the same registry, bucket or directory."""
+        ...
+
     async def mount(self, desc: Descriptor, from_repository: str) -> bool:
         """Whether the blob is now here; False means: push it."""
         ...

@@ -144,7 +144,9 @@ class GraphCopier:
             if not root.is_manifest:
                 return CopiedGraph(root, await self.copy_node(root, depth=1))
         raw, manifest = await self.read(root)
-        below = await self._copy_children(root, manifest, depth=1)
+        below: Graph = {}
+        if not self.presence.holds_source:
+            below = await self._copy_children(root, manifest, depth=1)
         if root.digest in self.result.left_out and not self._takes_sparse_indexes():
             root = await self._without_missing(root, raw, manifest)
             raw, manifest = await self.read(root)

@@ -86,8 +86,8 @@ class Presence:
     ledger: Ledger = field(default_factory=MemoryLedger)
     blob_info: BlobInfoCache = field(default_factory=BlobInfoCache)
     slots: anyio.Semaphore = field(default_factory=lambda: anyio.Semaphore(8))  # around each request about a blob
-    listed: Mapping[Digest, int] | None = None  # bytes; what the target's listing showed; None: it offers none
-    is_empty: bool = False  # the repository holds nothing: nothing needs to be asked for
+    listed: Mapping[Digest, int] | None = None  # bytes; all that is there; None: it is not known, and looked up
+    origin: str | None = None  # the source's repository, where that is one of the same registry
     trusts_manifests: bool = False  # a manifest that is there proves all below it: the target refuses others
     send_again: bool = False  # believe nothing that the target says it has
     doubted: set[Digest] = field(default_factory=set)  # said to be there, and missed when a manifest named it
@@ -95,14 +95,22 @@ class Presence:
     def __post_init__(self) -> None:
         self.mounter = self.target if isinstance(self.target, Mounter) else None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the repository is known to hold nothing, so that nothing needs to be asked for."""
+        return self.listed is not None and not self.listed
+
+    @property
+    def holds_source(self) -> bool:
+        """Whether source and target are one repository: a tag is only given another name, and all else is there."""
+        return self.mounter is not None and self.origin == self.mounter.name and not self.send_again
+
     async def has(self, desc: Descriptor) -> bool:
         """Whether content of this digest and size is there, by the cheapest way to know it."""
         if self.send_again or desc.digest in self.doubted:
             return False
         if self.listed is not None:
             return self.listed.get(desc.digest) == desc.size
-        if self.is_empty:
-            return False
         async with self.slots:
             return await self._exists(desc)
 
@@ -131,11 +139,19 @@ class Presence:
             await self.blob_info.load(self.ledger, self.where.target, unknown)
 
     def find_home(self, desc: Descriptor) -> str | None:
-        """Another repository of the target from which a blob can be mounted."""
+        """Another repository of the target from which a blob can be mounted, by its whole name there.
+
+        Best is the source's own, where it is one of this registry: it has the blob for certain.
+        """
         if self.mounter is None or self.send_again or desc.digest in self.doubted:  # what is elsewhere may be as bad
             return None
+        if self.origin is not None:
+            return self.origin
         home = self.blob_info.find(self.where.target, desc.digest)
-        return home if home != self.where.repository else None
+        if home is None or home == self.where.repository:
+            return None
+        # The target may lie below a path of its registry (`url: https://host/path`), which homes do not tell.
+        return self.mounter.name.removesuffix(self.where.repository) + home
 
     def record(self, desc: Descriptor) -> None:
         """A blob is in this repository now."""
@@ -150,4 +166,3 @@ class Presence:
         for digest in missing:
             self.blob_info.forget(self.where.target, digest)
         self.listed = None
-        self.is_empty = False

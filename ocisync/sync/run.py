@@ -13,7 +13,7 @@ import anyio
 import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
-from ocisync.content.capabilities import OUTDATED, Converter, ReferrerLister, RemoteResolver, ServerTarget
+from ocisync.content.capabilities import OUTDATED, Converter, Mounter, ReferrerLister, RemoteResolver, ServerTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import Meter, attribute_cost, measure_cost
 from ocisync.content.repository import Fetcher, Source, Target
@@ -22,7 +22,7 @@ from ocisync.model.digest import Digest, is_digest
 from ocisync.sync.context import JobContext
 from ocisync.sync.copy import GraphCopier, convert
 from ocisync.sync.job import Job
-from ocisync.sync.ledger import Published
+from ocisync.sync.ledger import MemoryLedger, Published
 from ocisync.sync.plan import Action, Criteria, PlannedTag, explain_kept, is_due, make_plan
 from ocisync.sync.presence import Presence
 from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, plan_removals, prune
@@ -249,9 +249,16 @@ class _Run:
         return await publisher.publish(batch)
 
     async def _is_vouched_for(self, facts: SurveyFacts) -> bool:
-        """Whether tags of which nothing is on record may be believed; a few are looked at sooner than that is asked."""
-        if len(facts.unrecorded) <= FEW_TAGS or not isinstance(self.target, ServerTarget):
+        """Whether tags of which nothing is on record may be believed, because the registry refuses what is not whole.
+
+        To ask costs a request. A few tags are rather looked at, once, where the result is kept; not where it is
+        forgotten at the end of the command.
+        """
+        few = 0 if isinstance(self.context.ledger, MemoryLedger) else FEW_TAGS
+        if len(facts.unrecorded) <= few or not isinstance(self.target, ServerTarget):
             return False
+        if isinstance(self.target, Mounter) and self.target.find_sibling(self.source) == self.target.name:
+            return True  # source and target are one repository: there is nothing that could be missing
         try:
             return await self.target.rejects_missing_blobs()
         except RegistryError as exc:  # it need not say so: then the images are looked at
@@ -287,8 +294,8 @@ class _Run:
             context.ledger,
             context.blob_info,
             anyio.Semaphore(context.limits.blobs, fast_acquire=True),
-            dict(facts.stored.sizes) if facts.stored else None,
-            facts.is_empty,
+            facts.stored.sizes if facts.stored else {} if facts.is_empty else None,
+            self.target.find_sibling(self.source) if isinstance(self.target, Mounter) else None,
             criteria.validates,
             job.send_again,
         )

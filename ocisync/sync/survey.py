@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
-from ocisync.content.capabilities import Inventory, RemoteResolver, RepositoryListing, ServerTarget
+from ocisync.content.capabilities import Inventory, Mounter, RemoteResolver, RepositoryListing, ServerTarget
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import attribute_cost
 from ocisync.content.repository import Source, Target
@@ -104,18 +104,21 @@ async def survey(
     selected = await resolver.select()
     stored = await target.list_manifests() if isinstance(target, Inventory) else None
     are_few = len(selected.references) <= FEW_TAGS and not job.policy.prune
-    may_guess = job.policy.overwrite and not (
-        job.policy.backup or job.policy.prune
-    )  # a wrong guess costs requests only
+    may_guess = job.policy.overwrite and not (job.policy.backup or job.policy.prune)  # nothing is lost by a wrong one
     listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few, may_guess=may_guess)
     is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
+    is_retag = isinstance(target, Mounter) and target.find_sibling(source) == target.name
+    if listed is None and is_wanted and is_retag:
+        # A tag gets another name. The target is asked first: what it lacks comes with its manifest by one GET.
+        listed = dict.fromkeys(selected.references)
+        await _resolve_at_target(target, dict.fromkeys(listed), listed, workers, may_guess=may_guess)
     absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
     resolved = await resolver.resolve(selected, absent)
     references, roots = resolved.references, resolved.roots
     present = dict.fromkeys(references) if listed is None else listed
     attached = await _find_attached(finder, resolved, workers) if finder else {}
     gone = find_gone(job.tags, job.policy, resolved.listed, present) if job.policy.prune else PruneCandidates()
-    is_empty = not (stored.sizes if stored else present)
+    is_empty = not (is_retag or (stored.sizes if stored else present))
     tells_digests = stored is not None and any(stored.tags.values())  # then a tag without one points elsewhere
 
     def must_ask(tag: str) -> bool:
@@ -125,7 +128,7 @@ async def survey(
 
     asked = {tag: root for tag, root in roots.items() if must_ask(tag)}
     untold = await _resolve_at_target(target, asked, present, workers, may_guess=may_guess)
-    if not (present or is_empty) and isinstance(target, ServerTarget):  # none of a few tags is there: is anything?
+    if not (present or is_empty or is_retag) and isinstance(target, ServerTarget):  # none of a few: is anything there?
         is_empty = await _is_empty(target)
     return SurveyFacts(
         references,
@@ -198,7 +201,7 @@ async def _is_empty(target: ServerTarget) -> bool:
 
 async def _resolve_at_target(
     target: Target,
-    wanted: Mapping[str, Descriptor],
+    wanted: Mapping[str, Descriptor | None],
     present: dict[str, Digest | None],
     workers: int,
     *,
@@ -214,7 +217,8 @@ async def _resolve_at_target(
     async def resolve(tag: str) -> None:
         try:
             with attribute_cost([tag]):
-                found = await (remote.revalidate(tag, wanted[tag]) if remote else target.resolve(tag))
+                known = wanted[tag]
+                found = await (remote.revalidate(tag, known) if remote and known else target.resolve(tag))
         except NotFound:
             del present[tag]
         except RegistryError as exc:

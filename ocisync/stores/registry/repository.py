@@ -157,6 +157,10 @@ class RegistryRepository:
         else:
             await self._blobs.push(desc, opener)
 
+    def find_sibling(self, source: object) -> str | None:
+        """The name of a source's repository, when it lies at the same host."""
+        return source.name if isinstance(source, RegistryRepository) and source.host == self.host else None
+
     async def mount(self, desc: Descriptor, from_repository: str) -> bool:
         """Whether the blob is now here, taken from another repository of this host."""
         parse_digest(desc.digest)

@@ -110,6 +110,12 @@ class StaticRepository:
             await self._context.check_type(key, headers.content_type)
             failpoint("manifest.child")
 
+    def find_sibling(self, source: object) -> str | None:
+        """The name of a source's repository, when it lies in the same store."""
+        if isinstance(source, StaticRepository) and str(source._store) == str(self._store):
+            return source.name
+        return None
+
     async def mount(self, desc: Descriptor, from_repository: str) -> bool:
         """Link or copy content from another repository of this registry, inside the store."""
         if not isinstance(self._store, ServerSideStore):

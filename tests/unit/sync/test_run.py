@@ -191,6 +191,10 @@ async def test_fault_46_a_blob_that_vanishes_before_the_tag_is_brought_again() -
 async def test_two_repositories_share_one_upload_through_a_mount() -> None:
     class Mounting(Recording):
         siblings: dict[str, MemoryRepository]
+        name = ""
+
+        def find_sibling(self, source: object) -> str | None:
+            return None
 
         async def mount(self, desc: Descriptor, from_repository: str) -> bool:
             self.content[desc.digest] = self.siblings[from_repository].content[desc.digest]
@@ -198,6 +202,7 @@ async def test_two_repositories_share_one_upload_through_a_mount() -> None:
 
     source, one, two = source_with("1"), Mounting(), Mounting()
     one.siblings = two.siblings = {"one": one, "two": two}
+    one.name, two.name = "one", "two"
     tools = tools_for(source, one=one, two=two)
     assert (await run_job(job("one"), tools)).ok
     report = await run_job(job("two"), tools)
