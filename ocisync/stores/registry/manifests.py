@@ -57,11 +57,11 @@ class Manifests:
         self._push_grant = Grant(grant.repository, PUSH)
         self._path = f"/v2/{grant.repository}/manifests/"
 
-    async def resolve(self, reference: str, known: Descriptor | None = None) -> Descriptor:
+    async def resolve(self, reference: str, known: Descriptor | None = None, *, is_sure: bool = False) -> Descriptor:
         """The descriptor of a tag or digest; with its body only where HEAD does not tell enough.
 
         A registry whose ETags are digests need not open the manifest to say that it is still the known one (RFC 9110,
-        13.1.2); others answer as ever.
+        13.1.2); others answer as ever. With `is_sure` a HEAD that says 404 is not believed without a GET.
 
         Raises:
             NotFound: no such tag or digest.
@@ -70,7 +70,7 @@ class Manifests:
             DigestMismatch: the registry names another digest than the one asked for.
         """
         url = self._url(reference)
-        accept = frozenset({200}) | _HEAD_REFUSED | ({404} if self._confirms_absence else frozenset())
+        accept = frozenset({200}) | _HEAD_REFUSED | ({404} if is_sure or self._confirms_absence else frozenset())
         if known is None:
             request = self._request("HEAD", url, accept)
         else:
@@ -130,7 +130,7 @@ class Manifests:
 
     async def _was_stored(self, reference: str, desc: Descriptor) -> bool:
         try:
-            return (await self.resolve(reference)).digest == desc.digest
+            return (await self.resolve(reference, is_sure=True)).digest == desc.digest
         except OcisyncError as exc:  # what failed before it is what matters
             log.debug("manifest.unknown", host=self._transport.host, digest=desc.digest, error=exc.message)
             return False

@@ -42,7 +42,7 @@ class TagRemover:
         if await self._delete(tag):
             return
         try:
-            found = await self._manifests.resolve(tag)
+            found = await self._manifests.resolve(tag, is_sure=True)
         except NotFound:
             return
         await self._check_that_it_deletes(found.media_type)
