@@ -246,12 +246,25 @@ def machine_error(error: BaseException, where: str, what: str) -> OcisyncError:
     return DiskError(f"{where}: {what}: {reason}{cure}", handling=Handling.RETRY, errno=number)
 
 
-def find_machine_error(error: BaseException, where: str) -> OcisyncError | None:
-    """What is to be told of an error that says how the machine fares, in whichever place it came up; else None."""
+def find_ours(error: BaseException, where: str) -> OcisyncError | None:
+    """What is to be told of an error, whichever kind it is; None for one that nobody expected: a defect of ocisync.
+
+    Of a group it is the first, if all in it can be told.
+    """
+    if isinstance(error, OcisyncError):
+        return error
+    if isinstance(error, ExceptionGroup):
+        inner = [find_ours(part, where) for part in error.exceptions]
+        return inner[0] if all(inner) else None
+    is_of_machine = isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno in _OF_MACHINE)
     is_thread = isinstance(error, RuntimeError) and "can't start new thread" in str(error)
-    if is_thread or isinstance(error, MemoryError | OSError):
-        return machine_error(error, where, "cannot go on")
-    return None
+    return machine_error(error, where, "cannot go on") if is_of_machine or is_thread else None
+
+
+_OF_MACHINE = {
+    errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN, errno.EIO, errno.ESTALE, errno.EACCES, errno.EPERM,
+    errno.ETIMEDOUT, errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EBUSY, errno.ENODEV, errno.EHOSTDOWN,
+}  # fmt: skip
 
 
 class ArchiveError(OcisyncError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import anyio
 
@@ -15,6 +16,7 @@ from ocisync.daemon.clock import SystemClock
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.scheduler import Scheduler
+from ocisync.daemon.supervision import Supervisor
 from ocisync.drop.process import InputProcessor
 from ocisync.drop.rule import InputReport
 from ocisync.drop.watch import watch_folder
@@ -36,8 +38,11 @@ class Observers:
 class Generation:
     """One set of rules, from its start until it has drained."""
 
-    def __init__(self, rules: RuleSet, state: State, observers: Observers) -> None:
+    def __init__(
+        self, rules: RuleSet, state: State, observers: Observers, supervisor: Supervisor | None = None
+    ) -> None:
         self.rules = rules
+        self._supervisor = supervisor or Supervisor()
         self.queue = JobQueue(observe=observers.job)
         self.scheduler = Scheduler(self.queue, state.rules, rules.runner)
         self.scheduler.replace((*rules.schedules, *rules.maintenance))
@@ -61,14 +66,16 @@ class Generation:
     async def run(self) -> None:
         """Work until `stop`, then until drained."""
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(self.scheduler.run)
+            tasks.start_soon(self._supervisor.keep_running, "the scheduler", self.scheduler.run)
             tasks.start_soon(self._work, tasks.cancel_scope)
 
     async def _work(self, everything: anyio.CancelScope) -> None:
         async with anyio.create_task_group() as folders:
             for watcher in self._watchers:
-                folders.start_soon(_serve_folder, watcher)
-            await self.queue.run(self.rules.runner, self.rules.workers)
+                name = f"the drop folder of rule {watcher.rule.name}"
+                folders.start_soon(self._supervisor.keep_running, name, partial(_serve_folder, watcher))
+            run_queue = partial(self.queue.run, self.rules.runner, self.rules.workers)
+            await self._supervisor.keep_running("the queue of jobs", run_queue)
             folders.cancel_scope.deadline = anyio.current_time() + _RECORD_TIME
         everything.cancel()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol
 
 import anyio
@@ -11,12 +11,11 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
-from ocisync.daemon.responses import HEADERS, json_answer, require_token, text_answer
-from ocisync.daemon.webhooks import WebhookPage, WebhookReceiver
+from ocisync.daemon.responses import HEADERS, RefusalLog, json_answer, require_token, text_answer
+from ocisync.daemon.webhooks import MAX_BODY, WebhookPage, WebhookReceiver
 from ocisync.model.outside_json import load_json
 from ocisync.state.rule_records import RuleView
 
-MAX_BODY = 1 << 20  # bytes
 _EXPECTED = (
     'expected nothing, or JSON: {"rule": "NAME"}, with a "tag", a "repository" or both if not all of it is meant'
 )
@@ -31,6 +30,10 @@ class HealthView(WebhookReceiver, Protocol):
 
     def rule_views(self) -> Mapping[str, RuleView]:
         """How every rule fares, for the metrics."""
+        ...
+
+    def failed_parts(self) -> Sequence[str]:
+        """Which parts a defect ended, until they are started again."""
         ...
 
     def skipped_files(self) -> Mapping[str, int]:
@@ -48,14 +51,15 @@ def daemon_app(
     """The daemon's application; `extra_routes` are the registry's, where the daemon serves one."""
     app = web.Application(middlewares=[_plain_errors], client_max_size=MAX_BODY)
     pages = _Pages(health, metrics)
+    refusals = RefusalLog()
     app.add_routes(
         [
             web.get("/healthz", pages.healthz),
             web.get("/readyz", pages.readyz),
             web.get("/metrics", pages.metrics),
             web.get("/v1/status", pages.status),
-            web.post("/v1/sync", require_token(pages.sync_body, token)),
-            web.post("/v1/sync/{rule:.+}", require_token(pages.sync_rule, token)),
+            web.post("/v1/sync", require_token(pages.sync_body, token, refusals)),
+            web.post("/v1/sync/{rule:.+}", require_token(pages.sync_rule, token, refusals)),
             web.post("/v1/webhooks/{name}", WebhookPage(health, metrics.observe_webhook).answer),
             *extra_routes,
         ]
@@ -74,7 +78,7 @@ class _Pages:
 
     async def readyz(self, _: web.Request) -> web.Response:
         """200, or 503 with the reasons."""
-        reasons = list(self._health.not_ready())
+        reasons = [*self._health.not_ready(), *self._health.failed_parts()]
         return json_answer({"ready": not reasons, "reasons": reasons}, 503 if reasons else 200)
 
     async def metrics(self, _: web.Request) -> web.Response:

@@ -153,6 +153,9 @@ class PushDispatcher:
                 await self._keep_for_next_generation(repository)
             elif (worst := _find_worst(reports)) and worst.handling == "retry":
                 self._leave_to_rule(repository)
+        except Exception:
+            log.exception("push.crashed", rule=repository.rule, source=str(repository.source))
+            self._leave_to_rule(repository)
         finally:
             del self._running[repository]
             if repository in self._pending:

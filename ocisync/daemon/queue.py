@@ -16,7 +16,7 @@ from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.fair_queue import FairQueue, QueuedJob
 from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import AnyJob
-from ocisync.errors import OcisyncError
+from ocisync.errors import find_ours
 from ocisync.sync.reports import STOPPED, Failure, JobReport, describe_failure
 
 _BUG = "this is a bug in ocisync, please report it with the traceback in the log"
@@ -162,7 +162,7 @@ class JobQueue:
             try:
                 entry.report = await runner.run(job)
             except Exception as exc:
-                known = _find_ours(exc)
+                known = find_ours(exc, job.lock_name)
                 entry.report = job.report(describe_failure(known) if known else _bug(exc))
                 if known is None:
                     log.exception("job.crashed", rule=job.rule, source=entry.report.source, target=entry.report.target)
@@ -189,16 +189,6 @@ async def _wait_for(entry: QueuedJob) -> JobReport:
 def _bug(error: Exception) -> Failure:
     """What a report says of an error that is not ours."""
     return Failure("internal", f"{type(error).__name__}: {error} ({_BUG})", "fail")
-
-
-def _find_ours(error: BaseException) -> OcisyncError | None:
-    """The error, or the first of a group in which all are ours."""
-    if isinstance(error, OcisyncError):
-        return error
-    if not isinstance(error, ExceptionGroup):
-        return None
-    inner = [_find_ours(part) for part in error.exceptions]
-    return inner[0] if all(inner) else None
 
 
 def _stopped(job: AnyJob) -> JobReport:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import math
+import time
 from collections.abc import Awaitable, Callable, Mapping
 
+import structlog
 from aiohttp import web
 
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
@@ -13,6 +16,11 @@ _NO_TOKEN = (
     "nothing can be changed over HTTP, because the configuration sets no token: give daemon.token "
     "({env: NAME} or {file: PATH}) and send it as Authorization: Bearer TOKEN\n"
 )
+
+MOST_REFUSALS = 10  # lines
+REFUSAL_PERIOD = 60.0  # seconds
+
+log = structlog.get_logger(__name__)
 
 Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -33,7 +41,32 @@ def constant_time_equal(given: str, secret: str) -> bool:
     return bool(secret) and hmac.compare_digest(*digests)
 
 
-def require_token(page: Page, token: str | None) -> Page:
+class RefusalLog:
+    """Logs what was refused, at most `MOST_REFUSALS` lines in `REFUSAL_PERIOD`.
+
+    Who guesses secrets leaves a trace, and cannot fill the disk with it; what was not logged is counted in the next
+    line.
+    """
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._monotonic = monotonic
+        self._since = -math.inf  # when the period began
+        self._logged = 0
+        self._not_logged = 0
+
+    def log(self, event: str, **facts: object) -> None:
+        """One refusal."""
+        if self._monotonic() - self._since >= REFUSAL_PERIOD:
+            self._since, self._logged = self._monotonic(), 0
+        if self._logged >= MOST_REFUSALS:
+            self._not_logged += 1
+            return
+        missed = {"not_logged": self._not_logged} if self._not_logged else {}
+        log.warning(event, **facts, **missed)
+        self._logged, self._not_logged = self._logged + 1, 0
+
+
+def require_token(page: Page, token: str | None, refusals: RefusalLog) -> Page:
     """The page for those who know the token."""
 
     async def check(request: web.Request) -> web.StreamResponse:
@@ -41,6 +74,7 @@ def require_token(page: Page, token: str | None) -> Page:
             return text_answer(403, _NO_TOKEN)
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not constant_time_equal(given.strip(), token):
+            refusals.log("token.refused", remote=request.remote, path=request.rel_url.raw_path[:100])
             return text_answer(401, "a token is needed: Authorization: Bearer TOKEN\n", {"WWW-Authenticate": "Bearer"})
         return await page(request)
 

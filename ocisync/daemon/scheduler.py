@@ -172,7 +172,11 @@ class Scheduler:
         try:
             rule.status = replace(before, last_started=self._clock.wall())
             await self._save(name, rule.status)
-            outcome = await self._run_jobs(await self._runner.expand(rule.schedule))
+            try:
+                outcome = await self._run_jobs(await self._runner.expand(rule.schedule))
+            except Exception as exc:
+                log.exception("rule.crashed", rule=name)
+                outcome = _Outcome(Failure("internal", f"{type(exc).__name__}: {exc}", "retry"))
             if not outcome.is_stopped:
                 await self._finish(rule, outcome)
         finally:

@@ -12,6 +12,7 @@ import structlog
 
 from ocisync.daemon.generation import Generation, Observers
 from ocisync.daemon.rule_set import RuleSet
+from ocisync.daemon.supervision import Supervisor
 from ocisync.daemon.systemd import Notifier
 from ocisync.state.open import State
 
@@ -57,6 +58,7 @@ class Service(Generic[Config]):
         self._open_rules = open_rules
         self._observers = observers
         self._notifier = notifier
+        self.supervisor = Supervisor()
         self._started = anyio.Event()
 
     @property
@@ -73,7 +75,7 @@ class Service(Generic[Config]):
         while not self.is_stopping:
             config = self.config
             async with self._open_rules(config) as rules:
-                self.generation = Generation(rules, self._state, self._observers)
+                self.generation = Generation(rules, self._state, self._observers, self.supervisor)
                 self._announce(rules)
                 if config is self.config and not self.is_stopping:
                     await self.generation.run()

@@ -92,8 +92,9 @@ async def _run_drop(
     from ocisync.drop.process import InputProcessor
     from ocisync.drop.watcher import DropWatcher
 
-    processor = InputProcessor(rule, state.inputs, archives, run_job, SystemClock())
+    processor = InputProcessor(rule, state.inputs, archives, run_job, SystemClock(), waits_for_rest=False)
     try:
+        await processor.load_names()
         if in_full:
             await forget_settled(rule, state.inputs)
         waiting = await DropWatcher(processor, report.inputs.append).pass_once(patience=True)

@@ -6,7 +6,8 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -14,13 +15,16 @@ import anyio
 import structlog
 from aiohttp import web
 
-from ocisync.daemon.responses import constant_time_equal, json_answer, text_answer
+from ocisync.daemon.responses import RefusalLog, constant_time_equal, json_answer, text_answer
 from ocisync.daemon.webhook_payloads import Push, read_pushes
 from ocisync.errors import InputError
 
+MAX_BODY = 1 << 20  # bytes of one request
+MAX_BODIES = 8 << 20  # bytes of all requests whose bodies are being read
 BODY_TIME = 30.0  # seconds in which a body must have come
 # Docker Hub and Quay send no header of the user's: their secret is in the URL.
 _IN_QUERY = frozenset({"dockerhub", "quay"})
+_SIGNATURE = "X-Hub-Signature-256"
 _HOW = "send the webhook's secret as docs/webhooks.md says for this sender\n"
 
 log = structlog.get_logger(__name__)
@@ -51,12 +55,54 @@ class WebhookReceiver(Protocol):
         ...
 
 
+class BodyBudget:
+    """Memory for bodies of requests: so many bytes of each, and so many of all that are being read."""
+
+    def __init__(self, each: int = MAX_BODY, total: int = MAX_BODIES) -> None:
+        self.each = each
+        self.left = total
+
+    @contextmanager
+    def open_body(self) -> Iterator[Body]:
+        """A body to be read; what it took is given back with the block."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self.left += body.size
+
+
+class Body:
+    """A body as far as it has come. Who sends slowly holds no more than what was sent."""
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._chunks: list[bytes] = []
+        self.size = 0  # bytes
+
+    def add(self, chunk: bytes) -> None:
+        """Take what has come; 413 when the body is too large, 503 when all bodies together are."""
+        if self.size + len(chunk) > self._budget.each:
+            raise web.HTTPRequestEntityTooLarge(self._budget.each, self.size + len(chunk))
+        if len(chunk) > self._budget.left:
+            raise web.HTTPServiceUnavailable
+        self._budget.left -= len(chunk)
+        self.size += len(chunk)
+        self._chunks.append(chunk)
+
+    def whole(self) -> bytes:
+        """All of it."""
+        return b"".join(self._chunks)
+
+
 class WebhookPage:
     """Answers notifications. `count` is told the webhook's name and the outcome."""
 
     def __init__(self, receiver: WebhookReceiver, count: Callable[[str, str], None]) -> None:
         self._receiver = receiver
         self._count = count
+        self._budget = BodyBudget()
+        self._refusals = RefusalLog()
 
     async def answer(self, request: web.Request) -> web.Response:
         """202 with the rules that will look; senders repeat what was answered with 5xx."""
@@ -66,10 +112,10 @@ class WebhookPage:
             return text_answer(
                 404, "there is no webhook of this name; they stand under `webhooks` in the configuration\n"
             )
-        body = await _read_authentic(request, hook)
+        body = await _read_authentic(request, hook, self._budget)
         if body is None:
             self._count(name, "refused")
-            log.warning("webhook.refused", webhook=name, remote=request.remote)
+            self._refusals.log("webhook.refused", webhook=name, remote=request.remote)
             return text_answer(401, _HOW)
         if reasons := self._receiver.not_ready():
             return text_answer(503, f"{'; '.join(reasons)}; send it again\n", {"Retry-After": "5"})
@@ -90,15 +136,20 @@ class WebhookPage:
         return json_answer({"pushes": len(pushes), "rules": list(rules)}, 202)
 
 
-async def _read_authentic(request: web.Request, hook: Webhook) -> bytes | None:
+async def _read_authentic(request: web.Request, hook: Webhook, budget: BodyBudget) -> bytes | None:
     """The body, or None when the sender does not prove to know the secret; 413 when it is too large, 408 too slow."""
-    if hook.sender != "github" and not any(
-        constant_time_equal(given, hook.secret) for given in _find_secrets(request, hook)
-    ):
+    if hook.sender == "github":
+        if not request.headers.get(_SIGNATURE):
+            return None  # nothing is read of what cannot be right
+    elif not any(constant_time_equal(given, hook.secret) for given in _find_secrets(request, hook)):
         return None
-    with anyio.move_on_after(BODY_TIME):
-        body = await request.read()
-        return body if hook.sender != "github" or _is_signed(request, body, hook.secret) else None
+    signature = hmac.new(hook.secret.encode(), digestmod=hashlib.sha256)
+    with anyio.move_on_after(BODY_TIME), budget.open_body() as body:
+        async for chunk in request.content.iter_any():
+            body.add(chunk)
+            signature.update(chunk)
+        is_signed = constant_time_equal(request.headers.get(_SIGNATURE, ""), f"sha256={signature.hexdigest()}")
+        return body.whole() if hook.sender != "github" or is_signed else None
     raise web.HTTPRequestTimeout
 
 
@@ -119,9 +170,3 @@ def _decode_password(encoded: str) -> str:
         return base64.b64decode(encoded.strip(), validate=True).decode().partition(":")[2]
     except (binascii.Error, UnicodeDecodeError):
         return ""
-
-
-def _is_signed(request: web.Request, body: bytes, secret: str) -> bool:
-    """GitHub's X-Hub-Signature-256."""
-    expected = "sha256=" + hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()
-    return constant_time_equal(request.headers.get("X-Hub-Signature-256", ""), expected)

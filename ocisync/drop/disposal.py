@@ -6,12 +6,14 @@ Everything here blocks; call it in a thread.
 from __future__ import annotations
 
 import os
+import re
 import stat
 from collections.abc import Collection
 from contextlib import AbstractContextManager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from ocisync.content.files import open_folder_beneath
 from ocisync.drop.inputs import Input
 from ocisync.drop.moves import (
     delete,
@@ -21,6 +23,7 @@ from ocisync.drop.moves import (
     move,
     open_child,
     open_own_folder,
+    read_small_file,
     remove,
     reserve,
     write_whole,
@@ -35,14 +38,16 @@ from ocisync.sync.reports import Failure
 REASON = ".reason.txt"
 
 
-def clear_done(dropped: Input, rule: DropRule) -> str:
+def clear_done(dropped: Input, rule: DropRule, *, published: bool = True) -> str:
     """Keep, move or delete the files of a published input, as the rule wants it; returns which.
+
+    What was not published, because newer files have its names, is kept.
 
     Raises:
         InputChanged: a file is another one now; it is left alone.
         DiskError: it cannot be done.
     """
-    if rule.done == "keep":
+    if rule.done == "keep" or not published:
         return "kept"
     try:
         for member in dropped.members:
@@ -63,11 +68,55 @@ def quarantine(dropped: Input, rule: DropRule, failure: Failure, now: float) -> 
         for member in dropped.members:
             with _open_beside(rule, rule.failed_path, member.entry) as folder:
                 name = reserve(member.entry, folder)
-                write_whole(folder, fit_name(name, REASON), text)
+                write_whole(folder, fit_name(name, REASON), text + _render_found(member.entry))
                 move(member.entry, folder, name)
     except OSError as exc:
         raise _as_disk_error(rule.failed_path, exc) from exc
     return "quarantined"
+
+
+def take_back_grown(rule: DropRule, now: float) -> list[str]:
+    """Move refused files that were written to since back to where they were dropped; returns where.
+
+    Whoever writes to a file goes on doing so wherever it is moved. It waits until it has been left alone for a while,
+    as in the drop folder. What cannot be moved stays.
+    """
+    moved: list[str] = []
+    with suppress(OSError), open_own_folder(rule.path, rule.failed_path, make=False) as root:
+        for _, _, names, folder in os.fwalk(".", dir_fd=root, follow_symlinks=False):
+            for name in names:
+                reason = fit_name(name, REASON)
+                if reason in names and (back := _find_grown(folder, name, reason, rule.stable, now)):
+                    with suppress(OSError):
+                        _move_back(rule.path, folder, name, back)
+                        remove(folder, reason)
+                        moved.append(back)
+    return moved
+
+
+def _find_grown(folder: int, name: str, reason: str, stable: float, now: float) -> str:
+    """Where a file came from that is another than its reason says, and is left alone by now; else empty."""
+    found = _stat(folder, name)
+    if not stat.S_ISREG(found.st_mode) or 0 <= now - found.st_mtime < stable:
+        return ""
+    match = _FOUND.search(read_small_file(folder, reason))
+    if match is None or (int(match["size"]), int(match["mtime"])) == (found.st_size, found.st_mtime_ns):
+        return ""
+    return match["path"]
+
+
+def _move_back(root: Path, folder: int, name: str, back: str) -> None:
+    *folders, wanted = back.split("/")
+    with open_folder_beneath(root, folders, make=True) as parent:
+        if not exists(parent, wanted):
+            os.rename(name, wanted, src_dir_fd=folder, dst_dir_fd=parent)
+
+
+def _render_found(entry: FolderEntry) -> str:
+    return f"as found: {entry.relative}: {entry.stamp.size} bytes, written {entry.stamp.mtime_ns}\n"
+
+
+_FOUND = re.compile(r"^as found: (?P<path>[^\n]+): (?P<size>[0-9]+) bytes, written (?P<mtime>-?[0-9]+)$", re.MULTILINE)
 
 
 def remove_old(rule: DropRule, folder: Path, keep: float | None, now: float) -> list[str]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 
 from ocisync.drop.inputs import Input
 from ocisync.drop.naming import SingleArchive, check_name
@@ -50,6 +50,20 @@ async def jobs_of(dropped: Input, rule: DropRule, archives: ArchiveReader) -> In
 def published_by(jobs: Sequence[Job]) -> tuple[str, ...]:
     """target/repository:tag of everything that jobs publish."""
     return tuple(f"{job.lock_name}:{tag}" for job in jobs for tag in job.tags.literal or ())
+
+
+def without_names(jobs: Sequence[Job], names: Collection[str]) -> list[Job]:
+    """The jobs without some of the names that they would publish; those that have none left are gone."""
+    kept = []
+    for job in jobs:
+        literal = {
+            tag: reference
+            for tag, reference in (job.tags.literal or {}).items()
+            if f"{job.lock_name}:{tag}" not in names
+        }
+        if literal:
+            kept.append(replace(job, tags=replace(job.tags, literal=literal)))
+    return kept
 
 
 def repositories_of(dropped: Input, references: Sequence[str]) -> tuple[dict[str, dict[str, str]], list[str]]:

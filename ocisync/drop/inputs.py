@@ -7,13 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocisync.drop.naming import SetMemberPath, SingleArchive, classify
+from ocisync.drop.naming import SetMemberPath, SingleArchive, classify, find_slip
 from ocisync.drop.rule import DropRule, Incomplete
 from ocisync.drop.scan import FolderEntry, Stamp
 from ocisync.errors import InputError, InvalidName, OcisyncError
 from ocisync.model.platform import Platform, is_same_platform
 from ocisync.state.input_records import InputRecord, InputState, MemberRecord
 
+SUPERSEDED = "input.superseded"  # the code of a record: nothing was published, because newer files have all names
+_SLIP = "it looks like one platform's archive of a set, but not by its whole name"
 MAX_WAIT = 3600.0  # seconds; back-off never waits longer, so a due time beyond it means that the clock was set
 
 
@@ -81,8 +83,11 @@ class Readiness:
     refusal: OcisyncError | None = None  # it can be taken, to be refused
 
 
-def group(entries: Iterable[FolderEntry], layout: str) -> tuple[list[Input], list[str]]:
-    """The inputs, in the order of their paths, and the paths whose names are no archive's."""
+def group(entries: Iterable[FolderEntry], layout: str, *, has_sets: bool = False) -> tuple[list[Input], list[str]]:
+    """The inputs, in the order of their paths, and the paths whose names are no archive's.
+
+    `has_sets`: the rule declares platforms, so that what only looks like a set's member is a slip in its name.
+    """
     singles: list[Input] = []
     sets: dict[tuple[str, str], list[InputMember]] = {}
     others: list[str] = []
@@ -95,7 +100,10 @@ def group(entries: Iterable[FolderEntry], layout: str) -> tuple[list[Input], lis
         if found is None:
             others.append(entry.relative)
         elif isinstance(found, SingleArchive):
-            singles.append(Input(entry.relative, (InputMember(entry),), found.default_name, found.default_tag))
+            wanted = find_slip(entry.relative, layout) if has_sets else ""
+            refusal = InvalidName(f"{entry.relative}: {_SLIP}: call it {wanted}") if wanted else None
+            name, tag = found.default_name, found.default_tag
+            singles.append(Input(entry.relative, (InputMember(entry),), name, tag, refusal=refusal))
         else:
             _add_member(sets, found, entry)
     return [*singles, *(_make_set(name, tag, members) for (name, tag), members in sets.items())], others
@@ -157,8 +165,10 @@ def is_remnant(dropped: Input, record: InputRecord | None, rule: DropRule) -> bo
 
 def is_settled(dropped: Input, record: InputRecord | None, rule: DropRule) -> bool:
     """Whether nothing is left to do: published for this purpose, and its files stay."""
-    is_done = record is not None and record.state is InputState.DONE
-    return is_done and rule.done == "keep" and is_remnant(dropped, record, rule)
+    if record is None or record.state is not InputState.DONE:
+        return False
+    stays = rule.done == "keep" or record.code == SUPERSEDED  # what was not published is never deleted
+    return stays and is_remnant(dropped, record, rule)
 
 
 def is_settled_whole(dropped: Input, record: InputRecord | None, rule: DropRule) -> bool:

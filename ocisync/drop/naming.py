@@ -25,6 +25,13 @@ _PLACEHOLDERS = {
     "arch": r"(?P<arch>[A-Za-z0-9_-]+?)",
     "variant": r"(?P<variant>[0-9]+(?:\.[0-9]+)+|[A-Za-z0-9_-]+)",  # 10.0.17763 is a version of Windows
 }
+_ARCHITECTURES = (
+    "386|amd64|arm|arm64|armhf|aarch64|i386|i686|loong64|mips|mips64|mips64le|mipsle|ppc64|ppc64le|riscv64|s390x|wasm"
+    "|x86_64|x86-64"
+)
+_SLIP = re.compile(
+    rf"(?P<os>[a-z0-9]+)[-_. ](?P<arch>{_ARCHITECTURES})(?:[-_. /](?P<variant>v[0-9]+))?", re.IGNORECASE | re.ASCII
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +104,24 @@ def check_name(relative: str, found: SingleArchive) -> tuple[str, str]:
             code="name.missing",
         )
     return _check_names(relative, found.default_name, found.default_tag)
+
+
+def find_slip(relative: str, layout: str) -> str:
+    """How a file should be called that looks like a set's member but is none by the layout; empty: it does not.
+
+    `linux-amd64.tar.gz`, `linux_amd64.tar`, `linux.amd64.tar` in the wrong folder.
+    """
+    stem = stem_of(relative)
+    folder, _, base = (stem or "").rpartition("/")
+    match = _SLIP.fullmatch(base)
+    if match is None or match["os"].lower() not in SYSTEMS:
+        return ""
+    name, _, tag = folder.rpartition("/")
+    values = {"name": name or "NAME", "tag": tag or "TAG", "os": match["os"].lower(), "arch": match["arch"].lower()}
+    variant = (match["variant"] or "").lower()
+    wanted = layout.format(**values, variant=variant)
+    has_own_place = "{variant}" in layout or not variant
+    return (wanted if has_own_place else f"{wanted}.{variant}") + relative[len(stem or "") :]
 
 
 @lru_cache(maxsize=64)

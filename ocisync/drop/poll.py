@@ -55,7 +55,7 @@ async def forget_settled(rule: DropRule, records: InputRecords) -> None:
         DiskError: the folder cannot be read.
     """
     found, known = await run_file(partial(scan, rule)), await records.of_rule(rule.name)
-    inputs, _ = group(found.entries, rule.layout)
+    inputs, _ = group(found.entries, rule.layout, has_sets=bool(rule.platforms))
     await records.remove(rule.name, [one.key for one in inputs if is_settled_whole(one, known.get(one.key), rule)])
 
 
@@ -79,7 +79,7 @@ class FolderPoller:
         found = await run_file(partial(scan, self._rule))
         moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
-        inputs, _ = group(found.entries, self._rule.layout)
+        inputs, _ = group(found.entries, self._rule.layout, has_sets=bool(self._rule.platforms))
         return self._decide(inputs, await self._records.of_rule(self._rule.name), moment, use_back_off=False)
 
     async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> PollResult:
@@ -91,7 +91,7 @@ class FolderPoller:
         found = await self._scan(restoring=not busy)
         moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
-        inputs, others = group(found.entries, self._rule.layout)
+        inputs, others = group(found.entries, self._rule.layout, has_sets=bool(self._rule.platforms))
         records = await self._records.of_rule(self._rule.name)
         if not found.is_missing:
             await self._forget_absent(records, {one.key for one in inputs} | set(busy), moment.wall)

@@ -17,12 +17,14 @@ import structlog
 from ocisync.content.backoff import Backoff
 from ocisync.content.concurrency import for_each
 from ocisync.content.threads import run_file
+from ocisync.drop.completeness import is_open_for_writing, looks_incomplete
 from ocisync.drop.disposal import clear_done, quarantine
 from ocisync.drop.fingerprint import as_record, check_unchanged, identity_of, is_of_bytes, read_members, without_claim
-from ocisync.drop.input_jobs import jobs_of, published_by, source_of
-from ocisync.drop.inputs import MAX_WAIT, Input, TimeSource, is_as_recorded
+from ocisync.drop.input_jobs import jobs_of, published_by, source_of, without_names
+from ocisync.drop.inputs import MAX_WAIT, SUPERSEDED, Input, TimeSource, is_as_recorded
+from ocisync.drop.newest import PublishedNames
 from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
-from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError
+from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError, find_ours
 from ocisync.state.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport, describe_failure
@@ -35,6 +37,9 @@ RunJob = Callable[[Job], Awaitable[JobReport]]
 Members = tuple[MemberRecord, ...]
 
 FIRST_WAIT = 5.0  # seconds before an error that can pass is tried again, doubled each time
+REST_TIME = 600.0  # seconds after its last change in which a file that looks cut off may still be completed
+_REST = "it may not be complete yet, and is looked at again"
+INTERNAL = "internal"  # the code of a defect of ocisync
 LONGEST_RETRY = 600.0  # seconds
 _LEFT_OUT = "name.missing"  # of a published input: some of its images have no name, and so the file is not deleted
 DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk failed, or until its next rescan
@@ -67,7 +72,14 @@ class InputProcessor:
     run_job: RunJob
     clock: TimeSource
     rng: random.Random = field(default_factory=random.Random)
+    waits_for_rest: bool = True  # what may only lack its end is tried again; a single pass has no later
     paused_until: float = 0.0  # monotonic seconds
+    names: PublishedNames = field(init=False)
+    _are_names_loaded: bool = False
+    _set_aside: dict[str, tuple[int, float]] = field(default_factory=dict)  # key -> failures, and until when
+
+    def __post_init__(self) -> None:
+        self.names = PublishedNames(self.rule.path)
 
     def pause_left(self) -> float:
         """Seconds for which nothing is to be taken, because a disk is full or failing."""
@@ -77,10 +89,17 @@ class InputProcessor:
         """Take nothing for a while."""
         self.paused_until = self.clock.monotonic() + min(DISK_PAUSE, self.rule.rescan)
 
+    async def load_names(self) -> None:
+        """Know who published which name, as the records have it; once."""
+        if not self._are_names_loaded:
+            self.names.load((await self.records.of_rule(self.rule.name)).values())
+            self._are_names_loaded = True
+
     async def process(self, dropped: Input) -> InputReport:
         """Publish an input and clear it away; every error ends up in the report."""
         report = InputReport(self.rule.name, dropped.key, tuple(dropped.stamps), InputVerdict.FAILED)
         try:
+            await self.load_names()
             known = await self.records.find(self.rule.name, dropped.key)
             attempt = _Attempt(dropped, known, report, tuple(map(as_record, dropped.members)))
             try:
@@ -89,10 +108,23 @@ class InputProcessor:
                 await self._fail(attempt, await self._blame(attempt, exc))
             else:
                 await self._clear(attempt)
-        except OcisyncError as exc:  # the state failed: what was done is done again, harmlessly
-            report.verdict, report.failure = InputVerdict.FAILED, describe_failure(exc)
-            self.pause()
+            self._set_aside.pop(dropped.key, None)
+        except Exception as exc:  # noqa: BLE001 (nothing could be recorded: what was done is done again, harmlessly)
+            report.verdict, report.failure = InputVerdict.FAILED, _failure(exc, dropped)
+            if report.failure.code == INTERNAL:
+                self._wait_without_record(dropped, report.failure)
+            else:  # the state failed, which is no fault of the input's
+                self.pause()
         return report
+
+    def is_set_aside(self, dropped: Input) -> bool:
+        """Whether nothing could be put on record of an input, and it is not to be tried again yet."""
+        return dropped.key in self._set_aside and self._set_aside[dropped.key][1] > self.clock.monotonic()
+
+    def _wait_without_record(self, dropped: Input, failure: Failure) -> None:
+        failures = 1 + self._set_aside.get(dropped.key, (0, 0.0))[0]
+        wait = _back_off(failure, failures, self.rule.rescan, self.rng.random())
+        self._set_aside[dropped.key] = failures, self.clock.monotonic() + wait
 
     async def _bring(self, attempt: _Attempt) -> None:
         """Publish what was not published before, and put on record that it is."""
@@ -153,6 +185,9 @@ class InputProcessor:
             attempt.members = _merge(known.members, attempt.members)
         else:
             return False
+        is_new = known.state is InputState.DONE and not is_as_recorded(attempt.dropped, known)
+        if is_new and (known.code == SUPERSEDED or self.names.was_replaced(attempt.dropped, known.published)):
+            return False  # the same content, but newer than what has its names now
         if known.state is InputState.QUARANTINED:
             raise InputError(known.message, code=known.code)
         if known.state is InputState.DONE:
@@ -162,6 +197,7 @@ class InputProcessor:
         return known.state is InputState.DONE
 
     async def _publish(self, attempt: _Attempt) -> None:
+        """Run the jobs, but for names that a newer input has published; see `PublishedNames`."""
         dropped, report = attempt.dropped, attempt.report
 
         async def run(job: Job) -> None:
@@ -171,12 +207,21 @@ class InputProcessor:
             planned = await jobs_of(dropped, self.rule, self.archives)
             report.warnings += planned.warnings
             attempt.left_out = planned.left_out
-            await for_each(planned.jobs, run, len(planned.jobs))
-        failures = [job.worst() for job in report.jobs if not job.ok]
-        if failures:
-            raise _as_error(failures)
-        await run_file(partial(check_unchanged, dropped))
-        report.verdict, report.published = InputVerdict.PUBLISHED, published_by(planned.jobs)
+            names = published_by(planned.jobs)
+            async with self.names.hold(names):
+                newer = await run_file(partial(self.names.list_newer, dropped, names))
+                report.warnings += [f"{name} is left as it is: {key} is newer" for name, key in newer.items()]
+                jobs = without_names(planned.jobs, newer)
+                await for_each(jobs, run, len(jobs))
+                failures = [job.worst() for job in report.jobs if not job.ok]
+                if failures:
+                    raise _as_error(failures)
+                await run_file(partial(check_unchanged, dropped))
+                report.published = published_by(jobs)
+                self.names.record(dropped, report.published, self.clock.wall())
+        report.verdict = InputVerdict.PUBLISHED if jobs else InputVerdict.UNCHANGED
+        if not jobs:
+            report.reason = "newer files have the same names"
 
     def _hold(self, dropped: Input) -> AbstractAsyncContextManager[None]:
         """Keep a single archive open; the many files of a set would be too many descriptors."""
@@ -200,7 +245,9 @@ class InputProcessor:
             report.aftermath = "kept"  # what was not published would be lost
             return
         try:
-            report.aftermath = await run_file(partial(clear_done, attempt.dropped, self.rule))
+            report.aftermath = await run_file(
+                partial(clear_done, attempt.dropped, self.rule, published=bool(report.published))
+            )
         except InputChanged as exc:
             report.warnings.append(exc.message)
         except DiskError as exc:
@@ -213,9 +260,24 @@ class InputProcessor:
         if failure.handling == Handling.QUARANTINE.value:
             try:
                 await run_file(partial(check_unchanged, attempt.dropped))
+                if await run_file(partial(self._may_lack_its_end, attempt.dropped)):
+                    return replace(failure, message=f"{failure.message} ({_REST})", handling=Handling.RETRY.value)
             except InputChanged as exc:
                 return describe_failure(exc)
         return failure
+
+    def _may_lack_its_end(self, dropped: Input) -> bool:
+        """Whether time may cure it: a file is being written to, or was lately and looks like the beginning of one."""
+        if dropped.refusal is not None:
+            return False
+        entries = [member.entry for member in dropped.members if not member.entry.is_folder]
+        try:
+            if any(map(is_open_for_writing, entries)):
+                return True
+            quiet = self.clock.wall() - max((entry.changed for entry in entries), default=0.0)
+            return self.waits_for_rest and quiet < REST_TIME and any(map(looks_incomplete, entries))
+        except OSError:
+            return False  # it is gone, which is found out where that matters
 
     async def _fail(self, attempt: _Attempt, failure: Failure) -> None:
         attempt.report.verdict, attempt.report.failure = InputVerdict.FAILED, failure
@@ -258,6 +320,8 @@ class InputProcessor:
         )
         if failure is not None:
             record = replace(record, code=failure.code, message=failure.message)
+        elif state is InputState.DONE and not attempt.report.published:
+            record = replace(record, code=SUPERSEDED)
         elif attempt.left_out:
             record = replace(record, code=_LEFT_OUT, message=", ".join(attempt.left_out)[:200])
         if failure is not None and (wait or state is InputState.WAITING):
@@ -298,7 +362,8 @@ def _as_error(failures: list[Failure | None]) -> OcisyncError:
 
 
 def _failure(exc: Exception, dropped: Input) -> Failure:
-    if isinstance(exc, OcisyncError):
-        return describe_failure(exc)
+    known = find_ours(exc, dropped.key)
+    if known is not None:
+        return describe_failure(known)
     log.error("drop.crashed", input=dropped.key, exc_info=exc)
-    return Failure("internal", f"{type(exc).__name__}: {exc}", Handling.FAIL.value)
+    return Failure(INTERNAL, f"{type(exc).__name__}: {exc}", Handling.FAIL.value)

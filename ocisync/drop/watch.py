@@ -13,6 +13,7 @@ import anyio
 import structlog
 
 from ocisync.content.concurrency import Wakeup
+from ocisync.content.files import FOLDER_MODE
 from ocisync.content.threads import run_file
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ async def _stop_when_cancelled(stop: anyio.Event) -> None:
 def _make(folder: Path) -> bool:
     if folder.is_dir():
         return False
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
     return True
 
 

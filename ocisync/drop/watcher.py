@@ -6,7 +6,7 @@ kill at any moment loses nothing and repeats nothing but the clearing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -16,8 +16,9 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ocisync.content.concurrency import Wakeup, for_each
 from ocisync.content.threads import run_file
-from ocisync.drop.disposal import remove_old
+from ocisync.drop.disposal import remove_old, take_back_grown
 from ocisync.drop.inputs import Input
+from ocisync.drop.newest import age_of
 from ocisync.drop.poll import FolderPoller
 from ocisync.drop.process import InputProcessor
 from ocisync.drop.rule import InputReport, InputVerdict
@@ -29,6 +30,7 @@ WORKERS = 8  # inputs taken at a time; the runner bounds what their jobs do
 QUEUE = 1000  # inputs that wait for a worker; those beyond are found by a later look
 PATIENCE = 3.0  # seconds that one pass waits beyond `stable` and `settle`
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.2, 3.0  # seconds between two looks, however often the bell rings
+GROWN = 60.0  # seconds between two looks for files in the failed folder that were written to; never less than a rescan
 CLEAN = 3600.0  # seconds between two looks for old files in the done and failed folders
 
 
@@ -53,6 +55,7 @@ class DropWatcher:
         self._busy: set[str] = set()
         self._stopping = False
         self._clean_at = 0.0  # monotonic seconds
+        self._grown_at = 0.0  # monotonic seconds
         self._wakeup: Wakeup | None = None
 
     @property
@@ -68,6 +71,7 @@ class DropWatcher:
     async def serve(self, wakeup: Wakeup) -> None:
         """Take what comes until `stop` or cancellation. `wakeup` rings for changes; a rescan comes without it."""
         self._wakeup = wakeup
+        self._busy.clear()  # if a defect ended it before
         async with self._workers() as send:
             while not self._stopping:
                 started = self._clock.monotonic()
@@ -86,9 +90,10 @@ class DropWatcher:
         tried: dict[str, InputReport] = {}
         allowance = self.rule.stable + self.rule.settle + PATIENCE if patience else 0.0
         deadline = self._clock.monotonic() + allowance
+        await self._take_back_grown()
         while True:
             result = await self._poller.look(use_back_off=False)
-            fresh = [dropped for dropped in result.ready if dropped.key not in tried]
+            fresh = [dropped for dropped in _newest_first(result.ready) if dropped.key not in tried]
             await for_each(fresh, partial(self._process_into, tried), WORKERS)
             if self._clock.monotonic() + result.wait > deadline:
                 break
@@ -110,12 +115,14 @@ class DropWatcher:
         if (pause := self._processor.pause_left()) > 0:
             return pause
         try:
+            await self._take_back_grown()
             result = await self._poller.look(self._busy)
             await self._clean()
         except OcisyncError as exc:
             log.warning("drop.look_failed", rule=self.rule.name, code=exc.code, error=exc.message)
             return self.rule.rescan
-        for dropped in result.ready[: QUEUE - len(self._busy)]:
+        ready = [dropped for dropped in _newest_first(result.ready) if not self._processor.is_set_aside(dropped)]
+        for dropped in ready[: QUEUE - len(self._busy)]:
             self._busy.add(dropped.key)
             send.send_nowait(dropped)
         return result.wait
@@ -154,6 +161,14 @@ class DropWatcher:
         self._observe(report)
         return report
 
+    async def _take_back_grown(self) -> None:
+        """Move back what lies in the failed folder and was written to since: it was refused before it was whole."""
+        if self._clock.monotonic() < self._grown_at:
+            return
+        self._grown_at = self._clock.monotonic() + min(self.rule.rescan, GROWN)
+        for path in await run_file(partial(take_back_grown, self.rule, self._clock.wall())):
+            log.info("drop.taken_back", rule=self.rule.name, path=path)
+
     async def _clean(self) -> None:
         if self._clock.monotonic() < self._clean_at:
             return
@@ -174,6 +189,11 @@ class DropWatcher:
     def _wake(self) -> None:
         if self._wakeup is not None:
             self._wakeup.set()
+
+
+def _newest_first(inputs: Iterable[Input]) -> list[Input]:
+    """So that an older input mostly finds its names published, and the tag does not go there and back."""
+    return sorted(inputs, key=age_of, reverse=True)
 
 
 def _log(report: InputReport) -> None:

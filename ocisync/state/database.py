@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final, TypeVar, cast
 
@@ -21,6 +22,7 @@ from anyio import CapacityLimiter, to_thread
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import DiskError, OcisyncError, StoreError
 from ocisync.state.batching import BatchExecutor, PendingCall
+from ocisync.state.lock import make_private, make_private_folder
 from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
 
 T = TypeVar("T")
@@ -128,7 +130,7 @@ class Database:
             raise DiskError(f"{self.path.parent}: the state folder cannot be used: {exc.strerror}") from exc
 
     def _open_to_write(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        make_private_folder(self.path.parent)
         with _rebuild_lock(self.path):
             try:
                 return _open_writable(self.path)
@@ -156,6 +158,11 @@ class Database:
         self._connection = None
 
 
+def storable(text: str) -> str:
+    """The text as a database can hold it: JSON may name characters (lone surrogates) that cannot be encoded."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _run_all(calls: Sequence[PendingCall], connection: sqlite3.Connection) -> list[object]:
     if not any(call.is_write for call in calls):
         return [call.act(connection) for call in calls]
@@ -172,6 +179,13 @@ def _run_all(calls: Sequence[PendingCall], connection: sqlite3.Connection) -> li
 
 
 def _open_writable(path: Path) -> sqlite3.Connection:
+    for suffix in ("", "-wal", "-shm"):  # SQLite gives the other two the mode of the first when it makes them
+        with contextlib.suppress(FileNotFoundError):
+            descriptor = os.open(f"{path}{suffix}", os.O_RDWR | os.O_CLOEXEC | (0 if suffix else os.O_CREAT), 0o600)
+            try:
+                make_private(descriptor)
+            finally:
+                os.close(descriptor)
     connection = _connect(path, "rwc")
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -180,6 +194,7 @@ def _open_writable(path: Path) -> sqlite3.Connection:
         if version_of(connection) == 0:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)
+        _check_tables(connection)
     except BaseException:
         connection.close()
         raise
@@ -191,6 +206,7 @@ def _open_read_only(path: Path) -> sqlite3.Connection:
     try:
         _check_file(connection)
         if version_of(connection) == len(STEPS):
+            _check_tables(connection)
             return connection
         copy = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         connection.backup(copy)
@@ -223,6 +239,25 @@ def _check_file(connection: sqlite3.Connection) -> None:
         raise CorruptDatabase("it is another program's database")
 
 
+def _check_tables(connection: sqlite3.Connection) -> None:
+    """Compare the tables with those of a new file: a file that was cut or restored in part may lack some."""
+    missing = _new_columns() - _list_columns(connection)
+    if missing:
+        table, column = min(missing)
+        raise CorruptDatabase(f"the table {table} is missing, or lacks {column}")
+
+
+@cache
+def _new_columns() -> frozenset[tuple[str, str]]:
+    with contextlib.closing(_open_in_memory()) as connection:
+        return _list_columns(connection)
+
+
+def _list_columns(connection: sqlite3.Connection) -> frozenset[tuple[str, str]]:
+    tables = "SELECT t.name, c.name FROM sqlite_schema AS t JOIN pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+    return frozenset((str(table), str(column)) for table, column in connection.execute(tables))
+
+
 def _open_if_sound(path: Path) -> sqlite3.Connection | None:
     """The file opened, if another process has rebuilt it meanwhile."""
     try:
@@ -241,9 +276,13 @@ def _move_aside(path: Path, kind: str, why: Exception) -> None:
 
 @contextlib.contextmanager
 def _rebuild_lock(path: Path) -> Iterator[None]:
-    with path.with_suffix(".lock").open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        make_private(descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _is_damage(exc: Exception) -> bool:

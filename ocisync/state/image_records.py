@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 
 from ocisync.logs import clean
-from ocisync.state.database import Database
+from ocisync.state.database import Database, storable
 from ocisync.sync.reports import JobReport, TagReport, Verdict
 
 _COLUMNS = "rule, target, tag, verdict, reason, digest, bytes, requests, seconds, code, message, at"
@@ -75,15 +75,15 @@ def _row(report: JobReport, tag: TagReport, now: float) -> tuple[object, ...]:
     return (
         report.rule,
         report.target,
-        tag.tag,
+        storable(tag.tag),
         tag.verdict.value,
-        clean(tag.reason),
+        storable(clean(tag.reason)),
         tag.digest or "",
         tag.cost.bytes,
         tag.cost.requests,
         round(tag.cost.seconds, 3),
         failure.code if failure else "",
-        clean(failure.message) if failure else "",
+        storable(clean(failure.message)) if failure else "",
         now,
     )
 

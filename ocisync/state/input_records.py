@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ocisync.state.database import CorruptDatabase, Database
+from ocisync.state.database import CorruptDatabase, Database, storable
 
 
 class InputState(enum.Enum):
@@ -101,7 +101,7 @@ def _row(record: InputRecord) -> tuple[object, ...]:
     ]
     head = (record.key, record.state.value, record.at, record.purpose, record.identity)
     facts = (json.dumps(members), json.dumps(record.published))
-    return (*head, *facts, record.failures, record.due, record.code, record.message)
+    return (*head, *facts, record.failures, record.due, record.code, storable(record.message))
 
 
 def _record(row: tuple[str, str, float, str, str, str, str, int, float, str, str]) -> InputRecord:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -35,11 +36,24 @@ def hold_daemon_lock(folder: Path) -> Iterator[None]:
         os.ftruncate(descriptor, 0)
 
 
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one that is there stays as it is."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+
+
+def make_private(descriptor: int) -> None:
+    """Let only the owner open a file: whoever can open one for reading can lock it and so stop the daemon."""
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
+        os.fchmod(descriptor, 0o600)
+
+
 @contextlib.contextmanager
 def _open_lock(path: Path) -> Iterator[int]:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        make_private_folder(path.parent)
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        make_private(descriptor)
     except OSError as exc:
         raise DiskError(f"{path}: the state folder cannot be used: {exc.strerror}") from exc
     try:

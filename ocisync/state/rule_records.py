@@ -6,7 +6,7 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocisync.state.database import Database
+from ocisync.state.database import Database, storable
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class StoredRuleRecords:
             status.last_success,
             status.last_failure,
             status.code,
-            status.message,
+            storable(status.message),
             status.failures,
             status.next_due,
         )

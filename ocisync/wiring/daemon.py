@@ -102,6 +102,10 @@ class _Health:
             return ("it is stopping",)
         return () if self.service.generation else ("it is starting",)
 
+    def failed_parts(self) -> Sequence[str]:
+        """What a defect ended, until it is started again."""
+        return self.service.supervisor.failed_parts()
+
     def status(self) -> Mapping[str, object]:
         """Rules and queue."""
         generation = self.service.generation
@@ -168,10 +172,12 @@ async def running_daemon(
         daemon = _assemble(file, config, state, progress)
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
-            tasks.start_soon(daemon.dispatcher.serve)
-            tasks.start_soon(log_capabilities, config)
+            keep_running = daemon.service.supervisor.keep_running
+            tasks.start_soon(keep_running, "the dispatcher of pushes", daemon.dispatcher.serve)
+            tasks.start_soon(keep_running, "the look at the targets", partial(log_capabilities, config))
             if watcher is not None:
-                tasks.start_soon(watcher.serve, daemon.reload)
+                serve_watcher = partial(watcher.serve, daemon.reload)
+                tasks.start_soon(keep_running, "the watch over the configuration", serve_watcher)
             tasks.start_soon(_run, daemon, state, tasks.cancel_scope)
             await daemon.service.started()
             yield daemon

@@ -72,6 +72,6 @@ async def optional_session(
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(0o700, parents=True, exist_ok=True)  # what is copied may be private
     except OSError as exc:
         raise DiskError(f"{path}: the folder for temporary files cannot be made: {exc.strerror}") from exc

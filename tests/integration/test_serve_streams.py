@@ -305,6 +305,9 @@ class Ready:
     def status(self) -> dict[str, object]:
         return {}
 
+    def failed_parts(self) -> list[str]:
+        return []
+
     def skipped_files(self) -> dict[str, int]:
         return {}
 

@@ -12,7 +12,6 @@ from ocisync.config.fields import (
     FolderPath,
     Host,
     ListenAddress,
-    Secret,
     Section,
     ServedTarget,
     SharedSecret,
@@ -48,8 +47,10 @@ class Daemon(Section):
     serve: ServedTarget | None = Field(
         None, description="The static or S3 target to serve to clients as a read-only registry at /v2/ on `listen`."
     )
-    token: Secret | None = Field(
-        None, description="The bearer token for requests that change something. Not given: such requests are refused."
+    token: SharedSecret | None = Field(
+        None,
+        description="The bearer token for requests that change something, of at least 16 characters. "
+        "Not given: such requests are refused.",
     )
     watch_config: bool = Field(
         False, description="Whether the configuration is read again when its file changes, as it is on SIGHUP."

@@ -122,10 +122,10 @@ def test_empty_sections_and_free_keys_are_fine() -> None:
 
 
 def test_secrets_come_from_files_too(tmp_path: Path) -> None:
-    (tmp_path / "token").write_text("line1\nline2\n\n")
+    (tmp_path / "token").write_text("a secret of\ntwo lines\n\n")
     config = load("version: 1\ndaemon: {token: {file: token}}", folder=tmp_path)
     assert config.daemon.token is not None
-    assert config.daemon.token.get_secret_value() == "line1\nline2"
+    assert config.daemon.token.get_secret_value() == "a secret of\ntwo lines"
 
 
 def test_a_secrets_file_is_small_text(tmp_path: Path) -> None:

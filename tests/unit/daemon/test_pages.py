@@ -10,9 +10,11 @@ from io import BytesIO
 
 import pytest
 from aiohttp import ClientSession, web
+from structlog.testing import capture_logs
 
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
 from ocisync.daemon.pages import daemon_app
+from ocisync.daemon.responses import MOST_REFUSALS, REFUSAL_PERIOD, RefusalLog
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.serve.app import serve
@@ -29,6 +31,7 @@ class Daemon:
     triggered: list[str] = field(default_factory=list)
     pushed: list[Push] = field(default_factory=list)
     hooks: dict[str, Webhook] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
 
     def not_ready(self) -> Sequence[str]:
         return self.reasons
@@ -39,6 +42,9 @@ class Daemon:
     def rule_views(self) -> Mapping[str, RuleView]:
         status = RuleStatus(last_success=1_700_000_000.0, failures=2)
         return {"library/alpine": RuleView(status, lag=90.0, gap=3600.0)}
+
+    def failed_parts(self) -> Sequence[str]:
+        return self.failed
 
     def skipped_files(self) -> Mapping[str, int]:
         return {"builds": 2}
@@ -65,7 +71,12 @@ class Client:
     session: ClientSession
 
     async def ask(
-        self, path: str, method: str = "GET", *, body: bytes | BytesIO | None = None, **headers: str
+        self,
+        path: str,
+        method: str = "GET",
+        *,
+        body: bytes | BytesIO | AsyncIterator[bytes] | None = None,
+        **headers: str,
     ) -> tuple[int, Mapping[str, str], str]:
         async with self.session.request(method, self.url + path, headers=headers, data=body) as reply:
             return reply.status, dict(reply.headers), await reply.text()
@@ -99,6 +110,38 @@ async def test_readyz_names_the_reasons() -> None:
         {"ready": False, "reasons": ["starting: the state is being opened"]},
     )
     assert (after[0], json.loads(after[2])) == (200, {"ready": True, "reasons": []})
+
+
+async def test_readyz_names_parts_that_a_defect_ended_and_requests_are_taken_all_the_same() -> None:
+    daemon = Daemon(failed=["the drop folder of rule builds was ended by a defect (KeyError); it is started again"])
+    async with running(daemon, TOKEN) as client:
+        ready = await client.ask("/readyz")
+        triggered = await client.ask("/v1/sync/library/alpine", "POST", body=None, **AUTHORIZED)
+    assert (ready[0], json.loads(ready[2])["reasons"]) == (503, daemon.failed)
+    assert triggered[0] == 202
+
+
+async def test_wrong_tokens_are_logged_at_a_bounded_rate_and_never_with_what_was_sent() -> None:
+    with capture_logs() as lines:
+        async with running(Daemon(), TOKEN) as client:
+            for _ in range(MOST_REFUSALS + 20):
+                status, _, _ = await client.ask("/v1/sync", "POST", Authorization="Bearer guess-number-one")
+                assert status == 401
+    assert [line["event"] for line in lines] == ["token.refused"] * MOST_REFUSALS
+    assert {line["remote"] for line in lines} == {"127.0.0.1"}
+    assert "guess" not in str(lines)
+
+
+def test_refusals_that_were_not_logged_are_counted_in_the_next_line() -> None:
+    now = [0.0]
+    refusals = RefusalLog(lambda: now[0])
+    with capture_logs() as lines:
+        for _ in range(MOST_REFUSALS + 7):
+            refusals.log("token.refused", remote="::1")
+        now[0] = REFUSAL_PERIOD
+        refusals.log("token.refused", remote="::1")
+    assert len(lines) == MOST_REFUSALS + 1
+    assert lines[-1]["not_logged"] == 7
 
 
 async def test_metrics_are_prometheus_text() -> None:

@@ -389,6 +389,22 @@ async def test_jobs_are_found_when_the_rule_runs() -> None:
     assert sorted(one.target.repository for one in daemon.gate.finished) == ["a", "b", "b", "c"]
 
 
+async def test_a_defect_in_finding_jobs_is_a_failure_of_the_rule_that_is_tried_again_and_stops_no_other() -> None:
+    async def expand(schedule: Schedule) -> Expansion:
+        if schedule.rule == "bad":
+            raise KeyError("x")
+        return Expansion(schedule.jobs)
+
+    daemon = Daemon(Schedule("bad", (), HOUR, jitter=0.0), every_hour("good"), expand=expand)
+    with capture_logs() as lines:
+        async with daemon.running():
+            await daemon.settled(2)
+    assert (daemon.records.statuses["bad"].code, daemon.records.statuses["bad"].failures) == ("internal", 1)
+    assert daemon.due_in("bad") < HOUR
+    assert daemon.records.statuses["good"].last_success
+    assert [(line["event"], line["exc_info"]) for line in lines] == [("rule.crashed", True)]
+
+
 async def test_jobs_that_cannot_be_found_are_a_failure_of_the_rule() -> None:
     async def expand(schedule: Schedule) -> Expansion:
         failure = Failure("net.unreachable", "no catalog", "retry")

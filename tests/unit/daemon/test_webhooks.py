@@ -6,14 +6,16 @@ import hashlib
 import hmac
 import json
 from base64 import b64encode
+from collections.abc import AsyncIterator
 from io import BytesIO
 
+import anyio
 import pytest
+from aiohttp import web
 from structlog.testing import capture_logs
 
-from ocisync.daemon.pages import MAX_BODY
 from ocisync.daemon.webhook_payloads import Push
-from ocisync.daemon.webhooks import Webhook
+from ocisync.daemon.webhooks import MAX_BODY, BodyBudget, Webhook
 from tests.unit.daemon import notifications as sent
 from tests.unit.daemon.test_pages import Daemon, running
 
@@ -112,6 +114,32 @@ async def test_bad_requests_are_answered_and_counted() -> None:
     assert 'expected {"repository"' in invalid[2]
     for outcome in ("invalid", "refused", "unmatched"):
         assert f'ocisync_webhooks_total{{outcome="{outcome}",webhook="hook"}} 1.0' in metrics
+
+
+def test_bodies_are_read_within_a_budget_that_they_share() -> None:
+    budget = BodyBudget(each=10, total=15)
+    with budget.open_body() as first:
+        first.add(b"1234567890")
+        with pytest.raises(web.HTTPRequestEntityTooLarge):
+            first.add(b"1")
+        with budget.open_body() as second:
+            second.add(b"12345")
+            with pytest.raises(web.HTTPServiceUnavailable):
+                second.add(b"6")
+        assert budget.left == 5
+        assert first.whole() == b"1234567890"
+    assert budget.left == 15
+
+
+async def test_a_body_whose_signature_is_missing_is_not_read() -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"{"
+        await anyio.sleep_forever()
+
+    async with running(a_daemon("github")) as client:
+        with anyio.fail_after(20):
+            status, _, _ = await client.ask("/v1/webhooks/hook", "POST", body=never())
+    assert status == 401
 
 
 async def test_while_it_is_not_ready_the_sender_is_to_come_again() -> None:

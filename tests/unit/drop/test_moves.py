@@ -86,7 +86,7 @@ def test_a_reason_has_no_lines_of_the_droppers(tmp_path: Path) -> None:
     said = Failure("archive.invalid", "bad member 'x\nssh-ed25519 KEY\r\x1b[2J\ud800'", "quarantine")
     quarantine(_put(rule, "evil.tar"), rule, said, 0.0)
     text = (rule.failed_path / f"evil.tar{REASON}").read_text()
-    assert len(text.splitlines()) == 8
+    assert len(text.splitlines()) == 9
     assert "\x1b" not in text
     assert r"x\nssh-ed25519 KEY" in text
 

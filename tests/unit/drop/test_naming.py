@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.drop.naming import SetMemberPath, SingleArchive, check_name, classify
+from ocisync.drop.naming import SetMemberPath, SingleArchive, check_name, classify, find_slip
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.platform import Platform
@@ -112,3 +112,20 @@ def test_fault_74_an_archive_without_any_name_is_refused_with_what_to_do() -> No
     with pytest.raises(InputError, match="docker save NAME:TAG") as refused:
         check_name("image.tar", SingleArchive("", ""))
     assert refused.value.code == "name.missing"
+
+
+@pytest.mark.parametrize(
+    ("path", "wanted"),
+    [
+        ("app/1.0/linux-amd64.tar.gz", "app/1.0/linux.amd64.tar.gz"),
+        ("team/app/1.0/linux_arm64_v8.tar", "team/app/1.0/linux.arm64.v8.tar"),
+        ("Linux.AMD64.tgz", "NAME/TAG/linux.amd64.tgz"),
+        ("app/linux-x86_64.tar", "NAME/app/linux.x86_64.tar"),
+        ("app/1.0/app.tar", ""),
+        ("linux/1.0.tar", ""),
+        ("linux-6.1.tar", ""),
+        ("app-amd64.tar", ""),
+    ],
+)
+def test_a_slip_in_a_members_name_is_told(path: str, wanted: str) -> None:
+    assert find_slip(path, "{name}/{tag}/{os}.{arch}") == wanted

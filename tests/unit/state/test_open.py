@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sqlite3
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -141,7 +142,20 @@ def _kept(folder: Path, kind: str) -> list[Path]:
     return list(folder.glob(f"{FILE_NAME}.{kind}-*"))
 
 
-DAMAGES = [_truncate, _garble, _replace_by_text, _replace_by_another_database]
+def _drop_tables(path: Path) -> None:
+    with sqlite3.connect(path) as ours:
+        for table in ("tag", "blob", "layer", "input", "note"):
+            ours.execute(f"DROP TABLE {table}")
+    ours.close()
+
+
+def _drop_a_column(path: Path) -> None:
+    with sqlite3.connect(path) as ours:
+        ours.execute("ALTER TABLE rule DROP COLUMN next_due")
+    ours.close()
+
+
+DAMAGES = [_truncate, _garble, _replace_by_text, _replace_by_another_database, _drop_tables, _drop_a_column]
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -364,3 +378,46 @@ async def test_fault_57_killed_before_a_commit_the_ledger_is_as_before_and_the_r
     async with open_state(tmp_path, read_only=True) as state:
         assert set(await state.ledger.get_published("t", "a")) == {"1", "2"}
     assert not _kept(tmp_path, "damaged")
+
+
+async def test_tables_that_vanish_while_the_state_is_used_are_made_anew(tmp_path: Path) -> None:
+    async with open_state(tmp_path) as state:
+        _drop_tables(tmp_path / FILE_NAME)
+        await state.ledger.record("t", "a", {}, {sha256(b"x"): 1})
+        assert await state.inputs.of_rule("r") == {}
+        assert await state.ledger.locate("t", [sha256(b"x")]) == {sha256(b"x"): "a"}
+    assert len(_kept(tmp_path, "damaged")) == 1
+
+
+def _modes(folder: Path) -> dict[str, int]:
+    paths = {".": folder, **{path.name: path for path in folder.iterdir()}}
+    return {name: stat.S_IMODE(path.stat().st_mode) for name, path in paths.items()}
+
+
+def _let_all_read(folder: Path) -> None:
+    for path in folder.iterdir():
+        path.chmod(0o644)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+async def test_only_the_owner_may_open_the_state(tmp_path: Path, umask: int) -> None:
+    folder, before = tmp_path / "state", os.umask(umask)
+    try:
+        async with daemon_lock(folder), open_state(folder) as state:
+            await state.inputs.of_rule("r")
+            modes = _modes(folder)
+    finally:
+        os.umask(before)
+    assert modes.pop(".") == 0o700
+    assert {"daemon.lock", FILE_NAME, f"{FILE_NAME}-wal", f"{FILE_NAME}-shm"} <= modes.keys()
+    assert set(modes.values()) == {0o600}
+
+
+async def test_a_state_that_all_could_open_is_made_private(tmp_path: Path) -> None:
+    async with open_state(tmp_path) as state:
+        await state.inputs.of_rule("r")
+    _let_all_read(tmp_path)
+    async with open_state(tmp_path):
+        modes = _modes(tmp_path)
+    del modes["."]
+    assert set(modes.values()) == {0o600}
