@@ -69,8 +69,6 @@ def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None,
 
 
 def _print_pass(report: PassReport) -> None:
-    from ocisync.drop.rule import InputVerdict
-
     for job in report.jobs:
         for warning in job.warnings:
             warn(f"{job.rule}: warning: {printable(warning)}")
@@ -78,14 +76,25 @@ def _print_pass(report: PassReport) -> None:
             _print_tag(f"{job.target.removeprefix('target:')}:{tag.tag}", tag)
         if job.failure:
             _print_failures(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)
+    _print_inputs(report)
+    for rule, failure in report.failures.items():
+        _print_failures(rule, failure)
+    show(_summary(report))
+
+
+def _print_inputs(report: PassReport) -> None:
+    from ocisync.drop.rule import InputVerdict
+
     for one in report.inputs:
         if one.failure and not one.jobs:
             _print_failures(f"{one.rule}: {printable(one.key)}", one.failure)
         if one.verdict is InputVerdict.WAITING:
             warn(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}")
-    for rule, failure in report.failures.items():
-        _print_failures(rule, failure)
-    show(_summary(report))
+        for warning in one.warnings:
+            warn(f"{one.rule}: {printable(one.key)}: warning: {printable(warning)}")
+    for rule, files in report.skipped.items():
+        for path, reason in files.items():
+            warn(f"{rule}: {printable(path)} is skipped: {printable(reason)}")
 
 
 def _print_tag(name: str, tag: TagReport) -> None:
@@ -119,6 +128,7 @@ def _pass_json(report: PassReport) -> dict[str, object]:
         "jobs": [_job_json(job) for job in report.jobs],
         "inputs": [_input_json(one) for one in report.inputs],
         "failures": {rule: asdict(failure) for rule, failure in report.failures.items()},
+        "skipped": {rule: dict(files) for rule, files in report.skipped.items() if files},
         "failed": [{"what": what, **asdict(failure)} for what, failure in _failed(report)],
     }
 
@@ -177,6 +187,7 @@ def _input_json(one: InputReport) -> dict[str, object]:
         "reason": one.reason,
         "published": list(one.published),
         "aftermath": one.aftermath,
+        "warnings": list(one.warnings),
         "failure": asdict(one.failure) if one.failure else None,
     }
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import anyio
@@ -29,6 +29,7 @@ class PassReport:
     jobs: list[JobReport] = field(default_factory=list)
     inputs: list[InputReport] = field(default_factory=list)
     failures: dict[str, Failure] = field(default_factory=dict)  # rules that failed as a whole
+    skipped: dict[str, Mapping[str, str]] = field(default_factory=dict)  # drop rule -> path -> why it was left alone
 
     @property
     def ok(self) -> bool:
@@ -97,7 +98,9 @@ async def _run_drop(
         await processor.load_names()
         if in_full:
             await forget_settled(rule, state.inputs)
-        waiting = await DropWatcher(processor, report.inputs.append).pass_once(patience=True)
+        watcher = DropWatcher(processor, report.inputs.append)
+        waiting = await watcher.pass_once(patience=True)
+        report.skipped[rule.name] = watcher.list_skipped()
     except OcisyncError as exc:
         report.failures[rule.name] = describe_failure(exc)
         return

@@ -68,7 +68,7 @@ class FolderPoller:
         self._clock = clock
         self._seen: Mapping[str, Sighting] = {}
         self._logged: Mapping[str, str] = {}
-        self.skipped = 0  # files that the last look left alone
+        self.skipped: Mapping[str, str] = {}  # path -> why the last look left it alone
 
     async def plan(self) -> PollResult:
         """What would be taken now, due or not; nothing is changed.
@@ -98,7 +98,7 @@ class FolderPoller:
         free = (one for one in inputs if one.key not in busy)
         result = self._decide(free, records, moment, use_back_off=use_back_off)
         skipped = {**found.skipped, **dict.fromkeys(others, _NOT_OURS)}
-        self.skipped = len(skipped)
+        self.skipped = {path.encode(errors="replace").decode(): reason for path, reason in skipped.items()}
         self._log(skipped, result)
         return result
 

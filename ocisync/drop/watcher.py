@@ -6,7 +6,7 @@ kill at any moment loses nothing and repeats nothing but the clearing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -61,6 +61,10 @@ class DropWatcher:
     @property
     def skipped(self) -> int:
         """How many files the last look left alone: not an archive by their name, or not to be read."""
+        return len(self._poller.skipped)
+
+    def list_skipped(self) -> Mapping[str, str]:
+        """The files that the last look left alone, and why."""
         return self._poller.skipped
 
     def stop(self) -> None:

@@ -117,3 +117,13 @@ async def test_what_a_damaged_archive_says_holds_no_good_one_back(tmp_path: Path
     assert (tmp_path / "drop/app.tar").exists()
     _dropped(tmp_path, members)
     assert await _verdict(file) == "published"
+
+
+async def test_what_is_skipped_is_said_with_the_reason(file: Path, tmp_path: Path) -> None:
+    (tmp_path / "drop/notes.txt").write_text("not an archive")
+    (tmp_path / "drop/linked.tar").symlink_to("any.tar")
+    skipped = (await _pass(file)).skipped["builds"]
+    assert skipped == {
+        "notes.txt": "its name is no archive's (.tar, .tar.gz, .tgz, …)",
+        "linked.tar": "a link, not a file",
+    }
