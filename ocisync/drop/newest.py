@@ -10,11 +10,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Collection, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
 
 from ocisync.content.files import FileGuard
+from ocisync.content.threads import run_file
 from ocisync.drop.inputs import Input
 from ocisync.state.input_records import InputRecord, InputState
 
@@ -77,14 +79,21 @@ class PublishedNames:
             for name in sorted(names):
                 await stack.enter_async_context(self._locks.setdefault(name, anyio.Lock()))
             yield
+        for name in names:
+            if name in self._locks and not self._locks[name].locked():  # or else another has it already
+                del self._locks[name]
 
-    def list_newer(self, dropped: Input, names: Collection[str]) -> dict[str, str]:
-        """Those of the names that a newer input has published, with its key. Blocks."""
+    async def list_newer(self, dropped: Input, names: Collection[str]) -> dict[str, str]:
+        """Those of the names that a newer input has published, with its key."""
         age = age_of(dropped)
         came = max(member.entry.stamp.ctime_ns for member in dropped.members) / 1e9
         claims = {name: claim for name in names if (claim := self._claims.get(name)) and claim.key != dropped.key}
         newer = {name: claim for name, claim in claims.items() if claim.age > age}
-        return {name: claim.key for name, claim in newer.items() if came <= claim.at or self._lies_there(claim)}
+        return {
+            name: claim.key
+            for name, claim in newer.items()
+            if came <= claim.at or await run_file(partial(self._lies_there, claim))
+        }
 
     def was_replaced(self, dropped: Input, names: Iterable[str]) -> bool:
         """Whether an older input has published one of the names since."""

@@ -209,7 +209,7 @@ class InputProcessor:
             attempt.left_out = planned.left_out
             names = published_by(planned.jobs)
             async with self.names.hold(names):
-                newer = await run_file(partial(self.names.list_newer, dropped, names))
+                newer = await self.names.list_newer(dropped, names)
                 report.warnings += [f"{name} is left as it is: {key} is newer" for name, key in newer.items()]
                 jobs = without_names(planned.jobs, newer)
                 await for_each(jobs, run, len(jobs))
