@@ -42,10 +42,15 @@ class Supervisor:
                 failures = 1 if self._clock.monotonic() - started >= LASTING else failures + 1
                 pause = PAUSES.ceiling(failures)
                 log.exception("part.failed", part=part, restart_seconds=pause)
-                self._failed[part] = f"{part} was ended by a defect ({type(exc).__name__}); it is started again"
+                self._failed[part] = f"{part} was ended by a defect ({_name_first(exc)}); it is started again"
             else:
                 return
             try:
                 await self._clock.sleep(pause)
             finally:
                 del self._failed[part]
+
+
+def _name_first(error: BaseException) -> str:
+    """The kind of an error, or of the first in a group."""
+    return _name_first(error.exceptions[0]) if isinstance(error, BaseExceptionGroup) else type(error).__name__
