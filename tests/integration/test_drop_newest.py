@@ -55,7 +55,7 @@ async def _kept(tmp_path: Path, seed: int = 0, **changes: object) -> AsyncIterat
 
 
 def _make(folder: Path) -> Path:
-    folder.mkdir()
+    folder.mkdir(parents=True)
     return folder
 
 
@@ -68,6 +68,11 @@ def _put(room: Room, name: str, written: int, content: str = "") -> None:
 async def test_the_newest_of_two_kept_files_decides_together_again_and_after_a_lost_state(
     tmp_path: Path, seed: int
 ) -> None:
+    await check_the_newest_decides(tmp_path, seed)
+
+
+async def check_the_newest_decides(tmp_path: Path, seed: int) -> None:
+    """Take two files of one name together, again in full, and with a new state."""
     old, new = ("a.tar", "b.tar") if seed % 2 else ("b.tar", "a.tar")
     async with _kept(_make(tmp_path / "1"), seed) as (room, registry):
         _put(room, old, OLD)
