@@ -117,26 +117,52 @@ def link_name() -> str:
     return _LINK + secrets.token_hex(12)
 
 
-def remove_abandoned(folder: Path) -> int:
-    """Remove what writers left behind that are gone; the number of files."""
-    return sum(_remove_if_abandoned(path) for path in folder.iterdir())
+def remove_abandoned(folder: Path, now: float | None = None) -> int:
+    """Remove what writers left behind that are gone; the number of files. `now` is by the clock that dates the files."""
+    moment = _now(folder) if now is None else now
+    return sum(_remove_if_abandoned(path, moment) for path in folder.iterdir())
 
 
-def _remove_if_abandoned(path: Path) -> bool:
+def _now(folder: Path) -> float:
+    """The time by the clock that dates the files: a file server's may differ from ours by days."""
+    path = folder / file_name()
+    try:
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        return path.lstat().st_ctime
+    except OSError:  # a full disk, or somebody tidied up
+        return time.time()
+    finally:
+        with suppress(OSError):
+            path.unlink()
+
+
+def _remove_if_abandoned(path: Path, now: float) -> bool:
+    """Whether a file was removed: never one whose writer holds its lock, whatever the clocks say."""
     with suppress(OSError):  # gone already, or another user's
-        age = time.time() - path.lstat().st_ctime
-        is_link = path.name.startswith(_LINK)
-        if age <= (_LINK_GRACE if is_link else _DAY):
-            return not path.name.startswith((_LINK, _PART)) and _remove_unlocked(path)
-        path.unlink()
-        return True
+        age = now - path.lstat().st_ctime
+        if path.name.startswith(_LINK):  # to a file that is published, whose lock would tell nothing
+            if age > _LINK_GRACE:
+                path.unlink()
+                return True
+            return False
+        if path.name.startswith(_PART) and age <= _DAY:
+            return False  # it may be taken up
+        return _remove_unlocked(path, age)
     return False
 
 
-def _remove_unlocked(path: Path) -> bool:
+def _remove_unlocked(path: Path, age: float) -> bool:
     fd = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return False
+    except OSError:  # a file system without locks: only the age tells
+        if age <= _DAY:
+            os.close(fd)
+            return False
+    try:
         path.unlink()  # while the lock is held: a writer that waits for it sees that its file is gone
     finally:
         os.close(fd)

@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
@@ -20,7 +21,7 @@ from ocisync.errors import DigestMismatch, DiskError, InvalidName, SizeMismatch,
 from ocisync.model.descriptor import describe
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.directory.store import DirectoryStore
-from ocisync.stores.directory.temporary import Temporary
+from ocisync.stores.directory.temporary import Temporary, remove_abandoned
 from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import CountingOpener, described, make_image, publish_image
 from tests.contract.object_store_contract import get, keys, put
@@ -177,6 +178,20 @@ async def test_leftovers_of_writers_that_are_gone_are_removed_at_start(store: Di
     assert files(scratch) == []
 
 
+def test_what_a_writer_has_locked_stays_whatever_the_clocks_say(tmp_path: Path) -> None:
+    writers = [Temporary(tmp_path, 4, sha256(b"busy")), Temporary(tmp_path, len(LARGE), sha256(LARGE))]
+    gone = Temporary(tmp_path, len(LARGE), sha256(LARGE[:-1]))
+    gone.discard(keep=True)
+    (tmp_path / "abandoned").write_bytes(b"half")
+    for now in (time.time() - YEAR, time.time()):
+        remove_abandoned(tmp_path, now)
+        assert files(tmp_path) == sorted([gone.path, *(one.path for one in writers)])
+    assert remove_abandoned(tmp_path, time.time() + YEAR) == 1
+    assert files(tmp_path) == sorted(one.path for one in writers)
+    for one in writers:
+        one.discard()
+
+
 async def test_a_failed_write_leaves_no_temporary(store: DirectoryStore, root: Path) -> None:
     opener = CountingOpener(b"x" * 3 * MIB, fail_after=2 * MIB)
     with pytest.raises(RuntimeError):
@@ -185,6 +200,7 @@ async def test_a_failed_write_leaves_no_temporary(store: DirectoryStore, root: P
 
 
 LARGE = bytes(range(256)) * (65 * MIB // 256)
+YEAR = 365 * 24 * 3600.0  # seconds
 
 
 async def half_of_it(store: DirectoryStore) -> list[Path]:
