@@ -118,7 +118,7 @@ def link_name() -> str:
 
 
 def remove_abandoned(folder: Path, now: float | None = None) -> int:
-    """Remove what writers left behind that are gone; the number of files. `now` is by the clock that dates the files."""
+    """Remove what writers left that are gone; the number of files. `now` is by the clock that dates the files."""
     moment = _now(folder) if now is None else now
     return sum(_remove_if_abandoned(path, moment) for path in folder.iterdir())
 
