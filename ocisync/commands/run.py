@@ -14,7 +14,8 @@ from ocisync.config.units import parse_address
 from ocisync.content.object_store import ObjectStore
 from ocisync.logs import configure_logging
 from ocisync.model.registry_root import DirectoryRoot, parse_root
-from ocisync.serve.app import registry_app, serve
+from ocisync.serve.app import registry_app
+from ocisync.serve.server import serve
 from ocisync.wiring.daemon import running_daemon
 from ocisync.wiring.session import Session, optional_session
 

@@ -1,4 +1,4 @@
-"""The registry as an aiohttp application, and a server for it.
+"""The registry as an aiohttp application.
 
 Spec: distribution v1.1.1, the workflow categories "Pull" and "Content Discovery"; every other method is answered 405.
 """
@@ -6,29 +6,25 @@ Spec: distribution v1.1.1, the workflow categories "Pull" and "Content Discovery
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from email.utils import formatdate
 
-import anyio
 import structlog
 from aiohttp import web
 
 from ocisync.content.object_store import ObjectStore
-from ocisync.errors import ConfigError, OcisyncError
+from ocisync.errors import OcisyncError
 from ocisync.serve.blobs import blob_response
 from ocisync.serve.browse_page import page_response
 from ocisync.serve.errors import ApiError, ErrorCode, Interrupted, error_response
 from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.lists import catalog_response, json_response, tags_response
-from ocisync.serve.log_filter import SERVER_LOGGER
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
 from ocisync.serve.referrers import referrers_response
 from ocisync.serve.routes import Endpoint, EndpointKind, parse_path
 from ocisync.stores.static import layout
 
 _METHODS = ("GET", "HEAD")
-_CLEAN_UP = 10.0  # seconds for open answers when the server stops
 
 log = structlog.get_logger(__name__)
 
@@ -47,41 +43,6 @@ def registry_routes(store: ObjectStore) -> list[web.RouteDef]:
     registry = _Registry(store)
     api = [web.route("*", "/v2", registry.answer), web.route("*", "/v2/{rest:.*}", registry.answer)]
     return [*api, web.get("/", registry.page), web.get("/index.html", registry.page)]
-
-
-@asynccontextmanager
-async def serve(app: web.Application, host: str, port: int) -> AsyncIterator[str]:
-    """Listen while the context lasts; yields the URL, with the port that the system picked when `port` is 0.
-
-    Raises:
-        ConfigError: the address cannot be listened on.
-    """
-    runner = web.AppRunner(
-        app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=_CLEAN_UP
-    )
-    await runner.setup()
-    try:
-        await _listen(runner, host, port)
-        yield _url(runner)
-    finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2 * _CLEAN_UP):
-            await runner.cleanup()
-
-
-async def _listen(runner: web.AppRunner, host: str, port: int) -> None:
-    try:
-        await web.TCPSite(runner, host, port).start()
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
-        raise ConfigError(
-            f"cannot listen on {host}:{port}: {reason}; choose another address, or stop what listens there",
-            code="listen.failed",
-        ) from exc
-
-
-def _url(runner: web.AppRunner) -> str:
-    host, port = runner.addresses[0][:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 class _Registry:

@@ -5,14 +5,11 @@ Spec: distribution v1.1.1, "Pulling blobs"; RFC 9110, section 14.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import BinaryIO
 
 import anyio
 from aiohttp import web
-from anyio import to_thread
 
 from ocisync.content.object_store import LocalFiles, ObjectInfo, ObjectStore
 from ocisync.content.repository import ByteStream
@@ -21,10 +18,10 @@ from ocisync.model import media_types
 from ocisync.serve.errors import ApiError, ErrorCode, Interrupted
 from ocisync.serve.headers import COMMON, ByteRange, Unsatisfiable, etag_of, is_match, wanted_range
 from ocisync.serve.routes import Endpoint
+from ocisync.serve.send_file import IDLE, send_file
 from ocisync.stores.static import layout
 
-IDLE = 60.0  # seconds that a client may take no bytes before it is given up
-_SLICE = 1024 * 1024  # bytes that have to move within IDLE
+_SLICE = 32 * 1024  # bytes; what a slow reader has not taken waits in memory
 
 
 async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.StreamResponse:
@@ -69,16 +66,18 @@ async def _from_store(request: web.Request, store: ObjectStore, endpoint: Endpoi
         response = _make_response(endpoint, info.size if size is None else size, window)
         await response.prepare(request)
         with _interrupting(endpoint):
-            await _send_stream(response, stream)
+            await _send_stream(request, response, stream)
         return response
 
 
-async def _send_stream(response: web.StreamResponse, stream: ByteStream) -> None:
+async def _send_stream(request: web.Request, response: web.StreamResponse, stream: ByteStream) -> None:
     sent = 0
     async for chunk in stream:
         sent += len(chunk)
         with anyio.fail_after(IDLE):
-            await response.write(chunk)
+            for start in range(0, len(chunk), _SLICE):
+                await response.write(chunk[start : start + _SLICE])
+                await request.writer.drain()
     if sent != response.content_length:
         raise Truncated(f"the store gave {sent} bytes instead of {response.content_length}")
 
@@ -89,37 +88,9 @@ async def _from_file(request: web.Request, store: LocalFiles, endpoint: Endpoint
         response = _make_response(endpoint, info.size, window)
         await response.prepare(request)
         with _interrupting(endpoint):
-            await _send_file(request, response, file, window or ByteRange(0, info.size))
+            window = window or ByteRange(0, info.size)
+            await send_file(request, response, file, window.start, window.length)
         return response
-
-
-async def _send_file(request: web.Request, response: web.StreamResponse, file: BinaryIO, window: ByteRange) -> None:
-    end = window.start + window.length
-    for start in range(window.start, end, _SLICE):
-        count = min(_SLICE, end - start)
-        with anyio.fail_after(IDLE):
-            sent = await _send_by_kernel(request, file, start, count)
-            if sent is None:
-                chunk = await to_thread.run_sync(_read, file, start, count)
-                await response.write(chunk)
-                sent = len(chunk)
-        if sent != count:
-            raise Truncated(f"the file of a blob became shorter while it was sent: {sent} of {count} bytes at {start}")
-
-
-async def _send_by_kernel(request: web.Request, file: BinaryIO, start: int, count: int) -> int | None:
-    """The bytes sent, or None where the event loop cannot: uvloop. asyncio's is the only sendfile, anyio has none."""
-    if request.transport is None or request.transport.is_closing():
-        raise ConnectionResetError("the client went away")
-    try:
-        return await asyncio.get_running_loop().sendfile(request.transport, file, start, count)
-    except NotImplementedError:
-        return None
-
-
-def _read(file: BinaryIO, start: int, count: int) -> bytes:
-    file.seek(start)
-    return file.read(count)
 
 
 def _range_of(request: web.Request, endpoint: Endpoint, size: int) -> ByteRange | None:

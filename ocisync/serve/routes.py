@@ -6,6 +6,7 @@ Spec: distribution v1.1.1, "Endpoints" end-1, end-2, end-3, end-8 and end-12.
 from __future__ import annotations
 
 import enum
+import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
@@ -15,6 +16,7 @@ from ocisync.model.image_name import is_tag
 from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.stores.static import layout
 
+PUBLIC_PAGES = re.compile(r"/(?:index\.html|v2(?:/.*)?)?\Z", re.DOTALL)  # the registry, and its page to browse
 MAX_PATH = 1024  # characters before decoding; a name of 255 and a sha512 digest fit several times over
 
 

@@ -29,7 +29,8 @@ from ocisync.daemon.webhooks import Webhook
 from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.logs import register_secrets
-from ocisync.serve.app import registry_routes, serve
+from ocisync.serve.app import registry_routes
+from ocisync.serve.server import serve
 from ocisync.state.lock import daemon_lock
 from ocisync.state.open import State, open_state
 from ocisync.state.rule_records import RuleView
@@ -39,6 +40,8 @@ from ocisync.wiring.session import open_session
 from ocisync.wiring.target_capabilities import log_capabilities
 
 log = structlog.get_logger()
+
+_GRACE = 0.75  # seconds for answers on their way, when all work has drained
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +225,7 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
         if config.daemon.serve:
             routes = registry_routes(await session.stores.object_store(config.daemon.serve))
         app = daemon_app(_Health(daemon.service, daemon.dispatcher), daemon.metrics, routes, token=token)
-        async with serve(app, listen.host, listen.port) as url:
+        async with serve(app, listen.host, listen.port, grace=_GRACE) as url:
             log.info("daemon.listening", url=url, serves=config.daemon.serve)
             yield
 

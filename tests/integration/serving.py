@@ -16,7 +16,8 @@ from ocisync.content.object_store import ObjectHeaders, ObjectStore
 from ocisync.content.openers import BytesOpener
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
-from ocisync.serve.app import registry_app, serve
+from ocisync.serve.app import registry_app
+from ocisync.serve.server import serve
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.store import open_s3

@@ -13,7 +13,8 @@ import pytest
 from ocisync.content.object_store import ObjectStore
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe, descriptor_to_json
-from ocisync.serve.app import registry_app, serve
+from ocisync.serve.app import registry_app
+from ocisync.serve.server import serve
 from ocisync.stores.static import layout
 from ocisync.stores.static.page import publish_page
 from tests.integration.serving import push, put, store_at

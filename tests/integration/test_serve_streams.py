@@ -24,7 +24,8 @@ from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.errors import ConfigError, NetworkError, StoreError
 from ocisync.model.digest import Digest, sha256
-from ocisync.serve.app import registry_app, registry_routes, serve
+from ocisync.serve.app import registry_app, registry_routes
+from ocisync.serve.server import serve
 from ocisync.state.rule_records import RuleView
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.static import layout

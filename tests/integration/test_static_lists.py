@@ -18,7 +18,8 @@ from ocisync.model.descriptor import descriptor_to_json
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.subjects import format_referrers
-from ocisync.serve.app import registry_app, serve
+from ocisync.serve.app import registry_app
+from ocisync.serve.server import serve
 from ocisync.stores.directory.store import DirectoryStore
 from ocisync.stores.s3.store import S3Store
 from ocisync.stores.static import layout

@@ -17,7 +17,7 @@ from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.responses import MOST_REFUSALS, REFUSAL_PERIOD, RefusalLog
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
-from ocisync.serve.app import serve
+from ocisync.serve.server import serve
 from ocisync.state.rule_records import RuleStatus, RuleView
 
 TOKEN = "a long secret"

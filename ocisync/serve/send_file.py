@@ -1,0 +1,68 @@
+"""Sending a file by the kernel, without its bytes passing through this process."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from typing import BinaryIO
+
+import anyio
+from aiohttp import web
+from anyio import CapacityLimiter, to_thread
+
+from ocisync.errors import Truncated
+from ocisync.serve.server import BUFFER
+
+IDLE = 60.0  # seconds in which a client must take _SLICE, or is given up
+_SLICE = 256 * 1024  # bytes
+_READ = 32 * 1024  # bytes that are read where the kernel does not send files
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
+_threads = CapacityLimiter(16)
+
+
+async def send_file(
+    request: web.Request, response: web.StreamResponse, file: BinaryIO, start: int, length: int
+) -> None:
+    """Send a stretch of a file as a response's body, once its headers are prepared.
+
+    uvloop has no sendfile, and asyncio's keeps what a slow reader has not taken; so the socket is waited for here, by a
+    descriptor of our own, and holds all that is on its way. A call may read from the disk, so it is made in a thread.
+
+    Raises:
+        TimeoutError: the client takes nothing any more.
+        ConnectionError: it went away.
+        Truncated: the file became shorter.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client went away")
+    transport.set_write_buffer_limits(high=0)
+    await request.writer.drain()  # the headers leave first
+    descriptor = transport.get_extra_info("socket").fileno()
+    with socket.socket(fileno=os.dup(descriptor)) as own:
+        for at in range(start, start + length, _SLICE):
+            with anyio.fail_after(IDLE):
+                await _send_slice(own, response, file, at, min(_SLICE, start + length - at))
+    transport.set_write_buffer_limits(high=BUFFER)
+
+
+async def _send_slice(own: socket.socket, response: web.StreamResponse, file: BinaryIO, start: int, count: int) -> None:
+    end = start + count
+    while start < end:
+        try:
+            sent = await to_thread.run_sync(
+                os.sendfile, own.fileno(), file.fileno(), start, end - start, limiter=_threads
+            )
+        except BlockingIOError:
+            await anyio.wait_writable(own)
+            continue
+        except OSError as exc:
+            if exc.errno not in _NO_SENDFILE:
+                raise
+            data = await to_thread.run_sync(os.pread, file.fileno(), min(_READ, end - start), start, limiter=_threads)
+            await response.write(data)
+            sent = len(data)
+        if not sent:
+            raise Truncated(f"the file of a blob became shorter while it was sent: it ends at {start} of {end} bytes")
+        start += sent

@@ -1,0 +1,180 @@
+"""A bounded HTTP server: how many connections, how long they may be idle, and who may ask for what on loopback.
+
+`ocisync serve` and the daemon use it alike. What one client can cost is bounded (a descriptor, some 100 KiB), and all
+of them together leave half of the process's descriptors to its own work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import resource
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import cast
+
+import anyio
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from yarl import URL
+
+from ocisync.errors import ConfigError
+from ocisync.serve.log_filter import SERVER_LOGGER
+from ocisync.serve.routes import PUBLIC_PAGES
+
+log = structlog.get_logger(__name__)
+
+GRACE = 10.0  # seconds for open answers when the server stops
+BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
+_IDLE = 60.0  # seconds for the headers of a request, and between requests
+_BODY = 30.0  # seconds for the body of a request, and for what is done with it
+_MOST = 4096  # connections
+_LOG_EVERY = 60.0  # seconds
+
+
+@asynccontextmanager
+async def serve(app: web.Application, host: str, port: int, *, grace: float = GRACE) -> AsyncIterator[str]:
+    """Listen while the context lasts; yields the URL, with the port that the system picked when `port` is 0.
+
+    At the end, answers on their way have `grace` seconds, and as long again to notice that they are cancelled.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+    """
+    runner = web.AppRunner(
+        app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=grace,
+        keepalive_timeout=_IDLE, lingering_time=2.0,
+    )  # fmt: skip
+    limit = ConnectionLimit(_most_connections())
+    app.middlewares.insert(0, limit.track)
+    if _is_loopback(host):
+        app.middlewares.insert(0, check_host)
+    await runner.setup()
+    limit.server = cast("web.Server", runner.server)
+    listener = None
+    try:
+        listener = await _listen(limit, host, port)
+        yield _url(listener)
+    finally:
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2 * grace + 1):
+            if listener is not None:
+                listener.close()
+            await runner.cleanup()
+
+
+class ConnectionLimit:
+    """Most connections at a time. A new one takes the place of the one that was idle longest.
+
+    Clients that open connections and send nothing, or half of a request, so keep nobody out. When all connections are
+    busy, a new one is answered 503 at once.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.server: web.Server | None = None
+        self._idle: dict[web.RequestHandler, None] = {}  # in the order in which they became idle
+        self._logged = -_LOG_EVERY  # when; by the monotonic clock
+
+    def __call__(self) -> asyncio.BaseProtocol:
+        """A protocol for a connection that was accepted."""
+        assert self.server is not None
+        live = self.server.connections
+        if len(self._idle) > 2 * len(live) + 64:  # most of them are closed by now
+            self._idle = {one: None for one in self._idle if one in set(live)}
+        if len(live) >= self.most and not self._drop_idle():
+            return _Overloaded()
+        protocol = self.server()
+        self._idle[protocol] = None
+        return protocol
+
+    @web.middleware
+    async def track(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Know a connection as busy while it is answered, and bound its buffer; a body has to come in time."""
+        self._idle.pop(request.protocol, None)
+        if request.transport is not None:
+            request.transport.set_write_buffer_limits(high=BUFFER)
+        try:
+            if not request.can_read_body:
+                return await handler(request)
+            with anyio.move_on_after(_BODY):
+                return await handler(request)
+            return web.Response(status=408, text="the body did not come in time\n", headers={"Connection": "close"})
+        finally:
+            self._idle[request.protocol] = None
+
+    def _drop_idle(self) -> bool:
+        assert self.server is not None
+        live = set(self.server.connections)
+        while self._idle:
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
+            if oldest in live:
+                oldest.force_close()
+                self._warn("an idle one was closed for a new one")
+                return True
+        self._warn("all are busy: a new one was answered 503")
+        return False
+
+    def _warn(self, what: str) -> None:
+        """Say it, but not for each of thousands."""
+        if time.monotonic() - self._logged >= _LOG_EVERY:
+            self._logged = time.monotonic()
+            log.warning("connections.exhausted", most=self.most, what=what)
+
+
+class _Overloaded(asyncio.Protocol):
+    """Answers 503 to whatever is asked."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Answer and close."""
+        head = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+        cast("asyncio.Transport", transport).write(head)
+        transport.close()
+
+
+@web.middleware
+async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse pages for this machine only to whoever came by another name.
+
+    A web page can have its own name lead to 127.0.0.1 ("DNS rebinding") and then read what is served there; its Host
+    tells. The registry and its page to browse are public, and proxies pass them on under their own names.
+    """
+    given = request.headers.get("Host", "localhost")  # browsers send one
+    try:
+        name = (URL(f"http://{given}").host or "").lower()
+    except ValueError:
+        name = ""
+    if _is_loopback(name) or name.endswith(".localhost") or PUBLIC_PAGES.match(request.path):
+        return await handler(request)
+    return web.Response(status=421, text="this page is served to this machine only: ask for it as localhost\n")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _most_connections() -> int:
+    """Half of the descriptors that the process may have: the rest is for its own work."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return _MOST if soft == resource.RLIM_INFINITY else max(16, min(_MOST, soft // 2))
+
+
+async def _listen(limit: ConnectionLimit, host: str, port: int) -> asyncio.Server:
+    try:
+        return await asyncio.get_running_loop().create_server(limit, host, port, backlog=256)
+    except OSError as exc:
+        reason = exc.strerror or str(exc)
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {reason}; choose another address, or stop what listens there",
+            code="listen.failed",
+        ) from exc
+
+
+def _url(listener: asyncio.Server) -> str:
+    host, port = listener.sockets[0].getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
