@@ -16,7 +16,8 @@ from ocisync.model.image_name import is_tag
 from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.stores.static import layout
 
-PUBLIC_PAGES = re.compile(r"/(?:index\.html|v2(?:/.*)?)?\Z", re.DOTALL)  # the registry, and its page to browse
+# The registry, its page to browse, and what probes ask for under any name.
+PUBLIC_PAGES = re.compile(r"/(?:index\.html|healthz|readyz|v2(?:/.*)?)?\Z", re.DOTALL)
 MAX_PATH = 1024  # characters before decoding; a name of 255 and a sha512 digest fit several times over
 
 

@@ -139,7 +139,8 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
     """Refuse pages for this machine only to whoever came by another name.
 
     A web page can have its own name lead to 127.0.0.1 ("DNS rebinding") and then read what is served there; its Host
-    tells. The registry and its page to browse are public, and proxies pass them on under their own names.
+    tells. The registry and its page to browse are public, and proxies pass them on under their own names; so
+    are the answers to probes.
     """
     given = request.headers.get("Host", "localhost")  # browsers send one
     try:

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from ocisync.content.failpoints import failpoint
@@ -14,15 +15,8 @@ from ocisync.content.object_store import ObjectInfo
 from ocisync.errors import PreconditionFailed
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
-from ocisync.stores.directory.paths import (
-    FILE_MODE,
-    FOLDER_MODE,
-    etag_of,
-    info_of,
-    make_folders,
-    open_folder,
-    split_key,
-)
+from ocisync.stores.directory.file_info import date_key, date_of, etag_of, forget_date, info_of
+from ocisync.stores.directory.paths import FILE_MODE, FOLDER_MODE, make_folders, open_folder, split_key
 from ocisync.stores.directory.temporary import Temporary, file_name, link_name, remove_abandoned
 from ocisync.stores.static import layout
 
@@ -60,7 +54,7 @@ class BlockingFiles:
         with open_folder(self.root, folders) as parent:
             fd = os.open(name, _READ_FILE, dir_fd=parent)
         try:
-            return _info(key, fd), fd
+            return self._info(key, fd), fd
         except BaseException:
             os.close(fd)
             raise
@@ -107,12 +101,19 @@ class BlockingFiles:
             folders, name = split_key(key)
             with suppress(FileNotFoundError), open_folder(self.root, folders) as parent:
                 os.unlink(name, dir_fd=parent)
+            forget_date(self.root, key)
 
     def touch(self, key: str) -> None:
         """Set a file's time of change to now."""
         folders, name = split_key(key)
         with open_folder(self.root, folders) as parent:
             os.utime(name, dir_fd=parent, follow_symlinks=False)
+
+    def link_dated(self, from_key: str, to_key: str) -> None:
+        """As `copy`, and the new key has a date of its own."""
+        self.head(from_key)  # no date for what cannot be linked
+        date_key(self.root, to_key)
+        self.copy(from_key, to_key)
 
     def copy(self, from_key: str, to_key: str) -> None:
         """Put a hard link, or a copy where links cannot be, into the place of another key."""
@@ -150,6 +151,15 @@ class BlockingFiles:
         if etag != if_match:
             raise PreconditionFailed(f"{self.root}/{key}: another writer came first; look again")
 
+    def _info(self, key: str, fd: int) -> ObjectInfo:
+        found = os.fstat(fd)
+        if not stat.S_ISREG(found.st_mode):
+            raise FileNotFoundError(key)
+        is_manifest = f"/{layout.MANIFESTS}/" in key and found.st_size <= MAX_MANIFEST_SIZE
+        body = os.pread(fd, found.st_size, 0) if is_manifest else None
+        info = info_of(key, found, layout.content_type_of(key, body))
+        return replace(info, modified=date_of(self.root, key, found))
+
     @contextmanager
     def _lock(self, *, exclusive: bool) -> Iterator[None]:
         """Keep other writers, of other processes too, from moving files between a look and our own move."""
@@ -159,15 +169,6 @@ class BlockingFiles:
             yield
         finally:
             os.close(fd)
-
-
-def _info(key: str, fd: int) -> ObjectInfo:
-    found = os.fstat(fd)
-    if not stat.S_ISREG(found.st_mode):
-        raise FileNotFoundError(key)
-    is_manifest = f"/{layout.MANIFESTS}/" in key and found.st_size <= MAX_MANIFEST_SIZE
-    body = os.pread(fd, found.st_size, 0) if is_manifest else None
-    return info_of(key, found, layout.content_type_of(key, body))
 
 
 def _copy_bytes(source: int, name: str, scratch: int, copy: str, *, fsync: bool) -> None:

@@ -23,7 +23,8 @@ from ocisync.content.verify import batch_chunks
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.directory.blocking import BlockingFiles
-from ocisync.stores.directory.paths import disk_errors, split_key, walk
+from ocisync.stores.directory.file_info import walk
+from ocisync.stores.directory.paths import disk_errors, split_key
 
 log = structlog.get_logger()
 
@@ -149,13 +150,19 @@ class DirectoryStore:
 
     async def copy(self, from_key: str, to_key: str, headers: ObjectHeaders, size: int) -> bool:  # noqa: ARG002
         """Link a file, and date it now: a link is as old as its file."""
-        return await self.link(from_key, to_key) and await self.touch(to_key, headers)
+        return await self._link(self._files.copy, from_key, to_key) and await self.touch(to_key, headers)
 
     async def link(self, from_key: str, to_key: str) -> bool:
-        """Make a hard link, or a copy where the file system has none; False when there is nothing to link."""
+        """Make a hard link with a date of its own, or a copy where the file system has no links.
+
+        False when there is nothing to link.
+        """
+        return await self._link(self._files.link_dated, from_key, to_key)
+
+    async def _link(self, act: Callable[[str, str], None], from_key: str, to_key: str) -> bool:
         await self.prepare()
         try:
-            await self._in_thread(to_key, self._files.copy, from_key, to_key)
+            await self._in_thread(to_key, act, from_key, to_key)
         except FileNotFoundError:
             return False
         return True
