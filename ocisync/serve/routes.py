@@ -16,8 +16,8 @@ from ocisync.model.image_name import is_tag
 from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.stores.static import layout
 
-# The registry, its page to browse, and what probes ask for under any name.
-PUBLIC_PAGES = re.compile(r"/(?:index\.html|healthz|readyz|v2(?:/.*)?)?\Z", re.DOTALL)
+# Under any name: the registry, its page to browse, what probes ask for, and what wants a secret anyway.
+PUBLIC_PAGES = re.compile(r"/(?:index\.html|healthz|readyz|v2(?:/.*)?|v1/(?:sync|webhooks)(?:/.*)?)?\Z", re.DOTALL)
 MAX_PATH = 1024  # characters before decoding; a name of 255 and a sha512 digest fit several times over
 
 

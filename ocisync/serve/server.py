@@ -12,6 +12,7 @@ import resource
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import cast
 
 import anyio
@@ -26,28 +27,38 @@ from ocisync.serve.routes import PUBLIC_PAGES
 
 log = structlog.get_logger(__name__)
 
-GRACE = 10.0  # seconds for open answers when the server stops
 BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
-_IDLE = 60.0  # seconds for the headers of a request, and between requests
-_BODY = 30.0  # seconds for the body of a request, and for what is done with it
 _MOST = 4096  # connections
 _LOG_EVERY = 60.0  # seconds
 
 
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """What clients may cost."""
+
+    connections: int = 0  # at a time; 0: half of the descriptors that the process may have, 4096 at most
+    idle: float = 60.0  # seconds for the headers of a request, and between requests
+    body: float = 30.0  # seconds for the body of a request, and for what is done with it
+    grace: float = 10.0  # seconds for answers on their way when the server stops
+
+
+_LIMITS = ServerLimits()
+
+
 @asynccontextmanager
-async def serve(app: web.Application, host: str, port: int, *, grace: float = GRACE) -> AsyncIterator[str]:
+async def serve(app: web.Application, host: str, port: int, limits: ServerLimits = _LIMITS) -> AsyncIterator[str]:
     """Listen while the context lasts; yields the URL, with the port that the system picked when `port` is 0.
 
-    At the end, answers on their way have `grace` seconds, and as long again to notice that they are cancelled.
+    At the end, answers on their way have `limits.grace` seconds, and as long again to notice that they are cancelled.
 
     Raises:
         ConfigError: the address cannot be listened on.
     """
     runner = web.AppRunner(
-        app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=grace,
-        keepalive_timeout=_IDLE, lingering_time=2.0,
+        app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=limits.grace,
+        keepalive_timeout=limits.idle, lingering_time=2.0,
     )  # fmt: skip
-    limit = ConnectionLimit(_most_connections())
+    limit = ConnectionLimit(limits.connections or _most_connections(), limits.body)
     app.middlewares.insert(0, limit.track)
     if _is_loopback(host):
         app.middlewares.insert(0, check_host)
@@ -58,7 +69,7 @@ async def serve(app: web.Application, host: str, port: int, *, grace: float = GR
         listener = await _listen(limit, host, port)
         yield _url(listener)
     finally:
-        with anyio.CancelScope(shield=True), anyio.move_on_after(2 * grace + 1):
+        with anyio.CancelScope(shield=True), anyio.move_on_after(2 * limits.grace + 1):
             if listener is not None:
                 listener.close()
             await runner.cleanup()
@@ -71,8 +82,9 @@ class ConnectionLimit:
     busy, a new one is answered 503 at once.
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, body_timeout: float) -> None:
         self.most = most
+        self._body_timeout = body_timeout  # seconds
         self.server: web.Server | None = None
         self._idle: dict[web.RequestHandler, None] = {}  # in the order in which they became idle
         self._logged = -_LOG_EVERY  # when; by the monotonic clock
@@ -98,7 +110,7 @@ class ConnectionLimit:
         try:
             if not request.can_read_body:
                 return await handler(request)
-            with anyio.move_on_after(_BODY):
+            with anyio.move_on_after(self._body_timeout):
                 return await handler(request)
             return web.Response(status=408, text="the body did not come in time\n", headers={"Connection": "close"})
         finally:
@@ -139,8 +151,8 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
     """Refuse pages for this machine only to whoever came by another name.
 
     A web page can have its own name lead to 127.0.0.1 ("DNS rebinding") and then read what is served there; its Host
-    tells. The registry and its page to browse are public, and proxies pass them on under their own names; so
-    are the answers to probes.
+    tells. The registry and its page to browse are public, and proxies pass them on under their own names; probes and
+    webhooks come by any name too.
     """
     given = request.headers.get("Host", "localhost")  # browsers send one
     try:

@@ -30,7 +30,7 @@ from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.logs import register_secrets
 from ocisync.serve.app import registry_routes
-from ocisync.serve.server import serve
+from ocisync.serve.server import ServerLimits, serve
 from ocisync.state.lock import daemon_lock
 from ocisync.state.open import State, open_state
 from ocisync.state.rule_records import RuleView
@@ -225,7 +225,7 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
         if config.daemon.serve:
             routes = registry_routes(await session.stores.object_store(config.daemon.serve))
         app = daemon_app(_Health(daemon.service, daemon.dispatcher), daemon.metrics, routes, token=token)
-        async with serve(app, listen.host, listen.port, grace=_GRACE) as url:
+        async with serve(app, listen.host, listen.port, ServerLimits(grace=_GRACE)) as url:
             log.info("daemon.listening", url=url, serves=config.daemon.serve)
             yield
 
