@@ -8,7 +8,7 @@ from typing import Protocol
 import anyio
 
 from ocisync.content.concurrency import Wakeup
-from ocisync.drop.inputs import TimeSource
+from ocisync.drop.rule import TimeSource
 
 
 class Clock(TimeSource, Protocol):

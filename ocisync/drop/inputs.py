@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 from ocisync.drop.naming import SetMemberPath, SingleArchive, classify, find_slip
 from ocisync.drop.rule import DropRule, Incomplete
@@ -50,18 +49,6 @@ class Sighting:
 
     stamp: Stamp
     since: float  # monotonic seconds
-
-
-class TimeSource(Protocol):
-    """Two clocks: one that only ever goes forward, to wait by, and one for people and for records."""
-
-    def monotonic(self) -> float:
-        """Seconds since some moment; jumps of the wall clock do not touch it."""
-        ...
-
-    def wall(self) -> float:
-        """Seconds since the epoch."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

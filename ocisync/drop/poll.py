@@ -15,7 +15,6 @@ from ocisync.drop.inputs import (
     Moment,
     Readiness,
     Sighting,
-    TimeSource,
     back_off_left,
     group,
     is_remnant,
@@ -25,7 +24,7 @@ from ocisync.drop.inputs import (
     readiness,
 )
 from ocisync.drop.moves import restore
-from ocisync.drop.rule import DAY, DropRule
+from ocisync.drop.rule import DAY, DropRule, TimeSource
 from ocisync.drop.scan import Scan, scan
 from ocisync.state.input_records import InputRecord, InputRecords, InputState
 

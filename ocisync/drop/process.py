@@ -21,9 +21,9 @@ from ocisync.drop.completeness import is_open_for_writing, looks_incomplete
 from ocisync.drop.disposal import clear_done, quarantine
 from ocisync.drop.fingerprint import as_record, check_unchanged, identity_of, is_of_bytes, read_members, without_claim
 from ocisync.drop.input_jobs import jobs_of, published_by, source_of, without_names
-from ocisync.drop.inputs import MAX_WAIT, SUPERSEDED, Input, TimeSource, is_as_recorded
+from ocisync.drop.inputs import MAX_WAIT, SUPERSEDED, Input, is_as_recorded
 from ocisync.drop.newest import PublishedNames
-from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
+from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict, TimeSource
 from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError, find_ours
 from ocisync.state.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.sync.job import Job

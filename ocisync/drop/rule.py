@@ -102,6 +102,18 @@ class InputReport:
         return self.verdict is not InputVerdict.FAILED
 
 
+class TimeSource(Protocol):
+    """Two clocks: one that only ever goes forward, to wait by, and one for people and for records."""
+
+    def monotonic(self) -> float:
+        """Seconds since some moment; jumps of the wall clock do not touch it."""
+        ...
+
+    def wall(self) -> float:
+        """Seconds since the epoch."""
+        ...
+
+
 class ArchiveReader(Protocol):
     """What a drop folder asks of the archives that lie in it. Every method raises ArchiveError for what is none."""
 
