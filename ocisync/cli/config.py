@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Optional
 import typer
 
 from ocisync.cli.options import ConfigFile, config_file
-from ocisync.cli.output import counted, show, show_raw
+from ocisync.cli.output import counted, show, show_raw, warn
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -52,27 +52,36 @@ def check(config: ConfigFile = None) -> None:
 
 def import_(
     file: Annotated[
-        Path, typer.Argument(help="A regsync.yml, a skopeo sync YAML, or dregsy's or zot's configuration.")
+        Path,
+        typer.Argument(help="A file of regsync, skopeo sync, dregsy, zot, image-syncer or oc image mirror."),
     ],
     origin: Annotated[
-        Optional[Literal["regsync", "skopeo", "dregsy", "zot"]],  # noqa: UP045
+        Optional[Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror"]],  # noqa: UP045
         typer.Option("--from", help="The tool it is for; recognised by the content otherwise."),
     ] = None,
     output: Annotated[Optional[Path], typer.Option("--output", "-o", help="A new file to write it to.")] = None,  # noqa: UP045
+    partial: Annotated[bool, typer.Option("--partial", help="Exit 0 even if something is left out.")] = False,
 ) -> None:
-    """Write another tool's configuration as ocisync's, with comments on whatever has no equal."""
+    """Write another tool's configuration as ocisync's, with comments on whatever has no equal.
+
+    What is left out is told on stderr, and the exit status is 1 then, unless --partial is given.
+    """
     from ocisync.commands.config_files import write_private
     from ocisync.config.importers.detect import convert_file
 
-    text = convert_file(file, origin)
+    found = convert_file(file, origin)
     if output is None:
-        show_raw(text.encode())
-        return
-    write_private(output, text)
-    show(
-        f"wrote {output}. Read its comments: each tells what has no equal.\n"
-        f"Check it with: ocisync config check -c {output}"
-    )
+        show_raw(found.text.encode())
+    else:
+        write_private(output, found.text)
+        show(
+            f"wrote {output}. Read its comments: each tells what has no equal.\n"
+            f"Check it with: ocisync config check -c {output}"
+        )
+    for left_out in found.left_out:
+        warn(f"left out: {left_out}")
+    if found.left_out and not partial:
+        raise typer.Exit(1)
 
 
 def schema() -> None:

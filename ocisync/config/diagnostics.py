@@ -31,13 +31,21 @@ class Problem:
         return f"{file}:{self.line}: {place}{self.message}"
 
 
-def make_config_error(file: str, problems: Iterable[Problem]) -> ConfigError:
+class InvalidConfig(ConfigError):
+    """A configuration with problems, which it carries."""
+
+    problems: tuple[Problem, ...] = ()
+
+
+def make_config_error(file: str, problems: Iterable[Problem]) -> InvalidConfig:
     """One error that lists every problem, by line."""
     ordered = sorted(set(problems), key=lambda problem: (problem.line, show_path(problem.path), problem.message))
     told = [problem.format(file) for problem in ordered]
     if len(told) > MAX_SHOWN:
         told[MAX_SHOWN:] = [f"… and {len(told) - MAX_SHOWN} more"]
-    return ConfigError("\n".join(told), file=file, problems=len(ordered))
+    error = InvalidConfig("\n".join(told), file=file, problems=len(ordered))
+    error.problems = tuple(ordered)
+    return error
 
 
 def show_path(path: KeyPath) -> str:

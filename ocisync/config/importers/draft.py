@@ -25,11 +25,18 @@ class DraftEntry:
 
     values: dict[str, Tree] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)  # those of the notes that tell of something that is left out
 
     def note(self, text: str) -> None:
         """Say something once."""
         if text not in self.notes:
             self.notes.append(text)
+
+    def lose(self, text: str) -> None:
+        """Say that something is left out: the import does less, or other things, than the file did."""
+        self.note(text)
+        if text not in self.losses:
+            self.losses.append(text)
 
 
 @dataclass(slots=True)
@@ -38,11 +45,30 @@ class Draft:
 
     origin: str  # the tool it comes from
     notes: list[str] = field(default_factory=list)
+    losses: list[str] = field(default_factory=list)  # those of the notes that tell of something that is left out
     registries: dict[str, DraftEntry] = field(default_factory=dict)
     defaults: dict[str, Tree] = field(default_factory=dict)  # of all registries
     targets: dict[str, DraftEntry] = field(default_factory=dict)
     rules: list[DraftEntry] = field(default_factory=list)
     daemon: DraftEntry = field(default_factory=DraftEntry)
+
+    def lose(self, text: str) -> None:
+        """Say at the top that something is left out."""
+        self.notes.append(text)
+        self.losses.append(text)
+
+    def adopt(self, top: DraftEntry) -> None:
+        """Say at the top what an entry has to say."""
+        self.notes += top.notes
+        self.losses += top.losses
+
+    def list_losses(self) -> list[str]:
+        """Everything that is left out, each with its place."""
+        found = list(self.losses)
+        for kind, entries in (("registry", self.registries), ("target", self.targets)):
+            found += [f"{kind} {name}: {text}" for name, entry in entries.items() for text in entry.losses]
+        found += [f"rule {rule.values['name']}: {text}" for rule in self.rules for text in rule.losses]
+        return [*found, *(f"daemon: {text}" for text in self.daemon.losses)]
 
     def registry_entry(self, host: str) -> DraftEntry:
         """The entry of a host, made when there is none."""

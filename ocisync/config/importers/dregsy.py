@@ -9,6 +9,7 @@ import re
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
 from ocisync.config.importers.foreign_values import (
     Reader,
+    anchor,
     check_version_range,
     keep_usable_patterns,
     set_duration,
@@ -39,7 +40,7 @@ def convert_dregsy(root: Value) -> Draft:
     for task in file.each("tasks"):
         _convert_task(task, draft)
     file.tell_rest(top, _NO_EQUAL)
-    draft.notes += top.notes
+    draft.adopt(top)
     return draft
 
 
@@ -48,7 +49,7 @@ def _convert_task(task: Reader, draft: Draft) -> None:
     try:
         source, target = _convert_location(task.inner("source"), draft), _convert_location(task.inner("target"), draft)
     except InvalidName as exc:
-        draft.notes.append(f"The task {name} was left out: {exc.message}")
+        draft.lose(f"The task {name} was left out: {exc.message}")
         return
     about = DraftEntry()
     mappings = task.each("mappings")
@@ -58,7 +59,7 @@ def _convert_task(task: Reader, draft: Draft) -> None:
         try:
             _convert_mapping(mapping, rule, source, draft.registry_target(target))
         except InvalidName as exc:
-            draft.notes.append(f"A mapping of the task {name} was left out: {exc.message}")
+            draft.lose(f"A mapping of the task {name} was left out: {exc.message}")
             continue
         _set_timing(interval, rule)
         draft.add_rule(name, rule)
@@ -89,7 +90,7 @@ def _set_login(auth: str, entry: DraftEntry) -> None:
     if isinstance(login, dict) and {"username", "password"} <= login.keys():
         entry.values |= {"username": str(login["username"]), "password": str(login["password"])}
     else:
-        entry.note("auth: it holds no user and password; write `username` and `password`")
+        entry.lose("auth: it holds no user and password; write `username` and `password`")
 
 
 def _convert_mapping(found: Reader, rule: DraftEntry, host: str, target: str) -> None:
@@ -132,9 +133,9 @@ def _move_path(path: str, place: str) -> str:
     """The path at the target of one repository."""
     if not place.startswith(_REGEX):
         return place.strip("/")
-    expression, replacement = _parse_substitution(place)
+    expression, _, replacement = place.removeprefix(_REGEX).partition(",")
     try:
-        return re.sub(expression, _GROUP.sub(r"\\\1", replacement), path).strip("/")
+        return re.sub(expression, _GROUP.sub(r"\\g<\1>", replacement), f"/{path}").strip("/")
     except (re.error, IndexError) as exc:
         raise InvalidName(f"to: {place} cannot be used: {exc}") from exc
 
@@ -149,10 +150,10 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
     items = found.texts("tags")
     kept = [item.removeprefix(_KEEP).strip() for item in items if item.startswith(_KEEP)]
     sets = _make_tag_sets([item for item in items if not item.startswith(_KEEP)], rule)
-    for condition in kept:
-        _apply_keep(condition, sets or [{}], rule)
     if kept and not sets:
-        rule.note("keep: without other tags it has nothing to hold for")
+        sets = [{}]  # without other items all tags are meant, and `keep:` holds for them
+    for condition in kept:
+        _apply_keep(condition, sets, rule)
     if len(sets) == 1:
         rule.values["tags"] = sets[0]
     elif sets:
@@ -168,6 +169,10 @@ def _make_tag_sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
         if item.startswith(_SEMVER):
             if found := check_version_range(rule, item.removeprefix(_SEMVER).strip()):
                 sets.append({"semver": found})
+                rule.lose(
+                    f"semver: {found} takes no versions with a suffix here, such as 1.2.3-alpine, where dregsy takes "
+                    "those whose number is in the range: add them by an expression"
+                )
         elif item.startswith(_REGEX):
             expression, key = _parse_expression(item.removeprefix(_REGEX))
             if usable := keep_usable_patterns(rule, "tags", [expression]):
@@ -176,13 +181,22 @@ def _make_tag_sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
 
 
 def _parse_expression(text: str) -> tuple[str, str]:
-    """An expression, and whether tags that match it are allowed or denied."""
+    """An expression for whole tags, and whether tags that match it are allowed or denied.
+
+    dregsy puts `^` before an expression and `$` after it where they are not, and then searches: `a|b` means what begins
+    with a, or ends with b.
+    """
     bare = text.strip()
-    return (bare[1:].strip(), "deny") if bare.startswith("!") else (bare, "allow")
+    key = "deny" if bare.startswith("!") else "allow"
+    bare = bare.removeprefix("!")
+    bounded = ("" if bare.startswith("^") else "^") + bare + ("" if bare.endswith("$") else "$")
+    return anchor(bounded), key
 
 
 def _apply_keep(condition: str, sets: list[dict[str, Tree]], rule: DraftEntry) -> None:
     if latest := _LATEST.match(condition):
+        if len(sets) > 1:
+            rule.lose(f"keep: {condition} holds for all items together in dregsy, and for each of them here")
         for one in sets:
             one["latest"] = int(latest[1])
         return

@@ -16,6 +16,7 @@ from ocisync.model.cron import parse_cron, parse_zone
 from ocisync.model.platform import parse_platform
 from ocisync.model.versions import parse_range
 
+_HARMLESS = ("not needed", "see ", "the order of")  # so begins what tells that nothing is lost
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)\Z")
 _EVERY = re.compile(r"@every\s+(\S+)\Z")
 
@@ -75,7 +76,9 @@ class Reader:
         """A comment for each key that nobody took: why it has no equal, where that is known."""
         for key, value in self.left.items():
             if not key.startswith("x-") and value not in (None, "", [], {}):
-                entry.note(f"{prefix}{key}: {known.get(key, 'not known to this import; see docs/configuration.md')}")
+                why = known.get(key, "not known to this import; see docs/configuration.md")
+                tell = entry.note if why.startswith(_HARMLESS) else entry.lose
+                tell(f"{prefix}{key}: {why}")
 
 
 def as_text(value: Value) -> str:
@@ -96,7 +99,7 @@ def set_duration(entry: DraftEntry, key: str, text: str) -> None:
     try:
         entry.values[key] = format_duration(parse_duration(text.replace("us", "ms")))
     except ValueError:
-        entry.note(f"{key}: {text} is no duration that ocisync knows")
+        entry.lose(f"{key}: {text} is no duration that ocisync knows")
 
 
 def set_schedule(entry: DraftEntry, text: str) -> None:
@@ -112,7 +115,7 @@ def set_schedule(entry: DraftEntry, text: str) -> None:
             parse_zone(zone)
             entry.values["time_zone"] = zone
     except ValueError as exc:
-        entry.note(f"schedule: {exc}")
+        entry.lose(f"schedule: {exc}")
 
 
 def keep_usable_patterns(entry: DraftEntry, key: str, found: list[str]) -> list[str]:
@@ -122,7 +125,7 @@ def keep_usable_patterns(entry: DraftEntry, key: str, found: list[str]) -> list[
         try:
             usable.append(parse_pattern(text.replace(r"\z", r"\Z")))
         except ValueError as exc:
-            entry.note(f"{key}: {exc}")
+            entry.lose(f"{key}: {exc}")
     return usable
 
 
@@ -140,7 +143,7 @@ def check_version_range(entry: DraftEntry, text: str) -> str:
     try:
         parse_range(text)
     except InvalidName as exc:
-        entry.note(f"semver: {exc.message}")
+        entry.lose(f"semver: {exc.message}")
         return ""
     return text
 
@@ -150,7 +153,7 @@ def set_platforms(entry: DraftEntry, platforms: list[str], is_registry: bool) ->
     try:
         entry.values["platforms"] = [str(parse_platform(one)) for one in platforms]
     except InvalidName as exc:
-        entry.note(f"platforms: {exc.message}")
+        entry.lose(f"platforms: {exc.message}")
         return
     if is_registry:
         entry.values["rewrite_index"] = True

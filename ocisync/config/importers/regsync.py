@@ -69,7 +69,7 @@ def convert_regsync(root: Value) -> Draft:
         _convert_step(Reader(given | step.left), draft)
     defaults.tell_rest(top, _NO_EQUAL, "defaults.")
     file.tell_rest(top, _NO_EQUAL)
-    draft.notes += top.notes
+    draft.adopt(top)
     return draft
 
 
@@ -88,7 +88,7 @@ def _convert_registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: D
     try:
         entry = draft.registry_entry(parse_host(name))
     except InvalidName:
-        draft.notes.append(f"creds: {name!r} is no registry's host; its entry was left out")
+        draft.lose(f"creds: {name!r} is no registry's host; its entry was left out")
         return
     _set_login(found, entry)
     tls = found.text("tls")
@@ -117,7 +117,7 @@ def _convert_secret(text: str, entry: DraftEntry, key: str) -> Tree:
     if found := _SECRET.match(text.strip()):
         return {found[1]: found[2]}
     if "{{" in text:
-        entry.note(f"{key}: its template has no equal; write {{env: NAME}} or {{file: PATH}}")
+        entry.lose(f"{key}: its template has no equal; write {{env: NAME}} or {{file: PATH}}")
     return text
 
 
@@ -140,9 +140,9 @@ def _convert_step(found: Reader, draft: Draft) -> None:
         place = _convert_target(target, kind, draft)
         name = _set_source(rule, source, kind)
     except InvalidName as exc:
-        draft.notes.append(f"sync: {source} -> {target} was left out: {exc.message}")
+        draft.lose(f"sync: {source} -> {target} was left out: {exc.message}")
         return
-    rule.values["target"] = place
+    rule.values["target"] = place + _convert_target_tag(found.text("targetTag"), rule)
     _set_tags(found, rule)
     _set_platforms(found, rule)
     _set_referrers(found, rule)
@@ -156,6 +156,9 @@ def _convert_step(found: Reader, draft: Draft) -> None:
 
 def _set_source(rule: DraftEntry, source: str, kind: str) -> str:
     """Set type and source; the rule's name comes back."""
+    _refuse_template(source)
+    if source.startswith("ocidir://"):
+        raise InvalidName(f"{source} is an OCI layout, which no rule reads; `ocisync copy` does")
     if kind == "registry":
         rule.values |= {"type": "registry", "source": parse_host(source)}
         return source
@@ -169,6 +172,11 @@ def _set_source(rule: DraftEntry, source: str, kind: str) -> str:
 
 def _find_host(source: str, kind: str) -> str:
     return parse_host(source) if kind == "registry" else parse_image_name(source).host
+
+
+def _refuse_template(text: str) -> None:
+    if "{{" in text:
+        raise InvalidName(f"{text} is a template; write the name that it stands for")
 
 
 def _convert_rate_limit(found: Reader) -> dict[str, Tree]:
@@ -186,9 +194,23 @@ def _convert_target(target: str, kind: str, draft: Draft) -> str:
         raise InvalidName(f"{target} is an OCI layout, which no rule keeps up to date; `ocisync copy` writes them")
     if kind == "registry":
         return f"{draft.registry_target(parse_host(target))}/{{repository}}"
+    _refuse_template(target)
     named = parse_image_name(target)
     tag = f":{named.tag}" if kind == "image" and named.tag else ""
     return f"{draft.registry_target(named.host)}/{named.repository}{tag}"
+
+
+def _convert_target_tag(text: str, rule: DraftEntry) -> str:
+    """The tag at the target, after a colon; empty when it is the source's, or has no equal."""
+    ours = _TAG.sub("{tag}", text)
+    if not text:
+        return ""
+    if "{{" in ours or rule.values.get("type") == "registry":
+        rule.lose(
+            f"targetTag: {text} has no equal; tags keep their names. See `rename`, and `target: NAME/PATH:{{tag}}-x`"
+        )
+        return ""
+    return f":{ours}"
 
 
 def _set_tags(found: Reader, rule: DraftEntry) -> None:
@@ -200,7 +222,7 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
     sets_of_names = found.each("repoSets")
     repositories = found.inner("repos") if "repos" in found.left or len(sets_of_names) != 1 else sets_of_names[0]
     if len(sets_of_names) > 1:
-        rule.note(f"repoSets: {_NO_EQUAL['repoSets']}")
+        rule.lose(f"repoSets: {_NO_EQUAL['repoSets']}")
     names: dict[str, Tree] = {
         key: list(expressions)
         for key in ("allow", "deny")
@@ -246,7 +268,7 @@ def _set_backup(found: Reader, rule: DraftEntry) -> None:
     if not text:
         return
     if "{{" in ours or "/" in ours or ours.count("{tag}") != 1 or ours == "{tag}":
-        rule.note(f"backup: {text} has no equal; a tag with {{tag}} in it has, such as bkup-{{tag}}")
+        rule.lose(f"backup: {text} has no equal; a tag with {{tag}} in it has, such as bkup-{{tag}}")
     else:
         rule.values["backup"] = ours
 
@@ -255,8 +277,12 @@ def _set_timing(found: Reader, rule: DraftEntry) -> None:
     interval, schedule = found.text("interval"), found.text("schedule")
     if schedule:
         set_schedule(rule, schedule)
+        if interval:
+            rule.note(f"interval: {interval} is not used: regsync lets a schedule win, also one of its `defaults`")
     elif interval:
         set_duration(rule, "interval", interval)
+    else:
+        rule.note("`regsync server` leaves a step without interval and schedule alone; here the rule runs every hour")
 
 
 def is_regsync(root: dict[str, Value]) -> bool:

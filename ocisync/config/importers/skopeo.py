@@ -37,7 +37,7 @@ def convert_skopeo(root: Value) -> Draft:
         try:
             host = parse_host(name)
         except InvalidName as exc:
-            draft.notes.append(f"{name} was left out: {exc.message}")
+            draft.lose(f"{name} was left out: {exc.message}")
             continue
         _convert_host(host, Reader.of(value), draft)
     return draft
@@ -80,10 +80,16 @@ def _add_rule(draft: Draft, host: str, repository: str, rule: DraftEntry) -> Non
     try:
         source = parse_image_name(f"{host}/{repository}")
     except InvalidName as exc:
-        draft.notes.append(f"{host}/{repository} was left out: {exc.message}")
+        draft.lose(f"{host}/{repository} was left out: {exc.message}")
         return
     last = source.repository.rpartition("/")[2]
-    rule.values = {"source": str(source), "target": f"{_TARGET}/{last}", **rule.values}
+    place = f"{_TARGET}/{last}"
+    if any(one.values["target"] == place and one.values["source"] != str(source) for one in draft.rules):
+        place = f"{_TARGET}/{source.host.replace(':', '-')}/{source.repository}"
+        rule.lose(
+            f"without --scoped skopeo would write it over another image at {last}; here it has a place of its own"
+        )
+    rule.values = {"source": str(source), "target": place, **rule.values}
     draft.add_rule(last, rule)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
@@ -10,6 +11,7 @@ from ocisync.config.importers.foreign_values import Reader, anchor, keep_usable_
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host
+from ocisync.model.outside_json import load_json
 
 _TARGET = "local"
 _EVERYTHING = ("**", "/**", "")
@@ -33,20 +35,37 @@ _NO_EQUAL = {
 _S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "secretkey": "secret_access_key"}
 
 
-def convert_zot(root: Value) -> Draft:
-    """Convert a whole file."""
+def convert_zot(root: Value, folder: Path = Path()) -> Draft:
+    """Convert a whole file; `folder` is where it lies."""
     draft, file, top = Draft("zot"), Reader.of(root), DraftEntry()
     draft.notes.append("zot takes pushes as well; what ocisync keeps here is served read-only.")
     _convert_storage(file.inner("storage"), draft)
     _set_listen(file.inner("http"), draft)
     sync = file.inner("extensions").inner("sync")
+    _set_credentials(sync, draft, folder)
     is_on = sync.text("enable") != "false"
     for registry in sync.each("registries"):
         _convert_registry(registry, draft, is_on)
     sync.tell_rest(top, _NO_EQUAL, "sync.")
     file.tell_rest(top, _NO_EQUAL)
-    draft.notes += top.notes
+    draft.adopt(top)
     return draft
+
+
+def _set_credentials(sync: Reader, draft: Draft, folder: Path) -> None:
+    """Logins of the file that `credentialsFile` names, where it can be read here; by host."""
+    if not (name := sync.text("credentialsFile")):
+        return
+    try:
+        document = load_json((folder / name).read_bytes())
+    except (OSError, ValueError) as exc:
+        draft.lose(f"sync.credentialsFile: {name} cannot be read here ({exc}): add its logins under `registries`")
+        return
+    for url, login in document.items() if isinstance(document, dict) else ():
+        found, host = Reader.of(login), _parse_host(url)
+        if host:
+            entry = draft.registry_entry(host)
+            entry.values |= {key: text for key in ("username", "password") if (text := found.text(key))}
 
 
 def _convert_storage(found: Reader, draft: Draft) -> None:
@@ -80,7 +99,7 @@ def _convert_registry(found: Reader, draft: Draft, is_on: bool) -> None:
     urls = found.texts("urls")
     host = _parse_host(urls[0]) if urls else ""
     if not host:
-        draft.notes.append(f"A registry was left out, as its url is none: {urls[0] if urls else 'it has none'}")
+        draft.lose(f"A registry was left out, as its url is none: {urls[0] if urls else 'it has none'}")
         return
     entry = draft.registry_entry(host)
     if urls[0].startswith("http://"):
@@ -94,12 +113,19 @@ def _convert_registry(found: Reader, draft: Draft, is_on: bool) -> None:
     if others := [one for url in urls[1:] if (one := _parse_host(url))]:
         entry.values["mirrors"] = list(others)
         entry.note("urls: lists come from the first, images from the others as long as they have them")
+    _convert_contents(found, host, draft, is_on)
+
+
+def _convert_contents(found: Reader, host: str, draft: Draft, is_on: bool) -> None:
+    entry = draft.registry_entry(host)
     interval, contents = found.text("pollInterval"), found.each("content")
     along: dict[str, Tree] = {"referrers": True}
     if found.text("syncLegacyCosignTags") != "false":
         along["digest_tags"] = True
     if found.text("onDemand") == "true":
-        entry.note(f"onDemand: {_NO_EQUAL['onDemand']}")
+        entry.lose(f"onDemand: {_NO_EQUAL['onDemand']}")
+        if not contents:
+            draft.lose(f"{host} is only asked on demand and lists no content, so there is nothing to mirror ahead")
     found.tell_rest(entry, _NO_EQUAL)
     for content in contents:
         rule = _convert_content(content, host, interval, draft, is_on)
@@ -129,7 +155,7 @@ def _convert_content(found: Reader, host: str, interval: str, draft: Draft, is_o
         set_duration(rule, "interval", interval)
     if not interval or not is_on:
         rule.values["enabled"] = False
-        rule.note("zot did not poll this by itself; enable it, and give it an `interval`")
+        rule.lose("zot brought these only when somebody asked; enable the rule to mirror them all, ahead")
     found.tell_rest(rule, _NO_EQUAL)
     draft.add_rule((prefix.replace("*", "").strip("/") or host).rpartition("/")[2], rule)
     return rule

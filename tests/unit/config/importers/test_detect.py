@@ -25,7 +25,7 @@ def loaded(text: str, folder: Path) -> Config:
 
 
 def imported(name: str, folder: Path) -> tuple[str, Config, dict[str, SyncRule]]:
-    text = convert_file(HERE / EXAMPLES[name])
+    text = convert_file(HERE / EXAMPLES[name]).text
     config = loaded(text, folder)
     return text, config, {rule.name: rule for rule in config.sync}
 
@@ -33,7 +33,7 @@ def imported(name: str, folder: Path) -> tuple[str, Config, dict[str, SyncRule]]
 def of_text(folder: Path, text: str, origin: str | None = None) -> str:
     file = folder / "foreign.yml"
     file.write_text(text)
-    return convert_file(file, origin)  # type: ignore[arg-type]
+    return convert_file(file, origin).text  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
@@ -41,7 +41,7 @@ def test_an_example_is_recognised_and_its_import_is_valid(name: str, tmp_path: P
     text, config, rules = imported(name, tmp_path)
     assert rules
     assert "not known to this import" not in text
-    assert text == convert_file(HERE / EXAMPLES[name], name)  # type: ignore[arg-type]
+    assert text == convert_file(HERE / EXAMPLES[name], name).text  # type: ignore[arg-type]
     assert config.file
 
 
@@ -146,7 +146,10 @@ def test_zot_on_s3(tmp_path: Path) -> None:
         ("", "a mapping is expected"),
         ("[]", "a mapping is expected"),
         ("a: [", "not valid YAML"),
-        ("a: {b: c}", "not recognised. Name the tool it is for: --from regsync, dregsy, zot, skopeo"),
+        (
+            "a: {b: c}",
+            "not recognised. Name the tool it is for: --from regsync, dregsy, zot, skopeo, image-sync",
+        ),
         ("version: 1\ntargets: {}\nsync: [{source: a, target: b}]", "a configuration of ocisync itself"),
         ("sync: [{source: UPPER, target: b.test/c}]", "nothing that could be mirrored; sync: UPPER -> b.test/c"),
         ("tasks: [{name: t, source: {registry: ''}, mappings: []}]", "nothing that could be mirrored"),
