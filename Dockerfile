@@ -1,5 +1,8 @@
 # docker build -t ocisync . && docker run -v ocisync:/var/lib/ocisync -v ./ocisync.yaml:/etc/ocisync/ocisync.yaml:ro ocisync
-FROM python:3.11-slim-bookworm AS build
+# A release pins the base by its digest: docker build --build-arg BASE=python@sha256:… (skopeo inspect tells it). No digest
+# stands here, because it would age with nobody looking: each build without one has the newest fixes of the base.
+ARG BASE=python:3.11-slim-bookworm
+FROM ${BASE} AS build
 WORKDIR /src
 RUN python -m venv /opt/ocisync
 COPY requirements.lock ./
@@ -9,7 +12,7 @@ COPY ocisync ./ocisync
 RUN /opt/ocisync/bin/pip install --no-cache-dir --no-deps --no-build-isolation . \
  && /opt/ocisync/bin/pip uninstall --yes hatchling trove-classifiers tomlkit pathspec pluggy pip
 
-FROM python:3.11-slim-bookworm
+FROM ${BASE}
 LABEL org.opencontainers.image.title="ocisync" \
       org.opencontainers.image.description="Keeps container-image mirrors fresh" \
       org.opencontainers.image.licenses="Apache-2.0"

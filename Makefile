@@ -7,7 +7,7 @@ JOBS ?= 3
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--group pyproject.toml:build pyproject.toml
 
-.PHONY: help demo run check test prove bench lock schema monitoring package clean runtime dev debian helm packaging
+.PHONY: help demo run check test prove bench lock schema monitoring package sbom clean runtime dev debian helm packaging
 
 help:
 	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
@@ -20,6 +20,7 @@ help:
 	@echo "make schema              write config/ocisync.schema.json"
 	@echo "make monitoring          write the dashboard, and the alerts for Kubernetes"
 	@echo "make package             wheel, sdist, .deb, container image and Helm chart, into dist/ (as root)"
+	@echo "make sbom                write ocisync.cdx.json, what an installation consists of (CycloneDX)"
 	@echo "make clean               remove the virtual environment and caches"
 
 demo: runtime
@@ -61,6 +62,10 @@ monitoring: runtime
 
 runtime dev debian helm packaging:
 	@PYTHON="$(PYTHON)" tools/setup $@
+
+sbom:
+	@$(PYTHON) tools/sbom.py > ocisync.cdx.json.new
+	@mv ocisync.cdx.json.new ocisync.cdx.json
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis build dist

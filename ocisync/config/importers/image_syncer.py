@@ -8,7 +8,7 @@ from ocisync.config.importers.draft import Draft, DraftEntry, Tree
 from ocisync.config.importers.foreign_values import Reader, as_texts, keep_usable_patterns
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
-from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_tag
+from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name, parse_tag
 
 _VARIABLE = re.compile(r"\$\{?([A-Za-z_][A-Za-z0-9_]*)\}?\Z", re.ASCII)
 _REGEX = re.compile(r"(.+?):/(.+)/\Z")
@@ -38,16 +38,14 @@ def convert_image_syncer(root: Value) -> Draft:
 
 
 def _convert_login(place: str, found: Reader, draft: Draft) -> None:
-    host, slash, _ = place.partition("/")
+    host, slash, path = place.partition("/")
     try:
-        entry = draft.registry_entry(parse_host(host))
+        entry = draft.registry_entry(parse_host(host) + (f"/{parse_name(path)}" if slash else ""))
     except InvalidName as exc:
         draft.lose(f"auth: {place} was left out: {exc.message}")
         return
-    if slash:
-        entry.lose(f"auth: the login for {place} only; it was taken for the whole host if that has no other")
     for key in ("username", "password"):
-        if (text := found.text(key)) and not (slash and key in entry.values):
+        if text := found.text(key):
             variable = _VARIABLE.match(text)
             entry.values[key] = {"env": variable[1]} if variable else text
     if found.flag("insecure"):

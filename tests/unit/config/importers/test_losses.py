@@ -193,6 +193,7 @@ def test_a_rule_that_config_check_would_refuse_is_left_out(tmp_path: Path) -> No
 IMAGE_SYNCER = {
     "auth": {
         "quay.io": {"username": "${NAME}", "password": "$WORD"},
+        "quay.io/a": {"username": "team", "password": "word"},
         "plain.test:5000": {"username": "u", "password": "p", "insecure": True},
     },
     "images": {
@@ -211,6 +212,7 @@ def test_image_syncer(tmp_path: Path) -> None:
     config = parse_config(found.text, folder=tmp_path, environ={"NAME": "me", "WORD": "pass"})
     quay, plain = config.registries["quay.io"], config.registries["plain.test:5000"]
     assert quay.password
+    assert config.registries["quay.io/a"].username == "team"
     assert (quay.username, quay.password.get_secret_value(), plain.plain_http) == ("me", "pass", True)
     target = config.targets["plain.test-5000"]
     assert isinstance(target, RegistryTarget)
