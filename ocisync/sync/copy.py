@@ -34,10 +34,11 @@ from ocisync.errors import (
 )
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest
+from ocisync.model.digest import Digest, sha256
 from ocisync.model.manifest import Manifest, check_index_depth, may_be_manifest, parse_manifest
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, narrow_index, select_entries
 from ocisync.sync.context import Limits, Progress
+from ocisync.sync.ledger import ALGORITHM, SAME_AS
 from ocisync.sync.presence import Presence
 from ocisync.sync.reports import Traffic
 from ocisync.sync.source_reader import SharedReader, count_progress, discard, is_spool_failure
@@ -150,10 +151,22 @@ class GraphCopier:
         if root.digest in self.result.left_out and not self._takes_sparse_indexes():
             root = await self._without_missing(root, raw, manifest)
             raw, manifest = await self.read(root)
-        whole = replace(root, media_type=manifest.media_type, size=len(raw), data=raw)
+        digest = root.digest if self.target.tags_any_content else await self._find_sha256(root, raw)
+        whole = replace(root, media_type=manifest.media_type, digest=digest, size=len(raw), data=raw)
         if self.presence.send_again:
             await self.target.push(whole, BytesOpener(raw))
-        return CopiedGraph(whole, {**below, root.digest: len(raw)})
+        return CopiedGraph(whole, {**below, whole.digest: len(raw)})
+
+    async def _find_sha256(self, root: Descriptor, raw: bytes) -> Digest:
+        """The digest that the target's tag will answer with, and that must be pullable there: by sha256.
+
+        A source may name a root by sha512. The ledger keeps which sha256 that is, so that the next pass recognises it.
+        """
+        if root.digest.startswith(ALGORITHM):
+            return root.digest
+        digest = sha256(raw)
+        await self.presence.ledger.put_facts(SAME_AS, {root.digest: digest})
+        return digest
 
     async def copy_node(self, desc: Descriptor, depth: int) -> Graph:
         """Bring a manifest or blob, and all below it, under its digest."""

@@ -10,6 +10,9 @@ from ocisync.content.fact_cache import FactCache
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 
+ALGORITHM = "sha256:"  # of the digests that registries answer with for a tag
+SAME_AS = "sha256"  # the kind of a fact: what a manifest that is named by another algorithm is called by this one
+
 
 @dataclass(frozen=True, slots=True)
 class Published:

@@ -31,7 +31,7 @@ from ocisync.sync.referrers import ReferrerCopier, ReferrerFinder
 from ocisync.sync.reports import JobReport, TagReport, Verdict, describe_failure
 from ocisync.sync.resolve import FEW_TAGS
 from ocisync.sync.source_reader import SharedReader, WithForeignLayers
-from ocisync.sync.survey import SurveyFacts, list_blobs, survey
+from ocisync.sync.survey import SurveyFacts, list_blobs, name_by_sha256, survey
 
 log = structlog.get_logger()
 
@@ -187,8 +187,9 @@ class _Run:
         except OcisyncError as exc:
             log.debug("tag.not_found_again", tag=planned.tag, error=exc.message)
             return None
-        has_moved = root.digest != planned.root.digest
-        if not has_moved and (root.data is None or planned.root.data is not None):
+        named = (await name_by_sha256({planned.tag: root}, self.context.ledger))[planned.tag]
+        has_moved = named.digest != planned.root.digest
+        if root.digest == planned.root.digest and (root.data is None or planned.root.data is not None):
             return None
         reason = f"moved from {planned.root.digest} while it was copied" if has_moved else planned.reason
         action = Action.COPY if has_moved else planned.action

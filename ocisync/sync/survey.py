@@ -20,7 +20,7 @@ from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.job import Job
-from ocisync.sync.ledger import Ledger, Published
+from ocisync.sync.ledger import ALGORITHM, SAME_AS, Ledger, Published
 from ocisync.sync.plan import Criteria, TagFacts, is_due
 from ocisync.sync.prune import PruneCandidates, find_gone
 from ocisync.sync.referrer_set import ReferrerSet
@@ -114,7 +114,7 @@ async def survey(
         await _resolve_at_target(target, dict.fromkeys(listed), listed, workers, may_guess=may_guess)
     absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
     resolved = await resolver.resolve(selected, absent)
-    references, roots = resolved.references, resolved.roots
+    references, roots = resolved.references, await name_by_sha256(resolved.roots, ledger)
     present = dict.fromkeys(references) if listed is None else listed
     attached = await _find_attached(finder, resolved, workers) if finder else {}
     gone = find_gone(job.tags, job.policy, resolved.listed, present) if job.policy.prune else PruneCandidates()
@@ -143,6 +143,18 @@ async def survey(
         attached,
         untold,
     )
+
+
+async def name_by_sha256(roots: Mapping[str, Descriptor], ledger: Ledger) -> Mapping[str, Descriptor]:
+    """Roots as targets answer for them: by sha256, also where the source has another algorithm and it was found out."""
+    others = [root.digest for root in roots.values() if not root.digest.startswith(ALGORITHM)]
+    if not others:
+        return roots
+    known = await ledger.get_facts(SAME_AS, others)
+    return {
+        tag: replace(root, digest=Digest(known[root.digest])) if root.digest in known else root
+        for tag, root in roots.items()
+    }
 
 
 def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> bool:
