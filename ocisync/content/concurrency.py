@@ -74,6 +74,44 @@ async def for_each_wave(
     return True
 
 
+class ByteBudget:
+    """So many bytes may be in use at a time; who wants more waits until others have given theirs back.
+
+    One piece that is larger than the whole budget goes alone. Nobody may wait here while holding a part that others
+    need to go on.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit  # bytes
+        self._used = 0
+        self._given_back = anyio.Event()
+
+    async def acquire(self, size: int) -> None:
+        """Wait for so many bytes."""
+        while self._used and self._used + size > self._limit:
+            await self._given_back.wait()
+        self._used += size
+
+    def take(self, size: int) -> None:
+        """Use more than was foreseen, without waiting: it is in use already."""
+        self._used += size
+
+    @asynccontextmanager
+    async def hold(self, size: int) -> AsyncIterator[None]:
+        """So many bytes for the time of the block."""
+        await self.acquire(size)
+        try:
+            yield
+        finally:
+            self.release(size)
+
+    def release(self, size: int) -> None:
+        """Give bytes back."""
+        self._used -= size
+        given_back, self._given_back = self._given_back, anyio.Event()
+        given_back.set()
+
+
 class _Flight(Generic[T]):
     __slots__ = ("done", "error", "result")
 

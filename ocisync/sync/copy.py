@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from ocisync.content.capabilities import CollectedTarget, Converter
-from ocisync.content.concurrency import SingleFlight, for_each
+from ocisync.content.concurrency import ByteBudget, SingleFlight, for_each
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Fetcher, Opener, Target
 from ocisync.content.verify import read_manifest
@@ -45,6 +45,7 @@ from ocisync.sync.source_reader import SharedReader, count_progress, discard, is
 
 log = structlog.get_logger()
 
+_MANIFESTS = 8 * 1024 * 1024  # bytes of manifests that are held at a time while their blobs are copied
 _PART_MISSING = re.compile("BLOB_UNKNOWN|MANIFEST_UNKNOWN")  # how registries say that they lack what a manifest names
 
 Graph = Mapping[Digest, int]  # every digest at or below a manifest that the target holds, with its size in bytes
@@ -127,6 +128,7 @@ class GraphCopier:
     include_external: bool = False  # foreign layers too
     shared: SharedReader | None = None  # where blobs wait that are wanted more than once; None: none is
     result: CopyResult = field(default_factory=CopyResult)
+    _manifests: ByteBudget = field(default_factory=lambda: ByteBudget(_MANIFESTS))  # images below indexes
     _flights: SingleFlight[tuple[Digest, int], Graph] = field(default_factory=SingleFlight)
 
     @property
@@ -267,23 +269,30 @@ class GraphCopier:
                     self.result.traffic.skipped += 1
                     below: Graph = {}
                 else:
-                    raw, manifest = await self._read_entry(desc, into)
-                    below = await self._copy_children(desc, manifest, into.depth)
-                    if self._is_new(below) or not await self.presence.has(desc):
-                        try:
-                            await self.target.push(desc.with_data(raw), BytesOpener(raw))
-                        except (RegistryError, NotFound) as exc:
-                            if not self.distrust(exc, below):
-                                raise
-                            await self._copy_children(desc, manifest, into.depth)
-                            await self.target.push(desc.with_data(raw), BytesOpener(raw))
-                        self.result.sent.add(desc.digest)
-                        self.result.traffic.manifests += 1
-                        self.result.traffic.count_sent(len(raw))
-                    if self.shared is not None:
-                        await self.shared.mark_delivered(desc.digest)
+                    # An index holds no part while its images wait for one: else nested indexes would wait for ever.
+                    async with self._manifests.hold(0 if desc.is_index else desc.size):
+                        below = await self._copy_read_manifest(desc, into)
                 turn.result = {**below, desc.digest: desc.size}
             into.add(turn.result)
+
+    async def _copy_read_manifest(self, desc: Descriptor, into: _Subgraph) -> Graph:
+        """Read a manifest, bring what it names, and push it; what is below it."""
+        raw, manifest = await self._read_entry(desc, into)
+        below = await self._copy_children(desc, manifest, into.depth)
+        if self._is_new(below) or not await self.presence.has(desc):
+            try:
+                await self.target.push(desc.with_data(raw), BytesOpener(raw))
+            except (RegistryError, NotFound) as exc:
+                if not self.distrust(exc, below):
+                    raise
+                await self._copy_children(desc, manifest, into.depth)
+                await self.target.push(desc.with_data(raw), BytesOpener(raw))
+            self.result.sent.add(desc.digest)
+            self.result.traffic.manifests += 1
+            self.result.traffic.count_sent(len(raw))
+        if self.shared is not None:
+            await self.shared.mark_delivered(desc.digest)
+        return below
 
     async def copy_blob(self, desc: Descriptor, opener: Opener | None = None, into: _Subgraph | None = None) -> None:
         """Bring a blob: not at all where it is there, by a mount where another repository has it, else its bytes.

@@ -38,6 +38,7 @@ class CopiedTag:
     planned: PlannedTag
     graph: CopiedGraph
     mended: bool  # whether anything below the root had to be sent or mounted
+    weight: int = 0  # bytes of memory that wait with the tag for its publication
 
     @property
     def root(self) -> Descriptor:

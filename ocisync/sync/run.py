@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import anyio
@@ -14,7 +14,7 @@ import structlog
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ocisync.content.capabilities import OUTDATED, Converter, Mounter, ReferrerLister, RemoteResolver, ServerTarget
-from ocisync.content.concurrency import for_each
+from ocisync.content.concurrency import ByteBudget, for_each
 from ocisync.content.cost import Meter, attribute_cost, measure_cost
 from ocisync.content.repository import Fetcher, Source, Target
 from ocisync.errors import Handling, LimitExceeded, NotFound, OcisyncError, RegistryError, StoreError
@@ -34,6 +34,9 @@ from ocisync.sync.source_reader import SharedReader, WithForeignLayers
 from ocisync.sync.survey import SurveyFacts, list_blobs, name_by_sha256, survey
 
 log = structlog.get_logger()
+
+_IN_FLIGHT = 16 * 1024 * 1024  # bytes of manifests and of what is known of their graphs, between source and tag
+_PER_DIGEST = 200  # bytes that one digest of a graph takes in memory
 
 
 async def run_job(job: Job, context: JobContext) -> JobReport:
@@ -116,6 +119,7 @@ class _Run:
     context: JobContext
     report: JobReport
     meter: Meter
+    in_flight: ByteBudget = field(default_factory=lambda: ByteBudget(_IN_FLIGHT))  # manifests, until they are published
 
     async def run(self) -> None:
         """Survey, plan, copy and publish, prune."""
@@ -149,6 +153,8 @@ class _Run:
         """Bring what several tags point at, once, and hand the tags on to be published."""
         for planned in tags:
             self.context.progress.tag_started(self.report.target, planned.tag)
+        weight = tags[0].root.size if tags[0].root else 0
+        await self.in_flight.acquire(weight)
         try:
             with attribute_cost([planned.tag for planned in tags]):
                 root = tags[0].root
@@ -160,6 +166,7 @@ class _Run:
                 if self.finder is not None:
                     graph = await ReferrerCopier(self.finder, copier).copy(graph)
         except OcisyncError as exc:
+            self.in_flight.release(weight)
             for planned in tags:
                 moved = None if is_second_try else await self._find_moved(planned, exc)
                 if moved is None:
@@ -168,8 +175,11 @@ class _Run:
                     await self._copy_image(copier, ready, [moved], is_second_try=True)
             return
         mended = not copier.result.sent.isdisjoint(graph.digests.keys() - {graph.root.digest})
+        more = max(0, len(graph.digests) * _PER_DIGEST - weight)
+        self.in_flight.take(more)
         for planned in tags:
-            await ready.send(CopiedTag(planned, graph, mended))
+            is_last = planned is tags[-1]  # it gives the memory back for all
+            await ready.send(CopiedTag(planned, graph, mended, weight + more if is_last else 0))
 
     async def _find_moved(self, planned: PlannedTag, error: OcisyncError) -> PlannedTag | None:
         """A tag as it is now, when the source has no more what it meant when it was looked up; None: it is the same.
@@ -208,6 +218,7 @@ class _Run:
                     await self._publish_each(batch, publisher, copier, exc)
                 else:
                     self._report_published(batch, kept)
+                self.in_flight.release(sum(tag.weight for tag in batch))
 
     async def _publish_each(
         self, batch: Sequence[CopiedTag], publisher: Publisher, copier: GraphCopier, error: OcisyncError
@@ -256,7 +267,8 @@ class _Run:
         forgotten at the end of the command.
         """
         few = 0 if isinstance(self.context.ledger, MemoryLedger) else FEW_TAGS
-        if len(facts.unrecorded) <= few or not isinstance(self.target, ServerTarget):
+        is_asked = len(facts.unrecorded) > few and not self.job.send_again
+        if not is_asked or not isinstance(self.target, ServerTarget):
             return False
         if isinstance(self.target, Mounter) and self.target.find_sibling(self.source) == self.target.name:
             return True  # source and target are one repository: there is nothing that could be missing

@@ -5,7 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
-from ocisync.content.concurrency import SingleFlight, for_each
+from ocisync.content.concurrency import ByteBudget, SingleFlight, for_each, for_each_wave
 
 pytestmark = pytest.mark.anyio
 
@@ -106,3 +106,38 @@ async def test_whoever_waits_takes_over_when_the_first_is_cancelled() -> None:
         await anyio.lowlevel.checkpoint()
         doomed.cancel_scope.cancel()
     assert results == ["second"]
+
+
+async def test_a_budget_of_bytes_is_kept_and_what_is_larger_goes_alone() -> None:
+    budget = ByteBudget(10)
+    used = 0
+    seen: list[int] = []
+
+    async def use(size: int) -> None:
+        nonlocal used
+        async with budget.hold(size):
+            used += size
+            seen.append(used)
+            await anyio.lowlevel.checkpoint()
+            used -= size
+
+    async with anyio.create_task_group() as group:
+        for size in (4, 4, 4, 25, 0, 10, 3, 3):
+            group.start_soon(use, size)
+    assert len(seen) == 8
+    assert all(one <= 10 or one == 25 for one in seen)
+
+
+async def test_waves_visit_everything_once_and_end_at_their_depth() -> None:
+    leads = {"a": ["b", "c"], "b": ["c", "d"], "c": ["a"], "d": ["e"], "e": []}
+    seen: list[str] = []
+
+    async def visit(item: str) -> list[str]:
+        seen.append(item)
+        return leads[item]
+
+    assert await for_each_wave(["a"], visit, workers=2)
+    assert sorted(seen) == list("abcde")
+    assert seen.index("d") > max(seen.index("b"), seen.index("c"))
+    for depth, ends in ((2, False), (3, True)):
+        assert await for_each_wave(["a"], visit, workers=2, depth=depth) is ends
