@@ -60,7 +60,8 @@ _REDACTIONS = (
         rf"\1{MASK}",
     ),
     (re.compile(r"\b((?i:bearer|basic))\s+(?![a-z_]+=\")(?=[^\s\"',]*[0-9A-Z=])[A-Za-z0-9+/=._~-]{6,}"), rf"\1 {MASK}"),
-    (re.compile(r"(://)[^/\s\"'<>?#]+@"), rf"\1{MASK}@"),
+    # a path of a file has one slash only of a URL that was written in its place
+    (re.compile(r"(://|\bhttps?:/)[^/\s\"'<>?#]+@"), rf"\1{MASK}@"),
     (re.compile(rf"(?<![A-Za-z0-9_-])({_PARAMETERS}=)[^&\s\"'<>#,;)]+", re.IGNORECASE), rf"\1{MASK}"),
     (re.compile(rf"([\"']{_PARAMETERS}[\"']\s*:\s*)(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE), rf'\1"{MASK}"'),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), MASK),

@@ -9,6 +9,7 @@ import typer
 
 from ocisync.cli.options import ConfigFile, config_file
 from ocisync.cli.output import counted, show, show_raw, warn
+from ocisync.errors import ConfigError
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -34,11 +35,16 @@ def init(
     show(f"wrote {file}. Check it with: ocisync config check -c {file}\nStart the daemon with: ocisync run -c {file}")
 
 
-def check(config: ConfigFile = None) -> None:
+def check(
+    given: Annotated[Optional[Path], typer.Argument(metavar="[FILE]", help="The same as --config FILE.")] = None,  # noqa: UP045
+    config: ConfigFile = None,
+) -> None:
     """Check a configuration; every error is listed with its file and line."""
     from ocisync.config.load import load_config
 
-    file = config_file(config)
+    if given and config and given != config:
+        raise ConfigError(f"{given} and --config {config} are two files: check one after the other")
+    file = config_file(given or config)
     found = load_config(file)
     for warning in found.warnings:
         show(f"warning: {warning}")

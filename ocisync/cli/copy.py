@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
@@ -10,19 +11,25 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.options import (
+    AuthFile,
     CompressionLevel,
     ConfigFile,
+    Creds,
     LayerCompression,
+    Quiet,
+    TlsVerify,
     compression_of,
-    optional_config,
     start_logging,
+    with_access,
+    with_access_of,
 )
 from ocisync.cli.output import counted, printable, show, size_text, warn
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what copies
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
 
+    from ocisync.commands.copy import PlannedCopy
     from ocisync.content.compress import Compression
     from ocisync.model.locator import Locator
     from ocisync.model.media_type_families import Format
@@ -36,63 +43,104 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(push)
 
 
+_Sources = Annotated[
+    list[str],
+    typer.Argument(metavar="SOURCE...", help="What to copy, such as docker://ghcr.io/org/app:1.0 or FILE."),
+]
+_Place = Annotated[str, typer.Argument(help="Where to, such as static:./registry//app:1.0, oci-archive:FILE")]
+_All = Annotated[bool, typer.Option("--all", help="Every named image of the source, under its name.")]
+_Platforms = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--platform", help="Only the image for it, such as linux/arm64; given again, a new index of these."),
+]
+_Format = Annotated[
+    Optional[Literal["oci", "docker"]],  # noqa: UP045
+    typer.Option("--format", help="Rewrite manifests in these media types; digests change."),
+]
+_DropSignatures = Annotated[
+    bool, typer.Option("--drop-signatures", help="With --format: convert signed images, leaving their signatures.")
+]
+_Referrers = Annotated[
+    bool, typer.Option("--referrers", help="With what refers to the image (signatures, SBOMs), and to that.")
+]
+_Types = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--artifact-type", help="With --referrers: only of this type; may be given again."),
+]
+_DigestTags = Annotated[
+    bool, typer.Option("--digest-tags", help="With cosign's tags of the image: .sig, .att and .sbom.")
+]
+_External = Annotated[
+    bool, typer.Option("--include-external", help="Foreign layers too, from their own URLs if need be.")
+]
+_Force = Annotated[bool, typer.Option("--force", help="Send everything again, whatever the destination says it has.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be copied, and copy nothing.")]
+_SourceCreds = Annotated[str, typer.Option("--src-creds", metavar="USER:PASSWORD", help="As --creds, at the source.")]
+_PlaceCreds = Annotated[
+    str, typer.Option("--dest-creds", metavar="USER:PASSWORD", help="As --creds, at the destination.")
+]
+_SourceTls = Annotated[
+    Optional[Literal["true", "false"]],  # noqa: UP045
+    typer.Option("--src-tls-verify", help="As --tls-verify, at the source."),
+]
+_PlaceTls = Annotated[
+    Optional[Literal["true", "false"]],  # noqa: UP045
+    typer.Option("--dest-tls-verify", help="As --tls-verify, at the destination."),
+]
+
+
 def copy(
     context: typer.Context,
-    sources: Annotated[
-        list[str],
-        typer.Argument(metavar="SOURCE...", help="What to copy, such as docker://ghcr.io/org/app:1.0 or FILE."),
-    ],
-    destination: Annotated[str, typer.Argument(help="Where to, such as static:./registry//app:1.0, oci-archive:FILE")],
-    every: Annotated[bool, typer.Option("--all", help="Every named image of the source, under its name.")] = False,
-    platform: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(help="Only the image for it, such as linux/arm64; given again, a new index of these."),
-    ] = None,
-    form: Annotated[
-        Optional[Literal["oci", "docker"]],  # noqa: UP045
-        typer.Option("--format", help="Rewrite manifests in these media types; digests change."),
-    ] = None,
-    drop_signatures: Annotated[
-        bool, typer.Option("--drop-signatures", help="With --format: convert signed images, leaving their signatures.")
-    ] = False,
+    sources: _Sources,
+    destination: _Place,
+    every: _All = False,
+    platform: _Platforms = None,
+    form: _Format = None,
+    drop_signatures: _DropSignatures = False,
     compression: LayerCompression = None,
     level: CompressionLevel = None,
-    referrers: Annotated[
-        bool, typer.Option("--referrers", help="With what refers to the image (signatures, SBOMs), and to that.")
-    ] = False,
-    artifact_type: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option("--artifact-type", help="With --referrers: only of this type; may be given again."),
-    ] = None,
-    digest_tags: Annotated[
-        bool, typer.Option("--digest-tags", help="With cosign's tags of the image: .sig, .att and .sbom.")
-    ] = False,
-    include_external: Annotated[
-        bool, typer.Option("--include-external", help="Foreign layers too, from their own URLs if need be.")
-    ] = False,
-    force: Annotated[
-        bool, typer.Option("--force", help="Send everything again, whatever the destination says it has.")
-    ] = False,
+    referrers: _Referrers = False,
+    artifact_type: _Types = None,
+    digest_tags: _DigestTags = False,
+    include_external: _External = False,
+    force: _Force = False,
+    dry_run: _DryRun = False,
+    quiet: Quiet = False,
+    creds: Creds = "",
+    src_creds: _SourceCreds = "",
+    dest_creds: _PlaceCreds = "",
+    tls_verify: TlsVerify = None,
+    src_tls_verify: _SourceTls = None,
+    dest_tls_verify: _PlaceTls = None,
+    authfile: AuthFile = None,
     config: ConfigFile = None,
 ) -> None:
     """Copy images with all their platforms, digests unchanged; several images into one archive."""
     start_logging(context)
     from ocisync.cli.progress import progress
-    from ocisync.commands.copy import CopyOptions, copy_sources
-    from ocisync.commands.image_names import parse_source
+    from ocisync.commands.copy import CopyOptions, copy_sources, plan_copies
+    from ocisync.commands.image_names import complete_destination, parse_source
     from ocisync.sync.referrer_set import ReferrerChoice
 
+    destination = complete_destination(destination)
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
     options = CopyOptions(choice, include_external, send_again=force)
     packing = compression_of(compression, level)
     views = [_view(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
     _check_referrers(choice, form, destination)
-    with progress() as shown:
-        copying = partial(copy_sources, optional_config(config), shown, packing, every=every)
+    source_side = (sources, src_creds or creds, src_tls_verify or tls_verify)
+    settings = with_access_of(
+        config, source_side, ([destination], dest_creds or creds, dest_tls_verify or tls_verify), authfile
+    )
+    if dry_run:
+        raise typer.Exit(_print_plan(run_async(plan_copies, settings, views, destination, every)))
+    with progress(quiet) as shown:
+        copying = partial(copy_sources, settings, shown, packing, every=every)
         copied = run_async(copying, views, destination, options)
     is_piped = destination.partition(":")[2].partition(":")[0] == "-"
+    tell = _ignore if quiet else warn if is_piped else show
     for one in copied:
-        _print_result(one.source, one.place, one.report, warn if is_piped else show)
+        _print_result(one.source, one.place, one.report, tell)
     raise typer.Exit(0 if all(one.report.ok for one in copied) else 1)
 
 
@@ -104,6 +152,10 @@ def push(
     compression: LayerCompression = None,
     level: CompressionLevel = None,
     config: ConfigFile = None,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Publish a folder of archives, one per platform, as one multi-arch image."""
     start_logging(context)
@@ -114,11 +166,22 @@ def push(
     packing = compression_of(compression, level)
     places = [locate_in(destination, *_name_and_tag(text)) for text in tag]
     source = set_in_folder(folder)
-    with progress() as shown:
-        reports = run_async(push_set, optional_config(config), shown, packing, source, places)
+    settings = with_access(config, [destination], creds, tls_verify, authfile)
+    with progress(quiet) as shown:
+        reports = run_async(push_set, settings, shown, packing, source, places)
     for place, report in zip(places, reports, strict=True):
-        _print_result(source, place, report)
+        _print_result(source, place, report, _ignore if quiet else show)
     raise typer.Exit(0 if all(report.ok for report in reports) else 1)
+
+
+def _print_plan(plans: Sequence[PlannedCopy]) -> int:
+    for plan in plans:
+        if plan.failure is not None:
+            _print_failure(str(plan.source), plan.place, plan.failure)
+            continue
+        images = f"{counted(plan.images, 'image')}, {counted(plan.blobs, 'blob')}, {size_text(plan.bytes)}"
+        show(f"would copy {printable(plan.source)} to {printable(plan.place)}\n{plan.digest} ({images} at most)")
+    return 1 if any(plan.failure for plan in plans) else 0
 
 
 def _view(
@@ -174,7 +237,7 @@ def _name_and_tag(text: str) -> tuple[str, str]:
     return name, tag or "latest"
 
 
-def _print_result(source: Locator, place: Locator | str, report: JobReport, tell: Callable[[str], None] = show) -> None:
+def _print_result(source: Locator, place: Locator | str, report: JobReport, tell: Callable[[str], None]) -> None:
     """`tell` prints the result: standard output may be taken by the archive itself."""
     if report.failure is not None:
         _print_failure(str(source), place, report.failure)
@@ -190,6 +253,11 @@ def _print_result(source: Locator, place: Locator | str, report: JobReport, tell
         sent = f"{counted(traffic.blobs, 'blob')} sent, {traffic.mounted} linked, {traffic.skipped} there already"
         lines.append(f"({sent}, {size_text(traffic.bytes)}, {report.seconds:.1f} s)")
         tell(("\n" if len(done) > 1 else " ").join(lines))
+
+
+def _ignore(text: str) -> None:
+    """Print nothing."""
+    del text
 
 
 def _print_failure(source: str, place: Locator | str, failure: Failure) -> None:

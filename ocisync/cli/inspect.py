@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, ConfigFile, OnePlatform, optional_config, start_logging
+from ocisync.cli.options import AsJson, AuthFile, ConfigFile, Creds, OnePlatform, TlsVerify, start_logging, with_access
 from ocisync.cli.output import printable, show, show_json, show_raw, size_text, table
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
@@ -25,22 +26,45 @@ def add_commands(app: typer.Typer) -> None:
 
 def inspect(
     context: typer.Context,
-    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")] = "",
     platform: OnePlatform = "",
     raw: Annotated[bool, typer.Option("--raw", help="Print the manifest's bytes as they are.")] = False,
+    form: Annotated[
+        str,
+        typer.Option("--format", metavar="TEXT", help="Print fields: '{{.Digest}} {{.Labels.version}}'."),
+    ] = "",
     as_json: AsJson = False,
-    config: ConfigFile = None,
+    config: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--config", "-c", help="The configuration. Right before the image, as in skopeo: print the image's own."
+        ),
+    ] = None,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
 ) -> None:
     """Show an image: platforms, sizes, layers, configuration."""
     start_logging(context)
-    from ocisync.commands.inspect import inspect_image, read_raw
+    from ocisync.commands.inspect import format_fields, inspect_image, read_config, read_raw
 
-    file = optional_config(config)
-    if raw:
-        show_raw(run_async(read_raw, reference, platform, file))
+    wants_config = not reference and config is not None  # `--config IMAGE`
+    image_name = config if not reference and config is not None else reference
+    if not image_name:
+        raise typer.BadParameter("name an image, such as docker://alpine:3", context, param_hint="REFERENCE")
+    file = Path(config) if config and not wants_config else None
+    settings = with_access(file, [image_name], creds, tls_verify, authfile)
+    if raw or wants_config:
+        read = read_config if wants_config else read_raw
+        show_raw(run_async(read, image_name, platform, settings))
         return
-    image = run_async(inspect_image, reference, platform, file)
-    show_json(_inspected_json(image)) if as_json else show(_inspected_text(image))
+    image = run_async(inspect_image, image_name, platform, settings)
+    if form:
+        show(format_fields(form, image))
+    elif as_json:
+        show_json(_inspected_json(image))
+    else:
+        show(_inspected_text(image))
 
 
 def tags(
@@ -48,12 +72,15 @@ def tags(
     reference: Annotated[str, typer.Argument(help="A repository, such as docker://ghcr.io/org/app")],
     as_json: AsJson = False,
     config: ConfigFile = None,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
 ) -> None:
     """List the tags of a repository or archive."""
     start_logging(context)
     from ocisync.commands.inspect import list_tags
 
-    name, listed = run_async(list_tags, reference, optional_config(config))
+    name, listed = run_async(list_tags, reference, with_access(config, [reference], creds, tls_verify, authfile))
     if as_json:
         show_json({"name": name, "tags": listed})
     else:
@@ -65,12 +92,15 @@ def digest(
     reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
     platform: OnePlatform = "",
     config: ConfigFile = None,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
 ) -> None:
     """Print the digest of an image, without pulling it."""
     start_logging(context)
     from ocisync.commands.inspect import resolve_digest
 
-    show(run_async(resolve_digest, reference, platform, optional_config(config)))
+    show(run_async(resolve_digest, reference, platform, with_access(config, [reference], creds, tls_verify, authfile)))
 
 
 def _inspected_json(image: InspectedImage) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
@@ -13,6 +14,7 @@ from ocisync.cli.output import show
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:
+    from ocisync.config.models import Config
     from ocisync.content.compress import Compression
 
 CONFIG_PLACES = (Path("ocisync.yaml"), Path("/etc/ocisync/ocisync.yaml"))
@@ -27,6 +29,16 @@ LayerCompression = Annotated[
     typer.Option("--compression", help="Of docker-archives' layers that come uncompressed; gzip."),
 ]
 CompressionLevel = Annotated[Optional[int], typer.Option("--level", help="Of that: gzip 1 to 12, zstd 1 to 19.")]  # noqa: UP045
+Creds = Annotated[str, typer.Option("--creds", metavar="USER:PASSWORD", help="Log in to the registry so.")]
+TlsVerify = Annotated[
+    Optional[Literal["true", "false"]],  # noqa: UP045
+    typer.Option("--tls-verify", help="With false: accept any certificate, and plain HTTP where there is no TLS."),
+]
+AuthFile = Annotated[
+    Optional[Path],  # noqa: UP045
+    typer.Option("--authfile", help="A file of credentials as podman and docker write it, and no other."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
@@ -46,7 +58,7 @@ def set_defaults(
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
     version: Annotated[  # noqa: ARG001 (its callback answers)
-        bool, typer.Option("--version", help="Print the version.", is_eager=True, callback=_print_version)
+        bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
     """Take the options before the command."""
@@ -75,6 +87,31 @@ def config_file(given: Path | None) -> Path:
             f"no configuration: name one with --config FILE, or write one with `ocisync init` (looked for {places})"
         )
     return found
+
+
+Side = tuple[Sequence[str], str, str | None]  # locators, --creds and --tls-verify
+
+
+def with_access(
+    config: Path | None, texts: Sequence[str], creds: str, tls_verify: str | None, authfile: Path | None
+) -> Path | Config | None:
+    """The configuration for a command that names registries, changed by the options for logins and trust."""
+    return with_access_of(config, (texts, creds, tls_verify), ((), "", None), authfile)
+
+
+def with_access_of(config: Path | None, source: Side, destination: Side, authfile: Path | None) -> Path | Config | None:
+    """The same for a command that has a source and a destination."""
+    file = optional_config(config)
+    if authfile is None and not any((*source[1:], *destination[1:])):
+        return file
+    from ocisync.cli import run_async
+    from ocisync.commands.registry_access import HostAccess, apply_access, hosts_of, join_hosts
+
+    sides = [
+        hosts_of(texts, HostAccess(creds, None if verify is None else verify == "true"))
+        for texts, creds, verify in (source, destination)
+    ]
+    return run_async(apply_access, file, join_hosts(*sides), authfile)
 
 
 def compression_of(kind: Literal["gzip", "zstd", "none"] | None, level: int | None) -> Compression | None:

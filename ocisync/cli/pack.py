@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Optional
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
+from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, start_logging, with_access
 from ocisync.cli.output import counted, printable, show, size_text, warn
 from ocisync.errors import ConfigError
 
@@ -60,6 +60,10 @@ def pack(
     compression: Annotated[Optional[Literal["gzip", "zstd", "none"]], typer.Option(help="Of the layer; gzip.")] = None,  # noqa: UP045
     level: Annotated[Optional[int], typer.Option(help="Of the compression.")] = None,  # noqa: UP045
     config: ConfigFile = None,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Pack a folder as an image of one layer; equal folders give equal digests."""
     start_logging(context, default="warning")
@@ -75,12 +79,13 @@ def pack(
     place = parse_destination(destination)
     given = {key: _value(key, value) for key, value in options.items() if value}
     merged = read_settings(settings, given)
-    with progress() as shown:
-        packed = run_async(pack_folder, optional_config(config), shown, rootfs, merged, place, _epoch())
-    raise typer.Exit(_print_result(rootfs, str(place), packed))
+    access = with_access(config, [destination, parent or ""], creds, tls_verify, authfile)
+    with progress(quiet) as shown:
+        packed = run_async(pack_folder, access, shown, rootfs, merged, place, _epoch())
+    raise typer.Exit(_print_result(rootfs, str(place), packed, quiet))
 
 
-def _print_result(folder: Path, place: str, packed: Packed) -> int:
+def _print_result(folder: Path, place: str, packed: Packed, is_quiet: bool) -> int:
     for warning in packed.warnings:
         warn(f"ocisync: {printable(warning)}")
     report = packed.report
@@ -88,6 +93,8 @@ def _print_result(folder: Path, place: str, packed: Packed) -> int:
     if failure is not None:
         warn(f"ocisync: {folder} was not packed to {place}: {failure.message} [{failure.code}]")
         return 1
+    if is_quiet:
+        return 0
     traffic = report.traffic
     sent = f"{counted(traffic.blobs, 'blob')} sent, {traffic.skipped} there already, {size_text(traffic.bytes)}"
     show(f"{place}\n{report.tags[0].digest} ({sent}, {report.seconds:.1f} s)")

@@ -25,9 +25,11 @@ class LineProgress(Progress):
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
+def progress(is_quiet: bool = False) -> Iterator[Progress]:
     """The display that fits standard error."""
-    if sys.stderr.isatty():
+    if is_quiet:
+        yield Progress()
+    elif sys.stderr.isatty():
         from ocisync.cli.progress_bars import TerminalProgress
 
         with TerminalProgress() as bars:

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, Transfe
 from rich.progress import Progress as Bars
 
 from ocisync.cli.output import printable
+from ocisync.logs import clean
 from ocisync.model.descriptor import Descriptor
 from ocisync.sync.context import Progress
 
@@ -53,7 +54,7 @@ class TerminalProgress(Progress):
 
     def held_up(self, reason: str) -> None:
         """Print above the bars why nothing moves."""
-        self.console.print(reason, highlight=False, markup=False)
+        self.console.print(clean(reason), highlight=False, markup=False)
 
     def blob_started(self, desc: Descriptor) -> None:
         """Grow the total; give a large blob its bar."""

@@ -44,7 +44,9 @@ def run(
 def serve(
     context: typer.Context,
     directory: Annotated[str, typer.Argument(help="A static registry: a directory, or s3://BUCKET?endpoint=URL")],
-    listen: Annotated[str, typer.Option(help="Address and port; port 0 lets the system pick.")] = "127.0.0.1:5000",
+    listen: Annotated[
+        str, typer.Option(help="Address and port, or a port of 127.0.0.1; port 0 lets the system pick.")
+    ] = "127.0.0.1:5000",
 ) -> None:
     """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane."""
     start_logging(context, default="info")

@@ -8,7 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import ConfigFile, OnePlatform, optional_config, start_logging
+from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, start_logging, with_access
 from ocisync.cli.output import counted, printable, show, size_text, warn
 
 
@@ -30,6 +30,10 @@ def unpack(
         bool, typer.Option("--rootless", help="Everything is the caller's own, no devices; the default unless root.")
     ] = False,
     config: ConfigFile = None,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
+    quiet: Quiet = False,
 ) -> None:
     """Unpack an image's layers to a folder, verified; nothing is left behind when that fails."""
     start_logging(context, default="warning")
@@ -38,9 +42,12 @@ def unpack(
     from ocisync.commands.unpack import unpack_image
 
     locator = parse_source(source)
-    with progress() as shown:
-        done = run_async(unpack_image, optional_config(config), shown, locator, folder, platform, cache, rootless)
+    settings = with_access(config, [source], creds, tls_verify, authfile)
+    with progress(quiet) as shown:
+        done = run_async(unpack_image, settings, shown, locator, folder, platform, cache, rootless)
     for warning in done.warnings:
         warn(f"ocisync: {printable(warning)}")
+    if quiet:
+        return
     fetched = f"{counted(done.fetched.blobs, 'blob')} fetched, {size_text(done.fetched.bytes)}"
     show(f"{folder}\n{done.digest} ({counted(done.layers, 'layer')}, {fetched})")

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocisync.commands.image_names import FILES, KEEPS_NAMES, own_name, places_below
+from ocisync.config.models import Config
 from ocisync.content.compress import Compression
+from ocisync.content.repository import Source
 from ocisync.drop.naming import is_temporary, stem_of
 from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
-from ocisync.model.digest import is_digest
+from ocisync.images.inspect import view_image
+from ocisync.model.digest import Digest, is_digest
 from ocisync.model.digest_tags import is_list_tag
 from ocisync.model.locator import (
     Locator,
@@ -28,7 +31,7 @@ from ocisync.stores.archive.names import image_number
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
-from ocisync.sync.reports import JobReport, describe_failure
+from ocisync.sync.reports import Failure, JobReport, describe_failure
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
 from ocisync.wiring.session import Session, optional_session
@@ -41,6 +44,19 @@ class Copied:
     source: Locator
     place: Locator | str  # the text of a root, where a name has no place below it
     report: JobReport
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedCopy:
+    """What one copy would bring: at most so much, because the destination may have some of it."""
+
+    source: Locator
+    place: str
+    digest: Digest | None = None
+    images: int = 0
+    blobs: int = 0
+    bytes: int = 0
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +76,7 @@ class _Incomplete(OcisyncError):
 
 
 async def copy_sources(
-    config: Path | None,
+    config: Path | Config | None,
     progress: Progress,
     compression: Compression | None,
     sources: Sequence[Locator],
@@ -78,8 +94,32 @@ async def copy_sources(
         return await copy_images(session, sources, parse_locator(destination), options)
 
 
+async def plan_copies(
+    config: Path | Config | None, sources: Sequence[Locator], destination: str, every: bool
+) -> list[PlannedCopy]:
+    """What `copy_sources` would copy; sources are looked at, the destination is not."""
+    plans: list[PlannedCopy] = []
+    place = destination if every else str(parse_locator(destination))
+    async with optional_session(config) as session:
+        for source in sources:
+            try:
+                async with session.stores.hold(source), session.stores.source(source) as opened:
+                    names = await _names(session, source) if every else {"": source.reference}
+                    for name, reference in names.items():
+                        plans.append(await _plan_copy(opened, source, reference, f"{place} {name}".strip()))
+            except OcisyncError as exc:
+                plans.append(PlannedCopy(source, place, failure=describe_failure(exc)))
+    return plans
+
+
+async def _plan_copy(opened: Source, source: Locator, reference: str, place: str) -> PlannedCopy:
+    view = await view_image(opened, await opened.resolve(reference))
+    blobs = {child.digest: child.size for image in view.images for child in image.manifest.children}
+    return PlannedCopy(source, place, view.root.digest, len(view.images), len(blobs), sum(blobs.values()))
+
+
 async def push_set(
-    config: Path | None,
+    config: Path | Config | None,
     progress: Progress,
     compression: Compression | None,
     source: SetLocator,

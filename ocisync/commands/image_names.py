@@ -28,6 +28,7 @@ from ocisync.model.locator import (
 
 STANDARD = "-"  # standard input
 FILES = (ArchiveLocator, DockerArchiveLocator, ImageFolderLocator, LayoutLocator, OciArchiveLocator)
+_BARE = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")  # names of archives that need no transport before them
 KEEPS_NAMES = (DockerArchiveLocator, LayoutLocator, OciArchiveLocator)  # places whose images have full names
 
 
@@ -46,6 +47,11 @@ def parse_source(text: str) -> Locator:
         if found is None:
             raise
         return found
+
+
+def complete_destination(text: str) -> str:
+    """A destination with its transport: the name of an archive without one, such as `app.tar.gz`, is an oci-archive."""
+    return f"oci-archive:{text}" if text.partition(":")[0].endswith(_BARE) else text
 
 
 def _plain_file(text: str) -> ArchiveLocator | LayoutLocator | None:

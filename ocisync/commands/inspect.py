@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+import json
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from ocisync.commands.image_names import parse_source
+from ocisync.commands.unpack import host_platform
+from ocisync.config.models import Config
 from ocisync.content.repository import Source
 from ocisync.content.verify import read_manifest
+from ocisync.errors import ConfigError, ManifestError
 from ocisync.images.inspect import ReferrerView, RootView, find_references, pick_platform, view_image
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.locator import Locator
 from ocisync.wiring.session import optional_session
+
+_FIELD = re.compile(r"\{\{\s*(?P<json>json\s+)?(?P<path>(?:\.[A-Za-z0-9_-]+)+)\s*\}\}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +33,7 @@ class InspectedImage:
     references: Sequence[ReferrerView]
 
 
-async def inspect_image(reference: str, platform: str, config: Path | None) -> InspectedImage:
+async def inspect_image(reference: str, platform: str, config: Path | Config | None) -> InspectedImage:
     """Look at an image or an index; with a platform, at that one of its images."""
     async with _open(reference, config) as (source, locator):
         root = await view_image(source, await _pick(source, locator, platform))
@@ -34,26 +41,86 @@ async def inspect_image(reference: str, platform: str, config: Path | None) -> I
         return InspectedImage(str(locator), root, references)
 
 
-async def read_raw(reference: str, platform: str, config: Path | None) -> bytes:
+async def read_raw(reference: str, platform: str, config: Path | Config | None) -> bytes:
     """A manifest's bytes, verified."""
     async with _open(reference, config) as (source, locator):
         return await read_manifest(source, await _pick(source, locator, platform))
 
 
-async def resolve_digest(reference: str, platform: str, config: Path | None) -> Digest:
+async def read_config(reference: str, platform: str, config: Path | Config | None) -> bytes:
+    """An image's configuration, verified; of an index, that of the machine's own platform."""
+    async with _open(reference, config) as (source, locator):
+        root = await source.resolve(locator.reference)
+        view = await view_image(source, await pick_platform(source, root, platform or host_platform()))
+        blob = view.images[0].manifest.config
+        if blob is None:
+            raise ManifestError(f"{locator}: it has no configuration")
+        return await read_manifest(source, blob)
+
+
+def format_fields(template: str, image: InspectedImage) -> str:
+    """The template with `{{.Field}}`, `{{.Labels.name}}` and `{{json .Field}}` filled in, by skopeo's names.
+
+    Raises:
+        ConfigError: the template is not understood, or has a field that is not known.
+    """
+    fields = _skopeo_fields(image)
+
+    def fill(found: re.Match[str]) -> str:
+        value: object = fields
+        for key in filter(None, found["path"].split(".")):
+            if not isinstance(value, Mapping) or (value is fields and key not in fields):
+                known = ", ".join(sorted(fields))
+                raise ConfigError(f"--format: {found[0][:80]}: there is no field {key[:80]!r}; known are {known}")
+            value = value.get(key, "")
+        return value if isinstance(value, str) and not found["json"] else json.dumps(value)
+
+    text = _FIELD.sub(fill, template.replace("\\n", "\n").replace("\\t", "\t"))
+    if "{{" in text:
+        raise ConfigError(f"--format {template[:100]!r}: only fields are understood, such as {{{{.Digest}}}}")
+    return text
+
+
+def _skopeo_fields(image: InspectedImage) -> dict[str, object]:
+    first = image.root.images[0] if image.root.images else None
+    config = first.config if first else {}
+    settings = config.get("config")
+    inner = settings if isinstance(settings, Mapping) else {}
+    layers = first.manifest.layers if first else ()
+    return {
+        "Name": image.name,
+        "Digest": image.root.root.digest,
+        "MediaType": image.root.manifest.media_type,
+        "Created": config.get("created", ""),
+        "DockerVersion": config.get("docker_version", ""),
+        "Labels": inner.get("Labels") or {},
+        "Architecture": config.get("architecture", ""),
+        "Os": config.get("os", ""),
+        "Variant": config.get("variant", ""),
+        "Layers": [layer.digest for layer in layers],
+        "Size": sum(view.size for view in image.root.images),
+        "Env": inner.get("Env") or [],
+        "Entrypoint": inner.get("Entrypoint") or [],
+        "Cmd": inner.get("Cmd") or [],
+        "User": inner.get("User", ""),
+        "Platforms": [str(view.platform) for view in image.root.images if view.platform],
+    }
+
+
+async def resolve_digest(reference: str, platform: str, config: Path | Config | None) -> Digest:
     """The digest of an image."""
     async with _open(reference, config) as (source, locator):
         return (await _pick(source, locator, platform)).digest
 
 
-async def list_tags(reference: str, config: Path | None) -> tuple[str, list[str]]:
+async def list_tags(reference: str, config: Path | Config | None) -> tuple[str, list[str]]:
     """What a repository or an archive is called, and its tags."""
     async with _open(reference, config) as (source, locator):
         return str(locator), list(await source.tags())
 
 
 @asynccontextmanager
-async def _open(reference: str, config: Path | None) -> AsyncIterator[tuple[Source, Locator]]:
+async def _open(reference: str, config: Path | Config | None) -> AsyncIterator[tuple[Source, Locator]]:
     locator = parse_source(reference)
     async with optional_session(config) as session, session.stores.source(locator) as source:
         yield source, locator

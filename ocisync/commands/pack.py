@@ -7,21 +7,20 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ocisync.commands.image_names import parse_source
+from ocisync.commands.image_names import complete_destination, parse_source
 from ocisync.commands.unpack import host_platform
+from ocisync.config.models import Config
 from ocisync.content.repository import Source, Target
 from ocisync.images.pack.settings import PackSettings
 from ocisync.images.pack.source import PackedSource, Packing, Parent, open_packed
 from ocisync.model.digest import is_digest
-from ocisync.model.locator import ArchiveLocator, Locator, OciArchiveLocator, TargetLocator, parse_locator
+from ocisync.model.locator import ArchiveLocator, Locator, TargetLocator, parse_locator
 from ocisync.sync.context import Progress, Stores
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
 from ocisync.wiring.session import Session, optional_session
-
-_BARE = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")  # names of archives that need no transport before them
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +33,11 @@ class Packed:
 
 def parse_destination(text: str) -> Locator:
     """A locator, or only the name of an archive (`image.tar.gz`), which is an oci-archive; raises InvalidName."""
-    path, _, tag = text.partition(":")
-    return OciArchiveLocator(path, tag) if path.endswith(_BARE) else parse_locator(text)
+    return parse_locator(complete_destination(text))
 
 
 async def pack_folder(
-    config: Path | None, progress: Progress, folder: Path, settings: PackSettings, place: Locator, epoch: int
+    config: Path | Config | None, progress: Progress, folder: Path, settings: PackSettings, place: Locator, epoch: int
 ) -> Packed:
     """Pack a folder in a session of its own; raises as `pack_to` does."""
     async with optional_session(config, progress) as session:

@@ -12,6 +12,7 @@ from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.config.units import parse_address
 from ocisync.content.object_store import ObjectStore
+from ocisync.errors import ConfigError
 from ocisync.logs import configure_logging
 from ocisync.model.registry_root import DirectoryRoot, parse_root
 from ocisync.serve.app import registry_app
@@ -38,7 +39,10 @@ async def run_daemon(file: Path, config: Config) -> None:
 
 async def serve_registry(place: str, listen: str) -> None:
     """Serve a static registry until interrupted."""
-    address = parse_address(listen)
+    try:
+        address = parse_address(f"127.0.0.1:{listen}" if listen.isdecimal() else listen)
+    except ValueError as exc:
+        raise ConfigError(f"--listen {exc}") from exc
     async with optional_session(None) as session:
         store = await _store(session, place)
         async with serve(registry_app(store), address.host, address.port) as url:

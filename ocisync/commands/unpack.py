@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 import structlog
 from anyio import CancelScope
 
+from ocisync.config.models import Config
 from ocisync.content.compress import Compression
 from ocisync.content.files import READ, FileSection
 from ocisync.content.openers import BytesOpener
@@ -54,7 +55,7 @@ class Unpacked:
 
 
 async def unpack_image(
-    config: Path | None,
+    config: Path | Config | None,
     progress: Progress,
     locator: Locator,
     folder: Path,

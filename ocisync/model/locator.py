@@ -249,9 +249,21 @@ def parse_locator(text: str) -> Locator:
     parse = _PARSERS.get(scheme)
     if parse is None or not colon or not rest:
         forms = "\n  ".join(TRANSPORTS)
-        hint = f"; did you mean docker://{text[:200]}?" if "/" in text or ":" not in text else "."
-        raise InvalidName(f"{text[:200]!r} does not start with a transport{hint} Known are:\n  {forms}")
+        raise InvalidName(f"{text[:200]!r} does not start with a transport{_suggest(text)} Known are:\n  {forms}")
     return parse(rest)
+
+
+def _suggest(text: str) -> str:
+    """What somebody may have meant who wrote a file's path, a URL or an image as docker writes it."""
+    if text.startswith(("./", "../", "/", "~")) or text.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")):
+        path = text[:200]
+        return f"; for a file, write docker-archive:{path} or oci-archive:{path}, for a layout oci:{path}."
+    image = text.removeprefix("https://").removeprefix("http://")
+    try:
+        parse_image_name(image)
+    except InvalidName:
+        return f"; did you mean docker://{text[:200]}?" if "/" in text or ":" not in text else "."
+    return f"; did you mean docker://{image[:200]}?"
 
 
 def _parse_registry(rest: str) -> Locator:

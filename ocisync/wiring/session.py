@@ -61,10 +61,10 @@ async def open_session(
 
 @asynccontextmanager
 async def optional_session(
-    file: Path | None, progress: Progress | None = None, compression: Compression | None = None
+    given: Path | Config | None, progress: Progress | None = None, compression: Compression | None = None
 ) -> AsyncIterator[Session]:
-    """A session for a single command: the configuration gives credentials and limits where there is one."""
-    config = load_config(file) if file else Config(version=1)
+    """A session for a single command: a configuration, or its file, gives credentials and limits where there is one."""
+    config = load_config(given) if isinstance(given, Path) else given or Config(version=1)
     with tempfile.TemporaryDirectory(prefix="ocisync-") as scratch:
         async with open_session(config, None, progress, Path(scratch), compression) as session:
             yield session

@@ -1,0 +1,44 @@
+"""Any command line ends with 0, 1 or 2, without a traceback, and steers no terminal; `make prove` tries 10,000."""
+
+from __future__ import annotations
+
+import random
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.command_lines import Ended, random_line, run_lines
+
+STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def faults(ended: Ended) -> list[str]:
+    """What is wrong with how a command line ended."""
+    said = ended.stderr + ended.stdout
+    found = {
+        "status": ended.code not in (0, 1, 2) and not ended.is_unfinished,
+        "traceback": "Traceback" in said,
+        "defect": "[internal]" in ended.stderr,
+        "steers": STEERS.search(ended.stderr) is not None,
+        "secret": "hunter22" in said,
+        "silence": ended.code == 2 and not ended.stderr.strip(),
+    }
+    return [what for what, holds in found.items() if holds]
+
+
+def prove_lines(count: int, seed: int, folder: Path) -> None:
+    rng = random.Random(seed)
+    ends = list(run_lines((random_line(rng) for _ in range(count)), folder))
+    assert len(ends) == count
+    wrong = [f"{found} {end.arguments!r}: {end.code}: {end.stderr[-800:]}" for end in ends if (found := faults(end))]
+    assert not wrong, "\n".join(wrong[:20])
+
+
+def test_two_hundred_random_command_lines(tmp_path: Path) -> None:
+    prove_lines(200, 1, tmp_path)
+
+
+@pytest.mark.prove
+def test_ten_thousand_random_command_lines(tmp_path: Path) -> None:
+    prove_lines(10_000, 2, tmp_path)
