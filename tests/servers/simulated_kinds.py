@@ -238,9 +238,9 @@ KINDS: dict[str, type[Simulated]] = {
 
 
 @contextmanager
-def simulated(kind: str) -> Iterator[Simulated]:
-    """A running registry of a kind."""
-    registry = KINDS[kind]()
+def simulated(kind: str, of: type[Simulated] | None = None) -> Iterator[Simulated]:
+    """A running registry of a kind, or of a class that a test makes of one."""
+    registry = (of or KINDS[kind])()
     app = web.Application(client_max_size=1 << 30)
     app.router.add_route("*", "/{path:.*}", registry.answer)
     with serve_app(app) as registry.url:
