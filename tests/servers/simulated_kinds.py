@@ -4,7 +4,7 @@ Each class differs from the specification as one product does: in what a strange
 a page, a mount and a deletion are answered.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -238,7 +238,7 @@ KINDS: dict[str, type[Simulated]] = {
 
 
 @contextmanager
-def simulated(kind: str, of: type[Simulated] | None = None) -> Iterator[Simulated]:
+def simulated(kind: str, of: Callable[[], Simulated] | None = None) -> Iterator[Simulated]:
     """A running registry of a kind, or of a class that a test makes of one."""
     registry = (of or KINDS[kind])()
     app = web.Application(client_max_size=1 << 30)
