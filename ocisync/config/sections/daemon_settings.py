@@ -78,7 +78,7 @@ class Daemon(Section):
     concurrent_images: int = Field(3, ge=1, le=256, description="Most images that one rule copies at one time.")
     concurrent_blobs: int = Field(6, ge=1, le=256, description="Most blobs under way at one time, over all rules.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="The least important events to log; --log-level wins."
+        "info", description="Minimum log level; --log-level wins."
     )
     log_format: Literal["console", "json"] = Field(
         "console", description="Lines for people, or one JSON object per line; --log-format wins."

@@ -15,7 +15,7 @@ _DAY = SECONDS["d"]
 class Keep(Section):
     """Which tags stay; a tag that none of these keeps is removed."""
 
-    newest: int | None = Field(None, ge=1, description="So many of the newest tags of every repository stay.")
+    newest: int | None = Field(None, ge=1, description="Keep this many of the newest tags of each repository.")
     newer_than: Duration | None = Field(None, gt=0, description="Tags that were published within this time stay.")
     tags: Items[Pattern] = Field((), description="Tags that one of these expressions matches stay.")
     repositories: Items[Pattern] = Field(

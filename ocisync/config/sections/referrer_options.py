@@ -65,7 +65,7 @@ class ReferrerOptions(Section):
 
     referrers: WantedReferrers = Field(
         None,
-        description="`true`: whatever refers to an image goes along (OCI 1.1: signatures, SBOMs), and what refers to "
+        description="`true`: copy what refers to an image too (OCI 1.1: signatures, SBOMs), and what refers to "
         "that; `{types: […]}`: only these artifact types.",
         json_schema_extra={"default": False},
     )

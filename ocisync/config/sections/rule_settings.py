@@ -39,7 +39,7 @@ class IncompleteSettings(Section):
     after: Duration = Field(description="How long after a file last joined the set.")
     action: Literal["warn", "publish", "fail"] = Field(
         "warn",
-        description="`warn` says so and waits on, `publish` takes what is there, `fail` puts the files to the failed.",
+        description="`warn` logs it and waits, `publish` takes what is there, `fail` moves the files to `failed`.",
     )
 
 
@@ -69,7 +69,7 @@ class DropRuleSettings(Section):
         2.0, description="A file is taken when its size and time of change stayed the same for this long."
     )
     rescan: Duration = Field(
-        60.0, ge=0.1, description="How often the whole folder is read, whatever the system's notifications told."
+        60.0, ge=0.1, description="How often the whole folder is read, in addition to the system's notifications."
     )
     done: Literal["keep", "move", "delete"] = Field(
         "keep", description="What becomes of published files: left in place, moved to `done_folder`, or deleted."
@@ -134,7 +134,7 @@ class SyncRule(TagPolicy, ReferrerOptions):
         False, description="With `format`: convert signed images too, and leave their signatures behind."
     )
     tags: TagRules = Field(TagRules(), description="Which tags to copy. Not given: all.")
-    tag_sets: Items[TagRules] = Field((), description="More tags to copy: those that one of these sets means.")
+    tag_sets: Items[TagRules] = Field((), description="More tags to copy: a tag is copied when any set matches it.")
     digests: Digests = Field(
         default_factory=dict,
         description="Images to copy by their digests: a mapping of tags to them, or a list, which get digest-… tags.",

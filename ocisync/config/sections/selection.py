@@ -115,7 +115,7 @@ class TagRules(Section):
     """Conditions that a tag must meet all of. Expressions must match a whole tag; Python's syntax."""
 
     allow: Items[Pattern] = Field((), description="Only tags that one of these expressions matches. Not given: all.")
-    deny: Items[Pattern] = Field((), description="Not those that one of these matches, whatever `allow` says.")
+    deny: Items[Pattern] = Field((), description="Exclude what one of these matches, even if `allow` matches it.")
     semver: Versions | None = Field(
         None, description="Only tags that are versions in this range, such as `>=3.5 <4`; none with a suffix like -rc1."
     )
@@ -139,7 +139,7 @@ class NameRules(Section):
     allow: Items[Pattern] = Field(
         (), description="Only repositories that one of these expressions matches. Not given: all."
     )
-    deny: Items[Pattern] = Field((), description="Not those that one of these matches, whatever `allow` says.")
+    deny: Items[Pattern] = Field((), description="Exclude what one of these matches, even if `allow` matches it.")
 
 
 class Rename(Section):

@@ -37,7 +37,7 @@ class TagPolicy(Section):
     """What a rule may change at its targets."""
 
     overwrite: Literal["always", "never"] = Field(
-        "always", description="`never`: a tag that the target has is immutable and stays, whatever the source says."
+        "always", description="`never`: a tag that the target has stays as it is, even if it moved at the source."
     )
     backup: Backup | None = Field(
         None, description="The tag that keeps an image before its own tag moves: `bkup-{tag}`. Not given: none."
