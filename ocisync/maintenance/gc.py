@@ -14,7 +14,7 @@ import anyio
 import structlog
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.stored_objects import Abandoned, ObjectKind
+from ocisync.content.object_store import Abandoned, ObjectKind
 from ocisync.errors import OcisyncError, StoreError
 from ocisync.maintenance.gc_plan import Garbage, Totals
 from ocisync.maintenance.listing_check import list_problem

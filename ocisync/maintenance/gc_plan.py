@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 
-from ocisync.content.stored_objects import ObjectKind
+from ocisync.content.object_store import ObjectKind
 from ocisync.errors import ConfigError
 from ocisync.model.digest import Digest, is_digest
 

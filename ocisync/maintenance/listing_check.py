@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ocisync.content.stored_objects import ObjectKind
+from ocisync.content.object_store import ObjectKind
 from ocisync.errors import NotFound
 from ocisync.maintenance.protocols import MaintainedRepository
 from ocisync.model.outside_json import load_json

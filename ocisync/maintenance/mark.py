@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from ocisync.content.concurrency import for_each, for_each_wave
-from ocisync.content.stored_objects import ObjectEntry, ObjectKind
+from ocisync.content.object_store import ObjectEntry, ObjectKind
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.maintenance.protocols import MaintainedRepository
 from ocisync.model.digest import Digest, digest_of, sha256

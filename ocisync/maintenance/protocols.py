@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ocisync.content.capabilities import Inventory, Mounter
+from ocisync.content.object_store import Abandoned, ObjectEntry, ObjectKind
 from ocisync.content.repository import ByteStream, Source, Target
-from ocisync.content.stored_objects import Abandoned, ObjectEntry, ObjectKind
 
 
 class RepositoryStore(Source, Target, Mounter, Inventory, Protocol):

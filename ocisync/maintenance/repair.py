@@ -9,9 +9,9 @@ from functools import partial
 
 import structlog
 
+from ocisync.content.object_store import ObjectKind
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Fetcher, Source
-from ocisync.content.stored_objects import ObjectKind
 from ocisync.content.verify import read_manifest
 from ocisync.errors import OcisyncError
 from ocisync.maintenance.findings import Fault, Finding, Verified

@@ -11,7 +11,7 @@ import structlog
 
 from ocisync.content.capabilities import Reconciler
 from ocisync.content.concurrency import for_each
-from ocisync.content.stored_objects import ObjectKind
+from ocisync.content.object_store import ObjectKind
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.maintenance.listing_check import list_problem
 from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository

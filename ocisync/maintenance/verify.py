@@ -10,7 +10,7 @@ from typing import Protocol
 import anyio
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.stored_objects import ObjectKind
+from ocisync.content.object_store import ObjectKind
 from ocisync.content.verify import verify_stream
 from ocisync.errors import NotFound, OcisyncError, VerificationError
 from ocisync.maintenance.findings import Fault, Finding, Verified

@@ -19,15 +19,11 @@ from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Fetcher, Opener, Target
 from ocisync.content.verify import read_manifest
 from ocisync.errors import (
-    AmbiguousManifest,
-    AuthError,
     DiskError,
     LeftOut,
-    LimitExceeded,
     ManifestError,
     NotFound,
     OcisyncError,
-    RateLimited,
     RegistryError,
     UnsupportedManifest,
     VerificationError,
@@ -38,73 +34,15 @@ from ocisync.model.digest import Digest, sha256
 from ocisync.model.manifest import Manifest, check_index_depth, may_be_manifest, parse_manifest
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice, narrow_index, select_entries
 from ocisync.sync.context import Limits, Progress
+from ocisync.sync.copied_graph import CopiedGraph, CopyResult, Graph, Subgraph, check_sizes
 from ocisync.sync.ledger import ALGORITHM, SAME_AS
 from ocisync.sync.presence import Presence
-from ocisync.sync.reports import Traffic
 from ocisync.sync.source_reader import SharedReader, count_progress, discard, is_spool_failure
 
 log = structlog.get_logger()
 
 _MANIFESTS = 8 * 1024 * 1024  # bytes of manifests that are held at a time while their blobs are copied
 _PART_MISSING = re.compile("BLOB_UNKNOWN|MANIFEST_UNKNOWN")  # how registries say that they lack what a manifest names
-
-Graph = Mapping[Digest, int]  # every digest at or below a manifest that the target holds, with its size in bytes
-
-
-@dataclass(frozen=True, slots=True)
-class CopiedGraph:
-    """One root whose whole graph is at the target, but for the root itself, which `publish` stores last."""
-
-    root: Descriptor  # with its bytes
-    digests: Graph  # the root's among them
-    extra_tags: Mapping[str, Descriptor] = field(default_factory=dict)  # signatures and the like, to publish before it
-
-
-@dataclass(slots=True)
-class CopyResult:
-    """What a job's copies did to the target, beside the graphs themselves."""
-
-    traffic: Traffic = field(default_factory=Traffic)
-    sent: set[Digest] = field(default_factory=set)  # pushed or mounted by this job
-    manifests: set[Digest] = field(default_factory=set)  # met below the roots
-    missing_images: dict[Digest, list[Digest]] = field(default_factory=dict)  # by index: left out of it on purpose
-    is_sparse: bool = False  # images of an index were left out, of which the target cannot know
-    left_out: dict[Digest, dict[Digest, LeftOut]] = field(default_factory=dict)  # by index: what the source lacks
-
-    def list_warnings(self) -> list[str]:
-        """What the source lacks, for people."""
-        errors = {digest: error for missing in self.left_out.values() for digest, error in missing.items()}
-        return [f"{error.message}; it is left out" for error in errors.values() if not error.facts.get("attestation")]
-
-    def explain(self, error: OcisyncError) -> OcisyncError:
-        """An error with what to do about it, where a target got an index without all of its images."""
-        is_refusal = isinstance(error, RegistryError | NotFound) and not isinstance(error, AuthError | RateLimited)
-        if not self.is_sparse or not is_refusal:
-            return error
-        advice = "it refuses an index of which it lacks images: write `rewrite_index: true` for a new one"
-        return type(error)(f"{error.message}; {advice}", code=error.code, handling=error.handling)
-
-
-@dataclass(slots=True)
-class _Subgraph:
-    """What was copied so far below one manifest."""
-
-    parent: Descriptor
-    is_index: bool  # so that its children may be of any type
-    depth: int  # of the children
-    limit: int  # descriptors
-    digests: dict[Digest, int] = field(default_factory=dict)  # bytes
-    left_out: dict[Digest, LeftOut] = field(default_factory=dict)  # images that the source lacks
-
-    def add(self, graph: Graph) -> None:
-        """Take in what is at and below a child.
-
-        Raises:
-            LimitExceeded: that is more than any image needs.
-        """
-        self.digests.update(graph)
-        if len(self.digests) > self.limit:
-            raise LimitExceeded(f"{self.parent.digest}: more than {self.limit} descriptors below it")
 
 
 @dataclass
@@ -172,7 +110,7 @@ class GraphCopier:
 
     async def copy_node(self, desc: Descriptor, depth: int) -> Graph:
         """Bring a manifest or blob, and all below it, under its digest."""
-        graph = _Subgraph(desc, False, depth, self.limits.max_graph)
+        graph = Subgraph(desc, False, depth, self.limits.max_graph)
         await self._copy_child(desc, graph)
         return graph.digests
 
@@ -205,9 +143,9 @@ class GraphCopier:
             children = children if self.choice is EVERYTHING else select_entries(children, self.choice)
         else:
             await self.presence.load_homes(children)
-        _check_sizes(parent, children)
+        check_sizes(parent, children)
         wanted = {child.digest: child for child in children if self.include_external or not child.is_elsewhere}
-        below = _Subgraph(parent, manifest.is_index, depth + 1, self.limits.max_graph)
+        below = Subgraph(parent, manifest.is_index, depth + 1, self.limits.max_graph)
         copy = self._copy_entry if manifest.is_index else self._copy_child
         await for_each(list(wanted.values()), partial(copy, into=below), self.limits.blobs)
         if below.left_out:
@@ -217,14 +155,14 @@ class GraphCopier:
             await self._record_missing(parent, missing)
         return below.digests
 
-    async def _copy_entry(self, desc: Descriptor, into: _Subgraph) -> None:
+    async def _copy_entry(self, desc: Descriptor, into: Subgraph) -> None:
         """Bring one entry of an index. An archive may name images that were not saved with it: they are left out."""
         try:
             await self._copy_child(desc, into)
         except LeftOut as exc:
             into.left_out[desc.digest] = exc
 
-    def _note_left_out(self, index: Descriptor, wanted: Mapping[Digest, Descriptor], below: _Subgraph) -> None:
+    def _note_left_out(self, index: Descriptor, wanted: Mapping[Digest, Descriptor], below: Subgraph) -> None:
         """Note which images the source lacks.
 
         Raises:
@@ -247,7 +185,7 @@ class GraphCopier:
             return next(iter(kept.values()))
         return narrow_index(raw, manifest.media_type, kept)
 
-    def _copy_child(self, desc: Descriptor, into: _Subgraph) -> Coroutine[Any, Any, None]:
+    def _copy_child(self, desc: Descriptor, into: Subgraph) -> Coroutine[Any, Any, None]:
         """Bring one child. A plain function: the coroutine of the fitting kind is awaited by the caller."""
         if desc.is_manifest:
             return self._copy_manifest(desc, into)
@@ -255,12 +193,12 @@ class GraphCopier:
             return self._copy_unknown(desc, into)
         return self.copy_blob(desc, into=into)
 
-    async def _copy_unknown(self, desc: Descriptor, into: _Subgraph) -> None:
+    async def _copy_unknown(self, desc: Descriptor, into: Subgraph) -> None:
         """An index may list anything: an entry of an unknown type is a manifest if it can be read as one."""
         desc = await self._detect(desc)
         await (self._copy_manifest(desc, into) if desc.is_manifest else self.copy_blob(desc, into=into))
 
-    async def _copy_manifest(self, desc: Descriptor, into: _Subgraph) -> None:
+    async def _copy_manifest(self, desc: Descriptor, into: Subgraph) -> None:
         """Bring what is below a manifest, then the manifest itself."""
         async with self._flights.turn((desc.digest, desc.size)) as turn:
             if not turn.is_done:
@@ -275,7 +213,7 @@ class GraphCopier:
                 turn.result = {**below, desc.digest: desc.size}
             into.add(turn.result)
 
-    async def _copy_read_manifest(self, desc: Descriptor, into: _Subgraph) -> Graph:
+    async def _copy_read_manifest(self, desc: Descriptor, into: Subgraph) -> Graph:
         """Read a manifest, bring what it names, and push it; what is below it."""
         raw, manifest = await self._read_entry(desc, into)
         below = await self._copy_children(desc, manifest, into.depth)
@@ -294,7 +232,7 @@ class GraphCopier:
             await self.shared.mark_delivered(desc.digest)
         return below
 
-    async def copy_blob(self, desc: Descriptor, opener: Opener | None = None, into: _Subgraph | None = None) -> None:
+    async def copy_blob(self, desc: Descriptor, opener: Opener | None = None, into: Subgraph | None = None) -> None:
         """Bring a blob: not at all where it is there, by a mount where another repository has it, else its bytes.
 
         `opener` gives the bytes where the source does not (a converted layer).
@@ -372,7 +310,7 @@ class GraphCopier:
         except ManifestError as exc:
             raise exc.at(desc.digest) from exc
 
-    async def _read_entry(self, desc: Descriptor, into: _Subgraph) -> tuple[bytes, Manifest]:
+    async def _read_entry(self, desc: Descriptor, into: Subgraph) -> tuple[bytes, Manifest]:
         try:
             return await self.read(desc)
         except NotFound as exc:
@@ -411,18 +349,6 @@ class GraphCopier:
         elif missing or self.presence.is_listed(index):
             self.result.missing_images |= {index.digest: missing} if missing else {}
             await self.target.record_missing_images(index.digest, missing)
-
-
-def _check_sizes(parent: Descriptor, children: Iterable[Descriptor]) -> None:
-    """Refuse a manifest that lists one digest with two sizes: clients would disagree on which of them is meant.
-
-    Raises:
-        AmbiguousManifest: it does.
-    """
-    sizes: dict[Digest, int] = {}
-    for child in children:
-        if (size := sizes.setdefault(child.digest, child.size)) != child.size:
-            raise AmbiguousManifest(f"{parent.digest}: lists {child.digest} with {size} bytes and with {child.size}")
 
 
 async def _read_own(target: Fetcher, desc: Descriptor) -> bytes | None:

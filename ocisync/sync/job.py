@@ -4,14 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from ocisync.model.image_name import parse_tag
 from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Failure, JobReport
 from ocisync.sync.select import TagSelection
-from ocisync.sync.write_policy import WritePolicy
 
 DAY = 24 * 3600.0  # seconds
+_HOLE = "{tag}"
+
+
+@dataclass(frozen=True, slots=True)
+class WritePolicy:
+    """What a rule may do to tags that its target has already; the defaults mirror the source and remove nothing."""
+
+    overwrite: bool = True  # whether a tag that the target has may move
+    backup: str = ""  # the tag that keeps what a tag pointed at before it moved, with {tag} in it; empty: none
+    prune: bool = False
+    prune_limit: float = 0.2  # the largest share of the target's selected tags that may go at one time
+    is_forced: bool = False  # prune whatever the share
+
+    def backup_of(self, tag: str) -> str:
+        """The name of a tag's backup.
+
+        Raises:
+            InvalidName: it would be too long for a tag.
+        """
+        return parse_tag(self.backup.replace(_HOLE, tag))
+
+    def is_backup(self, tag: str) -> bool:
+        """Whether a tag looks like a backup of another."""
+        before, hole, after = self.backup.partition(_HOLE)
+        fits = tag.startswith(before) and tag.endswith(after) and len(tag) > len(before) + len(after)
+        return bool(hole) and fits
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,9 @@ from ocisync.content.capabilities import Reconciler, Untagger
 from ocisync.content.repository import Resolver, Target
 from ocisync.errors import ConfigError, NotFound
 from ocisync.model.digest_tags import is_digest_tag
+from ocisync.sync.job import WritePolicy
 from ocisync.sync.plan import Action, PlannedTag
 from ocisync.sync.select import TagSelection, find_origin, find_remaining
-from ocisync.sync.write_policy import WritePolicy
 
 log = structlog.get_logger()
 

@@ -9,20 +9,24 @@ from dataclasses import dataclass
 from typing import TypeVar, cast
 
 import anyio
+import structlog
 from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
 from ocisync.content.capabilities import CollectedTarget, Inventory, Reconciler, RepositoryListing
 from ocisync.content.concurrency import for_each
-from ocisync.content.repository import Resolver, Target
+from ocisync.content.repository import Fetcher, Resolver, Target
+from ocisync.content.verify import read_manifest
 from ocisync.errors import NotFound, RegistryError, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.sync.copy import CopiedGraph, CopyResult
+from ocisync.sync.copied_graph import CopiedGraph, CopyResult
+from ocisync.sync.job import WritePolicy
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, PlannedTag
 from ocisync.sync.presence import Presence
-from ocisync.sync.write_policy import WritePolicy, check_overwrite
+
+log = structlog.get_logger()
 
 MAX_BATCH = 500  # tags
 Kept = Mapping[str, Descriptor]  # tags that must not move, with what they point at
@@ -208,3 +212,43 @@ async def receive_batch(first: T, queue: MemoryObjectReceiveStream[T], most: int
             while len(found) < most:
                 found.append(queue.receive_nowait())
     return found
+
+
+_LOOKS = 8  # at a time
+
+
+async def check_overwrite(policy: WritePolicy, target: Target, tags: Mapping[str, Descriptor]) -> dict[str, Descriptor]:
+    """The tags that must not be written, with what they point at; those that may move are kept under their backups.
+
+    Another writer may have been here since the survey, so each tag is asked for once more.
+    """
+    if policy.overwrite and not policy.backup:
+        return {}
+    moving: dict[str, Descriptor] = {}
+
+    async def look(tag: str) -> None:
+        if (found := await _find_moving(target, tag, tags[tag])) is not None:
+            moving[tag] = found
+
+    await for_each(tags, look, _LOOKS)
+    if not policy.overwrite:
+        return moving
+    if moving:
+        await target.publish({policy.backup_of(tag): await _read_root(target, found) for tag, found in moving.items()})
+        log.info("tags.backed_up", tags={tag: policy.backup_of(tag) for tag in moving})
+    return {}
+
+
+async def _find_moving(target: Target, tag: str, root: Descriptor) -> Descriptor | None:
+    """What a tag points at that is about to point elsewhere."""
+    try:
+        found = await target.resolve(tag)
+    except NotFound:
+        return None
+    return found if found.digest != root.digest else None
+
+
+async def _read_root(target: Target, desc: Descriptor) -> Descriptor:
+    if not isinstance(target, Fetcher):
+        raise StoreError(f"{desc.digest}: its backup cannot be made, because nothing can be read from the target")
+    return desc.with_data(await read_manifest(target, desc))

@@ -20,7 +20,8 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import cosign_tags, fallback_tag, is_digest_tag
 from ocisync.model.subjects import read_subject
-from ocisync.sync.copy import CopiedGraph, GraphCopier
+from ocisync.sync.copied_graph import CopiedGraph
+from ocisync.sync.copy import GraphCopier
 from ocisync.sync.referrer_set import ReferrerChoice, ReferrerSet
 
 log = structlog.get_logger()

@@ -95,11 +95,7 @@ async def survey(
     Raises:
         OcisyncError: the source's or the target's tags cannot be listed.
     """
-    known = {
-        tag: published
-        for tag, published in (await ledger.get_published(job.target.target, job.target.repository)).items()
-        if published.scope == job.scope  # with the same of its images
-    }
+    known = await _load_known(job, ledger)
     resolver = TagResolver(job, source, ledger, criteria.now, workers, _expect(known, criteria))
     selected = await resolver.select()
     stored = await target.list_manifests() if isinstance(target, Inventory) else None
@@ -155,6 +151,12 @@ async def name_by_sha256(roots: Mapping[str, Descriptor], ledger: Ledger) -> Map
         tag: replace(root, digest=Digest(known[root.digest])) if root.digest in known else root
         for tag, root in roots.items()
     }
+
+
+async def _load_known(job: Job, ledger: Ledger) -> Mapping[str, Published]:
+    """What is on record as whole as far as this job goes: with the same of its images."""
+    known = await ledger.get_published(job.target.target, job.target.repository)
+    return {tag: published for tag, published in known.items() if published.scope == job.scope}
 
 
 def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> bool:

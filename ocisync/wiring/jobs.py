@@ -13,10 +13,9 @@ from ocisync.model.image_name import ImageName
 from ocisync.model.locator import Locator, RegistryLocator, TargetLocator, ViewLocator
 from ocisync.model.name_mapping import TAG, Renaming
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
-from ocisync.sync.job import Job
+from ocisync.sync.job import Job, WritePolicy
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.write_policy import WritePolicy
 
 
 def sync_jobs(rule: SyncRule, config: Config) -> list[Job]:

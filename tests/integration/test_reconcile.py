@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from ocisync.content.object_store import ObjectKind
 from ocisync.content.openers import BytesOpener
-from ocisync.content.stored_objects import ObjectKind
 from ocisync.maintenance.reconcile import reconcile
 from ocisync.model import media_types
 from ocisync.stores.directory.store import DirectoryStore

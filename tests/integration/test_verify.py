@@ -10,8 +10,8 @@ import anyio
 import pytest
 
 from ocisync.content.memory import MemoryRepository
+from ocisync.content.object_store import ObjectKind
 from ocisync.content.repository import Source
-from ocisync.content.stored_objects import ObjectKind
 from ocisync.maintenance.findings import Fault, Finding, Verified
 from ocisync.maintenance.repair import Origins, no_origins, verify_and_repair
 from ocisync.maintenance.verify import Depth, ReadRate, verify

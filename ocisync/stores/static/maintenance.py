@@ -7,9 +7,8 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol, runtime_checkable
 
-from ocisync.content.object_store import ObjectHeaders, ObjectInfo
+from ocisync.content.object_store import Abandoned, ObjectEntry, ObjectHeaders, ObjectInfo, ObjectKind
 from ocisync.content.repository import ByteStream
-from ocisync.content.stored_objects import Abandoned, ObjectEntry, ObjectKind
 from ocisync.errors import LimitExceeded, StoreError
 from ocisync.model.digest import is_digest
 from ocisync.model.image_name import is_tag

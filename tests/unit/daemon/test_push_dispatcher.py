@@ -17,11 +17,10 @@ from ocisync.daemon.webhook_payloads import Push
 from ocisync.errors import NetworkError
 from ocisync.model.locator import ViewLocator
 from ocisync.state.rule_records import MemoryRecords, RuleStatus
-from ocisync.sync.job import Job
+from ocisync.sync.job import Job, WritePolicy
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.write_policy import WritePolicy
 from tests.drop_archives import NamedArchives
 from tests.unit.daemon.clocks import TestClock, until
 from tests.unit.daemon.jobs import FunctionRunner, Gate, job

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ocisync.content.stored_objects import ObjectKind
+from ocisync.content.object_store import ObjectKind
 from ocisync.errors import ConfigError
 from ocisync.maintenance.gc_plan import Garbage, Totals, end_line, head_line, object_line, read_objects, read_totals
 from ocisync.model.digest import Digest

@@ -9,13 +9,12 @@ import pytest
 from ocisync.content.memory import MemoryRepository
 from ocisync.model.digest import sha256
 from ocisync.model.name_mapping import Renaming, Substitution
-from ocisync.sync.job import Job
+from ocisync.sync.job import Job, WritePolicy
 from ocisync.sync.plan import Action
 from ocisync.sync.prune import find_gone
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import plan_job, run_job
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.sync.write_policy import WritePolicy
 from tests.unit.sync.graphs import image, tag
 from tests.unit.sync.recording import Recording, job, tools_for
 

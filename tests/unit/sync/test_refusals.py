@@ -15,10 +15,10 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.context import Limits
+from ocisync.sync.job import WritePolicy
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
-from ocisync.sync.write_policy import WritePolicy
 from tests.unit.sync.graphs import as_json, image, index, put, tag
 from tests.unit.sync.recording import Recording, job, tools_for
 

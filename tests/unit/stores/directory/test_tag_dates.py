@@ -9,7 +9,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from ocisync.content.stored_objects import ObjectKind
+from ocisync.content.object_store import ObjectKind
 from ocisync.maintenance.retention import KeepPolicy, TagAge, decide
 from ocisync.serve.app import registry_app
 from ocisync.serve.server import serve
