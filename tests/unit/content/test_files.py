@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 import pytest
 
-from ocisync.content.files import InputFile, Spool
-from ocisync.errors import DiskError, InputChanged, InputError
+from ocisync.content.files import FileGuard, InputFile, Spool
+from ocisync.errors import DiskError, Handling, InputChanged, InputError, StoreError
 
 
 @pytest.fixture
@@ -75,3 +76,49 @@ def test_a_spool_leaves_nothing_behind(tmp_path: Path) -> None:
         assert list(tmp_path.iterdir()) == []
     with pytest.raises(DiskError):
         Spool(tmp_path / "absent")
+
+
+@pytest.mark.parametrize("kind", ["link", "link in the way", "FIFO", "missing"])
+def test_below_a_guards_root_no_link_is_followed(tmp_path: Path, kind: str) -> None:
+    secret = tmp_path / "outside/secret"
+    secret.parent.mkdir()
+    secret.write_bytes(b"secret")
+    root = tmp_path / "drop"
+    (root / "a").mkdir(parents=True)
+    path = root / "a/file"
+    if kind == "link":
+        path.symlink_to(secret)
+    elif kind == "link in the way":
+        (root / "b").symlink_to(secret.parent)
+        path = root / "b/secret"
+    elif kind == "FIFO":
+        os.mkfifo(path)
+    with pytest.raises(InputError, match=path.name):
+        InputFile(path, FileGuard(root))
+
+
+def test_only_the_file_that_was_looked_at_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"first")
+    seen = path.stat()
+    guard = FileGuard(tmp_path, (seen.st_dev, seen.st_ino))
+    InputFile(path, guard).close()
+    (tmp_path / "other").write_bytes(b"other")
+    (tmp_path / "other").rename(path)
+    with pytest.raises(InputChanged, match="replaced by another file"):
+        InputFile(path, guard)
+
+
+def test_fault_56_no_descriptor_left_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"whole")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.dup(0)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        with pytest.raises(StoreError, match="no descriptor is left") as told:
+            InputFile(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (told.value.code, told.value.handling) == ("limit.files", Handling.RETRY)
