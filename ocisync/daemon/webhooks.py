@@ -21,6 +21,7 @@ from ocisync.errors import InputError
 
 MAX_BODY = 1 << 20  # bytes of one request
 MAX_BODIES = 8 << 20  # bytes of all requests whose bodies are being read
+MOST_BODIES = 32  # that are read at a time; other senders come again
 BODY_TIME = 30.0  # seconds in which a body must have come
 # Docker Hub and Quay send no header of the user's: their secret is in the URL.
 _IN_QUERY = frozenset({"dockerhub", "quay"})
@@ -56,20 +57,27 @@ class WebhookReceiver(Protocol):
 
 
 class BodyBudget:
-    """Memory for bodies of requests: so many bytes of each, and so many of all that are being read."""
+    """Memory for bodies of requests: so many bytes of each, so many of all that are being read, and so many at a time.
 
-    def __init__(self, each: int = MAX_BODY, total: int = MAX_BODIES) -> None:
+    What a connection has received and nobody has read yet counts too, a quarter of a MiB: hence the last bound.
+    """
+
+    def __init__(self, each: int = MAX_BODY, total: int = MAX_BODIES, most: int = MOST_BODIES) -> None:
         self.each = each
         self.left = total
+        self._free = most
 
     @contextmanager
     def open_body(self) -> Iterator[Body]:
-        """A body to be read; what it took is given back with the block."""
-        body = Body(self)
+        """A body to be read; what it took is given back with the block. 503 when too many are being read."""
+        if not self._free:
+            raise web.HTTPServiceUnavailable
+        body, self._free = Body(self), self._free - 1
         try:
             yield body
         finally:
             self.left += body.size
+            self._free += 1
 
 
 class Body:
@@ -112,7 +120,10 @@ class WebhookPage:
             return text_answer(
                 404, "there is no webhook of this name; they stand under `webhooks` in the configuration\n"
             )
-        body = await _read_authentic(request, hook, self._budget)
+        try:
+            body = await _read_authentic(request, hook, self._budget)
+        except web.HTTPServiceUnavailable:
+            return await _refuse_at_once(request)
         if body is None:
             self._count(name, "refused")
             self._refusals.log("webhook.refused", webhook=name, remote=request.remote)
@@ -134,6 +145,16 @@ class WebhookPage:
         self._count(name, "taken" if rules else "unmatched" if pushes else "ignored")
         log.info("webhook.taken", webhook=name, pushes=len(pushes), rules=list(rules))
         return json_answer({"pushes": len(pushes), "rules": list(rules)}, 202)
+
+
+async def _refuse_at_once(request: web.Request) -> web.Response:
+    """503, and the end of the connection: what is still to come of the body is not even received."""
+    answer = text_answer(503, "too many notifications at a time; send it again\n", {"Retry-After": "5"})
+    answer.force_close()
+    await answer.prepare(request)
+    await answer.write_eof()
+    request.protocol.force_close()
+    return answer
 
 
 async def _read_authentic(request: web.Request, hook: Webhook, budget: BodyBudget) -> bytes | None:

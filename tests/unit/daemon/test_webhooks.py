@@ -15,7 +15,7 @@ from aiohttp import web
 from structlog.testing import capture_logs
 
 from ocisync.daemon.webhook_payloads import Push
-from ocisync.daemon.webhooks import MAX_BODY, BodyBudget, Webhook
+from ocisync.daemon.webhooks import MAX_BODY, MOST_BODIES, BodyBudget, Webhook
 from tests.unit.daemon import notifications as sent
 from tests.unit.daemon.test_pages import Daemon, running
 
@@ -131,11 +131,43 @@ def test_bodies_are_read_within_a_budget_that_they_share() -> None:
     assert budget.left == 15
 
 
-async def test_a_body_whose_signature_is_missing_is_not_read() -> None:
-    async def never() -> AsyncIterator[bytes]:
-        yield b"{"
-        await anyio.sleep_forever()
+def test_so_many_bodies_are_read_at_a_time() -> None:
+    budget = BodyBudget(most=1)
+    with budget.open_body(), pytest.raises(web.HTTPServiceUnavailable), budget.open_body():
+        pass
+    with budget.open_body():
+        pass
 
+
+async def never() -> AsyncIterator[bytes]:
+    """A body that does not end."""
+    yield b"{"
+    await anyio.sleep_forever()
+
+
+async def test_who_comes_while_many_bodies_are_read_is_to_come_again() -> None:
+    body = sent.encoded(sent.GITHUB)
+    headers = {"X-GitHub-Event": "registry_package", "X-Hub-Signature-256": signature(body)}
+    async with running(a_daemon("github")) as client:
+
+        async def send_slowly() -> None:
+            await client.ask("/v1/webhooks/hook", "POST", body=never(), **headers)
+
+        async def send() -> int:
+            return (await client.ask("/v1/webhooks/hook", "POST", body=body, **headers))[0]
+
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as senders:
+                for _ in range(MOST_BODIES):
+                    senders.start_soon(send_slowly)
+                while await send() != 503:  # until the slow ones have arrived
+                    await anyio.lowlevel.checkpoint()
+                senders.cancel_scope.cancel()
+            while await send() != 202:  # once the server has noticed that they are gone
+                await anyio.lowlevel.checkpoint()
+
+
+async def test_a_body_whose_signature_is_missing_is_not_read() -> None:
     async with running(a_daemon("github")) as client:
         with anyio.fail_after(20):
             status, _, _ = await client.ask("/v1/webhooks/hook", "POST", body=never())
