@@ -16,14 +16,14 @@ MAX_PAGE = 1_000_000  # entries; a larger n means the same as none
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class ListPage:
     """Some entries of a list, and the relative Link to the next ones when there are more."""
 
     entries: Sequence[str]
     link: str | None = None
 
 
-def page_of(entries: Sequence[str], query: Mapping[str, str], path: str) -> Page:
+def page_of(entries: Sequence[str], query: Mapping[str, str], path: str) -> ListPage:
     """The entries after `last`, at most `n`; `entries` are sorted and `path` is the list's own.
 
     Raises:
@@ -32,12 +32,12 @@ def page_of(entries: Sequence[str], query: Mapping[str, str], path: str) -> Page
     limit = _limit(query.get("n"))
     start = bisect_right(entries, query["last"]) if query.get("last") else 0
     if limit is None or start + limit >= len(entries):
-        return Page(entries[start:])
+        return ListPage(entries[start:])
     page = entries[start : start + limit]
     if not page:
-        return Page(())
+        return ListPage(())
     following = urlencode({"n": limit, "last": page[-1]}, safe="/")
-    return Page(page, f'<{path}?{following}>; rel="next"')
+    return ListPage(page, f'<{path}?{following}>; rel="next"')
 
 
 def _limit(text: str | None) -> int | None:

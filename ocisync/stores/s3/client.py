@@ -27,6 +27,7 @@ from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import UploadCheck, hold_last_chunk
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, RateLimited, S3ConfigError
 from ocisync.model.digest import Digest, sha256
+from ocisync.stores.s3.documents import ListingPage, page_query
 from ocisync.stores.s3.errors import (
     EXPIRED,
     S3Refusal,
@@ -37,7 +38,6 @@ from ocisync.stores.s3.errors import (
 from ocisync.stores.s3.headers import digest_metadata, info_from_headers, object_headers
 from ocisync.stores.s3.http import S3Request, SourceFailed, StreamedUpload, keep_open, read_headers, read_page
 from ocisync.stores.s3.limiter import AdaptiveLimiter
-from ocisync.stores.s3.listing import ListingPage, page_query
 from ocisync.stores.s3.options import MIB
 from ocisync.stores.s3.refusals import Refusal, Refusals
 from ocisync.stores.s3.session import S3Session

@@ -9,9 +9,9 @@ import anyio
 from ocisync.content.object_store import ObjectHeaders
 from ocisync.errors import NotFound, OcisyncError, StoreError
 from ocisync.stores.s3.client import S3Client
+from ocisync.stores.s3.documents import parse_text
 from ocisync.stores.s3.headers import copied_metadata, object_headers
 from ocisync.stores.s3.http import S3Request, read_document
-from ocisync.stores.s3.listing import parse_text
 from ocisync.stores.s3.options import MAX_PARTS, MAX_SINGLE
 from ocisync.stores.s3.refusals import Refusal
 from ocisync.stores.s3.uploads import abort_upload, begin_upload, complete_upload

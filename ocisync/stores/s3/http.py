@@ -14,8 +14,8 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.model.digest import Digest
+from ocisync.stores.s3.documents import MAX_DOCUMENT, ListingPage, PageReader
 from ocisync.stores.s3.errors import S3Refusal, fault_from_reply
-from ocisync.stores.s3.listing import MAX_DOCUMENT, ListingPage, PageReader
 from ocisync.stores.s3.sign import EMPTY
 
 _READ = 64 * 1024  # bytes

@@ -21,7 +21,7 @@ from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from yarl import URL
 
 from ocisync.content.aiohttp_internals import never_resend
-from ocisync.content.proxies import find_proxy, read_environment
+from ocisync.content.proxy_environment import find_proxy, read_environment
 from ocisync.content.tls import system_context
 from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception

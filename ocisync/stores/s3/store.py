@@ -30,9 +30,9 @@ from ocisync.model.digest import Digest, md5_in_etag, sha256
 from ocisync.stores.s3.capabilities import Capabilities, probe
 from ocisync.stores.s3.client import MD5_UP_TO, S3Client
 from ocisync.stores.s3.copy import copy_object
+from ocisync.stores.s3.documents import deletion, parse_delete_errors
 from ocisync.stores.s3.download import Download
 from ocisync.stores.s3.http import S3Request, read_document
-from ocisync.stores.s3.listing import deletion, parse_delete_errors
 from ocisync.stores.s3.multipart import MemoryBudget, MultipartUpload
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.provider_report import Provider, try_provider

@@ -10,9 +10,7 @@ from ocisync.content.object_store import ObjectHeaders
 from ocisync.errors import Handling, NotFound, StoreError
 from ocisync.model.digest import sha256
 from ocisync.stores.s3.client import S3Client
-from ocisync.stores.s3.headers import object_headers
-from ocisync.stores.s3.http import S3Request, read_document, read_headers
-from ocisync.stores.s3.listing import (
+from ocisync.stores.s3.documents import (
     UnfinishedUpload,
     UploadedPart,
     completion,
@@ -20,6 +18,8 @@ from ocisync.stores.s3.listing import (
     parse_text,
     parse_uploads,
 )
+from ocisync.stores.s3.headers import object_headers
+from ocisync.stores.s3.http import S3Request, read_document, read_headers
 from ocisync.stores.s3.sign import payload_of
 
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from ocisync.serve.errors import ApiError
-from ocisync.serve.pagination import Page, page_of
+from ocisync.serve.pagination import ListPage, page_of
 
 LIST = ["a", "b", "c", "d"]
 
@@ -14,21 +14,21 @@ LIST = ["a", "b", "c", "d"]
 @pytest.mark.parametrize(
     ("query", "page"),
     [
-        ({}, Page(LIST)),
-        ({"n": "4"}, Page(LIST)),
-        ({"n": "9"}, Page(LIST)),
-        ({"n": "999999999999999999"}, Page(LIST)),
-        ({"n": "2"}, Page(["a", "b"], '</v2/x/tags/list?n=2&last=b>; rel="next"')),
-        ({"n": "2", "last": "b"}, Page(["c", "d"])),
-        ({"n": "1", "last": "b"}, Page(["c"], '</v2/x/tags/list?n=1&last=c>; rel="next"')),
-        ({"last": "bb"}, Page(["c", "d"])),
-        ({"last": "d"}, Page([])),
-        ({"last": "zzz", "n": "1"}, Page([])),
-        ({"last": ""}, Page(LIST)),
-        ({"n": "0"}, Page([])),
+        ({}, ListPage(LIST)),
+        ({"n": "4"}, ListPage(LIST)),
+        ({"n": "9"}, ListPage(LIST)),
+        ({"n": "999999999999999999"}, ListPage(LIST)),
+        ({"n": "2"}, ListPage(["a", "b"], '</v2/x/tags/list?n=2&last=b>; rel="next"')),
+        ({"n": "2", "last": "b"}, ListPage(["c", "d"])),
+        ({"n": "1", "last": "b"}, ListPage(["c"], '</v2/x/tags/list?n=1&last=c>; rel="next"')),
+        ({"last": "bb"}, ListPage(["c", "d"])),
+        ({"last": "d"}, ListPage([])),
+        ({"last": "zzz", "n": "1"}, ListPage([])),
+        ({"last": ""}, ListPage(LIST)),
+        ({"n": "0"}, ListPage([])),
     ],
 )
-def test_a_page(query: dict[str, str], page: Page) -> None:
+def test_a_page(query: dict[str, str], page: ListPage) -> None:
     found = page_of(LIST, query, "/v2/x/tags/list")
     assert (list(found.entries), found.link) == (list(page.entries), page.link)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from ocisync.content.proxies import find_proxy, is_exempt
+from ocisync.content.proxy_environment import find_proxy, is_exempt
 
 
 @pytest.mark.parametrize(

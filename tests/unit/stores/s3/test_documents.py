@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from ocisync.content.object_store import ObjectInfo
-from ocisync.stores.s3.listing import (
+from ocisync.stores.s3.documents import (
     MAX_DOCUMENT,
     ListingPage,
     PageReader,
