@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-PATIENCE = 3  # seconds; what serves, or tries again where nobody answers, is ended then
+SERVED = 3  # seconds; what serves, or tries again where nobody answers, is ended then
+PATIENCE = 60  # seconds for everything else, on a machine that has much else to do
 _SERVING = ("run", "serve", "demo")
 _COMMANDS = (
     "run", "serve", "sync-now", "once", "plan", "status", "copy", "push", "pack", "unpack", "inspect", "tags", "digest",
@@ -45,14 +46,14 @@ for module in pkgutil.walk_packages(ocisync.__path__, "ocisync."):  # so that no
     if module.name != "ocisync.__main__":
         importlib.import_module(module.name)
 for line in sys.stdin:
-    arguments = json.loads(line)
+    arguments, patience = json.loads(line)
     out, err = (os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("../out", "../err"))
     child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.dup2(out, 1); os.dup2(err, 2)
         sys.argv = ["ocisync", *arguments]
         main()
-    end = time.monotonic() + PATIENCE
+    end = time.monotonic() + patience
     while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < end:
         time.sleep(0.002)
     if ended[0] == 0:
@@ -75,8 +76,12 @@ class Ended:
     @property
     def is_unfinished(self) -> bool:
         """Whether it was ended although it would rightly have gone on: it serves, or asks a host that is not there."""
-        is_asking = any("127.0.0.1" in text for text in self.arguments)
-        return self.code == -signal.SIGKILL and (is_asking or any(name in self.arguments for name in _SERVING))
+        return self.code == -signal.SIGKILL and may_go_on(self.arguments)
+
+
+def may_go_on(arguments: list[str]) -> bool:
+    """Whether a command line may rightly come to no end."""
+    return any("127.0.0.1" in text for text in arguments) or any(name in arguments for name in _SERVING)
 
 
 def random_line(rng: random.Random) -> list[str]:
@@ -100,15 +105,14 @@ def run_lines(lines: Iterator[list[str]], folder: Path) -> Iterator[Ended]:
     (work / "x.tar").write_bytes(b"\0" * 1024)
     env = {"HOME": str(folder), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
     env |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
-    code = _CHILD.replace("PATIENCE", str(PATIENCE))
     with subprocess.Popen(
-        [sys.executable, "-c", code], cwd=work, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        [sys.executable, "-c", _CHILD], cwd=work, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         for arguments in lines:
-            server.stdin.write(json.dumps(arguments) + "\n")
+            server.stdin.write(json.dumps([arguments, SERVED if may_go_on(arguments) else PATIENCE]) + "\n")
             server.stdin.flush()
-            code_, out, err = json.loads(server.stdout.readline())
-            yield Ended(arguments, code_, out, err)
+            code, out, err = json.loads(server.stdout.readline())
+            yield Ended(arguments, code, out, err)
         server.stdin.close()

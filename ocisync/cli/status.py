@@ -24,6 +24,7 @@ def add_commands(app: typer.Typer) -> None:
 
 def status(
     context: typer.Context,
+    rule: Annotated[str, typer.Argument(metavar="[RULE]", help="Only this rule.")] = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
     targets: Annotated[bool, typer.Option("--targets", help="Try out what each target's storage can do.")] = False,
@@ -37,7 +38,7 @@ def status(
     file = load_config(config_file(config))
     if targets:
         raise typer.Exit(_print_targets(run_async(target_capabilities, file), as_json))
-    _print_status(run_async(report_rules, file), as_json)
+    _print_status(run_async(report_rules, file, rule), as_json)
 
 
 def _print_status(reports: Mapping[str, RuleReport], as_json: bool) -> None:
@@ -45,7 +46,10 @@ def _print_status(reports: Mapping[str, RuleReport], as_json: bool) -> None:
         show_json({rule: _status_json(report) for rule, report in reports.items()})
         return
     show(_status_table(reports))
-    for report in reports.values():
+    for rule, report in reports.items():
+        for one in report.inputs:
+            code = f" [{one.code}]" if one.code else ""
+            show(f"{rule}: {printable(one.key)} {one.state}: {printable(one.reason)}{code}")
         for image in report.images:
             if image.code:
                 show(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
@@ -63,7 +67,11 @@ def _print_targets(found: Mapping[str, Mapping[str, str]], as_json: bool) -> int
 
 def _status_json(report: RuleReport) -> dict[str, object]:
     lag = None if report.lag is None else round(report.lag, 3)
-    return asdict(report.status) | {"lag": lag, "images": [_image_json(image) for image in report.images]}
+    return (
+        asdict(report.status)
+        | {"lag": lag, "images": [_image_json(image) for image in report.images]}
+        | ({"inputs": [asdict(one) for one in report.inputs]})
+    )
 
 
 def _image_json(image: ImageRecord) -> dict[str, object]:

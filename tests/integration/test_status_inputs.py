@@ -1,0 +1,33 @@
+"""`ocisync status` tells of drop folders: what waits, what was set aside, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import yaml
+
+from tests.servers.command import run_ocisync
+
+
+def test_what_waits_and_what_failed(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    (drop / "team/app/1.0").mkdir(parents=True)
+    (drop / "bad.tar").write_bytes(b"no archive")
+    rule = {"name": "builds", "path": "./drop", "target": "local", "stable": "0s", "settle": "0s"}
+    config = {"version": 1, "targets": {"local": {"type": "static", "path": "./reg"}}, "drop": [rule]}
+    file = tmp_path / "c.yaml"
+    file.write_text(yaml.safe_dump(config | {"daemon": {"state": "./state"}}))
+    before = run_ocisync("status", "-c", file).expect(0).stdout
+    assert "builds: bad.tar waiting: new or changed" in before
+    run_ocisync("once", "-c", file).expect(1)
+    (drop / "new.tar").write_bytes(b"another")
+    text = run_ocisync("status", "builds", "-c", file).expect(0).stdout
+    assert "builds: bad.tar failed: " in text
+    assert "[archive.invalid]" in text
+    found = json.loads(run_ocisync("status", "--json", "-c", file).expect(0).stdout)["builds"]["inputs"]
+    assert [(one["key"], one["state"], one["code"]) for one in found] == [
+        ("bad.tar", "failed", "archive.invalid"),
+        ("new.tar", "waiting", ""),
+    ]
+    assert "known are builds" in run_ocisync("status", "nope", "-c", file).expect(2).stderr
