@@ -35,6 +35,7 @@ def prove_lines(count: int, seed: int, folder: Path) -> None:
     assert not wrong, "\n".join(wrong[:20])
 
 
+@pytest.mark.timeout(900)  # seconds; many commands one after the other, on a machine that has much else to do
 def test_two_hundred_random_command_lines(tmp_path: Path) -> None:
     prove_lines(200, 1, tmp_path)
 
