@@ -96,6 +96,8 @@ class RegistryClient:
 
     def _key(self, host: str, name: str) -> str:
         """The longest key of the options that fits a repository, as in docker's and podman's files."""
+        if not any(key.startswith(f"{host}/") for key in self._options):
+            return host
         return next((key for key in candidates(host, name) if key in self._options), host)
 
 
