@@ -173,7 +173,10 @@ class LayerMaker:
 
     def _symlink(self) -> bytes:
         target = self._random.choice((b"nowhere", b"../up", b"/abs/olute", b"t" * 99))
-        return self._named(self._name(), b"2", b"", link=target)
+        # A name of its own: GNU tar puts such links in place at the end, also over a file that came meanwhile.
+        name = self._random.choice(self._folders) + b"/link%d" % len(self._files)
+        self._files.append(name)
+        return self._named(name, b"2", b"", link=target)
 
     def _whiteouts(self) -> list[bytes]:
         found = []
