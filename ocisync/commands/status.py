@@ -29,7 +29,7 @@ _REASON_SIZE = 65_536  # bytes of a file that tells a reason
 
 
 @dataclass(frozen=True, slots=True)
-class InputReport:
+class DroppedInput:
     """An input of a drop folder that is not published, and why."""
 
     key: str
@@ -46,7 +46,7 @@ class RuleReport:
     status: RuleStatus
     lag: float | None  # seconds since it last did all it should; None: it never did
     images: list[ImageRecord] = field(default_factory=list)  # the last look at each, by target and tag
-    inputs: list[InputReport] = field(default_factory=list)  # of a drop rule: what waits or failed
+    inputs: list[DroppedInput] = field(default_factory=list)  # of a drop rule: what waits or failed
 
 
 async def report_rules(config: Config, only: str = "") -> dict[str, RuleReport]:
@@ -72,11 +72,11 @@ async def report_rules(config: Config, only: str = "") -> dict[str, RuleReport]:
         }
 
 
-async def _inputs(state: State, rule: DropRule) -> list[InputReport]:
+async def _inputs(state: State, rule: DropRule) -> list[DroppedInput]:
     """What the state remembers as not published, and what lies in the folder and waits: a set that lacks a file, …"""
     records = await state.inputs.of_rule(rule.name)
     found = {
-        one.key: InputReport(one.key, one.state.value, one.message, one.code, one.due or None)
+        one.key: DroppedInput(one.key, one.state.value, one.message, one.code, one.due or None)
         for one in records.values()
         if one.state is not InputState.DONE
     }
@@ -85,17 +85,17 @@ async def _inputs(state: State, rule: DropRule) -> list[InputReport]:
     try:
         look = await FolderPoller(rule, state.inputs, SystemClock()).plan()
     except OcisyncError as exc:
-        return [*found.values(), InputReport(str(rule.path), "unreadable", exc.message, exc.code)]
+        return [*found.values(), DroppedInput(str(rule.path), "unreadable", exc.message, exc.code)]
     for dropped, later in look.waiting:
-        found.setdefault(dropped.key, InputReport(dropped.key, "waiting", later.reason))
+        found.setdefault(dropped.key, DroppedInput(dropped.key, "waiting", later.reason))
     for dropped in look.ready:
-        found.setdefault(dropped.key, InputReport(dropped.key, "waiting", "new or changed"))
+        found.setdefault(dropped.key, DroppedInput(dropped.key, "waiting", "new or changed"))
     return list(found.values())
 
 
-def _read_failed(folder: Path) -> list[InputReport]:
+def _read_failed(folder: Path) -> list[DroppedInput]:
     """What was set aside, by the files that tell the reason; what cannot be read is left out."""
-    found: list[InputReport] = []
+    found: list[DroppedInput] = []
     try:
         files = sorted(file for file in folder.rglob(f"*{REASON}") if not file.is_symlink())[:_MOST_FAILED]
     except OSError:
@@ -105,7 +105,7 @@ def _read_failed(folder: Path) -> list[InputReport]:
             facts = dict(line.partition(":")[::2] for line in lines.read(_REASON_SIZE).splitlines())
             name = str(file.relative_to(folder)).removesuffix(REASON)
             reason, code = facts.get("message", "").strip(), facts.get("code", "").strip()
-            found.append(InputReport(name, "failed", reason, code))
+            found.append(DroppedInput(name, "failed", reason, code))
     return found
 
 
