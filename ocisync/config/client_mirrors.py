@@ -56,7 +56,7 @@ class MirroredPlace:
 
 
 @dataclass(frozen=True, slots=True)
-class Mirror:
+class ClientMirror:
     """Where clients reach a target, and what they find there."""
 
     url: str  # without a slash at its end
@@ -83,7 +83,7 @@ class ClientFile:
     text: str
 
 
-def find_mirror(config: Config, target: str, url: str = "") -> Mirror:
+def find_mirror(config: Config, target: str, url: str = "") -> ClientMirror:
     """What a target mirrors, by the enabled rules; `url` is where clients reach it, where the configuration cannot say.
 
     Raises:
@@ -101,7 +101,7 @@ def find_mirror(config: Config, target: str, url: str = "") -> Mirror:
     for rule in config.sync:
         if rule.enabled:
             _add_places(rule, target, places, left_out)
-    return Mirror(url.rstrip("/"), tuple(dict.fromkeys(places)), tuple(left_out))
+    return ClientMirror(url.rstrip("/"), tuple(dict.fromkeys(places)), tuple(left_out))
 
 
 def _add_places(rule: SyncRule, target: str, places: list[MirroredPlace], left_out: list[str]) -> None:
@@ -122,7 +122,7 @@ def _add_places(rule: SyncRule, target: str, places: list[MirroredPlace], left_o
             left_out.append(f"{host}: {template} gives its repositories names that clients cannot be told")
 
 
-def render(client: Client, mirror: Mirror) -> tuple[list[ClientFile], list[str]]:
+def render(client: Client, mirror: ClientMirror) -> tuple[list[ClientFile], list[str]]:
     """The files of a client, and what cannot be said in them."""
     files, left_out = _RENDERERS[client](mirror)
     return files, [*mirror.left_out, *left_out]
@@ -131,7 +131,7 @@ def render(client: Client, mirror: Mirror) -> tuple[list[ClientFile], list[str]]
 Rendered = tuple[list[ClientFile], list[str]]
 
 
-def _render_containerd(mirror: Mirror) -> Rendered:
+def _render_containerd(mirror: ClientMirror) -> Rendered:
     files, left_out = [], _list_renamed(mirror.places)
     for host, places in _by_host(mirror.places).items():
         prefixes = list(dict.fromkeys(one.prefix for one in places if one.prefix is not None))
@@ -147,7 +147,7 @@ def _render_containerd(mirror: Mirror) -> Rendered:
     return files, left_out
 
 
-def _render_podman(mirror: Mirror) -> Rendered:
+def _render_podman(mirror: ClientMirror) -> Rendered:
     blocks = []
     for one in mirror.places:
         block = ["[[registry]]", f'prefix = "{one.source}"', f'location = "{one.source}"', "", "[[registry.mirror]]"]
@@ -156,7 +156,7 @@ def _render_podman(mirror: Mirror) -> Rendered:
     return [ClientFile("/etc/containers/registries.conf.d/050-ocisync.conf", "\n\n".join(blocks) + "\n")], []
 
 
-def _render_k3s(mirror: Mirror) -> Rendered:
+def _render_k3s(mirror: ClientMirror) -> Rendered:
     mirrors: dict[str, object] = {}
     base = urlsplit(mirror.url).path.strip("/")
     for host, places in _by_host(mirror.places).items():
@@ -173,7 +173,7 @@ def _render_k3s(mirror: Mirror) -> Rendered:
     return [ClientFile("/etc/rancher/k3s/registries.yaml", _dump({"mirrors": mirrors}))], []
 
 
-def _render_docker(mirror: Mirror) -> Rendered:
+def _render_docker(mirror: ClientMirror) -> Rendered:
     left_out = []
     for one in mirror.places:
         if one.host != DOCKER_HUB:
@@ -190,7 +190,7 @@ def _render_docker(mirror: Mirror) -> Rendered:
     return [ClientFile("/etc/docker/daemon.json", json.dumps(settings, indent=2) + "\n")], left_out
 
 
-def _render_openshift(mirror: Mirror) -> Rendered:
+def _render_openshift(mirror: ClientMirror) -> Rendered:
     pairs = [{"source": one.source, "mirrors": [_join(mirror.location, one.place)]} for one in mirror.places]
     documents = [
         {"apiVersion": "config.openshift.io/v1", "kind": kind, "metadata": {"name": "ocisync"}, "spec": {key: pairs}}
@@ -224,7 +224,7 @@ def _join(host: str, path: str) -> str:
     return f"{host}/{path}" if path else host
 
 
-class _Dumper(yaml.SafeDumper):
+class _AliasFreeDumper(yaml.SafeDumper):
     def ignore_aliases(self, data: object) -> bool:
         """OpenShift's two documents share a list, and the second must not refer to the first."""
         del data
@@ -232,4 +232,4 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _dump(document: object) -> str:
-    return yaml.dump(document, Dumper=_Dumper, sort_keys=False, width=1000)
+    return yaml.dump(document, Dumper=_AliasFreeDumper, sort_keys=False, width=1000)

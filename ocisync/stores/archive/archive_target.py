@@ -25,7 +25,7 @@ from ocisync.model.digest import Digest, hex_of
 from ocisync.model.manifest import Manifest, parse_manifest
 from ocisync.stores.archive.atomic_file import real_path
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, blob_path
-from ocisync.stores.archive.layout_types import find_referrers
+from ocisync.stores.archive.oci_layout import find_referrers
 from ocisync.stores.archive.oci_layout_target import choose_opener, push_manifests
 from ocisync.stores.archive.render import (
     LAYOUT,

@@ -20,10 +20,20 @@ from ocisync.content.repository import ByteStream
 from ocisync.content.tar.index import TarLimits
 from ocisync.content.threads import make_region_opener, run_file
 from ocisync.errors import ArchiveError, Handling, InputError, LeftOut, ManifestError, NotFound, UnsupportedManifest
+from ocisync.model import media_types
 from ocisync.model.built_index import build_index
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, is_digest
-from ocisync.model.manifest import media_type_of, parse_json, parse_json_object
+from ocisync.model.digest import Digest, digest_of, is_digest
+from ocisync.model.manifest import (
+    MAX_MANIFEST_SIZE,
+    Manifest,
+    may_be_manifest,
+    media_type_of,
+    parse_json,
+    parse_json_object,
+    parse_manifest,
+    retype_entry,
+)
 from ocisync.model.platform import Platform, is_same_platform, normalize, platform_from_json
 from ocisync.stores.archive.archive_files import FolderFiles, MemberFiles, is_folder, open_archive_files, read_small
 from ocisync.stores.archive.index_json import (
@@ -39,7 +49,6 @@ from ocisync.stores.archive.index_json import (
     parse_index,
     pick_entry,
 )
-from ocisync.stores.archive.layout_types import detect_type, find_referrers, load_manifest
 from ocisync.stores.archive.names import best_name, is_publishable
 
 log = structlog.get_logger(__name__)
@@ -279,3 +288,45 @@ async def read_version(files: MemberFiles) -> str:
     except ManifestError:
         return ""
     return str(document.get("imageLayoutVersion", ""))[:40]
+
+
+async def detect_type(files: MemberFiles, desc: Descriptor) -> Descriptor:
+    """The same entry with the type that its content has; one of an unknown type that is no manifest stays a blob.
+
+    Raises:
+        UnsupportedManifest: docker's schema 1.
+    """
+    if not may_be_manifest(desc) or desc.media_type in media_types.SCHEMA_1_TYPES:
+        return desc
+    return retype_entry(desc, await read_small(files, blob_path(desc.digest)) or b"")
+
+
+async def find_referrers(files: MemberFiles, entries: Iterable[Descriptor]) -> Mapping[Digest, Sequence[Descriptor]]:
+    """What refers to what: a manifest's digest -> those whose `subject` it is, in the order of their digests."""
+    found: dict[Digest, dict[Digest, Descriptor]] = {}
+    for entry in entries:
+        manifest = await load_manifest(files, entry)
+        if manifest is None or manifest.subject is None:
+            continue
+        kind = manifest.artifact_type or (manifest.config.media_type if manifest.config else None)
+        told = replace(
+            entry,
+            media_type=manifest.media_type,
+            artifact_type=entry.artifact_type or kind,
+            annotations=dict(manifest.annotations or {}),
+        )
+        found.setdefault(manifest.subject.digest, {})[entry.digest] = told
+    return {subject: [told for _, told in sorted(by_digest.items())] for subject, by_digest in found.items()}
+
+
+async def load_manifest(files: MemberFiles, entry: Descriptor) -> Manifest | None:
+    """The manifest of an entry; None for blobs, and for what is missing, damaged or no manifest."""
+    if entry.size > MAX_MANIFEST_SIZE:
+        return None
+    raw = await read_small(files, blob_path(entry.digest))
+    if raw is None or len(raw) != entry.size or digest_of(raw, entry.digest) != entry.digest:
+        return None
+    try:
+        return parse_manifest(raw, entry.media_type)
+    except (ManifestError, ArchiveError):
+        return None

@@ -30,7 +30,7 @@ from ocisync.stores.archive.index_json import (
     parse_index,
 )
 from ocisync.stores.archive.layout_lock import LOCK_FILE, LayoutLock, make_folder, open_lock
-from ocisync.stores.archive.layout_types import find_referrers
+from ocisync.stores.archive.oci_layout import find_referrers
 from ocisync.stores.archive.render import make_referring_entry, render_index, update_index
 
 

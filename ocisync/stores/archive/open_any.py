@@ -19,8 +19,7 @@ from ocisync.stores.archive.docker_manifest import ImageEntry, parse_entries
 from ocisync.stores.archive.docker_v1 import is_legacy
 from ocisync.stores.archive.image_folder import ImageFolderSource, is_image_folder, read_image_folder
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, VERSION, blob_path, parse_index
-from ocisync.stores.archive.layout_types import load_manifest
-from ocisync.stores.archive.oci_layout import LayoutSource, open_oci_layout, read_layout, read_version
+from ocisync.stores.archive.oci_layout import LayoutSource, load_manifest, open_oci_layout, read_layout, read_version
 from ocisync.stores.archive.other_content import explain_folder
 from ocisync.stores.archive.streams import is_stream
 
