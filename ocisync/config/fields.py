@@ -31,6 +31,7 @@ from ocisync.config.parsers import (
     parse_label,
     parse_layout,
     parse_mirror,
+    parse_path,
     parse_pattern,
     parse_prefix,
     parse_proxy,
@@ -133,7 +134,7 @@ def _resolve_path(value: object, info: ValidationInfo) -> object:
     if not isinstance(value, str) or not value or "\0" in value:
         found = "an empty one" if value == "" else describe(value)
         raise ValueError(f"expected a path, found {found}. Write a file or folder, in quotes if need be")
-    return context_of(info).resolve(value)
+    return parse_path(value, context_of(info).folder)
 
 
 def _resolve_file(value: object, info: ValidationInfo) -> object:
@@ -241,7 +242,7 @@ def _resolve_secret_field(value: object, info: ValidationInfo) -> object:
         name = found[found.lastindex or 0]
         raise ValueError(f"it looks like the variable {name}, and would be taken as it stands. Write {{env: {name}}}")
     text = resolve_secret(value, context)
-    return FileSecret(text, context.resolve(value["file"])) if is_secret_file(value) else SecretStr(text)
+    return FileSecret(text, parse_path(value["file"], context.folder)) if is_secret_file(value) else SecretStr(text)
 
 
 def _resolve_login_name(value: object, info: ValidationInfo) -> object:

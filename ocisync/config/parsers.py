@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from ocisync.config.diagnostics import suggest
@@ -160,3 +162,8 @@ def parse_header_name(text: str) -> str:
     if text.lower() in _OWN_HEADERS:
         raise ValueError(f"ocisync sets {text} itself. Remove it; credentials go into `username` and `password`")
     return text
+
+
+def parse_path(text: str, folder: Path) -> Path:
+    """An absolute path without `.` and `..`, relative to a folder; `~` is the home where the system knows one."""
+    return Path(os.path.normpath(folder.absolute() / os.path.expanduser(text)))  # noqa: PTH111

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ocisync.config.diagnostics import ConfigFinding, KeyPath
-from ocisync.config.parsers import glob_as_pattern, is_glob, parse_registry_key
+from ocisync.config.parsers import glob_as_pattern, is_glob, parse_path, parse_registry_key
 from ocisync.config.validate_sync import check_sync
 from ocisync.config.validation_context import Context
 from ocisync.config.yaml_document import Value
@@ -154,7 +154,7 @@ def _list_folders(
 def _resolve_real(value: Value, context: Context) -> Path | None:
     if not isinstance(value, str) or not value or "\0" in value:
         return None
-    return Path(os.path.realpath(context.resolve(value)))
+    return Path(os.path.realpath(parse_path(value, context.folder)))
 
 
 def _is_overlap(one: Path, other: Path) -> bool:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeGuard
 
+from ocisync.config.parsers import parse_path
 from ocisync.model.outside_json import make_encodable
 
 MAX_SECRET = 64 * 1024  # bytes of a secret's file
@@ -27,10 +28,6 @@ class Context:
     targets: Mapping[str, str] | None = None  # name -> type; None: not checked
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     secrets: list[str] = field(default_factory=list)
-
-    def resolve(self, path: str) -> Path:
-        """An absolute path without `.` and `..`; `~` is the home folder where the system knows one."""
-        return Path(os.path.normpath(self.folder.absolute() / os.path.expanduser(path)))  # noqa: PTH111
 
 
 def describe(value: object) -> str:
@@ -89,7 +86,7 @@ def _read_environment(name: str, context: Context) -> str:
 
 
 def _read_secret_file(name: str, context: Context) -> str:
-    path = context.resolve(name)
+    path = parse_path(name, context.folder)
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_SECRET + 1)

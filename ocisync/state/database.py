@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import os
 import sqlite3
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -22,7 +23,6 @@ from anyio import CapacityLimiter, to_thread
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import DiskError, OcisyncError, StoreError
 from ocisync.state.batching import BatchExecutor, PendingCall
-from ocisync.state.lock import make_private, make_private_folder
 from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
 
 T = TypeVar("T")
@@ -298,3 +298,15 @@ def _as_ours(exc: Exception, path: Path) -> OcisyncError:
     if code in _DISK:
         return DiskError(f"{path}: the ledger cannot be used: {exc}; look at the disk's space and permissions")
     return StoreError(f"{path}: the ledger failed: {exc}", code="state.failed")
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one that is there stays as it is."""
+    folder.mkdir(0o700, parents=True, exist_ok=True)
+
+
+def make_private(descriptor: int) -> None:
+    """Let only the owner open a file: whoever can open one for reading can lock it and so stop the daemon."""
+    found = os.fstat(descriptor)
+    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
+        os.fchmod(descriptor, 0o600)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import stat
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import anyio
 
 from ocisync.content.threads import run_file
 from ocisync.errors import ConfigError, DiskError
+from ocisync.state.database import make_private, make_private_folder
 
 LOCK_NAME = "daemon.lock"
 
@@ -34,18 +34,6 @@ def hold_daemon_lock(folder: Path) -> Iterator[None]:
         os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
         yield
         os.ftruncate(descriptor, 0)
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make a folder that only its owner may enter; one that is there stays as it is."""
-    folder.mkdir(0o700, parents=True, exist_ok=True)
-
-
-def make_private(descriptor: int) -> None:
-    """Let only the owner open a file: whoever can open one for reading can lock it and so stop the daemon."""
-    found = os.fstat(descriptor)
-    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
-        os.fchmod(descriptor, 0o600)
 
 
 @contextlib.contextmanager

@@ -94,7 +94,7 @@ class TagResolver:
         asked = list_candidates(selection, offered)
         dates = await self._find_dates(asked) if asked else {}
         selected = select(selection, offered, dates, self._now)
-        failed = {selection.rename.apply(tag): tag for tag in asked if tag in self._failed}
+        failed = {selection.rename_tag(tag): tag for tag in asked if tag in self._failed}
         return replace(selected, references={**failed, **selected.references})
 
     async def resolve(self, selected: Selected, absent: Collection[str] = ()) -> ResolvedTags:
@@ -138,7 +138,7 @@ class TagResolver:
         names = {reference: tag for tag, reference in (selection.literal or {}).items()}
 
         async def resolve(reference: str) -> None:
-            tag = names.get(reference) or selection.rename.apply(reference)
+            tag = names.get(reference) or selection.rename_tag(reference)
             try:
                 with attribute_cost([tag]):
                     root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)

@@ -61,6 +61,10 @@ class TagSelection:
         literal = None if self.literal is None else tuple(sorted(self.literal.items()))
         return literal, self.sets, tuple(sorted(self.pinned.items())), self.rename
 
+    def rename_tag(self, tag: str) -> str:
+        """What a tag of the sets is called at the target."""
+        return tag if self.rename == _SAME_NAMES else self.rename.apply(tag)
+
     @property
     def needs_listing(self) -> bool:
         """Whether the source's tags must be known."""
@@ -118,7 +122,7 @@ def find_origin(selection: TagSelection, tag: str) -> str | None:
 def find_remaining(selection: TagSelection, listed: Iterable[str]) -> set[str]:
     """The target tags whose origin the source lists."""
     if selection.literal is None:
-        return {selection.rename.apply(tag) for tag in listed}
+        return {selection.rename_tag(tag) for tag in listed}
     there = set(listed)
     return {tag for tag, reference in selection.literal.items() if reference in there}
 

@@ -156,9 +156,10 @@ def find_next_page(url: URL, page: Page) -> URL | None:
     Raises:
         RegistryError: where it goes on cannot be understood.
     """
-    following = next_page(url, page.link, page.next)
-    if following is not None or page.link is not None:
-        return following
+    if page.link is not None or page.next not in (None, ""):
+        following = next_page(url, page.link, page.next)
+        if following is not None or page.link is not None:
+            return following
     asked = url.query.get("n", "")
     is_full = asked.isdigit() and int(asked) == len(page.names) > 1
     return url.with_query(n=asked, last=page.names[-1]) if is_full else None
@@ -184,7 +185,8 @@ def parse_page(raw: bytes, listing: Listing = TAGS) -> Page:
 async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> Page:
     async def take(answer: Response) -> tuple[bytes, list[str]]:
         raw = await answer.read(_MAX_BODY, f"the list of {listing.what}")
-        check_not_web_page(url, answer.media_type, raw)
+        if "json" not in answer.media_type:
+            check_not_web_page(url, answer.media_type, raw)
         return raw, answer.headers.getall("Link", [])
 
     raw, links = await transport.read(Request("GET", url, grant), take)

@@ -171,7 +171,8 @@ class Manifests:
     async def _get(self, reference: str, url: URL) -> Descriptor:
         async def take(answer: Response) -> tuple[bytes, str, str | None]:
             raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
-            check_not_web_page(url, answer.media_type, raw)
+            if "json" not in answer.media_type:
+                check_not_web_page(url, answer.media_type, raw)
             return raw, answer.media_type, said_digest(answer)
 
         raw, announced, said = await self._transport.read(self._request("GET", url), take)
