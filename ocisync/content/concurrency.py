@@ -3,7 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Hashable, Iterable, Iterator
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Hashable,
+    Iterable,
+    Iterator,
+)
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -221,6 +231,5 @@ async def aclosing_if_possible(listing: AsyncIterator[ObjectInfo]) -> AsyncItera
     try:
         yield
     finally:
-        close = getattr(listing, "aclose", None)
-        if close is not None:
-            await close()
+        if isinstance(listing, AsyncGenerator):
+            await listing.aclose()
