@@ -16,7 +16,7 @@ from tests.servers.command import Daemon, daemon
 from tests.servers.images import Json
 from tests.servers.process import free_port
 
-_TOKEN = {"TOKEN": "bench"}
+_TOKEN = {"TOKEN": "a token of the bench"}
 _ENDED = "job.finished"
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _PAUSE = 0.5  # seconds

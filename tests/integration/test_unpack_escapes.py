@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[Layers, type[OcisyncError], str]] = {
         "pieces",
     ),
     "an immense file of nothing": (
-        [tar(pax(GNU__sparse__map="0,1", GNU__sparse__size=str(1 << 59)), member("x", b"x"))],
+        [tar(pax(GNU__sparse__map=f"0,1,{1 << 59},0", GNU__sparse__size=str(1 << 59)), member("x", b"x"))],
         LimitExceeded,
         "at most",
     ),
