@@ -11,7 +11,8 @@
     ├── VerificationError        bytes are not what they claim to be
     │   ├── DigestMismatch                                                               verify.digest
     │   ├── SizeMismatch                                                                 verify.size
-    │   └── DiffIdMismatch       an uncompressed layer is not its diff ID                verify.diffid
+    │   ├── DiffIdMismatch       an uncompressed layer is not its diff ID                verify.diffid
+    │   └── SignatureError       a signature is missing, or of nobody trusted                verify.untrusted
     ├── NetworkError             the connection failed                                   net.unreachable
     │   ├── Truncated            the body ended too early                                net.truncated
     │   ├── Stalled              no progress within the idle time-out                    net.stalled
@@ -148,6 +149,13 @@ class DiffIdMismatch(VerificationError):
     """An uncompressed layer is not the diff ID its configuration names."""
 
     code = "verify.diffid"
+
+
+class SignatureError(VerificationError):
+    """A signature is missing, is wrong, or was made by nobody who is trusted. The next pass looks again."""
+
+    code = "verify.untrusted"
+    handling = Handling.FAIL
 
 
 class NetworkError(OcisyncError):

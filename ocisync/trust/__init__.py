@@ -1,0 +1,1 @@
+"""What may be mirrored: signatures, and who made them. Imported only by what has a policy."""
