@@ -39,12 +39,18 @@ class Generation:
     """One set of rules, from its start until it has drained."""
 
     def __init__(
-        self, rules: RuleSet, state: State, observers: Observers, supervisor: Supervisor | None = None
+        self,
+        rules: RuleSet,
+        state: State,
+        observers: Observers,
+        supervisor: Supervisor | None = None,
+        scheduler: Scheduler | None = None,
     ) -> None:
         self.rules = rules
         self._supervisor = supervisor or Supervisor()
         self.queue = JobQueue(observe=observers.job)
-        self.scheduler = Scheduler(self.queue, state.rules, rules.runner)
+        self.scheduler = scheduler or Scheduler(state.rules)
+        self.scheduler.attach(self.queue, rules.runner)
         self.scheduler.replace((*rules.schedules, *rules.maintenance))
         self._watchers = [
             DropWatcher(

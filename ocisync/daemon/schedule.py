@@ -30,6 +30,7 @@ class Schedule:
     jitter: float = 0.1  # the part of the interval by which a wait may be shorter or longer
     enabled: bool = True
     cron: Cron | None = None
+    settings: object = None  # what the configuration says of it; another value makes the rule due after a reload
 
     def gap(self, now: float) -> float:
         """Seconds between two runs when all goes well; by the calendar, between the next two."""

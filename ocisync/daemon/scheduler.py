@@ -61,23 +61,23 @@ class Scheduler:
     What is due next is recorded before and after each run, so that a restart neither repeats nor forgets one. All jobs
     of a run pass through the queue, and a rule never overlaps itself; `trigger` during a run makes it due again after
     that.
+
+    One scheduler outlives the reloads of the configuration, so that it knows which rules an edit changed: `attach`
+    gives it the queue and the runner of the new one, `replace` its rules.
     """
 
-    def __init__(
-        self,
-        queue: JobQueue,
-        records: RuleRecords,
-        runner: JobRunner,
-        clock: Clock | None = None,
-        rng: random.Random | None = None,
-    ) -> None:
-        self._queue = queue
-        self._runner = runner
+    def __init__(self, records: RuleRecords, clock: Clock | None = None, rng: random.Random | None = None) -> None:
+        self._queue = JobQueue()  # until `attach`
+        self._runner: JobRunner | None = None
         self._records = records
         self._clock = clock or SystemClock()
         self._rng = rng or random.Random()
         self._rules: dict[str, _Rule] = {}
         self._changed = Wakeup()
+
+    def attach(self, queue: JobQueue, runner: JobRunner) -> None:
+        """Use this queue and this runner from the next `run` on."""
+        self._queue, self._runner = queue, runner
 
     def replace(self, schedules: Iterable[Schedule]) -> None:
         """Take these schedules in place of those before: a changed one is due now, a removed one finishes its run."""
@@ -114,6 +114,8 @@ class Scheduler:
 
     async def run(self) -> None:
         """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""
+        if self._runner is None:
+            raise RuntimeError("attach a queue and a runner first")
         async with anyio.create_task_group() as tasks:
             while True:
                 await self._load_new()
@@ -121,7 +123,7 @@ class Scheduler:
                 for rule in self._list_due():
                     rule.is_running = True
                     rule.is_wanted = False
-                    tasks.start_soon(self._run_rule, rule)
+                    tasks.start_soon(self._run_rule, rule, self._runner)
                 await self._wait()
 
     async def _load_new(self) -> None:
@@ -166,14 +168,14 @@ class Scheduler:
             first = min(first, self._clock.monotonic() + _LOOK)
         await self._clock.wait(self._changed, max(0.0, first - self._clock.monotonic()))
 
-    async def _run_rule(self, rule: _Rule) -> None:
+    async def _run_rule(self, rule: _Rule, runner: JobRunner) -> None:
         name = rule.schedule.rule
         before = rule.status or RuleStatus()
         try:
             rule.status = replace(before, last_started=self._clock.wall())
             await self._save(name, rule.status)
             try:
-                outcome = await self._run_jobs(await self._runner.expand(rule.schedule))
+                outcome = await self._run_jobs(await runner.expand(rule.schedule))
             except Exception as exc:
                 log.exception("rule.crashed", rule=name)
                 outcome = _Outcome(Failure("internal", f"{type(exc).__name__}: {exc}", "retry"))

@@ -12,6 +12,7 @@ import structlog
 
 from ocisync.daemon.generation import Generation, Observers
 from ocisync.daemon.rule_set import RuleSet
+from ocisync.daemon.scheduler import Scheduler
 from ocisync.daemon.supervision import Supervisor
 from ocisync.daemon.systemd import Notifier
 from ocisync.state.open import State
@@ -59,6 +60,7 @@ class Service(Generic[Config]):
         self._observers = observers
         self._notifier = notifier
         self.supervisor = Supervisor()
+        self._scheduler = Scheduler(state.rules)
         self._started = anyio.Event()
 
     @property
@@ -75,7 +77,7 @@ class Service(Generic[Config]):
         while not self.is_stopping:
             config = self.config
             async with self._open_rules(config) as rules:
-                self.generation = Generation(rules, self._state, self._observers, self.supervisor)
+                self.generation = Generation(rules, self._state, self._observers, self.supervisor, self._scheduler)
                 self._announce(rules)
                 if config is self.config and not self.is_stopping:
                     await self.generation.run()

@@ -82,7 +82,8 @@ def _status(before: RuleStatus, reports: Sequence[JobReport], started: float) ->
     failure = next((worst for report in reports if (worst := report.worst())), None)
     if failure is None:
         return replace(before, last_started=started, last_success=time.time(), code="", message="", failures=0)
-    return replace(before, last_started=started, last_failure=time.time(), code=failure.code, message=failure.message)
+    failed = replace(before, last_started=started, last_failure=time.time(), failures=before.failures + 1)
+    return replace(failed, code=failure.code, message=failure.message)
 
 
 async def _run_drop(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
-from ocisync.config.models import Config
+from ocisync.config.models import Config, SyncRule
 from ocisync.daemon.rule_set import JobRunner, RuleSet
 from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.errors import ConfigError, OcisyncError
@@ -48,15 +48,19 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = (), *
     _check_names(config, only)
     wanted = {rule.name for rule in config.rules if (rule.name in only if only else rule.enabled)}
     return RuleSet(
-        schedules=tuple(
-            Schedule(rule.name, tuple(sync_jobs(rule, config)), rule.interval, rule.jitter, cron=rule.cron)
-            for rule in config.sync
-            if rule.name in wanted
-        ),
+        schedules=tuple(_make_schedule(rule, config) for rule in config.sync if rule.name in wanted),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
         runner=RuleRunner(session, images, frozenset(wanted), force_prune),
         archives=session.stores.archives,
         workers=config.daemon.concurrent_rules,
+    )
+
+
+def _make_schedule(rule: SyncRule, config: Config) -> Schedule:
+    """When a rule runs. An edit of the rule, or of a target of it, makes it due at once."""
+    settings = (rule, *(config.targets[one.target] for one in rule.target))
+    return Schedule(
+        rule.name, tuple(sync_jobs(rule, config)), rule.interval, rule.jitter, cron=rule.cron, settings=settings
     )
 
 

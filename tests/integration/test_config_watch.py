@@ -1,5 +1,7 @@
 """The daemon reads its configuration again when the file changes, also as Kubernetes changes it."""
 
+import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -83,3 +85,23 @@ def test_without_the_setting_a_changed_file_waits_for_a_signal(tmp_path: Path) -
         (tmp_path / "drop" / "bad.tar").write_bytes(b"no archive")
         wait_for(lambda: metric(running, "ocisync_drop_inputs_total", outcome="failed") == 1, "a later change")
         assert metric(running, "ocisync_config_reloads_total") == 0
+
+
+def test_an_edited_rule_runs_at_once_and_the_others_when_they_are_due(tmp_path: Path, registry: DockerRegistry) -> None:
+    push(registry.client, NAME, "1", make_image("one"))
+    push(registry.client, NAME, "2", make_image("two"))
+    push(registry.client, OTHER, "1", make_image("one"))
+    place = Directory(tmp_path / "registry")
+    rules = [
+        {"name": "edited", "source": f"{registry.host}/{NAME}", "target": "out", "tags": {"allow": ["1"]}},
+        {"name": "other", "source": f"{registry.host}/{OTHER}", "target": "out", "interval": "1d"},
+    ]
+    file = write_config(tmp_path, {"out": place.settings}, sync=rules)
+    with daemon(file) as running:
+        wait_for(lambda: tags(place, NAME) == ["1"], "the first run")
+        wait_for(lambda: tags(place, OTHER) == ["1"], "the first run of the other")
+        assert "- '1'" in file.read_text()
+        file.write_text(file.read_text().replace("- '1'", "- '[12]'"))
+        os.kill(running.pid, signal.SIGHUP)
+        wait_for(lambda: tags(place, NAME) == ["1", "2"], "the edited rule to run")
+        assert metric(running, "ocisync_jobs_total", rule="other") == 1

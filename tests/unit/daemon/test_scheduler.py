@@ -50,7 +50,8 @@ class Daemon:
         self.clock = TestClock()
         self.records = CountedRecords()
         self.runner = FunctionRunner(self._run_job, expand=expand)
-        self.scheduler = Scheduler(self.queue, self.records, self.runner, self.clock, random.Random(1))
+        self.scheduler = Scheduler(self.records, self.clock, random.Random(1))
+        self.scheduler.attach(self.queue, self.runner)
         self.scheduler.replace(schedules)
 
     async def _run_job(self, wanted: AnyJob) -> JobReport:
@@ -346,7 +347,8 @@ class BrokenRecords:
 
 async def test_records_that_cannot_be_kept_stop_nothing() -> None:
     daemon = Daemon()
-    scheduler = Scheduler(daemon.queue, BrokenRecords(), daemon.runner, daemon.clock)
+    scheduler = Scheduler(BrokenRecords(), daemon.clock)
+    scheduler.attach(daemon.queue, daemon.runner)
     scheduler.replace([every_hour()])
     daemon.scheduler = scheduler
     with capture_logs() as lines:
