@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_an_edited_rule_runs_at_once_and_the_others_when_they_are_due(tmp_path: 
     push(registry.client, NAME, "2", make_image("two"))
     push(registry.client, OTHER, "1", make_image("one"))
     place = Directory(tmp_path / "registry")
-    rules = [
+    rules: list[Mapping[str, object]] = [
         {"name": "edited", "source": f"{registry.host}/{NAME}", "target": "out", "tags": {"allow": ["1"]}},
         {"name": "other", "source": f"{registry.host}/{OTHER}", "target": "out", "interval": "1d"},
     ]
