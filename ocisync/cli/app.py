@@ -10,7 +10,7 @@ from typing import Annotated, cast
 import typer
 
 from ocisync import __version__
-from ocisync.cli import clients, config, copy, doctor, inspect, maintain, once, pack, run, status, unpack
+from ocisync.cli import clients, config, copy, doctor, inspect, login, maintain, once, pack, run, status, unpack
 from ocisync.cli.options import set_defaults
 from ocisync.cli.output import show
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.callback()(set_defaults)
-for commands in (run, once, status, copy, pack, unpack, inspect, maintain, doctor, config, clients):
+for commands in (run, once, status, copy, login, pack, unpack, inspect, maintain, doctor, config, clients):
     commands.add_commands(app)
 
 

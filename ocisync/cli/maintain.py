@@ -1,4 +1,7 @@
-"""`ocisync reconcile`, `ls`, `rm`, `keep`, `gc` and `verify`: looking after a static registry."""
+"""`ocisync reconcile`, `ls`, `rm`, `keep`, `gc` and `verify`: looking after a static registry.
+
+`ls`, `rm` and `verify` also take an ordinary registry: `cli.registry` has their display.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,18 @@ from typing import TYPE_CHECKING, Annotated, Optional
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, ConfigFile, optional_config, start_logging
+from ocisync.cli.options import (
+    AsJson,
+    AuthFile,
+    ConfigFile,
+    Creds,
+    TlsVerify,
+    optional_config,
+    start_logging,
+    with_access,
+)
 from ocisync.cli.output import counted, printable, show, show_json, size_text, table, time_text, warn
+from ocisync.cli.registry import show_checked, show_content
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for maintenance
@@ -27,6 +40,12 @@ _SHOWN = 50  # lines of findings
 
 Registry = Annotated[
     str, typer.Argument(metavar="TARGET[/NAME]", help="A target of the configuration, static:DIR, or s3://BUCKET?…")
+]
+AnyRegistry = Annotated[
+    str,
+    typer.Argument(
+        metavar="TARGET[/NAME]", help="A target of the configuration, static:DIR, s3://BUCKET?…, docker://HOST[/NAME]"
+    ),
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
 Limit = Annotated[
@@ -56,28 +75,56 @@ def reconcile(context: typer.Context, target: Registry, config: ConfigFile = Non
     raise typer.Exit(0 if done.ok else 1)
 
 
-def ls(context: typer.Context, target: Registry, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """List a static registry's repositories, or one repository's tags, with sizes, dates and what they share."""
+def ls(
+    context: typer.Context,
+    target: AnyRegistry,
+    config: ConfigFile = None,
+    as_json: AsJson = False,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
+) -> None:
+    """List a registry's repositories, or one repository's tags; of a static registry with sizes, dates and sharing."""
     start_logging(context)
     from ocisync.commands.maintenance import list_scope
+    from ocisync.commands.registry_images import find_place
 
-    views = run_async(list_scope, target, optional_config(config))
+    file = optional_config(config)
+    if found := find_place(target, file):
+        show_content(found[0], with_access(config, [str(found[0])], creds, tls_verify, authfile), as_json)
+        return
+    views = run_async(list_scope, target, file)
     show_json([asdict(view) for view in views]) if as_json else show(_views_table(views))
 
 
 def rm(
     context: typer.Context,
-    target: Registry,
-    image: Annotated[list[str], typer.Argument(metavar="NAME[:TAG]...", help="A tag, or all tags of a repository.")],
+    target: AnyRegistry,
+    image: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Argument(metavar="[NAME[:TAG]]...", help="A tag, or all tags of a repository."),
+    ] = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
 ) -> None:
-    """Remove tags from a static registry; what only they reached stays until `ocisync gc`."""
+    """Remove tags; of a static registry, what only they reached stays until `ocisync gc`."""
     start_logging(context)
     from ocisync.commands.maintenance import check_image, remove_images
+    from ocisync.commands.registry_images import find_place, remove_from_registry
 
-    images = [check_image(text) for text in image]
-    removed = run_async(remove_images, target, images, optional_config(config), dry_run)
+    file = optional_config(config)
+    if found := find_place(target, file):
+        root = str(found[0])
+        going = [found] if not image else [place for one in image if (place := find_place(f"{root}/{one}", None))]
+        settings = with_access(config, [root], creds, tls_verify, authfile)
+        removed = run_async(remove_from_registry, going, settings, dry_run)
+    elif image:
+        removed = run_async(remove_images, target, [check_image(text) for text in image], file, dry_run)
+    else:
+        raise typer.BadParameter("name what to remove, such as team/app:1.0", context, param_hint="NAME[:TAG]")
     word = "would be removed" if dry_run else "removed"
     show("\n".join(f"{word}: {name}" for name in removed) or "there are no tags")
 
@@ -141,7 +188,13 @@ def gc(
 
 def verify(
     context: typer.Context,
-    target: Registry,
+    target: Annotated[
+        str,
+        typer.Argument(
+            metavar="TARGET[/NAME]",
+            help="A target of the configuration, static:DIR, s3://BUCKET?…, docker://HOST/NAME[:TAG], or FILE",
+        ),
+    ],
     deep: Annotated[bool, typer.Option("--deep", help="Read every blob, and check its sha256.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Bring what is missing or damaged again.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where a cut-off --deep stopped.")] = False,
@@ -149,11 +202,24 @@ def verify(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Objects looked at at a time.")] = 8,
     config: ConfigFile = None,
     as_json: AsJson = False,
+    creds: Creds = "",
+    tls_verify: TlsVerify = None,
+    authfile: AuthFile = None,
 ) -> None:
-    """Check that every tag of a static registry is whole; exit 1 if anything is wrong and was not repaired."""
+    """Check that every tag is whole; exit 1 if anything is wrong and was not repaired.
+
+    Of a registry or archive every blob is read and checked, as with --deep.
+    """
     start_logging(context)
     from ocisync.commands.maintenance import VerifyOptions, verify_scope
+    from ocisync.commands.registry_images import find_place, is_image_file
 
+    found = find_place(target, optional_config(config))
+    if found or is_image_file(target):
+        if repair or resume or rate:
+            raise ConfigError("--repair, --resume and --rate are for static registries; copy the image again instead")
+        image = f"{found[0]}{'@' if ':' in found[1] else ':'}{found[1]}".rstrip(":") if found else target
+        raise typer.Exit(show_checked(image, with_access(config, [image], creds, tls_verify, authfile), as_json))
     options = VerifyOptions(deep, repair, resume, _size(rate) or 0.0, concurrency)
     report = run_async(verify_scope, target, optional_config(config), options)
     show_json(report.as_json()) if as_json else show(_verified_text(report))

@@ -148,6 +148,10 @@ class StoreFactory:
         """
         return await (await self._registries()).catalog(host)
 
+    async def check_login(self, host: str) -> bool:
+        """Whether a registry asks for a login and takes the configured one; raises AuthError where it refuses it."""
+        return await (await self._registries()).check_login(host)
+
     async def allowance(self, host: str) -> PullQuota | None:
         """What a registry said last of its limit on pulls."""
         return (await self._registries()).allowance(host)

@@ -80,6 +80,10 @@ class RegistryClient:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""
         return await list_repositories(self._transport(host))
 
+    async def check_login(self, host: str, path: str = "") -> bool:
+        """Whether a host asks for a login and takes the one that holds there; raises as `Transport.check_login`."""
+        return await self._transport(host, path).check_login()
+
     def external(self) -> ExternalContent:
         """What lies neither here nor there: foreign layers at their own URLs."""
         return ExternalContent(self._session, self._defaults)

@@ -187,6 +187,11 @@ class RegistryRepository:
         for tag in tags:
             await remover.remove(parse_tag(tag))
 
+    async def delete_manifest(self, digest: str) -> None:
+        """Delete a manifest with every tag of it; raises as `TagRemover.delete_manifest` does."""
+        remover = TagRemover(self._transport, self.name, self._manifests, self._blobs)
+        await remover.delete_manifest(parse_digest(digest))
+
     def _explain_missing(self, desc: Descriptor, exc: NotFound) -> OcisyncError:
         if not desc.urls:
             return exc

@@ -13,6 +13,7 @@ from ocisync.content.openers import BytesOpener
 from ocisync.errors import NotFound, RegistryError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
+from ocisync.model.digest import Digest
 from ocisync.stores.registry.auth.scopes import DELETE, Grant
 from ocisync.stores.registry.blobs import BlobUploader
 from ocisync.stores.registry.http.transport import Request, Transport
@@ -51,6 +52,17 @@ class TagRemover:
         if not await self._delete(dummy.digest):
             raise self._error(f"the tag {tag} points to an empty image now, which could not be deleted")
 
+    async def delete_manifest(self, digest: Digest) -> None:
+        """Delete a manifest, and every tag of it with it.
+
+        Raises:
+            NotFound: it is not there.
+            RegistryError: the registry deletes no manifests.
+        """
+        found = await self._manifests.resolve(digest, is_sure=True)
+        if not await self._delete(found.digest):
+            raise self._error("nothing was removed")
+
     async def _check_that_it_deletes(self, media_type: str) -> None:
         """Try it on a manifest that nothing points at, before a tag is moved."""
         if self._deletes:
@@ -85,6 +97,7 @@ class TagRemover:
     def _error(self, state: str) -> RegistryError:
         return RegistryError(
             f"{self._transport.host}/{self._repository}: the registry deletes neither tags nor manifests; {state}; "
-            "allow deletion there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or set `prune: false`",
+            "allow deletion there (docker-registry: REGISTRY_STORAGE_DELETE_ENABLED=true), or delete it with the "
+            "registry's own tools; a rule leaves tags alone with `prune: false`",
             host=self._transport.host,
         )

@@ -102,6 +102,10 @@ class Authenticator:
             return Proof(challenge=challenge, failure=exc)
         return Proof(header, is_guess)
 
+    def has_shown(self, grant: Grant) -> bool:
+        """Whether credentials were taken for this."""
+        return self._tokens.find(grant) is not None
+
     async def respond(self, grant: Grant, proof: Proof, answer: Response, *, is_read: bool) -> Proof | None:
         """What to show instead, after an answer that may want something else; None: the answer stands.
 

@@ -1,10 +1,11 @@
 """docker's credential helpers: programs that know credentials.
 
-Spec: docker-credential-helpers, "Development": `docker-credential-NAME get`.
+Spec: docker-credential-helpers, "Development": `docker-credential-NAME get`, `store` and `erase`.
 """
 
 from __future__ import annotations
 
+import json
 import os
 
 import anyio
@@ -22,22 +23,45 @@ async def ask_helper(name: str, server: str) -> Credential | None:
     Raises:
         AuthError: there is no such program, it failed, or it took too long.
     """
+    status, output, errors = await _run(name, "get", server, server)
+    program = f"docker-credential-{name}"
+    if status != 0:
+        if b"not found" in output + errors:
+            return None
+        raise AuthError(f"{program} get: failed for {server} with exit status {status}")
+    return _answer(output, program)
+
+
+async def store_in_helper(name: str, server: str, username: str, password: str) -> None:
+    """Run `docker-credential-NAME store`; raises as `ask_helper`."""
+    login = json.dumps({"ServerURL": server, "Username": username, "Secret": password})
+    status, _, _ = await _run(name, "store", login, server)
+    if status != 0:
+        raise AuthError(f"docker-credential-{name} store: failed for {server} with exit status {status}")
+
+
+async def erase_from_helper(name: str, server: str) -> bool:
+    """Run `docker-credential-NAME erase`; whether it knew of the server. Raises as `ask_helper`."""
+    status, output, errors = await _run(name, "erase", server, server)
+    if status != 0 and b"not found" not in output + errors:
+        raise AuthError(f"docker-credential-{name} erase: failed for {server} with exit status {status}")
+    return status == 0
+
+
+async def _run(name: str, verb: str, text: str, server: str) -> tuple[int, bytes, bytes]:
+    """Its exit status, standard output and standard error."""
     program = f"docker-credential-{name}"
     if os.sep in name:
         raise AuthError(f"{name!r} is not the name of a credential helper: expected what follows docker-credential-")
     try:
         with anyio.fail_after(_TIMEOUT):
-            done = await anyio.run_process([program, "get"], input=server.encode(), check=False)
+            done = await anyio.run_process([program, verb], input=text.encode(), check=False)
     except TimeoutError as exc:
-        raise AuthError(f"{program} get: no answer for {server} within {_TIMEOUT:g} s") from exc
+        raise AuthError(f"{program} {verb}: no answer for {server} within {_TIMEOUT:g} s") from exc
     except OSError as exc:
         advice = "install it or remove it from the configuration"
         raise AuthError(f"{program}: cannot be run: {exc.strerror}; {advice}") from exc
-    if done.returncode != 0:
-        if b"not found" in done.stdout + done.stderr:
-            return None
-        raise AuthError(f"{program} get: failed for {server} with exit status {done.returncode}")
-    return _answer(done.stdout, program)
+    return done.returncode, done.stdout, done.stderr
 
 
 def _answer(output: bytes, program: str) -> Credential | None:

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 PULL, PUSH, DELETE = "pull", "pull,push", "pull,push,delete"
+NOTHING = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     """What a request needs to be allowed."""
 
-    repository: str  # "" for the list of all repositories
+    repository: str  # "" for the list of all repositories; without actions, for a look whether a login is right
     actions: str = PULL
     also_from: str = ""  # another repository that is read in the same request
 
@@ -23,7 +24,7 @@ class Grant:
     def scopes(self) -> tuple[str, ...]:
         """As a token server is asked for it."""
         if not self.repository:
-            return ("registry:catalog:*",)
+            return ("registry:catalog:*",) if self.actions else ()
         own = f"repository:{self.repository}:{self.actions}"
         return (own, f"repository:{self.also_from}:{PULL}") if self.also_from else (own,)
 

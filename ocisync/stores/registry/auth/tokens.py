@@ -118,9 +118,10 @@ def _refusal(
         return refusal(method, realm.url, status, body, retry_after="")
     words = find_words(body)
     login = "none were shown: log in" if credential.is_anonymous else "check the credentials"
+    wanted = f" for {' '.join(scopes)[:200]}" if scopes else ""
+    advice = f"check that the repository exists; {login}" if scopes else login
     return AuthError(
-        f"{place}: no token was given for {' '.join(scopes)[:200]} (status {status}{': ' if words else ''}{words}); "
-        f"check that the repository exists; {login}",
+        f"{place}: no token was given{wanted} (status {status}{': ' if words else ''}{words}); {advice}",
         host=realm.url.host,
         status=status,
     )

@@ -71,7 +71,7 @@ def refusal(method: str, url: URL, status: int, body: bytes, *, retry_after: str
         advice = "check that the repository exists and that the credentials allow this"
         return AuthError(f"{text}; {advice}", host=url.host, status=status)
     if status == 404:
-        advice = "check repository and tag; some registries answer so to who is not logged in"
+        advice = "check repository and tag; some registries return 404 when you are not logged in"
         return NotFound(f"{text}; {advice}", host=url.host, status=status)
     if status == 429 or (status == 503 and retry_after is not None):
         advice = "the registry asks for fewer requests: log in, or lower its requests_per_second and concurrency"

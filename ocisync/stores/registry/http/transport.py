@@ -20,9 +20,9 @@ from yarl import URL
 from ocisync.content.cost import PullQuota
 from ocisync.errors import Handling, NetworkError, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.stores.registry.auth.authenticator import Authenticator, Proof
-from ocisync.stores.registry.auth.scopes import Grant
+from ocisync.stores.registry.auth.scopes import NOTHING, Grant
 from ocisync.stores.registry.host_facts import HostFacts
-from ocisync.stores.registry.http.errors import refusal
+from ocisync.stores.registry.http.errors import check_not_web_page, refusal
 from ocisync.stores.registry.http.exchange import Body, HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter, leave_nothing
 from ocisync.stores.registry.http.hosts import endpoint, safe_url
@@ -183,6 +183,18 @@ class Transport:
                         raise
                     reason = exc
             await self.backoff(failures, reason)
+
+    async def check_login(self) -> bool:
+        """Whether the registry asked for the credentials and took them; False when it lets anybody in.
+
+        Raises:
+            AuthError: it refused them.
+            OcisyncError: it cannot be reached, or is no registry.
+        """
+        grant = Grant("", NOTHING)
+        async with self.send(Request("GET", self.origin.with_path("/v2/"), grant)) as answer:
+            check_not_web_page(answer.url, answer.media_type, await answer.beginning())
+        return self._auth.has_shown(grant)
 
     @property
     def upload_place(self) -> AbstractAsyncContextManager[object]:
