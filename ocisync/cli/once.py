@@ -86,7 +86,7 @@ def _print_inputs(report: PassReport) -> None:
     from ocisync.drop.rule import InputVerdict
 
     for one in report.inputs:
-        if one.failure and not one.jobs:
+        if one.failure and (one.reason or not one.jobs):
             _print_failures(f"{one.rule}: {printable(one.key)}", one.failure)
         if one.verdict is InputVerdict.WAITING:
             warn(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}")

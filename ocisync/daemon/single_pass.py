@@ -94,7 +94,7 @@ async def _run_drop(
     from ocisync.drop.process import InputProcessor
     from ocisync.drop.watcher import DropWatcher
 
-    processor = InputProcessor(rule, state.inputs, archives, run_job, SystemClock(), waits_for_rest=False)
+    processor = InputProcessor(rule, state.inputs, archives, run_job, SystemClock())
     try:
         await processor.load_names()
         if in_full:

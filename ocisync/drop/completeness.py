@@ -8,15 +8,21 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import signal
+from pathlib import Path
 
-from ocisync.content.decompress import MAGIC_LENGTH, detect_compression
-from ocisync.content.files import open_folder_beneath
+from ocisync.content.decompress import Caps, decompress, detect_compression
+from ocisync.content.files import FileGuard, FileSection, InputFile, open_folder_beneath
+from ocisync.content.tar.headers import BLOCK, has_checksum
 from ocisync.drop.scan import FolderEntry
+from ocisync.errors import ArchiveError, LimitExceeded
 
-_END = 1024  # bytes of zeros that end a tar archive: two blocks
-_MOST_PADDING = 20 * 512  # bytes of zeros that tar programs add to fill a record
-_MAGIC_AT = 257  # where a tar's first header says that it is one
+_END = 2 * BLOCK  # bytes of zeros that end a tar archive
+_TAIL = 20 * BLOCK + _END  # tar programs add zeros until a record is full
+_COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ\0", b"BZh")
+_NAME = re.compile(rb"[\w./@+:-]*\0*", re.ASCII)  # a header's first 100 bytes
+_MODE = re.compile(rb"[0-7 \0]*")  # the numbers that follow
 
 
 def is_open_for_writing(entry: FolderEntry) -> bool:
@@ -29,25 +35,49 @@ def is_open_for_writing(entry: FolderEntry) -> bool:
 
 
 def looks_incomplete(entry: FolderEntry) -> bool:
-    """Whether the bytes look like the beginning of an archive.
+    """Whether a file's bytes look like the beginning of an archive.
 
-    A tar that does not end as tars do, or in more zeros than they do: space that was reserved for what is to come. Of a
-    compressed file only its decompression tells, so one that failed may always lack its end.
+    A tar that does not end as tars do, or in more zeros than they do: space that was reserved for what is to come. What
+    is compressed is decompressed to its end for that.
     """
-    if entry.is_folder:
-        return False
-    descriptor = _open(entry)
+    file = InputFile(Path(entry.path), FileGuard(entry.root, entry.identity))
     try:
-        size = os.fstat(descriptor).st_size
-        head = os.pread(descriptor, _MAGIC_AT + 5, 0)
-        if detect_compression(head[:MAGIC_LENGTH]):
-            return True
-        if head[_MAGIC_AT:] != b"ustar":
-            return not head.strip(b"\0")  # nothing has been written yet
-        tail = os.pread(descriptor, _MOST_PADDING + _END, max(0, size - _MOST_PADDING - _END))
-        return any(tail[-_END:]) or not any(tail)
+        head = file.read_at(0, min(BLOCK, file.size))
+        if kind := detect_compression(head):
+            return _lacks_compressed_end(FileSection(file, 0, file.size), kind)
+        if len(head) < BLOCK:
+            return _may_begin_archive(head)
+        if not has_checksum(head):
+            return not head.strip(b"\0")  # nothing has been written there yet
+        size = min(_TAIL, file.size)
+        return _lacks_end(file.read_at(file.size - size, size))
     finally:
-        os.close(descriptor)
+        file.close()
+
+
+def _may_begin_archive(head: bytes) -> bool:
+    """Whether less than a block can be the beginning of a tar's first header, or of a compressed file."""
+    if any(magic.startswith(head) for magic in _COMPRESSED):
+        return True
+    return bool(_NAME.fullmatch(head[:100]) and _MODE.fullmatch(head[100:148]))
+
+
+def _lacks_compressed_end(section: FileSection, kind: str) -> bool:
+    head, tail = b"", b""
+    try:
+        for chunk in decompress(section, kind, Caps()):
+            head = (head + chunk[:BLOCK])[:BLOCK]
+            tail = (tail + chunk[-_TAIL:])[-_TAIL:]
+    except ArchiveError:
+        return True
+    except LimitExceeded:
+        return False
+    # zstd does not tell when it ends between two of its blocks.
+    return not head or (has_checksum(head) and _lacks_end(tail))
+
+
+def _lacks_end(tail: bytes) -> bool:
+    return any(tail[-_END:]) or (len(tail) == _TAIL and not any(tail))
 
 
 def _open(entry: FolderEntry) -> int:

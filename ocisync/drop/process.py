@@ -24,7 +24,18 @@ from ocisync.drop.input_jobs import jobs_of, published_by, source_of, without_na
 from ocisync.drop.inputs import MAX_WAIT, SUPERSEDED, Input, is_as_recorded
 from ocisync.drop.newest import PublishedNames
 from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict, TimeSource
-from ocisync.errors import DiskError, Handling, InputChanged, InputError, OcisyncError, find_ours
+from ocisync.errors import (
+    ArchiveError,
+    DigestMismatch,
+    DiskError,
+    Handling,
+    InputChanged,
+    InputError,
+    NotFound,
+    OcisyncError,
+    SizeMismatch,
+    find_ours,
+)
 from ocisync.state.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.sync.job import Job
 from ocisync.sync.reports import STOPPED, Failure, JobReport, describe_failure
@@ -38,7 +49,8 @@ Members = tuple[MemberRecord, ...]
 
 FIRST_WAIT = 5.0  # seconds before an error that can pass is tried again, doubled each time
 REST_TIME = 600.0  # seconds after its last change in which a file that looks cut off may still be completed
-_REST = "it may not be complete yet, and is looked at again"
+_REST = "it may not be complete yet: it stays, and is looked at again"
+_PARTS_MISSING = {ArchiveError.code, NotFound.code, SizeMismatch.code, DigestMismatch.code}
 INTERNAL = "internal"  # the code of a defect of ocisync
 LONGEST_RETRY = 600.0  # seconds
 _LEFT_OUT = "name.missing"  # of a published input: some of its images have no name, and so the file is not deleted
@@ -72,7 +84,6 @@ class InputProcessor:
     run_job: RunJob
     clock: TimeSource
     rng: random.Random = field(default_factory=random.Random)
-    waits_for_rest: bool = True  # what may only lack its end is tried again; a single pass has no later
     paused_until: float = 0.0  # monotonic seconds
     names: PublishedNames = field(init=False)
     _are_names_loaded: bool = False
@@ -260,22 +271,29 @@ class InputProcessor:
         if failure.handling == Handling.QUARANTINE.value:
             try:
                 await run_file(partial(check_unchanged, attempt.dropped))
-                if await run_file(partial(self._may_lack_its_end, attempt.dropped)):
+                if await run_file(partial(self._may_lack_its_end, attempt.dropped, failure.code)):
+                    attempt.report.reason = _REST
                     return replace(failure, message=f"{failure.message} ({_REST})", handling=Handling.RETRY.value)
             except InputChanged as exc:
                 return describe_failure(exc)
         return failure
 
-    def _may_lack_its_end(self, dropped: Input) -> bool:
-        """Whether time may cure it: a file is being written to, or was lately and looks like the beginning of one."""
+    def _may_lack_its_end(self, dropped: Input, code: str) -> bool:
+        """Whether time may cure it: it is being written to, or was lately and looks like a part of what it is to be.
+
+        A folder comes file by file, and nothing tells its last: what it lacks may still come.
+        """
         if dropped.refusal is not None:
             return False
-        entries = [member.entry for member in dropped.members if not member.entry.is_folder]
+        entries = [member.entry for member in dropped.members]
+        files = [entry for entry in entries if not entry.is_folder]
         try:
-            if any(map(is_open_for_writing, entries)):
+            if any(map(is_open_for_writing, files)):
                 return True
-            quiet = self.clock.wall() - max((entry.changed for entry in entries), default=0.0)
-            return self.waits_for_rest and quiet < REST_TIME and any(map(looks_incomplete, entries))
+            if self.clock.wall() - max(entry.changed for entry in entries) >= REST_TIME:
+                return False
+            has_folders = len(files) < len(entries)
+            return (has_folders and code in _PARTS_MISSING) or any(map(looks_incomplete, files))
         except OSError:
             return False  # it is gone, which is found out where that matters
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import shutil
+from functools import partial
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import pytest
+import zstandard
 
 from ocisync.commands.demo_samples import docker_archive, write_sample
 from ocisync.config.load import load_config
@@ -15,6 +19,7 @@ from ocisync.daemon.single_pass import PassReport, run_pass
 from ocisync.drop.rule import InputVerdict
 from ocisync.state.open import open_state
 from ocisync.wiring.rules import open_rules
+from tests.servers.command import run_ocisync
 from tests.servers.images import docker_members, make_image, write_archive
 
 CONFIG = """
@@ -64,8 +69,7 @@ async def test_fault_65_bad_archives_are_quarantined_and_the_good_ones_published
         "done/any.tar",
         "done/team/app/1.0/linux.amd64.tar.gz",
         "done/team/app/1.0/linux.arm64.tar.gz",
-        "failed/cut.tar",
-        "failed/cut.tar.reason.txt",
+        "cut.tar",
         "failed/junk.tar",
         "failed/junk.tar.reason.txt",
     }
@@ -75,10 +79,55 @@ async def test_fault_65_bad_archives_are_quarantined_and_the_good_ones_published
     assert not (tmp_path / "registry/v2/cut").exists()
 
 
-async def test_a_second_pass_has_nothing_to_do(file: Path) -> None:
+async def test_a_second_pass_has_nothing_to_do(file: Path, tmp_path: Path) -> None:
     await _pass(file)
+    (tmp_path / "drop/cut.tar").unlink()
     again = await _pass(file)
     assert (again.ok, again.jobs, again.inputs) == (True, [], [])
+
+
+CUTS = (1, 5, 100, 257, 511, 512, 600, 2000)
+
+
+@pytest.mark.parametrize("kind", ["tar", "tar.gz", "tar.zst"])
+async def test_what_is_cut_off_stays_and_is_published_by_a_later_pass(tmp_path: Path, kind: str) -> None:
+    path = _dropped(tmp_path, docker_members({"team/app:1": make_image("one")}))
+    (tmp_path / "drop/app.tar").rename(tmp_path / "whole")
+    plain = (tmp_path / "whole").read_bytes()
+    whole = {"tar": plain, "tar.gz": gzip.compress(plain), "tar.zst": zstandard.compress(plain)}[kind]
+    cuts = CUTS if kind == "tar" else (*CUTS, -1)  # a tar may lack the last of its zeros
+    for cut in cuts:
+        (tmp_path / f"drop/{cut}.{kind}").write_bytes(whole[:cut])
+    report = await _pass(path)
+    told = {one.key: one.failure.handling if one.failure else "published" for one in report.inputs}
+    assert told == {f"{cut}.{kind}": "retry" for cut in cuts}
+    assert not report.ok
+    assert not (tmp_path / "drop/failed").exists()
+    for cut in cuts:
+        with (tmp_path / f"drop/{cut}.{kind}").open("ab") as file:
+            file.write(whole[cut:])
+    assert (await _pass(path)).ok
+    assert not (tmp_path / "drop/failed").exists()
+
+
+async def test_a_layout_whose_files_have_not_all_come_stays(tmp_path: Path) -> None:
+    path = _dropped(tmp_path, docker_members({"team/app:1": make_image("one")}))
+    copy = partial(run_ocisync, "copy", tmp_path / "drop/app.tar", f"oci:{tmp_path}/layout:app:1")
+    (await anyio.to_thread.run_sync(copy)).expect(0)
+    (tmp_path / "drop/app.tar").unlink()
+    drop = tmp_path / "drop/team/app/1"
+    files = sorted((one for one in (tmp_path / "layout").rglob("[!.]*") if one.is_file()), reverse=True)
+    for number in range(1, len(files) + 1):
+        for one in files[:number]:
+            to = drop / one.relative_to(tmp_path / "layout")
+            to.parent.mkdir(parents=True, exist_ok=True)
+            to.write_bytes(one.read_bytes()[: -5 if one is files[number - 1] else None])
+        report = await _pass(path)
+        assert all(one.failure and one.failure.handling == "retry" for one in report.inputs), report
+        assert not (tmp_path / "drop/failed").exists()
+    shutil.copytree(tmp_path / "layout", drop, dirs_exist_ok=True)
+    report = await _pass(path)
+    assert [one.published for one in report.inputs] == [("local/app:1",)]
 
 
 def _dropped(tmp_path: Path, members: dict[str, bytes]) -> Path:

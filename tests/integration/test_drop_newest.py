@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import tarfile
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -155,7 +156,7 @@ async def test_a_file_that_is_written_anew_with_size_and_time_as_before_is_taken
         assert len(registry.jobs) == 2
 
 
-CUT = b"manifest.json".ljust(257, b"\0") + b"ustar".ljust(255, b"\0") + b"the beginning of a member"
+CUT = tarfile.TarInfo("manifest.json").tobuf() + b"the beginning of a member"
 
 
 async def test_what_looks_cut_off_waits_and_is_refused_when_nobody_completes_it(tmp_path: Path) -> None:
@@ -190,7 +191,7 @@ async def test_a_file_that_is_open_for_writing_waits_however_long_that_takes(tmp
 async def test_a_refused_file_that_grows_in_the_failed_folder_is_taken_again(tmp_path: Path) -> None:
     async with _room(tmp_path, stable=0.1, settle=0.0, rescan=0.1) as room:
         room.runner.failures = {"app": BAD}
-        with (room.put("app/1.tar", "half")).open("a") as file:
+        with (room.put("app/1.tar", "one half")).open("a") as file:
             os.close(os.dup(file.fileno()))
         async with _serving(room, Wakeup()):
             failed = room.rule.failed_path / "app/1.tar"
@@ -200,7 +201,7 @@ async def test_a_refused_file_that_grows_in_the_failed_folder_is_taken_again(tmp
             with failed.open("a") as file:
                 file.write(" and the other half")
             await _until(lambda: room.runner.jobs[-1:] == ["local/app:1"] and len(room.runner.jobs) == 2)
-        assert room.tree() == {"app/1.tar": "half and the other half"}
+        assert room.tree() == {"app/1.tar": "one half and the other half"}
 
 
 @pytest.mark.parametrize("error", [UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no"), KeyError("x")])

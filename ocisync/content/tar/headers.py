@@ -18,7 +18,7 @@ MAX_SIZE = 1 << 60  # bytes
 
 _OCTAL = re.compile(rb"[0-7]*\Z")
 _DECIMAL = re.compile(rb"0*[0-9]{1,19}\Z")
-_FORMAT = struct.Struct("100s 8x 8x 8x 12s 12x 8s c 100s 8s 247x")
+_FORMAT = struct.Struct("100s 8x 8x 8x 12s 12x 8x c 100s 8s 247x")
 GNU_MAGIC = b"ustar  \0"
 
 REGULAR = b"0"
@@ -66,8 +66,8 @@ def parse_header(block: bytes, position: int) -> Header:
     Raises:
         ArchiveError: the checksum does not hold, or a number is malformed or negative.
     """
-    name, size, checksum, kind, link, magic = _FORMAT.unpack(block)
-    _verify_checksum(block, checksum, position)
+    name, size, kind, link, magic = _FORMAT.unpack(block)
+    _verify_checksum(block, position)
     name = name.partition(b"\0")[0]
     if before := _read_prefix(block, magic):
         name = before + b"/" + name
@@ -203,15 +203,19 @@ def parse_pax_records(body: bytes, position: int) -> dict[bytes, bytes]:
     return records
 
 
-def _verify_checksum(block: bytes, field: bytes, position: int) -> None:
-    digits = field.removeprefix(b"\0").lstrip(b" ").partition(b"\0")[0].rstrip(b" ")
+def has_checksum(block: bytes) -> bool:
+    """Whether a block is a header by the sum of its bytes."""
+    digits = block[148:156].removeprefix(b"\0").lstrip(b" ").partition(b"\0")[0].rstrip(b" ")
     written = int(digits, 8) if digits and _OCTAL.match(digits) else -1
     rest = block[:148] + block[156:]
     actual = sum(rest) + 256
-    if written == actual or written == actual - 256 * sum(1 for byte in rest if byte > 127):  # some old tars sum signed
-        return
-    where = "this is not a tar archive" if position == 0 else "the archive is truncated or corrupt"
-    raise ArchiveError(f"no valid tar header at byte {position}: {where}")
+    return written in (actual, actual - 256 * sum(1 for byte in rest if byte > 127))  # some old tars sum signed
+
+
+def _verify_checksum(block: bytes, position: int) -> None:
+    if not has_checksum(block):
+        where = "this is not a tar archive" if position == 0 else "the archive is truncated or corrupt"
+        raise ArchiveError(f"no valid tar header at byte {position}: {where}")
 
 
 def _read_prefix(block: bytes, magic: bytes) -> bytes:

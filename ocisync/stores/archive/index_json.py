@@ -30,8 +30,12 @@ class IndexEntry:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every name it has: docker's own first, then the full one where a builder wrote one."""
-        found = (self.repo_tag, self.desc.annotations.get(CONTAINERD_NAME), self.desc.annotations.get(REF_NAME))
+        """Every name it has: docker's own first, then the full one where a builder wrote one.
+
+        Of two spellings of one name (`app:1`, `docker.io/library/app:1`) the one that its user typed comes first.
+        """
+        full, own = (self.desc.annotations.get(key, "") for key in (CONTAINERD_NAME, REF_NAME))
+        found = (self.repo_tag, own, full) if own and is_same_name(own, full) else (self.repo_tag, full, own)
         return tuple(dict.fromkeys(name for name in found if name))
 
 

@@ -9,6 +9,7 @@ import tarfile
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from ocisync.drop.completeness import is_open_for_writing, looks_incomplete
 from ocisync.drop.rule import DropRule, DropTarget
@@ -30,7 +31,15 @@ def _entry(folder: Path, data: bytes) -> FolderEntry:
     return entry
 
 
-WHOLE = _tar()
+def _old_tar() -> bytes:
+    header = bytearray(_tar(9_000)[:512])
+    header[257:] = bytes(255)
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return bytes(header) + b"y" * 9_000 + bytes(216) + bytes(1024)
+
+
+WHOLE, V7 = _tar(), _old_tar()
 
 
 @pytest.mark.parametrize(
@@ -42,8 +51,22 @@ WHOLE = _tar()
         pytest.param(WHOLE[:30_000] + bytes(30_000), True, id="a tar in reserved space"),
         pytest.param(bytes(4096), True, id="reserved space without data"),
         pytest.param(b"", True, id="an empty file"),
-        pytest.param(gzip.compress(WHOLE)[:200], True, id="a compressed tar cut off"),
+        pytest.param(gzip.compress(WHOLE)[:60], True, id="a compressed tar cut off"),
+        pytest.param(gzip.compress(WHOLE), False, id="a whole compressed tar"),
+        pytest.param(gzip.compress(WHOLE[:30_000]), True, id="a tar that was cut off before it was compressed"),
+        pytest.param(gzip.compress(b"this is no archive " * 90), False, id="something else, compressed"),
+        pytest.param(zstandard.compress(WHOLE)[:-4], True, id="zstd, which does not tell its end"),
+        pytest.param(zstandard.compress(WHOLE), False, id="whole zstd"),
+        pytest.param(WHOLE[:5], True, id="a part of the first name"),
+        pytest.param(WHOLE[:90], True, id="no whole name field"),
+        pytest.param(WHOLE[:200], True, id="no whole header"),
+        pytest.param(WHOLE[:512], True, id="one header"),
+        pytest.param(b"\x1f", True, id="the first byte of gzip"),
+        pytest.param(V7[:5_000], True, id="a tar of the seventh Unix, which has no magic, cut off"),
+        pytest.param(V7, False, id="such a tar, whole"),
         pytest.param(b"this is no archive " * 90, False, id="something else"),
+        pytest.param(b"404 page not found\n", False, id="a short text"),
+        pytest.param(b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", False, id="a pointer of Git LFS"),
     ],
 )
 def test_what_may_lack_its_end(tmp_path: Path, data: bytes, incomplete: bool) -> None:
