@@ -33,8 +33,11 @@ class RemoteResolver(Resolver, Protocol):
         """As `resolve`, for a tag that pointed at a known manifest when it was last seen."""
         ...
 
-    async def resolve_with_manifest(self, reference: str) -> Descriptor:
-        """As `resolve`, for a tag whose manifest is wanted: with its bytes, unless that would be counted as a pull."""
+    async def resolve_with_manifest(self, reference: str, *, is_needed: bool = False) -> Descriptor:
+        """As `resolve`, for a tag whose manifest is wanted: with its bytes, unless that would be counted as a pull.
+
+        With `is_needed` its bytes come in any case: they would be read right after, or nothing else is believed.
+        """
         ...
 
 

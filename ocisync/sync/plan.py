@@ -87,7 +87,7 @@ def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
         if not criteria.overwrite:
             return planned(Action.KEEP, explain_kept(facts.present))
         if facts.is_untold:
-            return planned(Action.COPY, "the target does not tell what it has")
+            return planned(Action.COPY, "what the target has under it is not known")
         return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
     return planned(*_decide_unchanged(facts, criteria, verified=verified))
 

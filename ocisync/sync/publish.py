@@ -13,7 +13,7 @@ import structlog
 from anyio import EndOfStream, WouldBlock
 from anyio.streams.memory import MemoryObjectReceiveStream
 
-from ocisync.content.capabilities import CollectedTarget, Inventory, Reconciler, RepositoryListing
+from ocisync.content.capabilities import CollectedTarget, Inventory, Reconciler, RemoteResolver, RepositoryListing
 from ocisync.content.concurrency import for_each
 from ocisync.content.repository import Fetcher, Resolver, Target
 from ocisync.content.verify import read_manifest
@@ -244,7 +244,12 @@ async def _find_moving(target: Target, tag: str, root: Descriptor) -> Descriptor
     try:
         found = await target.resolve(tag)
     except NotFound:
-        return None
+        if not isinstance(target, RemoteResolver):
+            return None
+        try:  # some registries know manifests by GET only, and what is there must not be lost
+            found = await target.resolve_with_manifest(tag, is_needed=True)
+        except NotFound:
+            return None
     return found if found.digest != root.digest else None
 
 

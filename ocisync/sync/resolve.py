@@ -97,13 +97,16 @@ class TagResolver:
         failed = {selection.rename_tag(tag): tag for tag in asked if tag in self._failed}
         return replace(selected, references={**failed, **selected.references})
 
-    async def resolve(self, selected: Selected, absent: Collection[str] = ()) -> ResolvedTags:
+    async def resolve(
+        self, selected: Selected, absent: Collection[str] = (), needed: Collection[str] = ()
+    ) -> ResolvedTags:
         """What the selected tags point at, and which of them the rule means for that; only single tags may fail.
 
-        `absent`: target tags that there are not yet, so that their manifests are wanted.
+        `absent`: target tags that there are not yet, so that their manifests are wanted; `needed`: those that will be
+        written whatever they are now.
         """
         references = dict(selected.references)
-        await self._look_up_all([one for one in references.values() if one not in self._failed], absent)
+        await self._look_up_all([one for one in references.values() if one not in self._failed], absent, needed)
         failures = {tag: self._failed[one] for tag, one in references.items() if one in self._failed}
         roots = {
             tag: self._resolved[one] for tag, one in references.items() if one in self._resolved and tag not in failures
@@ -133,7 +136,9 @@ class TagResolver:
         self._failed |= {tag: failures[root.digest] for tag, root in self._resolved.items() if root.digest in failures}
         return {tag: dates[root.digest] for tag, root in self._resolved.items() if root.digest in dates}
 
-    async def _look_up_all(self, references: Collection[str], absent: Collection[str] = ()) -> None:
+    async def _look_up_all(
+        self, references: Collection[str], absent: Collection[str] = (), needed: Collection[str] = ()
+    ) -> None:
         selection = self._job.tags
         names = {reference: tag for tag, reference in (selection.literal or {}).items()}
 
@@ -141,7 +146,10 @@ class TagResolver:
             tag = names.get(reference) or selection.rename_tag(reference)
             try:
                 with attribute_cost([tag]):
-                    root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)
+                    if self._remote is not None and tag in needed:
+                        root = await self._remote.resolve_with_manifest(reference, is_needed=True)
+                    else:
+                        root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)
             except OcisyncError as exc:
                 self._failed[reference] = describe_failure(exc)
             else:

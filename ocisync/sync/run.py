@@ -191,7 +191,7 @@ class _Run:
             return None
         try:
             if isinstance(self.source, RemoteResolver):
-                root = await self.source.resolve_with_manifest(planned.reference)
+                root = await self.source.resolve_with_manifest(planned.reference, is_needed=True)
             else:
                 root = await self.source.resolve(planned.reference)
         except OcisyncError as exc:

@@ -7,7 +7,7 @@ only the rest is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -104,12 +104,12 @@ async def survey(
     listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few, may_guess=may_guess)
     is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
     is_retag = isinstance(target, Mounter) and target.find_sibling(source) == target.name
-    if listed is None and is_wanted and is_retag:
-        # A tag gets another name. The target is asked first: what it lacks comes with its manifest by one GET.
-        listed = dict.fromkeys(selected.references)
-        await _resolve_at_target(target, dict.fromkeys(listed), listed, workers, may_guess=may_guess)
+    # A tag gets another name in its repository: one GET of its manifest, and one PUT. Whether it has that name already
+    # is not looked at where the ledger does not tell: the look would cost as much as to write it.
+    is_renamed = listed is None and is_wanted and is_retag and may_guess
+    renamed = frozenset(selected.references.keys() - known.keys()) if is_renamed else frozenset[str]()
     absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
-    resolved = await resolver.resolve(selected, absent)
+    resolved = await resolver.resolve(selected, absent, renamed)
     references, roots = resolved.references, await name_by_sha256(resolved.roots, ledger)
     present = dict.fromkeys(references) if listed is None else listed
     attached = await _find_attached(finder, resolved, workers) if finder else {}
@@ -120,10 +120,13 @@ async def survey(
     def must_ask(tag: str) -> bool:
         is_known = tag in known and known[tag].digest == roots[tag].digest and not is_due(known[tag], criteria)
         is_told = is_known and len(references) > FEW_TAGS and not tells_digests and _is_listed(roots[tag], stored)
-        return present.get(tag, _ABSENT) is None and not is_told
+        return present.get(tag, _ABSENT) is None and not is_told and tag not in renamed
 
     asked = {tag: root for tag, root in roots.items() if must_ask(tag)}
-    untold = await _resolve_at_target(target, asked, present, workers, may_guess=may_guess)
+    recorded = {tag for tag in asked if tag in known and known[tag].digest == roots[tag].digest}
+    is_feared = not job.policy.overwrite or job.policy.backup  # to write what is there would lose it
+    expected = asked if listed is not None or is_feared else recorded
+    untold = renamed | await _resolve_at_target(target, asked, present, workers, expected, may_guess=may_guess)
     if not (present or is_empty or is_retag) and isinstance(target, ServerTarget):  # none of a few: is anything there?
         is_empty = await _is_empty(target)
     return SurveyFacts(
@@ -215,15 +218,18 @@ async def _is_empty(target: ServerTarget) -> bool:
 
 async def _resolve_at_target(
     target: Target,
-    wanted: Mapping[str, Descriptor | None],
+    wanted: Mapping[str, Descriptor],
     present: dict[str, Digest | None],
     workers: int,
+    expected: Collection[str],
     *,
     may_guess: bool,
 ) -> frozenset[str]:
     """Resolve tags at the target for which neither a listing nor the ledger tells the digest; those it will not tell.
 
-    A refused look-up is no reason to stop: if the target takes no push either, that will say so for each tag.
+    A refused look-up is no reason to stop: if the target takes no push either, that will say so for each tag. Of an
+    `expected` tag (listed, or on record) it is not believed that it is absent until a GET says so too: Nexus answers
+    404 to every HEAD of a manifest, and would get all tags anew in each pass.
     """
     remote = target if wanted and isinstance(target, RemoteResolver) else None
     untold: set[str] = set()
@@ -231,8 +237,12 @@ async def _resolve_at_target(
     async def resolve(tag: str) -> None:
         try:
             with attribute_cost([tag]):
-                known = wanted[tag]
-                found = await (remote.revalidate(tag, known) if remote and known else target.resolve(tag))
+                try:
+                    found = await (remote.revalidate(tag, wanted[tag]) if remote else target.resolve(tag))
+                except NotFound:
+                    if remote is None or tag not in expected:
+                        raise
+                    found = await remote.resolve_with_manifest(tag, is_needed=True)
         except NotFound:
             del present[tag]
         except RegistryError as exc:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.mainjob import ENV
+from tests.integration.mainjob import ENV, write_config
 from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import Access, DockerRegistry
 from tests.servers.images import image_of, noise, push, tar
@@ -59,9 +59,26 @@ def test_an_unchanged_copy_costs_three_requests(registry: DockerRegistry) -> Non
 
 def test_a_tag_gets_another_name_in_its_repository_by_its_manifest_alone(registry: DockerRegistry) -> None:
     fill(registry)
-    asked = kinds(copy(registry, f"{FROM}:1", f"{FROM}:2"))
-    assert asked == {"HEAD manifests": 2, "GET manifests": 1, "PUT manifests": 1}
-    assert kinds(copy(registry, f"{FROM}:1", f"{FROM}:2")) == {"HEAD manifests": 2}
+    once = {"GET manifests": 1, "PUT manifests": 1}
+    assert kinds(copy(registry, f"{FROM}:1", f"{FROM}:2")) == once
+    assert kinds(copy(registry, f"{FROM}:1", f"{FROM}:2")) == once  # a look whether it is there would cost as much
+
+
+def test_a_rule_that_gives_tags_another_name_looks_at_what_is_on_record(
+    registry: DockerRegistry, tmp_path: Path
+) -> None:
+    fill(registry)
+    target = {"type": "registry", "url": registry.url}
+    rule = {"source": f"{registry.host}/{FROM}", "target": f"t/{FROM}", "tags": {"allow": ["1"]}}
+    more = {"rename": {"tags": {"1": "stable"}}}
+    file = write_config(tmp_path, {"t": target}, sync=[{**rule, **more}])
+    counts = []
+    for _ in range(2):
+        before = len(registry.requests())
+        run_ocisync("once", "-c", file, env=ENV).expect(0)
+        counts.append(kinds(registry.requests()[before:]))
+    assert counts[0]["GET manifests"] == counts[0]["PUT manifests"] == 1
+    assert counts[1]["PUT manifests"] == counts[1]["GET manifests"] == 0
 
 
 @pytest.mark.parametrize("prefix", ["", "/below/a/path"], ids=["root", "path"])

@@ -11,7 +11,7 @@ import pytest
 
 from ocisync.content.openers import BytesOpener
 from ocisync.errors import AuthError, NotFound, OcisyncError, RegistryError
-from ocisync.model.descriptor import Descriptor
+from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest
 from ocisync.stores.registry.client import RegistryClient, open_registries
 from tests.integration.registries import QUICK, blob_desc, read
@@ -52,8 +52,8 @@ async def client_of(registry: Simulated, *, logs_in: bool) -> AsyncIterator[Regi
         yield client
 
 
-def root() -> Descriptor:
-    return Descriptor(IMAGE.media_type, Digest(IMAGE.digest), len(IMAGE.manifest), data=IMAGE.manifest)
+def root(more: bytes = b"") -> Descriptor:
+    return describe(IMAGE.manifest + more, IMAGE.media_type)
 
 
 async def push_image(client: RegistryClient, registry: Simulated, name: str, tag: str = "1.0") -> None:
@@ -136,11 +136,13 @@ async def test_a_tag_that_is_removed(registry: Simulated, kind: str) -> None:
 async def test_an_immutable_tag_is_told_with_the_cure(registry: Simulated, kind: str) -> None:
     async with client_of(registry, logs_in=True) as client:
         repository = client.repository(registry.host, PRIVATE)
+        await repository.publish({"1.0": root()})  # what it is already may be written to any tag
+        other = root(b"\n")
         if kind not in IMMUTABLE:
-            await repository.publish({"1.0": root()})
+            await repository.publish({"1.0": other})
             return
         with pytest.raises(RegistryError, match="overwrite: never") as caught:
-            await repository.publish({"1.0": root()})
+            await repository.publish({"1.0": other})
     assert "immutable" in caught.value.message
 
 

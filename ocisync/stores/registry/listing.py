@@ -185,8 +185,7 @@ def parse_page(raw: bytes, listing: Listing = TAGS) -> Page:
 async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> Page:
     async def take(answer: Response) -> tuple[bytes, list[str]]:
         raw = await answer.read(_MAX_BODY, f"the list of {listing.what}")
-        if "json" not in answer.media_type:
-            check_not_web_page(url, answer.media_type, raw)
+        check_not_web_page(url, answer.media_type, raw)
         return raw, answer.headers.getall("Link", [])
 
     raw, links = await transport.read(Request("GET", url, grant), take)

@@ -81,9 +81,9 @@ class Manifests:
             found = describe_head(reference, answer) if answer.status == 200 else None
         return found or await self._get(reference, url)
 
-    async def resolve_with_manifest(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str, *, is_needed: bool = False) -> Descriptor:
         """The descriptor of a tag or digest with its bytes, where pulls are known not to be counted; as `resolve`."""
-        if not self._transport.has_no_pull_limit:
+        if not (is_needed or self._transport.has_no_pull_limit):
             return await self.resolve(reference)
         return await self._get(reference, self._url(reference))
 
@@ -123,7 +123,9 @@ class Manifests:
                 gives_up = not exc.retryable or attempt > self._transport.options.retries
                 if not gives_up:
                     await self._transport.backoff(attempt, exc)
-                if is_uncertain(exc) and await self._was_stored(reference, desc):
+                # A tag that must not move may have been written before, and with this very manifest.
+                is_immutable = not is_digest(reference) and _IMMUTABLE.search(exc.message) is not None
+                if (is_uncertain(exc) or is_immutable) and await self._was_stored(reference, desc):
                     return
                 if gives_up:
                     raise self._explain_refusal(reference, desc, data, exc) from exc
@@ -171,8 +173,7 @@ class Manifests:
     async def _get(self, reference: str, url: URL) -> Descriptor:
         async def take(answer: Response) -> tuple[bytes, str, str | None]:
             raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
-            if "json" not in answer.media_type:
-                check_not_web_page(url, answer.media_type, raw)
+            check_not_web_page(url, answer.media_type, raw)
             return raw, answer.media_type, said_digest(answer)
 
         raw, announced, said = await self._transport.read(self._request("GET", url), take)

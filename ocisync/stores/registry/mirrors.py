@@ -91,10 +91,10 @@ class MirroredRepository(RegistryRepository):
         found = await self._first(None, lambda repository: repository.revalidate(reference, known))
         return found if found is not None else await super().revalidate(reference, known)
 
-    async def resolve_with_manifest(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str, *, is_needed: bool = False) -> Descriptor:
         """The same for a tag whose manifest is wanted."""
-        found = await self._first(None, lambda repository: repository.resolve_with_manifest(reference))
-        return found if found is not None else await super().resolve_with_manifest(reference)
+        found = await self._first(None, lambda one: one.resolve_with_manifest(reference, is_needed=is_needed))
+        return found if found is not None else await super().resolve_with_manifest(reference, is_needed=is_needed)
 
     @asynccontextmanager
     async def _open(self, desc: Descriptor, start: int) -> AsyncIterator[ByteStream]:

@@ -80,9 +80,9 @@ class RegistryRepository:
         """The descriptor of a tag that may still point at a known manifest; raises as `Manifests.resolve` does."""
         return await self._manifests.resolve(reference, known)
 
-    async def resolve_with_manifest(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str, *, is_needed: bool = False) -> Descriptor:
         """The descriptor of a tag whose manifest is wanted; raises as `Manifests.resolve` does."""
-        return await self._manifests.resolve_with_manifest(reference)
+        return await self._manifests.resolve_with_manifest(reference, is_needed=is_needed)
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What refers to a manifest, by the API or the list under a tag; raises as `ReferrersClient.list_referrers`."""

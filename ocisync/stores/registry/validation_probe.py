@@ -1,5 +1,8 @@
 """Whether a registry vouches for its manifests: it is offered one whose parts no registry has, and should refuse it.
 
+Its refusal must say that a part is missing, by the code for that or by the digest of one. Registries name all that is
+missing, the first part only, or none; a refusal for another reason tells nothing.
+
 Spec: distribution v1.1.1, "Pushing Manifests" (a registry may accept such manifests), "Error Codes".
 """
 
@@ -15,11 +18,12 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import sha256
 from ocisync.stores.registry.auth.scopes import DELETE, PUSH, Grant
+from ocisync.stores.registry.blobs import STORED
 from ocisync.stores.registry.http.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
 _CONFIG, _LAYER = b"ocisync: a configuration that no registry has", b"ocisync: a layer that no registry has"
-_CREATED, _REFUSED = 201, frozenset({400, 404, 422})
+_REFUSED = frozenset({400, 404, 422})
 _GONE_OR_NOT = frozenset({202, 204, 400, 403, 404, 405})
 _MAX_ANSWER = 64 * 1024  # bytes
 
@@ -47,14 +51,19 @@ async def _is_refused(transport: Transport, repository: str) -> bool:
     desc = _make_incomplete_manifest()
     url = transport.origin.with_path(f"/v2/{repository}/manifests/{desc.digest}")
     headers = {"Content-Type": desc.media_type}
-    accept = _REFUSED | {_CREATED}
-    request = Request("PUT", url, Grant(repository, PUSH), accept, headers, desc.data)
+    request = Request("PUT", url, Grant(repository, PUSH), _REFUSED | STORED, headers, desc.data)
     async with transport.send(request) as answer:
-        if answer.status != _CREATED:
+        if answer.status in _REFUSED:
             said = await answer.read(_MAX_ANSWER, "the refusal")
-            return b"MANIFEST_BLOB_UNKNOWN" in said and sha256(_LAYER).encode() in said
+            return names_missing_part(said)
     async with transport.send(Request("DELETE", url, Grant(repository, DELETE), _GONE_OR_NOT)):
         return False
+
+
+def names_missing_part(refusal: bytes) -> bool:
+    """Whether a refusal is for what the incomplete manifest lacks. Pure."""
+    names_digest = any(sha256(part).encode() in refusal for part in (_CONFIG, _LAYER))
+    return b"MANIFEST_BLOB_UNKNOWN" in refusal or (b"BLOB_UNKNOWN" in refusal and names_digest)
 
 
 def _make_incomplete_manifest() -> Descriptor:

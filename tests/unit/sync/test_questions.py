@@ -37,7 +37,7 @@ class Remote(Recording):
         self.asked.append(f"revalidate {reference} {known.digest}")
         return await super().resolve(reference)
 
-    async def resolve_with_manifest(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str, *, is_needed: bool = False) -> Descriptor:
         """With its bytes."""
         self.asked.append(f"pull {reference}")
         found = await super().resolve(reference)

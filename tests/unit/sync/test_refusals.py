@@ -229,7 +229,7 @@ class ByTagOnly(Recording):
     async def revalidate(self, reference: str, known: Descriptor) -> Descriptor:
         return await self.resolve(reference)
 
-    async def resolve_with_manifest(self, reference: str) -> Descriptor:
+    async def resolve_with_manifest(self, reference: str, *, is_needed: bool = False) -> Descriptor:
         found = await self.resolve(reference)
         return found.with_data(self.content[found.digest][1])
 

@@ -113,12 +113,12 @@ def is_web_page(media_type: str, body: bytes) -> bool:
 
 
 def check_not_web_page(url: URL, media_type: str, body: bytes) -> None:
-    """Refuse a page of HTML where a registry's answer should be.
+    """Refuse a page of HTML where a registry's answer should be; what is said to be JSON is not looked into.
 
     Raises:
         RegistryError: it is one.
     """
-    if is_web_page(media_type, body):
+    if "json" not in media_type and is_web_page(media_type, body):
         raise RegistryError(
             f"{safe_url(url)}: answers with a web page (HTML), so it is not a registry, or something before it wants a "
             f"login ({find_words(body)}); check host and path, and whether a proxy is in the way",
