@@ -88,14 +88,11 @@ async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
         plan.warnings.append(f"{job.rule}: {job.lock_name}: nothing would be pruned: {facts.gone.refusal}")
     plan.tags.extend(PlannedFor(job.rule, job.lock_name, one) for one in planned)
     if image := registry_image(job.source):
-        host = image.host
-        plan.pulls[host] = await _pulls(host, planned, session) + plan.pulls.get(host, Pulls(host))
-
-
-async def _pulls(host: str, planned: Sequence[PlannedTag], session: Session) -> Pulls:
-    """What a job's plan needs of a host, from which mirrors may take all of it."""
-    needed = replace(forecast_pulls(host, planned), allowance=await session.stores.allowance(host))
-    return replace(needed, least=0) if session.config.settings_for(host).mirrors else needed
+        key, allowance = await session.stores.allowance(image.host, image.repository)
+        needed = replace(forecast_pulls(key, planned), allowance=allowance)
+        if session.config.settings_for(key).mirrors:  # they may take all of it
+            needed = replace(needed, least=0)
+        plan.pulls[key] = needed + plan.pulls.get(key, Pulls(key))
 
 
 async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:

@@ -152,9 +152,9 @@ class StoreFactory:
         """Whether a registry asks for a login and takes the configured one; raises AuthError where it refuses it."""
         return await (await self._registries()).check_login(host)
 
-    async def allowance(self, host: str) -> PullQuota | None:
-        """What a registry said last of its limit on pulls."""
-        return (await self._registries()).allowance(host)
+    async def allowance(self, host: str, name: str) -> tuple[str, PullQuota | None]:
+        """What a repository's pulls are counted under, and what its registry said last of a limit on them."""
+        return (await self._registries()).allowance(host, name)
 
     def target(self, locator: TargetLocator) -> AbstractAsyncContextManager[Target]:
         """A repository of a target."""

@@ -152,3 +152,15 @@ def test_a_plan_forecasts_the_pulls_of_a_pass_and_costs_none(
     front.limit = 1000
     passed(config)
     assert told["least"] <= front.pulls <= told["most"]
+
+
+def test_a_forecast_reads_the_longest_entry_that_fits(front: Hub, tmp_path: Path) -> None:
+    front.limit = TAGS + 2
+    file = configured(tmp_path, front, min=5)
+    settings = yaml.safe_load(file.read_text())
+    (entry,) = settings["registries"].values()
+    settings["registries"] = {front.host: {}, f"{front.host}/app": entry, f"{front.host}/ap": {"rate_limit": {}}}
+    file.write_text(yaml.safe_dump(settings))
+    told = json.loads(run_ocisync("plan", "--json", "-c", file).expect().stdout)["pulls"]
+    assert list(told) == [f"{front.host}/app"]
+    assert told[f"{front.host}/app"]["allowance"]["kept"] == 5

@@ -65,9 +65,13 @@ class RegistryClient:
             )
         return self._mirrors[origin.key]
 
-    def allowance(self, host: str) -> PullQuota | None:
-        """What a host said last of its limit on pulls; None when it has not spoken of any."""
-        return self._transport(host).allowance
+    def allowance(self, host: str, name: str = "") -> tuple[str, PullQuota | None]:
+        """The entry of the options that a repository's pulls are counted under, and what its host said last of a limit.
+
+        Hosts count by account, and each entry has its own: the host's, or that of a path of it.
+        """
+        transport = self._transport(host, name)
+        return transport.key, transport.allowance
 
     def is_stalled(self, host: str, name: str = "") -> bool:
         """Whether nothing can be pulled from a repository's host for long, nor from any of its mirrors."""
@@ -89,13 +93,17 @@ class RegistryClient:
         return ExternalContent(self._session, self._defaults)
 
     def _transport(self, host: str, name: str = "") -> Transport:
-        """The way to a repository: options for a path of a host make one of its own, with tokens and limits apart."""
+        """The way to a repository: options for a path of a host make one of its own, with tokens apart.
+
+        The host's own limits hold over all of its paths together, and those of a path's entry within them.
+        """
         host = parse_host(host)
         key = self._key(host, name)
         transport = self._transports.get(key)
         if transport is None:
             chosen = self._options.get(key, self._defaults)
-            transport = self._transports[key] = Transport(host, chosen, self._session, self._on_wait, key)
+            whole = self._transport(host).limiter if key != host else None
+            transport = self._transports[key] = Transport(host, chosen, self._session, self._on_wait, key, whole)
         return transport
 
     def _key(self, host: str, name: str) -> str:

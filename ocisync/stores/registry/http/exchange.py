@@ -27,14 +27,20 @@ Body = bytes | SentOnce | PacedBody | None
 class HttpExchange:
     """Exchanges on behalf of one registry host, also with the token server and the storage it points to."""
 
-    def __init__(self, session: aiohttp.ClientSession, hostname: str, options: RegistryOptions) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        hostname: str,
+        options: RegistryOptions,
+        throttle: Throttle | None = None,
+    ) -> None:
         self._session = session
         self._options = options
         self._hostname = hostname
         self._trust: Trust | None = None  # made for the first request that needs TLS
         uses_proxy = options.proxy is not None or getproxies_environment()
         self._proxies = Proxies(options.proxy) if uses_proxy else None
-        self._throttle = Throttle(options.bandwidth) if options.bandwidth else None
+        self._throttle = throttle
         self._timeouts = _timeouts(options, 0.0)
         # A registry may hash or move a whole blob before it answers, so the answer to a body has longer to come.
         self._timeouts_with_body = _timeouts(options, options.commit_timeout)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 import anyio
 import structlog
@@ -40,17 +40,21 @@ class RequestRate:
 
 
 class Throttle:
-    """A host's bandwidth, which all its transfers share in the order in which their pieces come."""
+    """A host's bandwidth, which all its transfers share in the order in which their pieces come.
 
-    def __init__(self, per_second: int) -> None:
+    That of a path of the host is beside the host's own (`whole`).
+    """
+
+    def __init__(self, per_second: int, whole: Throttle | None = None) -> None:
         self._per_second = per_second  # bytes
+        self._whole = whole
         self.piece = min(_MOST_PIECE, max(_LEAST_PIECE, per_second // _PIECES))  # most bytes to take at a time
         self._free = float("-inf")
 
     def reserve(self, size: int, now: float) -> float:
         """Seconds to wait after `size` bytes, on the caller's clock."""
         self._free = max(self._free, now) + size / self._per_second
-        return self._free - now
+        return max(self._free - now, self._whole.reserve(size, now) if self._whole else 0.0)
 
     async def wait(self, size: int) -> None:
         """Wait as long as these bytes take."""
@@ -65,9 +69,22 @@ class HostLimiter:
 
     A host that asks to be left alone gets half the requests at a time from then on, and one more again for each round
     of them that it answers well.
+
+    A path of a host with options of its own has a limiter of its own within the host's (`whole`): the host's limits and
+    pauses hold over all of its paths together.
     """
 
-    def __init__(self, options: RegistryOptions, host: str = "", on_wait: OnWait = wait_silently) -> None:
+    def __init__(
+        self,
+        options: RegistryOptions,
+        host: str = "",
+        on_wait: OnWait = wait_silently,
+        whole: HostLimiter | None = None,
+    ) -> None:
+        self._whole = whole
+        self.throttle: Throttle | None = whole.throttle if whole else None
+        if options.bandwidth:
+            self.throttle = Throttle(options.bandwidth, self.throttle)
         self._host = host
         self._options = options
         self._on_wait = on_wait
@@ -85,20 +102,32 @@ class HostLimiter:
     async def enter(self, *, has_place: bool = False) -> Release:
         """Wait for a place and for one's turn; the result gives the place back, once."""
         if has_place:
+            if self._whole is not None:
+                await self._whole.wait_turn()
             await self.wait_turn()
             return leave_nothing
         await self._requests.acquire()
+        leave_whole = leave_nothing
         try:
+            if self._whole is not None:
+                leave_whole = await self._whole.enter()
             await self.wait_turn()
         except BaseException:
+            leave_whole()
             self._leave()
             raise
-        return _release_once(self._leave)
+        return _release_once(self._leave, leave_whole)
 
     @property
     def upload_place(self) -> AbstractAsyncContextManager[object]:
         """A place for one upload with all its requests, taken before its source is opened: nobody waits in a circle."""
-        return self._uploads
+        return self._uploads if self._whole is None else self._nested_upload_place()
+
+    @asynccontextmanager
+    async def _nested_upload_place(self) -> AsyncIterator[None]:
+        assert self._whole is not None, "the caller looked"
+        async with self._uploads, self._whole.upload_place:
+            yield
 
     async def wait_turn(self) -> None:
         """Wait for the end of a pause and for the pace."""
@@ -119,7 +148,8 @@ class HostLimiter:
     @property
     def pause_left(self) -> float:
         """Seconds in which no request may start; 0 or less: none."""
-        return self._paused_until - time.monotonic()
+        own = self._paused_until - time.monotonic()
+        return own if self._whole is None else max(own, self._whole.pause_left)
 
     def pause(self, seconds: float) -> None:
         """Let no request start for so long; what is refused during a pause was on its way before it."""
@@ -135,6 +165,9 @@ class HostLimiter:
         `status` is 429 or 503. A pause is cut down to `longest_pause`, or to the `window` in seconds in which a limit
         on pulls renews, when that is longer.
         """
+        if self._whole is not None:
+            self._whole.slow_down(status, headers, window)
+            return
         asked = headers.get("Retry-After")
         if asked is None and status == 503:
             seconds = self._options.backoff.ceiling(self.refusals + 1)
@@ -149,6 +182,8 @@ class HostLimiter:
 
     def record_success(self) -> None:
         """The host answered as it should."""
+        if self._whole is not None:
+            self._whole.record_success()
         self.answered += 1
         self.refusals = 0
         if self._closed:
@@ -180,11 +215,11 @@ class HostLimiter:
             self._requests.release()
 
 
-def _release_once(release: Release) -> Release:
-    pending = [release]
+def _release_once(*releases: Release) -> Release:
+    pending = list(releases)
 
     def give_back() -> None:
-        if pending:
+        while pending:
             pending.pop()()
 
     return give_back

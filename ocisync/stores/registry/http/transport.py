@@ -88,18 +88,19 @@ class Transport:
         session: ClientSession,
         on_wait: OnWait = wait_silently,
         key: str = "",
+        whole: HostLimiter | None = None,
     ) -> None:
         self.host = host
         self.key = key or host  # what the options are for: the host, or a path of it
         self.options = options
         self.origin = endpoint(host, options)
         self.facts = HostFacts(options.chunk_size)
-        self._http = HttpExchange(session, self.origin.host or "", options)
-        self._limiter = HostLimiter(options, host, on_wait)
-        self._auth = Authenticator(host, self.origin, options, self._http, self._limiter)
+        self.limiter = HostLimiter(options, host, on_wait, whole)
+        self._http = HttpExchange(session, self.origin.host or "", options, self.limiter.throttle)
+        self._auth = Authenticator(host, self.origin, options, self._http, self.limiter)
         self._on_wait = on_wait
         if options.rate_limit is not None:
-            self.facts.quota = PullBudget(host, options.rate_limit, on_wait)
+            self.facts.quota = PullBudget(self.key, options.rate_limit, on_wait)
 
     async def open(self, request: Request) -> Response:
         """An accepted answer that the caller closes; the request is sent again while that may help.
@@ -110,11 +111,11 @@ class Transport:
         """
         attempt = tries = 0
         while True:
-            attempt, tries, answered = attempt + 1, tries + 1, self._limiter.answered
+            attempt, tries, answered = attempt + 1, tries + 1, self.limiter.answered
             try:
                 return await self._attempt(request)
             except OcisyncError as exc:
-                if isinstance(exc, RateLimited) and self._limiter.answered > answered:
+                if isinstance(exc, RateLimited) and self.limiter.answered > answered:
                     attempt = 1  # the host answers others: waiting for one's turn is no failure
                 gives_up = attempt > self.options.retries or tries > _MOST_TRIES
                 is_final = request.is_upload or (request.is_commit and not isinstance(exc, RateLimited))
@@ -134,7 +135,7 @@ class Transport:
         release = leave_nothing
         try:
             # An upload has its place already, taken by `upload_place` before its source was opened.
-            release = await self._limiter.enter(has_place=request.is_upload)
+            release = await self.limiter.enter(has_place=request.is_upload)
             pulls_ended = self.facts.quota.ended if self.facts.quota else 0
             proof = await self._auth.prepare(request.grant, is_read=request.is_read)
             url, redirects, answered = request.url, 0, list[URL]()
@@ -155,7 +156,7 @@ class Transport:
             self._observe_quota(request, answer, pulls_ended)
             if answer.status not in request.accept:
                 await self._raise_refusal(request, answer, proof)
-            self._limiter.record_success()
+            self.limiter.record_success()
         except BaseException:
             release()
             raise
@@ -199,7 +200,7 @@ class Transport:
     @property
     def upload_place(self) -> AbstractAsyncContextManager[object]:
         """A place for one upload; its requests wait for nothing but their turn."""
-        return self._limiter.upload_place
+        return self.limiter.upload_place
 
     async def backoff(self, attempt: int, reason: OcisyncError) -> None:
         """Wait before the next try."""
@@ -221,13 +222,13 @@ class Transport:
     @property
     def is_paused(self) -> bool:
         """Whether the host asked to be left alone."""
-        return self._limiter.is_paused
+        return self.limiter.is_paused
 
     @property
     def is_stalled(self) -> bool:
         """Whether nothing can be pulled for long: the host asked for a pause, or its budget is used up."""
         is_spent = self.facts.quota is not None and self.facts.quota.is_paused
-        return is_spent or self._limiter.pause_left >= _LONG
+        return is_spent or self.limiter.pause_left >= _LONG
 
     @property
     def allowance(self) -> PullQuota | None:
@@ -269,7 +270,7 @@ class Transport:
             raise proof.failure
         if answer.status in BUSY:
             window = self.facts.quota.window if self.facts.quota else 0.0
-            self._limiter.slow_down(answer.status, answer.headers, window)
+            self.limiter.slow_down(answer.status, answer.headers, window)
         retry_after = answer.headers.get("Retry-After")
         raise refusal(request.method, answer.url, answer.status, body, retry_after=retry_after)
 
@@ -312,7 +313,7 @@ class Transport:
         if _PULLS_LEFT not in answer.headers:
             self.facts.gave_freely |= answer.status == 200 and request.is_of_manifest
         elif self.facts.quota is None:
-            self.facts.quota = PullBudget(self.host, None, self._on_wait, under_way=self.facts.pulls)
+            self.facts.quota = PullBudget(self.key, None, self._on_wait, under_way=self.facts.pulls)
         if self.facts.quota is not None:
             self.facts.quota.observe(answer.headers, ended_before)
 

@@ -51,6 +51,49 @@ async def test_a_gate_has_so_many_places_and_uploads_have_their_own() -> None:
         assert waiting.cancelled_caught
 
 
+async def test_the_limits_of_a_host_hold_over_all_its_paths() -> None:
+    host = HostLimiter(RegistryOptions(concurrency=3))
+    one, two = (HostLimiter(RegistryOptions(concurrency=2), whole=host) for _ in range(2))
+    first, _ = await one.enter(), await one.enter()
+    with anyio.move_on_after(0.05) as waiting:
+        await one.enter()  # the path's own
+    assert waiting.cancelled_caught
+    await two.enter()
+    for gate in (two, host):
+        with anyio.move_on_after(0.05) as waiting:
+            await gate.enter()  # the host's
+        assert waiting.cancelled_caught
+    first()
+    await two.enter()
+    async with one.upload_place, one.upload_place, two.upload_place:
+        with anyio.move_on_after(0.05) as waiting:
+            async with two.upload_place:
+                pass
+        assert waiting.cancelled_caught
+
+
+async def test_a_pause_that_one_path_was_asked_for_holds_the_host() -> None:
+    host = HostLimiter(RegistryOptions())
+    one, two = (HostLimiter(RegistryOptions(), whole=host) for _ in range(2))
+    one.slow_down(429, {"Retry-After": "60"})
+    assert one.is_paused
+    assert two.is_paused
+    assert host.is_paused
+
+
+async def test_the_pace_and_the_bandwidth_of_a_host_hold_over_all_its_paths() -> None:
+    host = HostLimiter(RegistryOptions(requests_per_second=10, bandwidth=100_000))
+    one, two = (HostLimiter(RegistryOptions(bandwidth=200_000), whole=host) for _ in range(2))
+    began = time.monotonic()
+    for gate in (one, two) * 6:
+        (await gate.enter())()
+    assert time.monotonic() - began >= 0.09  # one second's worth is there at once, and each further has its tenth
+    assert one.throttle is not None
+    assert two.throttle is not None
+    assert one.throttle.reserve(100_000, 0.0) == pytest.approx(1.0)  # the host's
+    assert two.throttle.reserve(100_000, 0.0) == pytest.approx(2.0)
+
+
 async def test_a_pause_holds_everybody_and_a_longer_one_wins() -> None:
     gate = HostLimiter(RegistryOptions())
     began = time.monotonic()  # before the pause, on its clock: what passes between the two is part of neither
