@@ -93,7 +93,7 @@ async def _show(demo: Demo, once: bool) -> int:
 async def _steps(demo: Demo, daemon: RunningDaemon, display: ExitStack, once: bool) -> int:
     await _drop(demo)
     _print("3. It compresses the layers, merges both platforms into one index, and publishes:")
-    await _published(demo, "demo/hello")
+    await _wait_published(demo, "demo/hello")
     await _mirror(demo, daemon)
     display.close()
     held = await _check(demo)
@@ -118,10 +118,10 @@ async def _mirror(demo: Demo, daemon: RunningDaemon) -> None:
     text = _DROP.format(port=demo.port) + _MIRROR.format(port=demo.port)
     demo.config.write_text(text, encoding="utf-8")
     await daemon.reload()
-    await _published(demo, "mirror/hello")
+    await _wait_published(demo, "mirror/hello")
 
 
-async def _published(demo: Demo, repository: str) -> None:
+async def _wait_published(demo: Demo, repository: str) -> None:
     """Wait until a puller sees the tag and the list of tags.
 
     Raises:

@@ -298,17 +298,17 @@ def _seconds(text: str | None) -> float | None:
     """A duration on the command line."""
     from ocisync.config.units import parse_duration
 
-    return _parsed(text, parse_duration)
+    return _parse_optional(text, parse_duration)
 
 
 def _size(text: str | None) -> float | None:
     """A size on the command line."""
     from ocisync.config.units import parse_size
 
-    return _parsed(text, parse_size)
+    return _parse_optional(text, parse_size)
 
 
-def _parsed(text: str | None, parse: Callable[[str], float]) -> float | None:
+def _parse_optional(text: str | None, parse: Callable[[str], float]) -> float | None:
     if text is None:
         return None
     try:

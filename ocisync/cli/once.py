@@ -129,11 +129,11 @@ def _pass_json(report: PassReport) -> dict[str, object]:
         "inputs": [_input_json(one) for one in report.inputs],
         "failures": {rule: asdict(failure) for rule, failure in report.failures.items()},
         "skipped": {rule: dict(files) for rule, files in report.skipped.items() if files},
-        "failed": [{"what": what, **asdict(failure)} for what, failure in _failed(report)],
+        "failed": [{"what": what, **asdict(failure)} for what, failure in _list_failures(report)],
     }
 
 
-def _failed(report: PassReport) -> Iterator[tuple[str, Failure]]:
+def _list_failures(report: PassReport) -> Iterator[tuple[str, Failure]]:
     """Everything that failed, by its name: images, whole jobs, inputs, rules."""
     for job in report.jobs:
         yield from ((_image(job.target, tag.tag), tag.failure) for tag in job.failed if tag.failure)

@@ -105,11 +105,11 @@ def _value(key: str, value: object) -> object:
     if key in _COMMANDS:
         return _command(key, str(value))
     if key in _PAIRS:
-        return _pairs(key, _listed(value))
-    return tuple(_listed(value)) if isinstance(value, list | tuple) else value
+        return _pairs(key, _as_list(value))
+    return tuple(_as_list(value)) if isinstance(value, list | tuple) else value
 
 
-def _listed(value: object) -> list[str]:
+def _as_list(value: object) -> list[str]:
     return [str(item) for item in value] if isinstance(value, list | tuple) else []
 
 

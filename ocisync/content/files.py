@@ -137,7 +137,7 @@ class InputFile:
         self._was = os.fstat(self._fd)
         if guard and guard.identity and guard.identity != (self._was.st_dev, self._was.st_ino):
             self.close()
-            raise self._changed("was replaced by another file")
+            raise self._make_changed_error("was replaced by another file")
 
     @property
     def size(self) -> int:
@@ -167,11 +167,11 @@ class InputFile:
         try:
             now = self._guard.stat(self.path) if self._guard else self.path.stat()
         except OSError as exc:
-            raise self._changed("was removed or renamed") from exc
+            raise self._make_changed_error("was removed or renamed") from exc
         if (now.st_dev, now.st_ino) != (self._was.st_dev, self._was.st_ino):
-            raise self._changed("was replaced by another file")
+            raise self._make_changed_error("was replaced by another file")
         if _state(now) != _state(self._was):
-            raise self._changed("was cut or written to")
+            raise self._make_changed_error("was cut or written to")
 
     def close(self) -> None:
         """Give the descriptor back."""
@@ -181,9 +181,9 @@ class InputFile:
 
     def _check_read(self, wanted: int, found: int) -> None:
         if wanted != found or _state(os.fstat(self._fd)) != _state(self._was):
-            raise self._changed("was cut or written to")
+            raise self._make_changed_error("was cut or written to")
 
-    def _changed(self, how: str) -> InputChanged:
+    def _make_changed_error(self, how: str) -> InputChanged:
         return InputChanged(f"{self.path}: the file {how} while it was read; it is read again once it is stable")
 
 
@@ -317,11 +317,11 @@ def _pread_into(fd: int, offset: int, buffer: memoryview) -> int:
         while done < len(buffer) and (count := os.preadv(fd, [buffer[done:]], offset + done)):
             done += count
     except OSError as exc:
-        raise _unread(offset, exc) from exc
+        raise _make_read_error(offset, exc) from exc
     return done
 
 
-def _unread(offset: int, error: OSError) -> DiskError:
+def _make_read_error(offset: int, error: OSError) -> DiskError:
     return DiskError(f"reading at byte {offset} failed: {error.strerror}", errno=error.errno)
 
 
@@ -333,7 +333,7 @@ def _pread(fd: int, offset: int, length: int) -> bytes:
             parts.append(data)
             missing -= len(data)
     except OSError as exc:
-        raise _unread(offset, exc) from exc
+        raise _make_read_error(offset, exc) from exc
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 

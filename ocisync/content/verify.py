@@ -52,7 +52,7 @@ class Verifier:
         """Hash bytes that were counted."""
         self._hasher.update(chunk)
 
-    def copied(self) -> Verifier:
+    def copy(self) -> Verifier:
         """Another that has seen the same."""
         other = copy.copy(self)
         other._hasher = self._hasher.copy()

@@ -82,7 +82,7 @@ class JobQueue:
         """Submit a job and wait for room, its turn and its end; after `close` the report's code is `job.stopped`."""
         while (entry := self._join_or_add(job)) is None:
             if self.is_closed:
-                return _stopped(job)
+                return _report_stopped(job)
             await self._changed.wait()
         return await _wait_for(entry)
 
@@ -183,7 +183,7 @@ class JobQueue:
 
 async def _wait_for(entry: QueuedJob) -> JobReport:
     await entry.done.wait()
-    return entry.report or _stopped(entry.job)
+    return entry.report or _report_stopped(entry.job)
 
 
 def _bug(error: Exception) -> Failure:
@@ -191,5 +191,5 @@ def _bug(error: Exception) -> Failure:
     return Failure("internal", f"{type(error).__name__}: {error} ({_BUG})", "fail")
 
 
-def _stopped(job: AnyJob) -> JobReport:
+def _report_stopped(job: AnyJob) -> JobReport:
     return job.report(Failure(STOPPED, "ocisync stops; the job runs again after the next start", "retry"))

@@ -68,7 +68,7 @@ class Service(Generic[Config]):
         """Whether rules are at work."""
         return self.generation is not None and not self.is_stopping
 
-    async def started(self) -> None:
+    async def wait_started(self) -> None:
         """Wait until the first rules are at work."""
         await self._started.wait()
 

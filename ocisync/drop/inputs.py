@@ -108,13 +108,13 @@ def observe(before: Mapping[str, Sighting], entries: Iterable[FolderEntry], now:
 
 def readiness(dropped: Input, rule: DropRule, seen: Mapping[str, Sighting], now: Moment) -> Readiness:
     """When an input can be taken: its files stable, its set complete or settled."""
-    growing = max(rule.stable - _unwritten(member.entry, seen, now) for member in dropped.members)
+    growing = max(rule.stable - _get_unwritten_time(member.entry, seen, now) for member in dropped.members)
     if growing > 0:
         return Readiness(growing, "still being written")
     if not dropped.is_set or dropped.refusal:
         return Readiness(0)
     missing = [wanted for wanted in rule.platforms if not _has_platform(dropped, wanted)]
-    quiet = min(_quiet(member.entry, seen, now) for member in dropped.members)
+    quiet = min(_get_quiet_time(member.entry, seen, now) for member in dropped.members)
     if missing:
         return _wait_for_missing(dropped, ", ".join(map(str, missing)), quiet, rule.incomplete)
     if quiet < rule.settle and not rule.platforms:
@@ -195,15 +195,15 @@ def _has_platform(dropped: Input, wanted: Platform) -> bool:
     return any(member.platform is not None and is_same_platform(member.platform, wanted) for member in dropped.members)
 
 
-def _unwritten(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
+def _get_unwritten_time(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
     age = now.wall - entry.stamp.mtime_ns / 1e9
-    return max(_seen_for(entry, seen, now), age)
+    return max(_get_seen_time(entry, seen, now), age)
 
 
-def _quiet(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
-    return max(_seen_for(entry, seen, now), now.wall - entry.changed)
+def _get_quiet_time(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
+    return max(_get_seen_time(entry, seen, now), now.wall - entry.changed)
 
 
-def _seen_for(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
+def _get_seen_time(entry: FolderEntry, seen: Mapping[str, Sighting], now: Moment) -> float:
     sighting = seen.get(entry.relative)
     return now.monotonic - sighting.since if sighting else 0.0

@@ -38,7 +38,7 @@ async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endp
             return await _from_file(request, store, endpoint)
         return await _from_store(request, store, endpoint)
     except NotFound as exc:
-        raise _unknown(endpoint) from exc
+        raise _make_unknown_error(endpoint) from exc
 
 
 def _headers(endpoint: Endpoint) -> dict[str, str]:
@@ -54,7 +54,7 @@ def _headers(endpoint: Endpoint) -> dict[str, str]:
 async def _require(store: ObjectStore, endpoint: Endpoint) -> ObjectInfo:
     info = await store.head(endpoint.key)
     if info is None:
-        raise _unknown(endpoint)
+        raise _make_unknown_error(endpoint)
     return info
 
 
@@ -123,5 +123,5 @@ def _make_response(endpoint: Endpoint, size: int, window: ByteRange | None) -> w
     return web.StreamResponse(status=206, headers=headers)
 
 
-def _unknown(endpoint: Endpoint) -> ApiError:
+def _make_unknown_error(endpoint: Endpoint) -> ApiError:
     return ApiError(404, ErrorCode.BLOB_UNKNOWN, f"{endpoint.name}: no blob {endpoint.reference}")

@@ -45,7 +45,7 @@ class ManifestReader:
         """
         info = await self._store.head(endpoint.key)
         if info is None:
-            raise _unknown(endpoint)
+            raise _make_unknown_error(endpoint)
         known = self._known.get((endpoint.key, info.etag)) if info.etag else None
         if known is None:
             return (await self.read(endpoint))[0]
@@ -57,7 +57,7 @@ class ManifestReader:
         try:
             info, raw = await read_small(self._store, endpoint.key, MAX_MANIFEST_SIZE)
         except NotFound as exc:
-            raise _unknown(endpoint) from exc
+            raise _make_unknown_error(endpoint) from exc
         except LimitExceeded as exc:
             raise ApiError(500, ErrorCode.MANIFEST_INVALID, exc.message) from exc
         facts = await _examine_in_thread(raw, endpoint, info)
@@ -93,5 +93,5 @@ def _media_type(raw: bytes, content_type: str) -> str:
         return content_type.partition(";")[0].strip() or layout.JSON
 
 
-def _unknown(endpoint: Endpoint) -> ApiError:
+def _make_unknown_error(endpoint: Endpoint) -> ApiError:
     return ApiError(404, ErrorCode.MANIFEST_UNKNOWN, f"{endpoint.name}: no manifest {endpoint.reference}")

@@ -72,24 +72,24 @@ class TagFacts:
 def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
     """The decision for one tag. A manifest's presence does not prove its blobs, so it alone never means SKIP."""
 
-    def planned(action: Action, reason: str) -> PlannedTag:
+    def plan_tag(action: Action, reason: str) -> PlannedTag:
         more = f", with {facts.attached}" if facts.attached and action is Action.COPY else ""
         return PlannedTag(facts.tag, facts.reference, action, reason + more, facts.root, facts.failure, facts.attached)
 
     if facts.failure is not None:
-        return planned(Action.FAIL, f"the source could not be asked: {facts.failure.message}")
+        return plan_tag(Action.FAIL, f"the source could not be asked: {facts.failure.message}")
     if facts.root is None:
-        return planned(Action.COPY, "its digest is known only after its conversion")
+        return plan_tag(Action.COPY, "its digest is known only after its conversion")
     if not facts.is_present:
-        return planned(Action.COPY, "new")
+        return plan_tag(Action.COPY, "new")
     verified = facts.published is not None and facts.published.digest == facts.root.digest
     if facts.present != facts.root.digest and not (facts.present is None and verified):
         if not criteria.overwrite:
-            return planned(Action.KEEP, explain_kept(facts.present))
+            return plan_tag(Action.KEEP, explain_kept(facts.present))
         if facts.is_untold:
-            return planned(Action.COPY, "what the target has under it is not known")
-        return planned(Action.COPY, f"moved from {facts.present or 'another digest'}")
-    return planned(*_decide_unchanged(facts, criteria, verified=verified))
+            return plan_tag(Action.COPY, "what the target has under it is not known")
+        return plan_tag(Action.COPY, f"moved from {facts.present or 'another digest'}")
+    return plan_tag(*_decide_unchanged(facts, criteria, verified=verified))
 
 
 def _decide_unchanged(facts: TagFacts, criteria: Criteria, *, verified: bool) -> tuple[Action, str]:

@@ -137,10 +137,10 @@ class Archives:
             return await source.identity() if isinstance(source, DockerArchiveSource) else ""
 
     async def _open(self, locator: ArchiveFileLocator, stack: AsyncExitStack, view: ViewLocator | None) -> Source:
-        source = await self._opened(locator, stack, view.format if view else None)
+        source = await self._open_whole(locator, stack, view.format if view else None)
         return apply_view(source, view) if view else source
 
-    async def _opened(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
+    async def _open_whole(self, locator: ArchiveFileLocator, stack: AsyncExitStack, wanted: Format | None) -> Source:
         from ocisync.stores.archive.oci_layout import open_oci_archive
         from ocisync.stores.archive.open_any import open_any, open_folder
 

@@ -182,7 +182,7 @@ async def running_daemon(
                 serve_watcher = partial(watcher.serve, daemon.reload)
                 tasks.start_soon(keep_running, "the watch over the configuration", serve_watcher)
             tasks.start_soon(_run, daemon, state, tasks.cancel_scope)
-            await daemon.service.started()
+            await daemon.service.wait_started()
             yield daemon
             await _finish(daemon.service)
 

@@ -86,7 +86,7 @@ class StoreFactory:
 
     def __post_init__(self) -> None:
         for name, settings in self.config.targets.items():
-            self._targets[name] = self._configured(settings)
+            self._targets[name] = self._open_configured(settings)
 
     @asynccontextmanager
     async def source(self, locator: Locator) -> AsyncIterator[Source]:
@@ -108,11 +108,11 @@ class StoreFactory:
                         raise ConfigError(f"{locator}: nothing can be read from there")
                     yield target
             case ViewLocator():
-                async with self._seen(locator) as source:
+                async with self._open_view(locator) as source:
                     yield source
 
     @asynccontextmanager
-    async def _seen(self, view: ViewLocator) -> AsyncIterator[Source]:
+    async def _open_view(self, view: ViewLocator) -> AsyncIterator[Source]:
         """Another source through a view; archives apply it themselves, for each of their members."""
         if isinstance(view.of, ArchivePlace):
             async with self.archives.source(view.of, view) as source:
@@ -250,7 +250,7 @@ class StoreFactory:
             raise ConfigError(f"{target}: a registry serves itself; only static and s3 targets can be served")
         return (await self._static(settings)).store
 
-    def _configured(self, settings: TargetSettings) -> OpenTarget:
+    def _open_configured(self, settings: TargetSettings) -> OpenTarget:
         if isinstance(settings, RegistryTarget):
             parts = urlsplit(settings.url)
             return self._registry(parts.netloc, parts.path.strip("/"))
@@ -258,17 +258,17 @@ class StoreFactory:
 
     def _registry(self, host: str, prefix: str) -> OpenTarget:
         @asynccontextmanager
-        async def opened(repository: str) -> AsyncIterator[Target]:
+        async def open_repository(repository: str) -> AsyncIterator[Target]:
             yield (await self._registries()).repository(host, f"{prefix}/{repository}".strip("/"))
 
-        return opened
+        return open_repository
 
     def _on(self, registry: Callable[[], Awaitable[StaticRegistry]]) -> OpenTarget:
         @asynccontextmanager
-        async def opened(repository: str) -> AsyncIterator[Target]:
+        async def open_repository(repository: str) -> AsyncIterator[Target]:
             yield (await registry()).repository(repository)
 
-        return opened
+        return open_repository
 
     async def _registries(self) -> RegistryClient:
         return await self._once("registries", self._opened_registries)

@@ -71,7 +71,7 @@ class SharedDownload:
         if at >= self.length:
             async with self._turn:
                 if at >= self.length:
-                    return await self._arrived(source)
+                    return await self._receive(source)
         start = self.length - sum(map(len, self._recent))
         if at >= start:
             return _chunk_at(self._recent, at - start)
@@ -81,7 +81,7 @@ class SharedDownload:
             self.is_broken = True
             raise
 
-    async def _arrived(self, source: Opener) -> bytes:
+    async def _receive(self, source: Opener) -> bytes:
         try:
             chunk = await self._read(source)
             self._keep(chunk)

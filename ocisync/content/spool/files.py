@@ -53,7 +53,7 @@ class SpoolFile:
                 pwrite_all(self._fd, chunk, offset)
                 offset += len(chunk)
         except OSError as exc:
-            raise _failed(self.path, exc) from exc
+            raise _make_disk_error(self.path, exc) from exc
 
     def read_at(self, offset: int, length: int) -> bytes:
         """Some bytes, at least one.
@@ -64,7 +64,7 @@ class SpoolFile:
         try:
             data = os.pread(self._fd, length, offset)
         except OSError as exc:
-            raise _failed(self.path, exc) from exc
+            raise _make_disk_error(self.path, exc) from exc
         if not data:
             raise DiskError(f"{self.path}: the file lost its end; does someone truncate files there?", code=FAILED)
         return data
@@ -138,5 +138,5 @@ def _leftovers(folder: Path) -> Iterator[Leftover]:
             yield Leftover(Digest(digest), found.st_size, time.time() - found.st_mtime)
 
 
-def _failed(path: Path, exc: OSError) -> DiskError:
+def _make_disk_error(path: Path, exc: OSError) -> DiskError:
     return DiskError(f"{path}: cannot be used: {exc.strerror}", code=FAILED, errno=exc.errno)

@@ -35,9 +35,9 @@ class Temporary:
         part = _take_part(folder, digest) if digest and size >= _KEPT_FROM else None
         self.path, self._fd = part or _create(folder)
         self._is_part = part is not None
-        self.length = self._hash_kept(size) if part else 0  # bytes that an earlier writer left
+        self.length = self._hash_written(size) if part else 0  # bytes that an earlier writer left
 
-    def _hash_kept(self, size: int) -> int:
+    def _hash_written(self, size: int) -> int:
         """Hash what is there; what cannot be a part of the blob is dropped."""
         if os.fstat(self._fd).st_size > size:
             os.ftruncate(self._fd, 0)

@@ -91,17 +91,17 @@ class ChunkedUpload:
 
     async def _send_chunk(self, pieces: AsyncIterator[bytes]) -> None:
         first, count = self._sent, min(self._chunk_size, self._desc.size - self._sent)
-        check = self._check.copied()
+        check = self._check.copy()
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{first}-{first + count - 1}"}
         body = PacedBody(_verify(pieces, count, check), count, self._transport.options.idle_timeout)
         try:
             request = Request("PATCH", self._at, self._grant, _TAKEN, headers, body, is_upload=True)
             async with self._transport.send(request) as answer:
                 self._at = _next_location(answer, self._at)
-                has = _bytes_held(answer)
+                has = _parse_progress(answer)
         except UploadMoved as moved:
             self._at = moved.location
-            raise _Broken(_moved(moved), is_position_known=True) from moved
+            raise _Broken(_make_moved_error(moved), is_position_known=True) from moved
         except OcisyncError as exc:
             if exc is body.failure:
                 raise
@@ -120,7 +120,7 @@ class ChunkedUpload:
         """
         try:
             async with self._transport.send(Request("GET", self._at, self._grant, _STANDS)) as answer:
-                has = _bytes_held(answer)
+                has = _parse_progress(answer)
                 following = _next_location(answer, self._at)
         except OcisyncError as exc:
             log.debug("upload.lost", host=self._transport.host, digest=self._desc.digest, error=exc.message)
@@ -140,14 +140,14 @@ def _next_location(answer: Response, at: URL) -> URL:
     return resolve_location(answer.url, location) if location else at
 
 
-def _bytes_held(answer: Response) -> int:
+def _parse_progress(answer: Response) -> int:
     """How many bytes the registry says it has, by its Range; an empty upload answers 0-0."""
     found = _RANGE.match(answer.headers.get("Range", "").strip())
     last = int(found[1]) if found else 0
     return last + 1 if last else 0
 
 
-def _moved(moved: UploadMoved) -> RegistryError:
+def _make_moved_error(moved: UploadMoved) -> RegistryError:
     return RegistryError(moved.message, handling=Handling.RETRY)
 
 

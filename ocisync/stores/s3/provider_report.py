@@ -37,13 +37,13 @@ class Provider:
         conditional = f"yes, ETags {etags}" if self.capabilities.conditional_writes else "no: lists are looked at again"
         return {
             "conditional writes": conditional,
-            "x-amz-content-sha256": _checked(self.checks_payload),
-            "x-amz-checksum-sha256": _checked(self.checks_checksum),
+            "x-amz-content-sha256": _describe_check(self.checks_payload),
+            "x-amz-checksum-sha256": _describe_check(self.checks_checksum),
             "server-side copy": "yes" if self.copies else "no: blobs are sent again",
         }
 
 
-def _checked(is_checked: bool | None) -> str:
+def _describe_check(is_checked: bool | None) -> str:
     if is_checked is None:
         return "refused: left out"
     return "checked" if is_checked else "not checked: ocisync checks by itself"

@@ -66,7 +66,7 @@ async def list_uploads(client: S3Client, prefix: str) -> AsyncIterator[Unfinishe
         if not following:
             return
         if following == markers:
-            raise _repeated(client, prefix)
+            raise _make_repeated_page_error(client, prefix)
         markers = following
 
 
@@ -83,11 +83,11 @@ async def list_parts(client: S3Client, key: str, upload_id: str) -> AsyncIterato
         if not following:
             return
         if following == marker:
-            raise _repeated(client, key)
+            raise _make_repeated_page_error(client, key)
         marker = following
 
 
-def _repeated(client: S3Client, what: str) -> StoreError:
+def _make_repeated_page_error(client: S3Client, what: str) -> StoreError:
     return StoreError(
         f"{client.where}: {what}: the store names the same next page again and again", handling=Handling.FAIL
     )

@@ -158,7 +158,7 @@ class StaticRepository:
         roots = {desc.digest: Root(desc, await read_manifest(self, desc)) for desc in tags.values()}
         pointers = {tag: desc.digest for tag, desc in tags.items()}
         here = await self._reuse_listing(roots)
-        publication = Publication(self._context, self.name, pointers, roots, here, self._first_staged(roots))
+        publication = Publication(self._context, self.name, pointers, roots, here, self._find_first_staged(roots))
         await publication.write_roots()
         await self._write_referrers(roots, {*roots, *_digests(here)})
         await publication.write_tags()
@@ -214,7 +214,7 @@ class StaticRepository:
         self._is_current = False
         return here
 
-    def _first_staged(self, roots: Iterable[Digest]) -> float:
+    def _find_first_staged(self, roots: Iterable[Digest]) -> float:
         now = time.time()
         return min((self._staged.get(digest, now) for digest in roots), default=now)
 

@@ -78,7 +78,7 @@ async def test_few_chunks_are_held_however_long_the_stream() -> None:
 def test_a_copy_goes_on_by_itself() -> None:
     one = Verifier(sha256(b"ab"), 2)
     one.update(b"a")
-    other = one.copied()
+    other = one.copy()
     one.update(b"b")
     other.update(b"c")
     one.finish()
