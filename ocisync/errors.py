@@ -2,6 +2,7 @@
 
     OcisyncError
     ├── ConfigError              the configuration or the command line is wrong          config.invalid
+    │   └── MissingSecret        a secret that it names is not known here                config.secret
     ├── InvalidName              a reference, name, tag or digest breaks its grammar     name.invalid
     ├── NotFound                 a tag, manifest or blob is not there                    source.missing
     ├── ManifestError            a manifest cannot be used                               manifest.invalid
@@ -79,6 +80,12 @@ class ConfigError(OcisyncError):
 
     code = "config.invalid"
     handling = Handling.EXIT
+
+
+class MissingSecret(ConfigError):
+    """A secret that the configuration names is not known here, and is needed now."""
+
+    code = "config.secret"
 
 
 class InvalidName(OcisyncError):

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import typer
-from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.core import TyperCommand, TyperGroup
 
 from ocisync import __version__
 from ocisync.cli.app import app
+from ocisync.cli.help import description, examples, parameters, summary
 
 AnyCommand = TyperCommand | TyperGroup
 
@@ -32,7 +33,7 @@ def pages() -> dict[str, str]:
     assert isinstance(root, TyperGroup)
     found = dict(_commands(root, "ocisync"))
     listed = "".join(
-        f".TP\n.BR {_escape(name.replace(' ', '-'))} (1)\n{_escape(_summary(command))}\n"
+        f".TP\n.BR {_escape(name.replace(' ', '-'))} (1)\n{_escape(summary(command))}\n"
         for name, command in found.items()
     )
     written = {"ocisync.1": _page("ocisync", root) + ".SH COMMANDS\n" + listed + _FILES}
@@ -55,34 +56,22 @@ def _page(name: str, command: AnyCommand) -> str:
     lines = [
         f'.TH {_escape(name.replace(" ", "-").upper())} 1 "" "ocisync {__version__}"',
         ".SH NAME",
-        f"{_escape(name.replace(' ', '-'))} \\- {_escape(_summary(command).rstrip('.'))}",
+        f"{_escape(name.replace(' ', '-'))} \\- {_escape(summary(command).rstrip('.'))}",
         ".SH SYNOPSIS",
         f".B {_escape(name)}",
         _escape(usage),
         ".SH DESCRIPTION",
-        *_paragraphs(command.help or ""),
     ]
-    for title, parameters in (("ARGUMENTS", TyperArgument), ("OPTIONS", TyperOption)):
-        records = [
-            record
-            for parameter in command.get_params(context)
-            if isinstance(parameter, parameters) and not getattr(parameter, "hidden", False)
-            if (record := parameter.get_help_record(context))
-        ]
-        if records:
-            lines.append(f".SH {title}")
+    for paragraph in description(command):
+        lines += [".PP", _escape(paragraph)]
+    shown = list(parameters(command, context))
+    for title in ("Arguments", "Options"):
+        if records := [(form, text) for of, form, text in shown if of == title]:
+            lines.append(f".SH {title.upper()}")
             lines += [line for form, text in records for line in (".TP", f".B {_escape(form)}", _escape(text))]
+    if given := examples(command):
+        lines += [".SH EXAMPLES", ".nf", *map(_escape, given), ".fi"]
     return "\n".join(line for line in lines if line) + "\n"
-
-
-def _summary(command: AnyCommand) -> str:
-    return (command.help or command.short_help or "").strip().split("\n")[0]
-
-
-def _paragraphs(text: str) -> Iterator[str]:
-    for paragraph in text.replace("\b", "").strip().split("\n\n"):
-        yield ".PP"
-        yield from (_escape(line.strip()) for line in paragraph.split("\n"))
 
 
 def _escape(text: str) -> str:

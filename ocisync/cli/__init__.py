@@ -90,6 +90,10 @@ def _run() -> int:
     from ocisync.cli.app import UsageError, app
     from ocisync.cli.output import OutputFailed, warn
 
+    if "_OCISYNC_COMPLETE" in os.environ:  # a shell's script asks for completions
+        from typer.completion import completion_init  # type: ignore[attr-defined]
+
+        completion_init()
     try:
         status: object = app(prog_name="ocisync", standalone_mode=False)
         return status if isinstance(status, int) else 0

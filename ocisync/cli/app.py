@@ -1,45 +1,54 @@
-"""The command line assembled: each subject's commands, in the order in which help lists them.
+"""The command line assembled: every command under its heading, in the order in which help lists them.
 
 The modules of the commands import what they need when they run, not before: `--help` and completion stay fast.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, cast
+from collections.abc import Callable
+from typing import Annotated, Any, cast
 
 import typer
 
 from ocisync import __version__
-from ocisync.cli import clients, config, copy, doctor, inspect, login, maintain, once, pack, run, status, unpack
+from ocisync.cli import (
+    clients,
+    completion,
+    config,
+    copy,
+    doctor,
+    inspect,
+    login,
+    maintain,
+    once,
+    pack,
+    run,
+    status,
+    unpack,
+)
+from ocisync.cli.help import Command, CommandGroup
 from ocisync.cli.options import set_defaults
 from ocisync.cli.output import show
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
 
-app = typer.Typer(
-    help="Keep container-image mirrors fresh: from drop folders and registries to static registries and registries.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-app.callback()(set_defaults)
-for commands in (run, once, status, copy, login, pack, unpack, inspect, maintain, doctor, config, clients):
-    commands.add_commands(app)
 
-
-@app.command()
 def version() -> None:
-    """Print the version."""
+    """Print the version.
+
+    Example: ocisync version
+    """
     show(f"ocisync {__version__}")
 
 
-@app.command("help")
 def show_help(
     context: typer.Context,
-    command: Annotated[list[str] | None, typer.Argument(metavar="[COMMAND]...", help="Such as `config check`.")] = None,
+    command: Annotated[list[str] | None, typer.Argument(metavar="COMMAND", help="Such as `config check`.")] = None,
 ) -> None:
-    """Print the help of a command, or this list of commands."""
+    """Print the help of a command, or this list of commands.
+
+    Example: ocisync help config check
+    """
     shown = context.find_root()
     for name in command or ():
         group = getattr(shown.command, "commands", {})
@@ -47,3 +56,71 @@ def show_help(
             raise typer.BadParameter(f"there is no command {' '.join(command or ())!r}", shown)
         shown = type(shown)(group[name], info_name=name, parent=shown)
     show(shown.get_help())
+
+
+_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+    "Mirroring by rules": {
+        "run": run.run,
+        "once": once.once,
+        "plan": once.plan,
+        "status": status.status,
+        "sync-now": run.sync_now,
+    },
+    "Images": {
+        "copy": copy.copy,
+        "push": copy.push,
+        "pack": pack.pack,
+        "unpack": unpack.unpack,
+        "inspect": inspect.inspect,
+        "tags": inspect.tags,
+        "digest": inspect.digest,
+    },
+    "Registries": {
+        "serve": run.serve,
+        "ls": maintain.ls,
+        "rm": maintain.rm,
+        "verify": maintain.verify,
+        "gc": maintain.gc,
+        "keep": maintain.keep,
+        "reconcile": maintain.reconcile,
+        "doctor": doctor.doctor,
+        "clients": clients.clients,
+        "login": login.login,
+        "logout": login.logout,
+    },
+    "Setting up": {
+        "init": config.init,
+        "demo": run.demo,
+        "completion": completion.completion,
+        "version": version,
+        "help": show_help,
+    },
+}
+_CONFIG_COMMANDS: dict[str, Callable[..., None]] = {
+    "check": config.check,
+    "import": config.import_,
+    "schema": config.schema,
+}
+
+
+def _make_app() -> typer.Typer:
+    shared: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "cls": CommandGroup}
+    made = typer.Typer(
+        help="Keep container-image mirrors fresh: from drop folders and registries to static and ordinary registries.",
+        pretty_exceptions_enable=False,
+        add_completion=False,  # its script for bash breaks names apart at colons; `completion` prints ours
+        context_settings={"help_option_names": ["-h", "--help"]},
+        **shared,
+    )
+    made.callback()(set_defaults)
+    for heading, commands in _COMMANDS.items():
+        for name, function in commands.items():
+            made.command(name, cls=Command, rich_help_panel=heading)(function)
+    group = typer.Typer(help="Check the configuration, import another tool's, describe it to an editor.", **shared)
+    for name, function in _CONFIG_COMMANDS.items():
+        group.command(name, cls=Command)(function)
+    made.add_typer(group, name="config", rich_help_panel="Setting up")
+    return made
+
+
+app = _make_app()

@@ -6,13 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
+from ocisync.cli.completion import complete_targets
 from ocisync.cli.options import ConfigFile, config_file
 from ocisync.cli.output import show, warn
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line this command."""
-    app.command()(clients)
 
 
 def clients(
@@ -20,11 +16,13 @@ def clients(
         Literal["containerd", "podman", "k3s", "docker", "openshift"],
         typer.Argument(help="Whose settings; podman's are also those of skopeo, buildah and CRI-O."),
     ],
-    target: Annotated[str, typer.Argument(help="The target to pull from. Not given: the only one.")] = "",
+    target: Annotated[
+        str, typer.Argument(help="The target to pull from. Default: the only one.", autocompletion=complete_targets)
+    ] = "",
     url: Annotated[str, typer.Option("--url", help="Where clients reach it, such as https://mirror.example.")] = "",
     config: ConfigFile = None,
 ) -> None:
-    """Print the settings that make a client pull from a target what its rules mirror.
+    """Print the settings that make docker, containerd, podman and others pull from a mirror.
 
     Example: ocisync clients containerd mirror --url https://mirror.example
     """
@@ -32,7 +30,7 @@ def clients(
     from ocisync.config.load import load_config
     from ocisync.errors import ConfigError
 
-    found = load_config(config_file(config))
+    found = load_config(config_file(config), needs_secrets=False)
     if not target:
         if len(found.targets) != 1:
             raise ConfigError(f"which target? Name one of {', '.join(found.targets) or 'none'}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import Annotated, Literal
 
 import typer
 
@@ -12,23 +12,14 @@ from ocisync.cli.output import counted, show, show_raw, warn
 from ocisync.errors import ConfigError
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line these commands."""
-    app.command()(init)
-    group = typer.Typer(
-        help="Check the configuration, describe it to an editor, or import another tool's.", no_args_is_help=True
-    )
-    group.command("check")(check)
-    group.command("import")(import_)
-    group.command("schema")(schema)
-    app.add_typer(group, name="config")
-
-
 def init(
     file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("ocisync.yaml"),
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a commented starting configuration."""
+    """Write a commented configuration to start from.
+
+    Example: ocisync init
+    """
     from ocisync.commands.config_files import write_starter
 
     write_starter(file, force)
@@ -36,16 +27,21 @@ def init(
 
 
 def check(
-    given: Annotated[Optional[Path], typer.Argument(metavar="[FILE]", help="The same as --config FILE.")] = None,  # noqa: UP045
+    given: Annotated[Path | None, typer.Argument(metavar="[FILE]", help="The same as --config FILE.")] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Check a configuration; every error is listed with its file and line."""
+    """Check a configuration; every error is listed with its file and line.
+
+    Example: ocisync config check
+
+    Example: ocisync config check mirror.yaml
+    """
     from ocisync.config.load import load_config
 
     if given and config and given != config:
         raise ConfigError(f"{given} and --config {config} are two files: check one after the other")
     file = config_file(given or config)
-    found = load_config(file)
+    found = load_config(file, needs_secrets=False)
     for warning in found.warnings:
         show(f"warning: {warning}")
     parts = (
@@ -62,15 +58,19 @@ def import_(
         typer.Argument(help="A file of regsync, skopeo sync, dregsy, zot, image-syncer or oc image mirror."),
     ],
     origin: Annotated[
-        Optional[Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror"]],  # noqa: UP045
-        typer.Option("--from", help="The tool it is for; recognised by the content otherwise."),
+        Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror"] | None,
+        typer.Option("--from", help="The tool it is for. Default: found out from the content."),
     ] = None,
-    output: Annotated[Optional[Path], typer.Option("--output", "-o", help="A new file to write it to.")] = None,  # noqa: UP045
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file to write to.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Exit 0 even if something is left out.")] = False,
 ) -> None:
     """Write another tool's configuration as ocisync's, with comments on whatever has no equal.
 
-    What is left out is told on stderr, and the exit status is 1 then, unless --partial is given.
+    What is left out goes to standard error, and the exit status is then 1, unless --partial is given.
+
+    Example: ocisync config import regsync.yml -o ocisync.yaml
+
+    Example: ocisync config import --from zot config.json --partial
     """
     from ocisync.commands.config_files import write_private
     from ocisync.config.importers.detect import convert_file
@@ -91,7 +91,10 @@ def import_(
 
 
 def schema() -> None:
-    """Print the JSON Schema of the configuration, for editors."""
+    """Print the JSON Schema of the configuration, for editors.
+
+    Example: ocisync config schema > ocisync.schema.json
+    """
     from ocisync.config.schema import schema_text
 
     show_raw(schema_text().encode())

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ocisync.cli import run_async
+from ocisync.cli.completion import complete_images
 from ocisync.cli.options import (
     AuthFile,
     CompressionLevel,
@@ -19,7 +20,6 @@ from ocisync.cli.options import (
     Quiet,
     TlsVerify,
     compression_of,
-    start_logging,
     with_access,
     with_access_of,
 )
@@ -37,60 +37,63 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what copies
     from ocisync.sync.reports import Failure, JobReport, TagReport
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line these commands."""
-    app.command()(copy)
-    app.command()(push)
-
-
 _Sources = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE...", help="What to copy, such as docker://ghcr.io/org/app:1.0 or FILE."),
+    typer.Argument(
+        metavar="SOURCE...",
+        help="What to copy, such as docker://ghcr.io/org/app:1.0 or FILE.",
+        autocompletion=complete_images,
+    ),
 ]
-_Place = Annotated[str, typer.Argument(help="Where to, such as static:./registry//app:1.0, oci-archive:FILE")]
-_All = Annotated[bool, typer.Option("--all", help="Every named image of the source, under its name.")]
+_Place = Annotated[
+    str,
+    typer.Argument(
+        help="Where to, such as static:./registry//app:1.0 or oci-archive:FILE.", autocompletion=complete_images
+    ),
+]
+_All = Annotated[bool, typer.Option("--all", help="Copy every named image of the source, under its name.")]
 _Platforms = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--platform", help="Only the image for it, such as linux/arm64; given again, a new index of these."),
+    list[str] | None,
+    typer.Option("--platform", help="Only this platform, such as linux/arm64; repeat it for a new index of several."),
 ]
 _Format = Annotated[
-    Optional[Literal["oci", "docker"]],  # noqa: UP045
-    typer.Option("--format", help="Rewrite manifests in these media types; digests change."),
+    Literal["oci", "docker"] | None,
+    typer.Option("--format", help="Convert to these media types; digests change."),
 ]
 _DropSignatures = Annotated[
-    bool, typer.Option("--drop-signatures", help="With --format: convert signed images, leaving their signatures.")
+    bool, typer.Option("--drop-signatures", help="With --format: convert signed images too, without their signatures.")
 ]
 _Referrers = Annotated[
-    bool, typer.Option("--referrers", help="With what refers to the image (signatures, SBOMs), and to that.")
+    bool,
+    typer.Option("--referrers", help="Copy what refers to the image, too: signatures, SBOMs and such."),
 ]
 _Types = Annotated[
-    Optional[list[str]],  # noqa: UP045
-    typer.Option("--artifact-type", help="With --referrers: only of this type; may be given again."),
+    list[str] | None,
+    typer.Option("--artifact-type", help="With --referrers: only this type; may be repeated."),
 ]
 _DigestTags = Annotated[
-    bool, typer.Option("--digest-tags", help="With cosign's tags of the image: .sig, .att and .sbom.")
+    bool, typer.Option("--digest-tags", help="Copy cosign's tags of the image, too: .sig, .att and .sbom.")
 ]
 _External = Annotated[
-    bool, typer.Option("--include-external", help="Foreign layers too, from their own URLs if need be.")
+    bool, typer.Option("--include-external", help="Copy foreign layers too, from their own URLs if necessary.")
 ]
-_Force = Annotated[bool, typer.Option("--force", help="Send everything again, whatever the destination says it has.")]
+_Force = Annotated[bool, typer.Option("--force", help="Send everything again, even what the destination has.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be copied, and copy nothing.")]
 _SourceCreds = Annotated[str, typer.Option("--src-creds", metavar="USER:PASSWORD", help="As --creds, at the source.")]
 _PlaceCreds = Annotated[
     str, typer.Option("--dest-creds", metavar="USER:PASSWORD", help="As --creds, at the destination.")
 ]
 _SourceTls = Annotated[
-    Optional[Literal["true", "false"]],  # noqa: UP045
+    Literal["true", "false"] | None,
     typer.Option("--src-tls-verify", help="As --tls-verify, at the source."),
 ]
 _PlaceTls = Annotated[
-    Optional[Literal["true", "false"]],  # noqa: UP045
+    Literal["true", "false"] | None,
     typer.Option("--dest-tls-verify", help="As --tls-verify, at the destination."),
 ]
 
 
 def copy(
-    context: typer.Context,
     sources: _Sources,
     destination: _Place,
     every: _All = False,
@@ -115,8 +118,16 @@ def copy(
     authfile: AuthFile = None,
     config: ConfigFile = None,
 ) -> None:
-    """Copy images with all their platforms, digests unchanged; several images into one archive."""
-    start_logging(context)
+    """Copy images with all their platforms, digests unchanged; several images into one archive.
+
+    Example: ocisync copy docker://alpine:3 static:./registry//alpine:3
+
+    Example: ocisync copy app.tar docker://registry.example.com/team/app:1.0
+
+    Example: ocisync copy docker://alpine:3 docker://busybox:1 oci-archive:base.tar
+
+    Example: ocisync copy --dry-run --platform linux/arm64 docker://ghcr.io/org/app:1.0 oci:./layout
+    """
     from ocisync.cli.progress import progress
     from ocisync.commands.copy import CopyOptions, copy_sources, plan_copies
     from ocisync.commands.image_names import complete_destination, parse_source
@@ -145,10 +156,9 @@ def copy(
 
 
 def push(
-    context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="A folder of archives named OS.ARCH.tar.gz")],
+    folder: Annotated[Path, typer.Argument(help="A folder of archives named OS.ARCH.tar.gz.")],
     destination: Annotated[str, typer.Argument(help="A registry: s3://BUCKET?endpoint=URL, static:DIR, docker://HOST")],
-    tag: Annotated[list[str], typer.Option("--tag", "-t", help="NAME:TAG to publish as; may be given again.")],
+    tag: Annotated[list[str], typer.Option("--tag", "-t", help="Publish as NAME:TAG; may be repeated.")],
     compression: LayerCompression = None,
     level: CompressionLevel = None,
     config: ConfigFile = None,
@@ -157,8 +167,10 @@ def push(
     authfile: AuthFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Publish a folder of archives, one per platform, as one multi-arch image."""
-    start_logging(context)
+    """Publish a folder of archives, one per platform, as one multi-platform image.
+
+    Example: ocisync push ./build static:./registry --tag team/app:1.0 --tag team/app:latest
+    """
     from ocisync.cli.progress import progress
     from ocisync.commands.copy import push_set, set_in_folder
     from ocisync.model.locator import locate_in

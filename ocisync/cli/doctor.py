@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, start_logging
+from ocisync.cli.options import AsJson
 from ocisync.cli.output import counted, printable, show, show_json
 from ocisync.doctor.causes import CLIENTS, Level
 from ocisync.doctor.remedies import ANY
@@ -27,21 +27,18 @@ _FRONTS = {
 }  # fmt: skip
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line this command."""
-    app.command()(doctor)
-
-
 def doctor(
-    context: typer.Context,
     url: Annotated[str, typer.Argument(help="A published registry: https://HOST, or https://HOST/NAME:TAG")],
-    client: Annotated[list[str] | None, typer.Option(help="Only this client counts; may be given again.")] = None,
+    client: Annotated[list[str] | None, typer.Option(help="Only this client counts; may be repeated.")] = None,
     ca: Annotated[Path | None, typer.Option(help="A PEM file of authorities to trust as well.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail."""
-    start_logging(context, default="warning")
+    """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail.
 
+    Example: ocisync doctor https://registry.example.com/team/app:1.0
+
+    Example: ocisync doctor http://127.0.0.1:8080 --client podman
+    """
     from ocisync.commands.doctor import diagnose
 
     wanted = _check_clients(client or [])

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, AuthFile, ConfigFile, Creds, OnePlatform, TlsVerify, start_logging, with_access
+from ocisync.cli.completion import complete_images
+from ocisync.cli.options import AsJson, AuthFile, ConfigFile, Creds, OnePlatform, TlsVerify, with_access
 from ocisync.cli.output import printable, show, show_json, show_raw, size_text, table
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
@@ -18,24 +19,20 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what looks at 
     from ocisync.images.inspect import ImageView, ReferrerView
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line these commands."""
-    for command in (inspect, tags, digest):
-        app.command()(command)
-
-
 def inspect(
     context: typer.Context,
-    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")] = "",
+    reference: Annotated[
+        str, typer.Argument(help="An image, such as docker://alpine:3.", autocompletion=complete_images)
+    ] = "",
     platform: OnePlatform = "",
-    raw: Annotated[bool, typer.Option("--raw", help="Print the manifest's bytes as they are.")] = False,
+    raw: Annotated[bool, typer.Option("--raw", help="Print the manifest as it is, byte by byte.")] = False,
     form: Annotated[
         str,
         typer.Option("--format", metavar="TEXT", help="Print fields: '{{.Digest}} {{.Labels.version}}'."),
     ] = "",
     as_json: AsJson = False,
     config: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             "--config", "-c", help="The configuration. Right before the image, as in skopeo: print the image's own."
         ),
@@ -44,8 +41,18 @@ def inspect(
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,
 ) -> None:
-    """Show an image: platforms, sizes, layers, configuration."""
-    start_logging(context)
+    """Show an image: platforms, sizes, layers, configuration.
+
+    Example: ocisync inspect docker://alpine:3
+
+    Example: ocisync inspect --platform linux/arm64 app.tar
+
+    Example: ocisync inspect --format '{{.Digest}} {{.Architecture}}' docker://alpine:3
+
+    Example: ocisync inspect --config docker://alpine:3
+
+    Example: ocisync inspect --raw docker://alpine:3
+    """
     from ocisync.commands.inspect import format_fields, inspect_image, read_config, read_raw
 
     wants_config = not reference and config is not None  # `--config IMAGE`
@@ -68,16 +75,21 @@ def inspect(
 
 
 def tags(
-    context: typer.Context,
-    reference: Annotated[str, typer.Argument(help="A repository, such as docker://ghcr.io/org/app")],
+    reference: Annotated[
+        str, typer.Argument(help="A repository, such as docker://ghcr.io/org/app.", autocompletion=complete_images)
+    ],
     as_json: AsJson = False,
     config: ConfigFile = None,
     creds: Creds = "",
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,
 ) -> None:
-    """List the tags of a repository or archive."""
-    start_logging(context)
+    """List the tags of a repository or archive.
+
+    Example: ocisync tags docker://ghcr.io/org/app
+
+    Example: ocisync tags app.tar
+    """
     from ocisync.commands.inspect import list_tags
 
     name, listed = run_async(list_tags, reference, with_access(config, [reference], creds, tls_verify, authfile))
@@ -88,16 +100,21 @@ def tags(
 
 
 def digest(
-    context: typer.Context,
-    reference: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    reference: Annotated[
+        str, typer.Argument(help="An image, such as docker://alpine:3.", autocompletion=complete_images)
+    ],
     platform: OnePlatform = "",
     config: ConfigFile = None,
     creds: Creds = "",
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,
 ) -> None:
-    """Print the digest of an image, without pulling it."""
-    start_logging(context)
+    """Print the digest of an image, without pulling it.
+
+    Example: ocisync digest docker://alpine:3
+
+    Example: ocisync digest --platform linux/arm64 docker://alpine:3
+    """
     from ocisync.commands.inspect import resolve_digest
 
     show(run_async(resolve_digest, reference, platform, with_access(config, [reference], creds, tls_verify, authfile)))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sys
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AuthFile, ConfigFile, TlsVerify, optional_config, start_logging
+from ocisync.cli.options import AuthFile, ConfigFile, TlsVerify, optional_config
 from ocisync.cli.output import show, warn
 from ocisync.errors import ConfigError
 
@@ -18,36 +18,28 @@ _LONGEST = 65_536  # characters of a password
 
 Registry = Annotated[str, typer.Argument(metavar="REGISTRY", help="HOST[:PORT], or HOST/PATH for a part of it.")]
 LoginFileOption = Annotated[
-    Optional[Path],  # noqa: UP045
+    Path | None,
     typer.Option("--authfile", help="The file to write to, in place of the first one that would be read."),
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line these commands."""
-    app.command()(login)
-    app.command()(logout)
-
-
 def login(
-    context: typer.Context,
     registry: Registry,
     username: Annotated[str, typer.Option("--username", "-u", help="The user; asked for when not given.")] = "",
     from_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
-    password: Annotated[Optional[str], typer.Option("--password", "-p", hidden=True)] = None,  # noqa: UP045
+    password: Annotated[str | None, typer.Option("--password", "-p", hidden=True)] = None,
     tls_verify: TlsVerify = None,
     authfile: LoginFileOption = None,
     config: ConfigFile = None,
 ) -> None:
-    """Log in to a registry: the login is checked, then kept where podman and docker find it, too.
+    """Log in to a registry; the login is checked, then stored where podman and docker find it, too.
 
     Example: ocisync login ghcr.io --username alice
 
     Example: ocisync login ghcr.io -u alice --password-stdin < token.txt
     """
-    start_logging(context)
     from ocisync.commands.login import log_in, registry_key
 
     if password is not None:
@@ -65,16 +57,14 @@ def login(
 
 
 def logout(
-    context: typer.Context,
     registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="As it was named at the login.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Remove every login.")] = False,
     authfile: AuthFile = None,
 ) -> None:
-    """Remove a registry's login from the files and credential helpers that keep it.
+    """Log out of a registry: remove its login from the files and credential helpers that have it.
 
     Example: ocisync logout ghcr.io
     """
-    start_logging(context)
     from ocisync.commands.login import log_out, registry_key
 
     if every == bool(registry):

@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocisync.cli import run_async
+from ocisync.cli.completion import complete_names, complete_targets
 from ocisync.cli.options import (
     AsJson,
     AuthFile,
@@ -20,7 +21,6 @@ from ocisync.cli.options import (
     Creds,
     TlsVerify,
     optional_config,
-    start_logging,
     with_access,
 )
 from ocisync.cli.output import counted, printable, show, show_json, size_text, table, time_text, warn
@@ -39,30 +39,35 @@ if TYPE_CHECKING:  # the start of other commands does not pay for maintenance
 _SHOWN = 50  # lines of findings
 
 Registry = Annotated[
-    str, typer.Argument(metavar="TARGET[/NAME]", help="A target of the configuration, static:DIR, or s3://BUCKET?…")
+    str,
+    typer.Argument(
+        metavar="TARGET[/NAME]",
+        help="A target of the configuration, static:DIR, or s3://BUCKET?…",
+        autocompletion=complete_targets,
+    ),
 ]
 AnyRegistry = Annotated[
     str,
     typer.Argument(
-        metavar="TARGET[/NAME]", help="A target of the configuration, static:DIR, s3://BUCKET?…, docker://HOST[/NAME]"
+        metavar="TARGET[/NAME]",
+        help="A target of the configuration, static:DIR, s3://BUCKET?…, docker://HOST[/NAME]",
+        autocompletion=complete_targets,
     ),
 ]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, without doing it.")]
 Limit = Annotated[
-    Optional[float],  # noqa: UP045
-    typer.Option(min=0.0, max=1.0, help="The largest share that may be removed; the target's, else 0.5."),
+    float | None,
+    typer.Option(min=0.0, max=1.0, help="Largest share that may be removed. Default: the target's, or 0.5."),
 ]
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line these commands."""
-    for command in (reconcile, ls, rm, keep, gc, verify):
-        app.command()(command)
+def reconcile(target: Registry, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Rebuild the lists of tags, referrers and repositories, after other tools wrote to a static registry.
 
+    Example: ocisync reconcile static:./registry
 
-def reconcile(context: typer.Context, target: Registry, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Derive lists of tags, referrers and repositories anew, after other tools wrote to a static registry."""
-    start_logging(context)
+    Example: ocisync reconcile mirror/team/app
+    """
     from ocisync.commands.maintenance import reconcile_scope
 
     done = run_async(reconcile_scope, target, optional_config(config))
@@ -76,7 +81,6 @@ def reconcile(context: typer.Context, target: Registry, config: ConfigFile = Non
 
 
 def ls(
-    context: typer.Context,
     target: AnyRegistry,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -84,8 +88,14 @@ def ls(
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,
 ) -> None:
-    """List a registry's repositories, or one repository's tags; of a static registry with sizes, dates and sharing."""
-    start_logging(context)
+    """List a registry's repositories, or a repository's tags; of a static registry with sizes and dates.
+
+    Example: ocisync ls static:./registry
+
+    Example: ocisync ls mirror/team/app
+
+    Example: ocisync ls docker://registry.example.com
+    """
     from ocisync.commands.maintenance import list_scope
     from ocisync.commands.registry_images import find_place
 
@@ -101,8 +111,10 @@ def rm(
     context: typer.Context,
     target: AnyRegistry,
     image: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Argument(metavar="[NAME[:TAG]]...", help="A tag, or all tags of a repository."),
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME[:TAG]]...", help="A tag, or all tags of a repository.", autocompletion=complete_names
+        ),
     ] = None,
     config: ConfigFile = None,
     dry_run: DryRun = False,
@@ -110,8 +122,14 @@ def rm(
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,
 ) -> None:
-    """Remove tags; of a static registry, what only they reached stays until `ocisync gc`."""
-    start_logging(context)
+    """Remove tags; in a static registry their blobs stay until `ocisync gc`.
+
+    Example: ocisync rm static:./registry team/app:1.0
+
+    Example: ocisync rm docker://registry.example.com/team/app:1.0 --dry-run
+
+    Example: ocisync rm docker://registry.example.com/team/app@sha256:DIGEST
+    """
     from ocisync.commands.maintenance import check_image, remove_images
     from ocisync.commands.registry_images import find_place, remove_from_registry
 
@@ -130,18 +148,23 @@ def rm(
 
 
 def keep(
-    context: typer.Context,
     target: Registry,
-    newest: Annotated[Optional[int], typer.Option(min=1, help="So many of the newest tags stay.")] = None,  # noqa: UP045
-    newer_than: Annotated[Optional[str], typer.Option(help="Tags stay that are newer than this, such as 90d.")] = None,  # noqa: UP045
-    tag: Annotated[Optional[list[str]], typer.Option(help="Tags stay that match; may be given again.")] = None,  # noqa: UP045
+    newest: Annotated[int | None, typer.Option(min=1, help="Keep this many of the newest tags.")] = None,
+    newer_than: Annotated[str | None, typer.Option(help="Keep tags newer than this, such as 90d.")] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(help="Keep tags that match this expression; may be repeated.")
+    ] = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove tags by age, as the target's `keep` or these options say."""
-    start_logging(context)
+    """Remove old tags, as the target's `keep` or these options say.
+
+    Example: ocisync keep mirror --dry-run
+
+    Example: ocisync keep static:./registry//team/app --newest 10 --newer-than 90d --tag 'v.*'
+    """
     from ocisync.commands.maintenance import apply_policy
 
     policy = _policy(newest, newer_than, tag or [])
@@ -159,19 +182,26 @@ def keep(
 
 
 def gc(
-    context: typer.Context,
     target: Registry,
-    plan: Annotated[Optional[Path], typer.Option(help="Only write what would be removed, to this file.")] = None,  # noqa: UP045
-    apply: Annotated[Optional[Path], typer.Option(help="Remove what such a file names and still may go.")] = None,  # noqa: UP045
+    plan: Annotated[Path | None, typer.Option(help="Only write to this file what would be removed.")] = None,
+    apply: Annotated[
+        Path | None, typer.Option(help="Remove what such a file lists, if it is still unreferenced.")
+    ] = None,
     dry_run: DryRun = False,
-    grace: Annotated[Optional[str], typer.Option(help="Spare what is younger; the target's, else 1d.")] = None,  # noqa: UP045
+    grace: Annotated[str | None, typer.Option(help="Keep what is younger. Default: the target's, or 1d.")] = None,
     limit: Limit = None,
-    journal: Annotated[Optional[Path], typer.Option(help="Where to note what is removed.")] = None,  # noqa: UP045
+    journal: Annotated[Path | None, typer.Option(help="Where to write down what is removed.")] = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Remove from a static registry what no tag reaches; safe beside running writers."""
-    start_logging(context)
+    """Remove from a static registry what no tag reaches; safe while others write.
+
+    Example: ocisync gc mirror --dry-run
+
+    Example: ocisync gc static:./registry --plan plan.jsonl
+
+    Example: ocisync gc static:./registry --apply plan.jsonl
+    """
     from ocisync.commands.maintenance import GcOptions, collect_scope
 
     options = GcOptions(plan, apply, dry_run, _seconds(grace), limit, journal)
@@ -187,30 +217,37 @@ def gc(
 
 
 def verify(
-    context: typer.Context,
     target: Annotated[
         str,
         typer.Argument(
             metavar="TARGET[/NAME]",
             help="A target of the configuration, static:DIR, s3://BUCKET?…, docker://HOST/NAME[:TAG], or FILE",
+            autocompletion=complete_targets,
         ),
     ],
-    deep: Annotated[bool, typer.Option("--deep", help="Read every blob, and check its sha256.")] = False,
-    repair: Annotated[bool, typer.Option("--repair", help="Bring what is missing or damaged again.")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where a cut-off --deep stopped.")] = False,
-    rate: Annotated[Optional[str], typer.Option(help="Read no faster than this per second, such as 50MiB.")] = None,  # noqa: UP045
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Objects looked at at a time.")] = 8,
+    deep: Annotated[bool, typer.Option("--deep", help="Read every blob and check its digest.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Fetch again what is missing or damaged.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue a --deep that was interrupted.")] = False,
+    rate: Annotated[str | None, typer.Option(help="Read at most this much per second, such as 50MiB.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, max=64, help="How many objects to check at one time.")] = 8,
     config: ConfigFile = None,
     as_json: AsJson = False,
     creds: Creds = "",
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,
 ) -> None:
-    """Check that every tag is whole; exit 1 if anything is wrong and was not repaired.
+    """Check that every tag is whole; exit 1 if something is wrong and was not repaired.
 
-    Of a registry or archive every blob is read and checked, as with --deep.
+    Of an ordinary registry or an archive every blob is read and checked, as with --deep.
+
+    Example: ocisync verify mirror --deep --rate 50MiB
+
+    Example: ocisync verify static:./registry//team/app --repair
+
+    Example: ocisync verify docker://registry.example.com/team/app:1.0
+
+    Example: ocisync verify app.tar
     """
-    start_logging(context)
     from ocisync.commands.maintenance import VerifyOptions, verify_scope
     from ocisync.commands.registry_images import find_place, is_image_file
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import asdict
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Optional
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
+from ocisync.cli.completion import complete_rules
+from ocisync.cli.options import AsJson, ConfigFile, config_file
 from ocisync.cli.output import counted, printable, show, show_json, size_text, table, warn
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what runs rules
@@ -21,30 +22,32 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what runs rule
     from ocisync.sync.referrer_set import ReferrerSet
     from ocisync.sync.reports import Failure, JobReport, TagReport
 
-Rules = Annotated[Optional[list[str]], typer.Argument(metavar="[RULE]...", help="Only these rules.")]  # noqa: UP045
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line these commands."""
-    app.command()(once)
-    app.command()(plan)
+Rules = Annotated[
+    list[str] | None, typer.Argument(metavar="[RULE]...", help="Only these rules.", autocompletion=complete_rules)
+]
 
 
 def once(
-    context: typer.Context,
     rules: Rules = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
     force_prune: Annotated[
-        bool, typer.Option("--force-prune", help="Let prune remove more than prune_limit; look at `plan` before.")
+        bool,
+        typer.Option("--force-prune", help="Let `prune` remove more than `prune_limit`; run `plan` first."),
     ] = False,
     recheck: Annotated[
         bool,
         typer.Option("--recheck", help="Ignore cached state and verify everything again."),
     ] = False,
 ) -> None:
-    """Do one pass of every rule; exit 0 all good, 1 some failed."""
-    start_logging(context)
+    """Run every rule once, or the named ones; exit 0 if all is good, 1 if something failed.
+
+    Example: ocisync once
+
+    Example: ocisync once alpine --recheck
+
+    Example: ocisync once --config mirror.yaml --json
+    """
     from ocisync.cli.progress import progress
     from ocisync.commands.once import run_rules
     from ocisync.config.load import load_config
@@ -57,9 +60,13 @@ def once(
     raise typer.Exit(0 if report.ok else 1)
 
 
-def plan(context: typer.Context, rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Show what a pass would do and why, changing nothing."""
-    start_logging(context)
+def plan(rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False) -> None:
+    """Show what `once` would do and why, without changing anything.
+
+    Example: ocisync plan
+
+    Example: ocisync plan alpine --json
+    """
     from ocisync.commands.once import plan_rules
     from ocisync.config.load import load_config
 

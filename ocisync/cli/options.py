@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -20,30 +20,34 @@ if TYPE_CHECKING:
 CONFIG_PLACES = (Path("ocisync.yaml"), Path("/etc/ocisync/ocisync.yaml"))
 
 ConfigFile = Annotated[
-    Optional[Path],  # noqa: UP045 (typer reads it at run time)
-    typer.Option("--config", "-c", help="The configuration; $OCISYNC_CONFIG, ./ocisync.yaml or /etc/ocisync/."),
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The configuration. Default: $OCISYNC_CONFIG, ./ocisync.yaml, /etc/ocisync/.",
+    ),
 ]
-OnePlatform = Annotated[str, typer.Option("--platform", help="One image of an index: os/architecture[/variant].")]
+OnePlatform = Annotated[str, typer.Option("--platform", help="Only the image for OS/ARCHITECTURE[/VARIANT].")]
 LayerCompression = Annotated[
-    Optional[Literal["gzip", "zstd", "none"]],  # noqa: UP045
-    typer.Option("--compression", help="Of docker-archives' layers that come uncompressed; gzip."),
+    Literal["gzip", "zstd", "none"] | None,
+    typer.Option("--compression", help="Of layers that come uncompressed in docker-archives; default gzip."),
 ]
-CompressionLevel = Annotated[Optional[int], typer.Option("--level", help="Of that: gzip 1 to 12, zstd 1 to 19.")]  # noqa: UP045
-Creds = Annotated[str, typer.Option("--creds", metavar="USER:PASSWORD", help="Log in to the registry so.")]
+CompressionLevel = Annotated[int | None, typer.Option("--level", help="Compression level: gzip 1 to 12, zstd 1 to 19.")]
+Creds = Annotated[str, typer.Option("--creds", metavar="USER:PASSWORD", help="The login to use at the registry.")]
 TlsVerify = Annotated[
-    Optional[Literal["true", "false"]],  # noqa: UP045
+    Literal["true", "false"] | None,
     typer.Option("--tls-verify", help="With false: accept any certificate, and plain HTTP where there is no TLS."),
 ]
 AuthFile = Annotated[
-    Optional[Path],  # noqa: UP045
-    typer.Option("--authfile", help="A file of credentials as podman and docker write it, and no other."),
+    Path | None,
+    typer.Option("--authfile", help="Use only this file of credentials, as podman and docker write it."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]
-LogLevelOption = Annotated[Optional[LogLevel], typer.Option("--log-level", help="Minimum log level.")]  # noqa: UP045
-LogFormatOption = Annotated[Optional[LogFormat], typer.Option("--log-format", help="How log lines look.")]  # noqa: UP045
+LogLevelOption = Annotated[LogLevel | None, typer.Option("--log-level", help="Minimum log level.")]
+LogFormatOption = Annotated[LogFormat | None, typer.Option("--log-format", help="How log lines look.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -119,11 +123,3 @@ def compression_of(kind: Literal["gzip", "zstd", "none"] | None, level: int | No
     from ocisync.content.compress import Compression
 
     return None if kind is None and level is None else Compression(kind or "gzip", level)
-
-
-def start_logging(context: typer.Context, default: LogLevel = "error") -> None:
-    """Log as the options before the command say; commands tell their failures themselves, so little beside them."""
-    from ocisync.logs import configure_logging
-
-    level, form = context.obj
-    configure_logging(level or default, form or "console")

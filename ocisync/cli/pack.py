@@ -7,66 +7,72 @@ import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, start_logging, with_access
+from ocisync.cli.completion import complete_images
+from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
 from ocisync.cli.output import counted, printable, show, size_text, warn
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what packs
     from ocisync.commands.pack import Packed
 
-_Texts = Annotated[Optional[list[str]], typer.Option(help="May be given again; NAME=VALUE where it has both.")]  # noqa: UP045
+_Texts = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, or only a value; may be repeated.")]
 _COMMANDS = frozenset(("entrypoint", "cmd"))
 _PAIRS = frozenset(("env", "labels", "annotations"))
 _MAX_EPOCH = 253_402_300_799  # the last second of the year 9999
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line this command."""
-    app.command()(pack)
-
-
 def pack(
-    context: typer.Context,
     rootfs: Annotated[Path, typer.Argument(help="A folder that holds a root file system.")],
-    destination: Annotated[str, typer.Argument(help="Where to, such as docker://HOST/NAME:TAG, oci:DIR, app.tar.gz")],
-    settings: Annotated[Optional[Path], typer.Option("--settings", help="A YAML file; options add to it.")] = None,  # noqa: UP045
-    parent: Annotated[Optional[str], typer.Option(help="An image to put the folder on, any reference.")] = None,  # noqa: UP045
-    entrypoint: Annotated[Optional[str], typer.Option(help='Words, or a JSON list: ["/app","-v"].')] = None,  # noqa: UP045
-    cmd: Annotated[Optional[str], typer.Option(help="Default arguments, written as --entrypoint.")] = None,  # noqa: UP045
+    destination: Annotated[
+        str,
+        typer.Argument(
+            help="Where to, such as docker://HOST/NAME:TAG, oci:DIR, app.tar.gz.", autocompletion=complete_images
+        ),
+    ],
+    settings: Annotated[Path | None, typer.Option("--settings", help="A YAML file; options add to it.")] = None,
+    parent: Annotated[str | None, typer.Option(help="An image to put the folder on, any reference.")] = None,
+    entrypoint: Annotated[str | None, typer.Option(help='Words, or a JSON list: ["/app","-v"].')] = None,
+    cmd: Annotated[str | None, typer.Option(help="Default arguments, written as --entrypoint.")] = None,
     env: _Texts = None,
-    directory: Annotated[Optional[str], typer.Option("--dir", help="Where the program starts.")] = None,  # noqa: UP045
+    directory: Annotated[str | None, typer.Option("--dir", help="The working folder.")] = None,
     port: _Texts = None,
     label: _Texts = None,
     user: Annotated[
-        Optional[str],  # noqa: UP045
-        typer.Option(help="USER[:GROUP]; the parent's, or else 65532:65532. Ask for root by --user 0."),
+        str | None,
+        typer.Option(help="USER[:GROUP]; default the parent's, or 65532:65532. For root, --user 0."),
     ] = None,
     volume: _Texts = None,
     platform: OnePlatform = "",
     annotation: _Texts = None,
     blob: Annotated[
-        Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="[TYPE=]FILE", help="A file that goes with the image, in an index."),
+        list[str] | None,
+        typer.Option(metavar="[TYPE=]FILE", help="A file to store with the image, in an index."),
     ] = None,
-    exclude: Annotated[Optional[list[str]], typer.Option(metavar="PATTERN", help="What to leave out.")] = None,  # noqa: UP045
-    exclude_from: Annotated[Optional[Path], typer.Option(help="A file with such patterns.")] = None,  # noqa: UP045
-    owner: Annotated[Optional[str], typer.Option(help="UID[:GID] of every file; as they are otherwise.")] = None,  # noqa: UP045
-    form: Annotated[Optional[Literal["oci", "docker"]], typer.Option("--format", help="Media types; oci.")] = None,  # noqa: UP045
-    compression: Annotated[Optional[Literal["gzip", "zstd", "none"]], typer.Option(help="Of the layer; gzip.")] = None,  # noqa: UP045
-    level: Annotated[Optional[int], typer.Option(help="Of the compression.")] = None,  # noqa: UP045
+    exclude: Annotated[list[str] | None, typer.Option(metavar="PATTERN", help="Leave out what matches.")] = None,
+    exclude_from: Annotated[Path | None, typer.Option(help="A file with such patterns.")] = None,
+    owner: Annotated[str | None, typer.Option(help="UID[:GID] of every file. Default: as they are.")] = None,
+    form: Annotated[Literal["oci", "docker"] | None, typer.Option("--format", help="Media types; default oci.")] = None,
+    compression: Annotated[
+        Literal["gzip", "zstd", "none"] | None, typer.Option(help="Of the layer; default gzip.")
+    ] = None,
+    level: Annotated[int | None, typer.Option(help="Of the compression.")] = None,
     config: ConfigFile = None,
     creds: Creds = "",
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Pack a folder as an image of one layer; equal folders give equal digests."""
-    start_logging(context, default="warning")
+    """Pack a folder as an image of one layer; equal folders give equal digests.
+
+    Example: ocisync pack ./rootfs oci-archive:app.tar --entrypoint /app --port 8080
+
+    Example: ocisync pack ./site docker://registry.example.com/team/site:1 --parent docker://nginx:1
+    """
     from ocisync.cli.progress import progress
     from ocisync.commands.pack import pack_folder, parse_destination
     from ocisync.images.pack.settings import read_settings

@@ -8,23 +8,16 @@ from typing import Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, config_file, start_logging
+from ocisync.cli.completion import complete_sync_rules
+from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, config_file
 from ocisync.cli.output import show
 
-Rules = Annotated[list[str], typer.Argument(metavar="RULE...", help="Sync rules by their names.")]
-Repository = Annotated[
-    str, typer.Option("--repository", help="Look at this repository only, of a rule that has several.")
+Rules = Annotated[
+    list[str], typer.Argument(metavar="RULE...", help="Sync rules by their names.", autocompletion=complete_sync_rules)
 ]
-Tag = Annotated[str, typer.Option("--tag", help="Look at this tag only.")]
-Url = Annotated[str, typer.Option("--url", help="The daemon's address; daemon.listen of the configuration otherwise.")]
-
-
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line these commands."""
-    app.command()(run)
-    app.command()(serve)
-    app.command("sync-now")(sync_now)
-    app.command()(demo)
+Repository = Annotated[str, typer.Option("--repository", help="Only this repository, of a rule that has several.")]
+Tag = Annotated[str, typer.Option("--tag", help="Only this tag.")]
+Url = Annotated[str, typer.Option("--url", help="The daemon's address. Default: daemon.listen of the configuration.")]
 
 
 def run(
@@ -33,7 +26,12 @@ def run(
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
 ) -> None:
-    """Run the daemon: watch drop folders, mirror on schedule, keep static registries up to date."""
+    """Run the daemon: watch drop folders, mirror on schedule, keep static registries up to date.
+
+    Example: ocisync run --config /etc/ocisync/ocisync.yaml
+
+    Example: ocisync run --log-level debug
+    """
     from ocisync.commands.run import load_daemon_config, run_daemon
 
     level, form = context.obj
@@ -42,29 +40,35 @@ def run(
 
 
 def serve(
-    context: typer.Context,
     directory: Annotated[str, typer.Argument(help="A static registry: a directory, or s3://BUCKET?endpoint=URL")],
     listen: Annotated[
-        str, typer.Option(help="Address and port, or a port of 127.0.0.1; port 0 lets the system pick.")
+        str, typer.Option(help="ADDRESS:PORT, or only a port, which means 127.0.0.1; port 0 lets the system choose.")
     ] = "127.0.0.1:5000",
 ) -> None:
-    """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane."""
-    start_logging(context, default="info")
+    """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane.
+
+    Example: ocisync serve ./registry --listen 8080
+
+    Example: ocisync serve "s3://images?endpoint=https://s3.example.com"
+    """
     from ocisync.commands.run import serve_registry
 
     run_async(serve_registry, directory, listen)
 
 
 def sync_now(
-    context: typer.Context,
     rules: Rules,
     repository: Repository = "",
     tag: Tag = "",
     url: Url = "",
     config: ConfigFile = None,
 ) -> None:
-    """Have the running daemon run sync rules now, whatever their interval or schedule."""
-    start_logging(context)
+    """Ask the running daemon to run sync rules now, whatever their interval or schedule.
+
+    Example: ocisync sync-now alpine
+
+    Example: ocisync sync-now everything --repository team/app --tag 1.2
+    """
     from ocisync.commands.daemon_client import sync_now as ask
 
     part = {"repository": repository, "tag": tag}
@@ -73,12 +77,13 @@ def sync_now(
 
 
 def demo(
-    context: typer.Context,
-    once: Annotated[bool, typer.Option("--once", help="End by itself after pulling everything back.")] = False,
-    folder: Annotated[Path | None, typer.Option(help="Where to work; a temporary folder otherwise.")] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after pulling everything back.")] = False,
+    folder: Annotated[Path | None, typer.Option(help="Where to work. Default: a temporary folder.")] = None,
 ) -> None:
-    """Show the main job on this machine: archives dropped, published, served, mirrored, pulled back and checked."""
-    start_logging(context)
+    """Show the main job on this machine: archives dropped, published, served, mirrored, pulled back and checked.
+
+    Example: ocisync demo --once
+    """
     from ocisync.cli.demo import run_demo
 
     raise typer.Exit(run_demo(once, folder))

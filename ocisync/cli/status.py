@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, ConfigFile, config_file, start_logging
+from ocisync.cli.completion import complete_rules
+from ocisync.cli.options import AsJson, ConfigFile, config_file
 from ocisync.cli.output import duration_text, printable, show, show_json, table, time_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the state
@@ -17,25 +18,25 @@ if TYPE_CHECKING:  # the start of other commands does not pay for the state
     from ocisync.state.image_records import ImageRecord
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line this command."""
-    app.command()(status)
-
-
 def status(
-    context: typer.Context,
-    rule: Annotated[str, typer.Argument(metavar="[RULE]", help="Only this rule.")] = "",
+    rule: Annotated[str, typer.Argument(metavar="[RULE]", help="Only this rule.", autocompletion=complete_rules)] = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
-    targets: Annotated[bool, typer.Option("--targets", help="Try out what each target's storage can do.")] = False,
+    targets: Annotated[bool, typer.Option("--targets", help="Try what each target's storage can do.")] = False,
 ) -> None:
-    """Show each rule's last success, last failure and next run."""
-    start_logging(context)
+    """Show each rule's last success, last failure and next run.
+
+    Example: ocisync status
+
+    Example: ocisync status alpine
+
+    Example: ocisync status --targets
+    """
     from ocisync.commands.status import report_rules
     from ocisync.config.load import load_config
     from ocisync.wiring.target_capabilities import target_capabilities
 
-    file = load_config(config_file(config))
+    file = load_config(config_file(config), needs_secrets=False)
     if targets:
         raise typer.Exit(_print_targets(run_async(target_capabilities, file), as_json))
     _print_status(run_async(report_rules, file, rule), as_json)

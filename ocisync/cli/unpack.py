@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, start_logging, with_access
+from ocisync.cli.completion import complete_images
+from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
 from ocisync.cli.output import counted, printable, show, size_text, warn
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Give a command line this command."""
-    app.command()(unpack)
-
-
 def unpack(
-    context: typer.Context,
-    source: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3")],
+    source: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3.", autocompletion=complete_images)],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder for its root file system.")],
     platform: OnePlatform = "",
     cache: Annotated[
-        Optional[Path],  # noqa: UP045
-        typer.Option("--cache", help="An OCI layout that keeps blobs for the next time, shared by all images."),
+        Path | None,
+        typer.Option("--cache", help="An OCI layout that keeps blobs for the next time, for all images."),
     ] = None,
     rootless: Annotated[
-        bool, typer.Option("--rootless", help="Everything is the caller's own, no devices; the default unless root.")
+        bool, typer.Option("--rootless", help="Files belong to you, devices are left out; the default unless root.")
     ] = False,
     config: ConfigFile = None,
     creds: Creds = "",
@@ -35,8 +30,12 @@ def unpack(
     authfile: AuthFile = None,
     quiet: Quiet = False,
 ) -> None:
-    """Unpack an image's layers to a folder, verified; nothing is left behind when that fails."""
-    start_logging(context, default="warning")
+    """Unpack an image's layers to a folder, verified; if it fails, nothing is left behind.
+
+    Example: ocisync unpack docker://alpine:3 ./rootfs
+
+    Example: ocisync unpack app.tar ./rootfs --platform linux/arm64
+    """
     from ocisync.cli.progress import progress
     from ocisync.commands.image_names import parse_source
     from ocisync.commands.unpack import unpack_image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -27,7 +28,7 @@ async def sync_now(file: Path, rules: Sequence[str], part: Mapping[str, str], ur
         ConfigError: a rule cannot be asked for, or the configuration does not tell where or as whom to ask.
         OcisyncError: the daemon cannot be reached, or refuses.
     """
-    config = await anyio.to_thread.run_sync(load_config, file)
+    config = await anyio.to_thread.run_sync(partial(load_config, file, needs_secrets=False))
     _check_rules(config, rules)
     if config.daemon.token is None:
         raise ConfigError(

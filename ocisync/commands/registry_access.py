@@ -55,7 +55,7 @@ async def apply_access(file: Path | None, hosts: Mapping[str, HostAccess], authf
     Raises:
         ConfigError: the credentials are not USER:PASSWORD, or the file of credentials is not there.
     """
-    config = load_config(file) if file else Config(version=1)
+    config = load_config(file, needs_secrets=False) if file else Config(version=1)
     registries = dict(config.registries)
     for host, access in hosts.items():
         registries[host] = registries.get(host, Registry()).model_copy(update=await _changes(host, access))

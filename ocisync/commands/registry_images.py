@@ -76,7 +76,7 @@ def find_place(text: str, file: Path | None) -> tuple[RegistryPlace, str] | None
     if file is None or ":" in text.partition("/")[0]:
         return None
     name, _, below = text.partition("/")
-    settings = load_config(file).targets.get(name)
+    settings = load_config(file, needs_secrets=False).targets.get(name)
     if not isinstance(settings, RegistryTarget):
         return None
     url = urlsplit(settings.url)

@@ -48,8 +48,15 @@ from ocisync.config.units import (
     parse_retention,
     parse_size,
 )
-from ocisync.config.validation_context import Context, describe, is_secret_file, resolve_secret, resolve_text
-from ocisync.errors import InvalidName
+from ocisync.config.validation_context import (
+    Context,
+    UnknownSecret,
+    describe,
+    is_secret_file,
+    resolve_secret,
+    resolve_text,
+)
+from ocisync.errors import InvalidName, MissingSecret
 from ocisync.model.cron import parse_cron, parse_zone
 from ocisync.model.image_name import parse_host, parse_name
 from ocisync.model.platform import Platform, parse_platform
@@ -234,6 +241,25 @@ class FileSecret(SecretStr):
         self.path = path
 
 
+class UnsetSecret(SecretStr):
+    """A secret that is not known here: a command that does not need it goes on without.
+
+    An operator's shell has not the variables of the service, and must be able to ask for its status all the same.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("")
+        self._reason = reason
+
+    def get_secret_value(self) -> str:
+        """Raise the reason.
+
+        Raises:
+            MissingSecret: always.
+        """
+        raise MissingSecret(f"a secret of the configuration is needed, and {self._reason}")
+
+
 def _resolve_secret_field(value: object, info: ValidationInfo) -> object:
     if isinstance(value, SecretStr):
         return value
@@ -241,17 +267,30 @@ def _resolve_secret_field(value: object, info: ValidationInfo) -> object:
     if isinstance(value, str) and (found := _LIKE_A_VARIABLE.match(value)):
         name = found[found.lastindex or 0]
         raise ValueError(f"it looks like the variable {name}, and would be taken as it stands. Write {{env: {name}}}")
-    text = resolve_secret(value, context)
+    try:
+        text = resolve_secret(value, context)
+    except UnknownSecret as exc:
+        if context.needs_secrets:
+            raise
+        return UnsetSecret(str(exc))
     return FileSecret(text, parse_path(value["file"], context.folder)) if is_secret_file(value) else SecretStr(text)
 
 
 def _resolve_login_name(value: object, info: ValidationInfo) -> object:
     """A user's name, which may stand elsewhere, but is no secret."""
-    return resolve_text(value, context_of(info)) if isinstance(value, dict) else value
+    if not isinstance(value, dict):
+        return value
+    context = context_of(info)
+    try:
+        return resolve_text(value, context)
+    except UnknownSecret:
+        if context.needs_secrets:
+            raise
+        return "unknown"  # its password, from the same place, tells who asks for it
 
 
 def _check_length(value: SecretStr) -> SecretStr:
-    if len(value.get_secret_value()) < MIN_SHARED_SECRET:
+    if not isinstance(value, UnsetSecret) and len(value.get_secret_value()) < MIN_SHARED_SECRET:
         raise ValueError(
             f"the secret can be guessed: it is too short. Make one of at least {MIN_SHARED_SECRET} characters"
         )

@@ -8,6 +8,7 @@ it reads the plain values it also runs when a model refused the file. Their find
 from __future__ import annotations
 
 import codecs
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from ocisync.config.diagnostics import Problem, make_config_error
 from ocisync.config.messages import explain
 from ocisync.config.models import Config
 from ocisync.config.overlaps import find_overlaps
-from ocisync.config.validate import check_together, derive_names, find_warnings, list_entries
+from ocisync.config.validate import check_together, derive_names, find_unknown_secrets, find_warnings, list_entries
 from ocisync.config.validation_context import Context
 from ocisync.config.yaml_document import Document, SyntaxProblem, Value, parse_document
 from ocisync.errors import ConfigError
@@ -26,13 +27,16 @@ DEFAULT_FILE = "ocisync.yaml"
 MAX_FILE = 1 << 20  # bytes
 
 
-def load_config(path: Path, *, environ: Mapping[str, str] | None = None) -> Config:
+def load_config(path: Path, *, environ: Mapping[str, str] | None = None, needs_secrets: bool = True) -> Config:
     """Load a file; relative paths in it start at its folder.
+
+    Without `needs_secrets` a secret that is not known here is a warning, and an error where it is used.
 
     Raises:
         ConfigError: the file is missing, unreadable or wrong; the message has a line for every problem.
     """
-    return parse_config(read_text(path), folder=path.parent, file=str(path), environ=environ)
+    text = read_text(path)
+    return parse_config(text, folder=path.parent, file=str(path), environ=environ, needs_secrets=needs_secrets)
 
 
 def read_text(path: Path) -> str:
@@ -45,7 +49,12 @@ def read_text(path: Path) -> str:
 
 
 def parse_config(
-    text: str, *, folder: Path, file: str = DEFAULT_FILE, environ: Mapping[str, str] | None = None
+    text: str,
+    *,
+    folder: Path,
+    file: str = DEFAULT_FILE,
+    environ: Mapping[str, str] | None = None,
+    needs_secrets: bool = True,
 ) -> Config:
     """Check a configuration's text; `file` is what errors call it.
 
@@ -57,13 +66,13 @@ def parse_config(
     except SyntaxProblem as exc:
         raise make_config_error(file, [exc.problem]) from exc
     root = _check_root(document, file)
-    context = Context(folder.absolute(), _list_target_types(root))
-    if environ is not None:
-        context = Context(folder.absolute(), _list_target_types(root), environ)
+    known = os.environ if environ is None else environ
+    context = Context(folder.absolute(), _list_target_types(root), known, needs_secrets=needs_secrets)
     config = _validate(root, document, context, file)
     config._file = file
     config._secrets = tuple(dict.fromkeys(context.secrets))
-    config._warnings = tuple(Problem(document.line_of(place), place, message) for place, message in find_warnings(root))
+    warnings = [*find_warnings(root), *(() if needs_secrets else find_unknown_secrets(root, context))]
+    config._warnings = tuple(Problem(document.line_of(place), place, message) for place, message in warnings)
     return config
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ocisync.config.diagnostics import ConfigFinding, KeyPath
 from ocisync.config.parsers import glob_as_pattern, is_glob, parse_path, parse_registry_key
 from ocisync.config.validate_sync import check_sync
-from ocisync.config.validation_context import Context
+from ocisync.config.validation_context import Context, UnknownSecret, resolve_text
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 
@@ -44,6 +44,19 @@ def find_warnings(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     for path, entry in list_entries(root, "sync"):
         yield from _find_globs(path, entry)
     yield from _check_idle(root)
+
+
+def find_unknown_secrets(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding]:
+    """Every `{env: …}` and `{file: …}` that is not known here."""
+    for path, entry in _list_all_entries(root):
+        for key, value in entry.items():
+            if isinstance(value, dict) and len(value) == 1 and value.keys() <= {"env", "file"}:
+                try:
+                    resolve_text(value, context)
+                except UnknownSecret as exc:
+                    yield (*path, key), str(exc)
+                except ValueError:
+                    continue  # told by the model
 
 
 def list_entries(root: dict[str, Value], section: str) -> list[tuple[KeyPath, dict[str, Value]]]:

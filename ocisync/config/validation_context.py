@@ -28,6 +28,11 @@ class Context:
     targets: Mapping[str, str] | None = None  # name -> type; None: not checked
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     secrets: list[str] = field(default_factory=list)
+    needs_secrets: bool = True  # False: one that is not known here is an error first where it is used
+
+
+class UnknownSecret(ValueError):
+    """The variable of a secret is not set, or its file cannot be read: it may be known elsewhere."""
 
 
 def describe(value: object) -> str:
@@ -78,7 +83,7 @@ def _resolve(value: object, context: Context) -> str:
 
 def _read_environment(name: str, context: Context) -> str:
     if name not in context.environ:
-        raise ValueError(f"the environment variable {name[:100]} is not set. Set it where ocisync is started")
+        raise UnknownSecret(f"the environment variable {name[:100]} is not set. Set it where ocisync is started")
     text = context.environ[name]
     if make_encodable(text) != text:  # Python's way to hold bytes that are no UTF-8
         raise ValueError(f"the environment variable {name[:100]} is not UTF-8 text. Set it again, or use a file")
@@ -92,7 +97,7 @@ def _read_secret_file(name: str, context: Context) -> str:
             content = stream.read(MAX_SECRET + 1)
         text = content.decode("utf-8")
     except OSError as exc:
-        raise ValueError(f"cannot read the secret's file {path}: {exc.strerror}. Correct the path") from exc
+        raise UnknownSecret(f"cannot read the secret's file {path}: {exc.strerror}. Correct the path") from exc
     except UnicodeDecodeError as exc:
         raise ValueError(f"the secret's file {path} is not UTF-8 text. Write it as text") from exc
     if len(content) > MAX_SECRET:

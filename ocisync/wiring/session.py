@@ -64,7 +64,7 @@ async def optional_session(
     given: Path | Config | None, progress: Progress | None = None, compression: Compression | None = None
 ) -> AsyncIterator[Session]:
     """A session for a single command: a configuration, or its file, gives credentials and limits where there is one."""
-    config = load_config(given) if isinstance(given, Path) else given or Config(version=1)
+    config = load_config(given, needs_secrets=False) if isinstance(given, Path) else given or Config(version=1)
     with tempfile.TemporaryDirectory(prefix="ocisync-") as scratch:
         async with open_session(config, None, progress, Path(scratch), compression) as session:
             yield session

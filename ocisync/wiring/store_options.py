@@ -12,6 +12,7 @@ from ocisync.config.models import ArchiveLimits, DropRuleSettings, Ecr, Proxy, R
 from ocisync.content.decompress import Caps
 from ocisync.content.tar.index import TarLimits
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
+from ocisync.errors import MissingSecret
 from ocisync.model.registry_root import BucketRoot
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.s3.options import S3Options
@@ -29,7 +30,14 @@ def tar_limits_of(settings: ArchiveLimits) -> TarLimits:
 
 
 def registry_options(settings: Registry) -> RegistryOptions:
-    """One host's section."""
+    """One host's section; with a secret that is not known here, options by which the host cannot be used."""
+    try:
+        return _registry_options(settings)
+    except MissingSecret as exc:
+        return RegistryOptions(unusable=exc.message)
+
+
+def _registry_options(settings: Registry) -> RegistryOptions:
     return RegistryOptions(
         username=settings.username or "",
         password=_reveal(settings.password),
@@ -90,7 +98,7 @@ def _file_of(secret: SecretStr | None) -> Path | None:
 
 
 def _reveal(secret: SecretStr | None) -> str:
-    return secret.get_secret_value() if secret else ""
+    return "" if secret is None else secret.get_secret_value()
 
 
 def static_options(settings: StaticTarget | S3Target) -> StaticOptions:

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from aiohttp import ClientSession
 
 from ocisync.content.cost import PullQuota
+from ocisync.errors import MissingSecret
 from ocisync.model.image_name import parse_host
 from ocisync.stores.registry.auth.docker_config import candidates
 from ocisync.stores.registry.auth.scopes import PUSH
@@ -102,6 +103,8 @@ class RegistryClient:
         transport = self._transports.get(key)
         if transport is None:
             chosen = self._options.get(key, self._defaults)
+            if chosen.unusable:
+                raise MissingSecret(f"{key}: {chosen.unusable}")
             whole = self._transport(host).limiter if key != host else None
             transport = self._transports[key] = Transport(host, chosen, self._session, self._on_wait, key, whole)
         return transport

@@ -64,6 +64,7 @@ class RegistryOptions:
     `docker-credential-` in the program's name.
     """
 
+    unusable: str = ""  # why nothing may be asked of the host: a secret for it is not known here
     username: str = ""
     password: str = field(default="", repr=False)
     password_file: Path | None = None  # where `password` was read; read again when it changes
