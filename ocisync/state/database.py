@@ -24,6 +24,7 @@ from ocisync.content.failpoints import failpoint
 from ocisync.errors import DiskError, OcisyncError, StoreError
 from ocisync.state.batching import BatchExecutor, PendingCall
 from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
+from ocisync.state.rows import CorruptDatabase
 
 T = TypeVar("T")
 log = structlog.get_logger()
@@ -35,12 +36,8 @@ _DISK: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOE
 _IOERR_SHORT_READ = 522  # the file ends in the middle of a page
 
 
-class CorruptDatabase(Exception):
-    """The file does not hold what was written to it."""
-
-
-class Database:
-    """The file of one state folder."""
+class SqliteDatabase:
+    """The file of one state folder (a `Database`)."""
 
     def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.path = folder / FILE_NAME
@@ -156,11 +153,6 @@ class Database:
             with contextlib.suppress(sqlite3.Error):
                 self._connection.close()
         self._connection = None
-
-
-def storable(text: str) -> str:
-    """The text as a database can hold it: JSON may name characters (lone surrogates) that cannot be encoded."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _run_all(calls: Sequence[PendingCall], connection: sqlite3.Connection) -> list[object]:

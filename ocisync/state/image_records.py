@@ -1,17 +1,16 @@
-"""What the last look at each image of a rule came to, in SQLite: for `ocisync status`, and worth nothing else."""
+"""What the last look at each image of a rule came to, for `ocisync status`, and worth nothing else."""
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from dataclasses import dataclass
 
 from ocisync.logs import clean
-from ocisync.state.database import Database, storable
+from ocisync.state.rows import Database, Rows, storable, upsert
 from ocisync.sync.reports import JobReport, TagReport, Verdict
 
 _COLUMNS = "rule, target, tag, verdict, reason, digest, bytes, requests, seconds, code, message, at"
-_SAVE = f"INSERT OR REPLACE INTO image ({_COLUMNS}) VALUES ({', '.join('?' * len(_COLUMNS.split()))})"
+_SAVE = upsert("image", "rule, target, tag", _COLUMNS)
 _KNOWN = "SELECT tag, verdict, digest FROM image WHERE rule = ? AND target = ?"
 _FORGET = "DELETE FROM image WHERE rule = ? AND target = ? AND tag = ?"
 
@@ -49,7 +48,7 @@ class ImageRecords:
         where, now = (report.rule, report.target), time.time()
         is_whole = report.failure is None and not is_partial
 
-        def write(connection: sqlite3.Connection) -> None:
+        def write(connection: Rows) -> None:
             known = {tag: (verdict, digest) for tag, verdict, digest in connection.execute(_KNOWN, where)}
             news = (tag for tag in report.tags if not _is_recorded(tag, known.get(tag.tag)))
             connection.executemany(_SAVE, (_row(report, tag, now) for tag in news))

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import enum
 import json
-import sqlite3
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ocisync.state.database import CorruptDatabase, Database, storable
+from ocisync.state.rows import CorruptDatabase, Database, Rows, storable, upsert
 
 
 class InputState(enum.Enum):
@@ -50,6 +49,7 @@ class InputRecord:
 
 
 _COLUMNS = "key, state, at, purpose, identity, members, published, failures, due, code, message"
+_SAVE = upsert("input", "rule, key", f"rule, {_COLUMNS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class InputRecords:
     async def find(self, rule: str, key: str) -> InputRecord | None:
         """What is known of one input."""
 
-        def look(rows: sqlite3.Connection) -> InputRecord | None:
+        def look(rows: Rows) -> InputRecord | None:
             row = rows.execute(f"SELECT {_COLUMNS} FROM input WHERE rule = ? AND key = ?", (rule, key)).fetchone()
             return _record(row) if row else None
 
@@ -77,17 +77,12 @@ class InputRecords:
 
     async def save(self, rule: str, record: InputRecord) -> None:
         """Remember an input in place of what was known of it."""
-        marks = ", ".join("?" * 12)
-        await self._database.write(
-            lambda rows: rows.execute(
-                f"INSERT OR REPLACE INTO input (rule, {_COLUMNS}) VALUES ({marks})", (rule, *_row(record))
-            )
-        )
+        await self._database.write(lambda rows: rows.execute(_SAVE, (rule, *_row(record))))
 
     async def remove(self, rule: str, keys: Collection[str]) -> None:
         """Forget inputs."""
 
-        def drop(rows: sqlite3.Connection) -> None:
+        def drop(rows: Rows) -> None:
             rows.executemany("DELETE FROM input WHERE rule = ? AND key = ?", ((rule, key) for key in keys))
 
         if keys:

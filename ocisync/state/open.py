@@ -9,18 +9,18 @@ from pathlib import Path
 
 import anyio
 
-from ocisync.state.database import Database
+from ocisync.state.database import SqliteDatabase
 from ocisync.state.image_records import ImageRecords
 from ocisync.state.input_records import InputRecords
+from ocisync.state.ledger import StoredLedger
 from ocisync.state.rule_records import StoredRuleRecords
-from ocisync.state.sqlite_ledger import SqliteLedger
 
 
 @dataclass(frozen=True, slots=True)
 class State:
     """What is remembered: of targets (a sync.ledger.Ledger), of rules, drop folders' inputs and images."""
 
-    ledger: SqliteLedger
+    ledger: StoredLedger
     rules: StoredRuleRecords
     inputs: InputRecords
     images: ImageRecords
@@ -36,10 +36,10 @@ async def open_state(folder: Path, *, read_only: bool = False) -> AsyncIterator[
     Raises:
         DiskError: the folder cannot be used.
     """
-    database = Database(folder, read_only=read_only)
+    database = SqliteDatabase(folder, read_only=read_only)
     await database.open()
     try:
-        yield State(SqliteLedger(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database))
+        yield State(StoredLedger(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database))
     finally:
         with anyio.CancelScope(shield=True):
             await database.close()

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocisync.state.database import Database, storable
+from ocisync.state.rows import Database, Rows, storable, upsert
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +58,7 @@ class MemoryRecords:
 
 
 _COLUMNS = "last_started, last_success, last_failure, code, message, failures, next_due"
+_SAVE = upsert("rule", "name", f"name, {_COLUMNS}")
 
 
 class StoredRuleRecords:
@@ -70,7 +70,7 @@ class StoredRuleRecords:
     async def rule_status(self, rule: str) -> RuleStatus | None:
         """What is remembered of a rule."""
 
-        def look(rows: sqlite3.Connection) -> RuleStatus | None:
+        def look(rows: Rows) -> RuleStatus | None:
             row = rows.execute(f"SELECT {_COLUMNS} FROM rule WHERE name = ?", (rule,)).fetchone()
             return RuleStatus(*row) if row else None
 
@@ -94,7 +94,4 @@ class StoredRuleRecords:
             status.failures,
             status.next_due,
         )
-        marks = ", ".join("?" * len(row))
-        await self._database.write(
-            lambda rows: rows.execute(f"INSERT OR REPLACE INTO rule (name, {_COLUMNS}) VALUES ({marks})", row)
-        )
+        await self._database.write(lambda rows: rows.execute(_SAVE, row))

@@ -19,13 +19,13 @@ from ocisync.errors import ConfigError, DiskError, Handling, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
-from ocisync.state.database import FILE_NAME, Database
+from ocisync.state.database import FILE_NAME, SqliteDatabase
 from ocisync.state.input_records import InputRecord, InputState, MemberRecord
+from ocisync.state.ledger import LOOKUP
 from ocisync.state.lock import LOCK_NAME, daemon_lock, hold_daemon_lock
 from ocisync.state.migrations import APPLICATION_ID, STEPS, migrate, version_of
 from ocisync.state.open import State, open_state
 from ocisync.state.rule_records import RuleStatus, StoredRuleRecords
-from ocisync.state.sqlite_ledger import LOOKUP
 from ocisync.sync.ledger import Ledger, MemoryLedger, Published
 
 LAYER = Descriptor(OCI_LAYER_GZIP, sha256(b"layer"), 5)
@@ -277,7 +277,7 @@ async def test_of_what_is_written_together_one_that_fails_fails_alone_and_leaves
         rows.execute("INSERT INTO rule (name, failures) VALUES (1, 2, 3)")
 
     refused = []
-    database = Database(tmp_path)
+    database = SqliteDatabase(tmp_path)
     await database.open()
 
     rules = StoredRuleRecords(database)

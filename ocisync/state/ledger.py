@@ -1,15 +1,14 @@
-"""sync.ledger.Ledger in SQLite: verified tags, blob locations, layers by diff ID."""
+"""sync.ledger.Ledger in a database: verified tags, blob locations, layers by diff ID."""
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 from ocisync.errors import InvalidName
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, parse_digest
-from ocisync.state.database import CorruptDatabase, Database
+from ocisync.state.rows import CorruptDatabase, Database, Rows, upsert
 from ocisync.sync.ledger import Published
 
 LOOKUP = 500  # digests per query; SQLite takes 999 variables and more
@@ -18,10 +17,14 @@ _ID = "SELECT id FROM repository WHERE target = ? AND name = ?"
 _PUBLISHED = f"""
 SELECT name, digest, verified_at, scope, referrers, media_type, size FROM tag WHERE repository = ({_ID})
 """
-_PUBLISH = """
-INSERT OR REPLACE INTO tag (repository, name, digest, verified_at, scope, referrers, media_type, size)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-"""
+_PUBLISH = upsert(
+    "tag", "repository, name", "repository, name, digest, verified_at, scope, referrers, media_type, size"
+)
+_LOCATED = upsert("blob", "digest, repository", "digest, repository, size")
+_RECORD_LAYER = upsert(
+    "layer", "repository, diff_id, variant", "repository, diff_id, variant, media_type, digest, size"
+)
+_NOTE = upsert("note", "kind, digest", "kind, digest, fact")
 _LOCATE = """
 SELECT blob.digest, min(repository.name) FROM blob JOIN repository ON repository.id = blob.repository
 WHERE repository.target = ? AND blob.digest IN ({marks}) GROUP BY blob.digest
@@ -29,7 +32,7 @@ WHERE repository.target = ? AND blob.digest IN ({marks}) GROUP BY blob.digest
 _LAYER = f"SELECT media_type, digest, size FROM layer WHERE repository = ({_ID}) AND diff_id = ? AND variant = ?"
 
 
-class SqliteLedger:
+class StoredLedger:
     """A Ledger. Each call is one transaction in the database's thread."""
 
     def __init__(self, database: Database) -> None:
@@ -46,7 +49,7 @@ class SqliteLedger:
     ) -> None:
         """Remember verified tags and where blobs lie."""
 
-        def write(rows: sqlite3.Connection) -> None:
+        def write(rows: Rows) -> None:
             repository_id = _repository_id(rows, target, repository)
             rows.executemany(
                 _PUBLISH,
@@ -65,7 +68,7 @@ class SqliteLedger:
                 ),
             )
             rows.executemany(
-                "INSERT OR REPLACE INTO blob (digest, repository, size) VALUES (?, ?, ?)",
+                _LOCATED,
                 ((digest, repository_id, size) for digest, size in blobs.items()),
             )
 
@@ -81,7 +84,7 @@ class SqliteLedger:
     async def find_layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
         """The layer that holds this content, made with this conversion."""
 
-        def look(rows: sqlite3.Connection) -> Descriptor | None:
+        def look(rows: Rows) -> Descriptor | None:
             row = rows.execute(_LAYER, (target, repository, diff_id, variant)).fetchone()
             return Descriptor(str(row[0]), _check_digest(row[1]), int(row[2])) if row else None
 
@@ -91,7 +94,7 @@ class SqliteLedger:
         """Remember which layer holds a content."""
         await self._database.write(
             lambda rows: rows.execute(
-                "INSERT OR REPLACE INTO layer VALUES (?, ?, ?, ?, ?, ?)",
+                _RECORD_LAYER,
                 (_repository_id(rows, target, repository), diff_id, variant, desc.media_type, desc.digest, desc.size),
             )
         )
@@ -99,7 +102,7 @@ class SqliteLedger:
     async def forget(self, target: str, repository: str) -> None:
         """Drop one repository."""
 
-        def drop(rows: sqlite3.Connection) -> None:
+        def drop(rows: Rows) -> None:
             repository_id = _repository_id(rows, target, repository)
             for table in ("tag", "blob", "layer"):
                 rows.execute(f"DELETE FROM {table} WHERE repository = ?", (repository_id,))
@@ -119,24 +122,24 @@ class SqliteLedger:
             return
         await self._database.write(
             lambda rows: rows.executemany(
-                "INSERT OR REPLACE INTO note (kind, digest, fact) VALUES (?, ?, ?)",
+                _NOTE,
                 ((kind, digest, fact) for digest, fact in facts.items()),
             )
         )
 
 
-def _read_facts(rows: sqlite3.Connection, *, kind: str, digests: Sequence[Digest]) -> dict[Digest, str]:
+def _read_facts(rows: Rows, *, kind: str, digests: Sequence[Digest]) -> dict[Digest, str]:
     query = f"SELECT digest, fact FROM note WHERE kind = ? AND digest IN ({','.join('?' * len(digests))})"
     return {_check_digest(digest): str(fact) for digest, fact in rows.execute(query, (kind, *digests))}
 
 
-def _repository_id(rows: sqlite3.Connection, target: str, repository: str) -> int:
-    rows.execute("INSERT OR IGNORE INTO repository (target, name) VALUES (?, ?)", (target, repository))
+def _repository_id(rows: Rows, target: str, repository: str) -> int:
+    rows.execute("INSERT INTO repository (target, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (target, repository))
     (repository_id,) = rows.execute(_ID, (target, repository)).fetchone()
     return int(repository_id)
 
 
-def _locate_blobs(rows: sqlite3.Connection, *, target: str, digests: Sequence[Digest]) -> dict[Digest, str]:
+def _locate_blobs(rows: Rows, *, target: str, digests: Sequence[Digest]) -> dict[Digest, str]:
     query = _LOCATE.format(marks=",".join("?" * len(digests)))
     return {_check_digest(digest): str(name) for digest, name in rows.execute(query, (target, *digests))}
 
