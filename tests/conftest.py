@@ -10,6 +10,7 @@ from hypothesis import settings
 
 from tests.servers.docker_registry import DockerRegistry, docker_registry
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
+from tests.servers.postgres import Postgres, postgres
 from tests.servers.seaweed import Bucket, Seaweed, bucket_front, seaweed
 from tests.servers.tls import Certificate, make_certificate
 
@@ -50,6 +51,13 @@ def registry_proxy(registry: DockerRegistry) -> Iterator[FaultProxy]:
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
     """SeaweedFS, one for the whole run."""
     with seaweed(tmp_path_factory.mktemp("seaweed")) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[Postgres]:
+    """PostgreSQL, one cluster for the whole run."""
+    with postgres() as running:
         yield running
 
 

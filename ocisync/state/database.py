@@ -33,15 +33,18 @@ FILE_NAME = "ledger.sqlite3"
 BUSY_WAIT = 10.0  # seconds to wait for another process that writes
 _DAMAGE: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _DISK: Final = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
+_SMALL = 16 * 1024 * 1024  # bytes; to look through so much takes some 10 ms
 _IOERR_SHORT_READ = 522  # the file ends in the middle of a page
 
 
 class SqliteDatabase:
     """The file of one state folder (a `Database`)."""
 
-    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False, in_full: bool = True) -> None:
+        """`in_full`: look through all of a large file when it is opened, not only when something in it is met."""
         self.path = folder / FILE_NAME
         self.read_only = read_only
+        self._in_full = in_full
         self._limiter = CapacityLimiter(1)
         self._executor = BatchExecutor(self._run_batch, self._limiter)
         self._connection: sqlite3.Connection | None = None
@@ -130,7 +133,7 @@ class SqliteDatabase:
         make_private_folder(self.path.parent)
         with _rebuild_lock(self.path):
             try:
-                return _open_writable(self.path)
+                return _open_writable(self.path, in_full=self._in_full)
             except NewerSchema as exc:
                 _move_aside(self.path, "newer", exc)
             except (sqlite3.Error, CorruptDatabase) as exc:
@@ -143,7 +146,7 @@ class SqliteDatabase:
         if not self.path.exists():
             return _open_in_memory()
         try:
-            return _open_read_only(self.path)
+            return _open_read_only(self.path, in_full=self._in_full)
         except (sqlite3.Error, NewerSchema, CorruptDatabase) as exc:
             log.warning("state.unreadable", path=str(self.path), error=str(exc))
             return _open_in_memory()
@@ -170,7 +173,7 @@ def _run_all(calls: Sequence[PendingCall], connection: sqlite3.Connection) -> li
     return results
 
 
-def _open_writable(path: Path) -> sqlite3.Connection:
+def _open_writable(path: Path, *, in_full: bool = True) -> sqlite3.Connection:
     for suffix in ("", "-wal", "-shm"):  # SQLite gives the other two the mode of the first when it makes them
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(f"{path}{suffix}", os.O_RDWR | os.O_CLOEXEC | (0 if suffix else os.O_CREAT), 0o600)
@@ -182,7 +185,7 @@ def _open_writable(path: Path) -> sqlite3.Connection:
     try:
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = NORMAL")
-        _check_file(connection)
+        _check_file(connection, path, in_full=in_full)
         if version_of(connection) == 0:
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         migrate(connection)
@@ -193,10 +196,10 @@ def _open_writable(path: Path) -> sqlite3.Connection:
     return connection
 
 
-def _open_read_only(path: Path) -> sqlite3.Connection:
+def _open_read_only(path: Path, *, in_full: bool) -> sqlite3.Connection:
     connection = _connect(path, "ro")
     try:
-        _check_file(connection)
+        _check_file(connection, path, in_full=in_full)
         if version_of(connection) == len(STEPS):
             _check_tables(connection)
             return connection
@@ -221,10 +224,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_WAIT, check_same_thread=False, isolation_level=None)
 
 
-def _check_file(connection: sqlite3.Connection) -> None:
-    (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
-    if verdict != "ok":
-        raise CorruptDatabase(verdict)
+def _check_file(connection: sqlite3.Connection, path: Path, *, in_full: bool) -> None:
+    """See that it is our file; to look through all of a large one takes seconds, so it gets that only `in_full`."""
+    if in_full or path.stat().st_size <= _SMALL:
+        (verdict,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        if verdict != "ok":
+            raise CorruptDatabase(verdict)
     (owner,) = connection.execute("PRAGMA application_id").fetchone()
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if tables and owner != APPLICATION_ID:

@@ -1,4 +1,4 @@
-"""The daemon's memory between runs: one SQLite file in the state folder. It is a cache; deleting it costs time only."""
+"""The memory between runs: a SQLite file in the state folder, or PostgreSQL. Losing it costs time only."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -13,7 +14,11 @@ from ocisync.state.database import SqliteDatabase
 from ocisync.state.image_records import ImageRecords
 from ocisync.state.input_records import InputRecords
 from ocisync.state.ledger import StoredLedger
+from ocisync.state.rows import Database
 from ocisync.state.rule_records import StoredRuleRecords
+
+if TYPE_CHECKING:
+    from ocisync.state.postgres_database import PostgresDatabase
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +32,36 @@ class State:
 
 
 @asynccontextmanager
-async def open_state(folder: Path, *, read_only: bool = False) -> AsyncIterator[State]:
-    """Open the state; several processes may at a time. `read_only` works where there is none yet, and shows nothing.
+async def open_state(
+    folder: Path, *, read_only: bool = False, dsn: str = "", in_full: bool = False
+) -> AsyncIterator[State]:
+    """Open the state: in PostgreSQL where there is a connection string, else the file in the folder.
 
-    A file of an older version is upgraded in place; a newer or damaged one is moved aside and begun
-    anew, with a warning.
+    Several processes may at a time. `read_only` works where there is no file yet, and shows nothing. A file of an older
+    version is upgraded in place; a newer or damaged one is moved aside and begun anew, with a warning. PostgreSQL's
+    tables are changed by `ocisync engine migrate` only. `in_full`: look through all of a large file first, which takes
+    seconds for gigabytes; otherwise damage is found where it is met.
 
     Raises:
         DiskError: the folder cannot be used.
+        ConfigError: PostgreSQL lacks the tables, or this ocisync the driver.
+        StoreError: PostgreSQL cannot be reached.
     """
-    database = SqliteDatabase(folder, read_only=read_only)
+    database: SqliteDatabase | PostgresDatabase
+    if dsn:
+        from ocisync.state.postgres_database import PostgresDatabase  # one process alone does without
+
+        database = PostgresDatabase(dsn, read_only=read_only)
+    else:
+        database = SqliteDatabase(folder, read_only=read_only, in_full=in_full)
     await database.open()
     try:
-        yield State(StoredLedger(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database))
+        yield state_of(database)
     finally:
         with anyio.CancelScope(shield=True):
             await database.close()
+
+
+def state_of(database: Database) -> State:
+    """The records of an open database."""
+    return State(StoredLedger(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database))

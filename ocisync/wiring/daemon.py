@@ -171,7 +171,7 @@ async def running_daemon(
         watcher = await run_file(partial(ConfigWatcher, file))
         config = await anyio.to_thread.run_sync(_load, file)  # what changed before there was a watcher is in it
     _warn(config)
-    async with daemon_lock(config.daemon.state), open_state(config.daemon.state) as state:
+    async with daemon_lock(config.daemon.state), open_state(config.daemon.state, in_full=True) as state:
         daemon = _assemble(file, config, state, progress)
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)

@@ -1,0 +1,64 @@
+"""The tables in PostgreSQL, as the steps that lead from nothing to the present version.
+
+The first step has the tables of the SQLite ledger (`state.migrations`), with PostgreSQL's types; tags and blobs are cut
+into parts by repository, so that no index grows with the whole. A step, once released, is never changed.
+"""
+
+from __future__ import annotations
+
+PARTS = 16  # of the tables that grow with the number of tags
+
+_LEDGER = """
+CREATE TABLE schema_version (version BIGINT NOT NULL);
+CREATE TABLE repository (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, target TEXT NOT NULL, name TEXT NOT NULL, UNIQUE (target, name)
+);
+CREATE TABLE tag (
+    repository BIGINT NOT NULL, name TEXT NOT NULL, digest TEXT NOT NULL, verified_at DOUBLE PRECISION NOT NULL,
+    scope TEXT NOT NULL DEFAULT '', referrers TEXT NOT NULL DEFAULT '',
+    media_type TEXT NOT NULL DEFAULT '', size BIGINT NOT NULL DEFAULT 0,
+    PRIMARY KEY (repository, name)
+) PARTITION BY HASH (repository);
+CREATE TABLE blob (
+    digest TEXT NOT NULL, repository BIGINT NOT NULL, size BIGINT NOT NULL,
+    PRIMARY KEY (digest, repository)
+) PARTITION BY HASH (repository);
+CREATE TABLE layer (
+    repository BIGINT NOT NULL, diff_id TEXT NOT NULL, variant TEXT NOT NULL,
+    media_type TEXT NOT NULL, digest TEXT NOT NULL, size BIGINT NOT NULL,
+    PRIMARY KEY (repository, diff_id, variant)
+);
+CREATE TABLE rule (
+    name TEXT PRIMARY KEY,
+    last_started DOUBLE PRECISION, last_success DOUBLE PRECISION, last_failure DOUBLE PRECISION,
+    code TEXT NOT NULL, message TEXT NOT NULL, failures BIGINT NOT NULL, next_due DOUBLE PRECISION
+);
+CREATE TABLE input (
+    rule TEXT NOT NULL, key TEXT NOT NULL,
+    state TEXT NOT NULL, at DOUBLE PRECISION NOT NULL, purpose TEXT NOT NULL, identity TEXT NOT NULL,
+    members TEXT NOT NULL, published TEXT NOT NULL,
+    failures BIGINT NOT NULL, due DOUBLE PRECISION NOT NULL, code TEXT NOT NULL, message TEXT NOT NULL,
+    PRIMARY KEY (rule, key)
+);
+CREATE TABLE note (
+    kind TEXT NOT NULL, digest TEXT NOT NULL, fact TEXT NOT NULL,
+    PRIMARY KEY (kind, digest)
+);
+CREATE TABLE image (
+    rule TEXT NOT NULL, target TEXT NOT NULL, tag TEXT NOT NULL,
+    verdict TEXT NOT NULL, reason TEXT NOT NULL, digest TEXT NOT NULL,
+    bytes BIGINT NOT NULL, requests BIGINT NOT NULL, seconds DOUBLE PRECISION NOT NULL,
+    code TEXT NOT NULL, message TEXT NOT NULL, at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (rule, target, tag)
+);
+"""
+
+
+def _cut(table: str) -> str:
+    return "".join(
+        f"CREATE TABLE {table}_{part} PARTITION OF {table} FOR VALUES WITH (MODULUS {PARTS}, REMAINDER {part});\n"
+        for part in range(PARTS)
+    )
+
+
+STEPS: tuple[str, ...] = (_LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",)

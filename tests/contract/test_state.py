@@ -1,0 +1,213 @@
+"""What any database of the state must do: the same answers from SQLite and from PostgreSQL."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import anyio
+import psycopg
+import pytest
+
+from ocisync.errors import ConfigError, StoreError
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest, sha256
+from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
+from ocisync.state.input_records import InputRecord, InputState, MemberRecord
+from ocisync.state.ledger import LOOKUP
+from ocisync.state.migrations import migrate as migrate_sqlite
+from ocisync.state.open import State, open_state
+from ocisync.state.postgres_database import migrate
+from ocisync.state.postgres_schema import STEPS
+from ocisync.state.rule_records import RuleStatus
+from ocisync.sync.ledger import Ledger, MemoryLedger, Published
+from ocisync.sync.reports import JobReport, TagReport, Verdict
+from tests.servers.postgres import PASSWORD, Postgres
+
+LAYER = Descriptor(OCI_LAYER_GZIP, sha256(b"layer"), 5)
+Opener = Callable[[], AbstractAsyncContextManager[State]]
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def open_it(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+    """Opens the same state each time."""
+    dsn = ""
+    if request.param == "postgres":
+        dsn = request.getfixturevalue("postgresql").database()
+        migrate(dsn)
+    return partial(open_state, tmp_path, dsn=dsn)
+
+
+def _digests(count: int) -> list[Digest]:
+    return [Digest(f"sha256:{number:064x}") for number in range(count)]
+
+
+async def _fill(ledger: Ledger) -> None:
+    one, two, three = _digests(3)
+    await ledger.record("t", "a", {"1": Published(one, 10.0), "2": Published(two, 10.0)}, {one: 1, two: 2})
+    await ledger.record(
+        "t", "a", {"2": Published(three, 20.5, "a scope", "what referred", OCI_MANIFEST, 7)}, {three: 3}
+    )
+    await ledger.record("t", "b", {"1": Published(one, 30.0)}, {one: 1})
+    await ledger.record("other", "a", {"9": Published(one, 30.0)}, {one: 1})
+    await ledger.record("t", "c", {"1": Published(one, 30.0, "linux/amd64")}, {})
+    await ledger.record_layer("t", "a", sha256(b"diff"), "gzip", LAYER)
+    await ledger.put_facts("created", {one: "1.5", two: ""})
+    await ledger.put_facts("created", {two: "2.5"})
+    await ledger.put_facts("platforms", {one: "[]"})
+
+
+async def _everything(ledger: Ledger) -> object:
+    digests = _digests(4)
+    return (
+        {
+            place: dict(await ledger.get_published(*place))
+            for place in (("t", "a"), ("t", "b"), ("other", "a"), ("t", "c"))
+        },
+        dict(await ledger.locate("t", digests)),
+        dict(await ledger.locate("other", digests)),
+        {kind: dict(await ledger.get_facts(kind, digests)) for kind in ("created", "platforms", "none")},
+        [await ledger.find_layer("t", name, sha256(b"diff"), kind) for name in ("a", "b") for kind in ("gzip", "zstd")],
+    )
+
+
+async def test_the_ledger_answers_as_the_one_in_memory_does_also_after_a_restart(open_it: Opener) -> None:
+    memory = MemoryLedger()
+    await _fill(memory)
+    async with open_it() as state:
+        await _fill(state.ledger)
+    async with open_it() as state:
+        assert await _everything(state.ledger) == await _everything(memory)
+        await state.ledger.forget("t", "a")
+        assert await state.ledger.get_published("t", "a") == {}
+        assert await state.ledger.find_layer("t", "a", sha256(b"diff"), "gzip") is None
+        assert await state.ledger.locate("t", _digests(3)) == {_digests(1)[0]: "b"}
+        assert await state.ledger.get_published("other", "a") != {}
+
+
+async def test_locate_takes_more_digests_than_one_query(open_it: Opener) -> None:
+    digests = _digests(LOOKUP * 2 + 1)
+    async with open_it() as state:
+        await state.ledger.record("t", "a", {}, dict.fromkeys(digests, 1))
+        assert await state.ledger.locate("t", digests) == dict.fromkeys(digests, "a")
+
+
+async def test_ten_thousand_tags_are_one_transaction(open_it: Opener) -> None:
+    tags = {f"v{number}": Published(digest, 1.0) for number, digest in enumerate(_digests(10_000))}
+    async with open_it() as state:
+        await state.ledger.record("t", "a", tags, {known.digest: 1 for known in tags.values()})
+        assert await state.ledger.get_published("t", "a") == tags
+
+
+async def test_rules_and_inputs_are_remembered(open_it: Opener) -> None:
+    status = RuleStatus(1.5, None, 2.5, "net.unreachable", "no route", 3, 99.0)
+    member = MemberRecord("app/1.0/linux.amd64.tar", 7, 2**62, 11, sha256(b"x"), "linux/amd64")
+    record = InputRecord(
+        "app/1.0/", InputState.WAITING, 5.0, "t/", sha256(b"id"), (member,), ("t/app:1.0",), 2, 8.5, "c", "m"
+    )
+    async with open_it() as state:
+        await state.rules.save_rule_status("r", status)
+        await state.inputs.save("r", record)
+    async with open_it() as state:
+        assert await state.rules.rule_status("r") == status
+        assert await state.rules.rule_status("unknown") is None
+        assert await state.rules.rule_statuses() == {"r": status}
+        assert await state.inputs.of_rule("r") == {record.key: record}
+        assert await state.inputs.of_rule("other") == {}
+        await state.inputs.remove("r", [record.key])
+        assert await state.inputs.of_rule("r") == {}
+
+
+async def test_two_may_write_at_a_time(open_it: Opener) -> None:
+    async with open_it() as daemon, open_it() as once, anyio.create_task_group() as group:
+        for number, state in enumerate([daemon, once] * 10):
+            group.start_soon(state.ledger.record, "t", f"r{number}", {}, {_digests(20)[number]: 1})
+    async with open_it() as state:
+        assert len(await state.ledger.locate("t", _digests(20))) == 20
+
+
+async def test_text_that_no_database_holds_is_kept_readable(open_it: Opener) -> None:
+    status = RuleStatus(1.0, message="a lone \ud800 surrogate, and \0 NUL")
+    async with open_it() as state:
+        await state.rules.save_rule_status("r", status)
+        known = await state.rules.rule_status("r")
+    assert known is not None
+    assert known.message == r"a lone \ud800 surrogate, and \x00 NUL"
+
+
+async def test_images_are_remembered_by_rule_target_and_tag(open_it: Opener) -> None:
+    report = JobReport("r", "docker://s/a", "t/a", tags=[TagReport("1", Verdict.COPIED, "new", digest=_digests(1)[0])])
+    async with open_it() as state:
+        await state.images.record(report)
+        await state.images.record(JobReport("r", "docker://s/b", "t/b", tags=[TagReport("2", Verdict.UNCHANGED, "")]))
+        assert [(one.target, one.tag, one.verdict) for one in await state.images.of_rule("r")] == [
+            ("t/a", "1", "copied"),
+            ("t/b", "2", "unchanged"),
+        ]
+        report.tags = []
+        await state.images.record(report)
+        assert [one.target for one in await state.images.of_rule("r")] == ["t/b"]
+
+
+async def test_numbers_beyond_32_bits_and_fractions_of_seconds_are_kept(open_it: Opener) -> None:
+    one = Published(_digests(1)[0], 1764457200.123456, media_type=OCI_MANIFEST, size=2**40)
+    async with open_it() as state:
+        await state.ledger.record("t", "a", {"1": one}, {one.digest: 2**41})
+        assert await state.ledger.get_published("t", "a") == {"1": one}
+
+
+def test_both_databases_have_the_same_tables_and_columns(postgresql: Postgres) -> None:
+    dsn = postgresql.database()
+    migrate(dsn)
+    query = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = 'ocisync'"
+    with psycopg.connect(dsn) as connection:
+        found = {(str(table), str(column)) for table, column in connection.execute(query)}
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
+        migrate_sqlite(file)
+        tables = (
+            "SELECT t.name, c.name FROM sqlite_schema AS t JOIN pragma_table_info(t.name) AS c WHERE t.type = 'table'"
+        )
+        wanted = {(str(table), str(column)) for table, column in file.execute(tables)}
+    assert wanted - found == set()
+
+
+async def test_a_server_that_restarts_is_waited_for(postgresql: Postgres) -> None:
+    dsn = postgresql.database()
+    migrate(dsn)
+    status = RuleStatus(1.0)
+    async with open_state(Path("unused"), dsn=dsn) as state:
+        await state.rules.save_rule_status("before", status)
+        await anyio.to_thread.run_sync(postgresql.stop)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(state.rules.save_rule_status, "after", status)
+            tasks.start_soon(anyio.to_thread.run_sync, postgresql.start)
+        assert await state.rules.rule_statuses() == {"before": status, "after": status}
+
+
+async def test_what_cannot_be_reached_or_lacks_its_tables_is_said_without_the_password(postgresql: Postgres) -> None:
+    dsn = postgresql.database()
+    with pytest.raises(ConfigError, match="ocisync engine migrate"):
+        async with open_state(Path("unused"), dsn=dsn):
+            pass
+    wrong = dsn.replace(PASSWORD, "wrong-password")
+    with pytest.raises(StoreError, match="password authentication failed") as refused:
+        async with open_state(Path("unused"), dsn=wrong):
+            pass
+    assert "wrong-password" not in str(refused.value)
+
+
+async def test_a_newer_schema_is_left_alone(postgresql: Postgres) -> None:
+    dsn = postgresql.database()
+    assert migrate(dsn) == (0, len(STEPS))
+    assert migrate(dsn) == (len(STEPS), len(STEPS))
+    with psycopg.connect(dsn) as connection:
+        connection.execute("UPDATE ocisync.schema_version SET version = version + 1")
+    with pytest.raises(ConfigError, match="update this ocisync"):
+        migrate(dsn)
+    with pytest.raises(ConfigError, match="update this ocisync"):
+        async with open_state(Path("unused"), dsn=dsn):
+            pass
