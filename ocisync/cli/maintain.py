@@ -21,6 +21,7 @@ from ocisync.cli.options import (
     Creds,
     TlsVerify,
     optional_config,
+    service_config,
     with_access,
 )
 from ocisync.cli.output import counted, printable, show, show_json, size_text, table, time_text, warn
@@ -70,7 +71,7 @@ def reconcile(target: Registry, config: ConfigFile = None, as_json: AsJson = Fal
     """
     from ocisync.commands.maintenance import reconcile_scope
 
-    done = run_async(reconcile_scope, target, optional_config(config))
+    done = run_async(reconcile_scope, target, _config_for(target, config))
     if as_json:
         show_json({"ok": done.ok, **asdict(done)})
     else:
@@ -99,7 +100,7 @@ def ls(
     from ocisync.commands.maintenance import list_scope
     from ocisync.commands.registry_images import find_place
 
-    file = optional_config(config)
+    file = _config_for(target, config)
     if found := find_place(target, file):
         show_content(found[0], with_access(config, [str(found[0])], creds, tls_verify, authfile), as_json)
         return
@@ -133,7 +134,7 @@ def rm(
     from ocisync.commands.maintenance import check_image, remove_images
     from ocisync.commands.registry_images import find_place, remove_from_registry
 
-    file = optional_config(config)
+    file = _config_for(target, config)
     if found := find_place(target, file):
         root = str(found[0])
         going = [found] if not image else [place for one in image if (place := find_place(f"{root}/{one}", None))]
@@ -168,7 +169,7 @@ def keep(
     from ocisync.commands.maintenance import apply_policy
 
     policy = _policy(newest, newer_than, tag or [])
-    done = run_async(apply_policy, target, optional_config(config), policy, limit, dry_run)
+    done = run_async(apply_policy, target, _config_for(target, config), policy, limit, dry_run)
     if as_json:
         show_json({"ok": done.ok, **asdict(done)})
         raise typer.Exit(0 if done.ok else 1)
@@ -205,7 +206,7 @@ def gc(
     from ocisync.commands.maintenance import GcOptions, collect_scope
 
     options = GcOptions(plan, apply, dry_run, _seconds(grace), limit, journal)
-    totals, done, written = run_async(collect_scope, target, optional_config(config), options)
+    totals, done, written = run_async(collect_scope, target, _config_for(target, config), options)
     ok = done.ok if done else not totals.problems
     if as_json:
         removed = asdict(done) if done else None
@@ -251,16 +252,22 @@ def verify(
     from ocisync.commands.maintenance import VerifyOptions, verify_scope
     from ocisync.commands.registry_images import find_place, is_image_file
 
-    found = find_place(target, optional_config(config))
+    found = find_place(target, _config_for(target, config))
     if found or is_image_file(target):
         if repair or resume or rate:
             raise ConfigError("--repair, --resume and --rate are for static registries; copy the image again instead")
         image = f"{found[0]}{'@' if ':' in found[1] else ':'}{found[1]}".rstrip(":") if found else target
         raise typer.Exit(show_checked(image, with_access(config, [image], creds, tls_verify, authfile), as_json))
     options = VerifyOptions(deep, repair, resume, _size(rate) or 0.0, concurrency)
-    report = run_async(verify_scope, target, optional_config(config), options)
+    report = run_async(verify_scope, target, _config_for(target, config), options)
     show_json(report.as_json()) if as_json else show(_verified_text(report))
     raise typer.Exit(0 if report.ok else 1)
+
+
+def _config_for(target: str, config: Path | None) -> Path | None:
+    """The configuration; for one of its targets root works as the service does, whose files these are."""
+    file = optional_config(config)
+    return service_config(file) if file is not None and ":" not in target.partition("/")[0] else file
 
 
 def _views_table(views: Sequence[RepositoryView] | Sequence[TagView]) -> str:

@@ -11,7 +11,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_rules
-from ocisync.cli.options import AsJson, ConfigFile, config_file
+from ocisync.cli.options import AsJson, ConfigFile, service_config
 from ocisync.cli.output import counted, printable, show, show_json, size_text, table, warn
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what runs rules
@@ -52,7 +52,7 @@ def once(
     from ocisync.commands.once import run_rules
     from ocisync.config.load import load_config
 
-    file = load_config(config_file(config))
+    file = load_config(service_config(config))
     with progress() as shown:
         running = partial(run_rules, file, rules or [], shown, force_prune=force_prune, in_full=recheck)
         report = run_async(running)
@@ -70,7 +70,7 @@ def plan(rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False
     from ocisync.commands.once import plan_rules
     from ocisync.config.load import load_config
 
-    found = run_async(plan_rules, load_config(config_file(config)), rules or [])
+    found = run_async(plan_rules, load_config(service_config(config)), rules or [])
     show_json(_plan_json(found)) if as_json else show(_plan_text(found))
     raise typer.Exit(1 if found.failures else 0)
 

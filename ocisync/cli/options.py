@@ -93,6 +93,17 @@ def config_file(given: Path | None) -> Path:
     return found
 
 
+def service_config(given: Path | None) -> Path:
+    """The configuration to use, as the service's user where root runs the command; raises as `config_file`."""
+    from ocisync.cli.output import warn
+    from ocisync.commands.service_user import become_service
+
+    file = config_file(given)
+    if user := become_service(file):
+        warn(f"ocisync: running as {user}, the user of ocisync.service")
+    return file
+
+
 Side = tuple[Sequence[str], str, str | None]  # locators, --creds and --tls-verify
 
 

@@ -9,7 +9,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_sync_rules
-from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, config_file
+from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, service_config
 from ocisync.cli.output import show
 
 Rules = Annotated[
@@ -35,7 +35,7 @@ def run(
     from ocisync.commands.run import load_daemon_config, run_daemon
 
     level, form = context.obj
-    file = config_file(config)
+    file = service_config(config)
     run_async(run_daemon, file, load_daemon_config(file, log_level or level, log_format or form))
 
 
@@ -72,7 +72,7 @@ def sync_now(
     from ocisync.commands.daemon_client import sync_now as ask
 
     part = {"repository": repository, "tag": tag}
-    run_async(ask, config_file(config), rules, {key: value for key, value in part.items() if value}, url)
+    run_async(ask, service_config(config), rules, {key: value for key, value in part.items() if value}, url)
     show(f"asked for {', '.join(rules)}; `ocisync status` shows how it goes")
 
 

@@ -10,7 +10,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_rules
-from ocisync.cli.options import AsJson, ConfigFile, config_file
+from ocisync.cli.options import AsJson, ConfigFile, service_config
 from ocisync.cli.output import duration_text, printable, show, show_json, table, time_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the state
@@ -36,7 +36,7 @@ def status(
     from ocisync.config.load import load_config
     from ocisync.wiring.target_capabilities import target_capabilities
 
-    file = load_config(config_file(config), needs_secrets=False)
+    file = load_config(service_config(config), needs_secrets=False)
     if targets:
         raise typer.Exit(_print_targets(run_async(target_capabilities, file), as_json))
     _print_status(run_async(report_rules, file, rule), as_json)

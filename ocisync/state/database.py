@@ -7,10 +7,10 @@ is a cache (see sync/ledger.py), so a damaged or newer file is moved aside and a
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import sqlite3
-import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
@@ -24,6 +24,7 @@ from ocisync.content.failpoints import failpoint
 from ocisync.errors import DiskError, OcisyncError, StoreError
 from ocisync.state.batching import BatchExecutor, PendingCall
 from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
+from ocisync.state.ownership import explain_refusal, make_private, make_private_folder
 from ocisync.state.rows import CorruptDatabase
 
 T = TypeVar("T")
@@ -127,7 +128,8 @@ class SqliteDatabase:
         except sqlite3.Error as exc:
             raise _as_ours(exc, self.path) from exc
         except OSError as exc:
-            raise DiskError(f"{self.path.parent}: the state folder cannot be used: {exc.strerror}") from exc
+            reason = explain_refusal(self.path, exc)
+            raise DiskError(f"{self.path.parent}: the state folder cannot be used: {reason}") from exc
 
     def _open_to_write(self) -> sqlite3.Connection:
         make_private_folder(self.path.parent)
@@ -145,6 +147,8 @@ class SqliteDatabase:
     def _open_to_read(self) -> sqlite3.Connection:
         if not self.path.exists():
             return _open_in_memory()
+        if not os.access(self.path, os.R_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self.path))
         try:
             return _open_read_only(self.path, in_full=self._in_full)
         except (sqlite3.Error, NewerSchema, CorruptDatabase) as exc:
@@ -178,7 +182,7 @@ def _open_writable(path: Path, *, in_full: bool = True) -> sqlite3.Connection:
         with contextlib.suppress(FileNotFoundError):
             descriptor = os.open(f"{path}{suffix}", os.O_RDWR | os.O_CLOEXEC | (0 if suffix else os.O_CREAT), 0o600)
             try:
-                make_private(descriptor)
+                make_private(descriptor, path.parent)
             finally:
                 os.close(descriptor)
     connection = _connect(path, "rwc")
@@ -275,7 +279,7 @@ def _move_aside(path: Path, kind: str, why: Exception) -> None:
 def _rebuild_lock(path: Path) -> Iterator[None]:
     descriptor = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
-        make_private(descriptor)
+        make_private(descriptor, path.parent)
         fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
@@ -295,15 +299,3 @@ def _as_ours(exc: Exception, path: Path) -> OcisyncError:
     if code in _DISK:
         return DiskError(f"{path}: the ledger cannot be used: {exc}; look at the disk's space and permissions")
     return StoreError(f"{path}: the ledger failed: {exc}", code="state.failed")
-
-
-def make_private_folder(folder: Path) -> None:
-    """Make a folder that only its owner may enter; one that is there stays as it is."""
-    folder.mkdir(0o700, parents=True, exist_ok=True)
-
-
-def make_private(descriptor: int) -> None:
-    """Let only the owner open a file: whoever can open one for reading can lock it and so stop the daemon."""
-    found = os.fstat(descriptor)
-    if found.st_uid == os.geteuid() and stat.S_IMODE(found.st_mode) & 0o077:
-        os.fchmod(descriptor, 0o600)

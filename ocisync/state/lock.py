@@ -13,7 +13,7 @@ import anyio
 
 from ocisync.content.threads import run_file
 from ocisync.errors import ConfigError, DiskError
-from ocisync.state.database import make_private, make_private_folder
+from ocisync.state.ownership import explain_refusal, make_private, make_private_folder
 
 LOCK_NAME = "daemon.lock"
 
@@ -41,9 +41,9 @@ def _open_lock(path: Path) -> Iterator[int]:
     try:
         make_private_folder(path.parent)
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        make_private(descriptor)
+        make_private(descriptor, path.parent)
     except OSError as exc:
-        raise DiskError(f"{path}: the state folder cannot be used: {exc.strerror}") from exc
+        raise DiskError(f"{path}: the state folder cannot be used: {explain_refusal(path, exc)}") from exc
     try:
         yield descriptor
     finally:

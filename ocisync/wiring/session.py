@@ -15,6 +15,7 @@ from ocisync.config.models import Config
 from ocisync.content.compress import Compression
 from ocisync.content.spool.blobs import BlobSpool
 from ocisync.errors import DiskError
+from ocisync.state.ownership import make_private_folder
 from ocisync.sync.context import JobContext, Limits, Progress
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.wiring.archives import Archives
@@ -72,6 +73,6 @@ async def optional_session(
 
 def _make_folder(path: Path) -> None:
     try:
-        path.mkdir(0o700, parents=True, exist_ok=True)  # what is copied may be private
+        make_private_folder(path)  # what is copied may be private
     except OSError as exc:
         raise DiskError(f"{path}: the folder for temporary files cannot be made: {exc.strerror}") from exc
