@@ -13,17 +13,27 @@ from ocisync.errors import ConfigError
 
 
 def init(
-    file: Annotated[Path, typer.Argument(help="Where to write it.")] = Path("ocisync.yaml"),
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Where to write it. Default: ocisync.yaml; for systemd as root /etc/ocisync/ocisync.yaml."),
+    ] = None,
+    place: Annotated[
+        Literal["local", "container", "systemd", "kubernetes", "mirror", "farm"],
+        typer.Option("--for", help="Where or for what it runs.", show_default=False),
+    ] = "local",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a commented configuration to start from.
+    """Write a commented configuration that works as it is; it asks nothing.
 
     Example: ocisync init
+
+    Example: ocisync init --for mirror
+
+    Example: ocisync init /etc/ocisync/ocisync.yaml --for systemd
     """
     from ocisync.commands.config_files import write_starter
 
-    write_starter(file, force)
-    show(f"wrote {file}. Check it with: ocisync config check -c {file}\nStart the daemon with: ocisync run -c {file}")
+    show(write_starter(file, place, force))
 
 
 def check(

@@ -75,16 +75,23 @@ def _may_read_program(uid: int, gid: int) -> bool:
 
 def read_unit() -> ServiceUnit | None:
     """The service's unit with its drop-ins; None where there is none."""
-    named = os.environ.get("SYSTEMD_UNIT_PATH", "")
-    places = [Path(place) for place in filter(None, named.split(":"))] or [Path(place) for place in _PLACES]
-    files = [place / UNIT for place in places if (place / UNIT).is_file()][:1]
-    if not files:
+    if (main := find_unit()) is None:
         return None
     unit = ServiceUnit()
-    dropped = {file.name: file for place in reversed(places) for file in (place / f"{UNIT}.d").glob("*.conf")}
-    for file in (*files, *(dropped[name] for name in sorted(dropped))):
+    dropped = {file.name: file for place in reversed(_places()) for file in (place / f"{UNIT}.d").glob("*.conf")}
+    for file in (main, *(dropped[name] for name in sorted(dropped))):
         _read_into(unit, file)
     return unit
+
+
+def find_unit() -> Path | None:
+    """The file of the service's unit that counts, if there is one."""
+    return next((place / UNIT for place in _places() if (place / UNIT).is_file()), None)
+
+
+def _places() -> list[Path]:
+    named = os.environ.get("SYSTEMD_UNIT_PATH", "")
+    return [Path(place) for place in filter(None, named.split(":"))] or [Path(place) for place in _PLACES]
 
 
 def _read_into(unit: ServiceUnit, file: Path) -> None:

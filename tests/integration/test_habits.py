@@ -140,3 +140,14 @@ def test_a_configuration_named_without_an_option(tmp_path: Path) -> None:
 
 def test_an_address_that_is_none() -> None:
     assert "--listen 'x' is not an address" in run_ocisync("serve", "/", "--listen", "x").expect(2).stderr
+
+
+@pytest.mark.parametrize("place", ["local", "container", "systemd", "kubernetes", "mirror", "farm"])
+def test_init_asks_nothing_and_passes_the_check(place: str, tmp_path: Path) -> None:
+    env = {"SYSTEMD_UNIT_PATH": "/nonexistent"}
+    said = run_ocisync("init", "c.yaml", "--for", place, cwd=tmp_path, env=env).expect(0).stdout
+    assert "ocisync config check c.yaml" in said
+    assert "warning" not in run_ocisync("config", "check", "c.yaml", cwd=tmp_path).expect(0).stdout
+    assert (tmp_path / "ocisync.service").exists() == (place == "systemd")
+    assert "exists already" in run_ocisync("init", "c.yaml", "--for", place, cwd=tmp_path).expect(2).stderr
+    run_ocisync("init", "c.yaml", "--for", place, "--force", cwd=tmp_path, env=env).expect(0)

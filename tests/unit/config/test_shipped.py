@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import BaseModel
@@ -29,7 +30,7 @@ from ocisync.config.models import (
     WebhookSettings,
 )
 from ocisync.config.schema import json_schema, schema_text
-from ocisync.config.template import read_template
+from ocisync.config.template import Place, read_template, read_unit
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
@@ -57,6 +58,27 @@ def test_the_starter_loads_as_it_is(tmp_path: Path) -> None:
     assert [rule.name for rule in config.drop] == ["builds"]
     assert config.daemon.serve == "local"
     assert config.daemon.listen.is_loopback
+
+
+@pytest.mark.parametrize("place", get_args(Place))
+def test_a_starter_for_each_place_loads_without_a_warning(place: Place, tmp_path: Path) -> None:
+    text = read_template(place)
+    config = parse_config(text, folder=tmp_path, environ={})
+    assert config.warnings == ()
+    assert config.rules
+    assert config.daemon.serve in config.targets
+    is_open = place in ("container", "kubernetes")  # a container's network is its own
+    assert config.daemon.listen.is_loopback != is_open
+    active = [uncommented(line) for line in text[text.index("version:") :].splitlines()]
+    parse_config("\n".join(active), folder=tmp_path, environ=ENVIRONMENT)
+
+
+def test_starters_are_what_packages_and_samples_have() -> None:
+    assert read_template("systemd") == (ROOT / "deploy/package/ocisync.yaml").read_text()
+    assert read_template("container") == (ROOT / "config/container.yaml").read_text().partition("#\n")[2]
+    unit = (ROOT / "deploy/ocisync.service").read_text()
+    assert read_unit("/opt/ocisync/bin/ocisync", "/etc/ocisync/ocisync.yaml") == unit
+    assert "ExecStart=/usr/bin/o run -c /srv/o.yaml" in read_unit("/usr/bin/o", "/srv/o.yaml")
 
 
 def test_the_starters_commented_parts_load_too(tmp_path: Path) -> None:
