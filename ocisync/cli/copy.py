@@ -23,8 +23,9 @@ from ocisync.cli.options import (
     with_access,
     with_access_of,
 )
-from ocisync.cli.output import counted, printable, show, size_text, warn
+from ocisync.cli.output import counted, printable, show, warn
 from ocisync.errors import ConfigError
+from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what copies
     from collections.abc import Callable

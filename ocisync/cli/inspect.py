@@ -12,7 +12,8 @@ import typer
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_images
 from ocisync.cli.options import AsJson, AuthFile, ConfigFile, Creds, OnePlatform, TlsVerify, with_access
-from ocisync.cli.output import printable, show, show_json, show_raw, size_text, table
+from ocisync.cli.output import printable, show, show_json, show_raw, table
+from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
     from ocisync.commands.inspect import InspectedImage

@@ -24,9 +24,10 @@ from ocisync.cli.options import (
     service_config,
     with_access,
 )
-from ocisync.cli.output import counted, printable, show, show_json, size_text, table, time_text, warn
+from ocisync.cli.output import counted, printable, show, show_json, table, time_text, warn
 from ocisync.cli.registry import show_checked, show_content
 from ocisync.errors import ConfigError
+from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for maintenance
     from ocisync.commands.maintenance import GcOptions

@@ -12,7 +12,8 @@ import typer
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_rules
 from ocisync.cli.options import AsJson, ConfigFile, service_config
-from ocisync.cli.output import counted, printable, show, show_json, size_text, table, warn
+from ocisync.cli.output import counted, printable, show, show_json, table, warn
+from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what runs rules
     from ocisync.commands.once import PlannedPass

@@ -75,30 +75,11 @@ def _clean_json(value: object) -> object:
     return value
 
 
-def size_text(count: float) -> str:
-    """Bytes in binary units."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
 def time_text(moment: float | None) -> str:
     """Seconds since the epoch as local time, or "never"."""
     if moment is None:
         return "never"
     return datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-
-
-def duration_text(seconds: float) -> str:
-    """A span of time in its two largest units, such as 3d 4h; below a second it is "0s"."""
-    rest, parts = int(seconds), []
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60), ("s", 1)):
-        count, rest = divmod(rest, size)
-        if count:
-            parts.append(f"{count}{unit}")
-    return " ".join(parts[:2]) or "0s"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -14,8 +14,9 @@ import typer
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_images
 from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
-from ocisync.cli.output import counted, printable, show, size_text, warn
+from ocisync.cli.output import counted, printable, show, warn
 from ocisync.errors import ConfigError
+from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what packs
     from ocisync.commands.pack import Packed

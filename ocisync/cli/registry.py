@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocisync.cli import run_async
-from ocisync.cli.output import counted, printable, show, show_json, size_text, table, warn
+from ocisync.cli.output import counted, printable, show, show_json, table, warn
+from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the configuration
     from ocisync.commands.registry_images import RegistryPlace

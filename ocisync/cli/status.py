@@ -11,7 +11,8 @@ import typer
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_rules
 from ocisync.cli.options import AsJson, ConfigFile, service_config
-from ocisync.cli.output import duration_text, printable, show, show_json, table, time_text
+from ocisync.cli.output import printable, show, show_json, table, time_text
+from ocisync.model.quantities import duration_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the state
     from ocisync.commands.status import RuleReport

@@ -10,7 +10,8 @@ import typer
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_images
 from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
-from ocisync.cli.output import counted, printable, show, size_text, warn
+from ocisync.cli.output import counted, printable, show, warn
+from ocisync.model.quantities import size_text
 
 
 def unpack(

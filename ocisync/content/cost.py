@@ -35,7 +35,7 @@ class Meter:
 
 
 _METER: ContextVar[Meter | None] = ContextVar("meter", default=None)
-_CHARGED: ContextVar[Cost | None] = ContextVar("charged", default=None)
+_CHARGED: ContextVar[attribute_cost | None] = ContextVar("charged", default=None)
 
 
 def count_request() -> None:
@@ -66,20 +66,26 @@ def measure_cost() -> Iterator[Meter]:
 class attribute_cost:  # noqa: N801 (a context like `measure_cost`; a class costs half of what a generator does, for every tag)
     """Charge these tags, in equal parts, with what is done inside this context; each spends all of its seconds."""
 
-    __slots__ = ("_began", "_spent", "_tags", "_token")
+    __slots__ = ("_began", "_token", "spent", "tags")
 
     def __init__(self, tags: Sequence[str]) -> None:
-        self._tags = tags
-        self._spent = Cost()
+        self.tags = tags
+        self.spent = Cost()
 
     def __enter__(self) -> None:
-        self._token = _CHARGED.set(self._spent)
+        self._token = _CHARGED.set(self)
         self._began = time.monotonic()
 
     def __exit__(self, *exc: object) -> None:
         _CHARGED.reset(self._token)
-        self._spent.seconds = time.monotonic() - self._began
-        _distribute(self._spent, self._tags)
+        self.spent.seconds = time.monotonic() - self._began
+        _distribute(self.spent, self.tags)
+
+
+def list_charged_tags() -> Sequence[str]:
+    """The tags that are charged with what is done now."""
+    charged = _CHARGED.get()
+    return charged.tags if charged is not None else ()
 
 
 def _open_costs() -> Iterator[Cost]:
@@ -87,7 +93,7 @@ def _open_costs() -> Iterator[Cost]:
     if meter is not None:
         yield meter.total
     if charged is not None:
-        yield charged
+        yield charged.spent
 
 
 def _distribute(spent: Cost, tags: Sequence[str]) -> None:

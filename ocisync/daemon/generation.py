@@ -52,7 +52,7 @@ class Generation:
         self.scheduler = scheduler or Scheduler(state.rules)
         self.scheduler.attach(self.queue, rules.runner)
         self.scheduler.replace((*rules.schedules, *rules.maintenance))
-        self._watchers = [
+        self.watchers = [
             DropWatcher(
                 InputProcessor(rule, state.inputs, rules.archives, self.queue.run_now, SystemClock()), observers.input
             )
@@ -61,11 +61,11 @@ class Generation:
 
     def skipped_files(self) -> Mapping[str, int]:
         """How many files lie in each drop folder and are left alone, by rule."""
-        return {watcher.rule.name: watcher.skipped for watcher in self._watchers}
+        return {watcher.rule.name: watcher.skipped for watcher in self.watchers}
 
     def stop(self, drain: float) -> None:
         """Begin nothing new; what runs may end within `drain` seconds."""
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             watcher.stop()
         self.queue.close(drain)
 
@@ -77,7 +77,7 @@ class Generation:
 
     async def _work(self, everything: anyio.CancelScope) -> None:
         async with anyio.create_task_group() as folders:
-            for watcher in self._watchers:
+            for watcher in self.watchers:
                 name = f"the drop folder of rule {watcher.rule.name}"
                 folders.start_soon(self._supervisor.keep_running, name, partial(_serve_folder, watcher))
             run_queue = partial(self.queue.run, self.rules.runner, self.rules.workers)

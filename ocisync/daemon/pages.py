@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Protocol, cast
 
 import anyio
 import anyio.to_thread
@@ -11,7 +11,9 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
-from ocisync.daemon.responses import HEADERS, RefusalLog, json_answer, require_token, text_answer
+from ocisync.daemon.responses import HEADERS, Page, RefusalLog, json_answer, require_token, text_answer
+from ocisync.daemon.status.page import StatusPage
+from ocisync.daemon.status.snapshot import Snapshot, as_document
 from ocisync.daemon.webhooks import MAX_BODY, WebhookPage, WebhookReceiver
 from ocisync.model.outside_json import load_json
 from ocisync.state.rule_records import RuleView
@@ -22,10 +24,10 @@ _EXPECTED = (
 
 
 class HealthView(WebhookReceiver, Protocol):
-    """What the pages show of the daemon, and tell it. Nothing here waits for a network or a disk."""
+    """What the pages show of the daemon, and tell it. Nothing here waits for a network."""
 
-    def status(self) -> Mapping[str, object]:
-        """Rules and queue as a document for JSON; no secret is in it."""
+    async def snapshot(self) -> Snapshot:
+        """The daemon now; no secret is in it."""
         ...
 
     def rule_views(self) -> Mapping[str, RuleView]:
@@ -46,11 +48,22 @@ class HealthView(WebhookReceiver, Protocol):
 
 
 def daemon_app(
-    health: HealthView, metrics: Metrics, extra_routes: Iterable[web.AbstractRouteDef] = (), *, token: str | None = None
+    health: HealthView,
+    metrics: Metrics,
+    extra_routes: Iterable[web.RouteDef] = (),
+    *,
+    token: str | None = None,
+    is_from_front: Callable[[web.Request], bool] | None = None,
 ) -> web.Application:
-    """The daemon's application; `extra_routes` are the registry's, where the daemon serves one."""
+    """The daemon's application; `extra_routes` are the registry's, where the daemon serves one.
+
+    At / stands the status page. The registry's page, which is at / where the registry is served alone, stays at its
+    other address; who came through a front, by another name, gets it at / as well.
+    """
     app = web.Application(middlewares=[_plain_errors], client_max_size=MAX_BODY)
-    pages = _Pages(health, metrics)
+    pages, routes = _Pages(health, metrics), list(extra_routes)
+    registry_page = next((cast("Page", route.handler) for route in routes if route.path == "/"), None)
+    front = StatusPage(health.snapshot, registry_page, is_from_front)
     refusals = RefusalLog()
     app.add_routes(
         [
@@ -61,7 +74,8 @@ def daemon_app(
             web.post("/v1/sync", require_token(pages.sync_body, token, refusals)),
             web.post("/v1/sync/{rule:.+}", require_token(pages.sync_rule, token, refusals)),
             web.post("/v1/webhooks/{name}", WebhookPage(health, metrics.observe_webhook).answer),
-            *extra_routes,
+            *front.routes(),
+            *(route for route in routes if route.path != "/"),
         ]
     )
     return app
@@ -89,8 +103,8 @@ class _Pages:
         return web.Response(body=page, headers=HEADERS | {"Content-Type": CONTENT_TYPE})
 
     async def status(self, _: web.Request) -> web.Response:
-        """How rules and queue fare."""
-        return json_answer(self._health.status())
+        """How everything fares."""
+        return json_answer(as_document(await self._health.snapshot()))
 
     async def sync_rule(self, request: web.Request) -> web.Response:
         """Trigger the rule in the path."""

@@ -71,6 +71,10 @@ class JobQueue:
         """How many jobs of each rule wait."""
         return self._waiting.by_rule()
 
+    def explain_stall(self, job: AnyJob) -> str:
+        """What a job waits for that will not come for long; empty: nothing."""
+        return "" if self._runner is None else self._runner.explain_stall(job)
+
     def submit(self, job: AnyJob) -> bool:
         """Whether the job will run: it waits now, or coalesced with an equal one; False when full or closed.
 
@@ -173,7 +177,7 @@ class JobQueue:
             self._changed.set()
 
     def _is_stalled(self, job: AnyJob) -> bool:
-        return self._runner is not None and self._runner.is_stalled(job)
+        return bool(self.explain_stall(job))
 
     def _abandon(self) -> None:
         for entry in self._waiting.drain():

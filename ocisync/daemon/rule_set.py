@@ -30,9 +30,9 @@ class JobRunner(Protocol):
         """The jobs for one repository of a registry that rules mirror as a whole, by its host (empty: any) and name."""
         return ()
 
-    def is_stalled(self, job: AnyJob) -> bool:  # noqa: ARG002
-        """Whether a job cannot go on for long, because a host that it works with must be left alone."""
-        return False
+    def explain_stall(self, job: AnyJob) -> str:  # noqa: ARG002
+        """What a job waits for that will not come for long: a host must be left alone. Empty: it can go on."""
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,7 +110,7 @@ class Scheduler:
     def _view(self, rule: _Rule) -> RuleView:
         status, now = rule.status or RuleStatus(), self._clock.wall()
         lag = self._clock.monotonic() - rule.taken if status.last_success is None else now - status.last_success
-        return RuleView(status, max(0.0, lag), rule.schedule.gap(now))
+        return RuleView(status, max(0.0, lag), rule.schedule.gap(now), rule.is_running, rule.is_wanted)
 
     async def run(self) -> None:
         """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""

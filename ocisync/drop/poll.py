@@ -68,6 +68,7 @@ class FolderPoller:
         self._seen: Mapping[str, Sighting] = {}
         self._logged: Mapping[str, str] = {}
         self.skipped: Mapping[str, str] = {}  # path -> why the last look left it alone
+        self.last: PollResult | None = None  # what the last look found
 
     async def plan(self) -> PollResult:
         """What would be taken now, due or not; nothing is changed.
@@ -78,7 +79,8 @@ class FolderPoller:
         found = await run_file(partial(scan, self._rule))
         moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
-        inputs, _ = group(found.entries, self._rule.layout, has_sets=bool(self._rule.platforms))
+        inputs, others = group(found.entries, self._rule.layout, has_sets=bool(self._rule.platforms))
+        self.skipped = _tell_skipped(found, others)
         return self._decide(inputs, await self._records.of_rule(self._rule.name), moment, use_back_off=False)
 
     async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> PollResult:
@@ -96,9 +98,8 @@ class FolderPoller:
             await self._forget_absent(records, {one.key for one in inputs} | set(busy), moment.wall)
         free = (one for one in inputs if one.key not in busy)
         result = self._decide(free, records, moment, use_back_off=use_back_off)
-        skipped = {**found.skipped, **dict.fromkeys(others, _NOT_OURS)}
-        self.skipped = {path.encode(errors="replace").decode(): reason for path, reason in skipped.items()}
-        self._log(skipped, result)
+        self.skipped, self.last = _tell_skipped(found, others), result
+        self._log(self.skipped, result)
         return result
 
     async def _scan(self, *, restoring: bool) -> Scan:
@@ -148,11 +149,16 @@ class FolderPoller:
         """Log once each thing that is not taken, until it is gone or the reason changes."""
         for path, reason in skipped.items():
             if self._logged.get(path) != reason:
-                shown = path.encode(errors="replace").decode()
-                log.warning("drop.skipped", rule=self._rule.name, path=shown, reason=reason)
+                log.warning("drop.skipped", rule=self._rule.name, path=path, reason=reason)
         incomplete = {dropped.key: state for dropped, state in result.waiting if state.lacks}
         for key, state in incomplete.items():
             if self._logged.get(key) != state.reason:
                 write = log.warning if state.overdue else log.info
                 write("drop.waits", rule=self._rule.name, input=key, reason=state.reason)
         self._logged = {**skipped, **{key: state.reason for key, state in incomplete.items()}}
+
+
+def _tell_skipped(found: Scan, others: Iterable[str]) -> Mapping[str, str]:
+    """Path, as it can be shown -> why a look leaves it alone."""
+    skipped = {**found.skipped, **dict.fromkeys(others, _NOT_OURS)}
+    return {path.encode(errors="replace").decode(): reason for path, reason in skipped.items()}

@@ -21,6 +21,7 @@ from ocisync.drop.inputs import Input
 from ocisync.drop.newest import age_of
 from ocisync.drop.poll import FolderPoller
 from ocisync.drop.process import InputProcessor
+from ocisync.drop.report import UNREADABLE, DroppedInput, FolderReport, report_folder
 from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 
@@ -57,6 +58,7 @@ class DropWatcher:
         self._clean_at = 0.0  # monotonic seconds
         self._grown_at = 0.0  # monotonic seconds
         self._wakeup: Wakeup | None = None
+        self._look_failure: DroppedInput | None = None  # the folder itself, while it cannot be read
 
     @property
     def skipped(self) -> int:
@@ -66,6 +68,12 @@ class DropWatcher:
     def list_skipped(self) -> Mapping[str, str]:
         """The files that the last look left alone, and why."""
         return self._poller.skipped
+
+    async def report(self) -> FolderReport:
+        """What is not published, by the last look; only records and the folder of failed files are read."""
+        known = await self._processor.records.of_rule(self.rule.name)
+        others = [] if self._look_failure is None else [self._look_failure]
+        return await report_folder(self.rule, known, self._poller.last, self._poller.skipped, self._busy, others)
 
     def stop(self) -> None:
         """Take nothing more; `serve` returns once what is being taken has ended."""
@@ -124,7 +132,9 @@ class DropWatcher:
             await self._clean()
         except OcisyncError as exc:
             log.warning("drop.look_failed", rule=self.rule.name, code=exc.code, error=exc.message)
+            self._look_failure = DroppedInput(str(self.rule.path), UNREADABLE, exc.message, exc.code)
             return self.rule.rescan
+        self._look_failure = None
         ready = [dropped for dropped in _newest_first(result.ready) if not self._processor.is_set_aside(dropped)]
         for dropped in ready[: QUEUE - len(self._busy)]:
             self._busy.add(dropped.key)

@@ -27,6 +27,7 @@ from ocisync.serve.routes import PUBLIC_PAGES
 
 log = structlog.get_logger(__name__)
 
+_BY_ANOTHER_NAME = "by another name"  # a request's mark: it came for a host name that is not this machine's
 BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
 _MOST = 4096  # connections
 _LOG_EVERY = 60.0  # seconds
@@ -159,9 +160,17 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
         name = (URL(f"http://{given}").host or "").lower()
     except ValueError:
         name = ""
-    if _is_loopback(name) or name.endswith(".localhost") or PUBLIC_PAGES.match(request.path):
+    if _is_loopback(name) or name.endswith(".localhost"):
+        return await handler(request)
+    if PUBLIC_PAGES.match(request.path):
+        request[_BY_ANOTHER_NAME] = True
         return await handler(request)
     return web.Response(status=421, text="this page is served to this machine only: ask for it as localhost\n")
+
+
+def came_by_another_name(request: web.Request) -> bool:
+    """Whether a request for a public page of a server on loopback did not come from this machine: by a front."""
+    return bool(request.get(_BY_ANOTHER_NAME))
 
 
 def _is_loopback(host: str) -> bool:

@@ -67,6 +67,11 @@ class ImageRecords:
             ]
         )
 
+    async def failed(self, most: int) -> list[ImageRecord]:
+        """The images that failed last, of all rules, the newest first."""
+        query = f"SELECT {_COLUMNS} FROM image WHERE code != '' ORDER BY at DESC LIMIT ?"
+        return await self._database.read(lambda rows: [ImageRecord(*row) for row in rows.execute(query, (most,))])
+
 
 def _row(report: JobReport, tag: TagReport, now: float) -> tuple[object, ...]:
     """The columns of an ImageRecord."""

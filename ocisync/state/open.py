@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ocisync.state.database import SqliteDatabase
+from ocisync.state.history_records import HistoryRecords
 from ocisync.state.image_records import ImageRecords
 from ocisync.state.input_records import InputRecords
 from ocisync.state.ledger import StoredLedger
@@ -29,6 +30,7 @@ class State:
     rules: StoredRuleRecords
     inputs: InputRecords
     images: ImageRecords
+    history: HistoryRecords
 
 
 @asynccontextmanager
@@ -64,4 +66,10 @@ async def open_state(
 
 def state_of(database: Database) -> State:
     """The records of an open database."""
-    return State(StoredLedger(database), StoredRuleRecords(database), InputRecords(database), ImageRecords(database))
+    return State(
+        StoredLedger(database),
+        StoredRuleRecords(database),
+        InputRecords(database),
+        ImageRecords(database),
+        HistoryRecords(database),
+    )

@@ -61,4 +61,15 @@ def _cut(table: str) -> str:
     )
 
 
-STEPS: tuple[str, ...] = (_LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",)
+_HISTORY = """
+CREATE TABLE sample (
+    at DOUBLE PRECISION PRIMARY KEY, seconds DOUBLE PRECISION NOT NULL, bytes BIGINT NOT NULL, requests BIGINT NOT NULL,
+    copied BIGINT NOT NULL, failed BIGINT NOT NULL, late DOUBLE PRECISION NOT NULL
+);
+CREATE TABLE notice (subject TEXT PRIMARY KEY, state TEXT NOT NULL, at DOUBLE PRECISION NOT NULL);
+"""
+
+STEPS: tuple[str, ...] = (
+    _LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",
+    _HISTORY,
+)

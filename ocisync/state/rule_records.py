@@ -28,6 +28,13 @@ class RuleView:
     status: RuleStatus
     lag: float  # seconds since it last did all it should; since the daemon took it, where it never did
     gap: float  # seconds from one run to the next when all goes well
+    is_running: bool = False
+    is_wanted: bool = False  # triggered, and not begun yet
+
+    @property
+    def overdue(self) -> float:
+        """Seconds by which it is older than it should be."""
+        return max(0.0, self.lag - self.gap)
 
 
 class RuleRecords(Protocol):

@@ -39,6 +39,13 @@ class Progress:
         """Whether anybody counts bytes; else streams need not be counted."""
         return type(self).blob_moved is not Progress.blob_moved
 
+    def for_job(self, rule: str, source: str, target: str) -> Progress:  # noqa: ARG002 (for those who override it)
+        """Who is told of one job from its start on, until `job_finished`."""
+        return self
+
+    def job_finished(self) -> None:
+        """The job that this was made for has ended."""
+
     def tag_started(self, target: str, tag: str) -> None:
         """A tag is being copied."""
 

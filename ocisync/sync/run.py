@@ -44,6 +44,8 @@ async def run_job(job: Job, context: JobContext) -> JobReport:
     report = JobReport(job.rule, str(job.source), str(job.target))
     started = time.monotonic()
     is_spooled = len(job.shares) > 1
+    progress = context.progress.for_job(job.rule, report.source, report.target)
+    context = replace(context, progress=progress)
     with structlog.contextvars.bound_contextvars(rule=job.rule, source=report.source, target=report.target):
         try:
             with measure_cost() as meter:
@@ -53,6 +55,8 @@ async def run_job(job: Job, context: JobContext) -> JobReport:
                     await _Run(job, source, target, finder, context, report, meter).run()
         except OcisyncError as exc:
             report.failure = describe_failure(exc)
+        finally:
+            progress.job_finished()
         report.requests = meter.total.requests
         if context.spools is not None and is_spooled and not job.is_partial:
             await context.spools.finish_target(job.target.lock_name, ok=report.ok)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -21,20 +21,21 @@ from ocisync.daemon.metrics import MetricNames, Metrics
 from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.push_dispatcher import PushDispatcher
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.schedule import AnyJob
 from ocisync.daemon.service import Service, obey_signals
+from ocisync.daemon.status.activity import Activity
+from ocisync.daemon.status.failures import MOST, Failures
+from ocisync.daemon.status.history import History
 from ocisync.daemon.systemd import Notifier
-from ocisync.daemon.webhook_payloads import Push
-from ocisync.daemon.webhooks import Webhook
 from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.logs import register_secrets
 from ocisync.serve.app import registry_routes
-from ocisync.serve.server import ServerLimits, serve
+from ocisync.serve.server import ServerLimits, came_by_another_name, serve
 from ocisync.state.lock import daemon_lock
 from ocisync.state.open import State, open_state
-from ocisync.state.rule_records import RuleView
 from ocisync.sync.context import Progress
+from ocisync.sync.reports import JobReport
+from ocisync.wiring.daemon_view import DaemonView
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
 from ocisync.wiring.target_capabilities import log_capabilities
@@ -52,7 +53,7 @@ class RunningDaemon:
     service: Service[Config]
     metrics: Metrics
     notifier: Notifier
-    dispatcher: PushDispatcher
+    view: DaemonView
     reloads: anyio.Lock = field(default_factory=anyio.Lock)  # by SIGHUP and by the file's change: one after the other
 
     async def reload(self) -> bool:
@@ -92,69 +93,6 @@ class RunningDaemon:
             log.warning("config.needs_restart", settings=[f"daemon.{name}" for name in changed])
 
 
-@dataclass(frozen=True, slots=True)
-class _Health:
-    """What the pages show (daemon.pages.HealthView)."""
-
-    service: Service[Config]
-    dispatcher: PushDispatcher
-
-    def not_ready(self) -> Sequence[str]:
-        """Why the daemon cannot be relied on now."""
-        if self.service.is_stopping:
-            return ("it is stopping",)
-        return () if self.service.generation else ("it is starting",)
-
-    def failed_parts(self) -> Sequence[str]:
-        """What a defect ended, until it is started again."""
-        return self.service.supervisor.failed_parts()
-
-    def status(self) -> Mapping[str, object]:
-        """Rules and queue."""
-        generation = self.service.generation
-        if generation is None:
-            return {"rules": {}, "queue": {"waiting": 0, "running": [], "still": []}}
-        return {
-            "rules": {
-                rule: asdict(view.status) | {"lag": round(view.lag, 3), "interval": view.gap}
-                for rule, view in self.rule_views().items()
-            },
-            "drops": [rule.name for rule in generation.rules.drops],
-            "queue": {
-                "waiting": generation.queue.depth,
-                "running": _name_jobs(generation.queue.running),
-                "still": _name_jobs(generation.queue.stalled),
-            },
-        }
-
-    def rule_views(self) -> Mapping[str, RuleView]:
-        """How every sync rule fares."""
-        return self.service.generation.scheduler.views() if self.service.generation else {}
-
-    def skipped_files(self) -> Mapping[str, int]:
-        """How many files in each drop folder are left alone."""
-        return self.service.generation.skipped_files() if self.service.generation else {}
-
-    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
-        """Make a sync rule run now, or look at one tag or repository."""
-        if self.service.generation is None:
-            return False
-        if tag or repository:
-            return self.dispatcher.ask(rule, tag, repository)
-        return self.service.generation.scheduler.trigger(rule)
-
-    def webhooks(self) -> Mapping[str, Webhook]:
-        """The senders of the present configuration."""
-        return {
-            name: Webhook(hook.type, hook.secret.get_secret_value(), hook.registry or "")
-            for name, hook in self.service.config.webhooks.items()
-        }
-
-    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
-        """Have looked at what was pushed."""
-        return self.dispatcher.accept(pushes)
-
-
 @asynccontextmanager
 async def running_daemon(
     file: Path, progress: Progress | None = None, *, config: Config | None = None
@@ -173,10 +111,12 @@ async def running_daemon(
     _warn(config)
     async with daemon_lock(config.daemon.state), open_state(config.daemon.state, in_full=True) as state:
         daemon = _assemble(file, config, state, progress)
+        await _load_failures(daemon.view.failures, state)
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
             keep_running = daemon.service.supervisor.keep_running
-            tasks.start_soon(keep_running, "the dispatcher of pushes", daemon.dispatcher.serve)
+            tasks.start_soon(keep_running, "the dispatcher of pushes", daemon.view.dispatcher.serve)
+            tasks.start_soon(keep_running, "the record of the last day", daemon.view.history.serve)
             tasks.start_soon(keep_running, "the look at the targets", partial(log_capabilities, config))
             if watcher is not None:
                 serve_watcher = partial(watcher.serve, daemon.reload)
@@ -189,22 +129,41 @@ async def running_daemon(
 
 def _assemble(file: Path, config: Config, state: State, progress: Progress | None) -> RunningDaemon:
     metrics, notifier = Metrics(), Notifier.from_environment()
-    observers = Observers(metrics.observe_job, partial(_observe_input, metrics))
+    activity, failures = Activity(progress), Failures()
+    history = History(state.history, lambda: service.generation.scheduler.views() if service.generation else {})
+
+    def observe_job(report: JobReport) -> None:
+        for observe in (metrics.observe_job, failures.observe_job, history.observe):
+            observe(report)
+
+    def observe_input(report: InputReport) -> None:
+        _count_input(metrics, report)
+        failures.observe_input(report)
 
     @asynccontextmanager
     async def open_counted(config: Config) -> AsyncIterator[RuleSet]:
-        async with open_rules(config, state, progress) as rules:
+        async with open_rules(config, state, activity) as rules:
             metrics.declare(_metric_names(config, rules))
             yield rules
 
-    service = Service(config, state, open_counted, observers, notifier)
+    service = Service(config, state, open_counted, Observers(observe_job, observe_input), notifier)
     _watch(metrics, service)
-    return RunningDaemon(file, service, metrics, notifier, PushDispatcher(lambda: service.generation))
+    dispatcher = PushDispatcher(lambda: service.generation)
+    view = DaemonView(service, dispatcher, activity, failures, history)
+    return RunningDaemon(file, service, metrics, notifier, view)
+
+
+async def _load_failures(failures: Failures, state: State) -> None:
+    """What failed before the start is shown until it goes well."""
+    try:
+        failures.load(await state.images.failed(MOST))
+    except OcisyncError as exc:
+        log.warning("images.unreadable", code=exc.code, error=exc.message)
 
 
 async def _run(daemon: RunningDaemon, state: State, everything: anyio.CancelScope) -> None:
     await daemon.service.run()
-    await daemon.dispatcher.persist_pending(state.rules)
+    await daemon.view.dispatcher.persist_pending(state.rules)
     log.info("daemon.stopped")
     everything.cancel()
 
@@ -224,7 +183,7 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
         routes: list[web.RouteDef] = []
         if config.daemon.serve:
             routes = registry_routes(await session.stores.object_store(config.daemon.serve))
-        app = daemon_app(_Health(daemon.service, daemon.dispatcher), daemon.metrics, routes, token=token)
+        app = daemon_app(daemon.view, daemon.metrics, routes, token=token, is_from_front=came_by_another_name)
         async with serve(app, listen.host, listen.port, ServerLimits(grace=_GRACE)) as url:
             log.info("daemon.listening", url=url, serves=config.daemon.serve)
             yield
@@ -249,7 +208,7 @@ def _metric_names(config: Config, rules: RuleSet) -> MetricNames:
     )
 
 
-def _observe_input(metrics: Metrics, report: InputReport) -> None:
+def _count_input(metrics: Metrics, report: InputReport) -> None:
     if report.verdict is InputVerdict.FAILED:
         retried = report.failure is not None and report.failure.handling != "quarantine"
         metrics.observe_input(report.rule, "retry" if retried else "failed")
@@ -267,7 +226,3 @@ def _warn(config: Config) -> None:
     register_secrets(config.secrets)
     for warning in config.warnings:
         log.warning("config.warned", warning=warning)
-
-
-def _name_jobs(jobs: Iterable[AnyJob]) -> list[str]:
-    return [f"{job.rule}: {job.lock_name}" for job in jobs]

@@ -96,9 +96,9 @@ class RuleRunner(JobRunner):
         """The jobs for one repository of a registry that rules mirror as a whole."""
         return follow_repository(host, repository, self.session, self.rules)
 
-    def is_stalled(self, job: AnyJob) -> bool:
-        """Whether a job's source or target is a registry that must be left alone for long."""
-        return self.session.stores.is_stalled(job)
+    def explain_stall(self, job: AnyJob) -> str:
+        """Why a job's source or target, a registry, must be left alone for long."""
+        return self.session.stores.explain_stall(job)
 
 
 def _allow_any_prune(job: AnyJob) -> AnyJob:

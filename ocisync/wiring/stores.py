@@ -126,11 +126,11 @@ class StoreFactory:
         is_archive = isinstance(strip_views(locator), ArchivePlace)
         return self.archives.hold(locator) if is_archive else nullcontext()
 
-    def is_stalled(self, job: AnyJob) -> bool:
-        """Whether a job's source or target is a registry that must be left alone for long."""
+    def explain_stall(self, job: AnyJob) -> str:
+        """Why a job's source or target, a registry, must be left alone for long; empty: it need not."""
         registries = cast("RegistryClient | None", self._shared.get("registries"))
         if registries is None or not isinstance(job, Job):
-            return False
+            return ""
         settings = self.config.targets.get(job.target.target)
         places: list[tuple[str, str]] = []
         if isinstance(settings, RegistryTarget):
@@ -138,7 +138,8 @@ class StoreFactory:
             places.append((url.netloc, f"{url.path}/{job.target.repository}".strip("/")))
         if (source := registry_image(job.source)) is not None:
             places.append((source.host, source.repository))
-        return any(registries.is_stalled(host, name) for host, name in places)
+        reasons = (registries.explain_stall(host, name) for host, name in places)
+        return next(filter(None, reasons), "")
 
     async def repositories(self, host: str) -> list[str]:
         """Every repository that a registry's catalog names.

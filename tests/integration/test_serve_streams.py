@@ -20,6 +20,7 @@ from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import Verifier, update
 from ocisync.daemon.metrics import Metrics
 from ocisync.daemon.pages import daemon_app
+from ocisync.daemon.status.snapshot import Snapshot
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.errors import ConfigError, NetworkError, StoreError
@@ -303,8 +304,8 @@ class Ready:
     def not_ready(self) -> list[str]:
         return []
 
-    def status(self) -> dict[str, object]:
-        return {}
+    async def snapshot(self) -> Snapshot:
+        return Snapshot(0.0)
 
     def failed_parts(self) -> list[str]:
         return []

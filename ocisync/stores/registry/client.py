@@ -74,12 +74,12 @@ class RegistryClient:
         transport = self._transport(host, name)
         return transport.key, transport.allowance
 
-    def is_stalled(self, host: str, name: str = "") -> bool:
-        """Whether nothing can be pulled from a repository's host for long, nor from any of its mirrors."""
+    def explain_stall(self, host: str, name: str = "") -> str:
+        """What nothing can be pulled for from a repository's host for long, nor from its mirrors; empty: it can."""
         origin = self._transports.get(self._key(parse_host(host), name))
-        if origin is None or not origin.is_stalled:
-            return False
-        return all(mirror.is_stalled for mirror in self._find_mirrors(origin))
+        if origin is None or not (reason := origin.wait_reason):
+            return ""
+        return reason if all(mirror.is_stalled for mirror in self._find_mirrors(origin)) else ""
 
     async def catalog(self, host: str) -> list[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""

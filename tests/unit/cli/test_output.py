@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ocisync.cli.output import counted, printable, size_text, table, time_text
+from ocisync.cli.output import counted, printable, table, time_text
+from ocisync.model.quantities import size_text
 
 
 @pytest.mark.parametrize(

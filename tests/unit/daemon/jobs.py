@@ -50,9 +50,9 @@ class FunctionRunner(JobRunner):
         """By the function, if there is one."""
         return (self._follow or super().follow)(host, repository)
 
-    def is_stalled(self, job: AnyJob) -> bool:
+    def explain_stall(self, job: AnyJob) -> str:
         """By the function."""
-        return self._is_stalled(job)
+        return "a pause" if self._is_stalled(job) else ""
 
 
 class Gate:

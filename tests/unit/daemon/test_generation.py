@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import anyio
@@ -15,7 +15,7 @@ from ocisync.daemon.schedule import AnyJob, Schedule
 from ocisync.daemon.supervision import Supervisor
 from ocisync.drop.rule import DropRule, DropTarget, InputReport
 from ocisync.state.input_records import InputRecord, InputRecords
-from ocisync.state.open import State, open_state
+from ocisync.state.open import open_state
 from ocisync.sync.reports import JobReport
 from tests.drop_archives import NamedArchives
 from tests.unit.daemon.clocks import TestClock, until
@@ -46,9 +46,7 @@ async def test_a_folder_that_a_defect_ends_is_served_again_and_other_rules_never
     mirror = job("mirror")
     rules = RuleSet((Schedule("mirror", (mirror,), 3600.0),), (drop,), FunctionRunner(run), NamedArchives(), workers=2)
     async with open_state(tmp_path / "state") as opened:
-        state = State(
-            opened.ledger, opened.rules, Flaky(opened.inputs._database, [KeyError(), KeyError()]), opened.images
-        )
+        state = replace(opened, inputs=Flaky(opened.inputs._database, [KeyError(), KeyError()]))
         generation = Generation(rules, state, Observers(input=taken.append), supervisor)
         with capture_logs() as logs, anyio.fail_after(60):
             async with anyio.create_task_group() as tasks:

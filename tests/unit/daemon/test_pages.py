@@ -15,6 +15,7 @@ from structlog.testing import capture_logs
 from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
 from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.responses import MOST_REFUSALS, REFUSAL_PERIOD, RefusalLog
+from ocisync.daemon.status.snapshot import RuleNow, Snapshot
 from ocisync.daemon.webhook_payloads import Push
 from ocisync.daemon.webhooks import Webhook
 from ocisync.serve.server import serve
@@ -36,8 +37,11 @@ class Daemon:
     def not_ready(self) -> Sequence[str]:
         return self.reasons
 
-    def status(self) -> Mapping[str, object]:
-        return {"rules": {"library/alpine": {"failures": 0}}, "queue": {"waiting": 0}}
+    async def snapshot(self) -> Snapshot:
+        rules = [
+            RuleNow(name, "docker.io/library/alpine", ("local",), view) for name, view in self.rule_views().items()
+        ]
+        return Snapshot(1_700_000_090.0, rules)
 
     def rule_views(self) -> Mapping[str, RuleView]:
         status = RuleStatus(last_success=1_700_000_000.0, failures=2)
@@ -159,7 +163,10 @@ async def test_metrics_are_prometheus_text() -> None:
 async def test_status_is_json() -> None:
     async with running(Daemon()) as client:
         status, _, text = await client.ask("/v1/status")
-    assert (status, json.loads(text)) == (200, Daemon().status())
+    found = json.loads(text)
+    rule = found["rules"]["library/alpine"]
+    assert (status, rule["failures"], rule["lag"], rule["targets"]) == (200, 2, 90.0, ["local"])
+    assert found["queue"]["waiting"] == 0
 
 
 async def test_the_token_lets_a_rule_run() -> None:

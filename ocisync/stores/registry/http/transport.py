@@ -227,8 +227,19 @@ class Transport:
     @property
     def is_stalled(self) -> bool:
         """Whether nothing can be pulled for long: the host asked for a pause, or its budget is used up."""
-        is_spent = self.facts.quota is not None and self.facts.quota.is_paused
-        return is_spent or self.limiter.pause_left >= _LONG
+        return bool(self.wait_reason)
+
+    @property
+    def wait_reason(self) -> str:
+        """What it waits for, as people call it; empty while it is not stalled."""
+        quota = self.facts.quota
+        if quota is not None and quota.is_paused:
+            known = quota.allowance
+            left = f" ({known.remaining} of {known.limit} are left)" if known and known.limit else ""
+            return f"pulls from {self.host} to renew{left}"
+        if self.limiter.pause_left >= _LONG:
+            return f"a pause that {self.host} asked for, {self.limiter.pause_left:.0f} s more"
+        return ""
 
     @property
     def allowance(self) -> PullQuota | None:

@@ -1,0 +1,45 @@
+"""What to do about a failure, by its code; messages say what happened and where."""
+
+from __future__ import annotations
+
+_DAMAGED = "The content was damaged on its way or at the source. If it stays, push the image to the source anew."
+_BAD_MANIFEST = "The registry or the archive holds a manifest that cannot be used. Push or save the image anew."
+_NETWORK = "It is tried again by itself. If it stays, look at firewalls and proxies between."
+_CURES = {
+    "auth.denied": "Check user and password of this host under `registries`, and that it may read or push there.",
+    "auth.realm": "The registry sends log-ins to another host. If you trust it, add that host to `realms`.",
+    "source.missing": "Check name and tag at the source. Some registries answer 404 when you are not logged in.",
+    "limit.rate": "Wait, or log in for a higher limit. `rate_limit` of the registry keeps pulls for others.",
+    "limit.exceeded": "Look at the image: it is larger or deeper than allowed. Raise limits only for what you trust.",
+    "limit.files": "Raise the limit of open files (LimitNOFILE of the unit, ulimit -n).",
+    "limit.memory": "Give the process more memory, or lower `daemon.concurrent_images`.",
+    "limit.threads": "Raise the limit of tasks (TasksMax of the unit).",
+    "prune.refused": "Look at `ocisync plan`; then run `ocisync once --force-prune RULE`.",
+    "manifest.unsupported": "The image is of a kind that cannot be copied, such as docker's schema 1. Build it anew.",
+    "manifest.invalid": _BAD_MANIFEST,
+    "manifest.ambiguous": _BAD_MANIFEST,
+    "verify.digest": _DAMAGED,
+    "verify.size": _DAMAGED,
+    "verify.diffid": "The archive's layers do not match its configuration. Save the image anew.",
+    "verify.untrusted": "Nobody whom the rule trusts signed the image. Have it signed, or correct the rule's keys.",
+    "net.unreachable": "Check the host's name, the network and `proxy`. It is tried again by itself.",
+    "net.truncated": f"The connection broke. {_NETWORK}",
+    "net.stalled": f"Nothing came for long. {_NETWORK}",
+    "tls.verify": "Give the registry's authority with `ca`, or mend its certificate.",
+    "registry.error": "The registry answered with an error. Look at its own log; it is tried again by itself.",
+    "s3.config": "Check bucket, region, endpoint and credentials of the target: `ocisync status --targets` tries them.",
+    "store.error": "The storage refused. Check its rights and quota: `ocisync status --targets` tries it.",
+    "disk": "Free some room, or mend the rights of the folder. It goes on by itself then.",
+    "archive.invalid": "The file is no whole archive of an image. Save it anew, and rename it into the folder when "
+    "it is complete.",
+    "input.invalid": "Correct what the message names, then drop the file again.",
+    "name.invalid": "Give the file a name that an image can have: lower case, digits, `.`, `_`, `-`.",
+    "set.incomplete": "Drop the missing platform's file, or change `platforms` of the rule.",
+    "set.ambiguous": "Keep one file for each platform.",
+    "internal": "This is a defect of ocisync. Please report it with the traceback in the log.",
+}
+
+
+def cure_of(code: str) -> str:
+    """What to do; empty where the message must do."""
+    return _CURES.get(code, "")

@@ -1,0 +1,149 @@
+"""What the daemon's pages show and ask of it (daemon.pages.HealthView)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import anyio
+import structlog
+
+from ocisync.config.models import Config
+from ocisync.daemon.generation import Generation
+from ocisync.daemon.push_dispatcher import PushDispatcher
+from ocisync.daemon.schedule import AnyJob
+from ocisync.daemon.service import Service
+from ocisync.daemon.status.activity import Activity, RunningJob
+from ocisync.daemon.status.failures import Failures
+from ocisync.daemon.status.history import History
+from ocisync.daemon.status.snapshot import FolderNow, JobNow, RuleNow, Snapshot
+from ocisync.daemon.webhook_payloads import Push
+from ocisync.daemon.webhooks import Webhook
+from ocisync.drop.report import UNREADABLE, DroppedInput, FolderReport
+from ocisync.drop.watcher import DropWatcher
+from ocisync.errors import OcisyncError
+from ocisync.state.rule_records import RuleStatus, RuleView
+
+PAGE = "/index.html"  # the page to browse the registry
+_FRESH = 1.0  # seconds for which a snapshot is shown again, so that many readers cost one
+
+log = structlog.get_logger()
+
+
+@dataclass(slots=True)
+class DaemonView:
+    """The daemon, seen from its pages."""
+
+    service: Service[Config]
+    dispatcher: PushDispatcher
+    activity: Activity
+    failures: Failures
+    history: History
+    _last: Snapshot | None = None
+    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def not_ready(self) -> Sequence[str]:
+        """Why the daemon cannot be relied on now."""
+        if self.service.is_stopping:
+            return ("it is stopping",)
+        return () if self.service.generation else ("it is starting",)
+
+    def failed_parts(self) -> Sequence[str]:
+        """What a defect ended, until it is started again."""
+        return self.service.supervisor.failed_parts()
+
+    async def snapshot(self) -> Snapshot:
+        """The daemon now; at most `_FRESH` seconds old."""
+        async with self._lock:
+            if self._last is None or abs(time.time() - self._last.now) > _FRESH:
+                self._last = await self._look()
+            return self._last
+
+    def rule_views(self) -> Mapping[str, RuleView]:
+        """How every sync rule fares."""
+        return self.service.generation.scheduler.views() if self.service.generation else {}
+
+    def skipped_files(self) -> Mapping[str, int]:
+        """How many files in each drop folder are left alone."""
+        return self.service.generation.skipped_files() if self.service.generation else {}
+
+    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+        """Make a sync rule run now, or look at one tag or repository."""
+        if self.service.generation is None:
+            return False
+        self._last = None
+        if tag or repository:
+            return self.dispatcher.ask(rule, tag, repository)
+        return self.service.generation.scheduler.trigger(rule)
+
+    def webhooks(self) -> Mapping[str, Webhook]:
+        """The senders of the present configuration."""
+        return {
+            name: Webhook(hook.type, hook.secret.get_secret_value(), hook.registry or "")
+            for name, hook in self.service.config.webhooks.items()
+        }
+
+    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+        """Have looked at what was pushed."""
+        return self.dispatcher.accept(pushes)
+
+    async def _look(self) -> Snapshot:
+        generation, config = self.service.generation, self.service.config
+        troubles = (*self.not_ready(), *self.failed_parts())
+        page = PAGE if config.daemon.serve else ""
+        if generation is None:
+            return Snapshot(time.time(), troubles=troubles, page_of_registry=page)
+        queue = generation.queue
+        rules = _list_rules(generation, config)
+        drops = [await _report(watcher) for watcher in generation.watchers]
+        return Snapshot(
+            time.time(),
+            rules,
+            drops,
+            _list_jobs(generation, self.activity.running()),
+            self.failures.list_newest({*(rule.name for rule in rules), *(drop.name for drop in drops)}),
+            self.history.last_day(),
+            troubles,
+            queue.waiting(),
+            _name_jobs(queue.running),
+            _name_jobs(queue.stalled),
+            page,
+        )
+
+
+def _list_rules(generation: Generation, config: Config) -> list[RuleNow]:
+    settings = {rule.name: rule for rule in config.sync}
+    waiting = generation.queue.waiting()
+    found = []
+    for name, view in generation.scheduler.views().items():
+        rule = settings.get(name)
+        source = str(rule.source) if rule else ""
+        targets = tuple(map(str, rule.target)) if rule else (name.partition(" ")[2],)
+        found.append(RuleNow(name, source, targets, view, waiting.get(name, 0)))
+    return found
+
+
+async def _report(watcher: DropWatcher) -> FolderNow:
+    rule = watcher.rule
+    targets = tuple("/".join(filter(None, (one.target, one.prefix))) for one in rule.targets)
+    try:
+        report = await watcher.report()
+    except OcisyncError as exc:  # the state cannot be read
+        problem = DroppedInput(str(rule.path), UNREADABLE, exc.message, exc.code)
+        report = FolderReport(RuleStatus(), (problem,))
+    return FolderNow(rule.name, str(rule.path), targets, report)
+
+
+def _list_jobs(generation: Generation, running: Sequence[RunningJob]) -> list[JobNow]:
+    """Each running job, with what its host lets it wait for."""
+    reasons = {(job.rule, _target_of(job)): generation.queue.explain_stall(job) for job in generation.queue.running}
+    return [JobNow(one, reasons.get((one.rule, one.target), "")) for one in running]
+
+
+def _target_of(job: AnyJob) -> str:
+    return job.report().target
+
+
+def _name_jobs(jobs: Iterable[AnyJob]) -> list[str]:
+    return [f"{job.rule}: {job.lock_name}" for job in jobs]
