@@ -27,6 +27,7 @@
     │   ├── PreconditionFailed   a conditional write lost its race                       store.conflict
     │   └── DiskError            full, read-only, or an I/O error                        disk
     ├── ArchiveError             an archive is corrupt or not an image                   archive.invalid
+    ├── BundleError              a bundle is damaged, not whole, or not what it says     bundle.invalid
     └── InputError               a dropped input cannot be published                     input.invalid
         └── InputChanged         it was replaced or cut while it was read                input.changed
 
@@ -286,6 +287,13 @@ class ArchiveError(OcisyncError):
     """An archive is corrupt, or is not an image."""
 
     code = "archive.invalid"
+    handling = Handling.QUARANTINE
+
+
+class BundleError(OcisyncError):
+    """A bundle is damaged, not whole, or not what its inventory says."""
+
+    code = "bundle.invalid"
     handling = Handling.QUARANTINE
 
 

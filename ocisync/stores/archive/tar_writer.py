@@ -78,7 +78,7 @@ def _write_plain(chunks: Iterator[bytes], staged: StagedFile | StreamedOutput) -
 def _render_chunks(members: Members) -> Iterator[bytes]:
     for name, content in sorted(members.items()):
         size = len(content) if isinstance(content, bytes) else content.size
-        yield _render_header(name, size)
+        yield render_header(name, size)
         if isinstance(content, bytes):
             yield content
         else:
@@ -88,7 +88,8 @@ def _render_chunks(members: Members) -> Iterator[bytes]:
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 
-def _render_header(name: str, size: int) -> bytes:
+def render_header(name: str, size: int) -> bytes:
+    """What stands before a member's content."""
     member = tarfile.TarInfo(name)
     member.size = size
     return member.tobuf(tarfile.PAX_FORMAT)

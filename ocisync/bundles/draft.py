@@ -1,0 +1,153 @@
+"""The inventory of the next bundle, from what the mirror would hold and what the other side has. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+
+from ocisync.bundles.inventory import Base, BlobEntry, Image, Inventory, Removal, bundle_id
+from ocisync.bundles.recording import Recording, RepositoryRecord
+from ocisync.model.digest import Digest
+from ocisync.model.digest_tags import is_digest_tag
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """What a bundle is to say and to carry; where each blob lies comes later."""
+
+    images: tuple[Image, ...]
+    removed: tuple[Removal, ...]
+    omitted: Mapping[str, Mapping[Digest, tuple[Digest, ...]]]
+    fresh: Mapping[Digest, int]  # bytes of what must be carried
+    there: Mapping[Digest, BlobEntry]  # what the base has
+
+    def changes(self, base: Inventory | None) -> bool:
+        """Whether the other side would be another one afterwards."""
+        if base is None or self.fresh or self.images != base.images:
+            return True
+        return {(one.name, one.tag) for one in self.removed} != {(one.name, one.tag) for one in base.removed}
+
+
+def draft_bundle(recording: Recording, base: Inventory | None, name: str, sequence: int) -> Draft:
+    """Compare what the mirror would hold with the base.
+
+    A tag that could not be read at its source stays as the base has it, and so do repositories that no rule of this
+    run is about: only what was seen to be gone is told as removed.
+    """
+    found = [image for repository in recording.repositories for image in _list_images(repository, recording)]
+    kept = _list_kept(recording.repositories, base, {(image.name, image.tag) for image in found})
+    images = tuple(sorted((*found, *kept), key=lambda image: (image.name, image.tag)))
+    fresh: dict[Digest, int] = {}
+    there: dict[Digest, BlobEntry] = {}
+    for digest in _list_needed(found, recording):
+        size = recording.sizes[digest]
+        known = base.blobs.get(digest) if base else None
+        if base is not None and known is not None and known.size == size:
+            there[digest] = _in_earlier(base, digest)
+        else:
+            fresh[digest] = size
+    if base is not None and kept:  # which of its blobs they need is not known without reading them
+        there |= {digest: _in_earlier(base, digest) for digest in base.blobs if digest not in fresh}
+    removed = _list_removed(base, images, bundle_id(name, sequence))
+    omitted = {one.name: _list_omitted(one) for one in recording.repositories if one.omitted}
+    if base is not None and kept:
+        omitted = {**base.omitted, **omitted}  # type: ignore[dict-item]
+    return Draft(images, removed, omitted, fresh, dict(sorted(there.items())))
+
+
+def _in_earlier(base: Inventory, digest: Digest) -> BlobEntry:
+    entry = base.blobs[digest]
+    return BlobEntry(entry.size, 0, (), base.bringer(digest), entry.media_type)
+
+
+def _list_omitted(repository: RepositoryRecord) -> Mapping[Digest, tuple[Digest, ...]]:
+    return {index: tuple(images) for index, images in sorted(repository.omitted.items()) if images}
+
+
+def _list_images(repository: RepositoryRecord, recording: Recording) -> Iterable[Image]:
+    """The repository's tags, each with what refers to it."""
+    referring: dict[Digest, list[Digest]] = {}
+    for digest in repository.content:
+        record = recording.manifests.get(digest)
+        if record is not None and record.subject is not None:
+            referring.setdefault(record.subject, []).append(digest)
+    for tag, digest in repository.tags.items():
+        yield Image(repository.name, tag, digest, _list_referrers(digest, referring, recording) if referring else ())
+
+
+def _list_referrers(
+    root: Digest, referring: Mapping[Digest, Collection[Digest]], recording: Recording
+) -> tuple[Digest, ...]:
+    found: set[Digest] = set()
+    pending = [root]
+    seen: set[Digest] = set()
+    while pending:
+        digest = pending.pop()
+        if digest in seen or (record := recording.manifests.get(digest)) is None:
+            continue
+        seen.add(digest)
+        found.update(referring.get(digest, ()))
+        pending.extend((*record.children, *referring.get(digest, ())))
+    return tuple(sorted(found))
+
+
+def _list_needed(images: Iterable[Image], recording: Recording) -> Iterable[Digest]:
+    """Everything at or below the images and what refers to them; each once."""
+    seen: set[Digest] = set()
+    for image in images:
+        pending = [image.digest, *image.referrers]
+        while pending:
+            digest = pending.pop()
+            if digest in seen or digest not in recording.sizes:  # left out on purpose
+                continue
+            seen.add(digest)
+            yield digest
+            if (record := recording.manifests.get(digest)) is not None:
+                pending.extend(record.children)
+
+
+def _list_kept(
+    repositories: Iterable[RepositoryRecord], base: Inventory | None, found: Collection[tuple[str, str]]
+) -> list[Image]:
+    """The base's images of which nothing is known now."""
+    if base is None:
+        return []
+    seen: dict[str, list[RepositoryRecord]] = {}
+    for repository in repositories:
+        seen.setdefault(repository.name, []).append(repository)
+
+    def is_unknown(image: Image) -> bool:
+        records = seen.get(image.name, [])
+        return not records or any(one.is_unlisted or image.tag in one.failed_tags for one in records)
+
+    return [image for image in base.images if (image.name, image.tag) not in found and is_unknown(image)]
+
+
+def _list_removed(base: Inventory | None, images: Iterable[Image], bundle: str) -> tuple[Removal, ...]:
+    """Tags that went since the first bundle and have not come back; signatures stay, as they do at a mirror."""
+    if base is None:
+        return ()
+    now = {(image.name, image.tag) for image in images}
+    gone = [Removal(one.name, one.tag, bundle) for one in base.images if not is_digest_tag(one.tag)]
+    listed = {(one.name, one.tag): one for one in (*gone, *base.removed) if (one.name, one.tag) not in now}
+    return tuple(listed[key] for key in sorted(listed))
+
+
+def seal_inventory(draft: Draft, blobs: Mapping[Digest, BlobEntry], inventory: Inventory) -> Inventory:
+    """The inventory with everything that the draft says; volumes, base and index are its own."""
+    return Inventory(
+        inventory.name,
+        inventory.sequence,
+        base=inventory.base,
+        volumes=inventory.volumes,
+        index=inventory.index,
+        images=draft.images,
+        removed=draft.removed,
+        omitted=draft.omitted,
+        blobs={**blobs, **{digest: entry for digest, entry in draft.there.items() if digest not in blobs}},
+    )
+
+
+def base_of(base: Inventory | None, digest: Digest | None) -> Base | None:
+    """How the next bundle names its base."""
+    return None if base is None or digest is None else Base(base.id, digest)

@@ -1,0 +1,177 @@
+"""The files of bundles, as they are found on media."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Inventory
+from ocisync.bundles.parse import MAX_INVENTORY, parse_inventory
+from ocisync.bundles.sign import Check
+from ocisync.content.files import FileGuard, InputFile
+from ocisync.errors import BundleError, OcisyncError, SignatureError
+from ocisync.model.digest import sha256
+
+_FILE = re.compile(
+    r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}-\d{4,8})(?P<end>(\.\d{3,6})?\.tar|\.bundle\.json|\.sigstore\.json)\Z", re.ASCII
+)
+_LINE = re.compile(r"(?P<sum>[0-9a-f]{64}) [ *](?P<file>[^/]+)\Z")
+_MAX_SIGNATURE = 1024 * 1024  # bytes
+_MAX_SUMS = 16 * 1024 * 1024  # bytes
+
+
+@dataclass(slots=True)
+class BundleFiles:
+    """Where the files of one bundle are, as far as they are at hand."""
+
+    id: str
+    paths: dict[str, Path] = field(default_factory=dict)  # by the file's name
+    sums: Path | None = None  # SHA256SUMS beside the inventory
+    guard: FileGuard | None = None  # where others may write
+
+    @property
+    def sequence(self) -> int:
+        """The bundle's number."""
+        return int(self.id.rpartition("-")[2])
+
+    def open(self, name: str) -> InputFile:
+        """A file; blocks. Raises InputError."""
+        return InputFile(self.paths[name], self.guard)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedInventory:
+    """An inventory with its bytes."""
+
+    inventory: Inventory
+    raw: bytes
+
+
+def bundle_of(name: str) -> str | None:
+    """The id of the bundle that a file of this name belongs to; None where it is no file of a bundle."""
+    found = _FILE.match(name)
+    return found["id"] if found else None
+
+
+def find_bundles(paths: Iterable[Path], guard: FileGuard | None = None) -> list[BundleFiles]:
+    """The bundles that paths mean, in the order of their numbers: files, folders, or the beginning of names. Blocks.
+
+    Raises:
+        BundleError: none is there.
+    """
+    found: dict[str, BundleFiles] = {}
+    given = list(paths)
+    for path in (file for one in given for file in _expand(one)):
+        if (bundle := bundle_of(path.name)) is not None:
+            files = found.setdefault(bundle, BundleFiles(bundle, guard=guard))
+            files.paths.setdefault(path.name, path)
+    for bundle, files in found.items():
+        inventory = files.paths.get(bundle + INVENTORY)
+        if inventory is not None and (inventory.parent / SUMS).is_file():
+            files.sums = inventory.parent / SUMS
+    if not found:
+        raise BundleError(f"{', '.join(map(str, given))[:300]}: no bundle is there", code="bundle.missing")
+    return sorted(found.values(), key=lambda files: (files.sequence, files.id))
+
+
+def _expand(path: Path) -> Iterable[Path]:
+    if path.is_dir():
+        return sorted(path.iterdir())
+    if path.exists() or path.is_symlink():
+        return [path]
+    try:
+        return sorted(child for child in path.parent.iterdir() if child.name.startswith(path.name))
+    except OSError:
+        return []
+
+
+def read_inventory(files: BundleFiles, check: Check | None = None) -> OpenedInventory:
+    """The inventory, once its signature is seen to be good (`check`) and the sums beside it are its own. Blocks.
+
+    Raises:
+        BundleError: it is missing, damaged, or not what its file is called.
+        SignatureError: nobody who is trusted signed it.
+    """
+    name = files.id + INVENTORY
+    raw = _read_small(files, name, MAX_INVENTORY)
+    if check is not None:
+        check(_read_signature(files), raw)
+    try:
+        inventory = parse_inventory(raw)
+    except OcisyncError as exc:
+        raise exc.at(name) from exc
+    if inventory.id != files.id:
+        raise BundleError(f"{name}: it is the inventory of {inventory.id}: the file was renamed")
+    _check_sums(files, inventory, raw)
+    return OpenedInventory(inventory, raw)
+
+
+def list_missing(files: BundleFiles, inventory: Inventory) -> list[str]:
+    """The volumes that are not at hand."""
+    return [name for name in inventory.file_names if name not in files.paths]
+
+
+def _read_signature(files: BundleFiles) -> bytes:
+    name = files.id + SIGNATURE
+    if name not in files.paths:
+        raise SignatureError(f"{name}: the bundle is not signed, and only signed ones are taken", code="verify.unsigned")
+    return _read_small(files, name, _MAX_SIGNATURE)
+
+
+def _check_sums(files: BundleFiles, inventory: Inventory, raw: bytes) -> None:
+    """Whether SHA256SUMS is what was written with the inventory. It protects nothing, but damage there is damage."""
+    if files.sums is None:
+        return
+    listed = _read_sums(files)
+    name, signature = inventory.id + INVENTORY, inventory.id + SIGNATURE
+    expected = {name: raw}
+    if signature in files.paths:
+        expected[signature] = _read_small(files, signature, _MAX_SIGNATURE)
+    for file, data in expected.items():
+        if listed.get(file) != sha256(data).removeprefix("sha256:"):
+            raise BundleError(f"{SUMS}: its line for {file} is missing or wrong: one of the two is damaged")
+    names = inventory.file_names
+    for file, volume in zip(names[:-1], inventory.volumes, strict=False):
+        if listed.get(file) != volume.sha256:
+            raise BundleError(f"{SUMS}: its line for {file} is missing or wrong: the file is damaged")
+    if names[-1] not in listed:
+        raise BundleError(f"{SUMS}: its line for {names[-1]} is missing: the file is damaged")
+
+
+def last_sum(files: BundleFiles, inventory: Inventory) -> str | None:
+    """What SHA256SUMS says of the last volume, which the inventory cannot say."""
+    return _read_sums(files).get(inventory.file_names[-1]) if files.sums is not None else None
+
+
+def _read_sums(files: BundleFiles) -> Mapping[str, str]:
+    if files.sums is None:
+        return {}
+    file = InputFile(files.sums, files.guard)
+    try:
+        text = file.read_at(0, min(file.size, _MAX_SUMS)).decode("utf-8", "replace")
+    finally:
+        file.close()
+    found = {}
+    for line in text.split("\n"):
+        match = _LINE.match(line)
+        if match:
+            found[match["file"]] = match["sum"]
+        elif line:
+            raise BundleError(f"{SUMS}: a line is not as sha256sum writes it: the file is damaged")
+    return found
+
+
+def _read_small(files: BundleFiles, name: str, most: int) -> bytes:
+    if name not in files.paths:
+        raise BundleError(f"{name} is missing: it is copied with the volumes", code="bundle.missing")
+    file = files.open(name)
+    try:
+        if file.size > most:
+            raise BundleError(f"{name}: {file.size} bytes; at most {most} are read")
+        return file.read_at(0, file.size)
+    finally:
+        file.close()
+
+

@@ -1,0 +1,227 @@
+"""What a mirror would hold, found out without fetching a single blob.
+
+A bundle must hold exactly what a direct mirror would write: platforms that are left out, referrers, cosign's tags and
+converted manifests included. So the same job runs that would run for the mirror, into a target that keeps manifests and
+only notes blobs. They are read later, once, in the order in which they are written.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from ocisync.bundles.inventory import BLOB
+from ocisync.content.concurrency import for_each
+from ocisync.content.files import FileSection, Spool
+from ocisync.content.openers import BytesOpener
+from ocisync.content.repository import Opener, Source, Target
+from ocisync.content.threads import run_file
+from ocisync.content.verify import read_manifest
+from ocisync.errors import NotFound, OcisyncError, SizeMismatch
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.locator import Locator, TargetLocator
+from ocisync.model.manifest import parse_manifest
+from ocisync.sync.context import JobContext
+from ocisync.sync.job import Job, WritePolicy
+from ocisync.sync.ledger import MemoryLedger
+from ocisync.sync.presence import BlobInfoCache
+from ocisync.sync.reports import JobReport
+from ocisync.sync.run import run_job
+
+_JOBS = 4  # at a time
+
+
+@dataclass(frozen=True, slots=True)
+class ManifestRecord:
+    """A manifest that the mirror would hold."""
+
+    media_type: str
+    children: tuple[Digest, ...]
+    subject: Digest | None
+
+
+@dataclass(slots=True)
+class RepositoryRecord:
+    """One repository of the mirror."""
+
+    name: str
+    job: int  # its place among the recorded jobs
+    tags: dict[str, Digest] = field(default_factory=dict)
+    content: set[Digest] = field(default_factory=set)
+    omitted: dict[Digest, Sequence[Digest]] = field(default_factory=dict)
+    report: JobReport | None = None
+
+    @property
+    def is_unlisted(self) -> bool:
+        """Whether not even its tags are known."""
+        return self.report is None or self.report.failure is not None
+
+    @property
+    def failed_tags(self) -> set[str]:
+        """Tags of which nothing is known, because the source could not be read."""
+        return {tag.tag for tag in self.report.failed} if self.report else set()
+
+
+@dataclass(slots=True)
+class Recording:
+    """Everything that the rules would mirror."""
+
+    spool: Spool  # manifests
+    repositories: list[RepositoryRecord] = field(default_factory=list)
+    manifests: dict[Digest, ManifestRecord] = field(default_factory=dict)
+    sizes: dict[Digest, int] = field(default_factory=dict)  # bytes, of everything
+    homes: dict[Digest, int] = field(default_factory=dict)  # blob -> the job whose source has it
+    foreign: dict[Digest, Descriptor] = field(default_factory=dict)  # layers that may be elsewhere
+    kept: dict[Digest, int] = field(default_factory=dict)  # offset in the spool
+    broken: Mapping[Digest, OcisyncError] = field(default_factory=dict)  # blobs that could not be read before
+
+    def note(self, desc: Descriptor) -> Digest:
+        """Take note of content; the one object that stands for its digest from now on.
+
+        Raises:
+            SizeMismatch: another manifest gives it another size.
+        """
+        known = self.sizes.setdefault(desc.digest, desc.size)
+        if known != desc.size:
+            raise SizeMismatch(f"{desc.digest}: {desc.size} bytes here, and {known} elsewhere in the bundle")
+        return desc.digest
+
+    async def keep(self, desc: Descriptor, data: bytes) -> None:
+        """Keep bytes that are at hand."""
+        if desc.digest not in self.kept:
+            self.kept[desc.digest] = offset = self.spool.reserve(len(data))
+            await run_file(partial(self.spool.write_at, offset, data))
+
+    def section(self, digest: Digest) -> FileSection | None:
+        """Where bytes are that were kept."""
+        offset = self.kept.get(digest)
+        return None if offset is None else FileSection(self.spool, offset, self.sizes[digest])
+
+
+class RecordingTarget:
+    """A Target that takes manifests and tags, and of blobs only their names. It stands for a static registry.
+
+    So it is a CollectedTarget, too: what the engine tells such a target of images that are left out is a part of what
+    the mirror would hold.
+    """
+
+    tags_any_content = False
+    stale_after = math.inf
+
+    def __init__(self, recording: Recording, record: RepositoryRecord) -> None:
+        self._all = recording
+        self._record = record
+
+    def __str__(self) -> str:
+        return f"bundle:{self._record.name}"
+
+    async def exists(self, desc: Descriptor) -> bool:
+        """Whether this repository has it."""
+        return desc.digest in self._record.content and self._all.sizes[desc.digest] == desc.size
+
+    async def push(self, desc: Descriptor, opener: Opener) -> None:
+        """Note a blob, keep a manifest."""
+        if (error := self._all.broken.get(desc.digest)) is not None:
+            raise error
+        if desc.is_manifest or isinstance(opener, BytesOpener):
+            data = await read_manifest(_Opened(opener), desc)
+            await self._keep(desc, data)
+            return
+        digest = self._all.note(desc)
+        self._all.homes.setdefault(digest, self._record.job)
+        if desc.is_elsewhere:
+            self._all.foreign.setdefault(digest, desc)
+        self._record.content.add(digest)
+
+    async def resolve(self, reference: str) -> Descriptor:
+        """Nothing was there before."""
+        raise NotFound(f"{self}: {reference}: not there")
+
+    async def publish(self, tags: Mapping[str, Descriptor]) -> None:
+        """Take tags with their manifests."""
+        for tag, desc in tags.items():
+            await self._keep(desc, desc.data or b"")
+            self._record.tags[tag] = desc.digest
+
+    def can_resume_upload(self, size: int) -> bool:
+        """Nothing is uploaded."""
+        del size
+        return True
+
+    async def push_manifests(self, roots: Sequence[Descriptor]) -> None:
+        """They come with their tags."""
+
+    async def touch(self, digest: Digest) -> bool:
+        """Nothing grows old."""
+        return digest in self._record.content
+
+    async def record_missing_images(self, index: Digest, omitted: Sequence[Digest]) -> None:
+        """Take note of what is left out of an index on purpose."""
+        self._record.omitted[index] = tuple(omitted)
+
+    async def _keep(self, desc: Descriptor, data: bytes) -> None:
+        digest = self._all.note(desc)
+        await self._all.keep(desc, data)
+        self._record.content.add(digest)
+        if desc.is_manifest and digest not in self._all.manifests:
+            manifest = parse_manifest(data, desc.media_type)
+            children = tuple(child.digest for child in manifest.children)
+            subject = manifest.subject.digest if manifest.subject else None
+            self._all.manifests[digest] = ManifestRecord(manifest.media_type, children, subject)
+
+
+@dataclass(frozen=True, slots=True)
+class _Opened:
+    opener: Opener
+
+    def open(self, desc: Descriptor, start: int = 0) -> AbstractAsyncContextManager[AsyncIterator[bytes]]:
+        """The content, whatever is asked for."""
+        del desc
+        return self.opener(start)
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordingStores:
+    """Sources as they are; the target is the recording one."""
+
+    open_source: Callable[[Locator], AbstractAsyncContextManager[Source]]
+    recording: RecordingTarget
+
+    def source(self, locator: Locator) -> AbstractAsyncContextManager[Source]:
+        """The repository that a locator names."""
+        return self.open_source(locator)
+
+    @asynccontextmanager
+    async def target(self, locator: TargetLocator) -> AsyncIterator[Target]:
+        """Where the job records."""
+        del locator
+        yield self.recording
+
+
+async def record_jobs(jobs: Sequence[Job], context: JobContext, recording: Recording) -> None:
+    """Find out what jobs would bring; their failures are in the reports."""
+    recording.repositories = [RepositoryRecord(job.target.repository, number) for number, job in enumerate(jobs)]
+
+    async def record(repository: RepositoryRecord) -> None:
+        target = RecordingTarget(recording, repository)
+        own = replace(
+            context,
+            stores=_RecordingStores(context.stores.source, target),
+            ledger=MemoryLedger(),
+            blob_info=BlobInfoCache(),
+            spools=None,
+        )
+        job = replace(jobs[repository.job], policy=WritePolicy(), shares=(), is_partial=False)
+        repository.report = await run_job(job, own)
+
+    await for_each(recording.repositories, record, _JOBS)
+
+
+def describe(recording: Recording, digest: Digest) -> Descriptor:
+    """A descriptor that a source opens."""
+    foreign = recording.foreign.get(digest)
+    return foreign or Descriptor(BLOB, digest, recording.sizes[digest])

@@ -1,0 +1,186 @@
+"""Verification of a bundle's volumes: one pass over every byte, before anything is published.
+
+The reader does not look into the tar to find out what is there. It computes what the inventory allows to be there
+(`bundles.layout`), and compares: a member more, a link, a path that leaves, another order, each is a difference.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+from ocisync.bundles.files import BundleFiles, OpenedInventory, last_sum, list_missing
+from ocisync.bundles.inventory import INVENTORY
+from ocisync.bundles.layout import END, Member, VolumeMap, padding
+from ocisync.content.files import READ, FileSection, InputFile, Spool
+from ocisync.content.verify import Verifier
+from ocisync.errors import BundleError, ManifestError, VerificationError
+from ocisync.model.digest import Digest, hasher_for
+from ocisync.model.manifest import parse_manifest
+from ocisync.stores.archive.tar_writer import render_header
+
+
+@dataclass(slots=True)
+class OpenBundle:
+    """A bundle whose volumes were verified and stay open."""
+
+    map: VolumeMap
+    volumes: list[InputFile] = field(default_factory=list)
+    offsets: dict[Digest, int] = field(default_factory=dict)  # in its volume, of what is whole there
+    parts: dict[Digest, list[FileSection]] = field(default_factory=dict)  # of what is cut
+    spool: Spool | None = None  # manifests: they are read often
+    manifests: dict[Digest, int] = field(default_factory=dict)  # offset in the spool
+
+    def sections(self, digest: Digest) -> list[FileSection] | None:
+        """Where a blob lies, part by part; None where it is not in this bundle."""
+        entry = self.map.inventory.blobs.get(digest)
+        if entry is None or not entry.volume:
+            return None
+        if digest in self.manifests and self.spool is not None:
+            return [FileSection(self.spool, self.manifests[digest], entry.size)]
+        if entry.parts:
+            return self.parts[digest]
+        return [FileSection(self.volumes[entry.volume - 1], self.offsets[digest], entry.size)]
+
+    def close(self) -> None:
+        """Close the files."""
+        for volume in self.volumes:
+            volume.close()
+
+
+def verify_bundle(files: BundleFiles, opened: OpenedInventory, bundle: OpenBundle) -> Generator[None, None, None]:
+    """Read every byte of a bundle once, in steps of a thread; the volumes stay open in `bundle`.
+
+    Raises:
+        BundleError: something is missing, damaged, too much, or not what the inventory says.
+    """
+    inventory = opened.inventory
+    bundle.map.check_sizes()
+    if missing := list_missing(files, inventory):
+        raise BundleError(f"{inventory.id}: {_names(missing)} missing", code="bundle.missing", volumes=missing)
+    names = inventory.file_names
+    for number, name in enumerate(names, 1):
+        file = files.open(name)
+        bundle.volumes.append(file)
+        expected = bundle.map.whole_size(number, len(opened.raw))
+        if file.size != expected:
+            how = "it was cut" if file.size < expected else "it is longer"
+            raise BundleError(f"{name}: {file.size} bytes instead of {expected}: {how}, or is another bundle's")
+    cut: dict[Digest, Verifier] = {}
+    for number, name in enumerate(names, 1):
+        yield from _Volume(bundle, number, name, cut).verify(opened, last_sum(files, inventory))
+
+
+class _Volume:
+    """One volume that is being read from its beginning to its end."""
+
+    def __init__(self, bundle: OpenBundle, number: int, name: str, cut: dict[Digest, Verifier]) -> None:
+        self._bundle = bundle
+        self._number = number
+        self._name = name
+        self._cut = cut
+        self._file = bundle.volumes[number - 1]
+        self._hasher = hashlib.sha256()
+        self._offset = 0
+
+    def verify(self, opened: OpenedInventory, last: str | None) -> Generator[None, None, None]:
+        inventory = opened.inventory
+        for member in self._bundle.map.members(self._number):
+            yield from self._read_member(member)
+        volume = inventory.volumes[self._number - 1]
+        if self._number < len(inventory.volumes):
+            self._expect(END, "the end of the tar")
+        if self._hasher.hexdigest() != volume.sha256:
+            raise self._damage("its sum is not the inventory's")
+        if self._number == len(inventory.volumes):
+            name = inventory.id + INVENTORY
+            self._expect(render_header(name, len(opened.raw)), name)
+            self._expect(opened.raw, f"{name}, of which the one beside it differs")
+            self._expect(bytes(padding(len(opened.raw))) + END, "the end of the tar")
+            if last is not None and last != self._hasher.hexdigest():
+                raise self._damage("its sum is not that of SHA256SUMS")
+        self._file.check()
+
+    def _read_member(self, member: Member) -> Generator[None, None, None]:
+        self._expect(render_header(member.name, member.size), member.name)
+        self._note(member)
+        hasher = hasher_for(member.digest) if member.digest else None
+        check = self._check_of(member)
+        manifest = [] if member.digest and self._is_manifest(member.digest) else None
+        left = member.size
+        while left:
+            chunk = self._read(min(left, READ))
+            left -= len(chunk)
+            if hasher is not None:
+                hasher.update(chunk)
+            if check is not None:
+                check.update(chunk)
+            if manifest is not None:
+                manifest.append(chunk)
+            yield
+        if member.digest and hasher is not None and hasher.hexdigest() != member.digest.partition(":")[2]:
+            raise self._damage(f"the content of {member.name} is not what its digest says")
+        if check is not None and member.piece is not None and member.piece.is_last:
+            self._finish(check, member)
+        if manifest is not None and member.digest is not None:
+            self._keep_manifest(member.digest, b"".join(manifest))
+        self._expect(bytes(padding(member.size)), f"what follows {member.name}")
+
+    def _check_of(self, member: Member) -> Verifier | None:
+        """What hashes a blob over all its parts."""
+        if member.digest is not None or member.piece is None:
+            return None
+        digest = member.piece.digest
+        return self._cut.setdefault(digest, Verifier(digest, member.piece.size))
+
+    def _finish(self, check: Verifier, member: Member) -> None:
+        try:
+            check.finish()
+        except VerificationError as exc:
+            raise self._damage(f"the parts that end with {member.name} are not what their digest says") from exc
+
+    def _note(self, member: Member) -> None:
+        piece = member.piece
+        if piece is None:
+            return
+        if piece.is_cut:
+            section = FileSection(self._file, self._offset, piece.length)
+            self._bundle.parts.setdefault(piece.digest, []).append(section)
+        else:
+            self._bundle.offsets[piece.digest] = self._offset
+
+    def _is_manifest(self, digest: Digest) -> bool:
+        entry = self._bundle.map.inventory.blobs.get(digest)
+        return entry is not None and bool(entry.media_type)
+
+    def _keep_manifest(self, digest: Digest, raw: bytes) -> None:
+        entry = self._bundle.map.inventory.blobs[digest]
+        try:
+            parse_manifest(raw, entry.media_type)
+        except ManifestError as exc:
+            raise BundleError(f"{self._name}: {digest} is not the manifest that it is said to be: {exc.message}") from exc
+        if self._bundle.spool is not None:
+            self._bundle.manifests[digest] = offset = self._bundle.spool.reserve(len(raw))
+            self._bundle.spool.write_at(offset, raw)
+
+    def _read(self, length: int) -> bytes:
+        data = self._file.read_at(self._offset, length)
+        self._offset += length
+        self._hasher.update(data)
+        return data
+
+    def _expect(self, expected: bytes, what: str) -> None:
+        """Read what is known beforehand."""
+        for start in range(0, len(expected), READ):
+            piece = expected[start : start + READ]
+            if self._read(len(piece)) != piece:
+                raise self._damage(f"at byte {self._offset - len(piece)} there is not {what[:200]}")
+
+    def _damage(self, what: str) -> BundleError:
+        return BundleError(f"{self._name}: {what}: it is damaged, or not a volume of this bundle", code="bundle.damaged")
+
+
+def _names(missing: list[str]) -> str:
+    shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+    return f"{shown} {'is' if len(missing) == 1 else 'are'}"

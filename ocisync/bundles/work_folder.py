@@ -1,0 +1,207 @@
+"""Where a bundle grows until it is whole, and what a killed process left there: finished volumes, and their journal.
+
+The folder lies beside the bundles, hidden, so that finished files are only renamed. Nobody sees a bundle that is not
+whole: the inventory appears last. Everything here blocks; call it in a thread.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, Inventory, bundle_id
+from ocisync.bundles.layout import Piece
+from ocisync.bundles.parse import parse_inventory
+from ocisync.content.failpoints import failpoint
+from ocisync.errors import BundleError, DiskError, Handling
+from ocisync.model.digest import Digest
+from ocisync.stores.archive.atomic_file import sync_folder, write_file
+
+_JOURNAL, _SEALED, _SIGNED, _SUMMED = "journal.jsonl", "bundle.json", "sigstore.json", "sums"
+_LINE = re.compile(r"[0-9a-f]{64} [ *](?P<file>.+)\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class FinishedVolume:
+    """A volume that is written and on the disk."""
+
+    size: int  # bytes
+    sha256: str  # hex
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(slots=True)
+class WorkFolder:
+    """The hidden folder of one bundle, held by one process."""
+
+    output: Path
+    name: str
+    sequence: int
+    lock: int  # a descriptor
+    volumes: list[FinishedVolume] = field(default_factory=list)
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        return self.output / f".{self.name}.partial"
+
+    @property
+    def id(self) -> str:
+        """The bundle's."""
+        return bundle_id(self.name, self.sequence)
+
+    def volume_path(self, number: int) -> Path:
+        """Where a volume is until the bundle is whole."""
+        return self.path / f"{number:03d}.tar"
+
+    def add_volume(self, volume: FinishedVolume) -> None:
+        """Put on record that a volume is finished; its file is there."""
+        failpoint("bundle.volume")
+        line = {"size": volume.size, "sha256": volume.sha256, "pieces": [list(piece) for piece in volume.pieces]}
+        with _disk_errors(self.path), (self.path / _JOURNAL).open("a", encoding="utf-8") as journal:
+            journal.write(json.dumps(line, separators=(",", ":")) + "\n")
+            journal.flush()
+            os.fsync(journal.fileno())
+        self.volumes.append(volume)
+        failpoint("bundle.journal")
+
+    def seal(self, inventory: bytes, signature: bytes, sums: Mapping[str, str]) -> None:
+        """Everything is written: from now on the bundle is only brought out."""
+        with _disk_errors(self.path):
+            if signature:
+                write_file(self.path / _SIGNED, signature)
+            write_file(self.path / _SUMMED, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
+            write_file(self.path / _SEALED, inventory)
+        failpoint("bundle.sealed")
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether everything is written."""
+        return (self.path / _SEALED).exists()
+
+    def read_sealed(self) -> Inventory:
+        """The inventory of a bundle that is only to be brought out."""
+        with _disk_errors(self.path):
+            return parse_inventory((self.path / _SEALED).read_bytes())
+
+    def bring_out(self) -> Inventory:
+        """Give all files their names, the inventory last; what a killed process did already is left as it is."""
+        inventory = self.read_sealed()
+        with _disk_errors(self.path):
+            for number, name in enumerate(inventory.file_names, 1):
+                self._move(self.volume_path(number), self.output / name)
+                failpoint("bundle.moved")
+            self._move(self.path / _SIGNED, self.output / f"{inventory.id}{SIGNATURE}")
+            add_sums(self.output, (self.path / _SUMMED).read_text("utf-8"))
+            failpoint("bundle.sums")
+            write_file(self.output / f"{inventory.id}{INVENTORY}", (self.path / _SEALED).read_bytes())
+            failpoint("bundle.out")
+        self.remove()
+        return inventory
+
+    def clear(self) -> None:
+        """Forget what was written: it is of no use any more."""
+        with _disk_errors(self.path):
+            for child in self.path.iterdir():
+                child.unlink()
+        self.volumes.clear()
+
+    def begin(self, base: Base | None, capacity: int) -> None:
+        """Begin the journal."""
+        head = {"sequence": self.sequence, "base": asdict(base) if base else None, "capacity": capacity}
+        with _disk_errors(self.path):
+            write_file(self.path / _JOURNAL, (json.dumps(head) + "\n").encode())
+
+    def load(self, base: Base | None, capacity: int) -> bool:
+        """Take over the volumes of a process that was killed; False when they are of another bundle."""
+        try:
+            lines = (self.path / _JOURNAL).read_bytes().split(b"\n")
+            head = json.loads(lines[0])
+        except (OSError, ValueError):
+            return False
+        if head.get("base") != (asdict(base) if base else None) or head.get("capacity") != capacity:
+            return False
+        self.sequence = head["sequence"]
+        for number, line in enumerate(lines[1:-1], 1):  # what follows the last line end was not written to its end
+            found = json.loads(line)
+            path = self.volume_path(number)
+            if not path.is_file() or path.stat().st_size != found["size"]:
+                return False
+            pieces = tuple(Piece(Digest(digest), *rest) for digest, *rest in found["pieces"])
+            self.volumes.append(FinishedVolume(found["size"], found["sha256"], pieces))
+        return True
+
+    def remove(self) -> None:
+        """Nothing is left of it."""
+        with _disk_errors(self.path):
+            shutil.rmtree(self.path, ignore_errors=True)
+            sync_folder(self.output)
+
+    def close(self) -> None:
+        """Let go of it; a folder in which nothing was kept goes."""
+        if not self.volumes and not self.is_sealed:
+            shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self.lock)
+
+    @staticmethod
+    def _move(source: Path, target: Path) -> None:
+        with suppress(FileNotFoundError):  # it was moved by the process that was killed
+            source.rename(target)
+
+
+def open_work_folder(output: Path, name: str, least: int) -> WorkFolder:
+    """The hidden folder for bundles of a name; `least`: the number that the next one has at least.
+
+    Raises:
+        BundleError: another process is at work there.
+        DiskError: it cannot be made.
+    """
+    path = output / f".{name}.partial"
+    with _disk_errors(path):
+        output.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            os.close(lock)
+            raise BundleError(
+                f"{output}: another process is writing a bundle {name} there", code="bundle.busy"
+            ) from exc
+        return WorkFolder(output, name, max([least, *(1 + one for one in list_sequences(output, name))]), lock)
+
+
+def list_sequences(folder: Path, name: str) -> Iterable[int]:
+    """The numbers of the bundles of a name in a folder."""
+    form = re.compile(re.escape(name) + r"-(\d{4,8})" + re.escape(INVENTORY))
+    with _disk_errors(folder):
+        return sorted(int(found[1]) for child in os.listdir(folder) if (found := form.fullmatch(child)))  # noqa: PTH208
+
+
+def add_sums(folder: Path, lines: str) -> None:
+    """Write a bundle's sums into SHA256SUMS; those of other bundles stay, as long as their files are there."""
+    path = folder / SUMS
+    own = {match["file"] for line in lines.splitlines() if (match := _LINE.match(line))}
+    kept = []
+    with suppress(FileNotFoundError):
+        for line in path.read_text("utf-8", "replace").splitlines():
+            match = _LINE.match(line)
+            if match and match["file"] not in own and "/" not in match["file"] and (folder / match["file"]).exists():
+                kept.append(line + "\n")
+    write_file(path, "".join(sorted([*kept, *lines.splitlines(keepends=True)], key=lambda line: line[66:])).encode())
+
+
+@contextmanager
+def _disk_errors(where: Path) -> Iterator[None]:
+    """Troubles of the disk, raised as such."""
+    try:
+        yield
+    except OSError as exc:
+        raise DiskError(f"{exc.filename or where}: {exc.strerror}", errno=exc.errno) from exc
