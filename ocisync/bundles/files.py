@@ -15,7 +15,8 @@ from ocisync.errors import BundleError, OcisyncError, SignatureError
 from ocisync.model.digest import sha256
 
 _FILE = re.compile(
-    r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}-\d{4,8})(?P<end>(\.\d{3,6})?\.tar|\.bundle\.json|\.sigstore\.json)\Z", re.ASCII
+    r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}-\d{4,8})(?P<end>(\.\d{3,6})?\.tar|\.bundle\.json|\.sigstore\.json)\Z",
+    re.ASCII,
 )
 _LINE = re.compile(r"(?P<sum>[0-9a-f]{64}) [ *](?P<file>[^/]+)\Z")
 _MAX_SIGNATURE = 1024 * 1024  # bytes
@@ -116,7 +117,9 @@ def list_missing(files: BundleFiles, inventory: Inventory) -> list[str]:
 def _read_signature(files: BundleFiles) -> bytes:
     name = files.id + SIGNATURE
     if name not in files.paths:
-        raise SignatureError(f"{name}: the bundle is not signed, and only signed ones are taken", code="verify.unsigned")
+        raise SignatureError(
+            f"{name}: the bundle is not signed, and only signed ones are taken", code="verify.unsigned"
+        )
     return _read_small(files, name, _MAX_SIGNATURE)
 
 
@@ -173,5 +176,3 @@ def _read_small(files: BundleFiles, name: str, most: int) -> bytes:
         return file.read_at(0, file.size)
     finally:
         file.close()
-
-

@@ -107,7 +107,7 @@ class _Volume:
         self._note(member)
         hasher = hasher_for(member.digest) if member.digest else None
         check = self._check_of(member)
-        manifest = [] if member.digest and self._is_manifest(member.digest) else None
+        manifest: list[bytes] | None = [] if member.digest and self._is_manifest(member.digest) else None
         left = member.size
         while left:
             chunk = self._read(min(left, READ))
@@ -159,7 +159,9 @@ class _Volume:
         try:
             parse_manifest(raw, entry.media_type)
         except ManifestError as exc:
-            raise BundleError(f"{self._name}: {digest} is not the manifest that it is said to be: {exc.message}") from exc
+            raise BundleError(
+                f"{self._name}: {digest} is not the manifest that it is said to be: {exc.message}"
+            ) from exc
         if self._bundle.spool is not None:
             self._bundle.manifests[digest] = offset = self._bundle.spool.reserve(len(raw))
             self._bundle.spool.write_at(offset, raw)
@@ -178,7 +180,9 @@ class _Volume:
                 raise self._damage(f"at byte {self._offset - len(piece)} there is not {what[:200]}")
 
     def _damage(self, what: str) -> BundleError:
-        return BundleError(f"{self._name}: {what}: it is damaged, or not a volume of this bundle", code="bundle.damaged")
+        return BundleError(
+            f"{self._name}: {what}: it is damaged, or not a volume of this bundle", code="bundle.damaged"
+        )
 
 
 def _names(missing: list[str]) -> str:

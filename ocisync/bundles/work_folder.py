@@ -20,7 +20,7 @@ from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, Inventor
 from ocisync.bundles.layout import Piece
 from ocisync.bundles.parse import parse_inventory
 from ocisync.content.failpoints import failpoint
-from ocisync.errors import BundleError, DiskError, Handling
+from ocisync.errors import BundleError, DiskError
 from ocisync.model.digest import Digest
 from ocisync.stores.archive.atomic_file import sync_folder, write_file
 

@@ -12,6 +12,7 @@ import typer
 
 from ocisync import __version__
 from ocisync.cli import (
+    bundle,
     clients,
     completion,
     config,
@@ -96,10 +97,17 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "help": show_help,
     },
 }
-_CONFIG_COMMANDS: dict[str, Callable[..., None]] = {
-    "check": config.check,
-    "import": config.import_,
-    "schema": config.schema,
+_GROUPS: dict[str, tuple[str, str, dict[str, Callable[..., None]]]] = {
+    "bundle": (
+        "Mirroring by rules",
+        "Carry what changed at a mirror to a site without a network.",
+        {"create": bundle.create, "apply": bundle.apply, "inspect": bundle.inspect, "diff": bundle.diff},
+    ),
+    "config": (
+        "Setting up",
+        "Check the configuration, import another tool's, describe it to an editor.",
+        {"check": config.check, "import": config.import_, "schema": config.schema},
+    ),
 }
 
 
@@ -116,10 +124,11 @@ def _make_app() -> typer.Typer:
     for heading, commands in _COMMANDS.items():
         for name, function in commands.items():
             made.command(name, cls=Command, rich_help_panel=heading)(function)
-    group = typer.Typer(help="Check the configuration, import another tool's, describe it to an editor.", **shared)
-    for name, function in _CONFIG_COMMANDS.items():
-        group.command(name, cls=Command)(function)
-    made.add_typer(group, name="config", rich_help_panel="Setting up")
+    for group, (heading, text, commands) in _GROUPS.items():
+        inner = typer.Typer(help=text, **shared)
+        for name, function in commands.items():
+            inner.command(name, cls=Command)(function)
+        made.add_typer(inner, name=group, rich_help_panel=heading)
     return made
 
 
