@@ -11,8 +11,9 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.options import AsJson, ConfigFile, Quiet, config_file, optional_config
-from ocisync.cli.output import counted, printable, show, show_json, size_text, table, warn
+from ocisync.cli.output import counted, printable, show, show_json, table, warn
 from ocisync.errors import ConfigError
+from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for bundles
     from ocisync.bundles.compare import Difference
