@@ -89,6 +89,10 @@ class Converter(Protocol):
         """Which conversion it is (format, compressor and level): layers are reused only among equal ones."""
         ...
 
+    def image_of(self, reference: str) -> str:
+        """The same text for all references of one image: what has thousands of names is converted once."""
+        ...
+
     async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
         """Convert an image, handing over each layer as soon as it is whole, and return the image's descriptor.
 

@@ -141,7 +141,9 @@ class _Run:
                 async with anyio.create_task_group() as group:
                     group.start_soon(self._publish_all, receive, copier)
                     async with send:
-                        await for_each(_group_by_root(work), partial(self._copy_image, copier, send), workers)
+                        await for_each(
+                            _group_by_root(work, self.source), partial(self._copy_image, copier, send), workers
+                        )
                 self.report.warnings.extend(copier.result.list_warnings())
         if self.job.policy.prune:
             await self._prune(facts.gone)
@@ -365,11 +367,16 @@ class _Run:
             log.warning("tag.failed", tag=tag.tag, code=tag.failure.code, error=tag.failure.message)
 
 
-def _group_by_root(work: Iterable[PlannedTag]) -> list[list[PlannedTag]]:
-    """Tags that point at the same manifest together; what must be converted first, each by itself."""
+def _group_by_root(work: Iterable[PlannedTag], source: Source) -> list[list[PlannedTag]]:
+    """Tags of the same manifest together; before a conversion, tags of the same image."""
+    image_of = source.image_of if isinstance(source, Converter) else None
     groups: dict[str, list[PlannedTag]] = {}
     for planned in work:
-        groups.setdefault(planned.root.digest if planned.root else planned.tag, []).append(planned)
+        if planned.root is not None:
+            key: str = planned.root.digest
+        else:
+            key = f"image {image_of(planned.reference)}" if image_of else f"tag {planned.tag}"
+        groups.setdefault(key, []).append(planned)
     return list(groups.values())
 
 

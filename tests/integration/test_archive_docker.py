@@ -13,6 +13,7 @@ from pathlib import Path
 import anyio
 import pytest
 import zstandard
+from structlog.testing import capture_logs
 
 from ocisync.content.compress import Compression
 from ocisync.content.decompress import Caps
@@ -26,9 +27,12 @@ from ocisync.stores.archive.docker_archive import ConversionOptions, DockerArchi
 from ocisync.stores.archive.oci_layout import open_oci_layout
 from ocisync.stores.archive.oci_layout_target import open_layout_target
 from ocisync.stores.archive.open_any import open_any
+from ocisync.sync.run import run_job
+from ocisync.sync.select import TagSelection
 from tests.integration.archives import Entry, Sink, take, write_tar
 from tests.servers.images import OCI_LAYER, Image, describe, digest_of, docker_archive, image_of, make_image, noise, tar
 from tests.servers.skopeo import skopeo
+from tests.unit.sync.recording import Recording, job, tools_for
 
 pytestmark = pytest.mark.anyio
 
@@ -411,3 +415,25 @@ async def test_open_layout_of_nothing(tmp_path: Path) -> None:
     with pytest.raises(ArchiveError, match=r"no index\.json"):
         async with open_oci_layout(tmp_path):
             pass
+
+
+async def test_an_image_with_many_names_is_converted_once(tmp_path: Path) -> None:
+    first, second = make_image(layers=2), make_image(layers=1)
+    names = [f"example/app:{number}" for number in range(700)]  # more than one batch
+    members = [(f"one/{name}", content, link) for name, content, link in entries(first)[:-2]]
+    members += [("one.json", first.config, ""), ("two.json", second.config, ""), ("two/0.tar", second.layers[0], "")]
+    listed = [
+        {"Config": "one.json", "RepoTags": names, "Layers": [f"one/{number}/layer.tar" for number in range(2)]},
+        {"Config": "two.json", "RepoTags": ["example/app:other"], "Layers": ["two/0.tar"]},
+    ]
+    write_tar(tmp_path / "made.tar", [*members, ("manifest.json", json.dumps(listed).encode(), "")])
+    target = Recording()
+    tags = TagSelection(literal={name.partition(":")[2]: name for name in [*names, "example/app:other"]})
+    async with open_docker_archive(tmp_path / "made.tar", scratch=tmp_path) as source:
+        with capture_logs() as logs:
+            report = await run_job(job(tags=tags), tools_for(source, app=target))
+    assert report.ok
+    assert [entry["event"] for entry in logs].count("image.converted") == 2
+    assert len(target.tagged) == 701
+    assert len({desc.digest for desc in target.tagged.values()}) == 2
+    assert len(target.pushed) == len(set(target.pushed))

@@ -139,6 +139,10 @@ class MergedConverter(MergedSource):
         found = {member.source.variant for member in self._members if isinstance(member.source, Converter)}
         return " ".join(sorted(found))
 
+    def image_of(self, reference: str) -> str:  # noqa: ARG002 (there is only one image)
+        """The merged image."""
+        return ""
+
     async def convert(self, reference: str, sink: LayerSink) -> Descriptor:  # noqa: ARG002 (there is only one image)
         """Convert the members one after the other, and return the index with its bytes."""
         return await self._build(sink)

@@ -82,6 +82,10 @@ class PlatformConverterView(PlatformView):
         """The source's."""
         return self._source.variant if isinstance(self._source, Converter) else ""
 
+    def image_of(self, reference: str) -> str:
+        """The source's."""
+        return self._source.image_of(reference) if isinstance(self._source, Converter) else reference
+
     async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
         """Convert the image, which must be for the platform."""
         if not isinstance(self._source, Converter):

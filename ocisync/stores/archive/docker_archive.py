@@ -121,6 +121,10 @@ class DockerArchiveSource:
         """`@N` for each image without a name that can be published, when others have one."""
         return self._entries.unnamed()
 
+    def image_of(self, reference: str) -> str:
+        """`@N` of the image that a reference means; the reference itself where none or several fit."""
+        return self._entries.number_of(reference)
+
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of an image's manifest; what was not converted yet is, to nowhere.
 

@@ -86,6 +86,7 @@ class ImageEntries:
 
     def __init__(self, entries: Iterable[ImageEntry]) -> None:
         self.entries = tuple(entries)
+        self._numbers = {id(entry): number for number, entry in enumerate(self.entries)}
         self._by_name: dict[str, list[ImageEntry]] = {}
         self._by_key: dict[NameKey, list[ImageEntry]] = {}
         for entry in self.entries:
@@ -107,6 +108,13 @@ class ImageEntries:
         what = named if reference else f"holds {len(self.entries)} images"
         choices = show_choices(enumerate(entry.tags for entry in self.entries))
         raise InputError(f"the archive {what}; choose one of: {choices}", code="name.missing")
+
+    def number_of(self, reference: str) -> str:
+        """`@N` of the image that a reference means; the reference itself where none or several fit."""
+        try:
+            return f"@{self._numbers[id(self.pick(reference))]}"
+        except InputError:
+            return reference
 
     def _find(self, reference: str) -> Sequence[ImageEntry]:
         if not reference:

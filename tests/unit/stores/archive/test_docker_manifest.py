@@ -74,6 +74,12 @@ def test_foreign_layers_are_named_as_their_source_says() -> None:
         assert (found.media_type, found.digest, found.urls) == (kind, B, (url,))
 
 
+def test_names_of_one_image_have_one_number() -> None:
+    images = ImageEntries([ONE, TWO])
+    names = ("alpine:3", "docker.io/library/alpine:3", "mine/alpine:old", "@0", "other:latest", "nope:1", "")
+    assert [images.number_of(name) for name in names] == ["@0", "@0", "@0", "@0", "@1", "nope:1", ""]
+
+
 @pytest.mark.parametrize(
     ("reference", "found"),
     [("alpine:3", ONE), ("mine/alpine:old", ONE), ("docker.io/library/alpine:3", ONE), ("other", TWO), ("@1", TWO)],
