@@ -20,6 +20,9 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what looks at 
     from ocisync.images.inspect import ImageView, ReferrerView
 
 
+_SHOWN = 10_000  # tags that are printed at a time
+
+
 def inspect(
     context: typer.Context,
     reference: Annotated[
@@ -95,9 +98,10 @@ def tags(
 
     name, listed = run_async(list_tags, reference, with_access(config, [reference], creds, tls_verify, authfile))
     if as_json:
-        show_json({"name": name, "tags": listed})
-    else:
-        show("".join(f"{printable(tag)}\n" for tag in listed), end="")
+        show_json({"name": name, "tags": list(listed)})
+        return
+    for start in range(0, len(listed), _SHOWN):
+        show("".join(f"{printable(tag)}\n" for tag in listed[start : start + _SHOWN]), end="")
 
 
 def digest(

@@ -113,10 +113,10 @@ async def resolve_digest(reference: str, platform: str, config: Path | Config | 
         return (await _pick(source, locator, platform)).digest
 
 
-async def list_tags(reference: str, config: Path | Config | None) -> tuple[str, list[str]]:
+async def list_tags(reference: str, config: Path | Config | None) -> tuple[str, Sequence[str]]:
     """What a repository or an archive is called, and its tags."""
     async with _open(reference, config) as (source, locator):
-        return str(locator), list(await source.tags())
+        return str(locator), await source.tags()
 
 
 @asynccontextmanager

@@ -44,7 +44,7 @@ def find_gone(
         return PruneCandidates()
     mine = [tag for tag in present if not policy.is_backup(tag) and not is_digest_tag(tag)]
     mine = [tag for tag in mine if find_origin(selection, tag) is not None]
-    there = find_remaining(selection, listed)
+    there = find_remaining(selection, listed, mine)
     going = tuple(sorted(tag for tag in mine if tag not in there))
     return PruneCandidates(
         going, "" if policy.is_forced else _check_share(going, len(mine), policy, is_empty=not listed)

@@ -16,6 +16,7 @@ from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import is_list_tag
+from ocisync.model.name_list import NameList
 from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import PlatformChoice
 from ocisync.sync.image_facts import ImageFacts, SmallContent
@@ -90,7 +91,7 @@ class TagResolver:
             return Selected({**selection.literal, **selection.pinned})
         offered = self._listed
         if self._job.referrers.referrers:  # lists of referrers go along with their subjects, or are made at the target
-            offered = [tag for tag in offered if not is_list_tag(tag)]
+            offered = NameList(tag for tag in offered if not is_list_tag(tag))
         asked = list_candidates(selection, offered)
         dates = await self._find_dates(asked) if asked else {}
         selected = select(selection, offered, dates, self._now)

@@ -10,6 +10,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from ocisync.errors import LimitExceeded
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.image_name import is_tag
 from ocisync.model.name_mapping import Renaming
@@ -18,6 +19,7 @@ from ocisync.model.versions import VersionRange, parse_version
 Order = Literal["version", "created"]
 Dates = Mapping[str, float | None]  # tag -> when its image was made, in seconds since the epoch; None: nobody knows
 
+MAX_SELECTED = 500_000  # tags of one rule
 _NO_DATES: Dates = {}
 _SAME_NAMES = Renaming()
 
@@ -79,33 +81,45 @@ class Selected:
     warnings: tuple[str, ...] = ()
 
 
-def list_candidates(selection: TagSelection, listed: Iterable[str]) -> list[str]:
+def list_candidates(selection: TagSelection, listed: Collection[str]) -> list[str]:
     """The source's tags whose dates decide, in the order listed."""
     wanted = [one for one in selection.sets if one.needs_dates] if selection.literal is None else []
-    fitting = [set(match_names(one, tags)) for tags in (list(listed),) for one in wanted]
-    return [tag for tag in listed if any(tag in tags for tags in fitting)]
+    return _in_order(listed, [match_names(one, listed) for one in wanted])
 
 
-def select_tags(selection: TagSelection, listed: Iterable[str]) -> dict[str, str]:
+def select_tags(selection: TagSelection, listed: Collection[str]) -> dict[str, str]:
     """Target tag -> source reference, by names alone: `latest` and `newer_than` are not asked."""
     if selection.literal is not None:
         return {**selection.literal, **selection.pinned}
-    tags = list(listed)
-    fitting = [set(match_names(one, tags)) for one in selection.sets]
-    chosen = [tag for tag in tags if any(tag in some for some in fitting)]
+    chosen = _in_order(listed, [match_names(one, listed) for one in selection.sets])
     return {**_rename_tags(selection.rename, chosen).references, **selection.pinned}
 
 
-def select(selection: TagSelection, listed: Iterable[str], dates: Dates = _NO_DATES, now: float = 0.0) -> Selected:
-    """Every tag that one of the sets means; `dates` are of `list_candidates`, `now` in seconds since the epoch."""
+def select(selection: TagSelection, listed: Collection[str], dates: Dates = _NO_DATES, now: float = 0.0) -> Selected:
+    """Every tag that one of the sets means; `dates` are of `list_candidates`, `now` in seconds since the epoch.
+
+    Raises:
+        LimitExceeded: more tags than one rule may mean: the memory that a pass takes grows with them.
+    """
     if selection.literal is not None:
         return Selected({**selection.literal, **selection.pinned})
-    tags = list(listed)
-    fitting = [set(_match(one, tags, dates, now)) for one in selection.sets]
-    found = _rename_tags(selection.rename, [tag for tag in tags if any(tag in some for some in fitting)])
-    undated = [tag for tag in list_candidates(selection, tags) if dates.get(tag, 0.0) is None]
+    fitting = [_match(one, listed, dates, now) for one in selection.sets]
+    if (most := max(map(len, fitting), default=0)) > MAX_SELECTED:
+        raise LimitExceeded(
+            f"the rule means {most:,} of the source's {len(listed):,} tags, and one rule may mean {MAX_SELECTED:,}: "
+            "narrow it by `tags`, or split it"
+        )
+    chosen = _in_order(listed, fitting)
+    found = _rename_tags(selection.rename, chosen)
+    undated = [tag for tag in list_candidates(selection, listed) if dates.get(tag, 0.0) is None]
     warnings = (*found.warnings, *_warn_undated(undated))
     return Selected({**found.references, **selection.pinned}, warnings)
+
+
+def _in_order(listed: Iterable[str], fitting: Sequence[Sequence[str]]) -> list[str]:
+    """What any of the sets means, each once, in the order listed."""
+    chosen = {tag: tag for some in fitting for tag in some}
+    return [chosen[tag] for tag in listed if tag in chosen]  # not `tag`: a long list makes it anew each time
 
 
 def find_origin(selection: TagSelection, tag: str) -> str | None:
@@ -119,15 +133,16 @@ def find_origin(selection: TagSelection, tag: str) -> str | None:
     return origin if origin and any(match_names(one, [origin]) for one in selection.sets) else None
 
 
-def find_remaining(selection: TagSelection, listed: Iterable[str]) -> set[str]:
-    """The target tags whose origin the source lists."""
+def find_remaining(selection: TagSelection, listed: Iterable[str], tags: Collection[str]) -> set[str]:
+    """Those of the target's tags whose origin the source lists."""
     if selection.literal is None:
-        return {selection.rename_tag(tag) for tag in listed}
-    there = set(listed)
-    return {tag for tag, reference in selection.literal.items() if reference in there}
+        renamed = map(selection.rename_tag, listed)
+        return set(tags).intersection(renamed)
+    there = set(selection.literal.values()).intersection(listed)
+    return {tag for tag in tags if selection.literal.get(tag) in there}
 
 
-def match_names(conditions: TagSet, tags: Sequence[str]) -> list[str]:
+def match_names(conditions: TagSet, tags: Iterable[str]) -> list[str]:
     """The tags whose names fit."""
     allow = [re.compile(pattern) for pattern in conditions.allow]
     deny = [re.compile(pattern) for pattern in conditions.deny]
@@ -155,7 +170,7 @@ def narrow(selection: TagSelection, tags: Collection[str]) -> TagSelection | Non
     return TagSelection(literal=chosen) if chosen else None
 
 
-def _match(conditions: TagSet, tags: Sequence[str], dates: Dates, now: float) -> list[str]:
+def _match(conditions: TagSet, tags: Iterable[str], dates: Dates, now: float) -> list[str]:
     fitting = match_names(conditions, tags)
     if conditions.newer_than:
         oldest = now - conditions.newer_than

@@ -9,7 +9,7 @@ import structlog
 from ocisync.config.models import SyncRule
 from ocisync.config.parsers import list_literals
 from ocisync.daemon.schedule import Expansion, Schedule
-from ocisync.errors import ConfigError, InvalidName, OcisyncError
+from ocisync.errors import ConfigError, InvalidName, LimitExceeded, OcisyncError
 from ocisync.model.image_name import ImageName, parse_name
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport, describe_failure
@@ -18,6 +18,8 @@ from ocisync.wiring.jobs import repository_jobs
 from ocisync.wiring.session import Session
 
 log = structlog.get_logger()
+
+_MAX_REPOSITORIES = 100_000  # of one rule
 
 
 async def expand_rule(schedule: Schedule, session: Session) -> Expansion:
@@ -59,13 +61,22 @@ def _follows(rule: SyncRule, host: str, repository: str) -> bool:
 
 
 async def _repositories(rule: SyncRule, session: Session) -> list[str]:
-    """The repositories that a rule means; none is asked for where all are named one by one."""
+    """The repositories that a rule means; none is asked for where all are named one by one.
+
+    Raises:
+        LimitExceeded: more of them than there may be jobs of one rule in memory.
+    """
     rules = rule.repositories
-    listed = list_literals(rules.allow)
-    if listed is None:
-        listed = await session.stores.repositories(rule.source.host)
+    named = list_literals(rules.allow)
+    listed = await session.stores.repositories(rule.source.host) if named is None else named
     prefix = f"{rule.source.repository}/" if rule.source.repository else ""
-    return match_names(TagSet(rules.allow, rules.deny), [one for one in listed if one.startswith(prefix)])
+    meant = match_names(TagSet(rules.allow, rules.deny), (one for one in listed if one.startswith(prefix)))
+    if len(meant) > _MAX_REPOSITORIES:
+        raise LimitExceeded(
+            f"the rule means {len(meant):,} repositories, and one rule may mean {_MAX_REPOSITORIES:,}: narrow it by "
+            "`repositories`, or split it"
+        )
+    return meant
 
 
 def _jobs(rule: SyncRule, session: Session, repositories: Sequence[str], report: JobReport) -> list[Job]:

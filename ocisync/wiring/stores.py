@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import ssl
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -141,7 +141,7 @@ class StoreFactory:
         reasons = (registries.explain_stall(host, name) for host, name in places)
         return next(filter(None, reasons), "")
 
-    async def repositories(self, host: str) -> list[str]:
+    async def repositories(self, host: str) -> Sequence[str]:
         """Every repository that a registry's catalog names.
 
         Raises:

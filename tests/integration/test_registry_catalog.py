@@ -47,7 +47,7 @@ def page(names: object, link: str = "") -> web.Response:
 async def names_of(host: str) -> list[str]:
     """What a client lists."""
     async with open_registries({host: QUICK}) as client:
-        return await client.catalog(host)
+        return list(await client.catalog(host))
 
 
 async def test_the_catalog_of_a_registry(registry: DockerRegistry) -> None:

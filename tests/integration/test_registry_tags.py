@@ -4,13 +4,16 @@ import gzip
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from urllib.parse import urlsplit
 
+import anyio
 import pytest
 from aiohttp import web
 
 from ocisync.errors import LimitExceeded, NetworkError, RegistryError
 from ocisync.stores.registry import listing
+from tests.integration.big import MIB, measured
 from tests.integration.registries import NAME, QUICK, repository_at
 from tests.servers import faults, images
 from tests.servers.docker_registry import DockerRegistry
@@ -214,6 +217,27 @@ async def test_fault_27_a_million_tags() -> None:
     body = json.dumps({"name": NAME, "tags": million}).encode()
     with lister(lambda request: web.Response(body=body)) as (host, _):
         assert await tags_of(host) == million
+
+
+async def test_a_list_without_end_is_refused_before_it_fills_the_memory() -> None:
+    def answer(request: web.Request) -> web.Response:
+        first = int(request.query.get("last", "x0")[1:]) + 1
+        tags = [f"x{number:0127}" for number in range(first, first + 20_000)]
+        return page(tags, f'<?last={tags[-1]}>; rel="next"')
+
+    with lister(answer) as (host, _):
+        done = await anyio.to_thread.run_sync(partial(measured, "tags", f"docker://{host}/{NAME}", env={}, timeout=60))
+    assert done.code == 1
+    assert "the list of tags is longer than 1,000,000 names or 32 MiB" in done.output
+    assert done.peak < 160 * MIB
+
+
+async def test_a_page_of_millions_of_values_takes_no_more_memory_than_its_bytes() -> None:
+    body = b'{"other": [%s], "tags": ["a"]}' % b",".join([b"{}"] * 5_000_000)
+    with lister(lambda request: web.Response(body=body)) as (host, _):
+        done = await anyio.to_thread.run_sync(partial(measured, "tags", f"docker://{host}/{NAME}", env={}, timeout=60))
+    assert (done.code, done.output) == (0, "a\n")
+    assert done.peak < 160 * MIB
 
 
 @pytest.mark.parametrize("body", [b"[]", b"{", b'{"tags": {}}', b"\xff", b'{"tags": "a"}', b"[" * 100_000])

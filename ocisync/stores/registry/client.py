@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from aiohttp import ClientSession
@@ -81,7 +81,7 @@ class RegistryClient:
             return ""
         return reason if all(mirror.is_stalled for mirror in self._find_mirrors(origin)) else ""
 
-    async def catalog(self, host: str) -> list[str]:
+    async def catalog(self, host: str) -> Sequence[str]:
         """Every repository of a host, each once, in lexical order; raises as `listing.list_repositories` does."""
         return await list_repositories(self._transport(host))
 

@@ -6,10 +6,8 @@ Spec: distribution v1.1, "Listing Tags".
 from __future__ import annotations
 
 import re
-from codecs import BOM_UTF8
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from json import loads
 
 import structlog
 from anyio import to_thread
@@ -17,11 +15,13 @@ from yarl import URL
 
 from ocisync.errors import LimitExceeded, NotFound, RateLimited, RegistryError
 from ocisync.model.image_name import is_name, is_tag
+from ocisync.model.name_list import NameList, SortedNames, merge_names
 from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.http.errors import check_not_web_page
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
+from ocisync.stores.registry.name_page import Page, parse_page
 from ocisync.stores.registry.paging import next_page
 
 log = structlog.get_logger(__name__)
@@ -29,7 +29,9 @@ _NOT_FOR_SIZE = re.compile(r"\((?:DENIED|UNAUTHORIZED|NAME_INVALID|NAME_UNKNOWN)
 PAGE = 1000  # names asked for at a time
 MAX_PAGES = 10_000
 _MAX_EMPTY = 100  # pages without any name in a row
-_MAX_BODY = 64 * 1024 * 1024  # bytes of one page: registries that ignore `n` send everything
+_MAX_NAMES = 1_000_000
+_MAX_TEXT = 32 * 1024 * 1024  # bytes of all names
+_MAX_BODY = 32 * 1024 * 1024  # bytes of one page: registries that ignore `n` send everything
 _THREAD_WORTHY = 256 * 1024  # bytes
 _SMALLER = (100, 10)  # names asked for at a time when a registry refuses more
 _SIZE_REFUSED = frozenset({400, 413, 416, 422})  # that may be for the size of the page
@@ -42,34 +44,24 @@ class Listing:
     what: str  # for messages
     member: str  # of the JSON document
     fits: Callable[[str], bool]  # what breaks the grammar is left out
-    most: int  # entries of the longest that there is
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """One page of a list."""
-
-    names: list[str]
-    link: str | None = None  # the Link header
-    next: object = None  # what the document says of the next page
+TAGS = Listing("tags", "tags", is_tag)
+REPOSITORIES = Listing("repositories", "repositories", is_name)
 
 
-TAGS = Listing("tags", "tags", is_tag, 5_000_000)
-REPOSITORIES = Listing("repositories", "repositories", is_name, 1_000_000)
-
-
-async def list_tags(transport: Transport, grant: Grant) -> list[str]:
+async def list_tags(transport: Transport, grant: Grant) -> SortedNames:
     """Every tag, each once, in lexical order; names that break the grammar are left out.
 
     Raises:
         NotFound: there is no such repository.
         RegistryError: a page is not a list of tags, or it cannot be understood where the list goes on.
-        LimitExceeded: more pages or tags than any repository has.
+        LimitExceeded: more pages or tags than any repository has, or more text than is kept of a list.
     """
     return await _list_all(TAGS, transport, grant, transport.origin.with_path(f"/v2/{grant.repository}/tags/list"))
 
 
-async def list_repositories(transport: Transport) -> list[str]:
+async def list_repositories(transport: Transport) -> SortedNames:
     """Every repository that the registry's catalog names, each once, in lexical order.
 
     Raises:
@@ -90,21 +82,37 @@ async def list_repositories(transport: Transport) -> list[str]:
         ) from exc
 
 
-async def _list_all(listing: Listing, transport: Transport, grant: Grant, base: URL) -> list[str]:
+async def _list_all(listing: Listing, transport: Transport, grant: Grant, base: URL) -> SortedNames:
+    """All pages, kept as they come, and put in order at the end.
+
+    A list ends with a page that does not say where it goes on, that was asked for before, or that repeats another:
+    some registries send the same page whatever is asked for.
+    """
     url, page = await _read_first_page(listing, transport, grant, base)
-    names: set[str] = set()
+    pages: list[NameList] = []
+    hashes: set[int] = set()
     visited = {url}
-    empty = 0
+    names = text = empty = 0
     while True:
-        has_grown = not names.issuperset(page.names)
-        names.update(page.names)
+        is_new = bool(page.names) and hash(page.names) not in hashes
+        if is_new:
+            hashes.add(hash(page.names))
+            pages.append(page.names)
+            names += len(page.names)
+            text += page.names.size
         empty = 0 if page.names else empty + 1
-        if len(visited) >= MAX_PAGES or len(names) > listing.most or empty > _MAX_EMPTY:
-            counts = f"{len(visited)} pages, {len(names)} {listing.what}"
+        if names > _MAX_NAMES or text > _MAX_TEXT:
+            raise LimitExceeded(
+                f"{safe_url(base)}: the list of {listing.what} is longer than {_MAX_NAMES:,} names or "
+                f"{_MAX_TEXT >> 20} MiB, the most that is kept of one. Name the {listing.what} that you want one by "
+                "one, without expressions: then no list is asked for"
+            )
+        if len(visited) >= MAX_PAGES or empty > _MAX_EMPTY:
+            counts = f"{len(visited)} pages, {names} {listing.what}"
             raise LimitExceeded(f"{safe_url(base)}: the list of {listing.what} does not end ({counts})")
-        following = find_next_page(url, page) if has_grown or not page.names else None
+        following = find_next_page(url, page) if is_new or not page.names else None
         if following is None or following in visited:
-            return sorted(names)
+            return await to_thread.run_sync(merge_names, pages) if names > 10 * PAGE else merge_names(pages)
         url = following
         visited.add(url)
         page = await _read_page(listing, transport, grant, url)
@@ -165,23 +173,6 @@ def find_next_page(url: URL, page: Page) -> URL | None:
     return url.with_query(n=asked, last=page.names[-1]) if is_full else None
 
 
-def parse_page(raw: bytes, listing: Listing = TAGS) -> Page:
-    """One page, its names as the registry spells and orders them; `tags: null` is none.
-
-    Raises:
-        ValueError: not such a document.
-    """
-    document = loads(raw.removeprefix(BOM_UTF8))
-    if not isinstance(document, Mapping):
-        raise ValueError("not an object")  # noqa: TRY004  # it is a value's content, not a caller's type
-    names = document.get(listing.member)
-    if names is None:
-        names = []
-    if not isinstance(names, list):
-        raise ValueError(f"{listing.member} is not a list")  # noqa: TRY004
-    return Page([name for name in names if isinstance(name, str) and listing.fits(name)], next=document.get("next"))
-
-
 async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> Page:
     async def take(answer: Response) -> tuple[bytes, list[str]]:
         raw = await answer.read(_MAX_BODY, f"the list of {listing.what}")
@@ -191,7 +182,8 @@ async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: 
     raw, links = await transport.read(Request("GET", url, grant), take)
     try:
         is_small = len(raw) < _THREAD_WORTHY
-        page = parse_page(raw, listing) if is_small else await to_thread.run_sync(parse_page, raw, listing)
+        args = raw, listing.member, listing.fits
+        page = parse_page(*args) if is_small else await to_thread.run_sync(parse_page, *args)
     except (ValueError, RecursionError) as exc:
         raise RegistryError(f"{safe_url(url)}: the answer is not a list of {listing.what}: {exc}") from exc
     return replace(page, link=", ".join(links) if links else None)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from ocisync.errors import LimitExceeded
 from ocisync.model.digest import sha256
 from ocisync.model.name_mapping import Renaming, Substitution
 from ocisync.model.versions import parse_range
+from ocisync.sync import select as selection
 from ocisync.sync.select import TagSelection, TagSet, list_candidates, narrow, select, select_tags
 
 LISTED = ["1.0", "1.10", "11.0", "2.0-rc1", "latest"]
@@ -129,3 +131,11 @@ def test_what_depends_on_more_than_names_is_not_narrowed(conditions: TagSet) -> 
 
 def test_a_tag_whose_name_does_not_fit_is_left_alone_whatever_else_is_asked() -> None:
     assert narrow(TagSelection(sets=(TagSet(allow=("v.*",), latest=3),)), ["1.0"]) is None
+
+
+def test_a_rule_that_means_too_many_tags_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "MAX_SELECTED", 3)
+    assert len(select(TagSelection(), ["a", "b", "c"]).references) == 3
+    with pytest.raises(LimitExceeded, match="means 4 of the source's 4 tags"):
+        select(TagSelection(), ["a", "b", "c", "d"])
+    assert len(select(TagSelection(sets=(TagSet(deny=("d",)),)), ["a", "b", "c", "d"]).references) == 3
