@@ -175,7 +175,7 @@ def _ask(look: Callable[[str, Path | None], Awaitable[list[str]]], place: str, c
 async def _tags(place: str, config: Path | None) -> list[str]:
     from ocisync.commands.inspect import list_tags
 
-    return (await list_tags(place, config))[1]
+    return list((await list_tags(place, config))[1])
 
 
 async def _repositories(place: str, config: Path | None) -> list[str]:
