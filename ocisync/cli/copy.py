@@ -31,7 +31,6 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what copies
     from collections.abc import Callable
 
     from ocisync.commands.copy import PlannedCopy
-    from ocisync.content.compress import Compression
     from ocisync.model.locator import Locator
     from ocisync.model.media_type_families import Format
     from ocisync.sync.referrer_set import ReferrerChoice
@@ -130,7 +129,7 @@ def copy(
     Example: ocisync copy --dry-run --platform linux/arm64 docker://ghcr.io/org/app:1.0 oci:./layout
     """
     from ocisync.cli.progress import progress
-    from ocisync.commands.copy import CopyOptions, copy_sources, plan_copies
+    from ocisync.commands.copy import CopyOptions, copy_sources, plan_copies, view_source
     from ocisync.commands.image_names import complete_destination, parse_source
     from ocisync.sync.referrer_set import ReferrerChoice
 
@@ -138,7 +137,7 @@ def copy(
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
     options = CopyOptions(choice, include_external, send_again=force)
     packing = compression_of(compression, level)
-    views = [_view(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
+    views = [view_source(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
     _check_referrers(choice, form, destination)
     source_side = (sources, src_creds or creds, src_tls_verify or tls_verify)
     settings = with_access_of(
@@ -195,34 +194,6 @@ def _print_plan(plans: Sequence[PlannedCopy]) -> int:
         images = f"{counted(plan.images, 'image')}, {counted(plan.blobs, 'blob')}, {size_text(plan.bytes)}"
         show(f"would copy {printable(plan.source)} to {printable(plan.place)}\n{plan.digest} ({images} at most)")
     return 1 if any(plan.failure for plan in plans) else 0
-
-
-def _view(
-    source: Locator,
-    platforms: Sequence[str],
-    form: Format | None,
-    drop_signatures: bool,
-    packing: Compression | None,
-) -> Locator:
-    """A source as the options want it seen.
-
-    Raises:
-        ConfigError: options that contradict each other.
-    """
-    from ocisync.model.locator import ViewLocator
-    from ocisync.model.platform import parse_platform
-    from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
-
-    if drop_signatures and form is None:
-        raise ConfigError("--drop-signatures goes with --format: without a conversion signatures stay valid")
-    if form == "docker" and packing is not None and packing.kind == "zstd":
-        raise ConfigError("--compression zstd needs OCI's media types: docker reads no zstd in its own")
-    if not platforms and form is None:
-        return source
-    wanted = tuple(parse_platform(platform) for platform in platforms)
-    if len(wanted) > 1:
-        return ViewLocator(source, None, form, drop_signatures, PlatformChoice(wanted))
-    return ViewLocator(source, wanted[0] if wanted else None, form, drop_signatures, EVERYTHING)
 
 
 def _check_referrers(choice: ReferrerChoice, form: Format | None, destination: str) -> None:

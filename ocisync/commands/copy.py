@@ -21,10 +21,13 @@ from ocisync.model.locator import (
     SetLocator,
     SetMember,
     TargetLocator,
+    ViewLocator,
     parse_locator,
     strip_views,
 )
+from ocisync.model.media_type_families import Format
 from ocisync.model.platform import Platform, parse_platform, platform_from_labels
+from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.stores.archive.image_folder import VERSION_FILE
 from ocisync.stores.archive.index_json import LAYOUT_FILE
 from ocisync.stores.archive.names import image_number
@@ -92,6 +95,30 @@ async def copy_sources(
         if every:
             return await copy_all(session, sources[0], destination, options)
         return await copy_images(session, sources, parse_locator(destination), options)
+
+
+def view_source(
+    source: Locator,
+    platforms: Sequence[str],
+    form: Format | None,
+    drop_signatures: bool = False,
+    packing: Compression | None = None,
+) -> Locator:
+    """A source as the options want it seen.
+
+    Raises:
+        ConfigError: options that contradict each other.
+    """
+    if drop_signatures and form is None:
+        raise ConfigError("--drop-signatures goes with --format: without a conversion signatures stay valid")
+    if form == "docker" and packing is not None and packing.kind == "zstd":
+        raise ConfigError("--compression zstd needs OCI's media types: docker reads no zstd in its own")
+    if not platforms and form is None:
+        return source
+    wanted = tuple(parse_platform(platform) for platform in platforms)
+    if len(wanted) > 1:
+        return ViewLocator(source, None, form, drop_signatures, PlatformChoice(wanted))
+    return ViewLocator(source, wanted[0] if wanted else None, form, drop_signatures, EVERYTHING)
 
 
 async def plan_copies(

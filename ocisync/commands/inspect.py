@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from anyio import to_thread
+
 from ocisync.commands.image_names import parse_source
 from ocisync.commands.unpack import host_platform
 from ocisync.config.models import Config
@@ -121,7 +123,7 @@ async def list_tags(reference: str, config: Path | Config | None) -> tuple[str, 
 
 @asynccontextmanager
 async def _open(reference: str, config: Path | Config | None) -> AsyncIterator[tuple[Source, Locator]]:
-    locator = parse_source(reference)
+    locator = await to_thread.run_sync(parse_source, reference)
     async with optional_session(config) as session, session.stores.source(locator) as source:
         yield source, locator
 

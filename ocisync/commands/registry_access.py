@@ -55,7 +55,7 @@ async def apply_access(file: Path | None, hosts: Mapping[str, HostAccess], authf
     Raises:
         ConfigError: the credentials are not USER:PASSWORD, or the file of credentials is not there.
     """
-    config = load_config(file, needs_secrets=False) if file else Config(version=1)
+    config = await anyio.to_thread.run_sync(_load, file)
     registries = dict(config.registries)
     for host, access in hosts.items():
         registries[host] = registries.get(host, Registry()).model_copy(update=await _changes(host, access))
@@ -66,6 +66,10 @@ async def apply_access(file: Path | None, hosts: Mapping[str, HostAccess], authf
         defaults = defaults.model_copy(update={"docker_config": authfile})
         registries = {host: one.model_copy(update={"docker_config": authfile}) for host, one in registries.items()}
     return config.model_copy(update={"registries": registries, "defaults": defaults})
+
+
+def _load(file: Path | None) -> Config:
+    return load_config(file, needs_secrets=False) if file else Config(version=1)
 
 
 async def _changes(host: str, access: HostAccess) -> dict[str, object]:

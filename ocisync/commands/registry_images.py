@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
+from anyio import to_thread
+
 from ocisync.commands.image_names import FILES, parse_source
 from ocisync.config.load import load_config
 from ocisync.config.models import Config, RegistryTarget
@@ -204,7 +206,7 @@ async def verify_images(text: str, config: Path | Config | None) -> CheckedImage
 
 @asynccontextmanager
 async def _open(text: str, config: Path | Config | None) -> AsyncIterator[tuple[Source, Sequence[str]]]:
-    locator = parse_source(text)
+    locator = await to_thread.run_sync(parse_source, text)
     async with AsyncExitStack() as stack:
         session = await stack.enter_async_context(optional_session(config))
         await stack.enter_async_context(session.stores.hold(locator))

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -65,10 +66,17 @@ async def optional_session(
     given: Path | Config | None, progress: Progress | None = None, compression: Compression | None = None
 ) -> AsyncIterator[Session]:
     """A session for a single command: a configuration, or its file, gives credentials and limits where there is one."""
-    config = load_config(given, needs_secrets=False) if isinstance(given, Path) else given or Config(version=1)
-    with tempfile.TemporaryDirectory(prefix="ocisync-") as scratch:
-        async with open_session(config, None, progress, Path(scratch), compression) as session:
+    if isinstance(given, Path):
+        config = await anyio.to_thread.run_sync(partial(load_config, given, needs_secrets=False))
+    else:
+        config = given or Config(version=1)
+    scratch = await anyio.to_thread.run_sync(partial(tempfile.TemporaryDirectory, prefix="ocisync-"))
+    try:
+        async with open_session(config, None, progress, Path(scratch.name), compression) as session:
             yield session
+    finally:
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(scratch.cleanup)
 
 
 def _make_folder(path: Path) -> None:
