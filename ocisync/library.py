@@ -141,7 +141,7 @@ async def tags(reference: str, *, config: str | PathLike[str] | None = None, log
     Raises:
         OcisyncError: there is no such repository, or it cannot be read.
     """
-    return (await list_tags(reference, await _settings(config, logins)))[1]
+    return list((await list_tags(reference, await _settings(config, logins)))[1])
 
 
 async def digest(
