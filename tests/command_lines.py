@@ -27,7 +27,8 @@ _OPTIONS = (
     "--newer-than", "--limit", "--plan", "--apply", "--grace", "--deep", "--repair", "--resume", "--rate", "--listen",
     "--concurrency", "--targets", "--recheck", "--force-prune", "--url", "--repository", "--settings", "--exclude",
     "--env", "--entrypoint", "--owner", "--exclude-from", "--cache", "--rootless", "--client", "--ca", "--from", "-o",
-    "--log-level", "--log-format", "--for", "-u", "--password-stdin", "--authfile", "--partial", "--output", "-h", "-V", "--nope", "-", "--",
+    "--log-level", "--log-format", "--for", "-u", "--password-stdin", "--authfile", "--partial", "--output",
+    "-h", "-V", "--nope", "-", "--",
 )  # fmt: skip
 _TEXTS = (
     "docker://127.0.0.1:1/a/b:t", "docker://127.0.0.1:1", "docker://", "docker:x", "oci:lay", "oci:", "x.tar",
@@ -36,8 +37,8 @@ _TEXTS = (
     "bin", ".", "/dev/null", "/proc/self/mem", "nope", "", " ", "\x1b[2J", "\u202e", "\udcff", "a\nb", "http://127.0.0.1:1/a:b",
     "https://u:hunter22@127.0.0.1:1/", "u:plain", "linux/amd64", "oci", "docker", "zstd", "-1", "0", "1e999",
     "99", "8080", "1d", "1GiB", "true", "false", "debug", "NAME=VALUE", '["/x"', "{{.Digest}}", "{{.Nope}}", "{{", "(",
-    "%s", "{}", "x" * 5000, "::", "127.0.0.1:0", "@sha256:" + "0" * 64, "rule", "regsync", "..", "~", "systemd", "bash", "containerd",
-    "docker://127.0.0.1:1/a@sha256:" + "0" * 64, "oci:lay:x", "verify",
+    "%s", "{}", "x" * 5000, "::", "127.0.0.1:0", "@sha256:" + "0" * 64, "rule", "regsync", "..", "~",
+    "systemd", "bash", "containerd",    "docker://127.0.0.1:1/a@sha256:" + "0" * 64, "oci:lay:x", "verify",
 )  # fmt: skip
 _CHILD = """
 import importlib, json, os, pkgutil, sys, time
