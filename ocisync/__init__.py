@@ -5,12 +5,8 @@ As a library it has a few coroutines: see `ocisync.library`. They are imported w
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from ocisync.errors import OcisyncError
-    from ocisync.library import CopiedImage, Image, PlatformImage, copy, digest, inspect, tags, verify
-
+# The types are in `__init__.pyi`: an import here, even one for type checkers only, would make all that asks for the
+# version depend on the whole library.
 __version__ = "0.1.0"  # a literal, not importlib.metadata: start-up time counts
 __all__ = [
     "CopiedImage",

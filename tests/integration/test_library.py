@@ -61,7 +61,7 @@ def test_importing_costs_nothing_and_knows_its_names() -> None:
     assert done.stdout == "1\n"
     assert all(getattr(ocisync, name) for name in ocisync.__all__)
     with pytest.raises(AttributeError, match="nope"):
-        ocisync.nope  # noqa: B018
+        ocisync.nope  # type: ignore[attr-defined]  # noqa: B018
 
 
 def test_the_documentations_program_runs(registry: DockerRegistry, tmp_path: Path) -> None:
