@@ -74,7 +74,7 @@ class BlobUploader:
         """
         request = Request("HEAD", self._base / desc.digest, self._grant, FOUND_OR_NOT)
         async with self._transport.send(request) as answer:
-            if answer.status != 200 or answer.content_length not in (None, 0, desc.size):
+            if answer.status != 200 or answer.content_size not in (None, 0, desc.size):
                 return False
             if is_web_page(answer.media_type, b""):
                 return False

@@ -91,7 +91,7 @@ class Manifests:
         """Whether the manifest is there; what the registry will not tell counts as absent."""
         request = self._request("HEAD", self._url(desc.digest), FOUND_OR_NOT)
         async with self._transport.send(replace(request, grant=self._push_grant)) as answer:
-            return answer.status == 200 and answer.content_length in (None, 0, desc.size)
+            return answer.status == 200 and answer.content_size in (None, 0, desc.size)
 
     async def push(self, reference: str, desc: Descriptor, opener: Opener | None = None) -> None:
         """Store a manifest under its digest or a tag, as the bytes it is.
@@ -200,7 +200,7 @@ def describe_head(reference: str, answer: Response) -> Descriptor | None:
         LimitExceeded: over 4 MiB.
         DigestMismatch: another digest than the one asked for.
     """
-    digest, size, kind = said_digest(answer), answer.content_length, answer.media_type
+    digest, size, kind = said_digest(answer), answer.content_size, answer.media_type
     if kind in media_types.SCHEMA_1_TYPES:
         raise UnsupportedManifest(f"{safe_url(answer.url)}: docker's schema 1 is not supported: push the image again")
     if (size or 0) > MAX_MANIFEST_SIZE:

@@ -161,7 +161,7 @@ class _MirrorFallback:
             except OcisyncError as exc:
                 self._give_up(desc.digest, exc)
                 continue
-            if answer.status == 200 and answer.content_length not in (None, desc.size):
+            if answer.status == 200 and answer.content_size not in (None, desc.size):
                 answer.close()
                 wrong = SizeMismatch(f"{desc.digest}: announced as {answer.content_length} bytes")
                 self._give_up(desc.digest, wrong)

@@ -17,6 +17,7 @@ from ocisync.stores.registry.options import RegistryOptions
 
 CHUNK = 1024 * 1024  # bytes
 _LARGE = 128 * 1024  # bytes; such a piece is worth passing on as it is, smaller ones are joined
+_NO_ENCODING = frozenset({"", "identity", "aws-chunked"})
 _SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
 
 
@@ -46,6 +47,20 @@ class Response:
         """The announced length of the body in bytes."""
         text = self.headers.get("Content-Length", "")
         return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else None
+
+    @property
+    def encoding(self) -> str:
+        """Content-Encoding: empty for none. S3's `aws-chunked` is about how it was stored, and tells nothing."""
+        given = self.headers.get("Content-Encoding")
+        if not given:
+            return ""
+        kept = [one for part in given.lower().split(",") if (one := part.strip()) not in _NO_ENCODING]
+        return ",".join(kept).replace("x-gzip", "gzip")
+
+    @property
+    def content_size(self) -> int | None:
+        """The announced length of the content in bytes; None also where the body is that of an encoding of it."""
+        return None if self.encoding else self.content_length
 
     @property
     def ends_with_connection(self) -> bool:
@@ -106,8 +121,8 @@ class Response:
             LimitExceeded: longer than `limit` bytes, also when it is decompressed.
             RegistryError: it came with another Content-Encoding, or is not what that says.
         """
-        encoding = self.headers.get("Content-Encoding", "identity").strip().lower()
-        if encoding not in ("", "identity", "gzip", "x-gzip"):
+        encoding = self.encoding
+        if encoding not in ("", "gzip"):
             raise RegistryError(f"{safe_url(self.url)}: sent {what} as {encoding[:20]!r}, which was not asked for")
         if (self.content_length or 0) > limit:
             raise _too_long(self.url, what, limit)
@@ -119,7 +134,7 @@ class Response:
                 raise _too_long(self.url, what, limit)
             chunks.append(chunk)
         body = b"".join(chunks)
-        return self._decompress(body, limit, what) if encoding.endswith("gzip") else body
+        return self._decompress(body, limit, what) if encoding else body
 
     def _decompress(self, body: bytes, limit: int, what: str) -> bytes:
         decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # gzip's frame

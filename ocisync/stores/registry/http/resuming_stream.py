@@ -12,6 +12,7 @@ import structlog
 
 from ocisync.errors import OcisyncError, RegistryError, SizeMismatch, Truncated
 from ocisync.model.descriptor import Descriptor
+from ocisync.stores.registry.http.decoding import ContentReader
 from ocisync.stores.registry.http.response import Response
 
 log = structlog.get_logger(__name__)
@@ -46,13 +47,13 @@ class ResumingStream:
     def __init__(self, desc: Descriptor, source: BodySource, start: int = 0) -> None:
         self._desc = desc
         self._source = source
-        self._answer: Response | None = None
+        self._reader: ContentReader | None = None
         self._seen = start  # bytes delivered
         self._skip = 0  # bytes to drop: delivered before
         self._failures = 0  # since the last progress
         self._ranges = True  # until the registry is seen to answer Range wrongly
 
-    async def open(self) -> Response:
+    async def open(self) -> ContentReader:
         """Ask for what is missing; called before anything is read, so that absence shows then.
 
         Raises:
@@ -70,15 +71,16 @@ class ResumingStream:
             answer.close()
             self._ranges = False
             return await self.open()
-        self._answer = answer
+        self._reader = reader = ContentReader(answer, self._desc)
+        self._ranges &= not reader.may_be_encoded
         self._skip = self._seen - first
-        return answer
+        return reader
 
     def close(self) -> None:
         """Stop, also half-way."""
-        if self._answer is not None:
-            self._answer.close()
-            self._answer = None
+        if self._reader is not None:
+            self._reader.answer.close()
+            self._reader = None
 
     def __aiter__(self) -> ResumingStream:
         return self
@@ -100,10 +102,9 @@ class ResumingStream:
             return chunk
 
     async def _read(self) -> bytes:
-        if (answer := self._answer) is None:
-            answer = await self.open()
-        chunk = await answer.chunk()
-        if not chunk and self._seen < self._desc.size and answer.ends_with_connection:
+        reader = self._reader or await self.open()
+        chunk = await reader.chunk()
+        if not chunk and self._seen < self._desc.size and reader.answer.ends_with_connection:
             raise Truncated(f"{self._desc.digest}: the connection ended after {self._seen} of {self._desc.size} bytes")
         return chunk
 
@@ -126,7 +127,8 @@ class ResumingStream:
     def _first_byte(self, answer: Response, start: int) -> int | None:
         size = self._desc.size
         if answer.status == 200:
-            _check_length(self._desc, answer.content_length, size)
+            if answer.encoding != "gzip":  # else its length is another's, unless it is the right one
+                _check_length(self._desc, answer.content_length, size)
             return 0
         found = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
         if answer.status == 206 and start == 0:
