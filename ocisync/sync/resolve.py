@@ -6,13 +6,14 @@ Names decide first; dates, platforms and sizes are looked up only when the rule 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from ocisync.content.capabilities import Converter, RemoteResolver
 from ocisync.content.concurrency import for_each
 from ocisync.content.cost import attribute_cost
 from ocisync.content.repository import Source
-from ocisync.errors import OcisyncError
+from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import is_list_tag
@@ -85,8 +86,11 @@ class TagResolver:
         """
         selection = self._job.tags
         is_listed = selection.literal is None and selection.needs_listing
-        if is_listed or self._job.policy.prune or self._has_digest_tags():
+        if is_listed or self._job.policy.prune:
             self._listed = await self._source.tags()
+        elif self._has_digest_tags():  # it only saves asking for each of them
+            with suppress(NotFound, RegistryError):
+                self._listed = await self._source.tags()
         if selection.literal is not None:  # no conditions: nothing else decides
             return Selected({**selection.literal, **selection.pinned})
         offered = self._listed

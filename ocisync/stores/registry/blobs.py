@@ -5,6 +5,7 @@ Spec: distribution v1.1, "Pushing a blob monolithically", "Mounting a blob from 
 
 from __future__ import annotations
 
+import re
 from contextlib import aclosing
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -23,9 +24,9 @@ from ocisync.stores.registry.auth import ecr
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.chunked_upload import ChunkedUpload
 from ocisync.stores.registry.http.body import PacedBody, SentOnce
-from ocisync.stores.registry.http.errors import is_web_page
+from ocisync.stores.registry.http.errors import check_not_web_page, is_web_page
 from ocisync.stores.registry.http.hosts import safe_url
-from ocisync.stores.registry.http.policy import MAX_REDIRECTS, resolve_location
+from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REFUSED, resolve_location
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport, UploadMoved
 
@@ -36,11 +37,14 @@ _TOO_LARGE = 413
 _FIRST_CHUNK, _LEAST_CHUNK = 64 << 20, 1 << 20  # bytes
 _NO_SUCH_RANGE = 416
 _BODY_REFUSED = frozenset({400, 405, 406, 411, 415, 416, 422, 501})  # that may be for a body in the PUT
-FOUND_OR_NOT = frozenset({200, 400, 403, 404, 405, 406, 410, 415, 500, 501, 502, 504})  # a look that only saves sending
+FOUND_OR_NOT = frozenset({200, 404}) | REFUSED  # a look that only saves sending
+_FIRST_BYTE = {"Range": "bytes=0-0"}
+_PART_OR_NOT = FOUND_OR_NOT | {206}
 STORED = frozenset({200, 201, 202, 203, 204})  # registries and what stands before them take the class for the code
 _MOUNTED_OR_BEGUN = frozenset({200, 201, 202, 204})
 _BEGUN = frozenset({200, 201, 202, 204})
 _GONE = frozenset({200, 202, 204, 404})
+_UPLOAD_NUMBER = re.compile(r"[A-Za-z0-9_=-]{1,200}\Z", re.ASCII)
 _NO_BODY = {"Content-Length": "0"}
 _BINARY = {"Content-Type": "application/octet-stream"}
 
@@ -71,13 +75,20 @@ class BlobUploader:
         """Whether the blob is there; what the registry will not tell counts as absent.
 
         Some registries answer a HEAD with no length, or with 0 whatever the blob's: that says nothing of its size.
+        Others refuse it, or lead it to storage that takes GET only: then the first byte is asked for.
         """
         request = Request("HEAD", self._base / desc.digest, self._grant, FOUND_OR_NOT)
         async with self._transport.send(request) as answer:
-            if answer.status != 200 or answer.content_size not in (None, 0, desc.size):
-                return False
-            if is_web_page(answer.media_type, b""):
-                return False
+            status, size, is_page = answer.status, answer.content_size, is_web_page(answer.media_type, b"")
+        if status in REFUSED and self._facts.shows_first_byte:
+            request = Request("GET", request.url, self._grant, _PART_OR_NOT, _FIRST_BYTE)
+            async with self._transport.send(request) as answer:
+                status, size, is_page = answer.status, answer.content_size, is_web_page(answer.media_type, b"")
+                if status == 206:
+                    status, size = 200, _whole_size(answer)
+            self._facts.shows_first_byte = status not in REFUSED
+        if status != 200 or is_page or size not in (None, 0, desc.size):
+            return False
         self._facts.sizes.learn(desc)
         return True
 
@@ -94,7 +105,7 @@ class BlobUploader:
             async with self._transport.send(Request("POST", url, grant, _MOUNTED_OR_BEGUN, _NO_BODY)) as answer:
                 is_mounted = answer.status == 201
                 if not is_mounted and "Location" in answer.headers and len(self._sessions) < _MAX_SESSIONS:
-                    self._sessions[desc.digest] = _session(answer)
+                    self._sessions[desc.digest] = self._open_session(answer)
             return is_mounted and (self._facts.sizes.agree(desc) or await self.exists(desc))
         except (NotFound, RegistryError) as exc:  # a mount only saves time: the push tells what is wrong
             log.debug("mount.refused", digest=desc.digest, from_repository=from_repository, error=exc.message)
@@ -215,7 +226,7 @@ class BlobUploader:
         request = Request("PUT", url, self._grant, STORED, headers, body, is_upload=True)
         try:
             async with self._transport.send(request) as answer:
-                check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
+                check_stored(answer, desc.digest)
         except OcisyncError as exc:
             if isinstance(body, PacedBody) and exc is body.failure:
                 raise
@@ -233,12 +244,28 @@ class BlobUploader:
         url = self._base / "uploads/"
         try:
             async with self._transport.send(Request("POST", url, self._grant, _BEGUN, _NO_BODY)) as answer:
-                if "Location" not in answer.headers:
-                    raise RegistryError(f"{safe_url(answer.url)}: an upload was begun, but no Location says where")
-                return _session(answer)
+                return self._open_session(answer)
         except NotFound as exc:
             await create_repository(self._transport, self._grant.repository, exc, is_repeated=is_repeated)
         return await self._begin(is_repeated=True)
+
+    def _open_session(self, answer: Response) -> UploadSession:
+        """Where an upload goes on, by its Location, else by its number.
+
+        Raises:
+            RegistryError: the answer has neither.
+            RedirectRefused: it leads to where nothing must be sent.
+        """
+        least = answer.headers.get("OCI-Chunk-Min-Length", "")
+        is_number = least.isascii() and least.isdigit() and len(least) < 12
+        if "Location" in answer.headers:
+            url = resolve_location(answer.url, answer.headers["Location"])
+        elif _UPLOAD_NUMBER.match(number := answer.headers.get("Docker-Upload-UUID", "")):
+            url = self._base / "uploads" / number
+        else:
+            check_not_web_page(answer.url, answer.media_type, b"")
+            raise RegistryError(f"{safe_url(answer.url)}: an upload was begun, but no Location says where")
+        return UploadSession(url, int(least) if is_number else 0)
 
     async def _cancel(self, session: UploadSession) -> None:
         with anyio.move_on_after(_CLEAN_UP, shield=True):
@@ -249,10 +276,10 @@ class BlobUploader:
                 log.debug("upload.left_behind", host=self._transport.host, error=exc.message)
 
 
-def _session(answer: Response) -> UploadSession:
-    least = answer.headers.get("OCI-Chunk-Min-Length", "")
-    is_number = least.isascii() and least.isdigit() and len(least) < 12
-    return UploadSession(resolve_location(answer.url, answer.headers["Location"]), int(least) if is_number else 0)
+def _whole_size(answer: Response) -> int | None:
+    """Of the content of which a part came, as Content-Range says."""
+    whole = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(whole) if whole.isascii() and whole.isdigit() and len(whole) < 20 else None
 
 
 def is_uncertain(failed: OcisyncError) -> bool:
@@ -294,11 +321,14 @@ def with_digest(session: URL, digest: Digest) -> URL:
     return URL(f"{text}{'&' if '?' in text else '?'}digest={quote(digest, safe='')}", encoded=True)
 
 
-def check_echo(digest: Digest, echoed: str | None, url: URL) -> None:
+def check_stored(answer: Response, digest: Digest) -> None:
     """Compare the digest a registry says it stored.
 
     Raises:
         DigestMismatch: it names other content.
+        RegistryError: it was no registry that answered, but a page that wants a login.
     """
+    check_not_web_page(answer.url, answer.media_type, b"")
+    echoed, url = answer.headers.get("Docker-Content-Digest"), answer.url
     if echoed and echoed.partition(":")[0] == digest.partition(":")[0] and echoed != digest:
         raise DigestMismatch(f"{safe_url(url)}: the registry says it stored {echoed[:140]!r} instead of {digest}")

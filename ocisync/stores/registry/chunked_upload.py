@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 _TAKEN = frozenset({200, 201, 202, 204})
 _OTHER_POSITION = 416  # the chunk does not begin where the upload stands
 _STANDS = frozenset({200, 202, 204})
-_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})\Z", re.ASCII)
+_RANGE = re.compile(r"(?:bytes[=\s]\s*)?0-(\d{1,18})(?:/(?:\d+|\*))?\Z", re.ASCII | re.IGNORECASE)
 
 
 class _Broken(Exception):

@@ -47,6 +47,8 @@ class HostFacts:
     validation: ValidationProbe | None = None  # None: nobody wanted to know yet whether it refuses incomplete manifests
     quota: PullBudget | None = None  # None: it has told of no limit on pulls
     page_size: int | None = None  # names of a list's page that it was seen to take; 0: as many as it likes
+    warned: set[str] = field(default_factory=set)  # its Warnings that were logged
+    shows_first_byte: bool = True  # a GET of a part of a blob was not refused where HEAD was
     created: set[str] = field(default_factory=set)  # repositories that were made there
     pulls: int = 0  # pulls under way, as long as there is no quota that counts them
     gave_freely: bool = False  # it gave a manifest, and told of no limit with it

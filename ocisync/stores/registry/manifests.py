@@ -29,17 +29,16 @@ from ocisync.model.digest import Digest, digest_of, is_digest
 from ocisync.model.image_name import parse_tag_or_digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of, parse_manifest
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
-from ocisync.stores.registry.blobs import FOUND_OR_NOT, STORED, check_echo, create_repository, is_uncertain
-from ocisync.stores.registry.http.errors import check_not_web_page
+from ocisync.stores.registry.blobs import FOUND_OR_NOT, STORED, check_stored, create_repository, is_uncertain
+from ocisync.stores.registry.http.errors import check_not_web_page, is_web_page
 from ocisync.stores.registry.http.hosts import safe_url
+from ocisync.stores.registry.http.policy import REFUSED
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
 ACCEPT = {"Accept": media_types.ACCEPT}
-# A HEAD that fails where GET works: registries without it, and proxies that break it. 429 and 503 ask for patience.
-_HEAD_REFUSED = frozenset({400, 403, 405, 406, 410, 415, 500, 501, 502, 504})
-_AS_KNOWN = 304
+_AS_KNOWN, _NO_LOGIN = 304, 401
 _BAD_REQUEST, _TYPE_REFUSED = 400, frozenset({406, 415})
 _CONTENT_REFUSED = frozenset({400, 404, 406, 415, 422, 500})
 _INVALID = re.compile("MANIFEST_INVALID|UNSUPPORTED")
@@ -70,15 +69,21 @@ class Manifests:
             DigestMismatch: the registry names another digest than the one asked for.
         """
         url = self._url(reference)
-        accept = frozenset({200}) | _HEAD_REFUSED | ({404} if is_sure or self._confirms_absence else frozenset())
+        # A HEAD may fail where GET works: at registries without it, and behind proxies that break it.
+        accept = frozenset({200}) | REFUSED | ({404} if is_sure or self._confirms_absence else frozenset())
         if known is None:
             request = self._request("HEAD", url, accept)
         else:
             request = Request("HEAD", url, self._grant, accept | {_AS_KNOWN}, _if_changed(known))
-        async with self._transport.send(request) as answer:
-            if known is not None and answer.status == _AS_KNOWN:
-                return _confirm(known, answer)
-            found = describe_head(reference, answer) if answer.status == 200 else None
+        try:
+            async with self._transport.send(request) as answer:
+                if known is not None and answer.status == _AS_KNOWN:
+                    return _confirm(known, answer)
+                found = describe_head(reference, answer) if answer.status == 200 else None
+        except AuthError as exc:
+            if exc.facts.get("status") != _NO_LOGIN or not (is_sure or self._confirms_absence):
+                raise
+            found = None
         return found or await self._get(reference, url)
 
     async def resolve_with_manifest(self, reference: str, *, is_needed: bool = False) -> Descriptor:
@@ -91,7 +96,8 @@ class Manifests:
         """Whether the manifest is there; what the registry will not tell counts as absent."""
         request = self._request("HEAD", self._url(desc.digest), FOUND_OR_NOT)
         async with self._transport.send(replace(request, grant=self._push_grant)) as answer:
-            return answer.status == 200 and answer.content_size in (None, 0, desc.size)
+            is_page = is_web_page(answer.media_type, b"")
+            return answer.status == 200 and answer.content_size in (None, 0, desc.size) and not is_page
 
     async def push(self, reference: str, desc: Descriptor, opener: Opener | None = None) -> None:
         """Store a manifest under its digest or a tag, as the bytes it is.
@@ -112,7 +118,7 @@ class Manifests:
         while True:
             try:
                 async with self._transport.send(request) as answer:
-                    check_echo(desc.digest, answer.headers.get("Docker-Content-Digest"), answer.url)
+                    check_stored(answer, desc.digest)
                     return
             except OcisyncError as exc:
                 if isinstance(exc, NotFound) and not _PART_UNKNOWN.search(exc.message):

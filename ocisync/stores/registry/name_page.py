@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from json import loads
 
 from ocisync.model.name_list import NameList
+from ocisync.stores.registry.http.errors import find_words
 
 _SMALL = 256 * 1024  # bytes that may be parsed as a whole
 _TOKEN = re.compile(
@@ -47,6 +48,8 @@ def parse_page(raw: bytes, member: str, fits: Callable[[str], bool]) -> Page:
     if not isinstance(document, Mapping):
         raise ValueError("not an object")  # noqa: TRY004  # it is a value's content, not a caller's type
     names = document.get(member)
+    if names is None and (document.get("errors") or document.get("error")):  # with a status that says all is well
+        raise ValueError(f"it tells of an error: {find_words(raw)}")
     if names is None:
         names = []
     if not isinstance(names, list):

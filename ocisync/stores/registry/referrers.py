@@ -20,10 +20,12 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
+from ocisync.model.outside_json import load_json
 from ocisync.model.subjects import Entry, add_entries, read_subject
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
-from ocisync.stores.registry.blobs import check_echo
+from ocisync.stores.registry.blobs import STORED, check_stored
 from ocisync.stores.registry.http.hosts import safe_url
+from ocisync.stores.registry.http.policy import REFUSED
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
 from ocisync.stores.registry.manifests import ACCEPT
@@ -33,11 +35,20 @@ log = structlog.get_logger(__name__)
 MAX_PAGES = 1000
 MAX_REFERRERS = 100_000  # of one manifest
 _ROUNDS = 12  # tries to bring a list up to date while other clients write it
-_NO_API = frozenset({400, 404, 405, 406, 501})
+_NO_API = frozenset({400, 404, 405, 406, 410, 415, 422, 501})
 _LISTED_OR_NOT = frozenset({200}) | _NO_API
 _THERE_OR_NOT = frozenset({200, 404})
-_CREATED_OR_LOST = frozenset({201, 412})
+_LOST = 412
 _ACCEPT_INDEX = {"Accept": media_types.OCI_INDEX}
+
+
+def looks_like_index(raw: bytes) -> bool:
+    """Whether a document of no more exact a type than JSON is an index; other servers answer any path with JSON."""
+    try:
+        document = load_json(raw)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and isinstance(document.get("manifests"), list) and "schemaVersion" in document
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +140,13 @@ class ReferrersClient:
 
     async def _read_page(self, url: URL, actions: str) -> tuple[Sequence[Descriptor], URL | None] | None:
         async def take(answer: Response) -> tuple[bytes, str | None] | None:
-            if answer.status != 200 or answer.media_type != media_types.OCI_INDEX:
+            is_index = answer.media_type == media_types.OCI_INDEX
+            if answer.status != 200 or not (is_index or "json" in answer.media_type):
                 await answer.beginning()
                 return None
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
+            if not is_index and not looks_like_index(raw):
+                return None
             return raw, ", ".join(answer.headers.getall("Link", [])) or None
 
         request = Request("GET", url, Grant(self._repository, actions), _LISTED_OR_NOT, _ACCEPT_INDEX)
@@ -159,9 +173,11 @@ class ReferrersClient:
 
     async def _has_list(self, subject: Digest) -> bool:
         """Whether there is a list, asked by HEAD: where pulls are counted, that is none."""
-        request = Request("HEAD", self._list_url(subject), self._grant, _THERE_OR_NOT, ACCEPT)
+        if self._transport.has_no_pull_limit:  # then a GET costs no more, and no registry hides it from that
+            return True
+        request = Request("HEAD", self._list_url(subject), self._grant, _THERE_OR_NOT | REFUSED, ACCEPT)
         async with self._transport.send(request) as answer:
-            return answer.status == 200
+            return answer.status != 404
 
     async def _read_list(self, subject: Digest, actions: str) -> _StoredList:
         """The list under the tag.
@@ -211,10 +227,11 @@ class ReferrersClient:
         elif stored.etag and not stored.etag.startswith("W/"):
             headers["If-Match"] = stored.etag
         url = self._list_url(subject)
-        request = Request("PUT", url, Grant(self._repository, PUSH), _CREATED_OR_LOST, headers, body)
+        request = Request("PUT", url, Grant(self._repository, PUSH), STORED | {_LOST}, headers, body)
         async with self._transport.send(request) as answer:
-            check_echo(sha256(body), answer.headers.get("Docker-Content-Digest"), answer.url)
-            return answer.status == 201
+            if answer.status != _LOST:
+                check_stored(answer, sha256(body))
+            return answer.status != _LOST
 
     def _list_url(self, subject: Digest) -> URL:
         return self._transport.origin.with_path(f"/v2/{self._repository}/manifests/{fallback_tag(subject)}")

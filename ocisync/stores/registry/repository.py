@@ -28,7 +28,7 @@ from ocisync.stores.registry.referrers import ReferrersClient
 from ocisync.stores.registry.untag import TagRemover
 from ocisync.stores.registry.validation_probe import ValidationProbe
 
-_WHOLE = frozenset({200})
+_WHOLE = frozenset({200, 206})  # some storage answers with a part that is the whole
 _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve the rest, so the whole is read again
 
 

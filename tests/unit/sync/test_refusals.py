@@ -16,6 +16,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.context import Limits
 from ocisync.sync.job import WritePolicy
+from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
@@ -176,6 +177,20 @@ async def test_a_refusal_that_sending_again_cannot_cure_is_told() -> None:
     report = await run_job(job(), tools_for(source, app=target))
     assert [one.failure and one.failure.code for one in report.failed] == ["registry.error"]
     assert len(target.held.pushed) == len(set(target.held.pushed))
+
+
+async def test_a_list_of_the_sources_tags_that_only_saves_something_may_be_refused() -> None:
+    class Unlisted(Recording):
+        async def tags(self) -> Sequence[str]:
+            raise RegistryError("no list", status=403)
+
+    source, target = Unlisted(), Recording()
+    for name in MANY:
+        tag(source, name, image(source, name.encode()))
+    wanted = job(tags=TagSelection(literal={name: name for name in MANY}))
+    report = await run_job(replace(wanted, referrers=ReferrerChoice(digest_tags=True)), tools_for(source, app=target))
+    assert report.ok
+    assert target.tagged.keys() == source.tagged.keys()
 
 
 class Moving(Recording):

@@ -36,7 +36,7 @@ from ocisync.stores.registry.auth.tokens import Realm, Token, fetch_token
 from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter
 from ocisync.stores.registry.http.hosts import same_origin
-from ocisync.stores.registry.http.policy import check_realm
+from ocisync.stores.registry.http.policy import RETRIED, check_realm
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.options import RegistryOptions
 
@@ -151,7 +151,9 @@ class Authenticator:
             raise proof.failure  # it was asked just now, and would say the same
         if proof.header is not None:
             self._credentials.forget(proof.header)
-        failure = AuthError(f"{self._host}: status 401 without a Basic or Bearer challenge to answer", host=self._host)
+        failure = AuthError(
+            f"{self._host}: status 401 without a Basic or Bearer challenge to answer", host=self._host, status=401
+        )
         if challenge is not None:
             try:
                 return Proof(await self._obtain(grant, challenge, proof.header, is_read=is_read))
@@ -189,7 +191,7 @@ class Authenticator:
                     await answer.beginning()
                 finally:
                     answer.close()
-                self._guess.is_looked_up = True
+                self._guess.is_looked_up = answer.status not in RETRIED
                 if answer.status in (200, 401) and challenge is not None:
                     self._guess.learn(challenge)
         return self._guess.challenge
@@ -216,9 +218,11 @@ class Authenticator:
         except AuthError:
             self._credentials.forget("")
             renewed = await self._credentials.find(grant.repository)
-            if renewed == credential:
+            if renewed != credential:
+                return await self._ask_token_server(challenge, scopes, renewed)
+            if challenge.alternative is None or not credential.username or credential.basic == rejected:
                 raise
-            return await self._ask_token_server(challenge, scopes, renewed)
+            return Token(credential.basic, credential.expires)  # the registry takes the login itself as well
 
     async def _ask_token_server(
         self, challenge: Challenge, choices: list[tuple[str, ...]], credential: Credential

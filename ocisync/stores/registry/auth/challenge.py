@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _TOKEN = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PARAMETER = re.compile(rf'\s*({_TOKEN})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",]+))\s*', re.ASCII)
@@ -22,6 +22,7 @@ class Challenge:
 
     scheme: str
     parameters: Mapping[str, str]
+    alternative: Challenge | None = None  # offered beside it
 
 
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:
@@ -33,7 +34,8 @@ def best_challenge(values: Iterable[str]) -> Challenge | None:
     """The challenge to answer: Bearer with a realm before Basic, None when there is neither."""
     found = parse_challenges(values)
     bearer = next((one for one in found if one.scheme == "bearer" and one.parameters.get("realm")), None)
-    return bearer or next((one for one in found if one.scheme == "basic"), None)
+    basic = next((one for one in found if one.scheme == "basic"), None)
+    return replace(bearer, alternative=basic) if bearer else basic
 
 
 def is_same_server(one: Challenge, other: Challenge | None) -> bool:

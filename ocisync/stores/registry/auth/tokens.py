@@ -12,19 +12,23 @@ from urllib.parse import urlencode
 import anyio
 from yarl import URL
 
-from ocisync.errors import AuthError, OcisyncError
+from ocisync.errors import AuthError, OcisyncError, RedirectRefused
 from ocisync.model.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import Credential
-from ocisync.stores.registry.http.errors import find_words, refusal
+from ocisync.stores.registry.http.errors import check_not_web_page, find_words, refusal
 from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter
-from ocisync.stores.registry.http.hosts import safe_url
-from ocisync.stores.registry.http.policy import BUSY, REDIRECTS, RETRIED
+from ocisync.stores.registry.http.hosts import safe_url, same_origin
+from ocisync.stores.registry.http.policy import BUSY, MAX_REDIRECTS, REDIRECTS, RETRIED, redirect_target
+from ocisync.stores.registry.http.response import Response
 
 CLIENT_ID = "ocisync"
 _DEFAULT_LIFE = 60.0  # seconds, when the server does not say
 _SHARE_USED = 0.9  # of a token's life, so that it does not end on its way
+_LONGEST_LIFE = 1e9  # seconds; what says more is not believed
 _MAX_REPLY = 1024 * 1024  # bytes
+_GIVEN = frozenset({200, 201, 202, 203})
+_NO_SUCH_WAY = {"GET": frozenset({405, 501}), "POST": frozenset({404, 405, 501})}  # 404 to a GET is about the scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,21 +57,47 @@ async def fetch_token(
 ) -> Token:
     """Ask a token server for the scopes; when it wants to be left alone, so is the registry, which needs its tokens.
 
+    Some servers know only one of the two ways to ask, so the other follows where the first one is not known.
+
     Raises:
-        AuthError: `auth.denied`, or `auth.realm` for one that redirects: credentials do not follow.
+        AuthError: `auth.denied`, or `auth.realm` for one that redirects elsewhere: credentials do not follow.
         OcisyncError: it could not be reached, or failed.
     """
-    method, url, headers, body = _build_request(realm, scopes, credential)
-    answer = await http.exchange(method, url, headers, body)
-    try:
-        if answer.status in BUSY:
-            limiter.slow_down(answer.status, answer.headers)
-        if answer.status != 200:
-            raise _refusal(method, realm, scopes, credential, answer.status, await answer.beginning())
-        raw = await answer.read(_MAX_REPLY, "a token")
-    finally:
-        answer.close()
-    return parse_token(raw, realm, anyio.current_time())
+    ways = list_ways(realm, scopes, credential)
+    for way in ways:
+        answer = await _ask(http, way, is_secret=not credential.is_anonymous)
+        try:
+            if answer.status in _NO_SUCH_WAY[way.method] and way is not ways[-1]:
+                await answer.beginning()
+                continue
+            if answer.status in BUSY:
+                limiter.slow_down(answer.status, answer.headers)
+            if answer.status not in _GIVEN:
+                raise _refusal(way.method, realm, scopes, credential, answer.status, await answer.beginning())
+            raw = await answer.read(_MAX_REPLY, "a token")
+            check_not_web_page(realm.url, answer.media_type, raw)
+            return parse_token(raw, realm, anyio.current_time())
+        finally:
+            answer.close()
+    raise AssertionError("there is always a way to ask")
+
+
+async def _ask(http: HttpExchange, way: Way, *, is_secret: bool) -> Response:
+    """The answer to one way of asking; a redirect is followed where nothing secret leaves its origin."""
+    url = way.url
+    for _ in range(MAX_REDIRECTS):
+        answer = await http.exchange(way.method, url, way.headers, way.body)
+        if answer.status not in REDIRECTS:
+            return answer
+        try:
+            location = redirect_target(way.method, answer.status, url, answer.headers.get("Location"))
+        except RedirectRefused:
+            return answer
+        if is_secret and not same_origin(location, way.url):
+            return answer
+        await answer.beginning()
+        url = location
+    return answer
 
 
 def parse_token(raw: bytes, realm: Realm, now: float) -> Token:
@@ -84,25 +114,50 @@ def parse_token(raw: bytes, realm: Realm, now: float) -> Token:
     text = answer.get("token") or answer.get("access_token")
     if not isinstance(text, str) or not (text.isascii() and text.isprintable()):
         raise AuthError(f"{safe_url(realm.url)}: the token server's answer holds no token")
-    life = answer.get("expires_in")
-    seconds = float(life) if isinstance(life, int | float) and 0 < life < 1e9 else _DEFAULT_LIFE
-    return Token(f"Bearer {text}", now + seconds * _SHARE_USED)
+    return Token(f"Bearer {text}", now + _life(answer.get("expires_in")) * _SHARE_USED)
 
 
-def _build_request(
-    realm: Realm, scopes: tuple[str, ...], credential: Credential
-) -> tuple[str, URL, Mapping[str, str], bytes | None]:
+def _life(said: object) -> float:
+    """Seconds; some servers write the number as text."""
+    try:
+        seconds = float(said) if isinstance(said, int | float | str) else 0.0
+    except (ValueError, OverflowError):
+        seconds = 0.0
+    return seconds if 0 < seconds < _LONGEST_LIFE else _DEFAULT_LIFE
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to ask for a token."""
+
+    method: str
+    url: URL
+    headers: Mapping[str, str] = field(repr=False)
+    body: bytes | None = field(default=None, repr=False)
+
+
+def list_ways(realm: Realm, scopes: tuple[str, ...], credential: Credential) -> list[Way]:
+    """GET with a login, or none, and POST with a form: an identity token goes by POST, anything else by GET first."""
     service = [("service", realm.service)] if realm.service else []
-    if credential.identity_token:
-        form = [("grant_type", "refresh_token"), ("client_id", CLIENT_ID), *service, ("scope", " ".join(scopes))]
-        body = urlencode([*form, ("refresh_token", credential.identity_token)]).encode()
-        return "POST", realm.url, {"Content-Type": "application/x-www-form-urlencoded"}, body
     query = [*realm.url.query.items(), *service, *(("scope", scope) for scope in scopes)]
-    headers = {}
-    if not credential.is_anonymous:
-        query.append(("account", credential.username))
-        headers["Authorization"] = credential.basic
-    return "GET", realm.url.with_query(query), headers, None
+    if credential.is_anonymous:
+        return [Way("GET", realm.url.with_query(query), {})]
+    by_query = Way(
+        "GET",
+        realm.url.with_query([*query, ("account", credential.username)]),
+        {"Authorization": credential.basic},
+    )
+    common = [("client_id", CLIENT_ID), *service, ("scope", " ".join(scopes))]
+    if credential.identity_token:
+        by_form = _form(realm, [("grant_type", "refresh_token"), *common, ("refresh_token", credential.identity_token)])
+        return [by_form, by_query] if credential.password else [by_form]
+    login = [("username", credential.username), ("password", credential.password)]
+    return [by_query, _form(realm, [("grant_type", "password"), *common, *login])]
+
+
+def _form(realm: Realm, fields: list[tuple[str, str]]) -> Way:
+    headers = {"Content-Type": "application/x-www-form-urlencoded"}
+    return Way("POST", realm.url, headers, urlencode(fields).encode())
 
 
 def _refusal(

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import ssl
+from collections.abc import Iterable
 
 import aiohttp
 from yarl import URL
@@ -34,6 +35,8 @@ _SNIFFED = 2048  # bytes that tell what a body is
 _MARKUP = re.compile(
     rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|\?xml[^>]*>\s*<!doctype\s+html)", re.IGNORECASE
 )
+_WARNING_TEXT = re.compile(r'\b299\s+\S+\s+"((?:[^"\\]|\\.)*)"')
+_LONGEST_WARNINGS = 4096  # characters
 _TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,200})", re.IGNORECASE)
 
 
@@ -67,6 +70,8 @@ def refusal(method: str, url: URL, status: int, body: bytes, *, retry_after: str
     """The error of an answer whose status is not among those that were hoped for."""
     said = find_words(body)
     text = f"{method} {safe_url(url)}: status {status}" + (f" ({said})" if said else "")
+    if status == 403 and retry_after is not None:  # GitHub's way to ask for fewer requests
+        status = 429
     if status in (401, 403):
         advice = "check that the repository exists and that the credentials allow this"
         return AuthError(f"{text}; {advice}", host=url.host, status=status)
@@ -103,6 +108,12 @@ def find_words(body: bytes) -> str:
     listed = document.get("errors") if isinstance(document, dict) else None
     items = listed[:3] if isinstance(listed, list) else [document]
     return make_printable("; ".join(filter(None, map(_error_words, items))))
+
+
+def find_warnings(values: Iterable[str]) -> list[str]:
+    """The texts of Warning headers that are meant for people (`299 - "text"`)."""
+    found = [text for value in values for text in _WARNING_TEXT.findall(value[:_LONGEST_WARNINGS])]
+    return [told for text in found if (told := make_printable(re.sub(r"\\(.)", r"\1", text)))]
 
 
 def is_web_page(media_type: str, body: bytes) -> bool:

@@ -162,18 +162,17 @@ class HostLimiter:
     def slow_down(self, status: int, headers: Mapping[str, str], window: float = 0.0) -> None:
         """Leave the whole host alone: as long as it asks, else longer with each refusal in a row.
 
-        `status` is 429 or 503. A pause is cut down to `longest_pause`, or to the `window` in seconds in which a limit
-        on pulls renews, when that is longer.
+        `status` is 429 or 503, or another with Retry-After. A pause is cut down to `longest_pause`, or to the `window`
+        in seconds in which a limit on pulls renews, when that is longer.
         """
         if self._whole is not None:
             self._whole.slow_down(status, headers, window)
             return
         asked = headers.get("Retry-After")
-        if asked is None and status == 503:
-            seconds = self._options.backoff.ceiling(self.refusals + 1)
-        else:
+        seconds = self._options.backoff.ceiling(self.refusals + 1) if asked is None else 0.0
+        if asked is not None or status != 503:
             now = server_time(headers.get("Date"), time.time())
-            seconds = retry_after(asked, now, max(self._options.longest_pause, window))
+            seconds = max(seconds, retry_after(asked, now, max(self._options.longest_pause, window)))
         self.pause(seconds)
         note = log.warning if seconds >= _WORTH_LOGGING else log.debug
         note("registry.paused", host=self._host, status=status, seconds=seconds)

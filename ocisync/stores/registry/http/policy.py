@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from yarl import URL
 
 from ocisync.errors import AuthError, RedirectRefused
 from ocisync.stores.registry.http.hosts import is_internal_only, is_loopback, safe_url
 
-RETRIED = frozenset({408, 429, 499, 500, 502, 503, 504, 522})
+# What may be better a moment later; 520 to 524 and 530 are a CDN's own words for an origin that gave no answer in time.
+RETRIED = frozenset({408, 425, 429, 499, 500, 502, 503, 504, 520, 521, 522, 523, 524, 529, 530, 598, 599})
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 DENIED = frozenset({401, 403, 404})  # what a registry answers who should show something else
 BUSY = frozenset({429, 503})  # the whole host, not only this request
 MAX_REDIRECTS = 10
+REFUSED = frozenset(range(400, 600)) - {401, 404} - BUSY  # a look that was not allowed, not understood or that broke
 _NO_WAIT_GIVEN = 1.0  # seconds of pause when a host says "too many requests" without saying for how long
 _KNOWN_REALMS = {"lscr.io": ("ghcr.io",)}  # registries that are known to send clients to another site
 _SECOND_LEVEL = frozenset({"ac", "co", "com", "edu", "gov", "net", "or", "org"})
+_DURATION = re.compile(r"\s*([+-]?[0-9]+(?:\.[0-9]+)?)\s*(ns|us|µs|μs|ms|s|m|h)?\s*(?:,.*)?\Z")
+_UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}  # seconds
+_ILLEGAL = re.compile(r"[^\x21-\x7e]+")  # in a URL
 _SHARED_SUFFIXES = (  # below these every name belongs to somebody else
     "amazonaws.com", "amazonaws.com.cn", "appspot.com", "azurecr.io", "azurewebsites.net", "cloudapp.azure.com",
     "cloudfront.net", "code.run", "digitaloceanspaces.com", "duckdns.org", "fly.dev", "github.io", "gitlab.io",
@@ -30,13 +36,16 @@ _SHARED_SUFFIXES = (  # below these every name belongs to somebody else
 def retry_after(value: str | None, now: float, longest: float) -> float:
     """Seconds a host asks to be left alone, from 0 to `longest`; `now` in seconds since the epoch, by the host's clock.
 
-    Spec: RFC 9110, 10.2.3: a number of seconds or a date. Anything else counts as absent.
+    Spec: RFC 9110, 10.2.3: a number of seconds or a date. Some write it as Go writes durations (`706.9µs, allowed: …`);
+    anything else counts as absent.
     """
     if value is None:
         return min(_NO_WAIT_GIVEN, longest)
     try:
-        is_number = value.strip().lstrip("+-").isdigit()
-        seconds = float(value) if is_number else parsedate_to_datetime(value).timestamp() - now
+        if number := _DURATION.match(value):
+            seconds = float(number[1]) * _UNITS[number[2] or "s"]
+        else:
+            seconds = parsedate_to_datetime(value).timestamp() - now
     except (ValueError, TypeError, OverflowError):
         seconds = _NO_WAIT_GIVEN
     return max(0.0, min(seconds, longest))
@@ -69,6 +78,9 @@ def resolve_location(current: URL, location: str) -> URL:
     Raises:
         RedirectRefused: it cannot be parsed, or must not be followed.
     """
+    location = _ILLEGAL.sub(lambda found: quote(found[0]), location.strip())
+    if location.startswith(f"{current.raw_authority}/"):  # some leave out the scheme, and mean no path below ours
+        location = f"{current.scheme}://{location}"
     try:
         target = URL(location, encoded=True)
         if not (target.scheme and target.raw_host):  # to join takes as long as all else here
@@ -98,7 +110,7 @@ def check_realm(realm: str, registry: URL, host: str, allowed: Sequence[str], *,
         AuthError: `auth.realm`: another site for credentials, no TLS, or an internal address.
     """
     try:
-        url = URL(realm)
+        url = URL(urljoin(str(registry), realm) if realm.startswith("/") else realm)
         name = url.host or ""
     except ValueError:
         raise _realm_error(host, realm, "it is not a URL") from None

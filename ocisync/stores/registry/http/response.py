@@ -18,6 +18,7 @@ from ocisync.stores.registry.options import RegistryOptions
 CHUNK = 1024 * 1024  # bytes
 _LARGE = 128 * 1024  # bytes; such a piece is worth passing on as it is, smaller ones are joined
 _NO_ENCODING = frozenset({"", "identity", "aws-chunked"})
+_TRANSFORMED = 203  # 200 from a proxy that may have changed something, such as the encoding
 _SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
 
 
@@ -32,7 +33,7 @@ class Response:
         options: RegistryOptions,
         throttle: Throttle | None = None,
     ) -> None:
-        self.status = response.status
+        self.status = 200 if response.status == _TRANSFORMED else response.status
         self.headers: CIMultiDictProxy[str] = response.headers
         self.url = url
         self._method = method

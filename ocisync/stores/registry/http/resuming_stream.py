@@ -13,6 +13,7 @@ import structlog
 from ocisync.errors import OcisyncError, RegistryError, SizeMismatch, Truncated
 from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.http.decoding import ContentReader
+from ocisync.stores.registry.http.errors import is_web_page
 from ocisync.stores.registry.http.response import Response
 
 log = structlog.get_logger(__name__)
@@ -128,16 +129,18 @@ class ResumingStream:
         size = self._desc.size
         if answer.status == 200:
             if answer.encoding != "gzip":  # else its length is another's, unless it is the right one
-                _check_length(self._desc, answer.content_length, size)
+                _check_length(self._desc, answer, size)
             return 0
         found = _CONTENT_RANGE.match(answer.headers.get("Content-Range", ""))
-        if answer.status == 206 and start == 0:
+        if answer.status == 206 and start == 0 and not (found and int(found[1]) == 0 and int(found[2]) == size - 1):
             raise RegistryError(f"{self._desc.digest}: a part (status 206) came where the whole was asked for")
         right = found and int(found[1]) == start and int(found[2]) == size - 1 and found[3] in ("*", str(size))
         right = right and answer.content_length in (None, size - start)
         return start if answer.status == 206 and right else None
 
 
-def _check_length(desc: Descriptor, announced: int | None, expected: int) -> None:
+def _check_length(desc: Descriptor, answer: Response, expected: int) -> None:
+    announced = answer.content_length
     if announced is not None and announced != expected:
-        raise SizeMismatch(f"{desc.digest}: the registry announces {announced} bytes instead of {expected}")
+        page = "; it is a web page (HTML), perhaps of a login" if is_web_page(answer.media_type, b"") else ""
+        raise SizeMismatch(f"{desc.digest}: the registry announces {announced} bytes instead of {expected}{page}")

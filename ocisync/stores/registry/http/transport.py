@@ -22,11 +22,11 @@ from ocisync.errors import Handling, NetworkError, OcisyncError, RateLimited, Re
 from ocisync.stores.registry.auth.authenticator import Authenticator, Proof
 from ocisync.stores.registry.auth.scopes import NOTHING, Grant
 from ocisync.stores.registry.host_facts import HostFacts
-from ocisync.stores.registry.http.errors import check_not_web_page, refusal
+from ocisync.stores.registry.http.errors import check_not_web_page, find_warnings, refusal
 from ocisync.stores.registry.http.exchange import Body, HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter, leave_nothing
 from ocisync.stores.registry.http.hosts import endpoint, safe_url
-from ocisync.stores.registry.http.policy import BUSY, DENIED, MAX_REDIRECTS, REDIRECTS, redirect_target
+from ocisync.stores.registry.http.policy import BUSY, DENIED, MAX_REDIRECTS, REDIRECTS, RETRIED, redirect_target
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.tls_probe import speaks_tls
 from ocisync.stores.registry.options import OnWait, RegistryOptions, wait_silently
@@ -36,6 +36,8 @@ log = structlog.get_logger(__name__)
 _T = TypeVar("_T")
 _MOST_TRIES = 100  # of one request, however often the host asks for patience
 _LONG = 10.0  # seconds; what must wait longer stands still
+_SECONDARY_LIMIT = 403  # GitHub's, with Retry-After
+_WARNING, _MOST_WARNINGS = istr("Warning"), 100  # of one host that are logged
 _PULLS_LEFT = istr("RateLimit-Remaining")
 _WANTS_TLS = re.compile("HTTP request .*HTTPS", re.IGNORECASE)  # Go's server, nginx, Apache
 _ANY_BUT_BUSY = frozenset(range(200, 600)) - BUSY
@@ -153,7 +155,7 @@ class Transport:
                 if (better := await self._respond(request, proof, answer)) is None:
                     break
                 proof = better
-            self._observe_quota(request, answer, pulls_ended)
+            self._observe_headers(request, answer, pulls_ended)
             if answer.status not in request.accept:
                 await self._raise_refusal(request, answer, proof)
             self.limiter.record_success()
@@ -279,11 +281,18 @@ class Transport:
         body = await answer.beginning()
         if answer.status == 401 and proof.failure is not None:
             raise proof.failure
-        if answer.status in BUSY:
+        retry_after = answer.headers.get("Retry-After")
+        is_asked = retry_after is not None and (answer.status == _SECONDARY_LIMIT or answer.status in RETRIED)
+        if is_asked or answer.status in BUSY:
             window = self.facts.quota.window if self.facts.quota else 0.0
             self.limiter.slow_down(answer.status, answer.headers, window)
-        retry_after = answer.headers.get("Retry-After")
         raise refusal(request.method, answer.url, answer.status, body, retry_after=retry_after)
+
+    def _log_warnings(self, answer: Response) -> None:
+        for text in find_warnings(answer.headers.getall(_WARNING)):
+            if text not in self.facts.warned and len(self.facts.warned) < _MOST_WARNINGS:
+                self.facts.warned.add(text)
+                log.warning("registry.warned", host=self.host, warning=text)
 
     async def _check_for_tls(self, failed: OcisyncError) -> None:
         """Say so when a registry on loopback, which is spoken to without TLS unless told otherwise, wants TLS.
@@ -319,8 +328,13 @@ class Transport:
         answer = await self._attempt(replace(pull, method="HEAD", accept=_ANY_BUT_BUSY))
         answer.close()
 
-    def _observe_quota(self, request: Request, answer: Response, ended_before: int) -> None:
-        """Take what an answer says of a limit on pulls; from the first that speaks of one, pulls are counted."""
+    def _observe_headers(self, request: Request, answer: Response, ended_before: int) -> None:
+        """Take what an answer says of a limit on pulls; from the first that speaks of one, pulls are counted.
+
+        What a registry wants people to know (distribution-spec 1.1, "Warnings") is logged, once.
+        """
+        if _WARNING in answer.headers:
+            self._log_warnings(answer)
         if _PULLS_LEFT not in answer.headers:
             self.facts.gave_freely |= answer.status == 200 and request.is_of_manifest
         elif self.facts.quota is None:

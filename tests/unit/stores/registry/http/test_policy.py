@@ -38,6 +38,11 @@ REGISTRY = URL("https://registry.example.com")
         ("soon", 1.0),
         ("", 1.0),
         ("1.5.2", 1.0),
+        ("1.5", 1.5),
+        ("20s", 20.0),
+        ("2m", 120.0),
+        ("706.946µs, allowed: 44000/minute", 0.000706946),  # GHCR
+        ("12 parsecs", 1.0),
         ("²", 1.0),
         ("Fri, 99 Foo 2023 99:99:99 GMT", 1.0),
     ],
@@ -183,7 +188,8 @@ def test_fault_12_realms_that_may_have_credentials(registry: str, realm: str) ->
         ("registry.example.com", "https://169.254.169.254/token"),
         ("registry.example.com", "https://metadata.google.internal/token"),
         ("registry.example.com", "https://127.0.0.1/token"),
-        ("registry.example.com", "/token"),
+        ("registry.example.com", "//elsewhere.test/token"),
+        ("registry.example.com", "token"),
         ("registry.example.com", "ftp://registry.example.com/token"),
         ("registry.example.com", "https://[/token"),
         ("10.0.0.1:5000", "https://10.0.0.2/token"),
@@ -219,13 +225,18 @@ def test_fault_12_whoever_has_nothing_secret_to_show_may_ask_on_any_site(registr
         "https://metadata.google.internal/token",
         "https://user:pw@elsewhere.test/token",
         "ftp://elsewhere.test/token",
-        "/token",
+        "token",
     ],
 )
 def test_fault_12_also_without_a_secret_no_internal_or_unprotected_realm_is_asked(realm: str) -> None:
     with pytest.raises(AuthError) as caught:
         check_realm(realm, REGISTRY, "registry.example.com", [], is_secret=False)
     assert caught.value.code == "auth.realm"
+
+
+def test_a_realm_that_is_a_path_is_one_of_the_registry_itself() -> None:
+    realm = check_realm("/service/token?a=b", REGISTRY, "registry.example.com", [], is_secret=True)
+    assert str(realm) == "https://registry.example.com/service/token?a=b"
 
 
 def test_fault_12_a_registry_configured_without_tls_may_have_its_realm_on_itself_without_tls() -> None:
