@@ -45,7 +45,7 @@ async def _all_jobs(session: Session) -> list[Job]:
     """The jobs of all sync rules, found as when they run."""
     jobs: list[Job] = []
     for rule in session.config.sync:
-        schedule = Schedule(rule.name, tuple(sync_jobs(rule, session.config)), rule.interval)
+        schedule = Schedule(rule.name, tuple(sync_jobs(rule, session.config)), rule.shortest_interval)
         jobs.extend(job for job in (await expand_rule(schedule, session)).jobs if isinstance(job, Job))
     return jobs
 

@@ -114,17 +114,19 @@ def parse_name_text(parse: Callable[[str], _T], text: str) -> _T:
         raise ValueError(exc.message) from exc
 
 
-def _duration_validator(parse: Callable[[str], float]) -> BeforeValidator:
-    def check(value: object) -> object:
-        if isinstance(value, str):
-            return parse(value)
-        if value == 0 and not isinstance(value, bool):
-            return 0.0
-        if isinstance(value, (int, float)) and not isinstance(value, bool):
-            raise ValueError(f"{value} has no unit. Write {value}s for seconds or {value}m for minutes")  # noqa: TRY004
-        raise ValueError(f"expected a duration such as 10s or 60m, found {describe(value)}. Write one, with its unit")
+def check_duration(value: object, parse: Callable[[str], float] = parse_duration) -> float:
+    """Seconds of a duration as it is written; a number without a unit is refused."""
+    if isinstance(value, str):
+        return parse(value)
+    if value == 0 and not isinstance(value, bool):
+        return 0.0
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        raise ValueError(f"{value} has no unit. Write {value}s for seconds or {value}m for minutes")  # noqa: TRY004
+    raise ValueError(f"expected a duration such as 10s or 60m, found {describe(value)}. Write one, with its unit")
 
-    return BeforeValidator(check)
+
+def _duration_validator(parse: Callable[[str], float]) -> BeforeValidator:
+    return BeforeValidator(lambda value: check_duration(value, parse))
 
 
 def _check_size(value: object) -> object:

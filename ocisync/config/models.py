@@ -19,6 +19,7 @@ from ocisync.config.sections.registries import Ecr, Proxy, RateLimit, Registry, 
 from ocisync.config.sections.rule_settings import DropRuleSettings, SyncRule
 from ocisync.config.sections.selection import NameRules, Rename, TagRules
 from ocisync.config.sections.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
+from ocisync.config.sections.verify_policies import VerifyPolicy
 
 __all__ = [
     "ArchiveLimits",
@@ -40,6 +41,7 @@ __all__ = [
     "TagRules",
     "Target",
     "TargetReference",
+    "VerifyPolicy",
     "WebhookSettings",
 ]
 
@@ -57,6 +59,9 @@ class Config(Section):
         RegistryDefaults(), description="Limits and trust of all registries, unless one says otherwise."
     )
     targets: dict[TargetName, Target] = Field(default_factory=dict, description="Where images can go, by name.")
+    verify: dict[Label, VerifyPolicy] = Field(
+        default_factory=dict, description="Who may have signed images: policies, by the names that rules use."
+    )
     drop: Items[DropRuleSettings] = Field((), description="Folders to watch for image archives.")
     sync: Items[SyncRule] = Field((), description="Repositories to mirror from registries.")
     webhooks: dict[Label, WebhookSettings] = Field(

@@ -14,6 +14,7 @@ from pathlib import Path
 from ocisync.config.diagnostics import ConfigFinding, KeyPath
 from ocisync.config.parsers import glob_as_pattern, is_glob, parse_path, parse_registry_key
 from ocisync.config.validate_sync import check_sync
+from ocisync.config.validate_trust import check_trust
 from ocisync.config.validation_context import Context, UnknownSecret, resolve_text
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
@@ -30,6 +31,8 @@ def check_together(root: dict[str, Value], context: Context) -> Iterator[ConfigF
             yield from check(path, entry)
     for path, entry in list_entries(root, "sync"):
         yield from check_sync(path, entry, context.targets or {})
+    for path, entry in list_entries(root, "drop") + list_entries(root, "sync"):
+        yield from check_trust(path, entry, root.get("verify"))
     yield from _check_hosts(root)
 
 

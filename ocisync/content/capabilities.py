@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ocisync.content.repository import ByteStream, Opener, Resolver
+from ocisync.content.repository import ByteStream, Opener, Resolver, Source
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 
@@ -57,6 +57,23 @@ class ReferrerLister(Protocol):
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """Manifests whose `subject` is this one, in the order of their digests; none for what is not there."""
+        ...
+
+
+@runtime_checkable
+class DerivedSource(Protocol):
+    """A view of another source in which images have other digests, such as one of other media types.
+
+    Who judges an image asks for what it was made from, because signatures are about that.
+    """
+
+    @property
+    def source(self) -> Source:
+        """What is seen through the view."""
+        ...
+
+    def find_origin(self, desc: Descriptor) -> Descriptor:
+        """What a manifest that the view resolved was made from; itself where nothing was changed."""
         ...
 
 

@@ -74,6 +74,9 @@ class PushDispatcher:
             for job, image in _select_jobs(self._jobs_for(push), push.tag):
                 self._add_pending(WatchedRepository(job.rule, image), "" if _goes_along(job, push.tag) else push.tag)
                 rules[job.rule] = None
+        if generation := self._generation():
+            for rule in rules:
+                generation.scheduler.quicken(rule)
         return list(rules)
 
     def ask(self, rule: str, tag: str, repository: str = "") -> bool:

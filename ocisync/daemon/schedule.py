@@ -14,6 +14,7 @@ from ocisync.sync.reports import JobReport
 
 FIRST_WAIT = 15.0  # seconds; the ceiling after the first failure, doubled by each further one
 LONGEST_WAIT = 3600.0  # seconds; a failing rule waits no longer, nor longer than its interval
+GROWTH = 1.5  # by which the interval of a rule grows after a run in which nothing changed
 SHORTEST_WAIT = 5.0  # seconds; never again sooner, but for shorter intervals
 
 
@@ -31,11 +32,24 @@ class Schedule:
     enabled: bool = True
     cron: Cron | None = None
     settings: object = None  # what the configuration says of it; another value makes the rule due after a reload
+    longest: float = 0.0  # seconds; where it is more than `interval`, the wait grows up to it while nothing changes
 
-    def gap(self, now: float) -> float:
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether the wait follows how often something changes."""
+        return self.cron is None and self.longest > self.interval
+
+    def adapt(self, present: float | None, *, has_changed: bool) -> float | None:
+        """The next interval, in seconds; None: always the same."""
+        if not self.is_adaptive:
+            return None
+        grown = (present or self.interval / GROWTH) * GROWTH
+        return self.interval if has_changed else min(max(grown, self.interval), self.longest)
+
+    def gap(self, now: float, present: float | None = None) -> float:
         """Seconds between two runs when all goes well; by the calendar, between the next two."""
         if self.cron is None:
-            return self.interval
+            return present if present and self.is_adaptive else self.interval
         following = self.cron.next_after(now)
         return self.cron.next_after(following) - following
 
@@ -57,7 +71,7 @@ def first_wait(schedule: Schedule, status: RuleStatus, now: float) -> float:
     """
     recorded = 0.0 if status.next_due is None else max(0.0, status.next_due - now)
     if schedule.cron is None:
-        return min(recorded, schedule.interval * (1 + schedule.jitter))
+        return min(recorded, max(schedule.interval, schedule.longest) * (1 + schedule.jitter))
     finished = max(status.last_success or 0.0, status.last_failure or 0.0)
     if (status.last_started or 0.0) > finished or (status.next_due is not None and status.next_due <= now):
         return 0.0

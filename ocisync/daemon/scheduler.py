@@ -19,6 +19,7 @@ from ocisync.state.rule_records import RuleRecords, RuleStatus, RuleView
 from ocisync.sync.reports import STOPPED, Failure, JobReport
 
 _LOOK = 60.0  # seconds; who waits for a time of day looks so often whether the clock was set
+_SOONEST = 1.0  # seconds; what can be taken now is looked at in a moment, not at once
 _LANES = 32  # jobs of one rule that wait or run at a time; the rest are not in memory twice
 
 log = structlog.get_logger(__name__)
@@ -43,8 +44,13 @@ class _Outcome:
 
     worst: Failure | None = None
     is_stopped: bool = False
+    has_changed: bool = False
+    pending_until: float | None = None  # seconds since the epoch: when something can be taken that could not now
 
     def add(self, report: JobReport) -> None:
+        self.has_changed |= report.has_changed
+        if (until := report.pending_until) is not None:
+            self.pending_until = until if self.pending_until is None else min(self.pending_until, until)
         failure = report.worst()
         if failure is None:
             return
@@ -103,6 +109,16 @@ class Scheduler:
         self._changed.set()
         return True
 
+    def quicken(self, rule: str) -> None:
+        """Begin anew with the shortest interval, because something changed at the source."""
+        known = self._rules.get(rule)
+        if known is None or known.status is None or not known.schedule.is_adaptive:
+            return
+        known.status = replace(known.status, interval=known.schedule.interval)
+        if not known.is_running:
+            known.due = min(known.due, self._clock.monotonic() + known.schedule.interval)
+        self._changed.set()
+
     def views(self) -> Mapping[str, RuleView]:
         """How every rule fares now, by name."""
         return {name: self._view(rule) for name, rule in self._rules.items()}
@@ -110,7 +126,7 @@ class Scheduler:
     def _view(self, rule: _Rule) -> RuleView:
         status, now = rule.status or RuleStatus(), self._clock.wall()
         lag = self._clock.monotonic() - rule.taken if status.last_success is None else now - status.last_success
-        return RuleView(status, max(0.0, lag), rule.schedule.gap(now), rule.is_running, rule.is_wanted)
+        return RuleView(status, max(0.0, lag), rule.schedule.gap(now, status.interval), rule.is_running, rule.is_wanted)
 
     async def run(self) -> None:
         """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""
@@ -203,16 +219,21 @@ class Scheduler:
     async def _finish(self, rule: _Rule, outcome: _Outcome) -> None:
         status = _next_status(rule.status or RuleStatus(), outcome, self._clock.wall())
         is_retry = outcome.worst is not None and outcome.worst.handling == "retry"
-        wait = self._next_wait(rule.schedule, status.failures if is_retry else 0)
+        if outcome.worst is None:
+            present = rule.schedule.adapt(status.interval, has_changed=outcome.has_changed)
+            status = replace(status, interval=present)
+        wait = self._next_wait(rule.schedule, status.interval, status.failures if is_retry else 0)
+        if outcome.pending_until is not None and outcome.pending_until - self._clock.wall() < wait:
+            wait, is_retry = max(_SOONEST, outcome.pending_until - self._clock.wall()), True
         if not rule.is_wanted:
             self._set_due(rule, wait, is_retry=is_retry)
         rule.status = replace(status, next_due=self._clock.wall() + wait)
         await self._save(rule.schedule.rule, rule.status)
 
-    def _next_wait(self, schedule: Schedule, failures: int) -> float:
-        if schedule.cron is None:
-            return next_due(0.0, 0.0, failures, schedule.interval, self._rng, jitter=schedule.jitter)
+    def _next_wait(self, schedule: Schedule, present: float | None, failures: int) -> float:
         now = self._clock.wall()
+        if schedule.cron is None:
+            return next_due(0.0, 0.0, failures, schedule.gap(now, present), self._rng, jitter=schedule.jitter)
         return next_due(0.0, 0.0, failures, schedule.cron.next_after(now) - now, self._rng, jitter=0.0)
 
     async def _save(self, name: str, status: RuleStatus) -> None:

@@ -142,6 +142,7 @@ def _jobs(rule: DropRule, source: Locator, wanted: dict[str, dict[str, str]]) ->
             source,
             TargetLocator(target.target, parse_name(target.repository(name))),
             TagSelection(literal=tags),
+            acceptance=rule.acceptance,
         )
         for target in rule.targets
         for name, tags in wanted.items()

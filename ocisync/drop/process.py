@@ -225,6 +225,7 @@ class InputProcessor:
                 jobs = without_names(planned.jobs, newer)
                 await for_each(jobs, run, len(jobs))
                 failures = [job.worst() for job in report.jobs if not job.ok]
+                failures += [withheld for job in report.jobs for withheld in job.withheld]
                 if failures:
                     raise _as_error(failures)
                 await run_file(partial(check_unchanged, dropped))

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from ocisync.model.locator import Locator
 from ocisync.model.platform import Platform
+from ocisync.sync.acceptance import Acceptance
 from ocisync.sync.reports import Failure, JobReport
 
 DAY = 24 * 3600.0  # seconds
@@ -54,6 +55,7 @@ class DropRule:
     failed_folder: Path | None = None
     keep_done: float | None = 7 * DAY  # None: for ever
     keep_failed: float | None = 30 * DAY
+    acceptance: Acceptance | None = None  # what must hold of images; None: all are taken
     conversion: str = ""  # format, compression and level: another one publishes everything again
 
     @property

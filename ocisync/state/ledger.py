@@ -11,6 +11,7 @@ from ocisync.model.digest import Digest, parse_digest
 from ocisync.state.rows import CorruptDatabase, Database, Rows, upsert
 from ocisync.sync.ledger import Published
 
+_FORGET_SEEN = 90 * 24 * 3600.0  # seconds
 LOOKUP = 500  # digests per query; SQLite takes 999 variables and more
 
 _ID = "SELECT id FROM repository WHERE target = ? AND name = ?"
@@ -24,6 +25,7 @@ _LOCATED = upsert("blob", "digest, repository", "digest, repository, size")
 _RECORD_LAYER = upsert(
     "layer", "repository, diff_id, variant", "repository, diff_id, variant, media_type, digest, size"
 )
+_SEEN = "INSERT INTO seen (source, tag, digest, at) VALUES (?, ?, ?, ?) ON CONFLICT (source, tag, digest) DO NOTHING"
 _NOTE = upsert("note", "kind, digest", "kind, digest, fact")
 _LOCATE = """
 SELECT blob.digest, min(repository.name) FROM blob JOIN repository ON repository.id = blob.repository
@@ -108,6 +110,32 @@ class StoredLedger:
                 rows.execute(f"DELETE FROM {table} WHERE repository = ?", (repository_id,))
 
         await self._database.write(drop)
+
+    async def record_seen(
+        self, source: str, tags: Mapping[str, Digest], now: float
+    ) -> tuple[Mapping[str, float], bool]:
+        """When each tag was first seen to point at this digest; what is new is remembered where that may be.
+
+        A tag that moves away and comes back keeps its age, but not for longer than `_FORGET_SEEN`.
+        """
+        known = await self._database.read(
+            lambda rows: {
+                (str(tag), _check_digest(digest)): _check_time(at)
+                for tag, digest, at in rows.execute("SELECT tag, digest, at FROM seen WHERE source = ?", (source,))
+            }
+        )
+        fresh = [(source, tag, digest, now) for tag, digest in tags.items() if (tag, digest) not in known]
+        if fresh and not self._database.read_only:
+
+            def write(rows: Rows) -> None:
+                rows.executemany(_SEEN, fresh)
+                rows.executemany(
+                    "DELETE FROM seen WHERE source = ? AND tag = ? AND digest <> ? AND at < ?",
+                    ((source, tag, digest, now - _FORGET_SEEN) for _, tag, digest, _ in fresh),
+                )
+
+            await self._database.write(write)
+        return {tag: min(known.get((tag, digest), now), now) for tag, digest in tags.items()}, not known
 
     async def get_facts(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """What was noted about content."""

@@ -75,7 +75,15 @@ CREATE TABLE sample (
 CREATE TABLE notice (subject TEXT PRIMARY KEY, state TEXT NOT NULL, at REAL NOT NULL) WITHOUT ROWID;
 """
 
-STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES, _IMAGES, _REFERRERS, _ROOTS, _HISTORY)
+_SEEN = """
+CREATE TABLE seen (
+    source TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, at REAL NOT NULL,
+    PRIMARY KEY (source, tag, digest)
+) WITHOUT ROWID;
+ALTER TABLE rule ADD COLUMN present_interval REAL;
+"""
+
+STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES, _IMAGES, _REFERRERS, _ROOTS, _HISTORY, _SEEN)
 
 
 class NewerSchema(Exception):

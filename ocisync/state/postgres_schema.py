@@ -69,7 +69,16 @@ CREATE TABLE sample (
 CREATE TABLE notice (subject TEXT PRIMARY KEY, state TEXT NOT NULL, at DOUBLE PRECISION NOT NULL);
 """
 
+_SEEN = """
+CREATE TABLE seen (
+    source TEXT NOT NULL, tag TEXT NOT NULL, digest TEXT NOT NULL, at DOUBLE PRECISION NOT NULL,
+    PRIMARY KEY (source, tag, digest)
+);
+ALTER TABLE rule ADD COLUMN present_interval DOUBLE PRECISION;
+"""
+
 STEPS: tuple[str, ...] = (
     _LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",
     _HISTORY,
+    _SEEN,
 )

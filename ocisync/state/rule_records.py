@@ -19,6 +19,7 @@ class RuleStatus:
     message: str = ""
     failures: int = 0  # in a row
     next_due: float | None = None
+    interval: float | None = None  # seconds; the present one where it follows how often something changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class MemoryRecords:
         self.statuses[rule] = status
 
 
-_COLUMNS = "last_started, last_success, last_failure, code, message, failures, next_due"
+_COLUMNS = "last_started, last_success, last_failure, code, message, failures, next_due, present_interval"
 _SAVE = upsert("rule", "name", f"name, {_COLUMNS}")
 
 
@@ -100,5 +101,6 @@ class StoredRuleRecords:
             storable(status.message),
             status.failures,
             status.next_due,
+            status.interval,
         )
         await self._database.write(lambda rows: rows.execute(_SAVE, row))

@@ -12,6 +12,7 @@ from ocisync.content.spool.blobs import BlobSpool
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.manifest import MAX_INDEX_DEPTH
+from ocisync.sync.judge import OpenChecker
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.sync.presence import BlobInfoCache
 
@@ -85,4 +86,5 @@ class JobContext:
     progress: Progress = field(default_factory=Progress)
     limits: Limits = field(default_factory=Limits)
     external: OpenExternal | None = None  # foreign layers at their own URLs
+    open_checker: OpenChecker | None = None  # of signatures
     spools: BlobSpool | None = None  # where blobs wait that are wanted more than once

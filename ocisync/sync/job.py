@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ocisync.model.image_name import parse_tag
 from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
+from ocisync.sync.acceptance import Acceptance
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Failure, JobReport
 from ocisync.sync.select import TagSelection
@@ -56,6 +57,8 @@ class Job:
     shares: tuple[str, ...] = ()  # lock names of the targets that the rule brings the same to; empty: only this one
     referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
     include_external: bool = False  # foreign layers too, which need not be in any registry
+    acceptance: Acceptance | None = None  # what must hold of images; None: all are taken
+    immutable: tuple[str, ...] = ()  # expressions for tags that never move, and are not asked for again
     send_again: bool = False  # believe nothing that the target says it has
 
     @property

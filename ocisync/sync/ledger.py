@@ -59,6 +59,15 @@ class Ledger(FactCache, Protocol):
         """Remember which layer holds an uncompressed content."""
         ...
 
+    async def record_seen(
+        self, source: str, tags: Mapping[str, Digest], now: float
+    ) -> tuple[Mapping[str, float], bool]:
+        """When each tag was first seen to point at this digest, now at the latest; seconds since the epoch.
+
+        Also whether nothing at all was on record of the source before.
+        """
+        ...
+
     async def forget(self, target: str, repository: str) -> None:
         """Drop what is remembered of a repository, because the target turned out to be otherwise."""
         ...
@@ -72,6 +81,7 @@ class MemoryLedger:
     blobs: dict[str, dict[Digest, str]] = field(default_factory=dict)
     layers: dict[tuple[str, str, Digest, str], Descriptor] = field(default_factory=dict)
     facts: dict[tuple[str, Digest], str] = field(default_factory=dict)
+    seen: dict[tuple[str, str, Digest], float] = field(default_factory=dict)
 
     async def get_published(self, target: str, repository: str) -> Mapping[str, Published]:
         """What this run published."""
@@ -97,6 +107,13 @@ class MemoryLedger:
     async def record_layer(self, target: str, repository: str, diff_id: Digest, variant: str, desc: Descriptor) -> None:
         """Remember until the process ends."""
         self.layers[target, repository, diff_id, variant] = desc
+
+    async def record_seen(
+        self, source: str, tags: Mapping[str, Digest], now: float
+    ) -> tuple[Mapping[str, float], bool]:
+        """When this run first saw them."""
+        is_first = not any(known == source for known, _, _ in self.seen)
+        return {tag: self.seen.setdefault((source, tag, digest), now) for tag, digest in tags.items()}, is_first
 
     async def forget(self, target: str, repository: str) -> None:
         """Drop one repository."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from ocisync.content.cost import PullQuota
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
+from ocisync.sync.acceptance import Judgement, Outcome
 from ocisync.sync.ledger import Published
 from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure
@@ -23,6 +24,8 @@ class Action(enum.Enum):
     CHECK = "check"  # the tag is right, but what lies below it is not known to be whole here
     REFER = "refer"  # the tag is right, but what refers to its image is not known to be here
     SKIP = "skip"
+    REFUSE = "refuse"  # the rule does not take such an image
+    WAIT = "wait"  # not yet: it is too young, or its signature may still come
     KEEP = "keep"  # the tag points elsewhere, and must not move
     PRUNE = "prune"  # the source has it no more
     FAIL = "fail"  # the source could not say what it is
@@ -39,6 +42,7 @@ class PlannedTag:
     root: Descriptor | None = None
     failure: Failure | None = None
     attached: ReferrerSet | None = None  # what goes along; None: nothing is wanted
+    judgement: Judgement | None = None  # None: the rule takes everything
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,7 @@ class TagFacts:
     published: Published | None
     attached: ReferrerSet | None = None
     is_root_listed: bool = True  # False: the target lists what it holds, and the root is not there under its digest
+    judgement: Judgement | None = None  # None: the rule takes everything
     is_untold: bool = False  # the target does not say whether it has the tag
 
 
@@ -74,10 +79,22 @@ def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
 
     def plan_tag(action: Action, reason: str) -> PlannedTag:
         more = f", with {facts.attached}" if facts.attached and action is Action.COPY else ""
-        return PlannedTag(facts.tag, facts.reference, action, reason + more, facts.root, facts.failure, facts.attached)
+        return PlannedTag(
+            facts.tag,
+            facts.reference,
+            action,
+            reason + more,
+            facts.root,
+            facts.failure,
+            facts.attached,
+            facts.judgement,
+        )
 
     if facts.failure is not None:
         return plan_tag(Action.FAIL, f"the source could not be asked: {facts.failure.message}")
+    if facts.judgement is not None and not facts.judgement.is_accepted:
+        is_pending = facts.judgement.outcome is Outcome.PENDING
+        return plan_tag(Action.WAIT if is_pending else Action.REFUSE, facts.judgement.reason)
     if facts.root is None:
         return plan_tag(Action.COPY, "its digest is known only after its conversion")
     if not facts.is_present:

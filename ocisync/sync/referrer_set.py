@@ -33,6 +33,13 @@ class ReferrerSet:
         ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
+    def join(self, other: ReferrerSet) -> ReferrerSet:
+        """Both."""
+        if not other:
+            return self
+        referrers = {desc.digest: desc for desc in (*self.referrers, *other.referrers)}
+        return ReferrerSet(tuple(referrers[digest] for digest in sorted(referrers)), {**self.tags, **other.tags})
+
     def __bool__(self) -> bool:
         return bool(self.referrers or self.tags)
 

@@ -6,7 +6,7 @@ keep may say anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import structlog
@@ -110,6 +110,11 @@ class ReferrerFinder:
         self._lister = source if choice.referrers and isinstance(source, ReferrerLister) else None
         self._tags: frozenset[str] | None = None  # those named for a digest; None: they were not listed
         self._flights: SingleFlight[Digest, ReferrerSet] = SingleFlight()
+        self._verified: dict[Digest, ReferrerSet] = {}
+
+    def add_verified(self, signatures: Mapping[Digest, ReferrerSet]) -> None:
+        """Let signatures go along with what they sign, whatever else is wanted."""
+        self._verified.update(signatures)
 
     def learn_tags(self, tags: Iterable[str]) -> None:
         """Take note of all tags of the source: others need not be asked for."""
@@ -120,11 +125,12 @@ class ReferrerFinder:
         async with self._flights.turn(subject) as turn:
             if not turn.is_done:
                 referrers = tuple(await self._find_referrers(subject))
-                turn.result = ReferrerSet(referrers, await self._find_digest_tags(subject))
+                found = ReferrerSet(referrers, await self._find_digest_tags(subject))
+                turn.result = found.join(self._verified.get(subject, ReferrerSet()))
             return turn.result
 
-    async def transitive(self, root: Digest) -> ReferrerSet:
-        """What refers to an image, and to that in turn.
+    async def transitive(self, root: Digest, also: Collection[Digest] = ()) -> ReferrerSet:
+        """What refers to an image (or `also` to these of an index's images), and to that in turn.
 
         Raises:
             LimitExceeded: the referrers are nested deeper.
@@ -138,7 +144,7 @@ class ReferrerFinder:
             tags.update(found.tags)
             return [desc.digest for desc in found.referrers]
 
-        if not await for_each_wave([root], visit, _AT_A_TIME, self.depth):
+        if not await for_each_wave({root, *also}, visit, _AT_A_TIME, self.depth):
             raise _too_deep(root, self.depth)
         return ReferrerSet(tuple(referrers[digest] for digest in sorted(referrers)), tags)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ocisync.content.cost import Cost, count_bytes
 from ocisync.errors import OcisyncError
 from ocisync.model.digest import Digest
+from ocisync.sync.acceptance import Judgement
 
 
 class Verdict(enum.Enum):
@@ -17,7 +18,12 @@ class Verdict(enum.Enum):
     UNCHANGED = "unchanged"
     KEPT = "kept"  # the source has it otherwise, and the rule forbids to overwrite it
     PRUNED = "pruned"
+    REFUSED = "refused"  # the rule does not take such an image; the target's tag stays as it is
+    PENDING = "pending"  # it will be taken later
     FAILED = "failed"
+
+
+_CHANGES = (Verdict.COPIED, Verdict.PRUNED, Verdict.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +50,7 @@ class TagReport:
     digest: Digest | None = None
     failure: Failure | None = None
     cost: Cost = field(default_factory=Cost)
+    judgement: Judgement | None = None  # None: the rule takes everything
 
 
 @dataclass(slots=True)
@@ -80,6 +87,33 @@ class JobReport:
     def failed(self) -> list[TagReport]:
         """The tags that were not published."""
         return [tag for tag in self.tags if tag.verdict is Verdict.FAILED]
+
+    @property
+    def refused(self) -> list[TagReport]:
+        """The tags that the rule does not take."""
+        return [tag for tag in self.tags if tag.verdict is Verdict.REFUSED]
+
+    @property
+    def has_changed(self) -> bool:
+        """Whether anything is otherwise than before; so that it may soon be again."""
+        return any(tag.verdict in _CHANGES for tag in self.tags)
+
+    @property
+    def withheld(self) -> list[Failure]:
+        """Why tags were not taken that could be brought, for those who want all of a job or nothing of it."""
+        return [
+            Failure(
+                tag.judgement.code, tag.judgement.reason, "retry" if tag.verdict is Verdict.PENDING else "quarantine"
+            )
+            for tag in self.tags
+            if tag.verdict in (Verdict.REFUSED, Verdict.PENDING) and tag.judgement is not None
+        ]
+
+    @property
+    def pending_until(self) -> float | None:
+        """When the first of the pending tags can be taken; seconds since the epoch. None: nothing is pending."""
+        waiting = (tag.judgement.until for tag in self.tags if tag.verdict is Verdict.PENDING and tag.judgement)
+        return min(waiting, default=None)
 
     @property
     def ok(self) -> bool:

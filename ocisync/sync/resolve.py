@@ -5,6 +5,7 @@ Names decide first; dates, platforms and sizes are looked up only when the rule 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -40,6 +41,7 @@ class ResolvedTags:
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     listed: Sequence[str] = ()  # all of the source's tags, where anything depends on them
+    settled: Collection[str] = ()  # tags that never move, of which nothing was asked
 
     def leave_out(self, tags: Collection[str]) -> None:
         """Take tags out again."""
@@ -77,6 +79,8 @@ class TagResolver:
         self._resolved: dict[str, Descriptor] = {}  # by source reference
         self._failed: dict[str, Failure] = {}
         self._room = _ROOM
+        self._immutable = compile_any(job.immutable)
+        self._settled: set[str] = set()
 
     async def select(self) -> Selected:
         """The tags that the rule means, by name and date. Those whose date cannot be looked up count as selected.
@@ -116,7 +120,9 @@ class TagResolver:
         roots = {
             tag: self._resolved[one] for tag, one in references.items() if one in self._resolved and tag not in failures
         }
-        resolved = ResolvedTags(references, roots, failures, list(selected.warnings), self._listed)
+        resolved = ResolvedTags(
+            references, roots, failures, list(selected.warnings), self._listed, self._settled & roots.keys()
+        )
         if not references:
             resolved.warnings.append(f"{self._job.source}: no tag fits the rule's selection")
         if not self._is_converted:
@@ -149,12 +155,17 @@ class TagResolver:
 
         async def resolve(reference: str) -> None:
             tag = names.get(reference) or selection.rename_tag(reference)
+            known = self._known.get(tag)
+            if known is not None and tag not in absent and self._immutable.fullmatch(reference):
+                self._settled.add(tag)
+                self._resolved[reference] = known
+                return
             try:
                 with attribute_cost([tag]):
                     if self._remote is not None and tag in needed:
                         root = await self._remote.resolve_with_manifest(reference, is_needed=True)
                     else:
-                        root = await self._look_up(reference, self._known.get(tag), is_wanted=tag in absent)
+                        root = await self._look_up(reference, known, is_wanted=tag in absent)
             except OcisyncError as exc:
                 self._failed[reference] = describe_failure(exc)
             else:
@@ -221,6 +232,11 @@ class TagResolver:
             if root.digest in failures:
                 resolved.failures[tag] = failures[root.digest]
                 del resolved.roots[tag]
+
+
+def compile_any(expressions: Sequence[str]) -> re.Pattern[str]:
+    """One expression that matches what any of these matches; nothing where there are none."""
+    return re.compile("|".join(f"(?:{one})" for one in expressions) or r"(?!)")
 
 
 def describe_unwanted(platforms: Collection[Platform | None], choice: PlatformChoice) -> str | None:

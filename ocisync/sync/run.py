@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,21 +14,24 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ocisync.content.capabilities import OUTDATED, Converter, Mounter, ReferrerLister, RemoteResolver, ServerTarget
 from ocisync.content.concurrency import ByteBudget, for_each
-from ocisync.content.cost import Meter, attribute_cost, measure_cost
+from ocisync.content.cost import attribute_cost, measure_cost
 from ocisync.content.repository import Fetcher, Source, Target
-from ocisync.errors import Handling, LimitExceeded, NotFound, OcisyncError, RegistryError, StoreError
+from ocisync.errors import ConfigError, Handling, LimitExceeded, NotFound, OcisyncError, RegistryError, StoreError
 from ocisync.model.digest import Digest, is_digest
+from ocisync.model.locator import registry_image, strip_views
 from ocisync.sync.context import JobContext
 from ocisync.sync.copy import GraphCopier, convert
 from ocisync.sync.job import Job
+from ocisync.sync.judge import Judge
 from ocisync.sync.ledger import MemoryLedger, Published
-from ocisync.sync.plan import Action, Criteria, PlannedTag, explain_kept, is_due, make_plan
+from ocisync.sync.plan import Action, Criteria, PlannedTag, is_due, make_plan
 from ocisync.sync.presence import Presence
 from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, plan_removals, prune
 from ocisync.sync.publish import MAX_BATCH, CopiedTag, Kept, Publisher, Vanished, receive_batch
 from ocisync.sync.referrers import ReferrerCopier, ReferrerFinder
 from ocisync.sync.reports import JobReport, TagReport, Verdict, describe_failure
 from ocisync.sync.resolve import FEW_TAGS
+from ocisync.sync.run_report import TagReports, log_finished
 from ocisync.sync.source_reader import SharedReader, WithForeignLayers
 from ocisync.sync.survey import SurveyFacts, list_blobs, name_by_sha256, survey
 
@@ -51,8 +53,9 @@ async def run_job(job: Job, context: JobContext) -> JobReport:
             with measure_cost() as meter:
                 async with _open(job, context) as (source, target):
                     is_spooled = _needs_spool(job, target, context)
-                    finder = _make_finder(job, source, context)
-                    await _Run(job, source, target, finder, context, report, meter).run()
+                    finder, judge = _make_finder(job, source, context), await _make_judge(job, source, context)
+                    tags = TagReports(report, meter, context.progress)
+                    await _Run(job, source, target, finder, judge, context, report, tags).run()
         except OcisyncError as exc:
             report.failure = describe_failure(exc)
         finally:
@@ -61,7 +64,7 @@ async def run_job(job: Job, context: JobContext) -> JobReport:
         if context.spools is not None and is_spooled and not job.is_partial:
             await context.spools.finish_target(job.target.lock_name, ok=report.ok)
         report.seconds = time.monotonic() - started
-        _log_finished(report)
+        log_finished(report)
     return report
 
 
@@ -73,9 +76,9 @@ async def plan_job(job: Job, context: JobContext) -> tuple[SurveyFacts, list[Pla
     """
     async with _open(job, context) as (source, target):
         criteria = _make_criteria(job, target)
-        finder = _make_finder(job, source, context)
+        finder, judge = _make_finder(job, source, context), await _make_judge(job, source, context)
         workers = context.limits.images
-        facts = await survey(job, source, target, context.ledger, criteria, workers, finder, is_trial=True)
+        facts = await survey(job, source, target, context.ledger, criteria, workers, finder, judge, is_trial=True)
         plan = make_plan(map(facts.of, facts.references), criteria)
         return facts, [*plan, *plan_removals(facts.gone)]
 
@@ -102,9 +105,27 @@ def _make_finder(job: Job, source: Source, context: JobContext) -> ReferrerFinde
     wanted = job.referrers.referrers
     if wanted is None:  # the rule says nothing: only what belongs to the source anyway, as in a layout
         wanted = isinstance(source, ReferrerLister) and source.brings_referrers
-    if not (wanted or job.referrers.digest_tags):
+    brings_signatures = job.acceptance is not None and bool(job.acceptance.policies)
+    if not (wanted or job.referrers.digest_tags or brings_signatures):
         return None
     return ReferrerFinder(source, replace(job.referrers, referrers=wanted), context.limits.max_index_depth)
+
+
+async def _make_judge(job: Job, source: Source, context: JobContext) -> Judge | None:
+    """Who decides what may be taken; None where everything is."""
+    wanted = job.acceptance
+    if wanted is None:
+        return None
+    image = registry_image(job.source)
+    checker = None
+    if wanted.policies:
+        if context.open_checker is None:
+            raise ConfigError("signatures cannot be checked here")
+        checker = await context.open_checker(
+            wanted, f"{image.host}/{image.repository}" if image else "", context.ledger
+        )
+    name = str(strip_views(job.source)) if image is None else f"{image.host}/{image.repository}"
+    return Judge(wanted, source, name, context.ledger, checker, context.limits.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,20 +141,22 @@ class _Run:
     source: Source
     target: Target
     finder: ReferrerFinder | None  # of what goes along with the images; None: nothing
+    judge: Judge | None  # of what may be taken; None: everything
     context: JobContext
     report: JobReport
-    meter: Meter
+    tags: TagReports
     in_flight: ByteBudget = field(default_factory=lambda: ByteBudget(_IN_FLIGHT))  # manifests, until they are published
 
     async def run(self) -> None:
         """Survey, plan, copy and publish, prune."""
         criteria, workers = _make_criteria(self.job, self.target), self.context.limits.images
-        facts = await survey(self.job, self.source, self.target, self.context.ledger, criteria, workers, self.finder)
+        job, context = self.job, self.context
+        facts = await survey(job, self.source, self.target, context.ledger, criteria, workers, self.finder, self.judge)
         self.report.warnings.extend(facts.warnings)
         criteria = replace(criteria, vouches=await self._is_vouched_for(facts))
         plan = make_plan(map(facts.of, facts.references), criteria)
         await self._remember_skipped(facts, plan, criteria)
-        if work := self._report_settled(plan):
+        if work := self.tags.report_settled(plan):
             facts = await list_blobs(facts, self.target)
             async with self._open_reader() as reader:
                 copier = self._make_copier(reader, facts, criteria)
@@ -176,7 +199,7 @@ class _Run:
             for planned in tags:
                 moved = None if is_second_try else await self._find_moved(planned, exc)
                 if moved is None:
-                    self._report_failed(planned, copier.result.explain(exc))
+                    self.tags.report_failed(planned, copier.result.explain(exc))
                 else:
                     await self._copy_image(copier, ready, [moved], is_second_try=True)
             return
@@ -207,6 +230,8 @@ class _Run:
         has_moved = named.digest != planned.root.digest
         if root.digest == planned.root.digest and (root.data is None or planned.root.data is not None):
             return None
+        if has_moved and self.judge is not None:
+            return None  # nobody has judged that one: the next pass does
         reason = f"moved from {planned.root.digest} while it was copied" if has_moved else planned.reason
         action = Action.COPY if has_moved else planned.action
         return replace(planned, root=root, reason=reason, action=action, attached=None)
@@ -223,7 +248,7 @@ class _Run:
                 except OcisyncError as exc:
                     await self._publish_each(batch, publisher, copier, exc)
                 else:
-                    self._report_published(batch, kept)
+                    self.tags.report_published(batch, kept)
                 self.in_flight.release(sum(tag.weight for tag in batch))
 
     async def _publish_each(
@@ -236,9 +261,9 @@ class _Run:
                     raise error
                 kept = await self._publish([tag], publisher, copier)
             except OcisyncError as exc:
-                self._report_failed(tag.planned, copier.result.explain(exc))
+                self.tags.report_failed(tag.planned, copier.result.explain(exc))
             else:
-                self._report_published([tag], kept)
+                self.tags.report_published([tag], kept)
 
     async def _publish(self, batch: Sequence[CopiedTag], publisher: Publisher, copier: GraphCopier) -> Kept:
         """Publish a batch; once more from the last look on when that was too long ago."""
@@ -299,11 +324,13 @@ class _Run:
     @asynccontextmanager
     async def _open_reader(self) -> AsyncIterator[Fetcher]:
         """The source; with foreign layers, where the job wants them."""
+        checker = self.judge.checker if self.judge else None
+        source = checker.with_kept(self.source) if checker else self.source
         if not self.job.include_external or self.context.external is None:
-            yield self.source
+            yield source
             return
         async with self.context.external() as external:
-            yield WithForeignLayers(self.source, external)
+            yield WithForeignLayers(source, external)
 
     def _make_copier(self, reader: Fetcher, facts: SurveyFacts, criteria: Criteria) -> GraphCopier:
         job, context = self.job, self.context
@@ -328,43 +355,7 @@ class _Run:
         if gone.refusal:
             raise LimitExceeded(gone.refusal, code=REFUSED, handling=Handling.FAIL)
         for tag in await prune(gone, self.job.tags, self.source, self.target):
-            self._report_tag(TagReport(tag, Verdict.PRUNED, GONE))
-
-    def _report_settled(self, plan: Iterable[PlannedTag]) -> list[PlannedTag]:
-        """Report what needs no work; the rest comes back."""
-        work = []
-        for planned in plan:
-            digest = planned.root.digest if planned.root else None
-            if planned.action is Action.SKIP:
-                self._report_tag(TagReport(planned.tag, Verdict.UNCHANGED, planned.reason, digest))
-            elif planned.action is Action.KEEP:
-                self._report_tag(TagReport(planned.tag, Verdict.KEPT, planned.reason, digest))
-            elif planned.action is Action.FAIL:
-                self._report_tag(TagReport(planned.tag, Verdict.FAILED, planned.reason, None, planned.failure))
-            else:
-                work.append(planned)
-        return work
-
-    def _report_published(self, batch: Sequence[CopiedTag], kept: Kept) -> None:
-        for tag in batch:
-            planned = tag.planned
-            if (found := kept.get(planned.tag)) is not None:
-                self._report_tag(TagReport(planned.tag, Verdict.KEPT, explain_kept(found.digest), tag.root.digest))
-                continue
-            reason = "mended" if tag.mended and planned.action is Action.CHECK else planned.reason
-            verdict = Verdict.COPIED if tag.is_copied else Verdict.UNCHANGED
-            self._report_tag(TagReport(planned.tag, verdict, reason, tag.root.digest))
-
-    def _report_failed(self, planned: PlannedTag, error: OcisyncError) -> None:
-        digest = planned.root.digest if planned.root else None
-        self._report_tag(TagReport(planned.tag, Verdict.FAILED, planned.reason, digest, describe_failure(error)))
-
-    def _report_tag(self, tag: TagReport) -> None:
-        tag.cost = self.meter.of(tag.tag)
-        self.report.tags.append(tag)
-        self.context.progress.tag_finished(self.report.target, tag.tag, tag.verdict.value)
-        if tag.failure is not None:
-            log.warning("tag.failed", tag=tag.tag, code=tag.failure.code, error=tag.failure.message)
+            self.tags.report(TagReport(tag, Verdict.PRUNED, GONE))
 
 
 def _group_by_root(work: Iterable[PlannedTag], source: Source) -> list[list[PlannedTag]]:
@@ -383,19 +374,3 @@ def _group_by_root(work: Iterable[PlannedTag], source: Source) -> list[list[Plan
 def _below(tag: CopiedTag) -> Mapping[Digest, int]:
     """What a tag's root needs."""
     return {digest: size for digest, size in tag.graph.digests.items() if digest != tag.root.digest}
-
-
-def _log_finished(report: JobReport) -> None:
-    counts = Counter(tag.verdict for tag in report.tags)
-    facts: dict[str, object] = {
-        **{verdict.value: counts[verdict] for verdict in Verdict},
-        "bytes": report.traffic.bytes,
-        "requests": report.requests,
-        "seconds": round(report.seconds, 3),
-    }
-    for warning in report.warnings:
-        log.warning("job.warned", warning=warning)
-    if report.failure is None:
-        log.info("job.finished", **facts)
-    else:
-        log.warning("job.failed", code=report.failure.code, error=report.failure.message, **facts)

@@ -19,18 +19,21 @@ from ocisync.content.repository import Source, Target
 from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
+from ocisync.sync.acceptance import Judgement
 from ocisync.sync.job import Job
+from ocisync.sync.judge import NOT_SIGNED, Judge, JudgedImages
 from ocisync.sync.ledger import ALGORITHM, SAME_AS, Ledger, Published
 from ocisync.sync.plan import Criteria, TagFacts, is_due
 from ocisync.sync.prune import PruneCandidates, find_gone
 from ocisync.sync.referrer_set import ReferrerSet
 from ocisync.sync.referrers import ReferrerFinder
 from ocisync.sync.reports import Failure, describe_failure
-from ocisync.sync.resolve import FEW_TAGS, ResolvedTags, TagResolver
+from ocisync.sync.resolve import FEW_TAGS, ResolvedTags, TagResolver, compile_any
 
 log = structlog.get_logger()
 
 _ABSENT = Digest("")
+_MOST_TOLD = 10  # tags that should not have moved, each in a warning of its own
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class SurveyFacts:
     warnings: tuple[str, ...] = field(default=())
     gone: PruneCandidates = field(default_factory=PruneCandidates)  # what prune would remove from the target
     attached: Mapping[str, ReferrerSet] = field(default_factory=dict)  # what goes along, where the job wants that
+    judgements: Mapping[str, Judgement] = field(default_factory=dict)  # where the job does not take everything
     untold: frozenset[str] = frozenset()  # tags of which the target does not say whether they are there
 
     @property
@@ -67,6 +71,7 @@ class SurveyFacts:
             self.ledger.get(tag),
             self.attached.get(tag),
             _is_listed(self.roots.get(tag), self.stored),
+            self.judgements.get(tag),
             tag in self.untold,
         )
 
@@ -87,6 +92,7 @@ async def survey(
     criteria: Criteria,
     workers: int,
     finder: ReferrerFinder | None = None,
+    judge: Judge | None = None,
     *,
     is_trial: bool = False,
 ) -> SurveyFacts:
@@ -112,7 +118,6 @@ async def survey(
     resolved = await resolver.resolve(selected, absent, renamed)
     references, roots = resolved.references, await name_by_sha256(resolved.roots, ledger)
     present = dict.fromkeys(references) if listed is None else listed
-    attached = await _find_attached(finder, resolved, workers) if finder else {}
     gone = find_gone(job.tags, job.policy, resolved.listed, present) if job.policy.prune else PruneCandidates()
     is_empty = not (is_retag or (stored.sizes if stored else present))
     tells_digests = stored is not None and any(stored.tags.values())  # then a tag without one points elsewhere
@@ -127,6 +132,17 @@ async def survey(
     is_feared = not job.policy.overwrite or job.policy.backup  # to write what is there would lose it
     expected = asked if listed is not None or is_feared else recorded
     untold = renamed | await _resolve_at_target(target, asked, present, workers, expected, may_guess=may_guess)
+    warnings = [*resolved.warnings, *_find_moved(job, references, known, roots)]
+    judged = JudgedImages()
+    if judge is not None:
+        fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
+        due = {tag for tag, one in known.items() if tag in roots and is_due(one, criteria)}
+        judged = await judge.judge(resolved.roots, fresh, criteria.now, due, resolved.listed)
+        if job.acceptance and job.acceptance.policies:
+            judged.judgements |= {tag: NOT_SIGNED for tag in references if tag not in roots}
+        resolved.failures |= judged.failures
+        warnings += judged.warnings
+    attached = await _find_attached(finder, resolved, judged, workers) if finder else {}
     if not (present or is_empty or is_retag) and isinstance(target, ServerTarget):  # none of a few: is anything there?
         is_empty = await _is_empty(target)
     return SurveyFacts(
@@ -137,9 +153,10 @@ async def survey(
         known,
         stored,
         is_empty,
-        tuple(resolved.warnings),
+        tuple(warnings),
         gone,
         attached,
+        judged.judgements,
         untold,
     )
 
@@ -172,7 +189,17 @@ def _expect(known: Mapping[str, Published], criteria: Criteria) -> dict[str, Des
     return {tag: root for tag, one in known.items() if (root := one.root) is not None and not is_due(one, criteria)}
 
 
-async def _find_attached(finder: ReferrerFinder, resolved: ResolvedTags, workers: int) -> dict[str, ReferrerSet]:
+def _has_same(root: Descriptor, tag: str, present: Mapping[str, Digest | None], known: Mapping[str, Published]) -> bool:
+    """Whether the target has this image under a tag, as far as a listing or the ledger tells."""
+    if tag not in present:
+        return False
+    there = present[tag] or (known[tag].digest if tag in known else None)
+    return there == root.digest
+
+
+async def _find_attached(
+    finder: ReferrerFinder, resolved: ResolvedTags, judged: JudgedImages, workers: int
+) -> dict[str, ReferrerSet]:
     """What goes along with each tag's image; a tag of which that cannot be told fails."""
     if resolved.listed:
         finder.learn_tags(resolved.listed)
@@ -180,12 +207,32 @@ async def _find_attached(finder: ReferrerFinder, resolved: ResolvedTags, workers
 
     async def find(tag: str) -> None:
         try:
-            found[tag] = await finder.transitive(resolved.roots[tag].digest)
+            signed = judged.judgements[tag].signatures if tag in judged.judgements else {}
+            finder.add_verified(signed)
+            found[tag] = await finder.transitive(resolved.roots[tag].digest, signed.keys())
         except OcisyncError as exc:
             resolved.failures[tag] = describe_failure(exc)
 
-    await for_each(list(resolved.roots), find, workers)
+    await for_each([tag for tag in resolved.roots if tag not in resolved.settled], find, workers)
     return found
+
+
+def _find_moved(
+    job: Job, references: Mapping[str, str], known: Mapping[str, Published], roots: Mapping[str, Descriptor]
+) -> list[str]:
+    """Complaints about tags that should never move, and did."""
+    if not job.immutable:
+        return []
+    never = compile_any(job.immutable)
+    moved = [
+        (tag, known[tag].digest, root.digest)
+        for tag, root in roots.items()
+        if tag in known and known[tag].digest != root.digest and never.fullmatch(references[tag])
+    ]
+    return [
+        f"{job.source}: the tag {tag} is immutable by the rule, and moved from {before} to {after} all the same"
+        for tag, before, after in moved[:_MOST_TOLD]
+    ] + ([f"{job.source}: {len(moved) - _MOST_TOLD} more such tags moved"] if len(moved) > _MOST_TOLD else [])
 
 
 async def _list_tags(target: Target, *, are_few: bool, may_guess: bool) -> dict[str, Digest | None] | None:

@@ -16,6 +16,7 @@ from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.job import Job, WritePolicy
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
+from ocisync.wiring.trust import acceptance_of
 
 
 def sync_jobs(rule: SyncRule, config: Config) -> list[Job]:
@@ -51,6 +52,8 @@ def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReferen
         policy=WritePolicy(rule.overwrite == "always", rule.backup or "", rule.prune, rule.prune_limit),
         referrers=_referrers(rule),
         include_external=rule.include_external,
+        acceptance=acceptance_of(rule),
+        immutable=rule.immutable,
     )
 
 

@@ -60,7 +60,13 @@ def _make_schedule(rule: SyncRule, config: Config) -> Schedule:
     """When a rule runs. An edit of the rule, or of a target of it, makes it due at once."""
     settings = (rule, *(config.targets[one.target] for one in rule.target))
     return Schedule(
-        rule.name, tuple(sync_jobs(rule, config)), rule.interval, rule.jitter, cron=rule.cron, settings=settings
+        rule.name,
+        tuple(sync_jobs(rule, config)),
+        rule.shortest_interval,
+        rule.jitter,
+        cron=rule.cron,
+        settings=settings,
+        longest=rule.longest_interval,
     )
 
 

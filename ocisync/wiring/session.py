@@ -21,6 +21,7 @@ from ocisync.sync.context import JobContext, Limits, Progress
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.wiring.archives import Archives
 from ocisync.wiring.stores import StoreFactory
+from ocisync.wiring.trust import Policies
 from ocisync.wiring.views import Memory
 
 
@@ -55,7 +56,16 @@ async def open_session(
         stores = StoreFactory(config, archives, stack, progress.held_up, Memory(notes=ledger))
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
         spools = BlobSpool(scratch / "spool", room, config.daemon.spool_from) if room else None
-        tools = JobContext(stores, ledger, progress=progress, limits=limits, spools=spools, external=stores.external)
+        open_checker = Policies(config.verify).open_checker
+        tools = JobContext(
+            stores,
+            ledger,
+            progress=progress,
+            limits=limits,
+            spools=spools,
+            external=stores.external,
+            open_checker=open_checker,
+        )
         yield Session(config, stores, tools)
         if spools is not None:
             await spools.close()

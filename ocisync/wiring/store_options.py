@@ -17,6 +17,7 @@ from ocisync.model.registry_root import BucketRoot
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
+from ocisync.wiring.trust import acceptance_of
 
 
 def caps_of(settings: ArchiveLimits) -> Caps:
@@ -164,6 +165,7 @@ def drop_rule(settings: DropRuleSettings) -> DropRule:
         failed_folder=settings.failed_folder,
         keep_done=_finite(settings.keep_done),
         keep_failed=_finite(settings.keep_failed),
+        acceptance=acceptance_of(settings),
         conversion=f"{settings.format}+{settings.compression}+{settings.level}",
     )
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
 
 from ocisync.config.fields import (
     CronFields,
@@ -22,15 +23,19 @@ from ocisync.config.fields import (
     TargetReference,
     Targets,
     TimeZone,
+    check_duration,
 )
 from ocisync.config.sections.referrer_options import ReferrerOptions
 from ocisync.config.sections.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
 from ocisync.config.sections.tag_policy import TagPolicy
-from ocisync.config.units import SECONDS
+from ocisync.config.sections.verify_policies import TrustOptions, VerifyOption
+from ocisync.config.units import DURATION_PATTERN, SECONDS, parse_duration
 from ocisync.errors import InvalidName
 from ocisync.model.cron import Cron
 from ocisync.model.image_name import parse_name
 from ocisync.model.name_mapping import REPOSITORY, Placing
+
+SHORTEST_INTERVAL = 0.1  # seconds
 
 
 class IncompleteSettings(Section):
@@ -43,7 +48,7 @@ class IncompleteSettings(Section):
     )
 
 
-class DropRuleSettings(Section):
+class DropRuleSettings(VerifyOption):
     """A folder to watch: archives put there are published."""
 
     name: Label = Field("", description="The rule's name in logs, metrics and commands. Not given: the folder's name.")
@@ -105,7 +110,54 @@ class DropRuleSettings(Section):
         return self.failed_folder or self.path / "failed"
 
 
-class SyncRule(TagPolicy, ReferrerOptions):
+@dataclass(frozen=True, slots=True)
+class IntervalRange:
+    """An interval that follows how often something changes; seconds."""
+
+    min: float
+    max: float
+
+
+def _parse_interval(value: object) -> object:
+    if not isinstance(value, dict):
+        return _check_interval(check_duration(value))
+    if value.keys() != {"min", "max"} or not all(isinstance(one, str) for one in value.values()):
+        raise ValueError("expected a duration, or two. Write 1h, or {min: 5m, max: 6h}")
+    shortest, longest = _check_interval(parse_duration(value["min"])), parse_duration(value["max"])
+    if longest < shortest:
+        raise ValueError("`max` is shorter than `min`. Write the longer one as `max`")
+    return IntervalRange(shortest, longest)
+
+
+def _check_interval(seconds: float) -> float:
+    if seconds < SHORTEST_INTERVAL:
+        raise ValueError(f"{seconds:g}s is out of range. Write at least 100ms")
+    return seconds
+
+
+Interval = Annotated[
+    float | IntervalRange,
+    BeforeValidator(_parse_interval),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "string", "pattern": DURATION_PATTERN},
+                {
+                    "type": "object",
+                    "properties": {
+                        "min": {"type": "string", "pattern": DURATION_PATTERN},
+                        "max": {"type": "string", "pattern": DURATION_PATTERN},
+                    },
+                    "required": ["min", "max"],
+                    "additionalProperties": False,
+                },
+            ]
+        }
+    ),
+]
+
+
+class SyncRule(TagPolicy, ReferrerOptions, TrustOptions):
     """A repository, an image or a whole registry to mirror."""
 
     name: Label = Field(
@@ -155,7 +207,11 @@ class SyncRule(TagPolicy, ReferrerOptions):
         None, description="Leave out tags with an image of which more than this would have to be pulled."
     )
     enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
-    interval: Duration = Field(3600.0, ge=0.1, description="How long to wait from one run's start to the next one's.")
+    interval: Interval = Field(
+        3600.0,
+        description="How long to wait from one run's start to the next one's. `{min: 5m, max: 6h}`: the longer, the "
+        "less changes; a change, or a webhook, begins anew with `min`.",
+    )
     jitter: float = Field(
         0.1, ge=0, le=1, description="The share of `interval` by which a start is moved at random, so rules spread out."
     )
@@ -188,6 +244,16 @@ class SyncRule(TagPolicy, ReferrerOptions):
         except InvalidName as exc:
             raise ValueError(f"`target` and `rename` together make no repository's name: {exc.message}") from exc
         return self
+
+    @property
+    def shortest_interval(self) -> float:
+        """Seconds from one run to the next while something changes."""
+        return self.interval.min if isinstance(self.interval, IntervalRange) else self.interval
+
+    @property
+    def longest_interval(self) -> float:
+        """Seconds from one run to the next when nothing has changed for long."""
+        return self.interval.max if isinstance(self.interval, IntervalRange) else self.interval
 
     @property
     def cron(self) -> Cron | None:

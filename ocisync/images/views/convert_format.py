@@ -61,6 +61,10 @@ class ConvertedSource:
         self._remember(found, made)
         return made
 
+    def find_origin(self, desc: Descriptor) -> Descriptor:
+        """The manifest that a rewritten one was made from."""
+        return self._origins.get(desc.digest, desc)
+
     @asynccontextmanager
     async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream a rewritten manifest, or what the source has."""

@@ -55,6 +55,10 @@ class FilteredIndexView:
         await self.notes.put_facts(kind, {found.digest: json.dumps(descriptor_to_json(made))})
         return made
 
+    def find_origin(self, desc: Descriptor) -> Descriptor:
+        """The index that a new one was made from."""
+        return self._origins.get(desc.digest, desc)
+
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What the source tells; nothing refers to a new index."""
         return await self.source.referrers(digest) if isinstance(self.source, ReferrerLister) else ()

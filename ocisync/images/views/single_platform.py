@@ -27,12 +27,13 @@ class PlatformView:
     """A Source of images for one platform."""
 
     def __init__(self, source: Source, platform: Platform) -> None:
-        self._source = source
+        self.source = source
         self._platform = platform
+        self._origins: dict[Digest, Descriptor] = {}  # image -> the index that it was taken from
 
     async def tags(self) -> Sequence[str]:
         """The source's tags."""
-        return await self._source.tags()
+        return await self.source.tags()
 
     async def resolve(self, reference: str) -> Descriptor:
         """The image for the platform; a digest means what it names, and a tag named for a digest what it holds.
@@ -40,24 +41,30 @@ class PlatformView:
         Raises:
             NotFound: `platform.missing`: there is none for it.
         """
-        found = await self._source.resolve(reference)
+        found = await self.source.resolve(reference)
         if is_digest_tag(reference) or (is_digest(reference) and not found.is_index):
             return found
-        return await self._check(await pick_platform(self._source, found, str(self._platform)))
+        image = await self._check(await pick_platform(self.source, found, str(self._platform)))
+        self._origins[image.digest] = found
+        return image
+
+    def find_origin(self, desc: Descriptor) -> Descriptor:
+        """The index that an image was taken from."""
+        return self._origins.get(desc.digest, desc)
 
     @property
     def brings_referrers(self) -> bool:
         """Whether the source does."""
-        return isinstance(self._source, ReferrerLister) and self._source.brings_referrers
+        return isinstance(self.source, ReferrerLister) and self.source.brings_referrers
 
     async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
         """What the source tells."""
-        return await self._source.referrers(digest) if isinstance(self._source, ReferrerLister) else ()
+        return await self.source.referrers(digest) if isinstance(self.source, ReferrerLister) else ()
 
     @asynccontextmanager
     async def open(self, desc: Descriptor, start: int = 0) -> AsyncIterator[ByteStream]:
         """Stream what the source has."""
-        async with self._source.open(desc, start) as stream:
+        async with self.source.open(desc, start) as stream:
             yield stream
 
     async def _check(self, desc: Descriptor) -> Descriptor:
@@ -68,10 +75,10 @@ class PlatformView:
         return desc
 
     async def _read_platform(self, desc: Descriptor) -> Platform | None:
-        manifest = await load_manifest(self._source, desc)
+        manifest = await load_manifest(self.source, desc)
         if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
             return None
-        return platform_from_json(parse_json_object(await read_manifest(self._source, manifest.config)))
+        return platform_from_json(parse_json_object(await read_manifest(self.source, manifest.config)))
 
 
 class PlatformConverterView(PlatformView):
@@ -80,7 +87,7 @@ class PlatformConverterView(PlatformView):
     @property
     def variant(self) -> str:
         """The source's."""
-        return self._source.variant if isinstance(self._source, Converter) else ""
+        return self.source.variant if isinstance(self.source, Converter) else ""
 
     def image_of(self, reference: str) -> str:
         """The source's."""
@@ -88,6 +95,6 @@ class PlatformConverterView(PlatformView):
 
     async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
         """Convert the image, which must be for the platform."""
-        if not isinstance(self._source, Converter):
+        if not isinstance(self.source, Converter):
             return await self.resolve(reference)
-        return await self._check(await self._source.convert(reference, sink))
+        return await self._check(await self.source.convert(reference, sink))

@@ -1,0 +1,211 @@
+"""Check the signatures of a job's images by the policies of its rule, and remember the verdicts.
+
+A verdict depends on the image's digest, on what signs it and on the policies, all of which are fixed once they are
+known: so it is kept in the ledger under the digest and the policies' fingerprint, and an unchanged image costs neither
+a request nor a computation. A refusal is kept with a fingerprint of what was looked at: as long as that stays, nothing
+is opened again.
+
+What is registered under a digest cannot be taken back here: a signature that is removed at the source, or a key that
+is stolen, is noticed when the policy changes, or at the next full look (`recheck`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from anyio import to_thread
+
+from ocisync.content.concurrency import for_each
+from ocisync.content.fact_cache import FactCache
+from ocisync.content.repository import Fetcher, Source
+from ocisync.content.threads import cpu_limiter
+from ocisync.content.verify import read_manifest
+from ocisync.errors import OcisyncError, SignatureError
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.model.manifest import parse_manifest
+from ocisync.sync.acceptance import UNSIGNED, SignatureVerdict
+from ocisync.sync.judge import CheckedImages
+from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.reports import describe_failure
+from ocisync.trust.finder import FoundSignature, SignatureFinder
+from ocisync.trust.keys import PAYLOAD, UNTRUSTED
+from ocisync.trust.policies import Policy, Signer, Subject
+from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict, policies_kind
+
+_WORSE = ("verify.expired", PAYLOAD, UNTRUSTED, UNSIGNED)  # of several reasons the first of these is told
+
+
+@dataclass
+class PolicyChecker:
+    """A SignatureChecker of named policies."""
+
+    policies: Sequence[Policy]
+    needs_all: bool
+    each_platform: bool
+    repository: str  # of the source, with its host; empty: it is in no registry
+    records: FactCache
+    workers: int = 8
+    _finder: SignatureFinder | None = field(default=None, init=False)
+
+    async def check(
+        self, source: Source, images: Collection[Descriptor], anew: Collection[Digest], tags: Sequence[str]
+    ) -> CheckedImages:
+        """Check images; what is on record of them is believed, but for those of `anew`."""
+        found = CheckedImages()
+        kind = policies_kind(self.policies, self.repository, all_=self.needs_all, each=self.each_platform)
+        stored = await self.records.get_facts(kind, [image.digest for image in images])
+        known = {digest: one for digest, text in stored.items() if (one := parse_verdict(text)) is not None}
+        finder = self._finder = SignatureFinder(source, frozenset(tags) if tags else None)
+        fresh: dict[Digest, str] = {}
+
+        async def check(image: Descriptor) -> None:
+            record = known.get(image.digest)
+            try:
+                checked = await self._check_image(finder, image, record)
+            except SignatureError as exc:
+                checked = StoredVerdict(SignatureVerdict(False, exc.code, exc.message))
+            except OcisyncError as exc:
+                found.failures[image.digest] = describe_failure(exc)
+                return
+            found.verdicts[image.digest] = checked.verdict
+            if checked != record:
+                fresh[image.digest] = format_verdict(checked)
+
+        settled = {digest for digest, one in known.items() if one.verdict.is_valid and digest not in anew}
+        found.verdicts.update({digest: known[digest].verdict for digest in settled})
+        await for_each([image for image in images if image.digest not in settled], check, self.workers)
+        if fresh:
+            await self.records.put_facts(kind, fresh)
+        return found
+
+    def with_kept(self, source: Fetcher) -> Fetcher:
+        """The source, but that what was read to check signatures is not read again."""
+        return self._finder.with_kept(source) if self._finder else source
+
+    async def _check_image(
+        self, finder: SignatureFinder, image: Descriptor, record: StoredVerdict | None
+    ) -> StoredVerdict:
+        """Check an image; where the rule says so, and nobody signed an index itself, its images."""
+        whole = await self._check_one(finder, image.digest, record)
+        if whole.verdict.is_valid or not (self.each_platform and image.is_index):
+            return whole
+        manifest = parse_manifest(await read_manifest(finder.source, image), image.media_type)
+        children = [child for child in manifest.children if child.is_manifest and not child.is_attestation]
+        verdicts = [(await self._check_one(finder, child.digest, None)).verdict for child in children]
+        if not verdicts or not all(verdict.is_valid for verdict in verdicts):
+            bad = next((verdict for verdict in verdicts if not verdict.is_valid), whole.verdict)
+            reason = f"neither the index is signed, nor each of its images: {bad.reason}"
+            return StoredVerdict(SignatureVerdict(False, bad.code, reason))
+        signatures = {digest: carried for verdict in verdicts for digest, carried in verdict.signatures.items()}
+        return StoredVerdict(replace(_youngest(verdicts), signatures=signatures))
+
+    async def _check_one(self, finder: SignatureFinder, digest: Digest, record: StoredVerdict | None) -> StoredVerdict:
+        """Check what signs one manifest itself."""
+        listed = await finder.list_carriers(digest)
+        refused_before = record is not None and bool(record.seen) and not record.verdict.is_valid
+        tagged = await finder.find_tag(digest) if refused_before else None
+        if (
+            refused_before
+            and tagged is not None
+            and record is not None
+            and record.seen == listed.join(tagged).fingerprint
+        ):
+            return record
+        case = _Case(self.policies, Subject(digest, self.repository), self.needs_all)
+        async for signature in self._read(finder, digest, listed, tagged, case):
+            await case.look_at(signature)
+            if case.is_proven:
+                return StoredVerdict(case.verdict())
+        tagged = tagged or await finder.find_tag(digest)
+        return StoredVerdict(case.verdict(), listed.join(tagged).fingerprint)
+
+    async def _read(
+        self, finder: SignatureFinder, digest: Digest, listed: ReferrerSet, tagged: ReferrerSet | None, case: _Case
+    ) -> AsyncIterator[FoundSignature]:
+        """All signatures, one after the other: the first that convinces ends the search. What is damaged is noted."""
+        for carrier in listed.referrers:
+            try:
+                found = await finder.read_bundles(carrier)
+            except SignatureError as exc:
+                case.errors.append(exc)
+                continue
+            for signature in found:
+                yield signature
+        try:
+            found = await finder.read_tag(tagged or await finder.find_tag(digest))
+        except SignatureError as exc:
+            case.errors.append(exc)
+            return
+        for signature in found:
+            yield signature
+
+
+@dataclass
+class _Case:
+    """What was found out about one manifest's signatures so far."""
+
+    policies: Sequence[Policy]
+    subject: Subject
+    needs_all: bool
+    proven: dict[str, tuple[Signer, ReferrerSet]] = field(default_factory=dict)  # by the policy that holds
+    errors: list[SignatureError] = field(default_factory=list)
+
+    @property
+    def is_proven(self) -> bool:
+        """Whether as many policies hold as must."""
+        return len(self.proven) == len(self.policies) if self.needs_all else bool(self.proven)
+
+    async def look_at(self, found: FoundSignature) -> None:
+        """Check one signature by the policies that do not hold yet; the arithmetic is done in a thread."""
+        for policy in self.policies:
+            if policy.name in self.proven:
+                continue
+            try:
+                check = partial(found.signature.check, policy, self.subject)
+                signer = await to_thread.run_sync(check, limiter=cpu_limiter)
+            except SignatureError as exc:
+                self.errors.append(exc)
+            else:
+                self.proven[policy.name] = signer, found.carrier
+                if not self.needs_all:
+                    return
+
+    def verdict(self) -> SignatureVerdict:
+        """What it comes to."""
+        if not self.is_proven:
+            return self._refuse()
+        signatures = ReferrerSet()
+        for _, carrier in self.proven.values():
+            signatures = signatures.join(carrier)
+        times = [signer.signed_at for signer, _ in self.proven.values()]
+        return SignatureVerdict(
+            is_valid=True,
+            policy=", ".join(self.proven),
+            signer=", ".join(dict.fromkeys(signer.name for signer, _ in self.proven.values())),
+            signed_at=None if None in times else max(time for time in times if time is not None),
+            signatures={self.subject.digest: _without_bytes(signatures)},
+        )
+
+    def _refuse(self) -> SignatureVerdict:
+        if not self.errors:
+            lacking = ", ".join(policy.name for policy in self.policies if policy.name not in self.proven)
+            return SignatureVerdict(False, UNSIGNED, f"{self.subject.digest}: no signature was found for {lacking}")
+        worst = min(self.errors, key=lambda error: _WORSE.index(error.code) if error.code in _WORSE else 0)
+        count = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
+        return SignatureVerdict(False, worst.code, f"{self.subject.digest}: {worst.message}{count}")
+
+
+def _youngest(verdicts: Sequence[SignatureVerdict]) -> SignatureVerdict:
+    """Of verdicts that all hold, the one that was signed last; one without a time, if there is any."""
+    untimed = next((verdict for verdict in verdicts if verdict.signed_at is None), None)
+    return untimed or max(verdicts, key=lambda verdict: verdict.signed_at or 0.0)
+
+
+def _without_bytes(signatures: ReferrerSet) -> ReferrerSet:
+    """Descriptors as they are kept on record; the bytes are kept by the finder."""
+    referrers = tuple(replace(desc, data=None, annotations={}) for desc in signatures.referrers)
+    tags: Mapping[str, Descriptor] = {name: replace(desc, data=None) for name, desc in signatures.tags.items()}
+    return ReferrerSet(referrers, tags)

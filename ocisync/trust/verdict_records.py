@@ -1,0 +1,71 @@
+"""Verdicts as the ledger keeps them: JSON, under the image's digest and what the verdict depends on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ocisync.errors import OcisyncError
+from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
+from ocisync.model.digest import parse_digest
+from ocisync.sync.acceptance import SignatureVerdict
+from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.trust.policies import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVerdict:
+    """A verdict, and a fingerprint of what was looked at for it; empty where that does not matter."""
+
+    verdict: SignatureVerdict
+    seen: str = ""
+
+
+def policies_kind(policies: Sequence[Policy], repository: str, *, all_: bool, each: bool) -> str:
+    """The kind of fact under which the ledger keeps verdicts: another one when anything changes that they depend on."""
+    said = [[policy.name, policy.fingerprint] for policy in policies]
+    return "signatures " + hashlib.sha256(json.dumps([said, repository, all_, each]).encode()).hexdigest()[:32]
+
+
+def format_verdict(stored: StoredVerdict) -> str:
+    """A verdict as text."""
+    verdict = stored.verdict
+    return json.dumps(
+        {
+            "valid": verdict.is_valid,
+            "code": verdict.code,
+            "reason": verdict.reason,
+            "policy": verdict.policy,
+            "signer": verdict.signer,
+            "at": verdict.signed_at,
+            "signatures": {digest: _format_set(found) for digest, found in verdict.signatures.items()},
+            "seen": stored.seen,
+        }
+    )
+
+
+def parse_verdict(text: str) -> StoredVerdict | None:
+    """A verdict from text that `format_verdict` wrote; None for any other, so that the image is checked again."""
+    try:
+        said = json.loads(text)
+        signatures = {parse_digest(digest): _parse_set(found) for digest, found in said["signatures"].items()}
+        verdict = SignatureVerdict(
+            said["valid"] is True, said["code"], said["reason"], said["policy"], said["signer"], said["at"], signatures
+        )
+        return StoredVerdict(verdict, said["seen"])
+    except (ValueError, KeyError, TypeError, AttributeError, OcisyncError):
+        return None
+
+
+def _format_set(found: ReferrerSet) -> Mapping[str, object]:
+    return {
+        "referrers": [descriptor_to_json(desc) for desc in found.referrers],
+        "tags": {name: descriptor_to_json(desc) for name, desc in found.tags.items()},
+    }
+
+
+def _parse_set(said: Mapping[str, Mapping[str, object]]) -> ReferrerSet:
+    referrers: tuple[Descriptor, ...] = tuple(descriptor_from_json(one) for one in said["referrers"])
+    return ReferrerSet(referrers, {name: descriptor_from_json(one) for name, one in said["tags"].items()})
