@@ -54,7 +54,7 @@ async def find_bundled_jobs(session: Session, rules: Sequence[str]) -> BundledJo
     found = BundledJobs()
     for name in dict.fromkeys(rules):
         rule = known[name]
-        schedule = Schedule(rule.name, tuple(sync_jobs(rule, session.config)), rule.interval)
+        schedule = Schedule(rule.name, tuple(sync_jobs(rule, session.config)), rule.shortest_interval)
         expansion = await expand_rule(schedule, session)
         jobs = [job for job in expansion.jobs if isinstance(job, Job)]
         found.jobs += [job for job in jobs if not job.shares or job.shares[0] == job.lock_name]

@@ -91,7 +91,7 @@ class PlatformConverterView(PlatformView):
 
     def image_of(self, reference: str) -> str:
         """The source's."""
-        return self._source.image_of(reference) if isinstance(self._source, Converter) else reference
+        return self.source.image_of(reference) if isinstance(self.source, Converter) else reference
 
     async def convert(self, reference: str, sink: LayerSink) -> Descriptor:
         """Convert the image, which must be for the platform."""
