@@ -9,7 +9,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_sync_rules
-from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, service_config
+from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, optional_config, service_config
 from ocisync.cli.output import show
 
 Rules = Annotated[
@@ -40,10 +40,13 @@ def run(
 
 
 def serve(
-    directory: Annotated[str, typer.Argument(help="A static registry: a directory, or s3://BUCKET?endpoint=URL")],
+    directory: Annotated[
+        str, typer.Argument(help="A static registry: a directory, s3://BUCKET?endpoint=URL, or a target")
+    ],
     listen: Annotated[
         str, typer.Option(help="ADDRESS:PORT, or only a port, which means 127.0.0.1; port 0 lets the system choose.")
     ] = "127.0.0.1:5000",
+    config: ConfigFile = None,
 ) -> None:
     """Serve a static registry read-only over HTTP, for docker, podman, skopeo, crane.
 
@@ -53,7 +56,7 @@ def serve(
     """
     from ocisync.commands.run import serve_registry
 
-    run_async(serve_registry, directory, listen)
+    run_async(serve_registry, directory, listen, optional_config(config))
 
 
 def sync_now(

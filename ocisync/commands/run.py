@@ -11,12 +11,15 @@ import structlog
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.config.units import parse_address
+from ocisync.content.concurrency import aclosing_if_possible
 from ocisync.content.object_store import ObjectStore
-from ocisync.errors import ConfigError
+from ocisync.errors import ConfigError, NotFound
 from ocisync.logs import configure_logging
 from ocisync.model.registry_root import DirectoryRoot, parse_root
 from ocisync.serve.app import registry_app
 from ocisync.serve.server import serve
+from ocisync.stores.static import layout
+from ocisync.stores.static.registry import StaticRegistry
 from ocisync.wiring.daemon import running_daemon
 from ocisync.wiring.session import Session, optional_session
 
@@ -37,23 +40,48 @@ async def run_daemon(file: Path, config: Config) -> None:
         await daemon.obey_signals()
 
 
-async def serve_registry(place: str, listen: str) -> None:
-    """Serve a static registry until interrupted."""
+async def serve_registry(place: str, listen: str, config: Path | None) -> None:
+    """Serve a static registry until interrupted.
+
+    Raises:
+        ConfigError: the address cannot be listened on.
+        NotFound: there is no registry.
+    """
     try:
         address = parse_address(f"127.0.0.1:{listen}" if listen.isdecimal() else listen)
     except ValueError as exc:
         raise ConfigError(f"--listen {exc}") from exc
-    async with optional_session(None) as session:
-        store = await _store(session, place)
-        async with serve(registry_app(store), address.host, address.port) as url:
+    async with optional_session(config) as session:
+        registry = await _open_registry(session, place)
+        app = registry_app(registry.store, page=registry.options.page)
+        async with serve(app, address.host, address.port) as url:
             log.info("registry.served", place=place, url=f"{url}/v2/")
             await anyio.sleep_forever()
 
 
-async def _store(session: Session, place: str) -> ObjectStore:
-    """The storage of `DIR`, `static:DIR` or `s3://BUCKET?…`."""
+async def _open_registry(session: Session, place: str) -> StaticRegistry:
+    """The registry in `DIR`, `static:DIR` or `s3://BUCKET?…`, or of a configured target."""
     if place.startswith("s3:"):
         root, _ = parse_root(place)
+        registry = await session.stores.static_registry_at(root)
+    elif place in session.config.targets and not await anyio.Path(place).is_dir():
+        registry = await session.stores.static_registry(place)
     else:
-        root = DirectoryRoot(place.removeprefix("static:"))
-    return (await session.stores.static_registry_at(root)).store
+        registry = await session.stores.static_registry_at(DirectoryRoot(place.removeprefix("static:")))
+    if await _is_registry(registry.store):
+        return registry
+    raise NotFound(
+        f"{place}: there is no registry: nothing is below v2/. Name the folder or bucket that holds `v2`, or publish "
+        "an image there first, such as by `ocisync copy IMAGE static:DIR//NAME:TAG`"
+    )
+
+
+async def _is_registry(store: ObjectStore) -> bool:
+    """Whether anything lies where a registry has its objects; what every client asks for first needs no listing."""
+    if await store.head(layout.ROOT) is not None:
+        return True
+    listing = store.list("v2/")
+    async with aclosing_if_possible(listing):
+        async for _ in listing:
+            return True
+    return False

@@ -83,6 +83,8 @@ async def _scope_at(session: Session, text: str) -> RegistryScope:
     root, repository = parse_root(text)
     if isinstance(root, DirectoryRoot) and not await anyio.Path(root.directory).is_dir():
         raise NotFound(f"{root.directory}: there is no such folder; name the one that holds `v2`")
+    if name := await session.stores.target_at(root):
+        return await _configured_scope(session, f"{name}/{repository}")
     static = await session.stores.static_registry_at(root)
     journal = journal_of(session.config, str(root))
     target = MaintainedTarget(str(root), static.audit(), grace=DAY, limit=0.5, policy=None, journal=journal)

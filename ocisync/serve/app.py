@@ -31,16 +31,19 @@ log = structlog.get_logger(__name__)
 Answer = Callable[[web.Request, ObjectStore, Endpoint], Awaitable[web.StreamResponse]]
 
 
-def registry_app(store: ObjectStore) -> web.Application:
-    """An application that serves one static registry, read-only, at /v2/, and its page to browse at /."""
+def registry_app(store: ObjectStore, *, page: bool = False) -> web.Application:
+    """An application that serves one static registry, read-only, at /v2/, and its page to browse at /.
+
+    `page`: also where the registry itself holds none.
+    """
     app = web.Application()
-    app.add_routes(registry_routes(store))
+    app.add_routes(registry_routes(store, page=page))
     return app
 
 
-def registry_routes(store: ObjectStore) -> list[web.RouteDef]:
+def registry_routes(store: ObjectStore, *, page: bool = False) -> list[web.RouteDef]:
     """The same as routes, for an application that serves more."""
-    registry = _Registry(store)
+    registry = _Registry(store, page)
     api = [web.route("*", "/v2", registry.answer), web.route("*", "/v2/{rest:.*}", registry.answer)]
     return [*api, web.get("/", registry.page), web.get("/index.html", registry.page)]
 
@@ -48,8 +51,9 @@ def registry_routes(store: ObjectStore) -> list[web.RouteDef]:
 class _Registry:
     """Answers for one store."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, has_page: bool) -> None:
         self._store = store
+        self._has_page = has_page
         self._manifests = ManifestReader(store)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
@@ -69,7 +73,7 @@ class _Registry:
     async def page(self, request: web.Request) -> web.StreamResponse:
         """Answer with the page to browse."""
         try:
-            return await page_response(self._store, request)
+            return await page_response(self._store, request, always=self._has_page)
         except (OcisyncError, OSError) as exc:
             log.warning("request.failed", path="/", error=str(exc))
             return _unavailable()

@@ -182,7 +182,8 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
     async with open_session(config) as session:
         routes: list[web.RouteDef] = []
         if config.daemon.serve:
-            routes = registry_routes(await session.stores.object_store(config.daemon.serve))
+            served = await session.stores.served_registry(config.daemon.serve)
+            routes = registry_routes(served.store, page=served.options.page)
         app = daemon_app(daemon.view, daemon.metrics, routes, token=token, is_from_front=came_by_another_name)
         async with serve(app, listen.host, listen.port, ServerLimits(grace=_GRACE)) as url:
             log.info("daemon.listening", url=url, serves=config.daemon.serve)

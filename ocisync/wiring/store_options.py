@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
 from ocisync.config.fields import FileSecret
-from ocisync.config.models import ArchiveLimits, DropRuleSettings, Ecr, Proxy, Registry, S3Target, StaticTarget
+from ocisync.config.models import ArchiveLimits, Config, DropRuleSettings, Ecr, Proxy, Registry, S3Target, StaticTarget
 from ocisync.content.decompress import Caps
 from ocisync.content.tar.index import TarLimits
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
 from ocisync.errors import MissingSecret
-from ocisync.model.registry_root import BucketRoot
+from ocisync.model.registry_root import BucketRoot, DirectoryRoot, RegistryRoot
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
@@ -111,6 +113,31 @@ def static_options(settings: StaticTarget | S3Target) -> StaticOptions:
         grace=settings.grace,
         page=settings.page,
     )
+
+
+def find_target(config: Config, root: RegistryRoot) -> str:
+    """The name of the configured target that lies where a root does; empty where none does.
+
+    Neither region nor the form of addresses makes another place; an endpoint does, and so does a prefix. It blocks,
+    because links are followed.
+    """
+    for name, settings in config.targets.items():
+        match settings, root:
+            case StaticTarget(), DirectoryRoot():
+                if os.path.realpath(settings.path) == os.path.realpath(root.directory):
+                    return name
+            case S3Target(), BucketRoot():
+                place = (settings.bucket, settings.prefix.strip("/"), _same_endpoint(settings.endpoint or ""))
+                if place == (root.bucket, root.prefix, _same_endpoint(root.endpoint)):
+                    return name
+    return ""
+
+
+def _same_endpoint(url: str) -> str:
+    """Equal for two spellings of one address; without one, what the AWS tools take from the environment."""
+    parts = urlsplit(url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    default = {"http": 80, "https": 443}.get(parts.scheme)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{parts.port or default}{parts.path.rstrip('/')}"
 
 
 def s3_options(settings: S3Target) -> S3Options:

@@ -17,7 +17,6 @@ import anyio
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
 from ocisync.content.cost import PullQuota
-from ocisync.content.object_store import ObjectStore
 from ocisync.content.repository import Fetcher, Source, Target
 from ocisync.daemon.schedule import AnyJob
 from ocisync.errors import ConfigError
@@ -37,12 +36,12 @@ from ocisync.model.locator import (
     registry_image,
     strip_views,
 )
-from ocisync.model.registry_root import DirectoryRoot, RegistryRoot
+from ocisync.model.registry_root import BucketRoot, DirectoryRoot, RegistryRoot
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
 from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
-from ocisync.wiring.store_options import registry_options, s3_options, s3_options_of, static_options
+from ocisync.wiring.store_options import find_target, registry_options, s3_options, s3_options_of, static_options
 from ocisync.wiring.views import Memory, apply_view
 
 if TYPE_CHECKING:  # each is imported where it is opened: together they are a tenth of the start
@@ -51,6 +50,7 @@ if TYPE_CHECKING:  # each is imported where it is opened: together they are a te
 
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
+_WITH_PAGE = StaticOptions(page=True)
 OpenTarget = Callable[[str], AbstractAsyncContextManager[Target]]  # by the repository's name
 
 
@@ -222,12 +222,25 @@ class StoreFactory:
         return await self._static(settings)
 
     async def static_registry_at(self, root: RegistryRoot) -> StaticRegistry:
-        """The static registry in a directory or bucket, configured or not."""
+        """The static registry in a directory or bucket; one that a configured target means has that target's settings.
+
+        Where the root names a profile or no credentials at all, it is reached with these.
+        """
+        settings = self.config.targets.get(await self.target_at(root))
+        if isinstance(settings, StaticTarget | S3Target) and not (
+            isinstance(root, BucketRoot) and (root.profile or root.anonymous)
+        ):
+            return await self._static(settings)
         if isinstance(root, DirectoryRoot):
             path = Path(root.directory)
-            return await self._once(path, lambda: _static_directory(path))
+            return await self._once(path, lambda: _static_directory(path, _WITH_PAGE))
         options = s3_options_of(root)
-        return await self._once(options, lambda: _static_bucket(options))
+        kept = static_options(settings) if isinstance(settings, S3Target) else _KEPT
+        return await self._once((options, kept), lambda: _static_bucket(options, kept))
+
+    async def target_at(self, root: RegistryRoot) -> str:
+        """The name of the configured target that a root means; empty where none does."""
+        return await anyio.to_thread.run_sync(find_target, self.config, root)
 
     @asynccontextmanager
     async def open_destination(self, place: Locator) -> AsyncIterator[TargetLocator]:
@@ -244,12 +257,12 @@ class StoreFactory:
             self._targets[where.target] = lambda _: nullcontext(target)
             yield where
 
-    async def object_store(self, target: str) -> ObjectStore:
-        """The storage of a configured static target, for serving it."""
+    async def served_registry(self, target: str) -> StaticRegistry:
+        """A configured static target, for serving it."""
         settings = self.config.targets[target]
         if isinstance(settings, RegistryTarget):
             raise ConfigError(f"{target}: a registry serves itself; only static and s3 targets can be served")
-        return (await self._static(settings)).store
+        return await self._static(settings)
 
     def _open_configured(self, settings: TargetSettings) -> OpenTarget:
         if isinstance(settings, RegistryTarget):
