@@ -13,6 +13,7 @@ from ocisync.cli import run_async
 from ocisync.cli.completion import complete_images
 from ocisync.cli.options import (
     AuthFile,
+    Cache,
     CompressionLevel,
     ConfigFile,
     Creds,
@@ -107,6 +108,7 @@ def copy(
     digest_tags: _DigestTags = False,
     include_external: _External = False,
     force: _Force = False,
+    cache: Cache = None,
     dry_run: _DryRun = False,
     quiet: Quiet = False,
     creds: Creds = "",
@@ -135,10 +137,12 @@ def copy(
 
     destination = complete_destination(destination)
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
-    options = CopyOptions(choice, include_external, send_again=force)
+    options = CopyOptions(choice, include_external, send_again=force, cache=cache)
     packing = compression_of(compression, level)
     views = [view_source(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
     _check_referrers(choice, form, destination)
+    if cache is not None and (every or choice.referrers or choice.digest_tags):
+        raise ConfigError("--cache is for single images: leave out --all, --referrers and --digest-tags")
     source_side = (sources, src_creds or creds, src_tls_verify or tls_verify)
     settings = with_access_of(
         config, source_side, ([destination], dest_creds or creds, dest_tls_verify or tls_verify), authfile
@@ -177,12 +181,14 @@ def push(
 
     packing = compression_of(compression, level)
     places = [locate_in(destination, *_name_and_tag(text)) for text in tag]
-    source = set_in_folder(folder)
+    found = set_in_folder(folder)
+    for name, reason in found.skipped.items():
+        warn(f"ocisync: {printable(f'{folder}/{name}')} is skipped: {reason}")
     settings = with_access(config, [destination], creds, tls_verify, authfile)
     with progress(quiet) as shown:
-        reports = run_async(push_set, settings, shown, packing, source, places)
+        reports = run_async(push_set, settings, shown, packing, found.source, places)
     for place, report in zip(places, reports, strict=True):
-        _print_result(source, place, report, _ignore if quiet else show)
+        _print_result(found.source, place, report, _ignore if quiet else show)
     raise typer.Exit(0 if all(report.ok for report in reports) else 1)
 
 

@@ -11,7 +11,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_images
-from ocisync.cli.options import AsJson, AuthFile, ConfigFile, Creds, OnePlatform, TlsVerify, with_access
+from ocisync.cli.options import AsJson, AuthFile, Cache, ConfigFile, Creds, OnePlatform, TlsVerify, with_access
 from ocisync.cli.output import printable, show, show_json, show_raw, table
 from ocisync.model.quantities import size_text
 
@@ -35,6 +35,7 @@ def inspect(
         typer.Option("--format", metavar="TEXT", help="Print fields: '{{.Digest}} {{.Labels.version}}'."),
     ] = "",
     as_json: AsJson = False,
+    cache: Cache = None,
     config: Annotated[
         str | None,
         typer.Option(
@@ -67,9 +68,9 @@ def inspect(
     settings = with_access(file, [image_name], creds, tls_verify, authfile)
     if raw or wants_config:
         read = read_config if wants_config else read_raw
-        show_raw(run_async(read, image_name, platform, settings))
+        show_raw(run_async(read, image_name, platform, settings, cache))
         return
-    image = run_async(inspect_image, image_name, platform, settings)
+    image = run_async(inspect_image, image_name, platform, settings, cache)
     if form:
         show(format_fields(form, image))
     elif as_json:

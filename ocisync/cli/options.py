@@ -43,6 +43,10 @@ AuthFile = Annotated[
     typer.Option("--authfile", help="Use only this file of credentials, as podman and docker write it."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option("--cache", help="An OCI layout that keeps what was read for the next time, shared by all images."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]

@@ -9,7 +9,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_images
-from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
+from ocisync.cli.options import AuthFile, Cache, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
 from ocisync.cli.output import counted, printable, show, warn
 from ocisync.model.quantities import size_text
 
@@ -18,10 +18,7 @@ def unpack(
     source: Annotated[str, typer.Argument(help="An image, such as docker://alpine:3.", autocompletion=complete_images)],
     folder: Annotated[Path, typer.Argument(help="A new or empty folder for its root file system.")],
     platform: OnePlatform = "",
-    cache: Annotated[
-        Path | None,
-        typer.Option("--cache", help="An OCI layout that keeps blobs for the next time, for all images."),
-    ] = None,
+    cache: Cache = None,
     rootless: Annotated[
         bool, typer.Option("--rootless", help="Files belong to you, devices are left out; the default unless root.")
     ] = False,

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from ocisync.commands.image_cache import bring_to_cache
 from ocisync.commands.image_names import FILES, KEEPS_NAMES, own_name, places_below
 from ocisync.config.models import Config
 from ocisync.content.compress import Compression
 from ocisync.content.repository import Source
-from ocisync.drop.naming import is_temporary, stem_of
+from ocisync.drop.naming import DEFAULT_LAYOUT, SetMemberPath, classify, find_slip, is_temporary
 from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
 from ocisync.images.inspect import view_image
 from ocisync.model.digest import Digest, is_digest
@@ -26,7 +27,7 @@ from ocisync.model.locator import (
     strip_views,
 )
 from ocisync.model.media_type_families import Format
-from ocisync.model.platform import Platform, parse_platform, platform_from_labels
+from ocisync.model.platform import Platform, parse_platform
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.stores.archive.image_folder import VERSION_FILE
 from ocisync.stores.archive.index_json import LAYOUT_FILE
@@ -69,6 +70,7 @@ class CopyOptions:
     referrers: ReferrerChoice = field(default_factory=ReferrerChoice)
     include_external: bool = False
     send_again: bool = False
+    cache: Path | None = None  # a layout by way of which images of registries come
 
 
 _PLAIN = CopyOptions()
@@ -185,7 +187,9 @@ async def copy_images(
             try:
                 async with session.stores.hold(source):
                     name = await _name_for(session, source, place)
-                    done.append(await _run(session, source, place, where, {name: source.reference}, options))
+                    read = await bring_to_cache(session, source, options.cache) if options.cache else source
+                    ran = await _run(session, read, place, where, {name: read.reference}, options)
+                    done.append(replace(ran, source=source))
             except OcisyncError as exc:  # it cannot even be opened: the others go on
                 done.append(
                     Copied(source, place, JobReport("copy", str(source), str(where), failure=describe_failure(exc)))
@@ -296,31 +300,52 @@ async def _names(session: Session, source: Locator) -> dict[str, str]:
         return {own_name(source, tag) or tag: tag for tag in await opened.tags()}
 
 
-def set_in_folder(folder: Path) -> SetLocator:
+@dataclass(frozen=True, slots=True)
+class FolderSet:
+    """The archives of a folder as one set, and what is left out of it."""
+
+    source: SetLocator
+    skipped: dict[str, str]  # name -> why
+
+
+def set_in_folder(folder: Path) -> FolderSet:
     """A folder of archives named OS.ARCH[.VARIANT].tar.gz, or of OCI layouts named OS.ARCH[.VARIANT], as one set.
 
     Raises:
         ConfigError: the folder cannot be read, or holds nothing of such a name.
+        InvalidName: a file looks like one platform's, but not by its whole name; without it the image would lack that.
     """
+    members: list[SetMember] = []
+    skipped: dict[str, str] = {}
     try:
-        found = [(platform, path) for path in sorted(folder.iterdir()) if (platform := _platform_of(path))]
+        paths = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+        for path in paths:
+            found = _member_or_reason(path)
+            if isinstance(found, str):
+                skipped[path.name] = found
+            else:
+                members.append(SetMember(found, str(path)))
     except OSError as exc:
         raise ConfigError(f"{folder}: the folder cannot be read: {exc.strerror}") from exc
-    if not found:
-        raise ConfigError(f"{folder}: no file named OS.ARCH.tar.gz, such as linux.amd64.tar.gz, is there")
-    return SetLocator(tuple(SetMember(platform, str(path)) for platform, path in found))
+    if not members:
+        seen = ", ".join(f"{name} ({why})" for name, why in list(skipped.items())[:5])
+        told = f": {seen}" if seen else ""
+        raise ConfigError(f"{folder}: no file named OS.ARCH.tar.gz, such as linux.amd64.tar.gz, is there{told}")
+    return FolderSet(SetLocator(tuple(members)), skipped)
 
 
-def _platform_of(path: Path) -> Platform | None:
-    stem = path.name if any((path / name).is_file() for name in (LAYOUT_FILE, VERSION_FILE)) else stem_of(path.name)
-    if stem is None or is_temporary(path.name):
-        return None
-    os, _, rest = stem.partition(".")
-    architecture, _, label = rest.partition(".")
-    if "." in label and os.lower() != "windows":  # linux.arm.v7.old
-        return None
-    try:
-        platform = parse_platform("/".join(filter(None, (os, architecture, label))))
-    except InvalidName:
-        return None
-    return platform_from_labels(platform.os, platform.architecture, platform.variant)
+def _member_or_reason(path: Path) -> Platform | str:
+    """The platform that a name says, or why the file is left out; raises as `set_in_folder` does."""
+    is_image = any((path / name).is_file() for name in (LAYOUT_FILE, VERSION_FILE))
+    if is_temporary(path.name):
+        return "its name is that of a file which is being written"
+    if path.is_dir() and not is_image:
+        return "a folder that is no OCI layout"
+    found = classify(f"name/tag/{path.name}", DEFAULT_LAYOUT, is_folder=is_image)
+    if found is None:
+        return "its name is no archive's (.tar, .tar.gz, .tgz, …)"
+    if isinstance(found, SetMemberPath):
+        return found.platform
+    if wanted := find_slip(f"name/tag/{path.name}", DEFAULT_LAYOUT).removeprefix("name/tag/"):
+        raise InvalidName(f"{path}: it looks like one platform's archive, but not by its whole name: call it {wanted}")
+    return "its name is not OS.ARCH, such as linux.amd64.tar.gz"

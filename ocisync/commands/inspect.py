@@ -18,9 +18,11 @@ from ocisync.content.repository import Source
 from ocisync.content.verify import read_manifest
 from ocisync.errors import ConfigError, ManifestError
 from ocisync.images.inspect import ReferrerView, RootView, find_references, pick_platform, view_image
+from ocisync.images.views.cached import CachedView
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.locator import Locator
+from ocisync.stores.archive.oci_layout_target import LayoutTarget
 from ocisync.wiring.session import optional_session
 
 _FIELD = re.compile(r"\{\{\s*(?P<json>json\s+)?(?P<path>(?:\.[A-Za-z0-9_-]+)+)\s*\}\}")
@@ -35,23 +37,29 @@ class InspectedImage:
     references: Sequence[ReferrerView]
 
 
-async def inspect_image(reference: str, platform: str, config: Path | Config | None) -> InspectedImage:
-    """Look at an image or an index; with a platform, at that one of its images."""
-    async with _open(reference, config) as (source, locator):
+async def inspect_image(
+    reference: str, platform: str, config: Path | Config | None, cache: Path | None = None
+) -> InspectedImage:
+    """Look at an image or an index; with a platform, at that one of its images.
+
+    What refers to it is not looked for when there is a cache: it would take requests, and no digest names it.
+    """
+    async with _open(reference, config, cache) as (source, locator):
         root = await view_image(source, await _pick(source, locator, platform))
-        references = await find_references(source, [root.root, *(image.desc for image in root.images)])
+        subjects = [root.root, *(image.desc for image in root.images)] if cache is None else []
+        references = await find_references(source, subjects)
         return InspectedImage(str(locator), root, references)
 
 
-async def read_raw(reference: str, platform: str, config: Path | Config | None) -> bytes:
+async def read_raw(reference: str, platform: str, config: Path | Config | None, cache: Path | None = None) -> bytes:
     """A manifest's bytes, verified."""
-    async with _open(reference, config) as (source, locator):
+    async with _open(reference, config, cache) as (source, locator):
         return await read_manifest(source, await _pick(source, locator, platform))
 
 
-async def read_config(reference: str, platform: str, config: Path | Config | None) -> bytes:
+async def read_config(reference: str, platform: str, config: Path | Config | None, cache: Path | None = None) -> bytes:
     """An image's configuration, verified; of an index, that of the machine's own platform."""
-    async with _open(reference, config) as (source, locator):
+    async with _open(reference, config, cache) as (source, locator):
         root = await source.resolve(locator.reference)
         view = await view_image(source, await pick_platform(source, root, platform or host_platform()))
         blob = view.images[0].manifest.config
@@ -122,10 +130,12 @@ async def list_tags(reference: str, config: Path | Config | None) -> tuple[str, 
 
 
 @asynccontextmanager
-async def _open(reference: str, config: Path | Config | None) -> AsyncIterator[tuple[Source, Locator]]:
+async def _open(
+    reference: str, config: Path | Config | None, cache: Path | None = None
+) -> AsyncIterator[tuple[Source, Locator]]:
     locator = await to_thread.run_sync(parse_source, reference)
     async with optional_session(config) as session, session.stores.source(locator) as source:
-        yield source, locator
+        yield CachedView(source, LayoutTarget(cache)) if cache else source, locator
 
 
 async def _pick(source: Source, locator: Locator, platform: str) -> Descriptor:

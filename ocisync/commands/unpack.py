@@ -10,38 +10,31 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import structlog
 from anyio import CancelScope
 
+from ocisync.commands.image_cache import fetch_image, keep_index, remove_damaged
 from ocisync.config.models import Config
 from ocisync.content.compress import Compression
-from ocisync.content.files import READ, FileSection
-from ocisync.content.openers import BytesOpener
+from ocisync.content.files import FileSection
 from ocisync.content.repository import Source
-from ocisync.content.threads import run_file, run_steps
-from ocisync.content.verify import Verifier, read_manifest
-from ocisync.errors import DiskError, NotFound, VerificationError
+from ocisync.content.threads import run_file
+from ocisync.errors import DiskError, NotFound
 from ocisync.images.inspect import pick_platform
-from ocisync.images.unpack.apply import Steps
-from ocisync.images.unpack.unpack_image import Layer, UnpackOptions, check_free, read_layers, unpack_layers
+from ocisync.images.unpack.unpack_image import UnpackOptions, check_free, read_layers, unpack_layers
 from ocisync.images.views.cached import CachedView
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, hex_of
-from ocisync.model.locator import ArchiveLocator, DockerArchiveLocator, Locator, TargetLocator
+from ocisync.model.digest import Digest
+from ocisync.model.locator import ArchiveLocator, DockerArchiveLocator, Locator
 from ocisync.model.platform import Platform, normalize
 from ocisync.stores.archive.archive_files import FolderFiles
 from ocisync.stores.archive.docker_archive import ConversionOptions
 from ocisync.stores.archive.index_json import blob_path
-from ocisync.stores.archive.oci_layout_target import LayoutTarget, open_layout_target
+from ocisync.stores.archive.oci_layout_target import LayoutTarget
 from ocisync.stores.archive.open_any import open_any
 from ocisync.sync.context import Progress
-from ocisync.sync.copy import GraphCopier
-from ocisync.sync.presence import Presence
 from ocisync.sync.reports import Traffic
 from ocisync.wiring.session import Session, optional_session
 from ocisync.wiring.store_options import caps_of, tar_limits_of
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +78,10 @@ async def unpack_to(
         image = await pick_platform(source, top, platform or host_platform())
         layers = await read_layers(source, image)
         if cache is not None:
-            await _check_cached(root, layers)
-        fetched = await _fetch(session, source, image, root)
-        if cache is not None and top.is_index:
-            await _keep_index(source, top, LayoutTarget(root))
+            await remove_damaged(root, [layer.desc for layer in layers])
+        fetched = await fetch_image(session, source, image, root)
+        if cache is not None:
+            await keep_index(source, top, root)
         warnings = await unpack_layers(layers, partial(_open_layer, FolderFiles(root)), folder, options)
     return Unpacked(image.digest, len(layers), fetched, warnings)
 
@@ -134,22 +127,6 @@ async def _layout(cache: Path | None, folder: Path) -> AsyncIterator[Path]:
             await run_file(beside.cleanup)
 
 
-async def _fetch(session: Session, source: Source, image: Descriptor, root: Path) -> Traffic:
-    async with open_layout_target(root, is_cache=True) as layout:
-        presence = Presence(layout, TargetLocator(f"oci:{root}", ""))
-        copier = GraphCopier(source, presence, session.tools.limits, session.tools.progress)
-        copied = await copier.copy(image)
-        await layout.publish({hex_of(image.digest): copied.root})
-    return copier.result.traffic
-
-
-async def _keep_index(source: Source, index: Descriptor, cache: LayoutTarget) -> None:
-    """Keep the index that an image was chosen from, so that its digest needs no registry the next time."""
-    if not await cache.exists(index):
-        raw = await read_manifest(source, index)
-        await cache.push(index.with_data(raw), BytesOpener(raw))
-
-
 @asynccontextmanager
 async def _open_layer(files: FolderFiles, desc: Descriptor) -> AsyncIterator[FileSection]:
     async with files.open(blob_path(desc.digest)) as region:
@@ -158,39 +135,8 @@ async def _open_layer(files: FolderFiles, desc: Descriptor) -> AsyncIterator[Fil
         yield region
 
 
-async def _check_cached(root: Path, layers: Sequence[Layer]) -> None:
-    """Remove what went bad in the cache, so that it is fetched anew."""
-    files, layout = FolderFiles(root), LayoutTarget(root)
-    for layer in layers:
-        if not await layout.exists(layer.desc):
-            continue
-        try:
-            async with files.open(blob_path(layer.desc.digest)) as region:
-                if region is not None:
-                    await run_steps(_verify(region, layer.desc))
-        except VerificationError as exc:
-            log.warning("cache.blob_removed", digest=layer.desc.digest, error=exc.message)
-            await run_file(partial(_remove, root / blob_path(layer.desc.digest)))
-
-
-def _verify(region: FileSection, desc: Descriptor) -> Steps:
-    check = Verifier(desc.digest, desc.size)
-    for number, offset in enumerate(range(0, region.size, READ), 1):
-        check.update(region.read_at(offset, min(READ, region.size - offset)))
-        if number % 64 == 0:
-            yield
-    check.finish()
-
-
 def _temporary(folder: Path) -> TemporaryDirectory[str]:
     try:
         return TemporaryDirectory(prefix=f".{folder.name[:100]}.", suffix=".blobs", dir=folder.absolute().parent)
     except OSError as exc:
         raise DiskError(f"{folder}: nothing can be written beside it: {exc.strerror}", errno=exc.errno) from exc
-
-
-def _remove(blob: Path) -> None:
-    try:
-        blob.unlink()
-    except OSError as exc:
-        raise DiskError(f"{blob}: damaged, and cannot be removed: {exc.strerror}", errno=exc.errno) from exc

@@ -11,6 +11,7 @@ from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.platform import Platform, normalize, platform_from_labels
 
+DEFAULT_LAYOUT = "{name}/{tag}/{os}.{arch}"
 SUFFIXES = (".tar.gz", ".tgz", ".tar", ".tar.zst", ".tzst", ".tar.xz", ".txz", ".tar.bz2", ".tbz2", ".tbz")
 TEMPORARY_SUFFIXES = ("~", ".tmp", ".temp", ".part", ".partial", ".filepart", ".crdownload", ".swp")
 SYSTEMS = frozenset(
@@ -26,12 +27,17 @@ _PLACEHOLDERS = {
     "variant": r"(?P<variant>[0-9]+(?:\.[0-9]+)+|[A-Za-z0-9_-]+)",  # 10.0.17763 is a version of Windows
 }
 _ARCHITECTURES = (
-    "386|amd64|arm|arm64|armhf|aarch64|i386|i686|loong64|mips|mips64|mips64le|mipsle|ppc64|ppc64le|riscv64|s390x|wasm"
-    "|x86_64|x86-64"
+    "386|amd64|arm|armv[5-8]l?|arm32v[5-7]|arm64|arm64v8|armhf|aarch64|i386|i686|loong64|mips|mips64|mips64le|mipsle"
+    "|ppc64|ppc64le|riscv64|s390x|wasm|x86_64|x86-64"
 )
 _SLIP = re.compile(
-    rf"(?P<os>[a-z0-9]+)[-_. ](?P<arch>{_ARCHITECTURES})(?:[-_. /](?P<variant>v[0-9]+))?", re.IGNORECASE | re.ASCII
+    rf"(?:.+[-_. ])?(?:(?P<os>{'|'.join(sorted(SYSTEMS))})[-_. /]|^)(?P<arch>{_ARCHITECTURES})"
+    r"(?:[-_. /](?P<variant>v[0-9]+|ltsc[0-9]{4}|[0-9]+(?:\.[0-9]+)+))?",
+    re.IGNORECASE | re.ASCII,
 )
+_JOINED = {"arm64v8": ("arm64", "v8")} | {
+    f"{arm}v{number}{end}": ("arm", f"v{number}") for arm in ("arm", "arm32") for number in "5678" for end in ("", "l")
+}  # docker's library and uname write architecture and variant as one word
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,16 +115,17 @@ def check_name(relative: str, found: SingleArchive) -> tuple[str, str]:
 def find_slip(relative: str, layout: str) -> str:
     """How a file should be called that looks like a set's member but is none by the layout; empty: it does not.
 
-    `linux-amd64.tar.gz`, `linux_amd64.tar`, `linux.amd64.tar` in the wrong folder.
+    `linux-amd64.tar.gz`, `app_linux_amd64.tar`, `NAME/TAG/arm64.tar`, `linux.amd64.tar` in the wrong folder.
     """
     stem = stem_of(relative)
     folder, _, base = (stem or "").rpartition("/")
     match = _SLIP.fullmatch(base)
-    if match is None or match["os"].lower() not in SYSTEMS:
+    if match is None or (match["os"] is None and "/" not in folder):  # wasm.tar may be an image of that name
         return ""
     name, _, tag = folder.rpartition("/")
-    values = {"name": name or "NAME", "tag": tag or "TAG", "os": match["os"].lower(), "arch": match["arch"].lower()}
-    variant = (match["variant"] or "").lower()
+    joined = match["arch"].lower()
+    architecture, variant = _JOINED.get(joined, (joined, (match["variant"] or "").lower()))
+    values = {"name": name or "NAME", "tag": tag or "TAG", "os": (match["os"] or "linux").lower(), "arch": architecture}
     wanted = layout.format(**values, variant=variant)
     has_own_place = "{variant}" in layout or not variant
     return (wanted if has_own_place else f"{wanted}.{variant}") + relative[len(stem or "") :]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
+from ocisync.drop.naming import DEFAULT_LAYOUT
 from ocisync.model.locator import Locator
 from ocisync.model.platform import Platform
 from ocisync.sync.acceptance import Acceptance
@@ -44,7 +45,7 @@ class DropRule:
     name: str
     path: Path
     targets: tuple[DropTarget, ...]
-    layout: str = "{name}/{tag}/{os}.{arch}"
+    layout: str = DEFAULT_LAYOUT
     platforms: tuple[Platform, ...] = ()  # what a set must have; empty: what is there once it has settled
     incomplete: Incomplete | None = None  # None: it waits, for ever
     settle: float = 10.0

@@ -35,8 +35,35 @@ def test_a_folder_of_archives_and_layouts_is_pushed(tmp_path: Path) -> None:
     write(tmp_path / "set/linux.arm64", layout_files({"": arm}))
     (tmp_path / "set/linux.s390x").mkdir()  # no layout
     (tmp_path / "set/linux.riscv64.tar.part").touch()
-    run_ocisync("push", tmp_path / "set", f"static:{tmp_path}/registry", "--tag", "team/app:1").expect()
+    (tmp_path / "set/sums.txt").touch()
+    (tmp_path / "set/app.tar").touch()
+    told = run_ocisync("push", tmp_path / "set", f"static:{tmp_path}/registry", "--tag", "team/app:1").expect().stderr
     assert index(tmp_path) == [("amd64", amd.digest), ("arm64", arm.digest)]
+    for name, why in {
+        "linux.s390x": "a folder that is no OCI layout",
+        "linux.riscv64.tar.part": "its name is that of a file which is being written",
+        "sums.txt": "its name is no archive's",
+        "app.tar": "its name is not OS.ARCH",
+    }.items():
+        assert f"{tmp_path}/set/{name} is skipped: {why}" in told
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("linux-arm64.tar.gz", "linux.arm64.tar.gz"),
+        ("app_linux_arm64.tar", "linux.arm64.tar"),
+        ("arm64.tar", "linux.arm64.tar"),
+    ],
+)
+def test_a_slip_in_a_name_is_refused_with_the_right_one(tmp_path: Path, name: str, wanted: str) -> None:
+    amd, arm = members()
+    docker_archive(tmp_path / "set/linux.amd64.tar", {"": amd})
+    docker_archive(tmp_path / "set" / name, {"": arm})
+    refused = run_ocisync("push", tmp_path / "set", f"static:{tmp_path}/registry", "--tag", "team/app:1").expect(2)
+    assert f"{name}: it looks like one platform's archive" in refused.stderr
+    assert f"call it {wanted} " in refused.stderr
+    assert not (tmp_path / "registry").exists()
 
 
 def test_a_bad_member_of_a_set_is_named(tmp_path: Path) -> None:

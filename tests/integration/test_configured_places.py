@@ -33,9 +33,7 @@ def test_a_place_that_a_target_means_has_its_settings(kind: Kind, tmp_path: Path
         for tag in ("b", "c", "a"):  # the target's keys are used, too
             run_ocisync("copy", archive, _address(place, f"app:{tag}"), "-c", file, env=ENV | WRONG_KEYS).expect(0)
         assert json.loads(place.read("v2/app/tags/list") or b"{}")["tags"] == ["a", "c", "b"]
-        assert [
-            key for key in place.listing() if key.endswith("index.html") or "referrers" in key or "_cat" in key
-        ] == ["v2/index.html"]
+        assert not [key for key in place.listing() if "referrers" in key or "_catalog" in key or key == "index.html"]
         kept = run_ocisync("keep", _address(place, "app"), "-c", file, env=ENV | WRONG_KEYS).expect(0)
         assert "2 tags removed" in kept.stdout
         assert json.loads(place.read("v2/app/tags/list") or b"{}")["tags"] == ["a"]
@@ -60,8 +58,6 @@ def test_another_bucket_or_endpoint_is_another_place(tmp_path: Path, s3: Seaweed
         file = write_config(tmp_path, {"out": place.settings | PLAIN})
         run_ocisync("copy", archive, _address(other, "app:1"), "-c", file, env=ENV | keys).expect(0)
         assert "v2/_catalog" in other.listing()
-        done = run_ocisync("copy", archive, _address(place, "app:1&profile=p"), "-c", file, env=ENV | keys)
-        assert done.code != 0, "a tag cannot be `1&profile=p`"
         asked = f"{_address(place, 'app:1')}&profile=nobody"
         told = run_ocisync("copy", archive, asked, "-c", file, env=ENV | keys).expect(1).stderr
         assert "nobody" in told, "the profile that was asked for is used"

@@ -25,6 +25,7 @@ from ocisync.stores.archive.archive_files import FolderFiles, read_small
 from ocisync.stores.archive.atomic_file import stage_file, write_file
 from ocisync.stores.archive.index_json import (
     INDEX_FILE,
+    REF_NAME,
     IndexEntry,
     blob_path,
     parse_index,
@@ -81,7 +82,7 @@ class LayoutTarget:
     async def tags(self) -> Sequence[str]:
         """Every name in index.json."""
         entries = await run_file(partial(_read_index, self._root))
-        return sorted({entry.names[-1] for entry in entries if entry.names})
+        return sorted({entry.desc.annotations.get(REF_NAME) or entry.names[-1] for entry in entries if entry.names})
 
     async def resolve(self, reference: str) -> Descriptor:
         """The descriptor of a name in index.json, or of a manifest by its digest."""
