@@ -116,7 +116,7 @@ async def _write_bundle(
     broken: Mapping[Digest, OcisyncError],
 ) -> Created:
     async with open_spool(work.path) as spool:
-        recording = Recording(spool, broken=broken)
+        recording = Recording(spool, broken=broken, base_tags=_list_tags(request.base))
         await record_jobs(jobs, context, recording)
         created.reports = [one.report for one in recording.repositories if one.report is not None]
         draft = draft_bundle(recording, request.base, request.name, work.sequence)
@@ -134,6 +134,14 @@ async def _write_bundle(
             await _write_volumes(plan, draft, recording, request, work, writer)
         created.inventory = await run_file(work.bring_out)
         return _describe_created(created)
+
+
+def _list_tags(base: Inventory | None) -> Mapping[str, Sequence[str]]:
+    """The base's tags, by repository."""
+    found: dict[str, list[str]] = {}
+    for image in base.images if base else ():
+        found.setdefault(image.name, []).append(image.tag)
+    return found
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ocisync.bundles.inventory import Base, BlobEntry, Image, Inventory, Removal, bundle_id
 from ocisync.bundles.recording import Recording, RepositoryRecord
 from ocisync.model.digest import Digest
-from ocisync.model.digest_tags import is_digest_tag
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +30,8 @@ class Draft:
 def draft_bundle(recording: Recording, base: Inventory | None, name: str, sequence: int) -> Draft:
     """Compare what the mirror would hold with the base.
 
-    A tag that could not be read at its source stays as the base has it, and so do repositories that no rule of this
-    run is about: only what was seen to be gone is told as removed.
+    A tag that could not be read at its source, or that the rule does not take as it is now, stays as the base has it,
+    and so do repositories that no rule of this run is about.
     """
     found = [image for repository in recording.repositories for image in _list_images(repository, recording)]
     kept = _list_kept(recording.repositories, base, {(image.name, image.tag) for image in found})
@@ -48,7 +47,8 @@ def draft_bundle(recording: Recording, base: Inventory | None, name: str, sequen
             fresh[digest] = size
     if base is not None and kept:  # which of its blobs they need is not known without reading them
         there |= {digest: _in_earlier(base, digest) for digest in base.blobs if digest not in fresh}
-    removed = _list_removed(base, images, bundle_id(name, sequence))
+    gone = {(one.name, tag) for one in recording.repositories for tag in one.gone}
+    removed = _list_removed(base, gone, images, bundle_id(name, sequence))
     omitted = {one.name: _list_omitted(one) for one in recording.repositories if one.omitted}
     if base is not None and kept:
         omitted = {**base.omitted, **omitted}  # type: ignore[dict-item]
@@ -123,12 +123,14 @@ def _list_kept(
     return [image for image in base.images if (image.name, image.tag) not in found and is_unknown(image)]
 
 
-def _list_removed(base: Inventory | None, images: Iterable[Image], bundle: str) -> tuple[Removal, ...]:
-    """Tags that went since the first bundle and have not come back; signatures stay, as they do at a mirror."""
+def _list_removed(
+    base: Inventory | None, seen: Collection[tuple[str, str]], images: Iterable[Image], bundle: str
+) -> tuple[Removal, ...]:
+    """Tags that were seen to be gone, now or before, and have not come back."""
     if base is None:
         return ()
     now = {(image.name, image.tag) for image in images}
-    gone = [Removal(one.name, one.tag, bundle) for one in base.images if not is_digest_tag(one.tag)]
+    gone = [Removal(name, tag, bundle) for name, tag in seen]
     listed = {(one.name, one.tag): one for one in (*gone, *base.removed) if (one.name, one.tag) not in now}
     return tuple(listed[key] for key in sorted(listed))
 

@@ -17,7 +17,7 @@ from ocisync.bundles.inventory import BLOB
 from ocisync.content.concurrency import for_each
 from ocisync.content.files import FileSection, Spool
 from ocisync.content.openers import BytesOpener
-from ocisync.content.repository import Opener, Source, Target
+from ocisync.content.repository import ByteStream, Opener, Source, Target
 from ocisync.content.threads import run_file
 from ocisync.content.verify import read_manifest
 from ocisync.errors import NotFound, OcisyncError, SizeMismatch
@@ -27,12 +27,13 @@ from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.manifest import parse_manifest
 from ocisync.sync.context import JobContext
 from ocisync.sync.job import Job, WritePolicy
-from ocisync.sync.ledger import MemoryLedger
+from ocisync.sync.ledger import Ledger, MemoryLedger, Published
 from ocisync.sync.presence import BlobInfoCache
-from ocisync.sync.reports import JobReport
+from ocisync.sync.reports import JobReport, Verdict
 from ocisync.sync.run import run_job
 
 _JOBS = 4  # at a time
+_POLICY = WritePolicy(prune=True, prune_limit=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class RepositoryRecord:
     tags: dict[str, Digest] = field(default_factory=dict)
     content: set[Digest] = field(default_factory=set)
     omitted: dict[Digest, Sequence[Digest]] = field(default_factory=dict)
+    gone: set[str] = field(default_factory=set)  # tags of the base that a mirror would prune
     report: JobReport | None = None
 
     @property
@@ -62,8 +64,9 @@ class RepositoryRecord:
 
     @property
     def failed_tags(self) -> set[str]:
-        """Tags of which nothing is known, because the source could not be read."""
-        return {tag.tag for tag in self.report.failed} if self.report else set()
+        """Tags that stay as they are: the source could not be read, or the rule does not take what it has now."""
+        done = (Verdict.COPIED, Verdict.UNCHANGED, Verdict.PRUNED)
+        return {tag.tag for tag in self.report.tags if tag.verdict not in done} if self.report else set()
 
 
 @dataclass(slots=True)
@@ -77,6 +80,7 @@ class Recording:
     homes: dict[Digest, int] = field(default_factory=dict)  # blob -> the job whose source has it
     foreign: dict[Digest, Descriptor] = field(default_factory=dict)  # layers that may be elsewhere
     kept: dict[Digest, int] = field(default_factory=dict)  # offset in the spool
+    base_tags: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by repository, what the other side has
     broken: Mapping[Digest, OcisyncError] = field(default_factory=dict)  # blobs that could not be read before
 
     def note(self, desc: Descriptor) -> Digest:
@@ -106,7 +110,7 @@ class RecordingTarget:
     """A Target that takes manifests and tags, and of blobs only their names. It stands for a static registry.
 
     So it is a CollectedTarget, too: what the engine tells such a target of images that are left out is a part of what
-    the mirror would hold.
+    the mirror would hold. It lists the tags of the base, so that the engine's own rules say which of them are to go.
     """
 
     tags_any_content = False
@@ -138,8 +142,21 @@ class RecordingTarget:
         self._record.content.add(digest)
 
     async def resolve(self, reference: str) -> Descriptor:
-        """Nothing was there before."""
+        """Nothing can be looked up, so that every tag is brought."""
         raise NotFound(f"{self}: {reference}: not there")
+
+    def open(self, desc: Descriptor, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
+        """Nothing can be read."""
+        del start
+        raise NotFound(f"{self}: {desc.digest}: not there")
+
+    async def tags(self) -> Sequence[str]:
+        """The tags of the base."""
+        return self._all.base_tags.get(self._record.name, ())
+
+    async def untag(self, tags: Sequence[str]) -> None:
+        """Take note of tags that are gone at the source."""
+        self._record.gone.update(tags)
 
     async def publish(self, tags: Mapping[str, Descriptor]) -> None:
         """Take tags with their manifests."""
@@ -202,6 +219,33 @@ class _RecordingStores:
         yield self.recording
 
 
+class _FactLedger(MemoryLedger):
+    """What is known of images and their sources; of targets nothing, for the mirror is not looked at."""
+
+    def __init__(self, known: Ledger) -> None:
+        super().__init__()
+        self._known = known
+
+    async def record(
+        self, target: str, repository: str, tags: Mapping[str, Published], blobs: Mapping[Digest, int]
+    ) -> None:
+        """Nothing was published."""
+
+    async def record_seen(
+        self, source: str, tags: Mapping[str, Digest], now: float
+    ) -> tuple[Mapping[str, float], bool]:
+        """When each tag was first seen."""
+        return await self._known.record_seen(source, tags, now)
+
+    async def get_facts(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
+        """What is known of content."""
+        return await self._known.get_facts(kind, digests)
+
+    async def put_facts(self, kind: str, facts: Mapping[Digest, str]) -> None:
+        """Remember what was found out of content."""
+        await self._known.put_facts(kind, facts)
+
+
 async def record_jobs(jobs: Sequence[Job], context: JobContext, recording: Recording) -> None:
     """Find out what jobs would bring; their failures are in the reports."""
     recording.repositories = [RepositoryRecord(job.target.repository, number) for number, job in enumerate(jobs)]
@@ -211,11 +255,11 @@ async def record_jobs(jobs: Sequence[Job], context: JobContext, recording: Recor
         own = replace(
             context,
             stores=_RecordingStores(context.stores.source, target),
-            ledger=MemoryLedger(),
+            ledger=_FactLedger(context.ledger),
             blob_info=BlobInfoCache(),
             spools=None,
         )
-        job = replace(jobs[repository.job], policy=WritePolicy(), shares=(), is_partial=False)
+        job = replace(jobs[repository.job], policy=_POLICY, shares=(), is_partial=False)
         repository.report = await run_job(job, own)
 
     await for_each(recording.repositories, record, _JOBS)

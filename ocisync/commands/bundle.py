@@ -21,6 +21,7 @@ from ocisync.config.models import Config
 from ocisync.content.threads import run_file
 from ocisync.errors import ConfigError, OcisyncError
 from ocisync.model.digest import Digest, sha256
+from ocisync.state.open import open_state
 from ocisync.sync.context import Progress
 from ocisync.wiring.bundles import (
     find_bundled_jobs,
@@ -31,7 +32,7 @@ from ocisync.wiring.bundles import (
     place_at,
     tag_renaming,
 )
-from ocisync.wiring.session import optional_session
+from ocisync.wiring.session import open_session, optional_session
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +53,7 @@ async def create(config: Config, rules: Sequence[str], options: CreateOptions, p
     name = name_of_bundle(options.name, rules, base.name if base else "")
     signer = load_signer(options.key, options.password) if options.key else None
     request = BundleRequest(options.output, name, options.volume, base, digest, signer)
-    async with optional_session(config, progress) as session:
+    async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
         found = await find_bundled_jobs(session, rules)
         created = await create_bundle(found.jobs, session.tools, request)
         created.reports = [*found.reports, *created.reports]
