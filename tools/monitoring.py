@@ -82,6 +82,8 @@ PANELS = (
     }, "Half of the jobs, and 19 of 20, took no longer.", "s"),
     Panel("Queue", {"waiting": f"sum(ocisync_queue_depth{SELECT})", "running": f"sum(ocisync_running_jobs{SELECT})"},
           "Jobs."),
+    Panel("Signatures and ages", {"{{outcome}}": growth("verifications_total", "outcome", BY_RULE)},
+          "Images judged by what rules demand of them."),
     Panel("Dropped inputs", {"{{rule}} {{outcome}}": growth("drop_inputs_total", "rule, outcome", BY_RULE)},
           "retry: tried again by itself."),
     Panel("Webhooks", {"{{webhook}} {{outcome}}": growth("webhooks_total", "webhook, outcome", SELECT)},

@@ -78,6 +78,14 @@ _DigestTags = Annotated[
 _External = Annotated[
     bool, typer.Option("--include-external", help="Copy foreign layers too, from their own URLs if necessary.")
 ]
+_Verify = Annotated[
+    str,
+    typer.Option(
+        "--verify",
+        metavar="POLICY",
+        help="Copy only what is signed so: a policy of the configuration, or a public key's file.",
+    ),
+]
 _Force = Annotated[bool, typer.Option("--force", help="Send everything again, even what the destination has.")]
 _DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be copied, and copy nothing.")]
 _SourceCreds = Annotated[str, typer.Option("--src-creds", metavar="USER:PASSWORD", help="As --creds, at the source.")]
@@ -107,6 +115,7 @@ def copy(
     artifact_type: _Types = None,
     digest_tags: _DigestTags = False,
     include_external: _External = False,
+    verify: _Verify = "",
     force: _Force = False,
     cache: Cache = None,
     dry_run: _DryRun = False,
@@ -128,16 +137,20 @@ def copy(
 
     Example: ocisync copy docker://alpine:3 docker://busybox:1 oci-archive:base.tar
 
+    Example: ocisync copy --verify cosign.pub docker://ghcr.io/acme/app:1.0 static:./registry//app:1.0
+
     Example: ocisync copy --dry-run --platform linux/arm64 docker://ghcr.io/org/app:1.0 oci:./layout
     """
     from ocisync.cli.progress import progress
     from ocisync.commands.copy import CopyOptions, copy_sources, plan_copies, view_source
     from ocisync.commands.image_names import complete_destination, parse_source
+    from ocisync.sync.acceptance import Acceptance
     from ocisync.sync.referrer_set import ReferrerChoice
 
     destination = complete_destination(destination)
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
-    options = CopyOptions(choice, include_external, send_again=force, cache=cache)
+    acceptance = Acceptance((verify,)) if verify else None
+    options = CopyOptions(choice, include_external, send_again=force, cache=cache, acceptance=acceptance)
     packing = compression_of(compression, level)
     views = [view_source(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
     _check_referrers(choice, form, destination)
@@ -147,6 +160,10 @@ def copy(
     settings = with_access_of(
         config, source_side, ([destination], dest_creds or creds, dest_tls_verify or tls_verify), authfile
     )
+    if verify:
+        from ocisync.commands.verify_policy import with_policy
+
+        settings = with_policy(settings, verify)
     if dry_run:
         raise typer.Exit(_print_plan(run_async(plan_copies, settings, views, destination, every)))
     with progress(quiet) as shown:
@@ -156,7 +173,7 @@ def copy(
     tell = _ignore if quiet else warn if is_piped else show
     for one in copied:
         _print_result(one.source, one.place, one.report, tell)
-    raise typer.Exit(0 if all(one.report.ok for one in copied) else 1)
+    raise typer.Exit(0 if all(one.report.ok and not one.report.withheld for one in copied) else 1)
 
 
 def push(
@@ -231,7 +248,7 @@ def _print_result(source: Locator, place: Locator | str, report: JobReport, tell
     """`tell` prints the result: standard output may be taken by the archive itself."""
     if report.failure is not None:
         _print_failure(str(source), place, report.failure)
-    for tag in report.failed:
+    for tag in report.tags:
         if tag.failure is not None:
             _print_failure(f"{source} ({tag.tag})", place, tag.failure)
     for warning in report.warnings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from ocisync.cli import run_async
 from ocisync.cli.completion import complete_images
 from ocisync.cli.options import AsJson, AuthFile, Cache, ConfigFile, Creds, OnePlatform, TlsVerify, with_access
 from ocisync.cli.output import printable, show, show_json, show_raw, table
+from ocisync.cli.signatures import verdict_json, verdict_text
 from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
@@ -29,6 +31,14 @@ def inspect(
         str, typer.Argument(help="An image, such as docker://alpine:3.", autocompletion=complete_images)
     ] = "",
     platform: OnePlatform = "",
+    verify: Annotated[
+        str,
+        typer.Option(
+            "--verify",
+            metavar="POLICY",
+            help="Check signatures: a policy of the configuration, or a public key's file.",
+        ),
+    ] = "",
     raw: Annotated[bool, typer.Option("--raw", help="Print the manifest as it is, byte by byte.")] = False,
     form: Annotated[
         str,
@@ -56,6 +66,8 @@ def inspect(
 
     Example: ocisync inspect --config docker://alpine:3
 
+    Example: ocisync inspect --verify cosign.pub docker://ghcr.io/acme/app:1.0
+
     Example: ocisync inspect --raw docker://alpine:3
     """
     from ocisync.commands.inspect import format_fields, inspect_image, read_config, read_raw
@@ -71,12 +83,19 @@ def inspect(
         show_raw(run_async(read, image_name, platform, settings, cache))
         return
     image = run_async(inspect_image, image_name, platform, settings, cache)
+    if verify:
+        from ocisync.commands.inspect import check_signatures
+        from ocisync.commands.verify_policy import with_policy
+
+        verdict = run_async(check_signatures, image_name, with_policy(settings, verify), verify)
+        image = replace(image, verdict=verdict)
     if form:
         show(format_fields(form, image))
     elif as_json:
         show_json(_inspected_json(image))
     else:
         show(_inspected_text(image))
+    raise typer.Exit(0 if image.verdict is None or image.verdict.is_valid else 1)
 
 
 def tags(
@@ -135,6 +154,7 @@ def _inspected_json(image: InspectedImage) -> dict[str, object]:
         "images": [_image_json(one) for one in root.images],
         "missing": [child.digest for child in root.missing],
         "referrers": [_reference_json(reference) for reference in image.references],
+        **({"signature": {"valid": image.verdict.is_valid} | verdict_json(image.verdict)} if image.verdict else {}),
     }
 
 
@@ -179,6 +199,8 @@ def _inspected_text(image: InspectedImage) -> str:
     parts += [_image_text(one) for one in root.images]
     if image.references:
         parts.append(_references_text(image.references))
+    if image.verdict is not None:
+        parts.append(verdict_text(image.verdict))
     return "\n\n".join(parts)
 
 

@@ -13,6 +13,7 @@ from ocisync.cli import run_async
 from ocisync.cli.completion import complete_rules
 from ocisync.cli.options import AsJson, ConfigFile, service_config
 from ocisync.cli.output import counted, printable, show, show_json, table, warn
+from ocisync.cli.signatures import judgement_json
 from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what runs rules
@@ -41,7 +42,7 @@ def once(
         typer.Option("--recheck", help="Ignore cached state and verify everything again."),
     ] = False,
 ) -> None:
-    """Run every rule once, or the named ones; exit 0 if all is good, 1 if something failed.
+    """Run every rule once, or the named ones; exit 0 if all is good, 1 if something failed or was refused.
 
     Example: ocisync once
 
@@ -106,8 +107,10 @@ def _print_inputs(report: PassReport) -> None:
 
 
 def _print_tag(name: str, tag: TagReport) -> None:
-    if tag.verdict.value == "kept":
-        warn(f"{name}: kept: {printable(tag.reason)}")
+    if tag.verdict.value in ("kept", "pending"):
+        warn(f"{name}: {tag.verdict.value}: {printable(tag.reason)}")
+    elif tag.judgement is not None and tag.judgement.outcome.value == "warned":
+        warn(f"{name}: warning: {printable(tag.judgement.reason)} [{tag.judgement.code}]")
     _print_failures(name, tag.failure)
 
 
@@ -144,7 +147,7 @@ def _pass_json(report: PassReport) -> dict[str, object]:
 def _list_failures(report: PassReport) -> Iterator[tuple[str, Failure]]:
     """Everything that failed, by its name: images, whole jobs, inputs, rules."""
     for job in report.jobs:
-        yield from ((_image(job.target, tag.tag), tag.failure) for tag in job.failed if tag.failure)
+        yield from ((_image(job.target, tag.tag), tag.failure) for tag in job.tags if tag.failure)
         if job.failure:
             yield f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure
     for one in report.inputs:
@@ -183,6 +186,7 @@ def _tag_json(tag: TagReport) -> dict[str, object]:
         "requests": tag.cost.requests,
         "seconds": round(tag.cost.seconds, 3),
         "failure": failure,
+        **judgement_json(tag.judgement),
     }
 
 
@@ -211,6 +215,7 @@ def _plan_json(plan: PlannedPass) -> dict[str, object]:
                 "reason": one.planned.reason,
                 "digest": one.planned.root.digest if one.planned.root else None,
                 **_attached_json(one.planned.attached),
+                **judgement_json(one.planned.judgement),
             }
             for one in plan.tags
         ],

@@ -32,6 +32,7 @@ from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.stores.archive.image_folder import VERSION_FILE
 from ocisync.stores.archive.index_json import LAYOUT_FILE
 from ocisync.stores.archive.names import image_number
+from ocisync.sync.acceptance import Acceptance
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.referrer_set import ReferrerChoice
@@ -71,6 +72,7 @@ class CopyOptions:
     include_external: bool = False
     send_again: bool = False
     cache: Path | None = None  # a layout by way of which images of registries come
+    acceptance: Acceptance | None = None  # what must hold of images; None: all are taken
 
 
 _PLAIN = CopyOptions()
@@ -258,6 +260,7 @@ async def _run(
         referrers=options.referrers,
         include_external=options.include_external,
         send_again=options.send_again,
+        acceptance=options.acceptance,
     )
     return Copied(source, place, await run_job(job, session.tools))
 
@@ -274,7 +277,7 @@ async def _all_or_nothing(session: Session, place: Locator, done: list[Copied]) 
 
 
 def _check_complete(place: Locator, done: Sequence[Copied]) -> None:
-    if not all(copied.report.ok for copied in done):
+    if not all(copied.report.ok and not copied.report.withheld for copied in done):
         raise _Incomplete(str(place))
 
 

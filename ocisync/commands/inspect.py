@@ -16,13 +16,14 @@ from ocisync.commands.unpack import host_platform
 from ocisync.config.models import Config
 from ocisync.content.repository import Source
 from ocisync.content.verify import read_manifest
-from ocisync.errors import ConfigError, ManifestError
+from ocisync.errors import ConfigError, ManifestError, SignatureError
 from ocisync.images.inspect import ReferrerView, RootView, find_references, pick_platform, view_image
 from ocisync.images.views.cached import CachedView
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.model.locator import Locator
+from ocisync.model.locator import Locator, registry_image
 from ocisync.stores.archive.oci_layout_target import LayoutTarget
+from ocisync.sync.acceptance import Acceptance, SignatureVerdict
 from ocisync.wiring.session import optional_session
 
 _FIELD = re.compile(r"\{\{\s*(?P<json>json\s+)?(?P<path>(?:\.[A-Za-z0-9_-]+)+)\s*\}\}")
@@ -35,6 +36,7 @@ class InspectedImage:
     name: str
     root: RootView
     references: Sequence[ReferrerView]
+    verdict: SignatureVerdict | None = None  # what a policy says of its signatures; None: none was asked for
 
 
 async def inspect_image(
@@ -49,6 +51,29 @@ async def inspect_image(
         subjects = [root.root, *(image.desc for image in root.images)] if cache is None else []
         references = await find_references(source, subjects)
         return InspectedImage(str(locator), root, references)
+
+
+async def check_signatures(reference: str, config: Config, policy: str) -> SignatureVerdict:
+    """What a policy says of an image's signatures.
+
+    It judges what the name means, as a copy of it would: an index as a whole, whichever platform is looked at.
+
+    Raises:
+        ConfigError: there is no such policy.
+        SignatureError: the signatures cannot be read.
+    """
+    locator = await to_thread.run_sync(parse_source, reference)
+    image = registry_image(locator)
+    name = f"{image.host}/{image.repository}" if image else ""
+    async with optional_session(config) as session, session.stores.source(locator) as source:
+        if session.tools.open_checker is None:
+            raise ConfigError("signatures cannot be checked here")
+        checker = await session.tools.open_checker(Acceptance((policy,)), name, session.tools.ledger)
+        root = await source.resolve(locator.reference)
+        checked = await checker.check(source, [root], (), ())
+    if failure := checked.failures.get(root.digest):
+        raise SignatureError(failure.message, code=failure.code)
+    return checked.verdicts[root.digest]
 
 
 async def read_raw(reference: str, platform: str, config: Path | Config | None, cache: Path | None = None) -> bytes:

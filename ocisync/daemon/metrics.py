@@ -25,6 +25,7 @@ from prometheus_client import (
 
 from ocisync import __version__, errors
 from ocisync.state.rule_records import RuleView
+from ocisync.sync.acceptance import Outcome
 from ocisync.sync.reports import JobReport, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -57,6 +58,7 @@ class MetricNames:
     drops: Sequence[str] = ()
     targets: Sequence[str] = ()
     webhooks: Sequence[str] = ()
+    judged: Sequence[str] = ()  # rules that demand something of images
 
 
 class Metrics:
@@ -74,6 +76,9 @@ class Metrics:
             buckets=_SECONDS,
         )
         self.tags = self._counter("tags", "Tags looked at, by what happened to them.", "rule", "verdict")
+        self.verifications = self._counter(
+            "verifications", "Images judged by a rule's demands, by the outcome.", "rule", "outcome"
+        )
         self.errors = self._counter("errors", "Failures of jobs and tags, by the error's code.", "rule", "code")
         self.requests = self._counter("requests", "Requests sent to sources and targets.", "rule")
         self.bytes = self._counter("copied_bytes", "Bytes sent to a target.", "target")
@@ -106,6 +111,8 @@ class Metrics:
             _declare(self.jobs, rule, _JOB_OUTCOMES)
             _declare(self.tags, rule, [verdict.value for verdict in Verdict])
             _declare(self.errors, rule, _WATCHED_CODES)
+        for rule in names.judged:
+            _declare(self.verifications, rule, [outcome.value for outcome in Outcome])
         for rule in names.drops:
             _declare(self.inputs, rule, _INPUT_OUTCOMES)
         for target in names.targets:
@@ -126,6 +133,9 @@ class Metrics:
         self.requests.labels(report.rule).inc(report.requests)
         for verdict, count in collections.Counter(tag.verdict.value for tag in report.tags).items():
             self.tags.labels(report.rule, verdict).inc(count)
+        judged = collections.Counter(tag.judgement.outcome.value for tag in report.tags if tag.judgement)
+        for outcome, count in judged.items():
+            self.verifications.labels(report.rule, outcome).inc(count)
         for failure in (report.failure, *(tag.failure for tag in report.failed)):
             if failure is not None:
                 self.errors.labels(report.rule, failure.code).inc()

@@ -35,7 +35,7 @@ class PassReport:
     def ok(self) -> bool:
         """Whether everything is as the rules want it."""
         inputs_ok = all(report.verdict is not InputVerdict.FAILED for report in self.inputs)
-        return not self.failures and inputs_ok and all(report.ok for report in self.jobs)
+        return not self.failures and inputs_ok and all(report.ok and not report.refused for report in self.jobs)
 
 
 async def run_pass(rules: RuleSet, state: State, *, in_full: bool = False) -> PassReport:

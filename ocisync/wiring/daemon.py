@@ -39,6 +39,7 @@ from ocisync.wiring.daemon_view import DaemonView
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
 from ocisync.wiring.target_capabilities import log_capabilities
+from ocisync.wiring.trust import acceptance_of
 
 log = structlog.get_logger()
 
@@ -206,6 +207,7 @@ def _metric_names(config: Config, rules: RuleSet) -> MetricNames:
         drops=[rule.name for rule in rules.drops],
         targets=list(config.targets),
         webhooks=list(config.webhooks),
+        judged=[rule.name for rule in config.rules if acceptance_of(rule) is not None],
     )
 
 

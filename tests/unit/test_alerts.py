@@ -15,6 +15,7 @@ import yaml
 
 from ocisync.daemon.metrics import MetricNames, Metrics
 from ocisync.state.rule_records import RuleStatus, RuleView
+from ocisync.sync.acceptance import Judgement, Outcome
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,8 @@ _DURATION = re.compile(r"[0-9]+[smhd]\Z")
 def offered() -> dict[str, set[str]]:
     """The names of all samples, with their labels."""
     metrics = Metrics()
-    lost = TagReport("1", Verdict.FAILED, "", failure=Failure("verify.digest", "", "retry"))
+    judgement = Judgement(Outcome.REFUSED)
+    lost = TagReport("1", Verdict.FAILED, "", failure=Failure("verify.digest", "", "retry"), judgement=judgement)
     metrics.observe_job(JobReport("rule", "", "target:out/x", tags=[lost]))
     metrics.observe_rules({"rule": RuleView(RuleStatus(last_success=1.0, next_due=1.0), 1.0, 1.0)})
     metrics.observe_input("rule", "failed")
@@ -86,7 +88,7 @@ INTERVAL = 60.0  # seconds: of the sample rule
 TROUBLE = 10  # the minute in which it begins
 END = 40
 SAMPLE = {"instance": "host:8080", "job": "ocisync"}
-NAMED = MetricNames(rules=["alpine"], drops=["builds"], targets=["mirror"], webhooks=["hub"])
+NAMED = MetricNames(rules=["alpine"], drops=["builds"], targets=["mirror"], webhooks=["hub"], judged=["alpine"])
 
 
 @dataclass
@@ -134,6 +136,12 @@ def get_stuck(world: World) -> None:
     world.waiting = 1
 
 
+def refuse_image(world: World) -> None:
+    judgement = Judgement(Outcome.REFUSED, "verify.unsigned", "")
+    lost = TagReport("1", Verdict.REFUSED, "", judgement=judgement)
+    world.metrics.observe_job(JobReport("alpine", "", "target:mirror/x", tags=[lost]))
+
+
 def limit_four_times(world: World) -> None:
     for _ in range(4):
         world.fail("limit.rate")
@@ -153,13 +161,19 @@ TROUBLES: dict[str, tuple[Callable[[World], None], dict[str, str]]] = {
     "OcisyncContentBroken": (lambda world: world.fail("verify.digest"), ALPINE | {"code": "verify.digest"}),
     "OcisyncLoginRefused": (lambda world: world.fail("auth.realm"), ALPINE),
     "OcisyncRateLimited": (limit_four_times, ALPINE),
+    "OcisyncImageRefused": (refuse_image, ALPINE),
     "OcisyncInputRefused": (lambda world: world.metrics.observe_input("builds", "failed"), BUILDS),
     "OcisyncFilesSkipped": (lambda world: world.metrics.observe_skipped_files({"builds": 1}), BUILDS | SAMPLE),
     "OcisyncReloadRefused": (lambda world: world.metrics.observe_reload(ok=False), {"outcome": "failed"} | SAMPLE),
     "OcisyncWebhookRefused": (refuse_many, {"webhook": "hub"}),
     "OcisyncQueueStuck": (get_stuck, SAMPLE),
 }
-AT_ONCE = ("OcisyncContentBroken", "OcisyncLoginRefused", "OcisyncInputRefused")  # also before the first scrape
+AT_ONCE = (
+    "OcisyncContentBroken",
+    "OcisyncLoginRefused",
+    "OcisyncImageRefused",
+    "OcisyncInputRefused",
+)  # also before the first scrape
 
 
 def scenario(name: str, begin: int) -> dict[str, Any]:
