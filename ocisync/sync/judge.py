@@ -101,7 +101,8 @@ class Judge:
         if self.checker is not None:
             anew = {origins[tag].digest for tag in due if tag in origins}
             images = {root.digest: root for root in origins.values()}
-            checked = await self.checker.check(base, images.values(), anew, tags)
+            listed = tags if base is self.source else ()  # a view may hide tags
+            checked = await self.checker.check(base, images.values(), anew, listed)
         dates = await self._find_dates({tag: origins[tag] for tag in fresh if tag in origins}, base, now, found)
         for tag, origin in origins.items():
             if (failure := checked.failures.get(origin.digest)) is not None:

@@ -93,7 +93,8 @@ class ReferrerCopier:
         self, subject: Digest, found: ReferrerSet, arrived: Sequence[Descriptor]
     ) -> dict[str, Descriptor]:
         """The source's own list under a tag, for targets that do not make one, where it names what was brought."""
-        is_whole = len(arrived) == len(found.referrers) > 0 and not self.finder.choice.types
+        choice = self.finder.choice
+        is_whole = choice.referrers and len(arrived) == len(found.referrers) > 0 and not choice.types
         if not is_whole or isinstance(self.copier.target, ServerTarget):
             return {}
         desc = await self.finder.resolve_tag(fallback_tag(subject))

@@ -185,7 +185,7 @@ async def test_an_unchanged_pass_asks_once_per_image_and_referrer_and_nothing_wh
     assert await asked(off) == plain
     lists = [f"/v2/{SOURCE}/manifests/{one.digest.replace(':', '-')}" for one in (APP, PARTS)]
     api = f"/v2/{SOURCE}/referrers/{APP.digest}"  # asked once, for this registry has none
-    read = [(method, path) for path in lists for method in ("GET", "HEAD")]  # a GET may count as a pull
+    read = [("GET", path) for path in lists]  # without a HEAD: the list of tags has them
     more = [("GET", api), *read, ("HEAD", f"/v2/{SOURCE}/manifests/{COSIGN_TAG}")]
     assert await asked(config) == sorted(plain + more)
 

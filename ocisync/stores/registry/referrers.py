@@ -163,7 +163,7 @@ class ReferrersClient:
     async def _read_tag(self, subject: Digest) -> Sequence[Descriptor]:
         if self._lists is not None and fallback_tag(subject) not in self._lists:
             return ()
-        if not await self._has_list(subject):
+        if self._lists is None and not await self._has_list(subject):
             return ()
         try:
             return (await self._read_list(subject, self._grant.actions)).entries
