@@ -13,13 +13,12 @@ from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.clock import Clock, SystemClock
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
-from ocisync.daemon.schedule import Expansion, Schedule, first_wait, next_due
+from ocisync.daemon.schedule import Expansion, RunOutcome, Schedule, first_wait, wait_after_run
 from ocisync.errors import OcisyncError
 from ocisync.state.rule_records import RuleRecords, RuleStatus, RuleView
-from ocisync.sync.reports import STOPPED, Failure, JobReport
+from ocisync.sync.reports import Failure
 
 _LOOK = 60.0  # seconds; who waits for a time of day looks so often whether the clock was set
-_SOONEST = 1.0  # seconds; what can be taken now is looked at in a moment, not at once
 _LANES = 32  # jobs of one rule that wait or run at a time; the rest are not in memory twice
 
 log = structlog.get_logger(__name__)
@@ -36,27 +35,6 @@ class _Rule:
     wall_due: float | None = None  # in place of `due`, for the calendar: seconds since the epoch
     is_running: bool = False
     is_wanted: bool = False  # triggered since its last start
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What the jobs of one run came to."""
-
-    worst: Failure | None = None
-    is_stopped: bool = False
-    has_changed: bool = False
-    pending_until: float | None = None  # seconds since the epoch: when something can be taken that could not now
-
-    def add(self, report: JobReport) -> None:
-        self.has_changed |= report.has_changed
-        if (until := report.pending_until) is not None:
-            self.pending_until = until if self.pending_until is None else min(self.pending_until, until)
-        failure = report.worst()
-        if failure is None:
-            return
-        self.is_stopped |= failure.code == STOPPED
-        if self.worst is None or (failure.handling == "retry" and self.worst.handling != "retry"):
-            self.worst = failure
 
 
 class Scheduler:
@@ -156,9 +134,9 @@ class Scheduler:
             log.warning("rule.record_unreadable", rule=name, code=exc.code, error=exc.message)
             return RuleStatus()
 
-    def _set_due(self, rule: _Rule, wait: float, *, is_retry: bool = False) -> None:
+    def _set_due(self, rule: _Rule, wait: float, *, is_early: bool = False) -> None:
         rule.due = self._clock.monotonic() + wait
-        rule.wall_due = self._clock.wall() + wait if rule.schedule.cron and not is_retry else None
+        rule.wall_due = self._clock.wall() + wait if rule.schedule.cron and not is_early else None
 
     def _follow_clock(self) -> None:
         """Times of the calendar are on the wall clock, which may have been set since."""
@@ -194,15 +172,15 @@ class Scheduler:
                 outcome = await self._run_jobs(await runner.expand(rule.schedule))
             except Exception as exc:
                 log.exception("rule.crashed", rule=name)
-                outcome = _Outcome(Failure("internal", f"{type(exc).__name__}: {exc}", "retry"))
+                outcome = RunOutcome(Failure("internal", f"{type(exc).__name__}: {exc}", "retry"))
             if not outcome.is_stopped:
                 await self._finish(rule, outcome)
         finally:
             rule.is_running = False
             self._changed.set()
 
-    async def _run_jobs(self, found: Expansion) -> _Outcome:
-        outcome, waiting = _Outcome(), iter(found.jobs)
+    async def _run_jobs(self, found: Expansion) -> RunOutcome:
+        outcome, waiting = RunOutcome(), iter(found.jobs)
         for report in found.reports:
             outcome.add(report)
             self._queue.observe(report)
@@ -216,25 +194,17 @@ class Scheduler:
                 tasks.start_soon(lane)
         return outcome
 
-    async def _finish(self, rule: _Rule, outcome: _Outcome) -> None:
+    async def _finish(self, rule: _Rule, outcome: RunOutcome) -> None:
         status = _next_status(rule.status or RuleStatus(), outcome, self._clock.wall())
-        is_retry = outcome.worst is not None and outcome.worst.handling == "retry"
         if outcome.worst is None:
-            present = rule.schedule.adapt(status.interval, has_changed=outcome.has_changed)
-            status = replace(status, interval=present)
-        wait = self._next_wait(rule.schedule, status.interval, status.failures if is_retry else 0)
-        if outcome.pending_until is not None and outcome.pending_until - self._clock.wall() < wait:
-            wait, is_retry = max(_SOONEST, outcome.pending_until - self._clock.wall()), True
+            status = replace(status, interval=rule.schedule.adapt(status.interval, has_changed=outcome.has_changed))
+        wait, is_early = wait_after_run(
+            rule.schedule, outcome, status.interval, status.failures, self._clock.wall(), self._rng
+        )
         if not rule.is_wanted:
-            self._set_due(rule, wait, is_retry=is_retry)
+            self._set_due(rule, wait, is_early=is_early)
         rule.status = replace(status, next_due=self._clock.wall() + wait)
         await self._save(rule.schedule.rule, rule.status)
-
-    def _next_wait(self, schedule: Schedule, present: float | None, failures: int) -> float:
-        now = self._clock.wall()
-        if schedule.cron is None:
-            return next_due(0.0, 0.0, failures, schedule.gap(now, present), self._rng, jitter=schedule.jitter)
-        return next_due(0.0, 0.0, failures, schedule.cron.next_after(now) - now, self._rng, jitter=0.0)
 
     async def _save(self, name: str, status: RuleStatus) -> None:
         try:
@@ -250,7 +220,7 @@ class Scheduler:
         rule.is_wanted = True
 
 
-def _next_status(status: RuleStatus, outcome: _Outcome, now: float) -> RuleStatus:
+def _next_status(status: RuleStatus, outcome: RunOutcome, now: float) -> RuleStatus:
     if outcome.worst is None:
         return replace(status, last_success=now, code="", message="", failures=0)
     code, message = outcome.worst.code, outcome.worst.message

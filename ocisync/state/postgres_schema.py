@@ -54,6 +54,29 @@ CREATE TABLE image (
 """
 
 
+# What daemons share out. `due_at` says when; `job` is procrastinate's, while the row is handed out. Every handing out
+# counts `attempt` up, so that a daemon which was taken for dead records nothing.
+_ENGINE = """
+CREATE TABLE follow (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY, rule TEXT NOT NULL, item TEXT NOT NULL,
+    lock TEXT NOT NULL, host TEXT NOT NULL, generation TEXT NOT NULL, is_found BOOLEAN NOT NULL DEFAULT FALSE,
+    due_at TIMESTAMPTZ NOT NULL, is_wanted BOOLEAN NOT NULL DEFAULT FALSE,
+    job BIGINT, attempt BIGINT NOT NULL DEFAULT 0, worker TEXT NOT NULL DEFAULT '', started_at TIMESTAMPTZ,
+    failures BIGINT NOT NULL DEFAULT 0, code TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
+    last_success TIMESTAMPTZ, last_failure TIMESTAMPTZ,
+    UNIQUE (rule, item)
+);
+CREATE INDEX follow_due ON follow (due_at) WHERE job IS NULL;
+CREATE INDEX follow_job ON follow (job) WHERE job IS NOT NULL;
+CREATE TABLE worker (
+    id TEXT PRIMARY KEY, seen_at TIMESTAMPTZ NOT NULL, started_at TIMESTAMPTZ NOT NULL DEFAULT now(),
+    slots BIGINT NOT NULL, labels TEXT NOT NULL, generation TEXT NOT NULL
+);
+CREATE TABLE host_pause (host TEXT PRIMARY KEY, until TIMESTAMPTZ NOT NULL);
+CREATE TABLE queue_version (version TEXT NOT NULL);
+"""
+
+
 def _cut(table: str) -> str:
     return "".join(
         f"CREATE TABLE {table}_{part} PARTITION OF {table} FOR VALUES WITH (MODULUS {PARTS}, REMAINDER {part});\n"

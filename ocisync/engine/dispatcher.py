@@ -1,0 +1,109 @@
+"""Hands out what is due. Whoever holds its lock does it; two at a time, for a moment, do no harm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import structlog
+
+from ocisync.content.concurrency import Wakeup
+from ocisync.engine import follow_table
+from ocisync.engine.follow_table import Due
+from ocisync.engine.locks import SessionLocks, open_connection
+from ocisync.engine.units import Unit
+
+if TYPE_CHECKING:
+    import psycopg
+    from procrastinate import App
+
+log = structlog.get_logger(__name__)
+
+LOCK = "ocisync dispatcher"
+TASK = "ocisync.unit"
+TURN = 1.0  # seconds between two looks for what is due
+SWEEP = 5.0  # seconds between two looks for work that was lost
+STALLED = 25.0  # seconds without a heartbeat (one comes every 10) after which a worker counts as dead
+_BACKLOG = 2  # times all slots: procrastinate finds the next job of a short queue faster
+
+
+class Dispatcher:
+    """Moves due rows into procrastinate's queue, round robin by rule, and takes back what dead workers had.
+
+    procrastinate's own retries and schedules are not used: a job that is re-queued while its follow-up waits breaks the
+    unique index of the queueing lock and stays `doing` for good (procrastinate #1543, #1446), and a job that is
+    scheduled for later keeps a ready one of the same lock waiting (#1599). Here a row is due or it is not, and a job
+    that has ended, in whatever way, is gone.
+    """
+
+    def __init__(self, dsn: str, app: App, locks: SessionLocks, slots: Callable[[], int]) -> None:
+        """`slots`: the jobs at a time of all daemons together."""
+        self._dsn = dsn
+        self._app = app
+        self._locks = locks
+        self._slots = slots
+        self._units: tuple[Unit, ...] = ()
+        self._generation = ""
+        self._is_loaded = False
+        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self.wakeup = Wakeup()
+
+    def replace(self, units: Iterable[Unit], generation: str) -> None:
+        """Hand out these units from now on."""
+        self._units, self._generation = tuple(units), generation
+        self._is_loaded = False
+        self.wakeup.set()
+
+    async def serve(self) -> None:
+        """Work until cancelled; an error of the database ends it, and the caller starts it anew."""
+        swept = 0.0
+        self._is_loaded = False
+        async with await open_connection(self._dsn) as connection:
+            while True:
+                if await self._locks.try_once(LOCK):
+                    if not self._is_loaded:
+                        await follow_table.replace_units(connection, self._units, self._generation)
+                        self._is_loaded = True
+                    if anyio.current_time() - swept >= SWEEP:
+                        await self._sweep(connection)
+                        swept = anyio.current_time()
+                    await self._hand_out(connection)
+                else:
+                    self._is_loaded = False
+                await self.wakeup.wait(TURN)
+
+    async def _hand_out(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        room = _BACKLOG * self._slots() - await follow_table.count_out(connection)
+        if room <= 0:
+            return
+        async with connection.transaction():
+            for due in await follow_table.find_due(connection, self._generation, room):
+                job = await self._defer(connection, due)
+                if job is not None:
+                    await follow_table.hand_out(connection, due, job)
+
+    async def _defer(self, connection: psycopg.AsyncConnection[Any], due: Due) -> int | None:
+        """The new job's number; None while an older one of the same row still waits, which ends by itself."""
+        from procrastinate.exceptions import AlreadyEnqueued
+
+        deferrer = self._app.configure_task(TASK, lock=due.lock, queueing_lock=f"unit {due.id}", connection=connection)
+        try:
+            async with connection.transaction():
+                return await deferrer.defer_async(
+                    unit=due.id, rule=due.rule, item=due.item, attempt=due.attempt, generation=self._generation
+                )
+        except AlreadyEnqueued:
+            return None
+
+    async def _sweep(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Take back what dead workers had: their jobs are ended, and the rows are due."""
+        from procrastinate.jobs import Status
+
+        manager = self._app.job_manager
+        for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED):
+            if job.id is not None:
+                await manager.finish_job_by_id_async(job.id, status=Status.FAILED, delete_job=True)
+        for rule, item in await follow_table.recover_lost(connection):
+            log.warning("engine.recovered", rule=rule, source=item)
+        await connection.execute(b"DELETE FROM worker WHERE seen_at < now() - interval '1 hour'")

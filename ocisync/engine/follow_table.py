@@ -1,0 +1,190 @@
+"""The table `follow`: which unit is due when, and who has it. Times are the database's, so that clocks may differ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ocisync.engine.units import Unit
+from ocisync.state.rows import storable
+
+if TYPE_CHECKING:
+    import psycopg
+
+    Connection = psycopg.AsyncConnection[Any]
+
+_PUT = """
+INSERT INTO follow (rule, item, lock, host, generation, is_found, due_at)
+VALUES (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))
+ON CONFLICT (rule, item) DO UPDATE SET lock = excluded.lock, host = excluded.host, generation = excluded.generation
+"""
+# Round robin over rules, what was asked for first; never more of them than fit into the queue.
+_DUE = """
+SELECT id, rule, item, lock, attempt + 1 FROM follow JOIN (
+    SELECT id AS chosen, row_number() OVER (PARTITION BY rule ORDER BY is_wanted DESC, due_at) AS place
+    FROM follow WHERE job IS NULL AND due_at <= now() AND generation = %s
+) AS ranked ON chosen = id
+WHERE job IS NULL ORDER BY is_wanted DESC, place, due_at LIMIT %s FOR UPDATE OF follow SKIP LOCKED
+"""
+_HAND_OUT = "UPDATE follow SET job = %s, attempt = %s, is_wanted = FALSE, worker = '', started_at = NULL WHERE id = %s"
+_START = (
+    "UPDATE follow SET worker = %s, started_at = now() WHERE id = %s AND attempt = %s AND job IS NOT NULL RETURNING id"
+)
+# A unit that was asked for while it ran is due at once.
+_FINISH = """
+UPDATE follow SET job = NULL, worker = '', started_at = NULL, failures = %(failures)s, code = %(code)s,
+    message = %(message)s,
+    last_success = CASE WHEN %(ok)s THEN now() ELSE last_success END,
+    last_failure = CASE WHEN %(ok)s THEN last_failure ELSE now() END,
+    due_at = CASE WHEN is_wanted THEN now() ELSE now() + make_interval(secs => %(wait)s) END
+WHERE id = %(id)s AND attempt = %(attempt)s RETURNING id
+"""
+_RETURN = """
+UPDATE follow SET job = NULL, worker = '', started_at = NULL, due_at = now() + make_interval(secs => %s)
+WHERE id = %s AND attempt = %s
+"""
+_WANT = """
+UPDATE follow SET is_wanted = TRUE,
+    due_at = CASE WHEN job IS NULL THEN least(due_at, now() + make_interval(secs => %s)) ELSE due_at END
+WHERE rule = %s AND (%s OR item = ANY(%s))
+"""
+_LOST = """
+UPDATE follow SET job = NULL, worker = '', started_at = NULL, due_at = now() WHERE job IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM procrastinate_jobs AS one WHERE one.id = follow.job AND one.status IN ('todo', 'doing')
+) RETURNING rule, item
+"""
+# A rule did all it should when its slowest unit did; it fails while any of its units does.
+_SUM_UP = """
+INSERT INTO rule (name, last_started, last_success, last_failure, code, message, failures, next_due)
+SELECT rule, extract(epoch FROM now()),
+    CASE WHEN bool_and(last_success IS NOT NULL) THEN extract(epoch FROM min(last_success)) END,
+    extract(epoch FROM max(last_failure)),
+    coalesce((array_agg(code ORDER BY failures DESC))[1], ''),
+    coalesce((array_agg(message ORDER BY failures DESC))[1], ''),
+    max(failures), extract(epoch FROM min(due_at))
+FROM follow WHERE rule = %s GROUP BY rule
+ON CONFLICT (name) DO UPDATE SET last_started = excluded.last_started, last_success = excluded.last_success,
+    last_failure = excluded.last_failure, code = excluded.code, message = excluded.message,
+    failures = excluded.failures, next_due = excluded.next_due
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """A row that is to be handed out."""
+
+    id: int
+    rule: str
+    item: str
+    lock: str
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a unit came to."""
+
+    failures: int  # in a row
+    code: str
+    message: str
+    wait: float  # seconds until it is due again
+
+    @property
+    def ok(self) -> bool:
+        """Whether all is as the rule wants it."""
+        return not self.code
+
+
+async def replace_units(connection: Connection, units: Sequence[Unit], generation: str) -> None:
+    """Have these units in the table and none of others, but for those that rules found themselves and may keep."""
+    async with connection.transaction():
+        await _put(connection, units, generation, is_found=False)
+        rules = sorted({unit.rule for unit in units})
+        whole = sorted({unit.rule for unit in units if not unit.item})
+        keys = [f"{unit.rule}\n{unit.item}" for unit in units]
+        await connection.execute(
+            "DELETE FROM follow WHERE NOT (rule || E'\\n' || item = ANY(%s)) AND NOT (is_found AND rule = ANY(%s))",
+            (keys, whole),
+        )
+        await connection.execute("UPDATE follow SET generation = %s WHERE is_found", (generation,))
+        await connection.execute("DELETE FROM rule WHERE NOT (name = ANY(%s))", (rules,))
+
+
+async def replace_found(connection: Connection, rule: str, units: Sequence[Unit], generation: str) -> None:
+    """Have these repositories of a rule that finds them itself, and no others."""
+    async with connection.transaction():
+        await _put(connection, units, generation, is_found=True)
+        await connection.execute(
+            "DELETE FROM follow WHERE rule = %s AND is_found AND NOT (item = ANY(%s))",
+            (rule, [unit.item for unit in units]),
+        )
+
+
+async def _put(connection: Connection, units: Iterable[Unit], generation: str, *, is_found: bool) -> None:
+    rows = [(unit.rule, unit.item, unit.lock, unit.host, generation, is_found, 0.0) for unit in units]
+    async with connection.cursor() as cursor:
+        await cursor.executemany(_PUT.encode(), rows)
+
+
+async def find_due(connection: Connection, generation: str, most: int) -> list[Due]:
+    """Rows that are due, locked until the transaction ends."""
+    rows = await (await connection.execute(_DUE.encode(), (generation, most))).fetchall()
+    return [Due(*row) for row in rows]
+
+
+async def hand_out(connection: Connection, due: Due, job: int) -> None:
+    """Note the job that a row was handed to."""
+    await connection.execute(_HAND_OUT.encode(), (job, due.attempt, due.id))
+
+
+async def start(connection: Connection, unit: int, attempt: int, worker: str) -> bool:
+    """Note who has begun; False when the row has been handed to another since."""
+    return await (await connection.execute(_START.encode(), (worker, unit, attempt))).fetchone() is not None
+
+
+async def finish(connection: Connection, rule: str, unit: int, attempt: int, outcome: Outcome) -> bool:
+    """Record what became of a unit and of its rule; False when the row has been handed to another since."""
+    values = {
+        "id": unit,
+        "attempt": attempt,
+        "failures": outcome.failures,
+        "code": outcome.code,
+        "message": storable(outcome.message),
+        "ok": outcome.ok,
+        "wait": outcome.wait,
+    }
+    async with connection.transaction():
+        if await (await connection.execute(_FINISH.encode(), values)).fetchone() is None:
+            return False
+        await connection.execute(_SUM_UP.encode(), (rule,))
+        return True
+
+
+async def give_back(connection: Connection, unit: int, attempt: int, wait: float) -> None:
+    """Have a unit handed out again in so many seconds."""
+    await connection.execute(_RETURN.encode(), (wait, unit, attempt))
+
+
+async def want(connection: Connection, rule: str, items: Sequence[str] | None, within: float) -> bool:
+    """Make units of a rule due within so many seconds, all or the named ones; whether there are any."""
+    cursor = await connection.execute(_WANT.encode(), (within, rule, items is None, list(items or ())))
+    return cursor.rowcount > 0
+
+
+async def recover_lost(connection: Connection) -> list[tuple[str, str]]:
+    """Make due what was handed to jobs that are gone; their rules and items."""
+    rows = await (await connection.execute(_LOST.encode())).fetchall()
+    return [(str(rule), str(item)) for rule, item in rows]
+
+
+async def count_out(connection: Connection) -> int:
+    """How many rows are handed out."""
+    row = await (await connection.execute(b"SELECT count(*) FROM follow WHERE job IS NOT NULL")).fetchone()
+    return int(row[0]) if row else 0
+
+
+async def count_failures(connection: Connection, unit: int) -> int:
+    """How often in a row a unit failed."""
+    row = await (await connection.execute(b"SELECT failures FROM follow WHERE id = %s", (unit,))).fetchone()
+    return int(row[0]) if row else 0

@@ -1,0 +1,299 @@
+"""The scheduler of a daemon that shares its work: PostgreSQL says what is due, procrastinate hands it to a process."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import random
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import structlog
+
+from ocisync.content.backoff import Backoff
+from ocisync.content.concurrency import Wakeup
+from ocisync.daemon.queue import JobQueue
+from ocisync.daemon.rule_set import JobRunner
+from ocisync.daemon.schedule import RunOutcome, Schedule, wait_after_run
+from ocisync.engine import follow_table, worker_table
+from ocisync.engine.dispatcher import TASK, Dispatcher
+from ocisync.engine.follow_table import Outcome
+from ocisync.engine.locks import SessionLocks
+from ocisync.engine.units import WHOLE, fingerprint, found_units, item_of, list_units
+from ocisync.errors import OcisyncError
+from ocisync.logs import clean
+from ocisync.model.locator import parse_locator, registry_image
+from ocisync.state.postgres_database import KEEP_ALIVE, SCHEMA
+from ocisync.state.rule_records import RuleStatus, RuleView, StoredRuleRecords
+from ocisync.sync.reports import Failure
+
+if TYPE_CHECKING:
+    from procrastinate import App
+    from procrastinate.worker import Worker
+
+log = structlog.get_logger(__name__)
+
+BEAT = 2.0  # seconds between two signs of life
+ELSEWHERE = 5.0  # seconds after which another daemon may take what this one cannot
+_HOLD = 2  # signs of life without a task after which a unit counts as forgotten
+_RECORD_TIME = 60.0  # seconds in which an outcome is recorded, else the unit is looked at once more
+_RESTART = Backoff(0.5, 15.0)  # seconds before the database is tried again
+_CONNECTIONS = (
+    2  # for procrastinate and for what is recorded; three more are the state's, the locks' and the listener's
+)
+
+Unit = tuple[int, int]  # a row of `follow` and its attempt
+
+
+class EngineScheduler:
+    """A `RuleScheduler` of which several share the rules.
+
+    Each daemon runs procrastinate's worker with as many slots as it has; the one that holds the dispatcher's lock hands
+    out what is due. A task never raises: what becomes of it is recorded in its row, with when it is due again by the
+    same back-off as a daemon has alone. The jobs of a task pass through this daemon's own queue, so that limits, drain
+    and metrics are those of any daemon.
+    """
+
+    def __init__(
+        self,
+        dsn: str,
+        records: StoredRuleRecords,
+        locks: SessionLocks,
+        slots: int,
+        labels: Sequence[str] = (),
+        *,
+        is_shared: Callable[[int], None] = lambda _: None,
+    ) -> None:
+        """`is_shared` is told how many daemons are alive."""
+        self.name = f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(24):06x}"
+        self._dsn = dsn
+        self._records = records
+        self._locks = locks
+        self._slots = slots
+        self._labels = tuple(labels)
+        self._tell_count = is_shared
+        self._all_slots = slots
+        self._queue = JobQueue()
+        self._runner: JobRunner | None = None
+        self._schedules: dict[str, Schedule] = {}
+        self._generation = ""
+        self._running: set[Unit] = set()
+        self._statuses: Mapping[str, RuleStatus] = {}
+        self._taken: dict[str, float] = {}
+        self._app = self._make_app()
+        self._dispatcher = Dispatcher(dsn, self._app, locks, lambda: self._all_slots)
+        self._rng = random.Random()
+
+    def attach(self, queue: JobQueue, runner: JobRunner) -> None:
+        """Use this queue and this runner from the next `run` on."""
+        self._queue, self._runner = queue, runner
+
+    def replace(self, schedules: Iterable[Schedule]) -> None:
+        """Take these schedules in place of those before."""
+        self._schedules = {schedule.rule: schedule for schedule in schedules if schedule.enabled}
+        self._taken = {rule: self._taken.get(rule, time.monotonic()) for rule in self._schedules}
+        self._generation = fingerprint(self._schedules.values())
+        self._dispatcher.replace(list_units(self._schedules.values()), self._generation)
+
+    async def trigger(self, rule: str, within: float = 0.0) -> bool:
+        """Make a rule due within so many seconds; False when there is none of that name.
+
+        Raises:
+            OcisyncError: the database cannot be reached.
+        """
+        return rule in self._schedules and await self.want(rule, None, within)
+
+    async def want(self, rule: str, items: Sequence[str] | None, within: float = 0.0) -> bool:
+        """Make units of a rule due, all or those of these sources; it is committed when this returns."""
+        async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+            is_known = await follow_table.want(connection, rule, items, within)
+        self._dispatcher.wakeup.set()
+        return is_known
+
+    def views(self) -> Mapping[str, RuleView]:
+        """How every rule fares, over all daemons, as of the last sign of life."""
+        now = time.time()
+        return {rule: self._view(schedule, now) for rule, schedule in self._schedules.items()}
+
+    def _view(self, schedule: Schedule, now: float) -> RuleView:
+        status = self._statuses.get(schedule.rule) or RuleStatus()
+        since = time.monotonic() - self._taken[schedule.rule]
+        lag = since if status.last_success is None else now - status.last_success
+        return RuleView(status, max(0.0, lag), schedule.gap(now))
+
+    async def run(self) -> None:
+        """Work until cancelled. That the database is away ends nothing: it is tried again."""
+        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what it says of jobs, ours say
+        failures = 0
+        while True:
+            started = anyio.current_time()
+            try:
+                await self._serve()
+            except Exception as exc:  # noqa: BLE001 (whatever the drivers raise: the database is away)
+                log.warning("engine.unreachable", error=describe(exc))
+            failures = 1 if anyio.current_time() - started > ELSEWHERE else failures + 1
+            await anyio.sleep(_RESTART.ceiling(failures))
+
+    async def _serve(self) -> None:
+        """Take what is handed out, hand out what is due, and show signs of life, until one of them fails."""
+        from procrastinate.worker import Worker
+
+        async with self._app.open_async(), anyio.create_task_group() as tasks:
+            worker = Worker(
+                self._app,
+                name=self.name,
+                concurrency=self._slots,
+                fetch_job_polling_interval=BEAT,
+                shutdown_graceful_timeout=1.0,  # what runs goes on in the queue
+                delete_jobs="always",
+                install_signal_handlers=False,
+                stalled_worker_timeout=3600.0,  # the dispatcher sweeps; pruned earlier, their jobs would be nobody's
+            )
+            tasks.start_soon(_run_worker, worker)
+            tasks.start_soon(self._dispatcher.serve)
+            tasks.start_soon(self._beat)
+            try:
+                await anyio.sleep_forever()
+            finally:
+                worker.stop()  # type: ignore[no-untyped-call]
+
+    def _make_app(self) -> App:
+        from procrastinate import App, PsycopgConnector
+
+        kwargs = {"options": f"-c search_path={SCHEMA}", **KEEP_ALIVE}
+        app = App(connector=PsycopgConnector(conninfo=self._dsn, min_size=1, max_size=_CONNECTIONS, kwargs=kwargs))
+        app.task(name=TASK)(self._run_unit)
+        return app
+
+    async def _run_unit(self, unit: int, rule: str, item: str, attempt: int, generation: str) -> None:
+        schedule = self._schedules.get(rule)
+        if generation != self._generation or schedule is None or self._queue.is_closed:
+            await self._give_back(unit, attempt, 0.0 if self._queue.is_closed else ELSEWHERE)
+            return
+        self._running.add((unit, attempt))
+        try:
+            if not await self._start(unit, attempt):
+                return
+            outcome = await self._run_jobs(schedule, item)
+            if outcome.is_stopped:
+                await self._give_back(unit, attempt, 0.0)
+            else:
+                await self._finish(schedule, unit, attempt, outcome)
+        finally:
+            self._running.discard((unit, attempt))
+
+    async def _run_jobs(self, schedule: Schedule, item: str) -> RunOutcome:
+        assert self._runner is not None, "attach comes first"
+        outcome, queue = RunOutcome(), self._queue
+        try:
+            if item == WHOLE:
+                await self._find_repositories(schedule, outcome)
+                return outcome
+            found = schedule.jobs or self._follow(schedule, item)
+
+            async def run(job: Any) -> None:
+                outcome.add(await queue.run_now(job))
+
+            async with anyio.create_task_group() as tasks:
+                for job in found:
+                    if item_of(job) == item:
+                        tasks.start_soon(run, job)
+        except Exception as exc:
+            log.exception("rule.crashed", rule=schedule.rule)
+            outcome.worst = Failure("internal", f"{type(exc).__name__}: {exc}", "retry")
+        return outcome
+
+    def _follow(self, schedule: Schedule, item: str) -> Sequence[Any]:
+        """The jobs for a repository that a rule found."""
+        image = registry_image(parse_locator(item))
+        if image is None or self._runner is None:
+            return ()
+        return [job for job in self._runner.follow(image.host, image.repository) if job.rule == schedule.rule]
+
+    async def _find_repositories(self, schedule: Schedule, outcome: RunOutcome) -> None:
+        assert self._runner is not None, "attach comes first"
+        found = await self._runner.expand(schedule)
+        for report in found.reports:
+            outcome.add(report)
+            self._queue.observe(report)
+        if outcome.worst is None:
+            units = found_units(schedule.rule, found.jobs)
+            async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                await follow_table.replace_found(connection, schedule.rule, units, self._generation)
+            self._dispatcher.wakeup.set()
+
+    async def _start(self, unit: int, attempt: int) -> bool:
+        async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+            return await follow_table.start(connection, unit, attempt, self.name)
+
+    async def _finish(self, schedule: Schedule, unit: int, attempt: int, outcome: RunOutcome) -> None:
+        async def record(connection: Any) -> None:
+            failures = await follow_table.count_failures(connection, unit) + 1 if outcome.worst else 0
+            wait = wait_after_run(schedule, failures if outcome.is_retried else 0, time.time(), self._rng)
+            code, message = (outcome.worst.code, outcome.worst.message) if outcome.worst else ("", "")
+            recorded = Outcome(failures, code, message, wait)
+            if not await follow_table.finish(connection, schedule.rule, unit, attempt, recorded):
+                log.info("engine.superseded", rule=schedule.rule, unit=unit)
+
+        await self._record(record)
+
+    async def _give_back(self, unit: int, attempt: int, wait: float) -> None:
+        async def record(connection: Any) -> None:
+            await follow_table.give_back(connection, unit, attempt, wait)
+
+        await self._record(record)
+
+    async def _record(self, act: Callable[[Any], Awaitable[None]]) -> None:
+        """Record something, also while this ends; when the database stays away, the dispatcher finds the row lost."""
+        with anyio.move_on_after(_RECORD_TIME, shield=True):
+            failures = 0
+            while True:
+                try:
+                    async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                        await act(connection)
+                except Exception as exc:  # noqa: BLE001 (whatever the driver raises)
+                    failures += 1
+                    log.debug("engine.unrecorded", error=describe(exc))
+                    await anyio.sleep(_RESTART.ceiling(failures))
+                else:
+                    return
+
+    async def _beat(self) -> None:
+        """Show that this daemon lives, see the others, and take back what it has forgotten."""
+        missing: dict[Unit, int] = {}
+        wakeup = Wakeup()
+        try:
+            while True:
+                async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                    await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation)
+                    alive, self._all_slots = await worker_table.count_alive(connection)
+                    self._tell_count(alive)
+                    mine = await worker_table.list_mine(connection, self.name)
+                    missing = {unit: missing.get(unit, 0) + 1 for unit in mine if unit not in self._running}
+                    for unit, attempt in (unit for unit, count in missing.items() if count > _HOLD):
+                        await follow_table.give_back(connection, unit, attempt, 0.0)
+                with contextlib.suppress(OcisyncError):
+                    self._statuses = await self._records.rule_statuses()
+                await wakeup.wait(BEAT)
+        finally:
+            with anyio.move_on_after(1.0, shield=True), contextlib.suppress(Exception):
+                async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                    await worker_table.leave(connection, self.name)
+
+
+async def _run_worker(worker: Worker) -> None:
+    """procrastinate ends by `stop` only: a cancellation that comes again and again would tear its end apart."""
+    with anyio.CancelScope(shield=True):
+        await worker.run()
+    raise RuntimeError("procrastinate's worker has stopped")
+
+
+def describe(error: BaseException) -> str:
+    """An error of a driver in one line, without what it may say of a password."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return clean(" ".join(str(error).split())) or type(error).__name__
