@@ -18,6 +18,7 @@ from ocisync.cli import (
     config,
     copy,
     doctor,
+    engine,
     inspect,
     login,
     maintain,
@@ -98,6 +99,11 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
     },
 }
 _GROUPS: dict[str, tuple[str, str, dict[str, Callable[..., None]]]] = {
+    "engine": (
+        "Many machines",
+        "Share the work among many daemons, through PostgreSQL.",
+        {"migrate": engine.migrate, "status": engine.status},
+    ),
     "bundle": (
         "Mirroring by rules",
         "Carry what changed at a mirror to a site without a network.",

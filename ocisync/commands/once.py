@@ -17,6 +17,7 @@ from ocisync.sync.job import Job
 from ocisync.sync.plan import PlannedTag, Pulls, forecast_pulls
 from ocisync.sync.reports import Failure, JobReport, describe_failure
 from ocisync.sync.run import plan_job
+from ocisync.wiring.engine import open_engine
 from ocisync.wiring.rules import rule_set
 from ocisync.wiring.session import Session, open_session
 
@@ -48,16 +49,20 @@ async def run_rules(
 
     `in_full`: as if nothing had been verified or published before.
     """
-    async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
+    async with (
+        open_state(config.daemon.state, dsn=config.dsn) as state,
+        open_session(config, state.ledger, progress) as session,
+        open_engine(config, state) as engine,
+    ):
         rules = rule_set(session, state.images, only, force_prune=force_prune)
-        return await run_pass(rules, state, in_full=in_full)
+        return await run_pass(engine.guard(rules) if engine else rules, state, in_full=in_full)
 
 
 async def plan_rules(config: Config, only: Sequence[str]) -> PlannedPass:
     """What a pass would do now, changing nothing."""
     plan = PlannedPass()
     async with (
-        open_state(config.daemon.state, read_only=True) as state,
+        open_state(config.daemon.state, read_only=True, dsn=config.dsn) as state,
         open_session(config, state.ledger) as session,
     ):
         rules = rule_set(session, state.images, only)

@@ -39,7 +39,7 @@ async def report_rules(config: Config, only: str = "") -> dict[str, RuleReport]:
     if only and only not in names:
         raise ConfigError(f"no rule is named {only[:80]!r}; known are {', '.join(sorted(names)) or 'none'}")
     now = time.time()
-    async with open_state(config.daemon.state, read_only=True) as state:
+    async with open_state(config.daemon.state, read_only=True, dsn=config.dsn) as state:
         drops = {rule.name: await _look(state, drop_rule(rule), only) for rule in config.drop}
         syncs = {rule.name: _with_next(rule, await _status(state, rule.name), now) for rule in config.sync}
         maintenance = {job.rule: await _status(state, job.rule) for job in maintenance_schedules(config)}

@@ -14,6 +14,7 @@ from ocisync.config.diagnostics import Problem
 from ocisync.config.fields import Items, Label, RegistryKey, Section, TargetReference
 from ocisync.config.sections.archive_limits import ArchiveLimits
 from ocisync.config.sections.daemon_settings import Daemon, WebhookSettings
+from ocisync.config.sections.engine_settings import Engine, LocalEngine, PostgresEngine
 from ocisync.config.sections.maintenance_options import Keep
 from ocisync.config.sections.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
 from ocisync.config.sections.rule_settings import DropRuleSettings, SyncRule
@@ -29,6 +30,7 @@ __all__ = [
     "Ecr",
     "Keep",
     "NameRules",
+    "PostgresEngine",
     "Proxy",
     "RateLimit",
     "Registry",
@@ -72,6 +74,8 @@ class Config(Section):
         default_factory=lambda: Daemon.model_validate({}), description="How the process itself runs."
     )
 
+    engine: Engine = Field(LocalEngine(), description="Whether one daemon does all the work, or several share it.")
+
     _file: str = PrivateAttr("")
     _warnings: tuple[Problem, ...] = PrivateAttr(())
     _secrets: tuple[str, ...] = PrivateAttr(())
@@ -95,6 +99,15 @@ class Config(Section):
     def rules(self) -> tuple[DropRuleSettings | SyncRule, ...]:
         """All rules, drop folders first."""
         return (*self.drop, *self.sync)
+
+    @property
+    def dsn(self) -> str:
+        """How to reach the state in PostgreSQL; empty: it is in `daemon.state`.
+
+        Raises:
+            MissingSecret: it is a secret that is not known here.
+        """
+        return self.engine.dsn.get_secret_value() if isinstance(self.engine, PostgresEngine) else ""
 
     @property
     def temporary_path(self) -> Path:

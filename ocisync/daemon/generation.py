@@ -5,7 +5,7 @@ A reload drains one generation and starts the next; what runs is never torn by a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -15,7 +15,7 @@ from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.clock import SystemClock
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.scheduler import Scheduler
+from ocisync.daemon.scheduler import RuleScheduler, Scheduler
 from ocisync.daemon.supervision import Supervisor
 from ocisync.drop.process import InputProcessor
 from ocisync.drop.rule import InputReport
@@ -44,12 +44,12 @@ class Generation:
         state: State,
         observers: Observers,
         supervisor: Supervisor | None = None,
-        scheduler: Scheduler | None = None,
+        scheduler: RuleScheduler | None = None,
     ) -> None:
         self.rules = rules
         self._supervisor = supervisor or Supervisor()
         self.queue = JobQueue(observe=observers.job)
-        self.scheduler = scheduler or Scheduler(state.rules)
+        self.scheduler: RuleScheduler = scheduler or Scheduler(state.rules)
         self.scheduler.attach(self.queue, rules.runner)
         self.scheduler.replace((*rules.schedules, *rules.maintenance))
         self.watchers = [
@@ -58,6 +58,7 @@ class Generation:
             )
             for rule in rules.drops
         ]
+        self._waiting: set[anyio.CancelScope] = set()  # for leases of drop folders
 
     def skipped_files(self) -> Mapping[str, int]:
         """How many files lie in each drop folder and are left alone, by rule."""
@@ -67,6 +68,8 @@ class Generation:
         """Begin nothing new; what runs may end within `drain` seconds."""
         for watcher in self.watchers:
             watcher.stop()
+        for waiting in self._waiting:
+            waiting.cancel()
         self.queue.close(drain)
 
     async def run(self) -> None:
@@ -79,16 +82,28 @@ class Generation:
         async with anyio.create_task_group() as folders:
             for watcher in self.watchers:
                 name = f"the drop folder of rule {watcher.rule.name}"
-                folders.start_soon(self._supervisor.keep_running, name, partial(_serve_folder, watcher))
+                folders.start_soon(self._supervisor.keep_running, name, partial(self._serve_folder, watcher))
             run_queue = partial(self.queue.run, self.rules.runner, self.rules.workers)
             await self._supervisor.keep_running("the queue of jobs", run_queue)
             folders.cancel_scope.deadline = anyio.current_time() + _RECORD_TIME
         everything.cancel()
 
+    async def _serve_folder(self, watcher: DropWatcher) -> None:
+        if self.rules.lease is not None and not await self._wait_for_lease(self.rules.lease, watcher):
+            return
+        wakeup = Wakeup()
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch_folder, watcher.rule.path, wakeup)
+            await watcher.serve(wakeup)
+            group.cancel_scope.cancel()
 
-async def _serve_folder(watcher: DropWatcher) -> None:
-    wakeup = Wakeup()
-    async with anyio.create_task_group() as group:
-        group.start_soon(watch_folder, watcher.rule.path, wakeup)
-        await watcher.serve(wakeup)
-        group.cancel_scope.cancel()
+    async def _wait_for_lease(self, lease: Callable[[str], Awaitable[None]], watcher: DropWatcher) -> bool:
+        """Wait until no other daemon watches the folder; False when the daemon stops before that."""
+        with anyio.CancelScope() as waiting:
+            self._waiting.add(waiting)
+            try:
+                await lease(watcher.rule.name)
+            finally:
+                self._waiting.discard(waiting)
+            return True
+        return False

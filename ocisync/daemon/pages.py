@@ -42,7 +42,7 @@ class HealthView(WebhookReceiver, Protocol):
         """How many files in each drop folder are left alone, for the metrics."""
         ...
 
-    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+    async def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         """Make a rule run now, for one tag or repository or all; False when there is none of that name, or no such."""
         ...
 
@@ -108,21 +108,21 @@ class _Pages:
 
     async def sync_rule(self, request: web.Request) -> web.Response:
         """Trigger the rule in the path."""
-        return self._trigger({"rule": request.match_info["rule"]})
+        return await self._trigger({"rule": request.match_info["rule"]})
 
     async def sync_body(self, request: web.Request) -> web.Response:
         """Trigger the rule in the body, for the tag and the repository if it names one; without a body, every rule."""
         body = await request.read()
         if not body.strip():
-            rules = [rule for rule in self._health.rule_views() if self._health.trigger(rule)]
+            rules = [rule for rule in self._health.rule_views() if await self._health.trigger(rule)]
             return json_answer({"rules": rules, "triggered": True}, 202)
         wanted = _parse_request(body)
-        return text_answer(400, f"{_EXPECTED}\n") if wanted is None else self._trigger(wanted)
+        return text_answer(400, f"{_EXPECTED}\n") if wanted is None else await self._trigger(wanted)
 
-    def _trigger(self, wanted: Mapping[str, str]) -> web.Response:
+    async def _trigger(self, wanted: Mapping[str, str]) -> web.Response:
         if reasons := self._health.not_ready():
             return text_answer(503, f"{'; '.join(reasons)}; ask again\n", {"Retry-After": "5"})
-        if self._health.trigger(**wanted):
+        if await self._health.trigger(**wanted):
             return json_answer({**wanted, "triggered": True}, 202)
         return text_answer(404, f"{self._explain_refusal(wanted)}\n")
 

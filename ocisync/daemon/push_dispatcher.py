@@ -70,25 +70,34 @@ class PushDispatcher:
     def accept(self, pushes: Iterable[Push]) -> list[str]:
         """Have looked at what was pushed, by every rule that selects it; returns the rules."""
         rules: dict[str, None] = {}
-        for push in pushes:
-            for job, image in _select_jobs(self._jobs_for(push), push.tag):
-                self._add_pending(WatchedRepository(job.rule, image), "" if _goes_along(job, push.tag) else push.tag)
-                rules[job.rule] = None
+        for job, image, tag in self.select(pushes):
+            self._add_pending(WatchedRepository(job.rule, image), tag)
+            rules[job.rule] = None
         if generation := self._generation():
             for rule in rules:
                 generation.scheduler.quicken(rule)
         return list(rules)
+
+    def select(self, pushes: Iterable[Push]) -> Iterator[tuple[Job, ImageName, str]]:
+        """The jobs that select what was pushed, what they copy from, and the tag to look at; empty: all of them."""
+        for push in pushes:
+            for job, image in _select_jobs(self._jobs_for(push), push.tag):
+                yield job, image, "" if _goes_along(job, push.tag) else push.tag
 
     def ask(self, rule: str, tag: str, repository: str = "") -> bool:
         """Have a tag, a repository or a tag there looked at for a rule; False when the rule does not select that.
 
         A rule that mirrors a whole registry must be told the repository.
         """
-        jobs = self._jobs_of_repository(repository) if repository else self._all_jobs()
-        watched = [WatchedRepository(rule, image) for job, image in _select_jobs(jobs, tag) if job.rule == rule]
+        watched = [WatchedRepository(rule, image) for _, image in self.select_for_rule(rule, tag, repository)]
         for one in watched:
             self._add_pending(one, tag)
         return bool(watched)
+
+    def select_for_rule(self, rule: str, tag: str, repository: str = "") -> list[tuple[Job, ImageName]]:
+        """The jobs of a rule that select a tag, a repository or a tag there, and what they copy from."""
+        jobs = self._jobs_of_repository(repository) if repository else self._all_jobs()
+        return [(job, image) for job, image in _select_jobs(jobs, tag) if job.rule == rule]
 
     async def serve(self) -> None:
         """Run what is pending, until cancelled; a repository at most once at a time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,3 +45,4 @@ class RuleSet:
     archives: ArchiveReader
     workers: int  # jobs at a time
     maintenance: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
+    lease: Callable[[str], Awaitable[None]] | None = None  # waits until a drop rule's folder is this daemon's to watch

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import anyio
 import structlog
@@ -35,6 +36,34 @@ class _Rule:
     wall_due: float | None = None  # in place of `due`, for the calendar: seconds since the epoch
     is_running: bool = False
     is_wanted: bool = False  # triggered since its last start
+
+
+class RuleScheduler(Protocol):
+    """What a generation of rules asks of the part that starts their runs."""
+
+    def attach(self, queue: JobQueue, runner: JobRunner) -> None:
+        """Use this queue and this runner from the next `run` on."""
+        ...
+
+    def replace(self, schedules: Iterable[Schedule]) -> None:
+        """Take these schedules in place of those before: a changed one is due now, a removed one finishes its run."""
+        ...
+
+    def trigger(self, rule: str, within: float = 0.0) -> bool:
+        """Make a rule due within so many seconds, enabled or not; False when there is none of that name."""
+        ...
+
+    def quicken(self, rule: str) -> None:
+        """Ask a rule's source as often as it may be asked, for something was pushed there."""
+        ...
+
+    def views(self) -> Mapping[str, RuleView]:
+        """How every rule fares now, by name."""
+        ...
+
+    async def run(self) -> None:
+        """Run until cancelled; after the queue's `close` no run is recorded that did not come to its end."""
+        ...
 
 
 class Scheduler:

@@ -12,7 +12,7 @@ import structlog
 
 from ocisync.daemon.generation import Generation, Observers
 from ocisync.daemon.rule_set import RuleSet
-from ocisync.daemon.scheduler import Scheduler
+from ocisync.daemon.scheduler import RuleScheduler, Scheduler
 from ocisync.daemon.supervision import Supervisor
 from ocisync.daemon.systemd import Notifier
 from ocisync.state.open import State
@@ -51,7 +51,9 @@ class Service(Generic[Config]):
         open_rules: Callable[[Config], AbstractAsyncContextManager[RuleSet]],
         observers: Observers,
         notifier: Notifier,
+        scheduler: RuleScheduler | None = None,
     ) -> None:
+        """`scheduler`: not given: one for this process alone."""
         self.config = config
         self.generation: Generation | None = None
         self.is_stopping = False
@@ -60,7 +62,7 @@ class Service(Generic[Config]):
         self._observers = observers
         self._notifier = notifier
         self.supervisor = Supervisor()
-        self._scheduler = Scheduler(state.rules)
+        self._scheduler: RuleScheduler = scheduler or Scheduler(state.rules)
         self._started = anyio.Event()
 
     @property

@@ -51,7 +51,7 @@ class WebhookReceiver(Protocol):
         """Why nothing can be taken now."""
         ...
 
-    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+    async def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
         """Have looked at what was pushed; the rules that will."""
         ...
 
@@ -130,9 +130,9 @@ class WebhookPage:
             return text_answer(401, _HOW)
         if reasons := self._receiver.not_ready():
             return text_answer(503, f"{'; '.join(reasons)}; send it again\n", {"Retry-After": "5"})
-        return self._dispatch(name, hook, body, request.headers)
+        return await self._dispatch(name, hook, body, request.headers)
 
-    def _dispatch(self, name: str, hook: Webhook, body: bytes, headers: Mapping[str, str]) -> web.Response:
+    async def _dispatch(self, name: str, hook: Webhook, body: bytes, headers: Mapping[str, str]) -> web.Response:
         try:
             pushes = read_pushes(hook.sender, body, headers)
         except InputError as exc:
@@ -141,7 +141,7 @@ class WebhookPage:
             return text_answer(400, f"{exc.message}\n")
         if hook.registry:
             pushes = [replace(push, registry=hook.registry) for push in pushes]
-        rules = self._receiver.accept(pushes)
+        rules = await self._receiver.accept(pushes)
         self._count(name, "taken" if rules else "unmatched" if pushes else "ignored")
         log.info("webhook.taken", webhook=name, pushes=len(pushes), rules=list(rules))
         return json_answer({"pushes": len(pushes), "rules": list(rules)}, 202)

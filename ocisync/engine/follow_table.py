@@ -34,7 +34,7 @@ _START = (
 # A unit that was asked for while it ran is due at once.
 _FINISH = """
 UPDATE follow SET job = NULL, worker = '', started_at = NULL, failures = %(failures)s, code = %(code)s,
-    message = %(message)s,
+    message = %(message)s, present_interval = %(interval)s,
     last_success = CASE WHEN %(ok)s THEN now() ELSE last_success END,
     last_failure = CASE WHEN %(ok)s THEN last_failure ELSE now() END,
     due_at = CASE WHEN is_wanted THEN now() ELSE now() + make_interval(secs => %(wait)s) END
@@ -45,7 +45,7 @@ UPDATE follow SET job = NULL, worker = '', started_at = NULL, due_at = now() + m
 WHERE id = %s AND attempt = %s
 """
 _WANT = """
-UPDATE follow SET is_wanted = TRUE,
+UPDATE follow SET is_wanted = TRUE, present_interval = NULL,
     due_at = CASE WHEN job IS NULL THEN least(due_at, now() + make_interval(secs => %s)) ELSE due_at END
 WHERE rule = %s AND (%s OR item = ANY(%s))
 """
@@ -89,6 +89,7 @@ class Outcome:
     code: str
     message: str
     wait: float  # seconds until it is due again
+    interval: float | None = None  # seconds; the present one, where it follows how often something changes
 
     @property
     def ok(self) -> bool:
@@ -153,6 +154,7 @@ async def finish(connection: Connection, rule: str, unit: int, attempt: int, out
         "message": storable(outcome.message),
         "ok": outcome.ok,
         "wait": outcome.wait,
+        "interval": outcome.interval,
     }
     async with connection.transaction():
         if await (await connection.execute(_FINISH.encode(), values)).fetchone() is None:
@@ -184,7 +186,8 @@ async def count_out(connection: Connection) -> int:
     return int(row[0]) if row else 0
 
 
-async def count_failures(connection: Connection, unit: int) -> int:
-    """How often in a row a unit failed."""
-    row = await (await connection.execute(b"SELECT failures FROM follow WHERE id = %s", (unit,))).fetchone()
-    return int(row[0]) if row else 0
+async def get_course(connection: Connection, unit: int) -> tuple[int, float | None]:
+    """How often in a row a unit failed, and its present interval in seconds."""
+    query = b"SELECT failures, present_interval FROM follow WHERE id = %s"
+    row = await (await connection.execute(query, (unit,))).fetchone()
+    return (int(row[0]), row[1]) if row else (0, None)

@@ -41,6 +41,6 @@ class LockedRunner(JobRunner):
         """The jobs for one repository of a registry that rules mirror as a whole."""
         return self.inner.follow(host, repository)
 
-    def is_stalled(self, job: AnyJob) -> bool:
-        """Whether a job must leave a host alone for long."""
-        return self.inner.is_stalled(job)
+    def explain_stall(self, job: AnyJob) -> str:
+        """What a job waits for that will not come for long."""
+        return self.inner.explain_stall(job)

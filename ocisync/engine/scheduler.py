@@ -9,9 +9,11 @@ import random
 import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import structlog
 
 from ocisync.content.backoff import Backoff
@@ -24,7 +26,7 @@ from ocisync.engine.dispatcher import TASK, Dispatcher
 from ocisync.engine.follow_table import Outcome
 from ocisync.engine.locks import SessionLocks
 from ocisync.engine.units import WHOLE, fingerprint, found_units, item_of, list_units
-from ocisync.errors import OcisyncError
+from ocisync.errors import OcisyncError, StoreError
 from ocisync.logs import clean
 from ocisync.model.locator import parse_locator, registry_image
 from ocisync.state.postgres_database import KEEP_ALIVE, SCHEMA
@@ -84,6 +86,7 @@ class EngineScheduler:
         self._running: set[Unit] = set()
         self._statuses: Mapping[str, RuleStatus] = {}
         self._taken: dict[str, float] = {}
+        self._asked: list[tuple[str, float]] = []
         self._app = self._make_app()
         self._dispatcher = Dispatcher(dsn, self._app, locks, lambda: self._all_slots)
         self._rng = random.Random()
@@ -99,20 +102,28 @@ class EngineScheduler:
         self._generation = fingerprint(self._schedules.values())
         self._dispatcher.replace(list_units(self._schedules.values()), self._generation)
 
-    async def trigger(self, rule: str, within: float = 0.0) -> bool:
-        """Make a rule due within so many seconds; False when there is none of that name.
-
-        Raises:
-            OcisyncError: the database cannot be reached.
-        """
-        return rule in self._schedules and await self.want(rule, None, within)
+    def trigger(self, rule: str, within: float = 0.0) -> bool:
+        """Make a rule due within so many seconds, at the next sign of life; False when there is none of that name."""
+        if rule in self._schedules:
+            self._asked.append((rule, within))
+        return rule in self._schedules
 
     async def want(self, rule: str, items: Sequence[str] | None, within: float = 0.0) -> bool:
-        """Make units of a rule due, all or those of these sources; it is committed when this returns."""
-        async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
-            is_known = await follow_table.want(connection, rule, items, within)
+        """Make units of a rule due, all or those of these sources; it is committed when this returns.
+
+        Raises:
+            StoreError: the database cannot be reached.
+        """
+        try:
+            async with self._connect() as connection:
+                is_known = await follow_table.want(connection, rule, items, within)
+        except Exception as exc:
+            raise StoreError(f"PostgreSQL: {describe(exc)}", code="state.unreachable") from exc
         self._dispatcher.wakeup.set()
         return is_known
+
+    def quicken(self, rule: str) -> None:
+        """Nothing: what is wanted is asked as often as it may be, by `want`."""
 
     def views(self) -> Mapping[str, RuleView]:
         """How every rule fares, over all daemons, as of the last sign of life."""
@@ -127,7 +138,8 @@ class EngineScheduler:
 
     async def run(self) -> None:
         """Work until cancelled. That the database is away ends nothing: it is tried again."""
-        logging.getLogger("procrastinate").setLevel(logging.CRITICAL)  # what it says of jobs, ours say
+        for name in ("procrastinate", "psycopg"):
+            logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say of jobs and connections, we say
         failures = 0
         while True:
             started = anyio.current_time()
@@ -160,6 +172,10 @@ class EngineScheduler:
                 await anyio.sleep_forever()
             finally:
                 worker.stop()  # type: ignore[no-untyped-call]
+
+    def _connect(self) -> AbstractAsyncContextManager[Any]:
+        connector: Any = self._app.connector  # its pool is there while `_serve` runs
+        return connector.pool.connection()  # type: ignore[no-any-return]
 
     def _make_app(self) -> App:
         from procrastinate import App, PsycopgConnector
@@ -222,20 +238,23 @@ class EngineScheduler:
             self._queue.observe(report)
         if outcome.worst is None:
             units = found_units(schedule.rule, found.jobs)
-            async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+            async with self._connect() as connection:
                 await follow_table.replace_found(connection, schedule.rule, units, self._generation)
             self._dispatcher.wakeup.set()
 
     async def _start(self, unit: int, attempt: int) -> bool:
-        async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+        async with self._connect() as connection:
             return await follow_table.start(connection, unit, attempt, self.name)
 
     async def _finish(self, schedule: Schedule, unit: int, attempt: int, outcome: RunOutcome) -> None:
         async def record(connection: Any) -> None:
-            failures = await follow_table.count_failures(connection, unit) + 1 if outcome.worst else 0
-            wait = wait_after_run(schedule, failures if outcome.is_retried else 0, time.time(), self._rng)
+            failures, present = await follow_table.get_course(connection, unit)
+            failures = failures + 1 if outcome.worst else 0
+            if outcome.worst is None:
+                present = schedule.adapt(present, has_changed=outcome.has_changed)
+            wait, _ = wait_after_run(schedule, outcome, present, failures, time.time(), self._rng)
             code, message = (outcome.worst.code, outcome.worst.message) if outcome.worst else ("", "")
-            recorded = Outcome(failures, code, message, wait)
+            recorded = Outcome(failures, code, message, wait, present)
             if not await follow_table.finish(connection, schedule.rule, unit, attempt, recorded):
                 log.info("engine.superseded", rule=schedule.rule, unit=unit)
 
@@ -253,7 +272,7 @@ class EngineScheduler:
             failures = 0
             while True:
                 try:
-                    async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                    async with self._connect() as connection:
                         await act(connection)
                 except Exception as exc:  # noqa: BLE001 (whatever the driver raises)
                     failures += 1
@@ -268,10 +287,13 @@ class EngineScheduler:
         wakeup = Wakeup()
         try:
             while True:
-                async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                async with self._connect() as connection:
                     await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation)
                     alive, self._all_slots = await worker_table.count_alive(connection)
                     self._tell_count(alive)
+                    while self._asked:
+                        rule, within = self._asked.pop()
+                        await follow_table.want(connection, rule, None, within)
                     mine = await worker_table.list_mine(connection, self.name)
                     missing = {unit: missing.get(unit, 0) + 1 for unit in mine if unit not in self._running}
                     for unit, attempt in (unit for unit, count in missing.items() if count > _HOLD):
@@ -281,14 +303,15 @@ class EngineScheduler:
                 await wakeup.wait(BEAT)
         finally:
             with anyio.move_on_after(1.0, shield=True), contextlib.suppress(Exception):
-                async with self._app.connector.pool.connection() as connection:  # type: ignore[attr-defined]
+                async with self._connect() as connection:
                     await worker_table.leave(connection, self.name)
 
 
 async def _run_worker(worker: Worker) -> None:
     """procrastinate ends by `stop` only: a cancellation that comes again and again would tear its end apart."""
     with anyio.CancelScope(shield=True):
-        await worker.run()
+        await worker.run()  # type: ignore[no-untyped-call]
+    await anyio.lowlevel.checkpoint()  # told to stop
     raise RuntimeError("procrastinate's worker has stopped")
 
 
@@ -296,4 +319,6 @@ def describe(error: BaseException) -> str:
     """An error of a driver in one line, without what it may say of a password."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
+    if type(error).__name__ == "ConnectorException" and error.__cause__:  # procrastinate's, which says nothing more
+        error = error.__cause__
     return clean(" ".join(str(error).split())) or type(error).__name__

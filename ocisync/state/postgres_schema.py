@@ -63,7 +63,7 @@ CREATE TABLE follow (
     due_at TIMESTAMPTZ NOT NULL, is_wanted BOOLEAN NOT NULL DEFAULT FALSE,
     job BIGINT, attempt BIGINT NOT NULL DEFAULT 0, worker TEXT NOT NULL DEFAULT '', started_at TIMESTAMPTZ,
     failures BIGINT NOT NULL DEFAULT 0, code TEXT NOT NULL DEFAULT '', message TEXT NOT NULL DEFAULT '',
-    last_success TIMESTAMPTZ, last_failure TIMESTAMPTZ,
+    present_interval DOUBLE PRECISION, last_success TIMESTAMPTZ, last_failure TIMESTAMPTZ,
     UNIQUE (rule, item)
 );
 CREATE INDEX follow_due ON follow (due_at) WHERE job IS NULL;
@@ -104,4 +104,5 @@ STEPS: tuple[str, ...] = (
     _LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",
     _HISTORY,
     _SEEN,
+    _ENGINE,
 )

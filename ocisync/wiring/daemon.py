@@ -36,6 +36,7 @@ from ocisync.state.open import State, open_state
 from ocisync.sync.context import Progress
 from ocisync.sync.reports import JobReport
 from ocisync.wiring.daemon_view import DaemonView
+from ocisync.wiring.engine import Engine, open_engine
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
 from ocisync.wiring.target_capabilities import log_capabilities
@@ -110,8 +111,12 @@ async def running_daemon(
         watcher = await run_file(partial(ConfigWatcher, file))
         config = await anyio.to_thread.run_sync(_load, file)  # what changed before there was a watcher is in it
     _warn(config)
-    async with daemon_lock(config.daemon.state), open_state(config.daemon.state, in_full=True) as state:
-        daemon = _assemble(file, config, state, progress)
+    async with (
+        daemon_lock(config.daemon.state),
+        open_state(config.daemon.state, dsn=config.dsn, in_full=True) as state,
+        open_engine(config, state) as engine,
+    ):
+        daemon = _assemble(file, config, state, progress, engine)
         await _load_failures(daemon.view.failures, state)
         async with _pages(config, daemon), anyio.create_task_group() as tasks:
             tasks.start_soon(daemon.notifier.keep_alive)
@@ -128,7 +133,9 @@ async def running_daemon(
             await _finish(daemon.service)
 
 
-def _assemble(file: Path, config: Config, state: State, progress: Progress | None) -> RunningDaemon:
+def _assemble(
+    file: Path, config: Config, state: State, progress: Progress | None, engine: Engine | None
+) -> RunningDaemon:
     metrics, notifier = Metrics(), Notifier.from_environment()
     activity, failures = Activity(progress), Failures()
     history = History(state.history, lambda: service.generation.scheduler.views() if service.generation else {})
@@ -145,12 +152,13 @@ def _assemble(file: Path, config: Config, state: State, progress: Progress | Non
     async def open_counted(config: Config) -> AsyncIterator[RuleSet]:
         async with open_rules(config, state, activity) as rules:
             metrics.declare(_metric_names(config, rules))
-            yield rules
+            yield engine.share(rules, config) if engine else rules
 
-    service = Service(config, state, open_counted, Observers(observe_job, observe_input), notifier)
+    observers, scheduler = Observers(observe_job, observe_input), engine.scheduler if engine else None
+    service = Service(config, state, open_counted, observers, notifier, scheduler)
     _watch(metrics, service)
     dispatcher = PushDispatcher(lambda: service.generation)
-    view = DaemonView(service, dispatcher, activity, failures, history)
+    view = DaemonView(service, dispatcher, activity, failures, history, engine.triggers(dispatcher) if engine else None)
     return RunningDaemon(file, service, metrics, notifier, view)
 
 

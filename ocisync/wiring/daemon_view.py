@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import anyio
 import structlog
@@ -31,6 +32,18 @@ _FRESH = 1.0  # seconds for which a snapshot is shown again, so that many reader
 log = structlog.get_logger()
 
 
+class SharedTriggers(Protocol):
+    """Has work done by whichever daemon is free; it is on record when a call returns."""
+
+    async def trigger(self, rule: str, tag: str, repository: str) -> bool:
+        """Make a rule run now, or look at one tag or repository; False when the rule does not select that."""
+        ...
+
+    async def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+        """Have looked at what was pushed; the rules that will."""
+        ...
+
+
 @dataclass(slots=True)
 class DaemonView:
     """The daemon, seen from its pages."""
@@ -40,6 +53,7 @@ class DaemonView:
     activity: Activity
     failures: Failures
     history: History
+    shared: SharedTriggers | None = None  # where other daemons may do what is asked for
     _last: Snapshot | None = None
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -68,11 +82,13 @@ class DaemonView:
         """How many files in each drop folder are left alone."""
         return self.service.generation.skipped_files() if self.service.generation else {}
 
-    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+    async def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         """Make a sync rule run now, or look at one tag or repository."""
         if self.service.generation is None:
             return False
         self._last = None
+        if self.shared is not None:
+            return await self.shared.trigger(rule, tag, repository)
         if tag or repository:
             return self.dispatcher.ask(rule, tag, repository)
         return self.service.generation.scheduler.trigger(rule)
@@ -84,9 +100,9 @@ class DaemonView:
             for name, hook in self.service.config.webhooks.items()
         }
 
-    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+    async def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
         """Have looked at what was pushed."""
-        return self.dispatcher.accept(pushes)
+        return self.dispatcher.accept(pushes) if self.shared is None else await self.shared.accept(pushes)
 
     async def _look(self) -> Snapshot:
         generation, config = self.service.generation, self.service.config

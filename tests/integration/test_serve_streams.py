@@ -316,13 +316,13 @@ class Ready:
     def rule_views(self) -> dict[str, RuleView]:
         return {}
 
-    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+    async def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         return False
 
     def webhooks(self) -> dict[str, Webhook]:
         return {}
 
-    def accept(self, pushes: Sequence[Push]) -> list[str]:
+    async def accept(self, pushes: Sequence[Push]) -> list[str]:
         return []
 
 

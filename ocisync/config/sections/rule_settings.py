@@ -57,6 +57,11 @@ class DropRuleSettings(VerifyOption):
         description="Where to publish: a target's name or a list of them. A path after it goes before every repository."
     )
     enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
+    label: Label | None = Field(
+        None,
+        description="With several daemons: only those with this label in `engine.labels` watch the folder. "
+        "Not given: one of them does, whichever, so all must have the folder.",
+    )
     layout: Layout = Field(
         "{name}/{tag}/{os}.{arch}",
         description="How the files of a set are named, without .tar, .tar.gz or .tgz. `{name}` may span folders.",

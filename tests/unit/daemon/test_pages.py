@@ -53,7 +53,7 @@ class Daemon:
     def skipped_files(self) -> Mapping[str, int]:
         return {"builds": 2}
 
-    def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
+    async def trigger(self, rule: str, tag: str = "", repository: str = "") -> bool:
         if rule != "library/alpine" or tag not in ("", "3") or repository not in ("", "team/app"):
             return False
         self.triggered.append(":".join(filter(None, (rule, repository, tag))))
@@ -62,7 +62,7 @@ class Daemon:
     def webhooks(self) -> Mapping[str, Webhook]:
         return self.hooks
 
-    def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
+    async def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
         self.pushed += pushes
         return ["library/alpine"] if any(push.repository == "library/alpine" for push in pushes) else []
 
