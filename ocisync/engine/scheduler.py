@@ -17,7 +17,6 @@ import anyio.lowlevel
 import structlog
 
 from ocisync.content.backoff import Backoff
-from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import RunOutcome, Schedule, wait_after_run
@@ -155,6 +154,7 @@ class EngineScheduler:
         from procrastinate.worker import Worker
 
         async with self._app.open_async(), anyio.create_task_group() as tasks:
+            await self._show_life({})  # first, so that the limits of hosts are shared before anything is asked
             worker = Worker(
                 self._app,
                 name=self.name,
@@ -282,29 +282,36 @@ class EngineScheduler:
                     return
 
     async def _beat(self) -> None:
-        """Show that this daemon lives, see the others, and take back what it has forgotten."""
+        """Show from time to time that this daemon lives."""
         missing: dict[Unit, int] = {}
-        wakeup = Wakeup()
         try:
             while True:
-                async with self._connect() as connection:
-                    await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation)
-                    alive, self._all_slots = await worker_table.count_alive(connection)
-                    self._tell_count(alive)
-                    while self._asked:
-                        rule, within = self._asked.pop()
-                        await follow_table.want(connection, rule, None, within)
-                    mine = await worker_table.list_mine(connection, self.name)
-                    missing = {unit: missing.get(unit, 0) + 1 for unit in mine if unit not in self._running}
-                    for unit, attempt in (unit for unit, count in missing.items() if count > _HOLD):
-                        await follow_table.give_back(connection, unit, attempt, 0.0)
-                with contextlib.suppress(OcisyncError):
-                    self._statuses = await self._records.rule_statuses()
-                await wakeup.wait(BEAT)
+                missing = await self._show_life(missing)
+                await anyio.sleep(BEAT)
         finally:
             with anyio.move_on_after(1.0, shield=True), contextlib.suppress(Exception):
                 async with self._connect() as connection:
                     await worker_table.leave(connection, self.name)
+
+    async def _show_life(self, missing: Mapping[Unit, int]) -> dict[Unit, int]:
+        """Show that this daemon lives, see the others, and give back units that no task of it has.
+
+        `missing` counts for each of those how often it was met; they come back, those of now counted once more.
+        """
+        async with self._connect() as connection:
+            await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation)
+            alive, self._all_slots = await worker_table.count_alive(connection)
+            self._tell_count(alive)
+            while self._asked:
+                rule, within = self._asked.pop()
+                await follow_table.want(connection, rule, None, within)
+            mine = await worker_table.list_mine(connection, self.name)
+            missing = {unit: missing.get(unit, 0) + 1 for unit in mine if unit not in self._running}
+            for unit, attempt in (unit for unit, count in missing.items() if count > _HOLD):
+                await follow_table.give_back(connection, unit, attempt, 0.0)
+        with contextlib.suppress(OcisyncError):
+            self._statuses = await self._records.rule_statuses()
+        return missing
 
 
 async def _run_worker(worker: Worker) -> None:

@@ -150,7 +150,7 @@ def _assemble(
 
     @asynccontextmanager
     async def open_counted(config: Config) -> AsyncIterator[RuleSet]:
-        async with open_rules(config, state, activity) as rules:
+        async with open_rules(config, state, activity, engine.part if engine else None) as rules:
             metrics.declare(_metric_names(config, rules))
             yield engine.share(rules, config) if engine else rules
 

@@ -13,6 +13,7 @@ from ocisync.config.models import Config, PostgresEngine
 from ocisync.daemon.push_dispatcher import PushDispatcher
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.state.open import State
+from ocisync.stores.registry.options import Share
 
 if TYPE_CHECKING:  # imported where they are opened: the drivers are no part of a daemon that works alone
     from ocisync.engine.locks import SessionLocks
@@ -29,6 +30,7 @@ class Engine:
     scheduler: EngineScheduler
     locks: SessionLocks
     slots: int
+    part: Share  # of the limits of registries
 
     def share(self, rules: RuleSet, config: Config) -> RuleSet:
         """The rules, their jobs one at a time on a target over all daemons, and the drop folders that are ours."""
@@ -88,8 +90,13 @@ async def open_engine(config: Config, state: State) -> AsyncIterator[Engine | No
 
     settings = config.engine
     locks = SessionLocks(config.dsn)
-    scheduler = EngineScheduler(config.dsn, state.rules, locks, settings.slots, settings.labels)
+    part = Share()
+
+    def share_limits(alive: int) -> None:
+        part.part = 1 / max(1, alive)
+
+    scheduler = EngineScheduler(config.dsn, state.rules, locks, settings.slots, settings.labels, is_shared=share_limits)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(locks.serve)
-        yield Engine(scheduler, locks, settings.slots)
+        yield Engine(scheduler, locks, settings.slots, part)
         tasks.cancel_scope.cancel()

@@ -15,6 +15,7 @@ from ocisync.errors import ConfigError, OcisyncError
 from ocisync.maintenance.maintenance_job import MaintenanceJob
 from ocisync.state.image_records import ImageRecords
 from ocisync.state.open import State
+from ocisync.stores.registry.options import Share
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
@@ -29,9 +30,11 @@ log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def open_rules(config: Config, state: State, progress: Progress | None = None) -> AsyncIterator[RuleSet]:
+async def open_rules(
+    config: Config, state: State, progress: Progress | None = None, share: Share | None = None
+) -> AsyncIterator[RuleSet]:
     """The rules of a configuration and the maintenance of its targets, over open stores."""
-    async with open_session(config, state.ledger, progress) as session:
+    async with open_session(config, state.ledger, progress, share=share) as session:
         rules = rule_set(session, state.images)
         yield replace(rules, maintenance=tuple(maintenance_schedules(config)))
 

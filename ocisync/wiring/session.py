@@ -17,6 +17,7 @@ from ocisync.content.compress import Compression
 from ocisync.content.spool.blobs import BlobSpool
 from ocisync.errors import DiskError
 from ocisync.state.ownership import make_private_folder
+from ocisync.stores.registry.options import Share
 from ocisync.sync.context import JobContext, Limits, Progress
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.wiring.archives import Archives
@@ -41,10 +42,12 @@ async def open_session(
     progress: Progress | None = None,
     scratch: Path | None = None,
     compression: Compression | None = None,
+    share: Share | None = None,
 ) -> AsyncIterator[Session]:
     """Open what a configuration names; stores connect on first use and are closed at the end.
 
-    `compression` is that of layers which come uncompressed; without it, what the drop rules say.
+    `compression` is that of layers which come uncompressed; without it, what the drop rules say. `share` is the part of
+    the registries' limits that this process may use.
     """
     room = 0 if scratch else config.daemon.spool  # what a single command spools would be gone with it
     scratch = scratch or config.temporary_path
@@ -53,7 +56,7 @@ async def open_session(
         progress = progress or Progress()
         ledger = ledger or MemoryLedger()
         archives = Archives(config, scratch, compression)
-        stores = StoreFactory(config, archives, stack, progress.held_up, Memory(notes=ledger))
+        stores = StoreFactory(config, archives, stack, progress.held_up, Memory(notes=ledger), share or Share())
         limits = Limits(config.daemon.concurrent_images, config.daemon.concurrent_blobs)
         spools = BlobSpool(scratch / "spool", room, config.daemon.spool_from) if room else None
         open_checker = Policies(config.verify).open_checker

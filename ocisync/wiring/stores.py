@@ -37,6 +37,7 @@ from ocisync.model.locator import (
     strip_views,
 )
 from ocisync.model.registry_root import BucketRoot, DirectoryRoot, RegistryRoot
+from ocisync.stores.registry.options import Share
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
 from ocisync.sync.job import Job
@@ -80,6 +81,7 @@ class StoreFactory:
     _stack: AsyncExitStack
     tell: Callable[[str], None]  # why the work stands still
     memory: Memory = field(default_factory=Memory)
+    share: Share = field(default_factory=Share)  # of the limits of registries
     _targets: dict[str, OpenTarget] = field(default_factory=dict)
     _shared: dict[object, object] = field(default_factory=dict)
     _opening: anyio.Lock = field(default_factory=anyio.Lock)
@@ -288,8 +290,9 @@ class StoreFactory:
         return await self._once("registries", self._opened_registries)
 
     def _opened_registries(self) -> AbstractAsyncContextManager[RegistryClient]:
-        options = {key: registry_options(self.config.settings_for(key)) for key in self.config.registries}
-        defaults = registry_options(self.config.settings_for(""))
+        keys = ("", *self.config.registries)
+        options = {key: replace(registry_options(self.config.settings_for(key)), share=self.share) for key in keys}
+        defaults = options.pop("")
         for settings in self.config.targets.values():
             if isinstance(settings, RegistryTarget):  # the scheme that is written out is kept to
                 url = urlsplit(settings.url)

@@ -56,6 +56,13 @@ class MirrorOptions:
     prefix: str = ""  # goes before every repository there
 
 
+@dataclass(slots=True, eq=False)
+class Share:
+    """The part of each host's limits that is this process's, where several daemons share the work; it may change."""
+
+    part: float = 1.0  # more than 0, at most 1
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryOptions:
     """Credentials, trust and limits for one registry host.
@@ -64,6 +71,7 @@ class RegistryOptions:
     `docker-credential-` in the program's name.
     """
 
+    share: Share = field(default_factory=Share, compare=False, repr=False)
     unusable: str = ""  # why nothing may be asked of the host: a secret for it is not known here
     username: str = ""
     password: str = field(default="", repr=False)

@@ -16,7 +16,7 @@ from multidict import CIMultiDictProxy, istr
 from ocisync.content.concurrency import Wakeup
 from ocisync.content.cost import PullQuota
 from ocisync.errors import Handling, RateLimited
-from ocisync.stores.registry.options import OnWait, RateLimitOptions
+from ocisync.stores.registry.options import OnWait, RateLimitOptions, Share
 
 log = structlog.get_logger(__name__)
 _LIMIT, _REMAINING = istr("RateLimit-Limit"), istr("RateLimit-Remaining")
@@ -46,11 +46,19 @@ class PullBudget:
     Without `options` only limits in Docker Hub's form count: other hosts mean other limits by the same headers.
     """
 
-    def __init__(self, host: str, options: RateLimitOptions | None, on_wait: OnWait, under_way: int = 0) -> None:
+    def __init__(
+        self,
+        host: str,
+        options: RateLimitOptions | None,
+        on_wait: OnWait,
+        under_way: int = 0,
+        share: Share | None = None,
+    ) -> None:
         self._host = host
         self._on_wait = on_wait
         self._options = options or RateLimitOptions()
         self._is_asked_for = options is not None
+        self._share = share or Share()
         self._known: PullQuota | None = None
         self._was_told = False  # an answer came, with or without a limit
         self._pending = under_way  # pulls under way
@@ -114,7 +122,8 @@ class PullBudget:
     def _is_open(self) -> bool:
         if self._known is None:
             return self._was_told or not self._is_asked_for
-        return self._known.remaining - self._pending > self._options.kept
+        # Of what is left, each daemon takes its part at most: together they never take more than there is.
+        return (self._known.remaining - self._options.kept) * self._share.part > self._pending
 
     async def _wait(self, look: Look) -> None:
         self._check()

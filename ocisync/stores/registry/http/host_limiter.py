@@ -10,7 +10,7 @@ import anyio
 import structlog
 
 from ocisync.stores.registry.http.policy import retry_after, server_time
-from ocisync.stores.registry.options import OnWait, RegistryOptions, wait_silently
+from ocisync.stores.registry.options import OnWait, RegistryOptions, Share, wait_silently
 
 log = structlog.get_logger(__name__)
 _LEAST_PIECE, _MOST_PIECE = 4 * 1024, 1024 * 1024  # bytes
@@ -27,15 +27,17 @@ def leave_nothing() -> None:
 class RequestRate:
     """A token bucket that holds one second's worth; plain arithmetic on the caller's clock."""
 
-    def __init__(self, per_second: float) -> None:
+    def __init__(self, per_second: float, share: Share | None = None) -> None:
         self._interval = 1 / per_second if per_second > 0 else 0.0
-        self._slack = max(0.0, 1.0 - self._interval)  # seconds that an idle host may save up
+        self._share = share or Share()
         self._next = float("-inf")
 
     def reserve(self, now: float) -> float:
         """Seconds to wait before the next request; each call takes one turn."""
-        turn = max(self._next, now - self._slack)
-        self._next = turn + self._interval
+        interval = self._interval / self._share.part
+        saved = max(0.0, 1.0 - interval) * self._share.part  # seconds: what an idle host may save up
+        turn = max(self._next, now - saved)
+        self._next = turn + interval
         return max(0.0, turn - now)
 
 
@@ -45,15 +47,16 @@ class Throttle:
     That of a path of the host is beside the host's own (`whole`).
     """
 
-    def __init__(self, per_second: int, whole: Throttle | None = None) -> None:
+    def __init__(self, per_second: int, whole: Throttle | None = None, share: Share | None = None) -> None:
         self._per_second = per_second  # bytes
         self._whole = whole
+        self._share = share or Share()
         self.piece = min(_MOST_PIECE, max(_LEAST_PIECE, per_second // _PIECES))  # most bytes to take at a time
         self._free = float("-inf")
 
     def reserve(self, size: int, now: float) -> float:
         """Seconds to wait after `size` bytes, on the caller's clock."""
-        self._free = max(self._free, now) + size / self._per_second
+        self._free = max(self._free, now) + size / (self._per_second * self._share.part)
         return max(self._free - now, self._whole.reserve(size, now) if self._whole else 0.0)
 
     async def wait(self, size: int) -> None:
@@ -84,14 +87,14 @@ class HostLimiter:
         self._whole = whole
         self.throttle: Throttle | None = whole.throttle if whole else None
         if options.bandwidth:
-            self.throttle = Throttle(options.bandwidth, self.throttle)
+            self.throttle = Throttle(options.bandwidth, self.throttle, options.share)
         self._host = host
         self._options = options
         self._on_wait = on_wait
         self._places = options.concurrency
         self._requests = anyio.Semaphore(options.concurrency, fast_acquire=True)
         self._uploads = anyio.Semaphore(options.concurrency, fast_acquire=True)
-        self._pace = RequestRate(options.requests_per_second)
+        self._pace = RequestRate(options.requests_per_second, options.share)
         self._paused_until = float("-inf")
         self._closed = 0  # places that nobody gets for now
         self._to_close = 0  # of these: such as are still taken

@@ -102,7 +102,7 @@ class Transport:
         self._auth = Authenticator(host, self.origin, options, self._http, self.limiter)
         self._on_wait = on_wait
         if options.rate_limit is not None:
-            self.facts.quota = PullBudget(self.key, options.rate_limit, on_wait)
+            self.facts.quota = PullBudget(self.key, options.rate_limit, on_wait, share=options.share)
 
     async def open(self, request: Request) -> Response:
         """An accepted answer that the caller closes; the request is sent again while that may help.
@@ -338,7 +338,9 @@ class Transport:
         if _PULLS_LEFT not in answer.headers:
             self.facts.gave_freely |= answer.status == 200 and request.is_of_manifest
         elif self.facts.quota is None:
-            self.facts.quota = PullBudget(self.key, None, self._on_wait, under_way=self.facts.pulls)
+            self.facts.quota = PullBudget(
+                self.key, None, self._on_wait, under_way=self.facts.pulls, share=self.options.share
+            )
         if self.facts.quota is not None:
             self.facts.quota.observe(answer.headers, ended_before)
 
