@@ -7,7 +7,7 @@ JOBS ?= 3
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--group pyproject.toml:build pyproject.toml
 
-.PHONY: help demo run check test prove bench lock schema monitoring package sbom clean runtime dev debian helm packaging
+.PHONY: help demo run check test prove bench lock schema monitoring package sbom clean runtime dev debian helm packaging judges
 
 help:
 	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
@@ -39,7 +39,7 @@ test: check debian helm
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/python tools/faults.py
 
-prove: dev debian helm packaging
+prove: dev debian helm packaging judges
 	$(BIN)/pytest -m prove --timeout 0 $(ARGS)
 
 bench: dev debian
@@ -60,7 +60,7 @@ package: dev helm packaging
 monitoring: runtime
 	$(BIN)/python tools/monitoring.py
 
-runtime dev debian helm packaging:
+runtime dev debian helm packaging judges:
 	@PYTHON="$(PYTHON)" tools/setup $@
 
 sbom:
