@@ -52,7 +52,7 @@ async def serve_registry(place: str, listen: str, config: Path | None) -> None:
     except ValueError as exc:
         raise ConfigError(f"--listen {exc}") from exc
     async with optional_session(config) as session:
-        registry = await _open_registry(session, place)
+        registry = await session.stores.for_serving(await _open_registry(session, place))
         app = registry_app(registry.store, page=registry.options.page)
         async with serve(app, address.host, address.port) as url:
             log.info("registry.served", place=place, url=f"{url}/v2/")

@@ -21,7 +21,7 @@ from ocisync.serve.routes import Endpoint
 from ocisync.serve.send_file import IDLE, send_file
 from ocisync.stores.static import layout
 
-_SLICE = 32 * 1024  # bytes; what a slow reader has not taken waits in memory
+_SLICE = 12 * 1024  # bytes; what a slow reader has not taken waits in memory
 
 
 async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.StreamResponse:
@@ -72,6 +72,8 @@ async def _from_store(request: web.Request, store: ObjectStore, endpoint: Endpoi
 
 async def _send_stream(request: web.Request, response: web.StreamResponse, stream: ByteStream) -> None:
     sent = 0
+    if request.transport is not None:
+        request.transport.set_write_buffer_limits(high=0)
     async for chunk in stream:
         sent += len(chunk)
         with anyio.fail_after(IDLE):

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import os
 import resource
+import socket
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,8 +29,9 @@ from ocisync.serve.routes import PUBLIC_PAGES
 
 log = structlog.get_logger(__name__)
 
-_BY_ANOTHER_NAME = "by another name"  # a request's mark: it came for a host name that is not this machine's
+_BY_ANOTHER_NAME = web.RequestKey("by another name", bool)  # a mark: it came for a host name that is not this machine's
 BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
+UNSENT = 128 * 1024  # bytes of an answer that wait in the kernel; what is on its way comes on top
 _MOST = 4096  # connections
 _LOG_EVERY = 60.0  # seconds
 
@@ -188,13 +191,28 @@ def _most_connections() -> int:
 
 async def _listen(limit: ConnectionLimit, host: str, port: int) -> asyncio.Server:
     try:
-        return await asyncio.get_running_loop().create_server(limit, host, port, backlog=256)
+        listener = await asyncio.get_running_loop().create_server(limit, host, port, backlog=256)
     except OSError as exc:
         reason = exc.strerror or str(exc)
         raise ConfigError(
             f"cannot listen on {host}:{port}: {reason}; choose another address, or stop what listens there",
             code="listen.failed",
         ) from exc
+    for one in listener.sockets:
+        _bound_unsent(one.fileno())
+    return listener
+
+
+def _bound_unsent(listener: int) -> None:
+    """Let little wait in the kernel for a slow reader; connections inherit it.
+
+    Linux lets what was not sent yet grow to 4 MiB for each connection, and when all of them together reach its limit,
+    every connection of the machine becomes slow.
+    """
+    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
+    if option is not None:
+        with socket.socket(fileno=os.dup(listener)) as own:  # the loop's own object takes no options
+            own.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
 
 
 def _url(listener: asyncio.Server) -> str:

@@ -52,12 +52,18 @@ if TYPE_CHECKING:  # each is imported where it is opened: together they are a te
 _T = TypeVar("_T")
 _KEPT = StaticOptions()
 _WITH_PAGE = StaticOptions(page=True)
+_SERVED_PIECE = 12 * 1024  # bytes
 OpenTarget = Callable[[str], AbstractAsyncContextManager[Target]]  # by the repository's name
 
 
 @runtime_checkable
 class ProviderKnown(Protocol):
-    """Storage whose provider can be tried out."""
+    """A bucket, whose provider can be tried out."""
+
+    @property
+    def options(self) -> S3Options:
+        """How it is reached."""
+        ...
 
     async def provider(self) -> Described:
         """What it can do."""
@@ -264,7 +270,17 @@ class StoreFactory:
         settings = self.config.targets[target]
         if isinstance(settings, RegistryTarget):
             raise ConfigError(f"{target}: a registry serves itself; only static and s3 targets can be served")
-        return await self._static(settings)
+        return await self.for_serving(await self._static(settings))
+
+    async def for_serving(self, registry: StaticRegistry) -> StaticRegistry:
+        """The same registry; a bucket's by connections of its own that are read in small pieces.
+
+        What a client does not take waits in memory, for each of many clients.
+        """
+        if not isinstance(registry.store, ProviderKnown):
+            return registry
+        options = replace(registry.store.options, read_size=_SERVED_PIECE)
+        return await self._once((options, registry.options), lambda: _static_bucket(options, registry.options))
 
     def _open_configured(self, settings: TargetSettings) -> OpenTarget:
         if isinstance(settings, RegistryTarget):

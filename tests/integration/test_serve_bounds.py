@@ -3,7 +3,7 @@
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,8 +13,9 @@ import pytest
 from aiohttp import web
 from anyio.to_thread import run_sync
 
-from ocisync.serve.server import ServerLimits, serve
+from ocisync.serve.server import UNSENT, ServerLimits, serve
 from tests.servers.client import fetch
+from tests.servers.loop import serve_app
 from tests.servers.process import free_port, running
 
 MIB = 1 << 20
@@ -160,6 +161,49 @@ def test_a_slow_reader_costs_next_to_no_memory(tmp_path: Path) -> None:
             assert one.recv(2000).startswith(b"HTTP/1.1 200")
         assert fetch("GET", f"http://127.0.0.1:{port}/v2/").status == 200
         assert memory(server.process.pid) - before < 200 * 64 * 1024
+        assert sum(map(_unsent, readers)) < len(readers) * 4 * UNSENT, "what waits in the kernel is bounded, too"
+
+
+async def _object(request: web.Request) -> web.StreamResponse:
+    """An object of 64 MiB, as a bucket has it."""
+    response = web.StreamResponse(headers={"Content-Length": str(64 * MIB), "ETag": '"x"'})
+    await response.prepare(request)
+    with suppress(ConnectionError):
+        for _ in range(64 * 16):
+            await response.write(bytes(MIB // 16))
+    return response
+
+
+def test_a_slow_reader_of_a_bucket_costs_little_memory(tmp_path: Path) -> None:
+    digest = "sha256:" + "a" * 64
+    app = web.Application()
+    app.router.add_get(f"/bucket/v2/app/blobs/{digest}", _object)
+    port = free_port()
+    with serve_app(app) as bucket, ExitStack() as stack:
+        place = f"s3://bucket?endpoint={bucket}&use_path_style=true&anonymous=true"
+        command = [sys.executable, "-m", "ocisync", "serve", place, "--listen", f"127.0.0.1:{port}"]
+        server = stack.enter_context(running(command, tmp_path))
+        server.wait_until(partial(_answers, port), "the server to answer")
+        request = f"GET /v2/app/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+        readers = [stack.enter_context(_slow_reader(port, request)) for _ in range(10)]
+        assert readers[-1].recv(2000).startswith(b"HTTP/1.1 200")
+        before = memory(server.process.pid)
+        readers += [stack.enter_context(_slow_reader(port, request)) for _ in range(200)]
+        for one in readers[10:]:
+            assert one.recv(2000).startswith(b"HTTP/1.1 200")
+        assert fetch("GET", f"http://127.0.0.1:{port}/v2/").status == 200
+        assert memory(server.process.pid) - before < 200 * 100 * 1024  # what the two connections need comes on top
+        assert sum(map(_unsent, readers)) < len(readers) * 4 * UNSENT
+
+
+def _unsent(one: socket.socket) -> int:
+    """What the server's kernel keeps for a reader, in bytes: the send queue of the other end."""
+    ends = [f"{port:04X}" for port in (one.getpeername()[1], one.getsockname()[1])]
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        _, local, remote, _, queues, *_ = line.split()
+        if [local[-4:], remote[-4:]] == ends:
+            return int(queues.partition(":")[0], 16)
+    raise AssertionError("the connection is gone")
 
 
 def _answers(port: int) -> bool:

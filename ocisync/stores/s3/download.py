@@ -29,6 +29,8 @@ class Download:
         self._response: aiohttp.ClientResponse | None = None
         self._info: ObjectInfo | None = None
         self._failures = 0
+        # aiohttp keeps up to twice what is asked for, so this bounds what waits for a slow reader.
+        self._read_size = client.options.read_size or _READ
 
     async def start(self) -> ObjectInfo:
         """Ask for it.
@@ -57,7 +59,7 @@ class Download:
             if self._response is None or self._end is None or self._at >= self._end:
                 raise StopAsyncIteration
             try:
-                chunk = await self._response.content.read(min(_READ, self._end - self._at))
+                chunk = await self._response.content.read(min(self._read_size, self._end - self._at))
                 if not chunk:
                     raise aiohttp.ClientPayloadError("the body ended early")
             except (aiohttp.ClientError, OSError) as exc:
@@ -90,7 +92,7 @@ class Download:
 
     async def _skip_to(self, response: aiohttp.ClientResponse) -> None:
         try:
-            await _skip(response.content, self._at)
+            await _skip(response.content, self._at, self._read_size)
         except (aiohttp.ClientError, OSError) as exc:
             raise error_from_exception(exc, self._client.where, f"GET {self._key}") from exc
 
@@ -108,10 +110,10 @@ class Download:
         self._response = await self._ask()
 
 
-async def _skip(content: aiohttp.StreamReader, count: int) -> None:
+async def _skip(content: aiohttp.StreamReader, count: int, at_a_time: int) -> None:
     """Read over what a server sent that ignores ranges."""
     while count:
-        chunk = await content.read(min(_READ, count))
+        chunk = await content.read(min(at_a_time, count))
         if not chunk:
             raise aiohttp.ClientPayloadError("the body ended before the offset")
         count -= len(chunk)

@@ -43,6 +43,7 @@ class S3Options:
     longest_wait: float = 10.0  # seconds
     connect_timeout: float = 10.0  # seconds
     idle_timeout: float = 60.0  # seconds without progress
+    read_size: int = 0  # bytes that are read of a connection at a time, and wait for a slow reader; 0: what comes
     abandoned_after: float = 24 * 3600.0  # seconds; older multipart uploads below our keys are aborted at start
 
     @property

@@ -20,7 +20,7 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from yarl import URL
 
-from ocisync.content.aiohttp_internals import never_resend
+from ocisync.content.aiohttp_internals import SizedReadConnector, never_resend
 from ocisync.content.proxy_environment import find_proxy, read_environment
 from ocisync.content.tls import system_context
 from ocisync.errors import ConfigError, S3ConfigError
@@ -29,6 +29,7 @@ from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.sign import sign
 
 _REGION = "us-east-1"  # for stores that have none
+_READ_AHEAD = 64 * 1024  # bytes
 
 
 class S3Session:
@@ -111,9 +112,10 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
     sockets = _Sockets(options.idle_timeout)
     tls = await to_thread.run_sync(_tls, options)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make),
+        connector=_make_connector(options, tls, sockets),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.connect_timeout, sock_read=options.idle_timeout),
         auto_decompress=False,
+        read_bufsize=options.read_size or _READ_AHEAD,  # aiohttp keeps up to twice of it
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "ocisync"},
     ) as http:
@@ -129,6 +131,12 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
             yield session
         finally:
             await sockets.cut()
+
+
+def _make_connector(options: S3Options, tls: ssl.SSLContext, sockets: _Sockets) -> aiohttp.TCPConnector:
+    if options.read_size:
+        return SizedReadConnector(piece=options.read_size, limit=0, ssl=tls, socket_factory=sockets.make)
+    return aiohttp.TCPConnector(limit=0, ssl=tls, socket_factory=sockets.make)
 
 
 class _Sockets:

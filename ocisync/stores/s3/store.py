@@ -77,6 +77,11 @@ class S3Store:
                 await self._remove_abandoned()
         return self._capabilities
 
+    @property
+    def options(self) -> S3Options:
+        """How the bucket is reached."""
+        return self._client.options
+
     async def provider(self) -> Provider:
         """What the provider can do, tried out in full.
 

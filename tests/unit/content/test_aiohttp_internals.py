@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp.client_proto import ResponseHandler
 
-from ocisync.content.aiohttp_internals import PIECE, LargeReadConnector, LargeReadProtocol, never_resend
+from ocisync.content.aiohttp_internals import PIECE, SizedReadConnector, SizedReadProtocol, never_resend
 
 pytestmark = pytest.mark.anyio
 _BODY = bytes(range(256)) * (4 * PIECE // 256)
@@ -26,7 +26,7 @@ class _Reader(ResponseHandler):
 
 async def test_what_was_handed_over_stays_as_it_was_when_the_buffer_is_used_again() -> None:
     reader, buffer = _Reader(), memoryview(bytearray(4))
-    receivers = [LargeReadProtocol(reader, buffer), LargeReadProtocol(reader, buffer)]
+    receivers = [SizedReadProtocol(reader, buffer), SizedReadProtocol(reader, buffer)]
     for receiver, data in zip(receivers, (b"one", b"four"), strict=True):
         receiver.get_buffer(-1)[: len(data)] = data
         receiver.buffer_updated(len(data))
@@ -44,12 +44,12 @@ async def test_a_connection_is_read_by_it_and_the_body_is_whole() -> None:
     port = server.sockets[0].getsockname()[1]
     async with (
         server,
-        aiohttp.ClientSession(connector=LargeReadConnector()) as session,
+        aiohttp.ClientSession(connector=SizedReadConnector()) as session,
         session.get(f"http://127.0.0.1:{port}/") as response,
     ):
         assert response.connection is not None
         assert response.connection.transport is not None
-        assert isinstance(response.connection.transport.get_protocol(), LargeReadProtocol)
+        assert isinstance(response.connection.transport.get_protocol(), SizedReadProtocol)
         assert await response.read() == _BODY
 
 

@@ -11,7 +11,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from ocisync import __version__
-from ocisync.content.aiohttp_internals import LargeReadConnector
+from ocisync.content.aiohttp_internals import SizedReadConnector
 from ocisync.stores.registry.http.body import uploading
 from ocisync.stores.registry.http.hosts import is_internal_only
 
@@ -38,7 +38,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
-class Connector(LargeReadConnector):
+class Connector(SizedReadConnector):
     """Connections that are read in large pieces; the body of an upload learns on which of them it is sent.
 
     So a broken upload can be dropped at once: an ordinary close would wait, for ever when the receiver does not read,
