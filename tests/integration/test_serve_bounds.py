@@ -164,6 +164,10 @@ def test_a_slow_reader_costs_next_to_no_memory(tmp_path: Path) -> None:
         assert sum(map(_unsent, readers)) < len(readers) * 4 * UNSENT, "what waits in the kernel is bounded, too"
 
 
+async def _root(_: web.Request) -> web.Response:
+    return web.Response(body=b"{}", headers={"ETag": '"x"'})
+
+
 async def _object(request: web.Request) -> web.StreamResponse:
     """An object of 64 MiB, as a bucket has it."""
     response = web.StreamResponse(headers={"Content-Length": str(64 * MIB), "ETag": '"x"'})
@@ -178,6 +182,7 @@ def test_a_slow_reader_of_a_bucket_costs_little_memory(tmp_path: Path) -> None:
     digest = "sha256:" + "a" * 64
     app = web.Application()
     app.router.add_get(f"/bucket/v2/app/blobs/{digest}", _object)
+    app.router.add_get("/bucket/v2/", _root)
     port = free_port()
     with serve_app(app) as bucket, ExitStack() as stack:
         place = f"s3://bucket?endpoint={bucket}&use_path_style=true&anonymous=true"
