@@ -188,6 +188,65 @@ async def test_how_far_an_upload_is(registry: Hooked, form: str) -> None:
         assert target.blobs[blob_desc(body).digest] == body
 
 
+class Places(Hooked):
+    """Refuses chunks out of place, and says of its progress what `says` makes of first, last and all bytes."""
+
+    says: Callable[[int, int, int], int] = staticmethod(lambda first, last, held: held)
+    takes_half_of = -1  # the first byte of a chunk of which half is taken
+
+    async def upload(self, request: web.Request, name: str, session: str) -> Reply:
+        held = len(self.uploads[session])
+        if request.method != "PATCH":
+            return await super().upload(request, name, session)
+        body = await request.read()
+        first = int(request.headers["Content-Range"].partition("-")[0])
+        if first != held:
+            return error(416, Range=f"0-{held - 1}")
+        self.uploads[session] += body[: len(body) // 2] if first == self.takes_half_of else body
+        told = self.says(first, first + len(body), len(self.uploads[session]))
+        headers = self.session_headers(request, name, session) | {"Range": f"0-{told - 1}"}
+        return web.Response(status=202, headers=headers)
+
+
+@pytest.mark.parametrize(
+    ("says", "patches"),
+    [
+        (lambda first, last, held: held, 4),
+        (lambda first, last, held: 1 << 20, 4),  # ECR: stays at the end of the first chunk
+        (lambda first, last, held: last - first, 4),  # zot: the length of the chunk
+        (lambda first, last, held: max(first, 1 << 20), 4),  # a chunk late
+        (lambda first, last, held: held - 1000, 5),  # always a little less
+    ],
+    ids=["right", "stuck", "chunk", "late", "less"],
+)
+async def test_progress_that_is_told_wrong(says: Callable[[int, int, int], int], patches: int) -> None:
+    body = images.noise((3 << 20) + 5000, "chunks")
+
+    class Registry(Places):
+        pass
+
+    Registry.says = staticmethod(says)
+    with simulated("", Registry) as target:
+        async with opened(target, replace(QUICK, chunk_size=1 << 20)) as client:
+            await client.repository(target.host, NAME).push(blob_desc(body), BytesOpener(body))
+        assert target.blobs[blob_desc(body).digest] == body
+        assert [one.method for one in target.asked].count("PATCH") == patches
+        assert [one.method for one in target.asked].count("POST") == 1
+
+
+async def test_a_chunk_of_which_a_part_was_taken_is_gone_on_with() -> None:
+    body = images.noise(3 << 20, "chunks")
+
+    class Registry(Places):
+        takes_half_of = 1 << 20
+
+    with simulated("", Registry) as target:
+        async with opened(target, replace(QUICK, chunk_size=1 << 20)) as client:
+            await client.repository(target.host, NAME).push(blob_desc(body), BytesOpener(body))
+        assert target.blobs[blob_desc(body).digest] == body
+        assert 416 not in [one.status for one in target.asked]
+
+
 async def test_a_gateway_that_gave_up_after_the_commit(registry: Hooked) -> None:
     class Late(Hooked):
         async def route(self, request: web.Request) -> Reply:

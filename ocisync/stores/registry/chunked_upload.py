@@ -47,6 +47,8 @@ class ChunkedUpload:
         self._chunk_size = max(CHUNK, chunk_size - chunk_size % CHUNK)  # bytes
         self._check = Verifier(desc.digest, desc.size)  # of what the registry has
         self._sent = 0  # bytes that it has
+        self._claimed = 0  # bytes that were sent when it said that it had less, and nothing was taken since
+        self._hears_range = True  # until what it says of a chunk that it took is seen to be wrong
         self._at = URL()  # where to send what follows
 
     async def run(self, session: URL, opener: Opener) -> URL | OcisyncError:
@@ -62,6 +64,9 @@ class ChunkedUpload:
                 is_worth_it = broken.error.retryable or broken.error.facts.get("status") == _OTHER_POSITION
                 if not is_worth_it or failures > self._transport.options.retries:
                     return broken.error
+                if self._claimed and not broken.is_position_known and not broken.error.retryable:
+                    self._sent, self._claimed, self._hears_range = self._claimed, 0, False
+                    continue
                 if broken.is_position_known:
                     continue
                 if broken.error.retryable:
@@ -106,10 +111,12 @@ class ChunkedUpload:
             if exc is body.failure:
                 raise
             raise _Broken(exc) from exc
-        if first <= has < first + count and has > 0:  # 0: some say 0-0 whatever they took
-            self._sent = has
+        # A chunk of which nothing was taken would have been refused: who says so tells of the one before (ECR), or how
+        # long this one was (zot). Who took a part of it is believed until the next chunk is refused for its place.
+        if self._hears_range and first < has < first + count:
+            self._sent, self._claimed = has, first + count
             raise _Broken(_took_less(self._desc, has, first + count), is_position_known=True)
-        self._sent, self._check = first + count, check
+        self._sent, self._check, self._claimed = first + count, check, 0
         log.debug("chunk.sent", host=self._transport.host, digest=self._desc.digest, at=self._sent)
 
     async def _find_progress(self, *, is_elsewhere: bool) -> bool:

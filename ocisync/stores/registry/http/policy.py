@@ -110,6 +110,8 @@ def check_realm(realm: str, registry: URL, host: str, allowed: Sequence[str], *,
         AuthError: `auth.realm`: another site for credentials, no TLS, or an internal address.
     """
     try:
+        if realm.startswith("null://"):  # Nexus 3.77 behind a proxy that does not tell it the scheme
+            realm = realm.replace("null", registry.scheme, 1)
         url = URL(urljoin(str(registry), realm) if realm.startswith("/") else realm)
         name = url.host or ""
     except ValueError:

@@ -234,6 +234,13 @@ def test_fault_12_also_without_a_secret_no_internal_or_unprotected_realm_is_aske
     assert caught.value.code == "auth.realm"
 
 
+def test_a_realm_without_a_scheme_has_that_of_the_registry_and_the_same_checks() -> None:
+    realm = check_realm("null://registry.example.com/v2/token", REGISTRY, "registry.example.com", [], is_secret=True)
+    assert str(realm) == "https://registry.example.com/v2/token"
+    with pytest.raises(AuthError):
+        check_realm("null://elsewhere.test/v2/token", REGISTRY, "registry.example.com", [], is_secret=True)
+
+
 def test_a_realm_that_is_a_path_is_one_of_the_registry_itself() -> None:
     realm = check_realm("/service/token?a=b", REGISTRY, "registry.example.com", [], is_secret=True)
     assert str(realm) == "https://registry.example.com/service/token?a=b"
