@@ -98,7 +98,8 @@ class ReferrerCopier:
         if not is_whole or isinstance(self.copier.target, ServerTarget):
             return {}
         desc = await self.finder.resolve_tag(fallback_tag(subject))
-        return {fallback_tag(subject): desc} if desc is not None and desc.is_index else {}
+        is_list = desc is not None and desc.is_index and desc.digest != subject  # which GitLab answers with
+        return {fallback_tag(subject): desc} if desc is not None and is_list else {}
 
 
 class ReferrerFinder:

@@ -70,6 +70,7 @@ class BlobUploader:
         self._base = transport.origin.with_path(f"/v2/{repository}/blobs/")
         self._facts = transport.facts
         self._sessions: dict[Digest, UploadSession] = {}  # opened by a mount that was refused
+        self._unmountable: set[str] = set()  # repositories from which nothing may be taken
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether the blob is there; what the registry will not tell counts as absent.
@@ -97,7 +98,7 @@ class BlobUploader:
 
         A mount proves the digest and not the size, so that is looked up where this host's has not been seen yet.
         """
-        if self._facts.sizes.disagree(desc):
+        if self._facts.sizes.disagree(desc) or from_repository in self._unmountable:
             return False
         grant = Grant(self._grant.repository, PUSH, also_from=from_repository)
         url = (self._base / "uploads/").with_query({"mount": desc.digest, "from": from_repository})
@@ -109,6 +110,8 @@ class BlobUploader:
             return is_mounted and (self._facts.sizes.agree(desc) or await self.exists(desc))
         except (NotFound, RegistryError) as exc:  # a mount only saves time: the push tells what is wrong
             log.debug("mount.refused", digest=desc.digest, from_repository=from_repository, error=exc.message)
+            if not exc.retryable:
+                self._unmountable.add(from_repository)
             return False
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:

@@ -122,6 +122,8 @@ class Manifests:
                     return
             except OcisyncError as exc:
                 if isinstance(exc, NotFound) and not _PART_UNKNOWN.search(exc.message):
+                    advice = f"it may also be that it does not take {desc.media_type}: see `format` of the rule"
+                    exc = NotFound(f"{exc.message}; {advice}", handling=exc.handling)
                     await create_repository(self._transport, self._grant.repository, exc, is_repeated=is_created)
                     is_created = True
                     continue

@@ -14,10 +14,10 @@ from yarl import URL
 
 from ocisync.content.repository import Fetcher
 from ocisync.content.verify import read_manifest
-from ocisync.errors import Handling, LimitExceeded, ManifestError, OcisyncError, RegistryError
+from ocisync.errors import AuthError, Handling, LimitExceeded, ManifestError, OcisyncError, RegistryError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, sha256
+from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
 from ocisync.model.outside_json import load_json
@@ -36,7 +36,9 @@ MAX_PAGES = 1000
 MAX_REFERRERS = 100_000  # of one manifest
 _ROUNDS = 12  # tries to bring a list up to date while other clients write it
 _NO_API = frozenset({400, 404, 405, 406, 410, 415, 422, 501})
-_LISTED_OR_NOT = frozenset({200}) | _NO_API
+_ELSEWHERE = 303  # GHCR sends whoever asks to pages of GitHub, which have no list and ask to be left alone (429)
+_LISTED_OR_NOT = frozenset({200, _ELSEWHERE}) | _NO_API
+_NO_LOGIN = 401
 _THERE_OR_NOT = frozenset({200, 404})
 _LOST = 412
 _ACCEPT_INDEX = {"Accept": media_types.OCI_INDEX}
@@ -150,7 +152,12 @@ class ReferrersClient:
             return raw, ", ".join(answer.headers.getall("Link", [])) or None
 
         request = Request("GET", url, Grant(self._repository, actions), _LISTED_OR_NOT, _ACCEPT_INDEX)
-        found = await self._transport.read(request, take)
+        try:
+            found = await self._transport.read(request, take)
+        except AuthError as exc:  # some (Harbor 2.7) want a login for what they do not know; the tag's look-up tells
+            if self._has_api or exc.facts.get("status") != _NO_LOGIN:
+                raise
+            found = None
         if found is None:
             return None
         raw, link = found
@@ -191,6 +198,8 @@ class ReferrersClient:
                 await answer.beginning()
                 return _StoredList(None)
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
+            if digest_of(raw, subject) == subject:  # GitLab takes the tag for the digest that it is named after
+                return _StoredList(None)
             manifest = parse_manifest(raw, answer.media_type)
             if manifest.media_type != media_types.OCI_INDEX:
                 raise ManifestError(f"what the tag holds is of type {manifest.media_type}")

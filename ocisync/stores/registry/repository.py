@@ -29,6 +29,7 @@ from ocisync.stores.registry.untag import TagRemover
 from ocisync.stores.registry.validation_probe import ValidationProbe
 
 _WHOLE = frozenset({200, 206})  # some storage answers with a part that is the whole
+_NO_SUCH_RANGE = 416
 _WHOLE_OR_PART = frozenset({200, 206, 416})  # 416: the registry cannot serve the rest, so the whole is read again
 
 
@@ -125,10 +126,16 @@ class RegistryRepository:
         kind = "manifests" if desc.is_manifest else "blobs"
         url = self._transport.origin.with_path(f"/v2/{self.name}/{kind}/{parse_digest(desc.digest)}")
         headers = ACCEPT if desc.is_manifest else {}
-        if start:
-            headers = {**headers, "Range": f"bytes={start}-"}
-        accept = _WHOLE_OR_PART if start else _WHOLE
-        return await self._transport.open(Request("GET", url, self._grant, accept, headers))
+        if not start:
+            return await self._transport.open(Request("GET", url, self._grant, _WHOLE, headers))
+        last = f"{desc.size - 1}"
+        for end in ("", last):  # the registry within go-containerregistry knows no range without an end
+            ranged = {**headers, "Range": f"bytes={start}-{end}"}
+            answer = await self._transport.open(Request("GET", url, self._grant, _WHOLE_OR_PART, ranged))
+            if answer.status != _NO_SUCH_RANGE or end:
+                break
+            await answer.beginning()
+        return answer
 
     @property
     def retries(self) -> int:

@@ -19,6 +19,7 @@ Spec: distribution, "Token Authentication Specification".
 
 from __future__ import annotations
 
+import re
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -143,6 +144,7 @@ class Authenticator:
     ) -> Proof | None:
         challenge = best_challenge(answer.headers.getall("WWW-Authenticate", []))
         if challenge is not None:
+            challenge = self._prefer_bearer(grant, challenge, proof)
             self._challenges[grant.repository] = challenge
             self._guess.learn(challenge)
         elif proof.header is None:  # some registries tell only at /v2/ what they want
@@ -164,6 +166,16 @@ class Authenticator:
         # What was shown was a guess, and it was refused: strangers may be welcome where these credentials are not.
         self._challenges[grant.repository] = None
         return Proof(challenge=challenge, failure=failure)
+
+    def _prefer_bearer(self, grant: Grant, challenge: Challenge, proof: Proof) -> Challenge:
+        """The token server that a token came from, where a registry answers with Basic alone to a token it refuses.
+
+        Harbor does so, and need not take the login itself.
+        """
+        if challenge.scheme != "basic" or not (proof.header or "").startswith("Bearer "):
+            return challenge
+        known = self._challenges.get(grant.repository) or self._guess.challenge
+        return replace(known, alternative=challenge) if known is not None and known.scheme == "bearer" else challenge
 
     async def _has_unused_credentials(self, grant: Grant) -> bool:
         """Whether there is something that could be shown, if only the host said how; looked up once per repository."""
@@ -289,6 +301,8 @@ class _HostChallenge:
     def learn(self, challenge: Challenge) -> None:
         """Take note of a challenge, without its scope: that is for the one repository it came from."""
         parameters = {name: value for name, value in challenge.parameters.items() if name != "scope"}
+        if "realm" in parameters:  # nvcr.io writes the scope into the realm
+            parameters["realm"] = re.sub(r"([?&])scope=[^&#]*&?", r"\1", parameters["realm"]).rstrip("?&")
         self.challenge = replace(challenge, parameters=parameters)
 
 

@@ -144,7 +144,7 @@ class Transport:
             while True:
                 headers = {**await self._auth.headers_for(url, request.grant, proof), **request.headers}
                 answer = await self._http.exchange(request.method, url, headers, request.body)
-                if answer.status in REDIRECTS:
+                if answer.status in REDIRECTS and answer.status not in request.accept:
                     redirects += 1
                     url = await self._follow(request, answer, redirects)
                     continue
