@@ -196,6 +196,25 @@ async def test_a_busy_look_at_the_root_is_repeated(guarded: Tokens) -> None:
         assert await listed(hidden) == ["1"]
 
 
+@pytest.mark.parametrize("status", [403, 404, 405])
+async def test_a_root_that_redirects_or_tells_with_another_status(guarded: Tokens, status: int) -> None:
+    class Odd(Tokens):
+        async def route(self, request: web.Request) -> Reply:
+            if request.path == "/v2/":
+                return web.Response(status=301, headers={"Location": "/v2"})
+            if request.path == "/v2":
+                return error(status, **{"WWW-Authenticate": 'Basic realm="r"'})
+            if request.headers.get("Authorization") != BASIC:
+                return error(404)
+            return await super().route(request)
+
+    with simulated("", Odd) as odd:
+        assert isinstance(odd, Odd)
+        odd.accepted = BASIC
+        odd.put(NAME, "1", IMAGE.media_type, IMAGE.manifest)
+        assert await listed(odd) == ["1"]
+
+
 async def test_a_page_of_the_token_server_is_called_that(guarded: Tokens) -> None:
     guarded.server = lambda _: web.Response(body=b"<html>log in", headers=HTML)
     with pytest.raises(OcisyncError, match="web page"):

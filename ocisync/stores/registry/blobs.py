@@ -26,7 +26,7 @@ from ocisync.stores.registry.chunked_upload import ChunkedUpload
 from ocisync.stores.registry.http.body import PacedBody, SentOnce
 from ocisync.stores.registry.http.errors import check_not_web_page, is_web_page
 from ocisync.stores.registry.http.hosts import safe_url
-from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REFUSED, resolve_location
+from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REFUSED, upload_location
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport, UploadMoved
 
@@ -262,7 +262,7 @@ class BlobUploader:
         least = answer.headers.get("OCI-Chunk-Min-Length", "")
         is_number = least.isascii() and least.isdigit() and len(least) < 12
         if "Location" in answer.headers:
-            url = resolve_location(answer.url, answer.headers["Location"])
+            url = upload_location(answer.url, answer.headers["Location"])
         elif _UPLOAD_NUMBER.match(number := answer.headers.get("Docker-Upload-UUID", "")):
             url = self._base / "uploads" / number
         else:

@@ -18,7 +18,7 @@ from ocisync.errors import Handling, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.http.body import PacedBody
-from ocisync.stores.registry.http.policy import resolve_location
+from ocisync.stores.registry.http.policy import upload_location
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport, UploadMoved
 
@@ -144,7 +144,7 @@ class ChunkedUpload:
 
 def _next_location(answer: Response, at: URL) -> URL:
     location = answer.headers.get("Location")
-    return resolve_location(answer.url, location) if location else at
+    return upload_location(answer.url, location) if location else at
 
 
 def _parse_progress(answer: Response) -> int:

@@ -28,7 +28,7 @@ import anyio
 import structlog
 from yarl import URL
 
-from ocisync.errors import AuthError, OcisyncError, RateLimited
+from ocisync.errors import AuthError, OcisyncError, RateLimited, RedirectRefused
 from ocisync.stores.registry.auth.challenge import Challenge, best_challenge, is_same_server
 from ocisync.stores.registry.auth.credentials import Credentials
 from ocisync.stores.registry.auth.docker_config import ANONYMOUS, Credential
@@ -37,7 +37,7 @@ from ocisync.stores.registry.auth.tokens import Realm, Token, fetch_token
 from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter
 from ocisync.stores.registry.http.hosts import same_origin
-from ocisync.stores.registry.http.policy import RETRIED, check_realm
+from ocisync.stores.registry.http.policy import MAX_REDIRECTS, REDIRECTS, RETRIED, check_realm, redirect_target
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.options import RegistryOptions
 
@@ -121,7 +121,11 @@ class Authenticator:
             return None
         if not await self._has_unused_credentials(grant):
             return None
-        challenge = await self._look()
+        try:
+            challenge = await self._look()
+        except OcisyncError as exc:  # the answer that there is stands
+            log.debug("auth.look_failed", host=self._host, error=exc.message)
+            return None
         if challenge is None:
             return None
         try:
@@ -196,17 +200,33 @@ class Authenticator:
         """What `/v2/` asks for, looked at once; also a 200 may say what it would take."""
         async with self._guess.lock:
             if not self._guess.is_looked_up:
-                grant, url = Grant(""), self._registry.with_path("/v2/")
-                answer = await self._http.exchange("GET", url, await self.headers_for(url, grant, _NOTHING))
+                answer = await self._get_root()
                 try:
                     challenge = best_challenge(answer.headers.getall("WWW-Authenticate", []))
                     await answer.beginning()
                 finally:
                     answer.close()
                 self._guess.is_looked_up = answer.status not in RETRIED
-                if answer.status in (200, 401) and challenge is not None:
+                if challenge is not None:
                     self._guess.learn(challenge)
         return self._guess.challenge
+
+    async def _get_root(self) -> Response:
+        """What `/v2/` answers; redirects are followed within the registry's own origin."""
+        grant, url = Grant(""), self._registry.with_path("/v2/")
+        for _ in range(MAX_REDIRECTS):
+            answer = await self._http.exchange("GET", url, await self.headers_for(url, grant, _NOTHING))
+            if answer.status not in REDIRECTS:
+                break
+            try:
+                location = redirect_target("GET", answer.status, url, answer.headers.get("Location"))
+            except RedirectRefused:
+                break
+            if not same_origin(location, self._registry):
+                break
+            await answer.beginning()
+            url = location
+        return answer
 
     async def _obtain(self, grant: Grant, challenge: Challenge, rejected: str | None, *, is_read: bool) -> str:
         async with self._tokens.locks[grant]:

@@ -72,6 +72,22 @@ def redirect_target(method: str, status: int, current: URL, location: str | None
     return resolve_location(current, location)
 
 
+def upload_location(current: URL, location: str) -> URL:
+    """Where an upload goes on: a Location as `resolve_location` has it.
+
+    A registry behind a proxy that ends TLS may not know it, and say http of its own host: then TLS is kept to, by the
+    port that was asked.
+    """
+    try:
+        own = URL(location.strip(), encoded=True)
+        is_own = own.host is not None and own.host == current.host and own.port in (80, current.port)
+    except ValueError:
+        is_own = False
+    if is_own and current.scheme == "https" and own.scheme == "http":
+        location = str(own).replace(f"http://{own.raw_authority}", str(current.origin()), 1)
+    return resolve_location(current, location)
+
+
 def resolve_location(current: URL, location: str) -> URL:
     """A Location header's URL, its query untouched: signatures and upload states must survive.
 

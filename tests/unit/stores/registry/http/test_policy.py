@@ -15,6 +15,7 @@ from ocisync.stores.registry.http.policy import (
     retry_after,
     same_site,
     server_time,
+    upload_location,
 )
 from ocisync.stores.registry.options import RegistryOptions
 
@@ -131,6 +132,32 @@ def test_fault_08_a_redirect_never_changes_a_method(method: str, status: int, al
     else:
         with pytest.raises(RedirectRefused):
             redirect_target(method, status, REGISTRY, "/there")
+
+
+@pytest.mark.parametrize(
+    ("current", "location", "target"),
+    [
+        ("https://r.example/v2/", "http://r.example/v2/u?_state=a%2Fb", "https://r.example/v2/u?_state=a%2Fb"),
+        ("https://r.example:5443/v2/", "http://r.example/u", "https://r.example:5443/u"),
+        ("https://r.example:5443/v2/", "http://r.example:5443/u", "https://r.example:5443/u"),
+        ("https://r.example/v2/", "https://r.example:444/u", "https://r.example:444/u"),
+        ("https://r.example/v2/", "/u", "https://r.example/u"),
+        ("https://r.example/v2/x/", "r.example/u", "https://r.example/u"),
+        ("https://r.example:5000/v2/x/", "r.example:5000/u", "https://r.example:5000/u"),
+        ("http://r.example/v2/", "http://r.example/u", "http://r.example/u"),
+        ("https://r.example/v2/", "/u?name=a b\u00e4", "https://r.example/u?name=a%20b%C3%A4"),
+    ],
+)
+def test_where_an_upload_goes_on(current: str, location: str, target: str) -> None:
+    assert str(upload_location(URL(current), location)) == target
+
+
+@pytest.mark.parametrize(
+    "location", ["http://other.example/u", "http://r.example:8080/u", "http://[/u", "ftp://r.example/u"]
+)
+def test_fault_08_an_upload_never_goes_on_without_tls(location: str) -> None:
+    with pytest.raises(RedirectRefused):
+        upload_location(URL("https://r.example/v2/"), location)
 
 
 def test_plain_http_may_lead_to_either() -> None:
