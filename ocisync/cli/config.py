@@ -65,10 +65,12 @@ def check(
 def import_(
     file: Annotated[
         Path,
-        typer.Argument(help="A file of regsync, skopeo sync, dregsy, zot, image-syncer or oc image mirror."),
+        typer.Argument(
+            help="A file of regsync, skopeo sync, dregsy, zot, image-syncer, flux-mirror or oc image mirror."
+        ),
     ],
     origin: Annotated[
-        Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror"] | None,
+        Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror", "flux-mirror"] | None,
         typer.Option("--from", help="The tool it is for. Default: found out from the content."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file to write to.")] = None,

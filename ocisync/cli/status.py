@@ -55,6 +55,8 @@ def _print_status(reports: Mapping[str, RuleReport], as_json: bool) -> None:
         for image in report.images:
             if image.code:
                 show(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
+            elif image.verdict == "pending":
+                show(f"{_image(image.target, image.tag)}: pending: {printable(image.reason)}")
 
 
 def _print_targets(found: Mapping[str, Mapping[str, str]], as_json: bool) -> int:
@@ -94,6 +96,14 @@ def _image(target: str, tag: str) -> str:
     return f"{target.removeprefix('target:')}:{tag}"
 
 
+def _next_run_text(report: RuleReport) -> str:
+    """When a rule runs next; where its interval follows how often something changes, the present one too."""
+    if report.status.next_due is None:
+        return "-"
+    present = report.status.interval
+    return time_text(report.status.next_due) + (f" (every {duration_text(present)})" if present else "")
+
+
 def _status_table(reports: Mapping[str, RuleReport]) -> str:
     rows = [("RULE", "LAST SUCCESS", "LAG", "NEXT RUN", "FAILURES", "LAST ERROR")]
     rows += [
@@ -101,7 +111,7 @@ def _status_table(reports: Mapping[str, RuleReport]) -> str:
             rule,
             time_text(report.status.last_success),
             "-" if report.lag is None else duration_text(report.lag),
-            "-" if report.status.next_due is None else time_text(report.status.next_due),
+            _next_run_text(report),
             str(report.status.failures),
             printable(report.status.message),
         )

@@ -11,6 +11,7 @@ from typing import Literal
 from ocisync.config.diagnostics import InvalidConfig, make_config_error
 from ocisync.config.importers.draft import Draft
 from ocisync.config.importers.dregsy import convert_dregsy, is_dregsy
+from ocisync.config.importers.flux_mirror import convert_flux_mirror, is_flux_mirror
 from ocisync.config.importers.foreign_values import keep_spelling
 from ocisync.config.importers.image_syncer import convert_image_syncer, is_image_syncer
 from ocisync.config.importers.oc_mirror import convert_oc_mirror, is_oc_mirror
@@ -21,7 +22,7 @@ from ocisync.config.load import parse_config, read_text
 from ocisync.config.yaml_document import SyntaxProblem, Value, parse_document
 from ocisync.errors import ConfigError
 
-Origin = Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror"]
+Origin = Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror", "flux-mirror"]
 _SECRET_PROBLEM = "cannot read the secret's file"
 
 
@@ -45,6 +46,7 @@ _FORMATS: Mapping[Origin, _Format] = {
     "zot": _Format(is_zot, convert_zot),
     "skopeo": _Format(is_skopeo, lambda root, _: convert_skopeo(root)),
     "image-syncer": _Format(is_image_syncer, lambda root, _: convert_image_syncer(root)),
+    "flux-mirror": _Format(is_flux_mirror, lambda root, _: convert_flux_mirror(root)),
 }
 _NAMES = (*_FORMATS, "oc-mirror")
 

@@ -49,6 +49,7 @@ class Draft:
     registries: dict[str, DraftEntry] = field(default_factory=dict)
     defaults: dict[str, Tree] = field(default_factory=dict)  # of all registries
     targets: dict[str, DraftEntry] = field(default_factory=dict)
+    policies: dict[str, DraftEntry] = field(default_factory=dict)  # of signatures
     rules: list[DraftEntry] = field(default_factory=list)
     daemon: DraftEntry = field(default_factory=DraftEntry)
 
@@ -82,6 +83,14 @@ class Draft:
             self.targets[name] = DraftEntry({"type": "registry", "url": f"{'http' if is_plain else 'https'}://{host}"})
         return name
 
+    def policy(self, identities: list[Tree]) -> str:
+        """The name of the policy of these identities, made when there is none."""
+        values: dict[str, Tree] = {"keyless": identities}
+        known = next((name for name, entry in self.policies.items() if entry.values == values), "")
+        name = known or f"signed-{len(self.policies) + 1}"
+        self.policies.setdefault(name, DraftEntry(values))
+        return name
+
     def add_rule(self, name: str, rule: DraftEntry) -> None:
         """Add a rule under a name that no other has."""
         taken = {str(one.values["name"]) for one in self.rules}
@@ -106,7 +115,7 @@ class Draft:
 
     def _list_sections(self) -> Iterable[tuple[str, Mapping[str, DraftEntry]]]:
         used = {host: entry for host, entry in self.registries.items() if entry.values or entry.notes}
-        return (("registries", used), ("targets", self.targets))
+        return (("registries", used), ("targets", self.targets), ("verify", self.policies))
 
 
 def make_label(text: str) -> str:

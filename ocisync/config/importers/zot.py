@@ -26,7 +26,6 @@ _NO_EQUAL = {
     "credentialsFile": "each of its users and passwords goes to `registries` here, by host",
     "downloadDir": "not needed; see daemon.temporary",
     "onDemand": "images are mirrored before somebody asks for them, not when",
-    "onlySigned": "has no equal yet: every image is copied",
     "retryDelay": "failed rules back off by themselves",
     "certDir": "name the files in it: the authority as `ca`, the client's as `client_cert` and `client_key`",
     "syncTimeout": "a transfer may take as long as it makes progress; see idle_timeout",
@@ -126,10 +125,17 @@ def _convert_contents(found: Reader, host: str, draft: Draft, is_on: bool) -> No
         entry.lose(f"onDemand: {_NO_EQUAL['onDemand']}")
         if not contents:
             draft.lose(f"{host} is only asked on demand and lists no content, so there is nothing to mirror ahead")
+    is_signed = found.text("onlySigned") == "true"
     found.tell_rest(entry, _NO_EQUAL)
     for content in contents:
         rule = _convert_content(content, host, interval, draft, is_on)
         rule.values |= along
+        if is_signed:  # zot only looks whether anybody signed; here somebody must be named
+            rule.values["enabled"] = False
+            rule.lose(
+                "onlySigned: say whose signatures count: a policy with keys or identities under `verify:`, and its "
+                "name as this rule's `verify`; then enable it"
+            )
 
 
 def _parse_host(url: str) -> str:

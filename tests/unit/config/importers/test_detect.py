@@ -16,7 +16,13 @@ from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
 from ocisync.errors import ConfigError
 
 HERE = Path(__file__).parent
-EXAMPLES = {"regsync": "regsync.yml", "skopeo": "skopeo.yml", "dregsy": "dregsy.yaml", "zot": "zot.json"}
+EXAMPLES = {
+    "regsync": "regsync.yml",
+    "skopeo": "skopeo.yml",
+    "dregsy": "dregsy.yaml",
+    "zot": "zot.json",
+    "flux-mirror": "flux-mirror.yaml",
+}
 
 
 def loaded(text: str, folder: Path) -> Config:
@@ -127,7 +133,28 @@ def test_zot(tmp_path: Path) -> None:
     assert str(rules["x"].places_of("libs/a/x")[0]) == "local/there/a/x"
     assert (rules["app"].digest_tags, rules["app"].referrers is not None) == (True, True)
     assert (rules["os"].enabled, rules["app"].interval) == (False, 6 * 3600)
+    assert (rules["app"].enabled, rules["app"].verify) == (False, None)  # nobody is named whose signatures count
     for told in ("onlySigned:", "onDemand:", "sync.credentialsFile:", "http.auth:"):
+        assert f"# {told}" in text
+
+
+def test_flux_mirror(tmp_path: Path) -> None:
+    text, config, rules = imported("flux-mirror", tmp_path)
+    cli, controller, nightly, anybody = (rules[one] for one in ("flux-cli", "source-controller", "nightly", "anybody"))
+    assert (cli.tags.latest, cli.overwrite, cli.digest_tags) == (10, "never", True)
+    assert cli.verify is not None
+    assert cli.verify == controller.verify
+    assert cli.verify.names == ("signed-1",)
+    (signer,) = config.verify["signed-1"].keyless
+    assert signer.issuer == "https://token.actions.githubusercontent.com"
+    assert signer.identity == "https://github.com/fluxcd/.*"
+    assert cli.min_age is not None
+    assert (cli.min_age.of, cli.min_age.by) == (3 * 86400, "log")
+    assert (controller.tags.latest, controller.overwrite, controller.min_age) == (1, "always", None)
+    assert (nightly.tags.latest, nightly.tags.allow) == (None, (r".+-(?P<ts>\d+)",))
+    assert (anybody.enabled, anybody.verify) == (False, None)
+    assert config.registries["registry.test:5000"].chunk_size == 1024 * 1024
+    for told in ("selector.sortBy:", "selector.regex.extract:", "charts:", "hosts.credential:", "verify:"):
         assert f"# {told}" in text
 
 

@@ -1,0 +1,131 @@
+"""flux-mirror's configuration: artifacts, how their signatures are verified, and the hosts' certificates."""
+
+from __future__ import annotations
+
+from ocisync.config.importers.draft import Draft, DraftEntry, Tree
+from ocisync.config.importers.foreign_values import (
+    Reader,
+    anchor,
+    as_text,
+    check_version_range,
+    keep_usable_patterns,
+    set_duration,
+)
+from ocisync.config.yaml_document import Value
+from ocisync.errors import InvalidName
+from ocisync.model.image_name import parse_host, parse_image_name
+
+_API = "mirror.fluxcd.io/"
+_NO_EQUAL = {
+    "credential": "give a login for this host, or a credential helper",
+    "maxChunkSize": "see chunk_size",
+    "charts": "charts of Helm repositories are not mirrored; those in registries are artifacts like others",
+    "apiVersion": "not needed",
+    "kind": "not needed",
+    "sortBy": "the highest versions are taken, or the images that were made last (`latest_by`)",
+    "extract": "versions are read from whole tags",
+}
+
+
+def convert_flux_mirror(root: Value) -> Draft:
+    """Convert a whole file."""
+    draft, file, top = Draft("flux-mirror"), Reader.of(root), DraftEntry()
+    for host in file.each("hosts"):
+        _convert_host(host, draft)
+    for artifact in file.each("artifacts"):
+        try:
+            _convert_artifact(artifact, draft)
+        except InvalidName as exc:
+            draft.lose(f"an artifact was left out: {exc.message}")
+    file.tell_rest(top, _NO_EQUAL)
+    draft.notes.append("flux-mirror copies once; a rule here runs every hour unless it has an `interval`.")
+    draft.adopt(top)
+    return draft
+
+
+def _convert_host(found: Reader, draft: Draft) -> None:
+    name = found.text("host")
+    try:
+        entry = draft.registry_entry(parse_host(name))
+    except InvalidName as exc:
+        draft.lose(f"hosts: {name} was left out: {exc.message}")
+        return
+    provider, tls = found.text("provider"), found.inner("tls")
+    if provider == "ecr":
+        entry.values["ecr"] = {}
+    elif provider not in ("", "generic"):
+        entry.lose(f"provider: {provider} is logged in to by its credential helper: `credential_helper`")
+    server, client = tls.inner("serverAuth"), tls.inner("clientAuth")
+    if authority := server.text("fromPath"):
+        entry.values["ca"] = authority
+    for key, ours in (("certificate", "client_cert"), ("key", "client_key")):
+        if path := client.inner(key).text("fromPath"):
+            entry.values[ours] = path
+    for rest in (server, client):
+        rest.tell_rest(entry, {}, "tls.")
+    if (chunk := found.text("maxChunkSize")).isdecimal() and int(chunk):
+        entry.values["chunk_size"] = f"{chunk}KiB"
+    found.tell_rest(entry, _NO_EQUAL, "hosts.")
+
+
+def _convert_artifact(found: Reader, draft: Draft) -> None:
+    source, there = parse_image_name(found.text("source")), parse_image_name(found.text("destination"))
+    rule = DraftEntry()
+    rule.values = {
+        "source": f"{source.host}/{source.repository}",
+        "target": f"{draft.registry_target(there.host)}/{there.repository}",
+    }
+    _set_tags(found.inner("selector"), rule)
+    if not found.flag("overwrite"):
+        rule.values["overwrite"] = "never"
+    if found.flag("includeReferrers"):
+        rule.values |= {"referrers": True, "digest_tags": True}
+    if "verify" in found.left:
+        _set_verification(found.inner("verify"), rule, draft)
+    found.tell_rest(rule, _NO_EQUAL)
+    draft.add_rule(source.repository.rpartition("/")[2], rule)
+
+
+def _set_tags(found: Reader, rule: DraftEntry) -> None:
+    tags: dict[str, Tree] = {}
+    regex = found.inner("regex")
+    if pattern := regex.text("pattern"):
+        tags["allow"] = list(keep_usable_patterns(rule, "selector.regex", [anchor(pattern)]))
+    if versions := check_version_range(rule, found.text("semver")):
+        tags["semver"] = versions
+    limit = as_text(found.take("limit")) or "1"
+    if limit.isdecimal() and int(limit):
+        tags["latest"] = int(limit)
+    if found.left.get("sortBy") == "semver":
+        found.take("sortBy")
+    regex.tell_rest(rule, _NO_EQUAL, "selector.regex.")
+    found.tell_rest(rule, _NO_EQUAL, "selector.")
+    if tags:
+        rule.values["tags"] = tags
+
+
+def _set_verification(found: Reader, rule: DraftEntry, draft: Draft) -> None:
+    """A policy of identities; without any, nobody could fulfil it, and the rule stays off."""
+    identities: list[Tree] = []
+    for identity in found.each("matchOIDCIdentity"):
+        issuer, subject = identity.text("issuer"), identity.text("subject")
+        names = keep_usable_patterns(rule, "verify.subject", [anchor(subject)])
+        identities += [{"issuer": issuer.strip("^$").replace("\\", ""), "identity": name} for name in names]
+    if found.text("provider") == "cosign" and identities:
+        rule.values["verify"] = draft.policy(identities)
+    else:
+        rule.values["enabled"] = False
+        rule.lose(
+            "verify: say whose signatures count: a policy under `verify:`, and its name here; then enable the rule"
+        )
+    if (age := found.text("minAge")) and "verify" in rule.values:
+        duration = DraftEntry()
+        set_duration(duration, "of", age)
+        rule.values["min_age"] = {**duration.values, "by": "log"}
+        rule.losses += duration.losses
+    found.tell_rest(rule, {}, "verify.")
+
+
+def is_flux_mirror(root: dict[str, Value]) -> bool:
+    """Whether a file looks like it."""
+    return str(root.get("apiVersion", "")).startswith(_API)

@@ -1,0 +1,57 @@
+"""Ten thousand tags that never move, in ten repositories: ten lists, and nothing else; a tenth of the time."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tests.integration.mainjob import ENV, write_config
+from tests.servers.command import run_ocisync
+from tests.servers.docker_registry import DockerRegistry
+from tests.servers.images import Image, make_image, push
+
+REPOSITORIES, TAGS = 10, 1000
+
+
+def fill(registry: DockerRegistry) -> None:
+    """Every tag has a manifest of its own; the layers are shared."""
+    image = make_image("base", layers=1, size=100)
+    for repository in range(REPOSITORIES):
+        push(registry.client, f"app{repository}", "v0", image)
+        for tag in range(1, TAGS):
+            document = json.loads(image.manifest) | {"annotations": {"tag": f"{repository}/{tag}"}}
+            own = Image(json.dumps(document).encode(), image.media_type, image.config, image.layers, {})
+            push(registry.client, f"app{repository}", f"v{tag}", own)
+
+
+def config(folder: Path, registry: DockerRegistry, **settings: object) -> Path:
+    rules = [
+        {"name": f"app{number}", "source": f"{registry.host}/app{number}", "target": "out", **settings}
+        for number in range(REPOSITORIES)
+    ]
+    return write_config(folder, {"out": {"type": "static", "path": str(folder / "out")}}, sync=rules)
+
+
+def once(file: Path) -> float:
+    """One pass; its time in seconds."""
+    done = run_ocisync("once", "--json", "-c", file, env=ENV, timeout=900).expect(0)
+    verdicts = Counter(tag["verdict"] for job in json.loads(done.stdout)["jobs"] for tag in job["tags"])
+    assert verdicts.total() == REPOSITORIES * TAGS
+    return done.seconds
+
+
+@pytest.mark.prove
+def test_a_pass_over_tags_that_never_move_is_one_list_per_repository(tmp_path: Path, registry: DockerRegistry) -> None:
+    fill(registry)
+    once(config(tmp_path, registry))
+    asking = once(config(tmp_path, registry))
+    file = config(tmp_path, registry, immutable=[r"v\d+"])
+    start = len(registry.requests())
+    silent = once(file)
+    asked = Counter((one.method, one.path.partition("?")[0]) for one in registry.requests()[start:])
+    pages = {("GET", f"/v2/app{number}/tags/list") for number in range(REPOSITORIES)}
+    print(f"{asking:.1f} s with a question for each tag, {silent:.2f} s without: {silent / asking:.3f}")  # noqa: T201
+    assert asked.keys() - {("GET", "/v2/")} == pages
+    assert asked.total() <= 2 * REPOSITORIES + 1  # a list may have an empty last page
+    assert silent <= 0.1 * asking
