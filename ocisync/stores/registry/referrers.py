@@ -62,6 +62,13 @@ class _StoredList:
     etag: str = ""
 
 
+class _HoldsSubject(ManifestError):
+    """A tag that should hold a list of what refers to an image holds that image.
+
+    GitLab takes such a tag for the digest that it is named after. The image's parts do not refer to it.
+    """
+
+
 class ReferrersClient:
     """The referrers of one repository's manifests; whether the registry has the API is found out once."""
 
@@ -174,6 +181,8 @@ class ReferrersClient:
             return ()
         try:
             return (await self._read_list(subject, self._grant.actions)).entries
+        except _HoldsSubject:
+            return ()
         except ManifestError as exc:
             log.warning("referrers.unreadable", repository=self._repository, subject=subject, error=exc.message)
             return ()
@@ -198,9 +207,9 @@ class ReferrersClient:
                 await answer.beginning()
                 return _StoredList(None)
             raw = await answer.read(MAX_MANIFEST_SIZE, "the list of referrers")
-            if digest_of(raw, subject) == subject:  # GitLab takes the tag for the digest that it is named after
-                return _StoredList(None)
             manifest = parse_manifest(raw, answer.media_type)
+            if digest_of(raw, subject) == subject:
+                raise _HoldsSubject(f"what the tag holds is of type {manifest.media_type}, and is the image itself")
             if manifest.media_type != media_types.OCI_INDEX:
                 raise ManifestError(f"what the tag holds is of type {manifest.media_type}")
             return _StoredList(raw, manifest.children, answer.headers.get("ETag", ""))
