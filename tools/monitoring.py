@@ -88,6 +88,8 @@ PANELS = (
           "retry: tried again by itself."),
     Panel("Webhooks", {"{{webhook}} {{outcome}}": growth("webhooks_total", "webhook, outcome", SELECT)},
           "What became of notifications."),
+    Panel("Messages to people", {"{{channel}} {{outcome}}": growth("notifications_total", "channel, outcome", SELECT)},
+          "failed: an attempt; most are sent later."),
     Panel("Reloads", {"{{instance}} {{outcome}}": growth("config_reloads_total", "instance, outcome", SELECT)},
           "failed: the configuration before stays in force."),
     Panel("Version", {"{{instance}} {{version}}": f"ocisync_build_info{SELECT}"}, "What runs where.", kind="table"),

@@ -22,6 +22,7 @@ from ocisync.cli import (
     inspect,
     login,
     maintain,
+    notify,
     once,
     pack,
     run,
@@ -114,7 +115,12 @@ _GROUPS: dict[str, tuple[str, str, dict[str, Callable[..., None]]]] = {
         "Check the configuration, import another tool's, describe it to an editor.",
         {"check": config.check, "import": config.import_, "schema": config.schema},
     ),
+    "notify": ("Setting up", "Try out who is told of failures.", {"test": notify.send}),
 }
+
+
+def _take_no_options() -> None:
+    """Have a group be one, also if it has a single command."""
 
 
 def _make_app() -> typer.Typer:
@@ -132,6 +138,7 @@ def _make_app() -> typer.Typer:
             made.command(name, cls=Command, rich_help_panel=heading)(function)
     for group, (heading, text, commands) in _GROUPS.items():
         inner = typer.Typer(help=text, **shared)
+        inner.callback()(_take_no_options)
         for name, function in commands.items():
             inner.command(name, cls=Command)(function)
         made.add_typer(inner, name=group, rich_help_panel=heading)

@@ -347,6 +347,9 @@ PlatformName = Annotated[
     _schema("string", pattern="^[^/]+/[^/]+(/[^/]+)?$"),
 ]
 ListenAddress = Annotated[Address, text_kind("an address such as 127.0.0.1:8080", parse_address), _schema("string")]
+MailServer = Annotated[
+    Address, text_kind("a mail server such as smtp.example.com:587", parse_address), _schema("string", minLength=1)
+]
 FolderPath = Annotated[Path, BeforeValidator(_resolve_path), _schema("string", minLength=1)]
 FilePath = Annotated[Path, BeforeValidator(_resolve_file), _schema("string", minLength=1)]
 Certificates = Annotated[Path, BeforeValidator(_resolve_certificates), _schema("string", minLength=1)]

@@ -21,6 +21,7 @@ from ocisync.config.models import (
     DropRuleSettings,
     Ecr,
     NameRules,
+    NotifySettings,
     Proxy,
     RateLimit,
     Registry,
@@ -39,7 +40,17 @@ from ocisync.config.yaml_document import Document
 
 TARGET_TYPES: Mapping[str, type[BaseModel]] = {"static": StaticTarget, "s3": S3Target, "registry": RegistryTarget}
 SECRET_KEYS = frozenset(
-    {"password", "identity_token", "token", "secret", "access_key_id", "secret_access_key", "session_token", "headers"}
+    {
+        "password",
+        "identity_token",
+        "token",
+        "secret",
+        "access_key_id",
+        "secret_access_key",
+        "session_token",
+        "headers",
+        "url",
+    }
 )
 # Names that users of other tools write, and ours.
 FOREIGN_NAMES = {
@@ -52,7 +63,7 @@ FOREIGN_NAMES = {
 }  # fmt: skip
 _SECTIONS: Mapping[str, type[BaseModel]] = {
     "registries": Registry, "defaults": RegistryDefaults, "drop": DropRuleSettings, "sync": SyncRule, "daemon": Daemon,
-    "webhooks": WebhookSettings,
+    "webhooks": WebhookSettings, "notify": NotifySettings,
 }  # fmt: skip
 _IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy, "rate_limit": RateLimit}
 _IN_SYNC: Mapping[str, type[BaseModel]] = {

@@ -16,6 +16,7 @@ from ocisync.config.sections.archive_limits import ArchiveLimits
 from ocisync.config.sections.daemon_settings import Daemon, WebhookSettings
 from ocisync.config.sections.engine_settings import Engine, LocalEngine, PostgresEngine
 from ocisync.config.sections.maintenance_options import Keep
+from ocisync.config.sections.notify_settings import NotifySettings
 from ocisync.config.sections.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
 from ocisync.config.sections.rule_settings import DropRuleSettings, SyncRule
 from ocisync.config.sections.selection import NameRules, Rename, TagRules
@@ -30,6 +31,7 @@ __all__ = [
     "Ecr",
     "Keep",
     "NameRules",
+    "NotifySettings",
     "PostgresEngine",
     "Proxy",
     "RateLimit",
@@ -68,6 +70,9 @@ class Config(Section):
     sync: Items[SyncRule] = Field((), description="Repositories to mirror from registries.")
     webhooks: dict[Label, WebhookSettings] = Field(
         default_factory=dict, description="Registries that report pushes, each to /v1/webhooks/NAME."
+    )
+    notify: dict[Label, NotifySettings] = Field(
+        default_factory=dict, description="Who is told of failures, recoveries and delays, by name."
     )
     archives: ArchiveLimits = Field(ArchiveLimits(), description="How much archives and layers may hold.")
     daemon: Daemon = Field(

@@ -72,7 +72,7 @@ def list_entries(root: dict[str, Value], section: str) -> list[tuple[KeyPath, di
 
 
 def _list_all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, Value]]]:
-    sections = ("registries", "targets", "webhooks", "daemon")
+    sections = ("registries", "targets", "webhooks", "notify", "daemon")
     found = [entry for section in sections for entry in list_entries(root, section)]
     headers = [((*path, "headers"), entry["headers"]) for path, entry in found if "headers" in entry]
     nested = [

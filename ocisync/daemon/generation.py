@@ -22,7 +22,7 @@ from ocisync.drop.rule import InputReport
 from ocisync.drop.watch import watch_folder
 from ocisync.drop.watcher import DropWatcher
 from ocisync.state.open import State
-from ocisync.sync.reports import JobReport
+from ocisync.sync.reports import JobReport, RunReport
 
 _RECORD_TIME = 10.0  # seconds after the last job in which drop folders may record what became of their inputs
 
@@ -33,6 +33,7 @@ class Observers:
 
     job: Callable[[JobReport], None] = field(default=lambda _: None)
     input: Callable[[InputReport], None] = field(default=lambda _: None)
+    run: Callable[[RunReport], None] = field(default=lambda _: None)
 
 
 class Generation:
@@ -50,7 +51,7 @@ class Generation:
         self._supervisor = supervisor or Supervisor()
         self.queue = JobQueue(observe=observers.job)
         self.scheduler: RuleScheduler = scheduler or Scheduler(state.rules)
-        self.scheduler.attach(self.queue, rules.runner)
+        self.scheduler.attach(self.queue, rules.runner, observers.run)
         self.scheduler.replace((*rules.schedules, *rules.maintenance))
         self.watchers = [
             DropWatcher(

@@ -32,6 +32,7 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _SECONDS = (0.1, 0.5, 1, 5, 15, 60, 300, 900, 3600, 4 * 3600)
 _JOB_OUTCOMES = ("ok", "failed")
 _INPUT_OUTCOMES = ("done", "failed", "retry")
+_NOTIFY_OUTCOMES = ("sent", "failed")
 _WEBHOOK_OUTCOMES = ("taken", "unmatched", "ignored", "invalid", "refused")
 # Those that deploy/prometheus-alerts.yaml watches. All would be 14,000 series for 500 rules, and a slow page.
 _WATCHED_CODES = (
@@ -45,6 +46,7 @@ _WATCHED_CODES = (
     errors.DigestMismatch.code,
     errors.SizeMismatch.code,
     errors.DiffIdMismatch.code,
+    errors.SignatureError.code,
 )
 # A second series beside each counter, which nobody reads, would double the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -59,6 +61,7 @@ class MetricNames:
     targets: Sequence[str] = ()
     webhooks: Sequence[str] = ()
     judged: Sequence[str] = ()  # rules that demand something of images
+    channels: Sequence[str] = ()  # of notifications
 
 
 class Metrics:
@@ -99,6 +102,7 @@ class Metrics:
         self.webhooks = self._counter(
             "webhooks", "Notifications by webhooks, by what became of them.", "webhook", "outcome"
         )
+        self.notifications = self._counter("notifications", "Messages to people: sent or failed.", "channel", "outcome")
         self._shown: frozenset[str] = frozenset()
         self.depth = self._gauge("queue_depth", "Jobs that wait.")
         self.running = self._gauge("running_jobs", "Jobs that run.")
@@ -120,6 +124,8 @@ class Metrics:
                 counter.labels(target)
         for webhook in names.webhooks:
             _declare(self.webhooks, webhook, _WEBHOOK_OUTCOMES)
+        for channel in names.channels:
+            _declare(self.notifications, channel, _NOTIFY_OUTCOMES)
 
     def watch_queue(self, depth: Callable[[], float], running: Callable[[], float]) -> None:
         """Read the queue's state at each scrape."""
@@ -162,6 +168,10 @@ class Metrics:
     def observe_webhook(self, webhook: str, outcome: str) -> None:
         """Count a notification: `taken`, `unmatched`, `ignored`, `invalid` or `refused`."""
         self.webhooks.labels(webhook, outcome).inc()
+
+    def observe_notification(self, channel: str, outcome: str) -> None:
+        """Count an attempt to tell people: `sent` or `failed`."""
+        self.notifications.labels(channel, outcome).inc()
 
     def observe_input(self, rule: str, outcome: str) -> None:
         """Count a dropped input: `done`, `failed` (quarantined) or `retry`."""

@@ -10,7 +10,7 @@ from ocisync.maintenance.maintenance_job import MaintenanceJob
 from ocisync.model.cron import Cron
 from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.job import Job
-from ocisync.sync.reports import STOPPED, Failure, JobReport
+from ocisync.sync.reports import JobReport, RunReport
 
 FIRST_WAIT = 15.0  # seconds; the ceiling after the first failure, doubled by each further one
 LONGEST_WAIT = 3600.0  # seconds; a failing rule waits no longer, nor longer than its interval
@@ -63,33 +63,6 @@ class Expansion:
     reports: tuple[JobReport, ...] = ()
 
 
-@dataclass(slots=True)
-class RunOutcome:
-    """What the jobs of one run came to."""
-
-    worst: Failure | None = None
-    is_stopped: bool = False
-    has_changed: bool = False
-    pending_until: float | None = None  # seconds since the epoch: when something can be taken that could not now
-
-    def add(self, report: JobReport) -> None:
-        """Count one job's report: a failure that trying again may mend decides when the rule runs again."""
-        self.has_changed |= report.has_changed
-        if (until := report.pending_until) is not None:
-            self.pending_until = until if self.pending_until is None else min(self.pending_until, until)
-        failure = report.worst()
-        if failure is None:
-            return
-        self.is_stopped |= failure.code == STOPPED
-        if self.worst is None or (failure.handling == "retry" and self.worst.handling != "retry"):
-            self.worst = failure
-
-    @property
-    def is_retried(self) -> bool:
-        """Whether trying again soon may mend it."""
-        return self.worst is not None and self.worst.handling == "retry"
-
-
 def first_wait(schedule: Schedule, status: RuleStatus, now: float) -> float:
     """Seconds until a rule runs after a start, on the wall clock of `now`.
 
@@ -123,7 +96,7 @@ def next_due(
 
 
 def wait_after_run(
-    schedule: Schedule, outcome: RunOutcome, present: float | None, failures: int, now: float, rng: random.Random
+    schedule: Schedule, outcome: RunReport, present: float | None, failures: int, now: float, rng: random.Random
 ) -> tuple[float, bool]:
     """Seconds until a rule runs again, and whether that is earlier than its schedule says.
 

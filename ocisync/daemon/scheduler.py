@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -14,10 +14,10 @@ from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.clock import Clock, SystemClock
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
-from ocisync.daemon.schedule import Expansion, RunOutcome, Schedule, first_wait, wait_after_run
+from ocisync.daemon.schedule import Expansion, Schedule, first_wait, wait_after_run
 from ocisync.errors import OcisyncError
 from ocisync.state.rule_records import RuleRecords, RuleStatus, RuleView
-from ocisync.sync.reports import Failure
+from ocisync.sync.reports import Failure, RunReport
 
 _LOOK = 60.0  # seconds; who waits for a time of day looks so often whether the clock was set
 _LANES = 32  # jobs of one rule that wait or run at a time; the rest are not in memory twice
@@ -41,8 +41,8 @@ class _Rule:
 class RuleScheduler(Protocol):
     """What a generation of rules asks of the part that starts their runs."""
 
-    def attach(self, queue: JobQueue, runner: JobRunner) -> None:
-        """Use this queue and this runner from the next `run` on."""
+    def attach(self, queue: JobQueue, runner: JobRunner, observe: Callable[[RunReport], None]) -> None:
+        """Use this queue and this runner from the next `run` on, and tell of every run of a rule that ended here."""
         ...
 
     def replace(self, schedules: Iterable[Schedule]) -> None:
@@ -80,6 +80,7 @@ class Scheduler:
     """
 
     def __init__(self, records: RuleRecords, clock: Clock | None = None, rng: random.Random | None = None) -> None:
+        self._observe: Callable[[RunReport], None] = lambda _: None
         self._queue = JobQueue()  # until `attach`
         self._runner: JobRunner | None = None
         self._records = records
@@ -88,9 +89,9 @@ class Scheduler:
         self._rules: dict[str, _Rule] = {}
         self._changed = Wakeup()
 
-    def attach(self, queue: JobQueue, runner: JobRunner) -> None:
-        """Use this queue and this runner from the next `run` on."""
-        self._queue, self._runner = queue, runner
+    def attach(self, queue: JobQueue, runner: JobRunner, observe: Callable[[RunReport], None] = lambda _: None) -> None:
+        """Use this queue and this runner from the next `run` on; tell of every run that came to its end."""
+        self._queue, self._runner, self._observe = queue, runner, observe
 
     def replace(self, schedules: Iterable[Schedule]) -> None:
         """Take these schedules in place of those before: a changed one is due now, a removed one finishes its run."""
@@ -193,23 +194,26 @@ class Scheduler:
 
     async def _run_rule(self, rule: _Rule, runner: JobRunner) -> None:
         name = rule.schedule.rule
-        before = rule.status or RuleStatus()
+        before, started = rule.status or RuleStatus(), self._clock.monotonic()
         try:
             rule.status = replace(before, last_started=self._clock.wall())
             await self._save(name, rule.status)
             try:
-                outcome = await self._run_jobs(await runner.expand(rule.schedule))
+                outcome = await self._run_jobs(name, await runner.expand(rule.schedule))
             except Exception as exc:
                 log.exception("rule.crashed", rule=name)
-                outcome = RunOutcome(Failure("internal", f"{type(exc).__name__}: {exc}", "retry"))
+                outcome = RunReport(name, failure=Failure("internal", f"{type(exc).__name__}: {exc}", "retry"))
+            outcome.seconds = self._clock.monotonic() - started
+            _log_run(outcome)
             if not outcome.is_stopped:
                 await self._finish(rule, outcome)
+                self._observe(outcome)
         finally:
             rule.is_running = False
             self._changed.set()
 
-    async def _run_jobs(self, found: Expansion) -> RunOutcome:
-        outcome, waiting = RunOutcome(), iter(found.jobs)
+    async def _run_jobs(self, rule: str, found: Expansion) -> RunReport:
+        outcome, waiting = RunReport(rule), iter(found.jobs)
         for report in found.reports:
             outcome.add(report)
             self._queue.observe(report)
@@ -223,9 +227,9 @@ class Scheduler:
                 tasks.start_soon(lane)
         return outcome
 
-    async def _finish(self, rule: _Rule, outcome: RunOutcome) -> None:
+    async def _finish(self, rule: _Rule, outcome: RunReport) -> None:
         status = _next_status(rule.status or RuleStatus(), outcome, self._clock.wall())
-        if outcome.worst is None:
+        if outcome.failure is None:
             status = replace(status, interval=rule.schedule.adapt(status.interval, has_changed=outcome.has_changed))
         wait, is_early = wait_after_run(
             rule.schedule, outcome, status.interval, status.failures, self._clock.wall(), self._rng
@@ -249,8 +253,24 @@ class Scheduler:
         rule.is_wanted = True
 
 
-def _next_status(status: RuleStatus, outcome: RunOutcome, now: float) -> RuleStatus:
-    if outcome.worst is None:
+def _next_status(status: RuleStatus, outcome: RunReport, now: float) -> RuleStatus:
+    if outcome.failure is None:
         return replace(status, last_success=now, code="", message="", failures=0)
-    code, message = outcome.worst.code, outcome.worst.message
+    code, message = outcome.failure.code, outcome.failure.message
     return replace(status, last_failure=now, code=code, message=message, failures=status.failures + 1)
+
+
+def _log_run(run: RunReport) -> None:
+    """One line for each run, whatever it came to."""
+    facts = {"rule": run.rule, "jobs": run.jobs, "copied": run.copied, "unchanged": run.unchanged, "pruned": run.pruned}
+    facts |= {
+        "refused": run.refused,
+        "failed": run.failed,
+        "bytes": run.bytes,
+        "requests": run.requests,
+        "seconds": round(run.seconds, 3),
+    }
+    if run.failure is None:
+        log.info("rule.finished", **facts)
+    else:
+        log.warning("rule.failed", code=run.failure.code, error=run.failure.message, **facts)

@@ -19,7 +19,7 @@ import structlog
 from ocisync.content.backoff import Backoff
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
-from ocisync.daemon.schedule import RunOutcome, Schedule, wait_after_run
+from ocisync.daemon.schedule import Schedule, wait_after_run
 from ocisync.engine import follow_table, worker_table
 from ocisync.engine.dispatcher import TASK, Dispatcher
 from ocisync.engine.follow_table import Outcome
@@ -30,7 +30,7 @@ from ocisync.logs import clean
 from ocisync.model.locator import parse_locator, registry_image
 from ocisync.state.postgres_database import KEEP_ALIVE, SCHEMA
 from ocisync.state.rule_records import RuleStatus, RuleView, StoredRuleRecords
-from ocisync.sync.reports import Failure
+from ocisync.sync.reports import Failure, RunReport
 
 if TYPE_CHECKING:
     from procrastinate import App
@@ -90,8 +90,8 @@ class EngineScheduler:
         self._dispatcher = Dispatcher(dsn, self._app, locks, lambda: self._all_slots)
         self._rng = random.Random()
 
-    def attach(self, queue: JobQueue, runner: JobRunner) -> None:
-        """Use this queue and this runner from the next `run` on."""
+    def attach(self, queue: JobQueue, runner: JobRunner, observe: Callable[[RunReport], None]) -> None:  # noqa: ARG002
+        """Use this queue and this runner from the next `run` on. Nobody is told of runs: a task is a part of one."""
         self._queue, self._runner = queue, runner
 
     def replace(self, schedules: Iterable[Schedule]) -> None:
@@ -202,9 +202,9 @@ class EngineScheduler:
         finally:
             self._running.discard((unit, attempt))
 
-    async def _run_jobs(self, schedule: Schedule, item: str) -> RunOutcome:
+    async def _run_jobs(self, schedule: Schedule, item: str) -> RunReport:
         assert self._runner is not None, "attach comes first"
-        outcome, queue = RunOutcome(), self._queue
+        outcome, queue = RunReport(schedule.rule), self._queue
         try:
             if item == WHOLE:
                 await self._find_repositories(schedule, outcome)
@@ -220,7 +220,7 @@ class EngineScheduler:
                         tasks.start_soon(run, job)
         except Exception as exc:
             log.exception("rule.crashed", rule=schedule.rule)
-            outcome.worst = Failure("internal", f"{type(exc).__name__}: {exc}", "retry")
+            outcome.failure = Failure("internal", f"{type(exc).__name__}: {exc}", "retry")
         return outcome
 
     def _follow(self, schedule: Schedule, item: str) -> Sequence[Any]:
@@ -230,13 +230,13 @@ class EngineScheduler:
             return ()
         return [job for job in self._runner.follow(image.host, image.repository) if job.rule == schedule.rule]
 
-    async def _find_repositories(self, schedule: Schedule, outcome: RunOutcome) -> None:
+    async def _find_repositories(self, schedule: Schedule, outcome: RunReport) -> None:
         assert self._runner is not None, "attach comes first"
         found = await self._runner.expand(schedule)
         for report in found.reports:
             outcome.add(report)
             self._queue.observe(report)
-        if outcome.worst is None:
+        if outcome.failure is None:
             units = found_units(schedule.rule, found.jobs)
             async with self._connect() as connection:
                 await follow_table.replace_found(connection, schedule.rule, units, self._generation)
@@ -246,14 +246,14 @@ class EngineScheduler:
         async with self._connect() as connection:
             return await follow_table.start(connection, unit, attempt, self.name)
 
-    async def _finish(self, schedule: Schedule, unit: int, attempt: int, outcome: RunOutcome) -> None:
+    async def _finish(self, schedule: Schedule, unit: int, attempt: int, outcome: RunReport) -> None:
         async def record(connection: Any) -> None:
             failures, present = await follow_table.get_course(connection, unit)
-            failures = failures + 1 if outcome.worst else 0
-            if outcome.worst is None:
+            failures = failures + 1 if outcome.failure else 0
+            if outcome.failure is None:
                 present = schedule.adapt(present, has_changed=outcome.has_changed)
             wait, _ = wait_after_run(schedule, outcome, present, failures, time.time(), self._rng)
-            code, message = (outcome.worst.code, outcome.worst.message) if outcome.worst else ("", "")
+            code, message = (outcome.failure.code, outcome.failure.message) if outcome.failure else ("", "")
             recorded = Outcome(failures, code, message, wait, present)
             if not await follow_table.finish(connection, schedule.rule, unit, attempt, recorded):
                 log.info("engine.superseded", rule=schedule.rule, unit=unit)

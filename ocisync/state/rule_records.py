@@ -22,6 +22,9 @@ class RuleStatus:
     interval: float | None = None  # seconds; the present one where it follows how often something changes
 
 
+_SLACK = 120.0  # seconds; a rule that runs every few seconds is not late for one slow run
+
+
 @dataclass(frozen=True, slots=True)
 class RuleView:
     """How a rule fares now."""
@@ -36,6 +39,10 @@ class RuleView:
     def overdue(self) -> float:
         """Seconds by which it is older than it should be."""
         return max(0.0, self.lag - self.gap)
+
+    def lag_limit(self, late_after: float | None = None) -> float:
+        """The lag from which on it is late: so many seconds after it was due, or half of its interval."""
+        return self.gap + (max(self.gap / 2, _SLACK) if late_after is None else late_after)
 
 
 class RuleRecords(Protocol):

@@ -52,6 +52,13 @@ class TagReport:
     cost: Cost = field(default_factory=Cost)
     judgement: Judgement | None = None  # None: the rule takes everything
 
+    @property
+    def trouble(self) -> Failure | None:
+        """Why it failed or was refused; None: neither."""
+        if self.failure is None and self.verdict is Verdict.REFUSED and self.judgement is not None:
+            return Failure(self.judgement.code, self.judgement.reason, "quarantine")
+        return self.failure
+
 
 @dataclass(slots=True)
 class Traffic:
@@ -124,6 +131,53 @@ class JobReport:
         """The failure that decides when to try again: the job's own, else one that can be retried, else any."""
         failures = [self.failure] if self.failure else [tag.failure for tag in self.failed if tag.failure]
         return min(failures, key=lambda failure: failure.handling != "retry", default=None)
+
+
+@dataclass(slots=True)
+class RunReport:
+    """One run of a rule: what its jobs came to together."""
+
+    rule: str
+    jobs: int = 0
+    copied: int = 0  # tags
+    unchanged: int = 0
+    pruned: int = 0
+    refused: int = 0
+    pending: int = 0
+    failed: int = 0
+    bytes: int = 0  # sent to targets
+    requests: int = 0
+    seconds: float = 0.0
+    failure: Failure | None = None  # the worst
+    is_stopped: bool = False  # it did not come to its end
+    has_changed: bool = False
+    pending_until: float | None = None  # seconds since the epoch: when something can be taken that could not now
+
+    def add(self, report: JobReport) -> None:
+        """Count what a job did; the failure that can be retried is the one to tell."""
+        self.jobs += 1
+        for tag in report.tags:
+            self.copied += tag.verdict is Verdict.COPIED
+            self.unchanged += tag.verdict in (Verdict.UNCHANGED, Verdict.KEPT)
+            self.pruned += tag.verdict is Verdict.PRUNED
+            self.refused += tag.verdict is Verdict.REFUSED
+            self.pending += tag.verdict is Verdict.PENDING
+            self.failed += tag.verdict is Verdict.FAILED
+        self.bytes += report.traffic.bytes
+        self.requests += report.requests
+        self.has_changed |= report.has_changed
+        if (until := report.pending_until) is not None:
+            self.pending_until = until if self.pending_until is None else min(self.pending_until, until)
+        if (failure := report.worst()) is None:
+            return
+        self.is_stopped |= failure.code == STOPPED
+        if self.failure is None or (failure.handling == "retry" and self.failure.handling != "retry"):
+            self.failure = failure
+
+    @property
+    def is_retried(self) -> bool:
+        """Whether trying again soon may mend it."""
+        return self.failure is not None and self.failure.handling == "retry"
 
 
 STOPPED = "job.stopped"  # the code of a job that did not run, or not to its end, because the daemon stops

@@ -92,6 +92,8 @@ def log_finished(report: JobReport) -> None:
     for warning in report.warnings:
         log.warning("job.warned", warning=warning)
     if report.failure is None:
-        log.info("job.finished", **facts)
+        has_news = any(tag.verdict not in (Verdict.UNCHANGED, Verdict.KEPT) for tag in report.tags)
+        note = log.info if has_news or report.warnings else log.debug  # the run of its rule is told in any case
+        note("job.finished", **facts)
     else:
         log.warning("job.failed", code=report.failure.code, error=report.failure.message, **facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -33,8 +33,10 @@ from ocisync.serve.app import registry_routes
 from ocisync.serve.server import ServerLimits, came_by_another_name, serve
 from ocisync.state.lock import daemon_lock
 from ocisync.state.open import State, open_state
+from ocisync.state.rule_records import RuleView
 from ocisync.sync.context import Progress
 from ocisync.sync.reports import JobReport
+from ocisync.wiring.daemon_notify import DaemonNotifier
 from ocisync.wiring.daemon_view import DaemonView
 from ocisync.wiring.engine import Engine, open_engine
 from ocisync.wiring.rules import open_rules
@@ -56,6 +58,7 @@ class RunningDaemon:
     metrics: Metrics
     notifier: Notifier
     view: DaemonView
+    people: DaemonNotifier
     reloads: anyio.Lock = field(default_factory=anyio.Lock)  # by SIGHUP and by the file's change: one after the other
 
     async def reload(self) -> bool:
@@ -123,6 +126,7 @@ async def running_daemon(
             keep_running = daemon.service.supervisor.keep_running
             tasks.start_soon(keep_running, "the dispatcher of pushes", daemon.view.dispatcher.serve)
             tasks.start_soon(keep_running, "the record of the last day", daemon.view.history.serve)
+            tasks.start_soon(keep_running, "the notifier", daemon.people.serve)
             tasks.start_soon(keep_running, "the look at the targets", partial(log_capabilities, config))
             if watcher is not None:
                 serve_watcher = partial(watcher.serve, daemon.reload)
@@ -138,28 +142,35 @@ def _assemble(
 ) -> RunningDaemon:
     metrics, notifier = Metrics(), Notifier.from_environment()
     activity, failures = Activity(progress), Failures()
-    history = History(state.history, lambda: service.generation.scheduler.views() if service.generation else {})
+
+    def list_views() -> Mapping[str, RuleView]:
+        return service.generation.scheduler.views() if service.generation else {}
+
+    history = History(state.history, list_views)
+    people = DaemonNotifier(state.history, metrics.observe_notification, list_views)
 
     def observe_job(report: JobReport) -> None:
-        for observe in (metrics.observe_job, failures.observe_job, history.observe):
+        for observe in (metrics.observe_job, failures.observe_job, history.observe, people.observe_job):
             observe(report)
 
     def observe_input(report: InputReport) -> None:
         _count_input(metrics, report)
         failures.observe_input(report)
+        people.observe_input(report)
 
     @asynccontextmanager
     async def open_counted(config: Config) -> AsyncIterator[RuleSet]:
         async with open_rules(config, state, activity, engine.part if engine else None) as rules:
             metrics.declare(_metric_names(config, rules))
+            people.use(config)
             yield engine.share(rules, config) if engine else rules
 
-    observers, scheduler = Observers(observe_job, observe_input), engine.scheduler if engine else None
-    service = Service(config, state, open_counted, observers, notifier, scheduler)
+    observers = Observers(observe_job, observe_input, people.observe_run)
+    service = Service(config, state, open_counted, observers, notifier, engine.scheduler if engine else None)
     _watch(metrics, service)
     dispatcher = PushDispatcher(lambda: service.generation)
     view = DaemonView(service, dispatcher, activity, failures, history, engine.triggers(dispatcher) if engine else None)
-    return RunningDaemon(file, service, metrics, notifier, view)
+    return RunningDaemon(file, service, metrics, notifier, view, people)
 
 
 async def _load_failures(failures: Failures, state: State) -> None:
@@ -216,6 +227,7 @@ def _metric_names(config: Config, rules: RuleSet) -> MetricNames:
         targets=list(config.targets),
         webhooks=list(config.webhooks),
         judged=[rule.name for rule in config.rules if acceptance_of(rule) is not None],
+        channels=list(config.notify),
     )
 
 

@@ -136,7 +136,8 @@ def _list_rules(generation: Generation, config: Config) -> list[RuleNow]:
         rule = settings.get(name)
         source = str(rule.source) if rule else ""
         targets = tuple(map(str, rule.target)) if rule else (name.partition(" ")[2],)
-        found.append(RuleNow(name, source, targets, view, waiting.get(name, 0)))
+        limit = view.lag_limit(config.daemon.late_after)
+        found.append(RuleNow(name, source, targets, view, waiting.get(name, 0), limit))
     return found
 
 

@@ -38,6 +38,7 @@ def offered() -> dict[str, set[str]]:
     metrics.observe_rules({"rule": RuleView(RuleStatus(last_success=1.0, next_due=1.0), 1.0, 1.0)})
     metrics.observe_input("rule", "failed")
     metrics.observe_webhook("hook", "refused")
+    metrics.observe_notification("ops", "failed")
     metrics.observe_skipped_files({"rule": 1})
     samples = [sample for family in metrics.registry.collect() for sample in family.samples]
     return {sample.name: set(sample.labels) for sample in samples}
@@ -88,7 +89,9 @@ INTERVAL = 60.0  # seconds: of the sample rule
 TROUBLE = 10  # the minute in which it begins
 END = 40
 SAMPLE = {"instance": "host:8080", "job": "ocisync"}
-NAMED = MetricNames(rules=["alpine"], drops=["builds"], targets=["mirror"], webhooks=["hub"], judged=["alpine"])
+NAMED = MetricNames(
+    rules=["alpine"], drops=["builds"], targets=["mirror"], webhooks=["hub"], judged=["alpine"], channels=["ops"]
+)
 
 
 @dataclass
@@ -167,12 +170,14 @@ TROUBLES: dict[str, tuple[Callable[[World], None], dict[str, str]]] = {
     "OcisyncReloadRefused": (lambda world: world.metrics.observe_reload(ok=False), {"outcome": "failed"} | SAMPLE),
     "OcisyncWebhookRefused": (refuse_many, {"webhook": "hub"}),
     "OcisyncQueueStuck": (get_stuck, SAMPLE),
+    "OcisyncNotificationsFail": (lambda world: world.metrics.observe_notification("ops", "failed"), {"channel": "ops"}),
 }
 AT_ONCE = (
     "OcisyncContentBroken",
     "OcisyncLoginRefused",
     "OcisyncImageRefused",
     "OcisyncInputRefused",
+    "OcisyncNotificationsFail",
 )  # also before the first scrape
 
 

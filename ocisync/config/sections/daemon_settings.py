@@ -74,6 +74,11 @@ class Daemon(Section):
         description="The smallest blob that is spooled only because its upload to a registry may have to be repeated.",
     )
     drain: Duration = Field(30.0, description="How long work under way may go on after SIGTERM before it is cut off.")
+    late_after: Duration | None = Field(
+        None,
+        description="How long after it was due a rule that did not do all it should is late, on the status page and "
+        "for `notify`. Not given: after half of its interval.",
+    )
     concurrent_rules: int = Field(4, ge=1, le=256, description="Most rules that run at one time.")
     concurrent_images: int = Field(3, ge=1, le=256, description="Most images that one rule copies at one time.")
     concurrent_blobs: int = Field(6, ge=1, le=256, description="Most blobs under way at one time, over all rules.")

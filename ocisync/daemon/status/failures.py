@@ -43,7 +43,7 @@ class Failures:
         place = report.target.removeprefix("target:")
         self._take(report.rule, place, report.failure)
         for tag in report.tags:
-            self._take(report.rule, _name_image(report.target, tag.tag), tag.failure)
+            self._take(report.rule, _name_image(report.target, tag.tag), tag.trouble)
 
     def observe_input(self, report: InputReport) -> None:
         """Take what became of an input."""

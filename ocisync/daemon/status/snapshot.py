@@ -14,9 +14,6 @@ from ocisync.logs import clean
 from ocisync.state.history_records import Sample
 from ocisync.state.rule_records import RuleStatus, RuleView
 
-LATE = 1.5  # gaps between two runs; who last did all it should longer ago is late
-_SLACK = 120.0  # seconds; a rule that runs every few seconds is not late for one slow run
-
 
 @dataclass(frozen=True, slots=True)
 class RuleNow:
@@ -27,6 +24,7 @@ class RuleNow:
     targets: tuple[str, ...]
     view: RuleView
     waiting: int = 0  # jobs that wait for a place
+    limit: float | None = None  # seconds since it last did all it should, from which on it is late; None: as usual
 
     @property
     def state(self) -> str:
@@ -34,7 +32,7 @@ class RuleNow:
         status = self.view.status
         if status.code:
             return "failing"
-        if self.view.lag > max(LATE * self.view.gap, self.view.gap + _SLACK):
+        if self.view.lag > (self.view.lag_limit() if self.limit is None else self.limit):
             return "late"
         if self.view.is_running:
             return "running"

@@ -354,7 +354,7 @@ async def test_records_that_cannot_be_kept_stop_nothing() -> None:
     with capture_logs() as lines:
         async with daemon.running():
             await until(lambda: bool(daemon.gate.finished and daemon.clock.sleeping))
-    assert {line["event"] for line in lines} == {"rule.record_unreadable", "rule.record_unwritable"}
+    assert {line["event"] for line in lines} == {"rule.record_unreadable", "rule.record_unwritable", "rule.finished"}
 
 
 async def test_ten_thousand_jobs_of_a_rule_wait_in_small_numbers() -> None:
@@ -404,7 +404,9 @@ async def test_a_defect_in_finding_jobs_is_a_failure_of_the_rule_that_is_tried_a
     assert (daemon.records.statuses["bad"].code, daemon.records.statuses["bad"].failures) == ("internal", 1)
     assert daemon.due_in("bad") < HOUR
     assert daemon.records.statuses["good"].last_success
-    assert [(line["event"], line["exc_info"]) for line in lines] == [("rule.crashed", True)]
+    assert [line["event"] for line in lines if line["rule"] == "bad"] == ["rule.crashed", "rule.failed"]
+    assert [line["event"] for line in lines if line["rule"] == "good"] == ["rule.finished"]
+    assert next(line["exc_info"] for line in lines if line["event"] == "rule.crashed")
 
 
 async def test_jobs_that_cannot_be_found_are_a_failure_of_the_rule() -> None:

@@ -1,0 +1,40 @@
+"""`notify test`: one message on each channel, tried once."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Mapping, Sequence
+
+from ocisync.config.models import Config
+from ocisync.errors import ConfigError, OcisyncError
+from ocisync.logs import register_secrets
+from ocisync.notify.events import RECOVERY, Notice
+from ocisync.sync.reports import Failure, describe_failure
+from ocisync.wiring.notify import subscriptions
+
+
+async def send_test(config: Config, only: Sequence[str]) -> Mapping[str, Failure | None]:
+    """What became of a test message on each channel; None: it was taken.
+
+    Raises:
+        ConfigError: there is no channel, or none of that name.
+    """
+    register_secrets(config.secrets)
+    if not config.notify:
+        raise ConfigError("nobody is to be told: the configuration has no `notify`")
+    for name in only:
+        if name not in config.notify:
+            raise ConfigError(f"`notify` has no {name[:80]!r}; known are {', '.join(sorted(config.notify))}")
+    text = "This is a test: `ocisync notify test` was run. Nothing is wrong."
+    notice = Notice(RECOVERY, "test", "test", "The way to you", text, time.time())
+    results: dict[str, Failure | None] = {}
+    for one in subscriptions(config):
+        if only and one.name not in only:
+            continue
+        try:
+            await one.channel.send([notice], socket.gethostname())
+            results[one.name] = None
+        except OcisyncError as exc:
+            results[one.name] = describe_failure(exc)
+    return results
