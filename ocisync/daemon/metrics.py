@@ -47,6 +47,7 @@ _WATCHED_CODES = (
     errors.SizeMismatch.code,
     errors.DiffIdMismatch.code,
     errors.SignatureError.code,
+    "verify.unsigned",
 )
 # A second series beside each counter, which nobody reads, would double the page.
 disable_created_metrics()  # type: ignore[no-untyped-call]

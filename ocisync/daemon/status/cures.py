@@ -22,6 +22,7 @@ _CURES = {
     "verify.size": _DAMAGED,
     "verify.diffid": "The archive's layers do not match its configuration. Save the image anew.",
     "verify.untrusted": "Nobody whom the rule trusts signed the image. Have it signed, or correct the rule's keys.",
+    "verify.unsigned": "Have the image signed, or do not demand signatures of this rule.",
     "net.unreachable": "Check the host's name, the network and `proxy`. It is tried again by itself.",
     "net.truncated": f"The connection broke. {_NETWORK}",
     "net.stalled": f"Nothing came for long. {_NETWORK}",
