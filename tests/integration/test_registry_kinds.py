@@ -104,7 +104,20 @@ async def test_a_push_into_a_new_repository(registry: Simulated, kind: str) -> N
         assert await repository.is_empty()  # the look at what is not there asks for what the push needs
         await push_image(client, registry, NEW)
         assert (await client.source(registry.host, NEW).resolve("1.0")).digest == IMAGE.digest
-        assert await repository.referrers(Digest(IMAGE.digest)) == []
+        for _ in range(2):
+            assert await repository.referrers(Digest(IMAGE.digest)) == []
+
+
+async def test_a_push_in_chunks_and_the_pull_of_it(registry: Simulated, kind: str) -> None:
+    body = images.noise((3 << 20) + 1000, "large")
+    async with open_registries({registry.host: replace(LOGIN, chunk_size=1 << 20)}) as client:
+        repository = client.repository(registry.host, PRIVATE)
+        assert not await repository.exists(blob_desc(body))
+        await repository.push(blob_desc(body), BytesOpener(body))
+        assert await repository.exists(blob_desc(body)), "also where HEAD is refused by storage"
+        assert await read(repository, blob_desc(body)) == body
+    assert [one.method for one in registry.asked].count("PATCH") == 4
+    assert not [one for one in registry.asked if one.path.startswith("/storage/") and one.authorization]
 
 
 async def test_a_mount(registry: Simulated, kind: str) -> None:

@@ -51,7 +51,28 @@ class Bearer(Simulated):
         return actions
 
 
-class DockerHub(Bearer):
+class Stored(Simulated):
+    """Registries whose blobs lie in storage elsewhere, which wants no login and must not be shown one."""
+
+    redirected = frozenset({"GET"})
+
+    async def blob(self, request: web.Request, name: str, rest: str) -> Reply:
+        """Redirected to storage."""
+        if request.method in self.redirected and rest in self.blobs:
+            storage = self.url.replace("127.0.0.1", "localhost")
+            return web.Response(status=307, headers={"Location": f"{storage}/storage/{rest}?signature=a%2Fb"})
+        return await super().blob(request, name, rest)
+
+    async def route(self, request: web.Request) -> Reply:
+        """Storage takes what was signed: GET, and no other authorization."""
+        if not request.path.startswith("/storage/"):
+            return await super().route(request)
+        if request.method != "GET" or "Authorization" in request.headers:
+            return web.Response(status=403, text="<Error><Code>SignatureDoesNotMatch</Code></Error>")
+        return web.Response(body=self.blobs[request.path.removeprefix("/storage/")])
+
+
+class DockerHub(Stored, Bearer):
     """Docker Hub: a token without access for what a stranger may not see, pulls counted, no deletion, no catalog."""
 
     deletes = frozenset[str]()
@@ -68,8 +89,13 @@ class DockerHub(Bearer):
         return super().allowed(name, actions, is_stranger=is_stranger)
 
 
-class Ghcr(Bearer):
-    """GHCR: no token at all for what is missing or private, bodies over 4 MiB refused with 416, no deletion."""
+class Ghcr(Stored, Bearer):
+    """GHCR: no token at all for what is missing or private, bodies over 4 MiB refused with 416, no deletion.
+
+    HEADs are sent to storage as well, which refuses them; the referrers API to pages of GitHub.
+    """
+
+    redirected = frozenset({"GET", "HEAD"})
 
     deletes = frozenset[str]()
     has_referrers = False
@@ -91,9 +117,16 @@ class Ghcr(Bearer):
         """Packages share nothing."""
         return False
 
+    def referrers(self, digest: str) -> web.Response:
+        """Not known, and not refused."""
+        return web.Response(status=303, headers={"Location": "http://127.0.0.1:1/-/v2/packages"})
 
-class Ecr(Simulated):
-    """ECR: always a login, no repository made by a push, no mount, immutable tags, deletion by its API only."""
+
+class Ecr(Stored):
+    """ECR: always a login, no repository made by a push, no mount, immutable tags, deletion by its API only.
+
+    The Range of an upload stays at the end of its first chunk.
+    """
 
     makes_repositories = False
     deletes = frozenset[str]()
@@ -110,6 +143,17 @@ class Ecr(Simulated):
         """Not unless the account wants it."""
         return False
 
+    async def upload(self, request: web.Request, name: str, session: str) -> Reply:
+        """A chunk out of place is refused."""
+        held, told = len(self.uploads.get(session, b"")), request.headers.get("Content-Range", "0-")
+        if request.method == "PATCH" and int(told.partition("-")[0]) != held:
+            return error(416, "BLOB_UPLOAD_INVALID", "The layer part is out of order")
+        reply = await super().upload(request, name, session)
+        if held:
+            first = int(told.partition("-")[2] or 0) - int(told.partition("-")[0])
+            reply.headers["Range"] = f"0-{first}"
+        return reply
+
     async def manifest(self, request: web.Request, name: str, reference: str) -> Reply:
         """Tags are written once."""
         if request.method == "PUT" and ":" not in reference and (name, reference) in self.manifests:
@@ -117,7 +161,7 @@ class Ecr(Simulated):
         return await super().manifest(request, name, reference)
 
 
-class Quay(Bearer):
+class Quay(Stored, Bearer):
     """Quay: 202 for what was stored, `next_page` in Links, no action but pull, push and * in scopes."""
 
     stored = 202
@@ -133,29 +177,26 @@ class Quay(Bearer):
         return f'<{request.path}?n={self.page}&last={quote(last)}&next_page=gAAAA%3D%3D>; rel="next"'
 
 
-class Gar(Bearer):
+class Gar(Stored, Bearer):
     """Google's: blobs lie elsewhere, a project's repository must exist, `n` is heeded, all deletions work."""
 
     makes_repositories = False
 
-    async def blob(self, request: web.Request, name: str, rest: str) -> Reply:
-        """GET is redirected to storage."""
-        if request.method == "GET" and rest in self.blobs:
-            storage = self.url.replace("127.0.0.1", "localhost")
-            return web.Response(status=302, headers={"Location": f"{storage}/storage/{rest}?signature=x"})
-        return await super().blob(request, name, rest)
-
-    async def route(self, request: web.Request) -> Reply:
-        """Storage wants no login."""
-        if request.path.startswith("/storage/"):
-            return web.Response(body=self.blobs[request.path.removeprefix("/storage/")])
-        return await super().route(request)
-
 
 class GitLab(Bearer):
-    """GitLab: the token server refuses what a user may not do, tags can be deleted, the catalog is for admins."""
+    """GitLab: the token server refuses what a user may not do, tags can be deleted, the catalog is for admins.
+
+    It has no referrers, and takes `sha256-…` for the digest.
+    """
 
     deletes = frozenset({"tag"})
+    has_referrers = False
+
+    async def manifest(self, request: web.Request, name: str, reference: str) -> Reply:
+        """By tag or digest, in either form."""
+        if reference.startswith("sha256-"):
+            reference = reference.replace("-", ":")
+        return await super().manifest(request, name, reference)
 
     def allowed(self, name: str, actions: list[str], *, is_stranger: bool) -> list[str] | None:
         """Strangers get no token for what is private."""
@@ -167,9 +208,23 @@ class GitLab(Bearer):
 
 
 class Harbor(Bearer):
-    """Harbor: projects must exist, tags may be immutable (412), Links name the core's host."""
+    """Harbor: projects must exist, tags may be immutable (412), Links name the core's host.
+
+    A token that is not enough is answered with Basic alone, and the referrers API of older ones wants a login.
+    """
 
     makes_repositories = False
+
+    def refuse(self, request: web.Request, name: str) -> web.Response | None:
+        """With Bearer for who shows nothing."""
+        refused = super().refuse(request, name)
+        if refused is not None and "Authorization" in request.headers:
+            refused.headers["WWW-Authenticate"] = 'Basic realm="harbor"'
+        return refused
+
+    def referrers(self, digest: str) -> web.Response:
+        """As what it does not know."""
+        return error(401, "UNAUTHORIZED", "unauthorized")
 
     def link(self, request: web.Request, last: str) -> str:
         """As the inner host knows itself."""
@@ -215,7 +270,17 @@ class Nexus(Simulated):
 
 
 class Zot(Simulated):
-    """zot with an anonymous policy: /v2/ is 200 with a challenge, the catalog lists what the caller may read."""
+    """zot with an anonymous policy: /v2/ is 200 with a challenge, the catalog lists what the caller may read.
+
+    The Range of an upload is that of its last chunk.
+    """
+
+    async def upload(self, request: web.Request, name: str, session: str) -> Reply:
+        """As it counts."""
+        reply = await super().upload(request, name, session)
+        if request.method == "PATCH":
+            reply.headers["Range"] = f"0-{(request.content_length or 1) - 1}"
+        return reply
 
     async def route(self, request: web.Request) -> Reply:
         """The root tells of the login."""
