@@ -36,16 +36,24 @@ class Schedule:
     longest: float = 0.0  # seconds; where it is more than `interval`, the wait grows up to it while nothing changes
 
     @property
-    def is_adaptive(self) -> bool:
-        """Whether the wait follows how often something changes."""
+    def has_range(self) -> bool:
+        """Whether the interval follows how often something changes."""
         return self.cron is None and self.longest > self.interval
 
+    @property
+    def is_adaptive(self) -> bool:
+        """Whether that is the rule's own; of a whole registry each repository has one (`daemon.pace`)."""
+        return self.has_range and bool(self.jobs)
+
     def adapt(self, present: float | None, *, has_changed: bool) -> float | None:
-        """The next interval, in seconds; None: always the same."""
+        """The next interval of the rule, in seconds; None: always the same."""
         if not self.is_adaptive:
             return None
-        grown = (present or self.interval / GROWTH) * GROWTH
-        return self.interval if has_changed else min(max(grown, self.interval), self.longest)
+        return self.interval if has_changed else self.grow(present)
+
+    def grow(self, present: float | None) -> float:
+        """The next interval, in seconds, after nothing has changed."""
+        return self.interval if present is None else min(present * GROWTH, self.longest)
 
     def gap(self, now: float, present: float | None = None) -> float:
         """Seconds between two runs when all goes well; by the calendar, between the next two."""

@@ -145,9 +145,11 @@ class Scheduler:
                 await self._load_new()
                 self._follow_clock()
                 for rule in self._list_due():
+                    # Who wants a rule now wants all of it, also repositories that are asked less and less.
+                    schedule = replace(rule.schedule, longest=0.0) if rule.is_wanted else rule.schedule
                     rule.is_running = True
                     rule.is_wanted = False
-                    tasks.start_soon(self._run_rule, rule, self._runner)
+                    tasks.start_soon(self._run_rule, rule, schedule, self._runner)
                 await self._wait()
 
     async def _load_new(self) -> None:
@@ -192,14 +194,14 @@ class Scheduler:
             first = min(first, self._clock.monotonic() + _LOOK)
         await self._clock.wait(self._changed, max(0.0, first - self._clock.monotonic()))
 
-    async def _run_rule(self, rule: _Rule, runner: JobRunner) -> None:
-        name = rule.schedule.rule
+    async def _run_rule(self, rule: _Rule, schedule: Schedule, runner: JobRunner) -> None:
+        name = schedule.rule
         before, started = rule.status or RuleStatus(), self._clock.monotonic()
         try:
             rule.status = replace(before, last_started=self._clock.wall())
             await self._save(name, rule.status)
             try:
-                outcome = await self._run_jobs(name, await runner.expand(rule.schedule))
+                outcome = await self._run_jobs(name, await runner.expand(schedule))
             except Exception as exc:
                 log.exception("rule.crashed", rule=name)
                 outcome = RunReport(name, failure=Failure("internal", f"{type(exc).__name__}: {exc}", "retry"))

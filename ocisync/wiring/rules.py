@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from ocisync.config.models import Config, SyncRule
+from ocisync.daemon.pace import RepositoryPace
 from ocisync.daemon.rule_set import JobRunner, RuleSet
 from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.errors import ConfigError, OcisyncError
@@ -81,12 +82,14 @@ class RuleRunner(JobRunner):
     images: ImageRecords
     rules: frozenset[str]  # the names of those that are at work
     force_prune: bool = False
+    pace: RepositoryPace = field(default_factory=RepositoryPace)  # of the repositories of whole registries
 
     async def run(self, job: AnyJob) -> JobReport:
         """Run a job, and remember what became of the images of a sync rule."""
         if isinstance(job, MaintenanceJob):
             return await run_maintenance_job(job, self.session)
         report = await run_job(job, self.session.tools)
+        self.pace.observe(job, report)
         if any(rule.name == job.rule for rule in self.session.config.sync):
             try:
                 await self.images.record(report, is_partial=job.is_partial)
@@ -96,7 +99,10 @@ class RuleRunner(JobRunner):
 
     async def expand(self, schedule: Schedule) -> Expansion:
         """The jobs of one run of a rule."""
-        found = Expansion(schedule.jobs) if schedule.jobs else await expand_rule(schedule, self.session)
+        found = Expansion(schedule.jobs)
+        if not schedule.jobs:
+            found = await expand_rule(schedule, self.session)
+            found = replace(found, jobs=self.pace.select(schedule, found.jobs))
         if not self.force_prune:
             return found
         return replace(found, jobs=tuple(_allow_any_prune(job) for job in found.jobs))

@@ -17,8 +17,9 @@ from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
 from ocisync.model.cron import Cron
 from ocisync.state.rule_records import MemoryRecords, RuleStatus
+from ocisync.sync.acceptance import Judgement, Outcome
 from ocisync.sync.job import Job
-from ocisync.sync.reports import Failure, JobReport
+from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 from tests.unit.daemon.clocks import TestClock, until
 from tests.unit.daemon.jobs import FunctionRunner, Gate, job
 
@@ -101,6 +102,57 @@ async def test_a_rule_runs_at_the_start_and_then_by_its_interval() -> None:
     status = daemon.records.statuses["rule"]
     assert (status.failures, status.code, status.last_failure) == (0, "", None)
     assert status.last_started == status.last_success == daemon.clock.wall()
+
+
+async def test_an_interval_with_a_range_grows_while_nothing_changes_and_begins_anew() -> None:
+    adaptive = replace(every_hour(), longest=2 * HOUR, jitter=0.0)
+    daemon = Daemon(adaptive)
+    verdicts = [Verdict.COPIED, Verdict.UNCHANGED, Verdict.UNCHANGED, Verdict.UNCHANGED, Verdict.UNCHANGED]
+    waits: list[float] = []
+
+    async def run_job(wanted: AnyJob) -> JobReport:
+        report = await daemon.gate(wanted)
+        report.tags.append(TagReport("1", verdicts[len(waits)], ""))
+        return report
+
+    daemon.run_job = run_job  # type: ignore[method-assign]
+    async with daemon.running():
+        for run in range(1, 6):
+            await daemon.settled(run)
+            waits.append(daemon.due_in())
+            if run < 5:
+                daemon.clock.advance(waits[-1] + 1)
+        assert waits == [HOUR, 1.5 * HOUR, 2 * HOUR, 2 * HOUR, 2 * HOUR]
+        assert daemon.scheduler.views()["rule"].gap == 2 * HOUR
+        daemon.scheduler.quicken("rule")  # as a webhook does
+        assert daemon.scheduler.views()["rule"].gap == HOUR
+        daemon.clock.advance(HOUR + 1)
+        verdicts.append(Verdict.UNCHANGED)
+        await daemon.settled(6)
+    assert daemon.records.statuses["rule"].interval == 1.5 * HOUR
+
+
+async def test_a_rule_runs_when_what_is_pending_can_be_taken() -> None:
+    daemon = Daemon(every_hour())
+    until_then = daemon.clock.wall() + 600
+
+    async def run_job(wanted: AnyJob) -> JobReport:
+        report = await daemon.gate(wanted)
+        if daemon.clock.wall() < until_then:
+            young = Judgement(Outcome.PENDING, "verify.young", "", until_then)
+            report.tags.append(TagReport("1", Verdict.PENDING, "", judgement=young))
+        return report
+
+    daemon.run_job = run_job  # type: ignore[method-assign]
+    async with daemon.running():
+        await daemon.settled(1)
+        assert daemon.due_in() == pytest.approx(600)
+        daemon.clock.advance(601)
+        await daemon.settled(2)
+        assert len(daemon.gate.started) == 2
+        assert daemon.due_in() > 0.9 * HOUR
+    status = daemon.records.statuses["rule"]
+    assert (status.failures, status.code) == (0, "")
 
 
 async def test_all_jobs_of_a_rule_run_and_a_disabled_rule_does_not() -> None:
