@@ -187,7 +187,7 @@ async def test_fault_08_other_schemes_and_internal_addresses_are_refused(proxy: 
 
 
 async def test_fault_09_an_encoding_nobody_asked_for(proxy: FaultProxy) -> None:
-    bomb = gzip.compress(bytes(50_000_000))
+    bomb = gzip.compress(bytes(20_000_000))
     proxy.on("GET", BLOB_PATH, faults.Reply(200, {"Content-Encoding": "gzip"}, bomb))
     proxy.on("GET", "/manifests/", faults.Reply(200, {"Content-Encoding": "gzip", "Content-Type": "a/b"}, bomb))
     proxy.on("GET", "/tags/list", faults.Reply(200, {"Content-Encoding": "gzip"}, bomb))

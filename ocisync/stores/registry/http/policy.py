@@ -78,14 +78,14 @@ def upload_location(current: URL, location: str) -> URL:
     A registry behind a proxy that ends TLS may not know it, and say http of its own host: then TLS is kept to, by the
     port that was asked.
     """
+    if current.scheme != "https" or not location.strip().lower().startswith("http:"):
+        return resolve_location(current, location)
     try:
         own = URL(location.strip(), encoded=True)
-        is_own = own.host is not None and own.host == current.host and own.port in (80, current.port)
+        is_own = own.host == current.host and own.port in (80, current.port)
     except ValueError:
         is_own = False
-    if is_own and current.scheme == "https" and own.scheme == "http":
-        location = str(own).replace(f"http://{own.raw_authority}", str(current.origin()), 1)
-    return resolve_location(current, location)
+    return resolve_location(current, f"{current.origin()}{own.raw_path_qs}" if is_own else location)
 
 
 def resolve_location(current: URL, location: str) -> URL:
