@@ -46,6 +46,7 @@ class BundleRequest:
     base: Inventory | None = None
     base_digest: Digest | None = None
     signer: Signer | None = None
+    least: int = 1  # the number that it has at least
 
     @property
     def base_name(self) -> Base | None:
@@ -78,7 +79,7 @@ async def create_bundle(jobs: Sequence[Job], context: JobContext, request: Bundl
         BundleError: another process is at work, or nothing at all could be read.
         DiskError: the volumes cannot be written.
     """
-    least = request.base.sequence + 1 if request.base else 1
+    least = max(request.least, request.base.sequence + 1 if request.base else 1)
     work = await run_file(partial(open_work_folder, request.output, request.name, least))
     try:
         if await run_file(lambda: work.is_sealed):

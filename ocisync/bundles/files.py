@@ -7,17 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Inventory
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Inventory, bundle_of
 from ocisync.bundles.parse import MAX_INVENTORY, parse_inventory
 from ocisync.bundles.sign import Check
 from ocisync.content.files import FileGuard, InputFile
 from ocisync.errors import BundleError, OcisyncError, SignatureError
 from ocisync.model.digest import sha256
 
-_FILE = re.compile(
-    r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}-\d{4,8})(?P<end>(\.\d{3,6})?\.tar|\.bundle\.json|\.sigstore\.json)\Z",
-    re.ASCII,
-)
 _LINE = re.compile(r"(?P<sum>[0-9a-f]{64}) [ *](?P<file>[^/]+)\Z")
 _MAX_SIGNATURE = 1024 * 1024  # bytes
 _MAX_SUMS = 16 * 1024 * 1024  # bytes
@@ -50,17 +46,11 @@ class OpenedInventory:
     raw: bytes
 
 
-def bundle_of(name: str) -> str | None:
-    """The id of the bundle that a file of this name belongs to; None where it is no file of a bundle."""
-    found = _FILE.match(name)
-    return found["id"] if found else None
-
-
-def find_bundles(paths: Iterable[Path], guard: FileGuard | None = None) -> list[BundleFiles]:
+def find_bundles(paths: Iterable[Path], guard: FileGuard | None = None, *, is_needed: bool = True) -> list[BundleFiles]:
     """The bundles that paths mean, in the order of their numbers: files, folders, or the beginning of names. Blocks.
 
     Raises:
-        BundleError: none is there.
+        BundleError: none is there, though one is needed.
     """
     found: dict[str, BundleFiles] = {}
     given = list(paths)
@@ -72,7 +62,7 @@ def find_bundles(paths: Iterable[Path], guard: FileGuard | None = None) -> list[
         inventory = files.paths.get(bundle + INVENTORY)
         if inventory is not None and (inventory.parent / SUMS).is_file():
             files.sums = inventory.parent / SUMS
-    if not found:
+    if not found and is_needed:
         raise BundleError(f"{', '.join(map(str, given))[:300]}: no bundle is there", code="bundle.missing")
     return sorted(found.values(), key=lambda files: (files.sequence, files.id))
 

@@ -22,6 +22,10 @@ FORMAT = "ocisync.bundle/1"
 INVENTORY, RECEIPT, SIGNATURE, SUMS = ".bundle.json", ".receipt.json", ".sigstore.json", "SHA256SUMS"
 BLOB = "application/octet-stream"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}\Z", re.ASCII)
+_FILE = re.compile(
+    r"(?P<id>[A-Za-z0-9][A-Za-z0-9_.-]{0,99}-\d{4,8})(?P<end>(\.\d{3,6})?\.tar|\.bundle\.json|\.sigstore\.json)\Z",
+    re.ASCII,
+)
 
 Kind = Literal["bundle", "receipt"]
 Omitted = Mapping[str, Mapping[Digest, Sequence[Digest]]]
@@ -135,3 +139,9 @@ def check_bundle_name(text: str) -> str:
     if not is_bundle_name(text):
         raise ConfigError(f"{text[:100]!r} is no name for bundles: letters, digits, `-`, `_` and `.`, at most 100")
     return text
+
+
+def bundle_of(name: str) -> str | None:
+    """The id of the bundle that a file of this name belongs to; None where it is no file of a bundle."""
+    found = _FILE.match(name)
+    return found["id"] if found else None

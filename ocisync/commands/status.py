@@ -14,6 +14,7 @@ from ocisync.errors import ConfigError
 from ocisync.state.image_records import ImageRecord
 from ocisync.state.open import State, open_state
 from ocisync.state.rule_records import RuleStatus
+from ocisync.wiring.bundle_jobs import bundle_schedules
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.maintenance_jobs import maintenance_schedules
 from ocisync.wiring.store_options import drop_rule
@@ -35,14 +36,15 @@ async def report_rules(config: Config, only: str = "") -> dict[str, RuleReport]:
     Raises:
         ConfigError: there is no rule of that name.
     """
-    names = [rule.name for rule in config.rules] + [job.rule for job in maintenance_schedules(config)]
+    upkeep = [*maintenance_schedules(config), *bundle_schedules(config)]
+    names = list(dict.fromkeys([*(rule.name for rule in config.rules), *(one.rule for one in upkeep)]))
     if only and only not in names:
         raise ConfigError(f"no rule is named {only[:80]!r}; known are {', '.join(sorted(names)) or 'none'}")
     now = time.time()
     async with open_state(config.daemon.state, read_only=True, dsn=config.dsn) as state:
         drops = {rule.name: await _look(state, drop_rule(rule), only) for rule in config.drop}
         syncs = {rule.name: _with_next(rule, await _status(state, rule.name), now) for rule in config.sync}
-        maintenance = {job.rule: await _status(state, job.rule) for job in maintenance_schedules(config)}
+        maintenance = {job.rule: await _status(state, job.rule) for job in upkeep}
         images = {rule.name: await _images(state, rule, config) for rule in config.sync}
         folders = {
             name: RuleReport(one.status, _lag(one.status, now), [], list(one.inputs)) for name, one in drops.items()

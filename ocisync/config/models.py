@@ -13,6 +13,7 @@ from pydantic import Field, PrivateAttr
 from ocisync.config.diagnostics import Problem
 from ocisync.config.fields import Items, Label, RegistryKey, Section, TargetReference
 from ocisync.config.sections.archive_limits import ArchiveLimits
+from ocisync.config.sections.bundle_settings import BundleRule
 from ocisync.config.sections.daemon_settings import Daemon, WebhookSettings
 from ocisync.config.sections.engine_settings import Engine, LocalEngine, PostgresEngine
 from ocisync.config.sections.maintenance_options import Keep
@@ -25,6 +26,7 @@ from ocisync.config.sections.verify_policies import VerifyPolicy
 
 __all__ = [
     "ArchiveLimits",
+    "BundleRule",
     "Config",
     "Daemon",
     "DropRuleSettings",
@@ -68,6 +70,7 @@ class Config(Section):
     )
     drop: Items[DropRuleSettings] = Field((), description="Folders to watch for image archives.")
     sync: Items[SyncRule] = Field((), description="Repositories to mirror from registries.")
+    bundle: Items[BundleRule] = Field((), description="Bundles to write for sites without a network.")
     webhooks: dict[Label, WebhookSettings] = Field(
         default_factory=dict, description="Registries that report pushes, each to /v1/webhooks/NAME."
     )
@@ -101,9 +104,9 @@ class Config(Section):
         return self._secrets
 
     @property
-    def rules(self) -> tuple[DropRuleSettings | SyncRule, ...]:
+    def rules(self) -> tuple[DropRuleSettings | SyncRule | BundleRule, ...]:
         """All rules, drop folders first."""
-        return (*self.drop, *self.sync)
+        return (*self.drop, *self.sync, *self.bundle)
 
     @property
     def dsn(self) -> str:

@@ -25,6 +25,7 @@ _MAX_GZIP = 12
 def check_together(root: dict[str, Value], context: Context) -> Iterator[ConfigFinding]:
     """Every contradiction between keys."""
     yield from _check_rule_names(root)
+    yield from _check_bundles(root)
     yield from _check_folders(root, context)
     for check, section in _CHECKS:
         for path, entry in list_entries(root, section):
@@ -72,7 +73,7 @@ def list_entries(root: dict[str, Value], section: str) -> list[tuple[KeyPath, di
 
 
 def _list_all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, Value]]]:
-    sections = ("registries", "targets", "webhooks", "notify", "daemon")
+    sections = ("registries", "targets", "webhooks", "notify", "daemon", "bundle")
     found = [entry for section in sections for entry in list_entries(root, section)]
     headers = [((*path, "headers"), entry["headers"]) for path, entry in found if "headers" in entry]
     nested = [
@@ -85,7 +86,7 @@ def _list_all_entries(root: dict[str, Value]) -> list[tuple[KeyPath, dict[str, V
 
 
 def _check_idle(root: dict[str, Value]) -> Iterator[ConfigFinding]:
-    rules = list_entries(root, "drop") + list_entries(root, "sync")
+    rules = [one for section in _RULES for one in list_entries(root, section)]
     if not any(entry.get("enabled") is not False for _, entry in rules):
         yield (), "no rule is enabled, so there is nothing to do. Add one under `drop:` or `sync:`"
 
@@ -110,13 +111,29 @@ def _find_globs(path: KeyPath, value: Value) -> Iterator[ConfigFinding]:
 
 def _check_rule_names(root: dict[str, Value]) -> Iterator[ConfigFinding]:
     first: dict[str, str] = {}
-    for path, entry in list_entries(root, "drop") + list_entries(root, "sync"):
+    for path, entry in [one for section in _RULES for one in list_entries(root, section)]:
         name = entry.get("name")
         if not isinstance(name, str) or not name:
             continue
         if name in first:
             yield (*path, "name"), f'{first[name]} is named "{name[:80]}" too. Give each rule its own name'
         first.setdefault(name, f"{path[0]}[{path[1]}]")
+
+
+def _check_bundles(root: dict[str, Value]) -> Iterator[ConfigFinding]:
+    """Bundles are of sync rules, and a drop rule's go to one target."""
+    known = {entry.get("name") for _, entry in list_entries(root, "sync")} | set(derive_names(root).values())
+    for path, entry in list_entries(root, "bundle"):
+        named = entry.get("rules")
+        for at, name in enumerate(named if isinstance(named, list) else []):
+            if isinstance(name, str) and name not in known:
+                yield (*path, "rules", at), f"no sync rule is named {name[:80]!r}. Write the `name` of one"
+        if (entry.get("base") == "receipt") != ("receipts" in entry):
+            yield (*path, "base"), "`base: receipt` and `receipts` belong together. Write both, or neither"
+    for path, entry in list_entries(root, "drop"):
+        targets = entry.get("target")
+        if isinstance(entry.get("bundles"), dict) and isinstance(targets, list) and len(targets) > 1:
+            yield (*path, "bundles"), "bundles go to one target. Give each target a drop rule of its own"
 
 
 def _check_hosts(root: dict[str, Value]) -> Iterator[ConfigFinding]:
@@ -141,6 +158,7 @@ def _check_folders(root: dict[str, Value], context: Context) -> Iterator[ConfigF
     ]
     drops = _list_folders(root, "drop", ("path",), context, "the drop folder of")
     results = _list_folders(root, "drop", ("done_folder", "failed_folder"), context, "a folder of")
+    results += _list_folders(root, "bundle", ("outbox", "receipts"), context, "a folder of")
     state = _list_folders(root, "daemon", ("state", "temporary"), context, "a folder of the")
     for position, (path, folder, _) in enumerate(drops):
         for _, other, what in [*targets, *drops[:position]]:
@@ -300,7 +318,8 @@ def _make_unique(stem: str, taken: set[str]) -> str:
     return name
 
 
-_SECRETS = {"password", "identity_token", "token", "secret", "secret_access_key", "session_token"}
+_RULES = ("drop", "sync", "bundle")
+_SECRETS = {"key_password", "password", "identity_token", "token", "secret", "secret_access_key", "session_token"}
 _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[ConfigFinding]], str], ...] = (
     (_check_login, "registries"),
     (_check_certificates, "registries"),
@@ -313,5 +332,6 @@ _CHECKS: tuple[tuple[Callable[[KeyPath, dict[str, Value]], Iterator[ConfigFindin
     (_check_compression, "drop"),
     (_check_incomplete, "drop"),
     (_check_timing, "sync"),
+    (_check_timing, "bundle"),
     (_check_signatures, "sync"),
 )

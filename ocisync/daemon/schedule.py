@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
+from ocisync.bundles.bundle_job import BundleJob
 from ocisync.content.backoff import Backoff
 from ocisync.maintenance.maintenance_job import MaintenanceJob
 from ocisync.model.cron import Cron
@@ -19,7 +20,7 @@ SOONEST = 1.0  # seconds; what can be taken now is looked at in a moment, not at
 SHORTEST_WAIT = 5.0  # seconds; never again sooner, but for shorter intervals
 
 
-AnyJob = Job | MaintenanceJob
+AnyJob = Job | MaintenanceJob | BundleJob
 
 
 @dataclass(frozen=True, slots=True)

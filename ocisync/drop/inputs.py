@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from ocisync.bundles.inventory import INVENTORY, bundle_of
 from ocisync.drop.naming import SetMemberPath, SingleArchive, classify, find_slip
 from ocisync.drop.rule import DropRule, Incomplete
-from ocisync.drop.scan import FolderEntry, Stamp
+from ocisync.drop.scan import FolderEntry, Scan, Stamp
 from ocisync.errors import InputError, InvalidName, OcisyncError
 from ocisync.model.platform import Platform, is_same_platform
 from ocisync.state.input_records import InputRecord, InputState, MemberRecord
@@ -94,6 +95,26 @@ def group(entries: Iterable[FolderEntry], layout: str, *, has_sets: bool = False
         else:
             _add_member(sets, found, entry)
     return [*singles, *(_make_set(name, tag, members) for (name, tag), members in sets.items())], others
+
+
+def leave_bundles(found: Scan, rule: DropRule) -> None:
+    """Take the files of bundles out of a look: a volume is a tar of a layout, but seldom a whole one.
+
+    Where the rule does not take bundles, only what lies beside an inventory is one: other archives may be called so.
+    """
+    names = {entry.relative for entry in found.entries}
+    ours: set[str] = set()
+    for entry in found.entries:
+        folder, slash, name = entry.relative.rpartition("/")
+        bundle = None if entry.is_folder else bundle_of(name)
+        if bundle is None:
+            continue
+        if rule.takes_bundles and not folder:
+            ours.add(entry.relative)
+        elif f"{folder}{slash}{bundle}{INVENTORY}" in names:
+            ours.add(entry.relative)
+            found.skipped[entry.relative] = "a bundle's file: give the rule `bundles:`, or run `ocisync bundle apply`"
+    found.entries = [entry for entry in found.entries if entry.relative not in ours]
 
 
 def observe(before: Mapping[str, Sighting], entries: Iterable[FolderEntry], now: float) -> dict[str, Sighting]:

@@ -20,6 +20,7 @@ from ocisync.drop.inputs import (
     is_remnant,
     is_settled,
     is_settled_whole,
+    leave_bundles,
     observe,
     readiness,
 )
@@ -54,6 +55,7 @@ async def forget_settled(rule: DropRule, records: InputRecords) -> None:
         DiskError: the folder cannot be read.
     """
     found, known = await run_file(partial(scan, rule)), await records.of_rule(rule.name)
+    leave_bundles(found, rule)
     inputs, _ = group(found.entries, rule.layout, has_sets=bool(rule.platforms))
     await records.remove(rule.name, [one.key for one in inputs if is_settled_whole(one, known.get(one.key), rule)])
 
@@ -77,6 +79,7 @@ class FolderPoller:
             DiskError: the folder cannot be read.
         """
         found = await run_file(partial(scan, self._rule))
+        leave_bundles(found, self._rule)
         moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
         inputs, others = group(found.entries, self._rule.layout, has_sets=bool(self._rule.platforms))
@@ -90,6 +93,7 @@ class FolderPoller:
             DiskError: the folder cannot be read.
         """
         found = await self._scan(restoring=not busy)
+        leave_bundles(found, self._rule)
         moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
         inputs, others = group(found.entries, self._rule.layout, has_sets=bool(self._rule.platforms))

@@ -57,6 +57,7 @@ class DropRule:
     keep_done: float | None = 7 * DAY  # None: for ever
     keep_failed: float | None = 30 * DAY
     acceptance: Acceptance | None = None  # what must hold of images; None: all are taken
+    takes_bundles: bool = False  # files that are called like a bundle's are left to `bundles.inbox`
     conversion: str = ""  # format, compression and level: another one publishes everything again
 
     @property

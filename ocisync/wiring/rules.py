@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 
 import structlog
 
+from ocisync.bundles.bundle_job import BundleJob
 from ocisync.config.models import Config, SyncRule
 from ocisync.daemon.pace import RepositoryPace
 from ocisync.daemon.rule_set import JobRunner, RuleSet
@@ -21,6 +22,7 @@ from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
+from ocisync.wiring.bundle_jobs import bundle_schedules, run_bundle_job
 from ocisync.wiring.catalog_rules import expand_rule, follow_repository
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.maintenance_jobs import maintenance_schedules, run_maintenance_job
@@ -52,7 +54,10 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = (), *
     _check_names(config, only)
     wanted = {rule.name for rule in config.rules if (rule.name in only if only else rule.enabled)}
     return RuleSet(
-        schedules=tuple(_make_schedule(rule, config) for rule in config.sync if rule.name in wanted),
+        schedules=(
+            *(_make_schedule(rule, config) for rule in config.sync if rule.name in wanted),
+            *bundle_schedules(config, wanted),
+        ),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
         runner=RuleRunner(session, images, frozenset(wanted), force_prune),
         archives=session.stores.archives,
@@ -88,6 +93,8 @@ class RuleRunner(JobRunner):
         """Run a job, and remember what became of the images of a sync rule."""
         if isinstance(job, MaintenanceJob):
             return await run_maintenance_job(job, self.session)
+        if isinstance(job, BundleJob):
+            return await run_bundle_job(job, self.session)
         report = await run_job(job, self.session.tools)
         self.pace.observe(job, report)
         if any(rule.name == job.rule for rule in self.session.config.sync):

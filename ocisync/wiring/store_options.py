@@ -193,6 +193,7 @@ def drop_rule(settings: DropRuleSettings) -> DropRule:
         keep_done=_finite(settings.keep_done),
         keep_failed=_finite(settings.keep_failed),
         acceptance=acceptance_of(settings),
+        takes_bundles=settings.bundles is not None,
         conversion=f"{settings.format}+{settings.compression}+{settings.level}",
     )
 

@@ -25,6 +25,7 @@ from ocisync.config.fields import (
     TimeZone,
     check_duration,
 )
+from ocisync.config.sections.bundle_settings import BundleInbox
 from ocisync.config.sections.referrer_options import ReferrerOptions
 from ocisync.config.sections.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
 from ocisync.config.sections.tag_policy import TagPolicy
@@ -95,6 +96,9 @@ class DropRuleSettings(VerifyOption):
     )
     keep_failed: Retention = Field(
         30 * SECONDS["d"], description="How long files stay in the folder of bad ones; or `forever`."
+    )
+    bundles: BundleInbox | None = Field(
+        None, description="Take the bundles (`ocisync bundle`) that are put into the folder. Not given: they are left."
     )
     format: Literal["oci", "docker"] = Field("oci", description="The media types of images made from docker archives.")
     compression: Literal["gzip", "zstd", "none"] = Field(

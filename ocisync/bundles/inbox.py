@@ -1,0 +1,176 @@
+"""A folder into which bundles are put: each is applied once it is whole, in the order of their numbers.
+
+Whoever may put files there need not be trusted: links are not followed, and a bundle that is damaged, or not signed
+where that is wanted, is set aside with its reason. One that only lacks something waits: the rest of it, or the bundle
+before it, may still come.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import structlog
+
+from ocisync.bundles.apply import Applied, ApplyOptions, apply_bundle
+from ocisync.bundles.files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory
+from ocisync.bundles.inventory import INVENTORY, RECEIPT
+from ocisync.bundles.layout import VolumeMap
+from ocisync.bundles.parse import parse_inventory
+from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
+from ocisync.content.files import FOLDER_MODE, FileGuard, open_folder_beneath
+from ocisync.content.threads import run_file
+from ocisync.errors import DiskError, Handling, OcisyncError
+from ocisync.model.digest import sha256
+from ocisync.stores.archive.atomic_file import write_file
+from ocisync.sync.context import JobContext
+
+log = structlog.get_logger()
+
+_REST_TIME = 600.0  # seconds after its last change in which a bundle that looks damaged may still be copied
+_WAITS = frozenset({"bundle.missing", "bundle.incomplete"})
+
+
+@dataclass(frozen=True, slots=True)
+class Inbox:
+    """A folder, and what becomes of bundles in it."""
+
+    folder: Path
+    receipts: Path
+    scratch: Path
+    done: Literal["keep", "move", "delete"]
+    done_folder: Path
+    failed_folder: Path
+    stable: float  # seconds without a change before a bundle is looked at
+
+
+@dataclass(slots=True)
+class Emptied:
+    """What one look at an inbox did."""
+
+    applied: list[Applied] = field(default_factory=list)
+    failed: dict[str, OcisyncError] = field(default_factory=dict)  # bundle -> why
+    waiting: dict[str, str] = field(default_factory=dict)  # bundle -> for what
+
+
+async def empty_inbox(inbox: Inbox, context: JobContext, options: ApplyOptions) -> Emptied:
+    """Apply the bundles that are whole. One that waits or fails for a while holds back those after it.
+
+    Raises:
+        DiskError: the folder cannot be read, or files cannot be moved.
+    """
+    found = Emptied()
+    for files in await run_file(partial(_list_bundles, inbox)):
+        try:
+            quiet = await run_file(partial(_quiet_time, files))
+            if quiet < inbox.stable:
+                found.waiting[files.id] = "it is still being written"
+                break
+            if files.id + INVENTORY not in files.paths:
+                found.waiting[files.id] = f"{files.id}{INVENTORY} is missing"
+                break
+            opened = await run_file(partial(read_inventory, files, options.check))
+            if await run_file(partial(_is_applied, inbox, opened)):
+                await run_file(partial(_clear, inbox, files))
+                continue
+            missing = await run_file(partial(_list_unfinished, files, opened))
+            may_come = quiet < _REST_TIME or any(name not in files.paths for name in missing)
+            if missing and may_come:
+                found.waiting[files.id] = f"{', '.join(missing[:5])} is not there, or not whole"
+                break
+            await run_file(partial(check_not_older, inbox.receipts, opened.inventory))
+            applied = await apply_bundle(files, context, inbox.scratch, options)
+            found.applied.append(applied)
+            if not applied.ok:
+                break
+            await run_file(partial(write_receipt, inbox.receipts, make_receipt(applied)))
+            await run_file(partial(_clear, inbox, files))
+        except OcisyncError as exc:
+            found.failed[files.id] = exc
+            is_lasting = exc.handling in (Handling.QUARANTINE, Handling.FAIL) and exc.code not in _WAITS
+            if not is_lasting or isinstance(exc, DiskError):
+                break
+            log.warning("bundle.set_aside", bundle=files.id, code=exc.code, error=exc.message)
+            await run_file(partial(_set_aside, inbox, files, exc))
+    return found
+
+
+def _list_bundles(inbox: Inbox) -> list[BundleFiles]:
+    try:
+        names = sorted(os.listdir(inbox.folder))  # noqa: PTH208
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise DiskError(f"{inbox.folder}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
+    guard = FileGuard(inbox.folder)
+    paths = [path for name in names if _is_file(path := inbox.folder / name, guard)]
+    return find_bundles(paths, guard, is_needed=False) if paths else []
+
+
+def _is_file(path: Path, guard: FileGuard) -> bool:
+    try:
+        return stat.S_ISREG(guard.stat(path).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _quiet_time(files: BundleFiles) -> float:
+    """Seconds since anything of a bundle changed."""
+    guard = files.guard
+    found = [guard.stat(path) if guard else path.stat() for path in files.paths.values()]
+    return time.time() - max(max(one.st_mtime, one.st_ctime) for one in found)
+
+
+def _list_unfinished(files: BundleFiles, opened: OpenedInventory) -> list[str]:
+    """Volumes that are missing, or smaller than they will be."""
+    volumes = VolumeMap(opened.inventory)
+    missing = list_missing(files, opened.inventory)
+    for number, name in enumerate(opened.inventory.file_names, 1):
+        if name not in missing:
+            file = files.open(name)
+            file.close()
+            if file.size < volumes.whole_size(number, len(opened.raw)):
+                missing.append(name)
+    return missing
+
+
+def _is_applied(inbox: Inbox, opened: OpenedInventory) -> bool:
+    """Whether the receipt of this very bundle is there."""
+    path = inbox.receipts / f"{opened.inventory.id}{RECEIPT}"
+    try:
+        receipt = parse_inventory(path.read_bytes(), ("receipt",))
+    except (OSError, OcisyncError):
+        return False
+    return receipt.base is not None and receipt.base.digest == sha256(opened.raw)
+
+
+def _clear(inbox: Inbox, files: BundleFiles) -> None:
+    """Keep, move or delete the files of a bundle that was applied."""
+    if inbox.done == "delete":
+        with open_folder_beneath(inbox.folder, []) as folder:
+            for name in files.paths:
+                os.unlink(name, dir_fd=folder)
+    elif inbox.done == "move":
+        _move(inbox.folder, inbox.done_folder, list(files.paths))
+
+
+def _set_aside(inbox: Inbox, files: BundleFiles, error: OcisyncError) -> None:
+    """Move a bundle that cannot be used, with the reason beside it."""
+    _move(inbox.folder, inbox.failed_folder, list(files.paths))
+    write_file(inbox.failed_folder / f"{files.id}.reason.txt", f"{error.message} [{error.code}]\n".encode())
+
+
+def _move(source: Path, target: Path, names: Sequence[str]) -> None:
+    try:
+        target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
+        with open_folder_beneath(source, []) as from_folder, open_folder_beneath(target, []) as to_folder:
+            for name in names:
+                os.rename(name, name, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+    except OSError as exc:
+        raise DiskError(f"{target}: files of {source} cannot be moved there: {exc.strerror}", errno=exc.errno) from exc
