@@ -20,7 +20,7 @@ import structlog
 
 from ocisync.bundles.apply import Applied, ApplyOptions, apply_bundle
 from ocisync.bundles.files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory
-from ocisync.bundles.inventory import INVENTORY, RECEIPT
+from ocisync.bundles.inventory import INVENTORY, RECEIPT, SIGNATURE
 from ocisync.bundles.layout import VolumeMap
 from ocisync.bundles.parse import parse_inventory
 from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
@@ -33,7 +33,7 @@ from ocisync.sync.context import JobContext
 
 log = structlog.get_logger()
 
-_REST_TIME = 600.0  # seconds after its last change in which a bundle that looks damaged may still be copied
+_REST_TIME = 600.0  # seconds after its last change in which the rest of a bundle may still come
 _WAITS = frozenset({"bundle.missing", "bundle.incomplete"})
 
 
@@ -72,8 +72,9 @@ async def empty_inbox(inbox: Inbox, context: JobContext, options: ApplyOptions) 
             if quiet < inbox.stable:
                 found.waiting[files.id] = "it is still being written"
                 break
-            if files.id + INVENTORY not in files.paths:
-                found.waiting[files.id] = f"{files.id}{INVENTORY} is missing"
+            wanted = [INVENTORY, *([SIGNATURE] if options.check is not None and quiet < _REST_TIME else [])]
+            if missing := [files.id + end for end in wanted if files.id + end not in files.paths]:
+                found.waiting[files.id] = f"{' and '.join(missing)} is not there"
                 break
             opened = await run_file(partial(read_inventory, files, options.check))
             if await run_file(partial(_is_applied, inbox, opened)):

@@ -33,6 +33,7 @@ from ocisync.sync.reports import JobReport, Verdict
 from ocisync.sync.run import run_job
 
 _JOBS = 4  # at a time
+_BUNDLE = "bundle"  # the name of the target in logs and reports
 _POLICY = WritePolicy(prune=True, prune_limit=1.0)
 
 
@@ -259,7 +260,8 @@ async def record_jobs(jobs: Sequence[Job], context: JobContext, recording: Recor
             blob_info=BlobInfoCache(),
             spools=None,
         )
-        job = replace(jobs[repository.job], policy=_POLICY, shares=(), is_partial=False)
+        target_name = TargetLocator(_BUNDLE, repository.name)
+        job = replace(jobs[repository.job], target=target_name, policy=_POLICY, shares=(), is_partial=False)
         repository.report = await run_job(job, own)
 
     await for_each(recording.repositories, record, _JOBS)

@@ -45,19 +45,21 @@ def bundle_schedules(config: Config, wanted: Collection[str] | None = None) -> I
 async def run_bundle_job(job: BundleJob, session: Session) -> JobReport:
     """Write a bundle, or take those of an inbox; every OcisyncError ends up in the report."""
     report = job.report()
-    started = time.monotonic()
+    started, is_idle = time.monotonic(), False
     with structlog.contextvars.bound_contextvars(rule=job.rule, target=report.target):
         try:
             if job.task == "create":
                 _report_created(await _create(_find(session.config.bundle, job.of), session), report)
             else:
-                _report_emptied(await _empty(_find(session.config.drop, job.of), session), report)
+                emptied = await _empty(_find(session.config.drop, job.of), session)
+                _report_emptied(emptied, report)
+                is_idle = not (emptied.applied or emptied.failed)
         except OcisyncError as exc:
             report.failure = describe_failure(exc)
         report.seconds = time.monotonic() - started
         if report.failure is not None:
             log.warning("job.failed", code=report.failure.code, error=report.failure.message)
-        else:
+        elif not is_idle:
             log.info("job.finished", bytes=report.traffic.bytes, seconds=round(report.seconds, 3))
     return report
 

@@ -46,7 +46,12 @@ class Site:
 
     def configure(self, **settings: object) -> Path:
         """The configuration: a rule for each repository."""
-        rules = [
+        targets = {name: place.settings for name, place in self.targets.items()}
+        return write_config(self.folder, targets, sync=self.rules(**settings))
+
+    def rules(self, **settings: object) -> list[dict[str, object]]:
+        """A sync rule for each repository."""
+        return [
             {
                 "name": name.rpartition("/")[2],
                 "source": f"{self.registry.host}/{name}",
@@ -59,8 +64,6 @@ class Site:
             }
             for name in (APP, TOOL)
         ]
-        targets = {name: place.settings for name, place in self.targets.items()}
-        return write_config(self.folder, targets, sync=rules)
 
     def put(self, name: str, tag: str, image: Image | Index) -> None:
         """Push an image to the source."""
