@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ocisync.daemon.schedule import AnyJob, Schedule
-from ocisync.maintenance.maintenance_job import MaintenanceJob
 from ocisync.model.locator import registry_image
 from ocisync.sync.job import Job
 
@@ -50,7 +49,7 @@ def found_units(rule: str, jobs: Sequence[AnyJob]) -> list[Unit]:
 
 def item_of(job: AnyJob) -> str:
     """What a job's unit is called within its rule."""
-    return job.lock_name if isinstance(job, MaintenanceJob) else str(job.source)
+    return str(job.source) if isinstance(job, Job) else job.lock_name
 
 
 def fingerprint(schedules: Iterable[Schedule]) -> str:

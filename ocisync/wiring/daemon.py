@@ -226,9 +226,15 @@ def _metric_names(config: Config, rules: RuleSet) -> MetricNames:
         drops=[rule.name for rule in rules.drops],
         targets=list(config.targets),
         webhooks=list(config.webhooks),
-        judged=[rule.name for rule in config.rules if acceptance_of(rule) is not None],
+        judged=_list_judged(config),
         channels=list(config.notify),
     )
+
+
+def _list_judged(config: Config) -> list[str]:
+    """The rules that judge images."""
+    drops = [rule.name for rule in config.drop if acceptance_of(rule) is not None]
+    return [*drops, *(rule.name for rule in config.sync if acceptance_of(rule) is not None)]
 
 
 def _count_input(metrics: Metrics, report: InputReport) -> None:
