@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -68,7 +69,10 @@ async def _ask(session: aiohttp.ClientSession, url: str, wish: dict[str, str]) -
             if reply.status != 202:
                 raise _refusal(reply.status, (await reply.content.read(_ANSWER)).decode(errors="replace"), url)
     except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError) as exc:
-        raise NetworkError(f"{url}: no daemon answers: {exc}. Is it running? Is it the right address?") from exc
+        reason = os.strerror(exc.errno) if isinstance(exc, OSError) and exc.errno else str(exc)
+        raise NetworkError(
+            f"{url}: no daemon answers: {reason}. Is it running (systemctl status ocisync)? Is --url right?"
+        ) from exc
 
 
 def _refusal(status: int, text: str, url: str) -> OcisyncError:

@@ -22,6 +22,7 @@ from ocisync.model.locator import (
     StaticLocator,
     TargetLocator,
     ViewLocator,
+    is_path,
     locate_in,
     parse_locator,
 )
@@ -42,6 +43,9 @@ def parse_source(text: str) -> Locator:
         return parse_locator(text)
     except InvalidName as exc:
         found = _plain_file(text)
+        if found is None and is_path(text):
+            kinds = f"docker-archive:{text[:200]} or oci-archive:{text[:200]}, for a layout oci:{text[:200]}"
+            raise InvalidName(f"{text[:200]}: there is no such file. To name its kind, write {kinds}") from exc
         if found is None and text.partition(":")[0] not in SCHEMES:
             raise InvalidName(f"no such file, and {exc.message}") from exc
         if found is None:

@@ -36,6 +36,7 @@ _CONSTANTS: dict[str, bool | None] = {
     "": None, "~": None, "null": None, "Null": None, "NULL": None,
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
+_UNQUOTED = re.compile(r"[:\[,]\s*(?:\$\{(\w+)\}|\*)")  # ${NAME} of a shell, or the star of a glob
 _INT = re.compile(r"[-+]?[0-9]{1,18}\Z", re.ASCII)  # longer ones stay text: int() takes quadratic time
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3})?\Z", re.ASCII)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -259,4 +260,7 @@ def _explain(exc: yaml.YAMLError, text: str) -> SyntaxProblem:
     # PyYAML says "found character that cannot start any token" of a tab, which helps nobody.
     if line <= len(lines) and "\t" in lines[line - 1][: len(lines[line - 1]) - len(lines[line - 1].lstrip())]:
         return SyntaxProblem(line, "a tab indents this line. YAML wants spaces: replace the tab")
-    return SyntaxProblem(line, f"not valid YAML: {what}. Look at indentation, colons and quotes here and above")
+    advice = "Look at indentation, colons and quotes here and above"
+    if line <= len(lines) and (found := _UNQUOTED.search(lines[line - 1])):
+        advice = f"Write {{env: {found[1]}}}" if found[1] else "Put what begins with a star into quotes"
+    return SyntaxProblem(line, f"not valid YAML: {what}. {advice}")

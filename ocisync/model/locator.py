@@ -253,9 +253,14 @@ def parse_locator(text: str) -> Locator:
     return parse(rest)
 
 
+def is_path(text: str) -> bool:
+    """Whether text is more likely a file's path than an image's name."""
+    return text.startswith(("./", "../", "/", "~")) or text.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst"))
+
+
 def _suggest(text: str) -> str:
     """What somebody may have meant who wrote a file's path, a URL or an image as docker writes it."""
-    if text.startswith(("./", "../", "/", "~")) or text.endswith((".tar", ".tar.gz", ".tgz", ".tar.zst", ".tzst")):
+    if is_path(text):
         path = text[:200]
         return f"; for a file, write docker-archive:{path} or oci-archive:{path}, for a layout oci:{path}."
     image = text.removeprefix("https://").removeprefix("http://")

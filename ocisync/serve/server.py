@@ -193,7 +193,7 @@ async def _listen(limit: ConnectionLimit, host: str, port: int) -> asyncio.Serve
     try:
         listener = await asyncio.get_running_loop().create_server(limit, host, port, backlog=256)
     except OSError as exc:
-        reason = exc.strerror or str(exc)
+        reason = os.strerror(exc.errno) if exc.errno else str(exc)  # the loop's own text repeats the address
         raise ConfigError(
             f"cannot listen on {host}:{port}: {reason}; choose another address, or stop what listens there",
             code="listen.failed",

@@ -124,7 +124,7 @@ class TagResolver:
             references, roots, failures, list(selected.warnings), self._listed, self._settled & roots.keys()
         )
         if not references:
-            resolved.warnings.append(f"{self._job.source}: no tag fits the rule's selection")
+            resolved.warnings.append(f"{self._job.source}: no tag matches the rule's selection")
         if not self._is_converted:
             await self._drop_by_platform(resolved)
             await self._drop_by_size(resolved)

@@ -32,7 +32,7 @@ async def expand_rule(schedule: Schedule, session: Session) -> Expansion:
     try:
         repositories = await _repositories(rule, session)
         if not repositories:
-            report.warnings.append(f"{report.source}: no repository fits the rule's selection")
+            report.warnings.append(f"{report.source}: no repository matches the rule's selection")
         jobs = _jobs(rule, session, repositories, report)
     except OcisyncError as exc:
         report.failure = describe_failure(exc)

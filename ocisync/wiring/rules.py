@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import structlog
 
 from ocisync.bundles.bundle_job import BundleJob
+from ocisync.config.diagnostics import find_suggestion
 from ocisync.config.models import Config, SyncRule
 from ocisync.daemon.pace import RepositoryPace
 from ocisync.daemon.rule_set import JobRunner, RuleSet
@@ -131,4 +132,8 @@ def _check_names(config: Config, only: Sequence[str]) -> None:
     known = {rule.name for rule in config.rules}
     unknown = [name for name in only if name not in known]
     if unknown:
-        raise ConfigError(f"no rule is named {', '.join(unknown)}; known are {', '.join(sorted(known)) or 'none'}")
+        guess = find_suggestion(unknown[0], known)
+        listed = f"; known are {', '.join(sorted(known)) or 'none'}"
+        raise ConfigError(
+            f"no rule is named {', '.join(unknown)}" + (f': did you mean "{guess}"?' if guess else listed)
+        )

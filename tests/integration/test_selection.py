@@ -178,9 +178,9 @@ def test_a_rule_that_means_nothing_is_warned_about_and_does_not_fail(pair: Mirro
     )
     told = pair.report().warnings
     assert sorted(one.rpartition(": ")[2] for one in told) == [
-        "no repository fits the rule's selection",
-        "no tag fits the rule's selection",
+        "no repository matches the rule's selection",
+        "no tag matches the rule's selection",
     ]
     for command in ("once", "plan"):
         finished = run_ocisync(command, "-c", pair.file).expect(0)
-        assert "no tag fits the rule's selection" in finished.stdout + finished.stderr
+        assert "no tag matches the rule's selection" in finished.stdout + finished.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ocisync.content.failpoints import failpoint
 from ocisync.content.object_store import ObjectInfo
-from ocisync.errors import PreconditionFailed
+from ocisync.errors import DiskError, PreconditionFailed
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.stores.directory.file_info import date_key, date_of, etag_of, forget_date, info_of
@@ -38,8 +38,11 @@ class BlockingFiles:
         """Make the folders, and remove what writers left that are gone; the number of files."""
         for path, mode in ((self.root, FOLDER_MODE), (self._private, 0o700), (self._temporary, 0o700)):
             if not path.is_dir():
-                path.mkdir(parents=True, exist_ok=True)
-                path.chmod(mode)
+                try:
+                    path.mkdir(parents=True, exist_ok=True)
+                    path.chmod(mode)
+                except FileNotFoundError as exc:  # which means absent elsewhere: /proc has no folders of ours
+                    raise DiskError(f"{path}: the folder cannot be made: {exc.strerror}", errno=exc.errno) from exc
         return remove_abandoned(self._temporary)
 
     def head(self, key: str) -> ObjectInfo:

@@ -64,7 +64,7 @@ def test_the_repositories_of_a_rule(rule: str, places: list[str], catalogs: int,
     assert isinstance(opened.stores, Listing)
     assert opened.stores.asked == catalogs
     assert [report.ok for report in found.reports] == ([] if places else [True])
-    assert all("no repository fits" in report.warnings[0] for report in found.reports)
+    assert all("no repository matches" in report.warnings[0] for report in found.reports)
 
 
 def test_a_catalog_that_cannot_be_had_is_a_failed_report(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.policy import RETRIED
 
 _LONGEST = 300  # characters of a server's words in a message
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE")  # OpenSSL's words for no handshake at all
 _SNIFFED = 2048  # bytes that tell what a body is
 _MARKUP = re.compile(
     rb"\s*(?:\xef\xbb\xbf)?\s*<(?:!doctype\s+html|html|head|body|\?xml[^>]*>\s*<!doctype\s+html)", re.IGNORECASE
@@ -43,6 +44,9 @@ _TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,200})", re.IGNORECASE)
 def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
     """What a failed connection or transfer is to ocisync."""
     where = f"{method} {safe_url(url)}"
+    if _is_plain_http(exc):
+        advice = "set `plain_http: true` for this host, or give --tls-verify=false"
+        return TlsError(f"{where}: the server speaks no TLS; if it is meant to be plain HTTP, {advice}", host=url.host)
     if _is_certificate(exc):
         reason = _reason(exc)
         is_timely = not any(word in reason for word in ("expired", "not yet valid"))
@@ -57,7 +61,8 @@ def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
     if isinstance(exc, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
         return _proxy_error(exc, where, url)
     if isinstance(exc, aiohttp.ClientConnectorDNSError):
-        return NetworkError(f"{where}: the name {url.host} was not found", host=url.host)
+        advice = "check its spelling, and this machine's DNS"
+        return NetworkError(f"{where}: the name {url.host} was not found; {advice}", host=url.host)
     if isinstance(exc, aiohttp.ClientConnectorError):
         advice = "see that it runs, and that name and port are right"
         return NetworkError(f"{where}: cannot connect: {_reason(exc)}; {advice}", host=url.host)
@@ -175,6 +180,12 @@ def _proxy_error(
     advice = "set the proxy's username and password" if exc.status == 407 else f"it must allow CONNECT to {url.host}"
     text = f"{where}: the proxy refused with status {exc.status}; {advice}"
     return NetworkError(text, handling=handling, host=url.host, status=exc.status)
+
+
+def _is_plain_http(exc: Exception) -> bool:
+    """Whether a server answered a TLS handshake with something else, such as an error of HTTP."""
+    cause = getattr(exc, "os_error", None) or exc.__cause__ or exc
+    return isinstance(cause, ssl.SSLError) and cause.reason in _NO_TLS
 
 
 def _is_certificate(exc: Exception) -> bool:

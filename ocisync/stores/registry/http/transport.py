@@ -300,11 +300,13 @@ class Transport:
         Raises:
             NetworkError: it does.
         """
-        is_guess = self.options.plain_http is None and self.origin.scheme == "http"
+        is_plain = self.origin.scheme == "http"
+        is_guess = self.options.plain_http is None
         is_odd = isinstance(failed, NetworkError) or _WANTS_TLS.search(failed.message) is not None
-        if is_guess and is_odd and await speaks_tls(self.origin):
+        if is_plain and is_odd and await speaks_tls(self.origin):
+            why = "as always on loopback" if is_guess else "as `plain_http: true` says"
             raise NetworkError(
-                f"{self.host}: wants TLS, and plain HTTP was spoken, as always on loopback: set `plain_http: false` "
+                f"{self.host}: wants TLS, and plain HTTP was spoken, {why}: set `plain_http: false` "
                 "for this registry, and `ca` where its authority is not one of the system's",
                 handling=Handling.FAIL,
                 host=self.origin.host,

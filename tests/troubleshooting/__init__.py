@@ -1,0 +1,1 @@
+"""The likely mistakes of docs/troubleshooting.md, each made by running it."""
