@@ -25,6 +25,7 @@ TASK = "ocisync.unit"
 TURN = 1.0  # seconds between two looks for what is due
 SWEEP = 5.0  # seconds between two looks for work that was lost
 STALLED = 25.0  # seconds without a heartbeat (one comes every 10) after which a worker counts as dead
+_UNBEGUN = 3  # sweeps in which a job is `doing` though no unit of it has begun, after which its worker has forgotten it
 _BACKLOG = 2  # times all slots: procrastinate finds the next job of a short queue faster
 
 
@@ -46,7 +47,7 @@ class Dispatcher:
         self._units: tuple[Unit, ...] = ()
         self._generation = ""
         self._is_loaded = False
-        self._connection: psycopg.AsyncConnection[Any] | None = None
+        self._unbegun: dict[int, int] = {}  # job -> sweeps
         self.wakeup = Wakeup()
 
     def replace(self, units: Iterable[Unit], generation: str) -> None:
@@ -104,6 +105,16 @@ class Dispatcher:
         for job in await manager.get_stalled_jobs(seconds_since_heartbeat=STALLED):
             if job.id is not None:
                 await manager.finish_job_by_id_async(job.id, status=Status.FAILED, delete_job=True)
+        await self._end_unbegun(connection)
         for rule, item in await follow_table.recover_lost(connection):
             log.warning("engine.recovered", rule=rule, source=item)
         await connection.execute(b"DELETE FROM worker WHERE seen_at < now() - interval '1 hour'")
+
+    async def _end_unbegun(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """End jobs that a living worker fetched and lost: the database was away when they began, or when they ended."""
+        from procrastinate.jobs import Status
+
+        found = await follow_table.list_unbegun(connection)
+        self._unbegun = {job: self._unbegun.get(job, 0) + 1 for job in found}
+        for job in [job for job, sweeps in self._unbegun.items() if sweeps >= _UNBEGUN]:
+            await self._app.job_manager.finish_job_by_id_async(job, status=Status.FAILED, delete_job=True)

@@ -54,6 +54,10 @@ UPDATE follow SET job = NULL, worker = '', started_at = NULL, due_at = now() WHE
     SELECT 1 FROM procrastinate_jobs AS one WHERE one.id = follow.job AND one.status IN ('todo', 'doing')
 ) RETURNING rule, item
 """
+_UNBEGUN = """
+SELECT one.id FROM procrastinate_jobs AS one LEFT JOIN follow ON follow.job = one.id
+WHERE one.status = 'doing' AND (follow.id IS NULL OR follow.worker = '')
+"""
 # A rule did all it should when its slowest unit did; it fails while any of its units does.
 _SUM_UP = """
 INSERT INTO rule (name, last_started, last_success, last_failure, code, message, failures, next_due)
@@ -178,6 +182,11 @@ async def recover_lost(connection: Connection) -> list[tuple[str, str]]:
     """Make due what was handed to jobs that are gone; their rules and items."""
     rows = await (await connection.execute(_LOST.encode())).fetchall()
     return [(str(rule), str(item)) for rule, item in rows]
+
+
+async def list_unbegun(connection: Connection) -> list[int]:
+    """The jobs that a worker has fetched, of which no unit has begun or is known."""
+    return [int(job) for (job,) in await (await connection.execute(_UNBEGUN.encode())).fetchall()]
 
 
 async def count_out(connection: Connection) -> int:

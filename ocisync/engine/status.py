@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     import psycopg
 
 _WORKERS = """
-SELECT id, extract(epoch FROM now() - seen_at), extract(epoch FROM now() - started_at), slots, labels, generation,
-    seen_at > now() - make_interval(secs => %s)
+SELECT id, extract(epoch FROM now() - seen_at)::float8, extract(epoch FROM now() - started_at)::float8,
+    slots, labels, generation, seen_at > now() - make_interval(secs => %s)
 FROM worker ORDER BY id
 """
 _RUNNING = """
-SELECT worker, rule, item, extract(epoch FROM now() - started_at) FROM follow
+SELECT worker, rule, item, extract(epoch FROM now() - started_at)::float8 FROM follow
 WHERE started_at IS NOT NULL ORDER BY started_at
 """
 # Why a row that is due waits: it is handed out and waits for a slot or for another of its lock, or it is not yet.
 _WAITING = """
-SELECT one.rule, one.item, extract(epoch FROM now() - one.due_at),
+SELECT one.rule, one.item, extract(epoch FROM now() - one.due_at)::float8,
     CASE WHEN one.job IS NULL THEN 'to be handed out'
          WHEN EXISTS (SELECT 1 FROM follow AS other WHERE other.lock = one.lock AND other.started_at IS NOT NULL)
          THEN 'for another that writes to the same target'
          ELSE 'for a slot' END
 FROM follow AS one WHERE one.started_at IS NULL AND one.due_at <= now() ORDER BY one.due_at LIMIT 1000
 """
-_NEXT = "SELECT count(*), extract(epoch FROM min(due_at) - now()) FROM follow WHERE due_at > now()"
+_NEXT = "SELECT count(*), extract(epoch FROM min(due_at) - now())::float8 FROM follow WHERE due_at > now()"
 
 
 @dataclass(frozen=True, slots=True)

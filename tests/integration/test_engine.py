@@ -1,0 +1,161 @@
+"""Several daemons on one PostgreSQL: real processes, a real registry, a real database."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.integration.engines import Fleet, post
+from tests.servers.command import run_ocisync
+from tests.servers.docker_registry import DockerRegistry
+from tests.servers.images import Json, docker_archive, make_image, push
+from tests.servers.postgres import Postgres
+from tests.servers.process import wait_for
+
+REPOSITORIES = 8
+
+
+@pytest.fixture
+def fleet(tmp_path: Path, postgresql: Postgres, registry: DockerRegistry) -> Iterator[Fleet]:
+    """Daemons that mirror eight repositories of `registry`; none runs yet."""
+    sync: list[Json] = [
+        {
+            "name": f"r{number}",
+            "source": f"{registry.host}/app{number}",
+            "target": f"local/app{number}",
+            "interval": "1h",
+        }
+        for number in range(REPOSITORIES)
+    ]
+    made = Fleet(tmp_path / "fleet", postgresql, sync, {registry.host: {"plain_http": True}})
+    made.migrate()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+def _push(registry: DockerRegistry, number: int, tag: str) -> None:
+    push(registry.client, f"app{number}", tag, make_image(f"{number} {tag}"))
+
+
+def _has(fleet: Fleet, number: int, tag: str) -> bool:
+    return (fleet.target / "v2" / f"app{number}" / "manifests" / tag).exists()
+
+
+def _wait_idle(fleet: Fleet) -> None:
+    def is_idle() -> bool:
+        found = fleet.status()
+        return not found["running"] and not found["waiting"] and found["later"] != 0
+
+    wait_for(is_idle, "the fleet to be idle", 60)
+
+
+def test_daemons_share_the_work_and_nothing_is_read_twice(fleet: Fleet, registry: DockerRegistry) -> None:
+    for number in range(REPOSITORIES):
+        for tag in ("1", "2"):
+            _push(registry, number, tag)
+    daemons = [fleet.start(name) for name in ("one", "two")]
+    wait_for(lambda: all(_has(fleet, n, t) for n in range(REPOSITORIES) for t in ("1", "2")), "all images", 60)
+    _wait_idle(fleet)
+    reads = Counter(one.path for one in registry.requests() if one.method == "GET" and "/blobs/" in one.path)
+    assert set(reads.values()) == {1}
+    finished = [set(re.findall(r"job\.finished.*rule=(r\d)", one.log)) for one in daemons]
+    assert finished[0] | finished[1] == {f"r{number}" for number in range(REPOSITORIES)}
+    assert not finished[0] & finished[1]
+    status = run_ocisync("status", "--json", "-c", fleet.configure("status")).expect()
+    assert all(rule["last_success"] for rule in json.loads(status.stdout).values())
+
+
+def test_requests_may_go_to_any_daemon(fleet: Fleet, registry: DockerRegistry) -> None:
+    for number in range(2):
+        _push(registry, number, "1")
+    one, two = fleet.start("one"), fleet.start("two")
+    wait_for(lambda: _has(fleet, 0, "1") and _has(fleet, 1, "1"), "the first images", 60)
+    _wait_idle(fleet)
+    _push(registry, 0, "2")
+    assert post(two, "/v1/sync/r0", {}) == 202
+    wait_for(lambda: _has(fleet, 0, "2"), "what was asked for at the second daemon", 30)
+    _push(registry, 1, "2")
+    assert post(one, "/v1/webhooks/builds", {"repository": "app1", "tag": "2"}) == 202
+    wait_for(lambda: _has(fleet, 1, "2"), "what was pushed", 30)
+    views = json.loads(two.get("/v1/status").body)["rules"]
+    assert views["r1"]["last_success"]
+
+
+def test_a_folder_with_a_label_is_watched_where_the_label_is_and_another_by_one(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.sync = []
+    site, shared = tmp_path / "site", tmp_path / "shared"
+    settings = {"target": "local", "stable": "100ms", "rescan": "1s", "done": "delete"}
+    fleet.drop = [
+        {"name": "site", "path": str(site), "label": "site-b", **settings},
+        {"name": "shared", "path": str(shared), **settings},
+    ]
+    one, two = fleet.start("one"), fleet.start("two", labels=["site-b"])
+    docker_archive(site / "a.tar", {"a:1": make_image("a")})
+    docker_archive(shared / "b.tar", {"b:1": make_image("b")})
+    for name in "ab":
+        wait_for((fleet.target / "v2" / name / "manifests" / "1").exists, f"image {name}", 60)
+    assert "a.tar" not in one.log
+    assert ("b.tar" in one.log) != ("b.tar" in two.log)
+
+
+def test_once_waits_for_a_daemon_that_works_on_its_target(fleet: Fleet, registry: DockerRegistry) -> None:
+    _push(registry, 0, "1")
+    with psycopg.connect(fleet.dsn, autocommit=True) as other:
+        lock = "SELECT pg_advisory_lock(hashtextextended('local/app0', 0))"
+        other.execute(lock)
+        command = [sys.executable, "-m", "ocisync", "once", "-c", str(fleet.configure("once")), "r0"]
+        once = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE query LIKE '%pg_try_advisory_lock%' AND pid <> pg_backend_pid()"
+        )
+        wait_for(lambda: other.execute(waiting).fetchone() != (0,), "`once` to try the lock", 30)
+        assert once.poll() is None
+        assert not _has(fleet, 0, "1")
+    assert once.wait(30) == 0
+    assert _has(fleet, 0, "1")
+
+
+def test_a_daemon_that_is_killed_gives_its_work_to_another(fleet: Fleet, registry: DockerRegistry) -> None:
+    _push(registry, 0, "1")
+    fleet.sync = fleet.sync[:1]
+    with psycopg.connect(fleet.dsn, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended('local/app0', 0))")  # so that the first cannot finish
+        one = fleet.start("one")
+        wait_for(lambda: fleet.status()["running"], "the first to begin", 30)
+        one.child.process.send_signal(signal.SIGKILL)
+    fleet.start("two")
+    wait_for(lambda: _has(fleet, 0, "1"), "the second to take over", 60)
+
+
+def test_a_daemon_alone_imports_neither_driver_nor_queue() -> None:
+    code = (
+        "import sys; import ocisync.wiring.daemon, ocisync.commands.once, ocisync.commands.status, ocisync.cli.app\n"
+        "sys.exit(any(name.partition('.')[0] in ('psycopg', 'procrastinate') for name in sys.modules))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_what_the_engine_needs_is_said(fleet: Fleet, tmp_path: Path) -> None:
+    local = tmp_path / "local.yaml"
+    local.write_text("version: 1\ndaemon: {listen: '127.0.0.1:0'}\n")
+    refused = run_ocisync("engine", "status", "-c", local).expect(2)
+    assert "docs/scaling.md" in refused.stderr
+    (fleet.folder / "dsn").write_text(fleet.postgres.database())
+    refused = run_ocisync("run", "-c", fleet.configure("one")).expect(2)
+    assert "ocisync engine migrate" in refused.stderr
+    (fleet.folder / "dsn").write_text("postgresql://ocisync:hidden-password@127.0.0.1:1/x")
+    refused = run_ocisync("engine", "migrate", "-c", fleet.configure("one"))
+    assert refused.code
+    assert "hidden-password" not in refused.stdout + refused.stderr
