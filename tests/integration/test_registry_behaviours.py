@@ -103,6 +103,42 @@ async def test_an_error_in_a_list_that_says_200_is_no_empty_list(registry: Hooke
             await client.source(registry.host, NAME).tags()
 
 
+@pytest.mark.parametrize("link", ["", "same", "last"])
+async def test_a_registry_that_cuts_its_list_and_does_not_go_on(registry: Hooked, link: str) -> None:
+    """GHCR did so for a time: `n` was heeded, and `last` was not."""
+    tags = [f"t{number:04}" for number in range(1500)]
+
+    def answer(request: web.Request) -> Reply | None:
+        if "/tags/list" not in request.path:
+            return None
+        count = int(request.query.get("n", len(tags)))
+        following = f"{request.path}?n={count}" + (f"&last={tags[count - 1]}" if link == "last" else "")
+        headers = {"Link": f'<{following}>; rel="next"'} if link and "n" in request.query else {}
+        return web.json_response({"tags": tags[:count]}, headers=headers)
+
+    registry.hook = answer
+    async with open_client(registry) as client:
+        assert list(await client.source(registry.host, NAME).tags()) == tags
+    assert len(registry.methods("/tags/list")) <= 3
+
+
+async def test_a_link_on_every_page_ends_with_an_empty_one(registry: Hooked) -> None:
+    """Gitea."""
+    tags = [f"t{number}" for number in range(5)]
+
+    def answer(request: web.Request) -> Reply | None:
+        if "/tags/list" not in request.path:
+            return None
+        page = [tag for tag in tags if tag > request.query.get("last", "")][:2]
+        headers = {"Link": f'<{request.path}?n=2&last={page[-1]}>; rel="next"'} if page else {}
+        return web.json_response({"tags": page}, headers=headers)
+
+    registry.hook = answer
+    async with open_client(registry) as client:
+        assert list(await client.source(registry.host, NAME).tags()) == tags
+    assert len(registry.methods("/tags/list")) == 4
+
+
 # --- where an upload goes on
 
 

@@ -86,7 +86,7 @@ async def _list_all(listing: Listing, transport: Transport, grant: Grant, base: 
     """All pages, kept as they come, and put in order at the end.
 
     A list ends with a page that does not say where it goes on, that was asked for before, or that repeats another:
-    some registries send the same page whatever is asked for.
+    some registries send the same page whatever is asked for. Where that was cut at `n`, the list is asked for without.
     """
     url, page = await _read_first_page(listing, transport, grant, base)
     pages: list[NameList] = []
@@ -111,6 +111,9 @@ async def _list_all(listing: Listing, transport: Transport, grant: Grant, base: 
             counts = f"{len(visited)} pages, {names} {listing.what}"
             raise LimitExceeded(f"{safe_url(base)}: the list of {listing.what} does not end ({counts})")
         following = find_next_page(url, page) if is_new or not page.names else None
+        is_circle = following in visited or (bool(page.names) and not is_new)
+        if is_circle and _is_cut(url, page) and base not in visited:
+            following = base  # it heeds `n` and not where to go on: without `n` it may send everything
         if following is None or following in visited:
             return await to_thread.run_sync(merge_names, pages) if names > 10 * PAGE else merge_names(pages)
         url = following
@@ -168,9 +171,13 @@ def find_next_page(url: URL, page: Page) -> URL | None:
         following = next_page(url, page.link, page.next)
         if following is not None or page.link is not None:
             return following
+    return url.with_query(n=url.query["n"], last=page.names[-1]) if _is_cut(url, page) else None
+
+
+def _is_cut(url: URL, page: Page) -> bool:
+    """Whether a page has as many names as were asked for, so that there may be more."""
     asked = url.query.get("n", "")
-    is_full = asked.isdigit() and int(asked) == len(page.names) > 1
-    return url.with_query(n=asked, last=page.names[-1]) if is_full else None
+    return asked.isdigit() and int(asked) == len(page.names) > 1
 
 
 async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> Page:
