@@ -12,7 +12,7 @@ from ocisync.content.files import READ, FileSection
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Source
 from ocisync.content.threads import run_file, run_steps
-from ocisync.content.verify import Verifier, read_manifest
+from ocisync.content.verify import Verifier, read_entry, read_manifest
 from ocisync.errors import DiskError, VerificationError
 from ocisync.images.views.cached import CachedView
 from ocisync.model.descriptor import Descriptor
@@ -27,7 +27,7 @@ from ocisync.model.locator import (
     ViewLocator,
     strip_views,
 )
-from ocisync.model.manifest import parse_manifest
+from ocisync.model.manifest import may_be_manifest, parse_manifest
 from ocisync.stores.archive.archive_files import FolderFiles
 from ocisync.stores.archive.index_json import blob_path
 from ocisync.stores.archive.oci_layout_target import LayoutTarget, open_layout_target
@@ -100,10 +100,14 @@ async def _list_content(source: Source, root: Descriptor) -> list[Descriptor]:
     found = {root.digest: root}
     pending = [root]
     while pending:
-        for child in parse_manifest(await read_manifest(source, pending.pop())).children:
-            if child.is_manifest and child.digest not in found:
-                pending.append(child)
-            found[child.digest] = child
+        manifest = parse_manifest(await read_manifest(source, pending.pop()))
+        for child in manifest.children:
+            if child.digest in found:
+                continue
+            entry = (await read_entry(source, child))[0] if manifest.is_index and may_be_manifest(child) else child
+            found[child.digest] = entry
+            if entry.is_manifest:
+                pending.append(entry)
     return list(found.values())
 
 

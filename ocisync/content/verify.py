@@ -8,15 +8,17 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import replace
 from typing import Protocol
 
 from anyio import CapacityLimiter, to_thread
 
 from ocisync.content.repository import ByteStream, Fetcher
-from ocisync.errors import DigestMismatch, LimitExceeded, SizeMismatch
+from ocisync.errors import DigestMismatch, LimitExceeded, NotFound, SizeMismatch
+from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, algorithm, digest_of, hasher_for
-from ocisync.model.manifest import MAX_MANIFEST_SIZE
+from ocisync.model.manifest import MAX_MANIFEST_SIZE, retype_entry
 
 CHUNK = 1024 * 1024  # bytes; large enough that a thread hop costs little
 _THREAD_WORTHY = 128 * 1024  # bytes; to hash less takes no longer than a hop to a thread
@@ -184,6 +186,22 @@ async def read_manifest(source: Fetcher, desc: Descriptor) -> bytes:
         return check_bytes(desc.data, desc)
     async with source.open(desc) as stream:
         return b"".join([chunk async for chunk in verify_stream(stream, desc)])
+
+
+async def read_entry(source: Fetcher, entry: Descriptor) -> tuple[Descriptor, bytes]:
+    """An index's entry of an unknown type with the type that its content has, and the content.
+
+    Whoever stored it may have done so as a blob or, like ocisync when it can be read as a manifest, as a manifest. One
+    that is none keeps its type. Raises as `read_manifest` does, and NotFound when it is neither here nor there.
+    """
+    try:
+        raw = await read_manifest(source, entry)
+    except NotFound as exc:
+        try:
+            raw = await read_manifest(source, replace(entry, media_type=media_types.OCI_MANIFEST))
+        except NotFound:
+            raise exc from None
+    return retype_entry(entry, raw).with_data(raw), raw
 
 
 def check_bytes(data: bytes, desc: Descriptor) -> bytes:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from ocisync.content.capabilities import ReferrerLister
 from ocisync.content.concurrency import for_each
 from ocisync.content.repository import Source
-from ocisync.content.verify import read_manifest
+from ocisync.content.verify import read_entry, read_manifest
 from ocisync.errors import InputError, ManifestError, NotFound, UnsupportedManifest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import cosign_tags
-from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
+from ocisync.model.manifest import Manifest, may_be_manifest, parse_json_object, parse_manifest
 from ocisync.model.platform import Platform, is_same_platform, parse_platform, platform_from_json
 
 
@@ -57,7 +57,8 @@ async def view_image(source: Source, root: Descriptor) -> RootView:
     missing: list[Descriptor] = []
     for child in manifest.children:
         try:
-            inner = await view_image(source, child) if child.is_manifest else None
+            entry = (await read_entry(source, child))[0] if may_be_manifest(child) else child
+            inner = await view_image(source, entry) if entry.is_manifest else None
         except NotFound:
             missing.append(child)
         else:
@@ -82,7 +83,7 @@ async def pick_platform(source: Source, root: Descriptor, platform: str) -> Desc
     if not found:
         offered = ", ".join(str(child.platform) for child in manifest.children if child.platform) or "none named"
         raise NotFound(f"{root.digest}: no image for {wanted}; the index offers {offered}", code="platform.missing")
-    return found[0]
+    return (await read_entry(source, found[0]))[0] if may_be_manifest(found[0]) else found[0]
 
 
 async def load_manifest(source: Source, desc: Descriptor) -> Manifest:

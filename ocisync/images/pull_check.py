@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 from ocisync.content.concurrency import SingleFlight, for_each
 from ocisync.content.repository import Fetcher
-from ocisync.content.verify import read_manifest, verify_stream
+from ocisync.content.verify import read_entry, read_manifest, verify_stream
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.model.manifest import parse_manifest
+from ocisync.model.manifest import may_be_manifest, parse_manifest
 
 _AT_A_TIME = 4  # children of one manifest
 
@@ -34,9 +34,10 @@ async def pull_and_check(source: Fetcher, root: Descriptor) -> PullResult:
     once: SingleFlight[Digest, None] = SingleFlight()
 
     async def blob(desc: Descriptor) -> None:
-        async with source.open(desc) as stream:
-            async for _ in verify_stream(stream, desc):
-                pass
+        if desc.data is None:
+            async with source.open(desc) as stream:
+                async for _ in verify_stream(stream, desc):
+                    pass
         pulled.blobs += 1
         pulled.bytes += desc.size
 
@@ -44,7 +45,10 @@ async def pull_and_check(source: Fetcher, root: Descriptor) -> PullResult:
         parsed = parse_manifest(await read_manifest(source, desc), desc.media_type)
         pulled.manifests += 1
         pulled.bytes += desc.size
-        await for_each(parsed.children, node, _AT_A_TIME)
+        await for_each(parsed.children, entry if parsed.is_index else node, _AT_A_TIME)
+
+    async def entry(desc: Descriptor) -> None:
+        await node((await read_entry(source, desc))[0] if may_be_manifest(desc) else desc)
 
     async def node(desc: Descriptor) -> None:
         async with once.turn(desc.digest) as turn:

@@ -12,8 +12,9 @@ from ocisync.content.concurrency import for_each, for_each_wave
 from ocisync.content.object_store import ObjectEntry, ObjectKind
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.maintenance.protocols import MaintainedRepository
+from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
-from ocisync.model.manifest import parse_manifest
+from ocisync.model.manifest import Manifest, may_be_manifest, parse_manifest
 
 WORKERS = 8  # manifests read at a time
 
@@ -86,12 +87,17 @@ class Marks:
         """
         self._done.add(digest)
         try:
-            children = parse_manifest(raw).children
+            manifest = parse_manifest(raw)
         except OcisyncError as exc:
             self.problems.append(f"{self.repository.name}@{digest}: what it needs cannot be told: {exc.message}")
             return []
-        self.reachable.update(child.digest for child in children)
-        return [child.digest for child in children if child.is_manifest or child.digest in self._listed]
+        self.reachable.update(child.digest for child in manifest.children)
+        return [child.digest for child in manifest.children if self._may_have_children(manifest, child)]
+
+    def _may_have_children(self, parent: Manifest, child: Descriptor) -> bool:
+        """An index's entry of an unknown type is stored as a manifest where it can be read as one."""
+        is_listed = child.digest in self._listed
+        return child.is_manifest or is_listed or (parent.is_index and may_be_manifest(child))
 
     async def _spread_to_referrers(self) -> None:
         """What refers to something reachable is reachable, and what refers to that."""

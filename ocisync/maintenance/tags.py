@@ -17,7 +17,7 @@ from ocisync.maintenance.listing_check import list_problem
 from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedRepository
 from ocisync.maintenance.retention import Decision, KeepPolicy, TagAge, decide, refusal
 from ocisync.model.digest import Digest, hex_of
-from ocisync.model.manifest import MAX_INDEX_DEPTH, parse_manifest
+from ocisync.model.manifest import MAX_INDEX_DEPTH, may_be_manifest, parse_manifest
 from ocisync.sync.reports import Failure, describe_failure
 
 log = structlog.get_logger()
@@ -119,12 +119,12 @@ def _view_tag(
 async def _collect(repository: MaintainedRepository, raw: bytes, depth: int = MAX_INDEX_DEPTH) -> dict[Digest, int]:
     found: dict[Digest, int] = {}
     try:
-        children = parse_manifest(raw).children
+        manifest = parse_manifest(raw)
     except OcisyncError:
         return found
-    for child in children:
+    for child in manifest.children:
         found[child.digest] = child.size
-        if child.is_manifest and depth:
+        if depth and (child.is_manifest or (manifest.is_index and may_be_manifest(child))):
             try:
                 _, below = await repository.read(ObjectKind.MANIFEST, child.digest)
             except OcisyncError:

@@ -18,7 +18,7 @@ from ocisync.maintenance.protocols import MaintainedRegistry, MaintainedReposito
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
-from ocisync.model.manifest import Manifest, parse_manifest, stored_media_type
+from ocisync.model.manifest import Manifest, parse_manifest, retype_entry, stored_media_type
 from ocisync.model.missing_images import read_missing_images
 from ocisync.model.outside_json import load_json
 from ocisync.model.subjects import Entry, format_referrers, read_subject
@@ -180,8 +180,20 @@ class RepositoryWalk:
         for child in manifest.children if manifest else ():
             if child.is_manifest:
                 await self._check_child(desc, child, tag, level + 1)
+            elif (
+                manifest and manifest.is_index and child.digest in self._manifests
+            ):  # of an unknown type, stored as one
+                await self._check_manifest(await self._retype(child), tag, level + 1)
             elif not (media_types.is_foreign(child.media_type) and child.urls):
                 self._wanted.setdefault(child.digest, (child, tag))
+
+    async def _retype(self, entry: Descriptor) -> Descriptor:
+        """An index's entry with the type of what is stored; unchanged where that cannot be read."""
+        try:
+            _, raw = await self.repository.read(ObjectKind.MANIFEST, entry.digest)
+            return retype_entry(entry, raw)
+        except OcisyncError:
+            return entry
 
     async def _check_child(self, index: Descriptor, child: Descriptor, tag: str, level: int) -> None:
         """An index's image, unless it was left out on purpose."""

@@ -17,7 +17,7 @@ from ocisync.content.capabilities import CollectedTarget, Converter
 from ocisync.content.concurrency import ByteBudget, SingleFlight, for_each
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Fetcher, Opener, Target
-from ocisync.content.verify import read_manifest
+from ocisync.content.verify import read_entry, read_manifest
 from ocisync.errors import (
     DiskError,
     LeftOut,
@@ -329,6 +329,8 @@ class GraphCopier:
             return entry
         try:
             _, manifest = await self.read(entry)
+        except NotFound:
+            return (await read_entry(self.source, entry))[0]  # stored as a manifest
         except UnsupportedManifest:
             if entry.media_type in media_types.SCHEMA_1_TYPES:
                 raise
