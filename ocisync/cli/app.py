@@ -27,6 +27,7 @@ from ocisync.cli import (
     pack,
     run,
     status,
+    top,
     unpack,
 )
 from ocisync.cli.help import Command, CommandGroup
@@ -67,6 +68,7 @@ _COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
         "once": once.once,
         "plan": once.plan,
         "status": status.status,
+        "top": top.top,
         "sync-now": run.sync_now,
     },
     "Images": {

@@ -11,7 +11,7 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_rules
-from ocisync.cli.options import AsJson, ConfigFile, service_config
+from ocisync.cli.options import AsJson, ConfigFile, Quiet, Verbose, service_config
 from ocisync.cli.output import counted, printable, show, show_json, table, warn
 from ocisync.cli.signatures import judgement_json
 from ocisync.model.quantities import size_text
@@ -30,6 +30,7 @@ Rules = Annotated[
 
 
 def once(
+    context: typer.Context,
     rules: Rules = None,
     config: ConfigFile = None,
     as_json: AsJson = False,
@@ -41,6 +42,8 @@ def once(
         bool,
         typer.Option("--recheck", help="Ignore cached state and verify everything again."),
     ] = False,
+    quiet: Quiet = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run every rule once, or the named ones; exit 0 if all is good, 1 if something failed or was refused.
 
@@ -54,11 +57,15 @@ def once(
     from ocisync.commands.once import run_rules
     from ocisync.config.load import load_config
 
+    if verbose:
+        from ocisync.logs import configure_logging
+
+        configure_logging("debug", context.obj[1] or "console")
     file = load_config(service_config(config))
-    with progress() as shown:
+    with progress(is_quiet=quiet) as shown:
         running = partial(run_rules, file, rules or [], shown, force_prune=force_prune, in_full=recheck)
         report = run_async(running)
-    show_json(_pass_json(report)) if as_json else _print_pass(report)
+    show_json(_pass_json(report)) if as_json else _print_pass(report, is_quiet=quiet)
     raise typer.Exit(0 if report.ok else 1)
 
 
@@ -77,7 +84,7 @@ def plan(rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False
     raise typer.Exit(1 if found.failures else 0)
 
 
-def _print_pass(report: PassReport) -> None:
+def _print_pass(report: PassReport, *, is_quiet: bool) -> None:
     for job in report.jobs:
         for warning in job.warnings:
             warn(f"{job.rule}: warning: {printable(warning)}")
@@ -88,7 +95,8 @@ def _print_pass(report: PassReport) -> None:
     _print_inputs(report)
     for rule, failure in report.failures.items():
         _print_failures(rule, failure)
-    show(_summary(report))
+    if not is_quiet:
+        show(_summary(report))
 
 
 def _print_inputs(report: PassReport) -> None:

@@ -47,6 +47,8 @@ Cache = Annotated[
     Path | None,
     typer.Option("--cache", help="An OCI layout that keeps what was read for the next time, shared by all images."),
 ]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every step: the same as --log-level debug.")]
+QuietLog = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["console", "json"]

@@ -7,12 +7,15 @@ from typing import Self
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, DownloadColumn, TaskID, TextColumn, TransferSpeedColumn
+from rich.progress import BarColumn, DownloadColumn, ProgressColumn, Task, TaskID, TextColumn
 from rich.progress import Progress as Bars
+from rich.text import Text
 
 from ocisync.cli.output import printable
+from ocisync.content.cost import list_charged_tags
 from ocisync.logs import clean
 from ocisync.model.descriptor import Descriptor
+from ocisync.model.quantities import size_text
 from ocisync.sync.context import Progress
 
 _SHOWN = 1024 * 1024  # bytes; smaller blobs come and go too fast for a bar of their own
@@ -26,7 +29,7 @@ class TerminalProgress(Progress):
             TextColumn("{task.description}"),
             BarColumn(bar_width=30),
             DownloadColumn(binary_units=True),
-            TransferSpeedColumn(),
+            _SpeedColumn(),
         )
         self.console = Console(stderr=True, soft_wrap=True)
         self._bars = Bars(*columns, console=self.console, transient=True)
@@ -44,6 +47,10 @@ class TerminalProgress(Progress):
     ) -> None:
         self._bars.stop()
 
+    def for_job(self, rule: str, source: str, target: str) -> Progress:  # noqa: ARG002
+        """The same bars, which know where the blobs of this job go."""
+        return _JobBars(self, target.removeprefix("target:"))
+
     def tag_finished(self, target: str, tag: str, verdict: str) -> None:
         """Print above the bars what became of a tag, unless nothing did."""
         if verdict == "unchanged":
@@ -56,14 +63,16 @@ class TerminalProgress(Progress):
         """Print above the bars why nothing moves."""
         self.console.print(clean(reason), highlight=False, markup=False)
 
-    def blob_started(self, desc: Descriptor) -> None:
-        """Grow the total; give a large blob its bar."""
+    def blob_started(self, desc: Descriptor, target: str = "") -> None:
+        """Grow the total; give a large blob a bar, by the name of the first image that wants it."""
         if desc.digest not in self._seen:
             self._seen.add(desc.digest)
             self._known += desc.size
             self._bars.update(self._total, total=self._known, visible=True)
         if desc.size >= _SHOWN:
-            self._blobs[desc.digest] = self._bars.add_task(f"  {desc.digest[7:19]}", total=desc.size)
+            image = next(iter(list_charged_tags()), "")
+            name = escape(printable(f"{target}:{image}" if image else target or desc.digest[7:19]))
+            self._blobs[desc.digest] = self._bars.add_task(f"  {name}", total=desc.size)
 
     def blob_moved(self, desc: Descriptor, count: int) -> None:
         """Advance both bars."""
@@ -75,3 +84,31 @@ class TerminalProgress(Progress):
         """Take the blob's bar away."""
         if (task := self._blobs.pop(desc.digest, None)) is not None:
             self._bars.remove_task(task)
+
+
+class _JobBars(Progress):
+    """One job's part of the bars."""
+
+    def __init__(self, bars: TerminalProgress, target: str) -> None:
+        self._bars = bars
+        self._target = target
+        self.tag_finished = bars.tag_finished  # type: ignore[method-assign]
+        self.held_up = bars.held_up  # type: ignore[method-assign]
+        self.blob_finished = bars.blob_finished  # type: ignore[method-assign]
+
+    def blob_started(self, desc: Descriptor) -> None:
+        """A blob of this job."""
+        self._bars.blob_started(desc, self._target)
+
+    def blob_moved(self, desc: Descriptor, count: int) -> None:
+        """Bytes of it."""
+        self._bars.blob_moved(desc, count)
+
+
+class _SpeedColumn(ProgressColumn):
+    """Bytes per second, in the units of everything else; rich's own column has decimal ones."""
+
+    def render(self, task: Task) -> Text:
+        """The speed of one bar."""
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{size_text(speed)}/s", style="progress.data.speed")

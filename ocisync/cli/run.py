@@ -9,8 +9,16 @@ import typer
 
 from ocisync.cli import run_async
 from ocisync.cli.completion import complete_sync_rules
-from ocisync.cli.options import ConfigFile, LogFormatOption, LogLevelOption, optional_config, service_config
-from ocisync.cli.output import show
+from ocisync.cli.options import (
+    ConfigFile,
+    LogFormatOption,
+    LogLevelOption,
+    QuietLog,
+    Verbose,
+    optional_config,
+    service_config,
+)
+from ocisync.cli.output import printable, show, warn
 
 Rules = Annotated[
     list[str], typer.Argument(metavar="RULE...", help="Sync rules by their names.", autocompletion=complete_sync_rules)
@@ -25,6 +33,8 @@ def run(
     config: ConfigFile = None,
     log_level: LogLevelOption = None,
     log_format: LogFormatOption = None,
+    quiet: QuietLog = False,
+    verbose: Verbose = False,
 ) -> None:
     """Run the daemon: watch drop folders, mirror on schedule, keep static registries up to date.
 
@@ -35,8 +45,9 @@ def run(
     from ocisync.commands.run import load_daemon_config, run_daemon
 
     level, form = context.obj
+    level = log_level or ("debug" if verbose else "warning" if quiet else level)
     file = service_config(config)
-    run_async(run_daemon, file, load_daemon_config(file, log_level or level, log_format or form))
+    run_async(run_daemon, file, load_daemon_config(file, level, log_format or form))
 
 
 def serve(
@@ -64,19 +75,37 @@ def sync_now(
     repository: Repository = "",
     tag: Tag = "",
     url: Url = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show how it goes until it ended; exit 1 if something failed.")
+    ] = False,
     config: ConfigFile = None,
 ) -> None:
     """Ask the running daemon to run sync rules now, whatever their interval or schedule.
 
     Example: ocisync sync-now alpine
 
+    Example: ocisync sync-now alpine --wait
+
     Example: ocisync sync-now everything --repository team/app --tag 1.2
     """
     from ocisync.commands.daemon_client import sync_now as ask
 
-    part = {"repository": repository, "tag": tag}
-    run_async(ask, service_config(config), rules, {key: value for key, value in part.items() if value}, url)
-    show(f"asked for {', '.join(rules)}; `ocisync status` shows how it goes")
+    given = {"repository": repository, "tag": tag}
+    part = {key: value for key, value in given.items() if value}
+    if not wait:
+        run_async(ask, service_config(config), rules, part, url)
+        show(f"asked for {', '.join(rules)}; `ocisync status` shows how it goes")
+        return
+    from ocisync.cli.live import WaitDisplay
+
+    with WaitDisplay(rules) as shown:
+        failures = run_async(ask, service_config(config), rules, part, url, shown.show)
+    for rule in rules:
+        if rule in failures:
+            warn(f"{rule}: {printable(failures[rule])}")
+        else:
+            show(f"{rule}: done")
+    raise typer.Exit(1 if failures else 0)
 
 
 def demo(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
@@ -14,8 +15,11 @@ from ocisync.cli.options import AsJson, ConfigFile, service_config
 from ocisync.cli.output import printable, show, show_json, table, time_text
 from ocisync.model.quantities import duration_text
 
+_WATCH = 2.0  # seconds between two looks
+
 if TYPE_CHECKING:  # the start of other commands does not pay for the state
     from ocisync.commands.status import RuleReport
+    from ocisync.config.models import Config
     from ocisync.state.image_records import ImageRecord
 
 
@@ -24,12 +28,15 @@ def status(
     config: ConfigFile = None,
     as_json: AsJson = False,
     targets: Annotated[bool, typer.Option("--targets", help="Try what each target's storage can do.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every two seconds.")] = False,
 ) -> None:
     """Show each rule's last success, last failure and next run.
 
     Example: ocisync status
 
     Example: ocisync status alpine
+
+    Example: ocisync status --watch
 
     Example: ocisync status --targets
     """
@@ -40,23 +47,48 @@ def status(
     file = load_config(service_config(config), needs_secrets=False)
     if targets:
         raise typer.Exit(_print_targets(run_async(target_capabilities, file), as_json))
+    if watch:
+        run_async(_watch, file, rule)
     _print_status(run_async(report_rules, file, rule), as_json)
+
+
+async def _watch(config: Config, rule: str) -> None:
+    """Show the status again and again, on a screen of its own where there is one."""
+    import anyio
+
+    from ocisync.cli.live import draw_text, open_screen
+    from ocisync.commands.status import report_rules
+
+    if not sys.stdout.isatty():
+        while True:
+            show(_status_text(await report_rules(config, rule)) + "\n")
+            await anyio.sleep(_WATCH)
+    with open_screen() as live:
+        while True:
+            live.update(draw_text(_status_text(await report_rules(config, rule))), refresh=True)
+            await anyio.sleep(_WATCH)
 
 
 def _print_status(reports: Mapping[str, RuleReport], as_json: bool) -> None:
     if as_json:
         show_json({rule: _status_json(report) for rule, report in reports.items()})
         return
-    show(_status_table(reports))
+    show(_status_text(reports))
+
+
+def _status_text(reports: Mapping[str, RuleReport]) -> str:
+    """The table, and below it what fails or waits."""
+    lines = [_status_table(reports)]
     for rule, report in reports.items():
         for one in report.inputs:
             code = f" [{one.code}]" if one.code else ""
-            show(f"{rule}: {printable(one.key)} {one.state}: {printable(one.reason)}{code}")
-        for image in report.images:
-            if image.code:
-                show(f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]")
-            elif image.verdict == "pending":
-                show(f"{_image(image.target, image.tag)}: pending: {printable(image.reason)}")
+            lines.append(f"{rule}: {printable(one.key)} {one.state}: {printable(one.reason)}{code}")
+        lines += [
+            f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]"
+            for image in report.images
+            if image.code
+        ]
+    return "\n".join(lines)
 
 
 def _print_targets(found: Mapping[str, Mapping[str, str]], as_json: bool) -> int:

@@ -99,6 +99,10 @@ class PushDispatcher:
         jobs = self._jobs_of_repository(repository) if repository else self._all_jobs()
         return [(job, image) for job, image in _select_jobs(jobs, tag) if job.rule == rule]
 
+    def list_busy(self) -> set[str]:
+        """The rules for which something is pending or looked at."""
+        return {repository.rule for repository in (*self._pending, *self._running)}
+
     async def serve(self) -> None:
         """Run what is pending, until cancelled; a repository at most once at a time."""
         async with anyio.create_task_group() as tasks:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import anyio
@@ -111,10 +111,10 @@ class DaemonView:
         if generation is None:
             return Snapshot(time.time(), troubles=troubles, page_of_registry=page)
         queue = generation.queue
-        rules = _list_rules(generation, config)
+        now, rules = time.time(), _list_rules(generation, config, self.dispatcher.list_busy())
         drops = [await _report(watcher) for watcher in generation.watchers]
         return Snapshot(
-            time.time(),
+            now,
             rules,
             drops,
             _list_jobs(generation, self.activity.running()),
@@ -128,7 +128,7 @@ class DaemonView:
         )
 
 
-def _list_rules(generation: Generation, config: Config) -> list[RuleNow]:
+def _list_rules(generation: Generation, config: Config, busy: Collection[str]) -> list[RuleNow]:
     settings = {rule.name: rule for rule in config.sync}
     waiting = generation.queue.waiting()
     found = []
@@ -137,6 +137,8 @@ def _list_rules(generation: Generation, config: Config) -> list[RuleNow]:
         source = str(rule.source) if rule else ""
         targets = tuple(map(str, rule.target)) if rule else (name.partition(" ")[2],)
         limit = view.lag_limit(config.daemon.late_after)
+        if name in busy:  # a part of it was asked for
+            view = replace(view, is_wanted=True)
         found.append(RuleNow(name, source, targets, view, waiting.get(name, 0), limit))
     return found
 

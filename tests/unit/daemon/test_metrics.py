@@ -175,6 +175,7 @@ def test_every_metric_is_documented_with_its_type_and_labels() -> None:
     metrics.observe_rules({"alpine": RuleView(RuleStatus(last_success=1.0, next_due=2.0), lag=1.0, gap=1.0)})
     metrics.observe_webhook("hub", "taken")
     metrics.observe_notification("ops", "sent")
+    metrics.declare(MetricNames(judged=["alpine"]))
     metrics.observe_input("builds", "done")
     metrics.observe_skipped_files({"builds": 1})
     documented = {
