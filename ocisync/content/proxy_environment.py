@@ -11,6 +11,9 @@ import urllib.request
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
+from ocisync.errors import ConfigError, InvalidName
+from ocisync.model.urls import split_url
+
 _PORTS = {"http": 80, "https": 443}
 
 
@@ -20,13 +23,26 @@ def read_environment() -> Mapping[str, str]:
 
 
 def find_proxy(url: str, environment: Mapping[str, str]) -> str | None:
-    """The proxy's URL, its login included; None: the host is reached directly."""
+    """The proxy's URL, its login included; None: the host is reached directly.
+
+    Raises:
+        ConfigError: what the environment names is not a URL.
+    """
     parts = urlsplit(url)
     proxy = environment.get(parts.scheme) or environment.get("all")
     host = (parts.hostname or "").rstrip(".")
     if not proxy or is_exempt(host, parts.port or _PORTS.get(parts.scheme, 0), environment.get("no", "")):
         return None
-    return proxy if "://" in proxy else f"http://{proxy}"
+    found = proxy if "://" in proxy else f"http://{proxy}"
+    try:
+        if split_url(found).hostname:
+            return found
+    except InvalidName:
+        pass
+    raise ConfigError(
+        f"the environment's proxy for {parts.scheme} ({parts.scheme.upper()}_PROXY or ALL_PROXY) is not a URL: "
+        "write http://HOST:PORT"
+    )
 
 
 def is_exempt(host: str, port: int, no_proxy: str) -> bool:

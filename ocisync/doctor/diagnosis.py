@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import urlsplit
 
 from ocisync.doctor.causes import CLIENTS, Level
 from ocisync.doctor.checks import CheckFinding, run_checks
@@ -17,6 +16,7 @@ from ocisync.doctor.remedies import fronts_of, remedies_for
 from ocisync.errors import InvalidName
 from ocisync.model.digest import parse_digest
 from ocisync.model.image_name import parse_name, split_tag
+from ocisync.model.urls import split_url
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def parse_address(text: str) -> RegistryAddress:
     Raises:
         InvalidName: anything else.
     """
-    url = urlsplit(text)
+    url = split_url(text)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment:
         raise InvalidName(f"{text[:100]!r} cannot be examined: write https://HOST, or https://HOST/NAME:TAG")
     path = url.path.strip("/").removeprefix("v2").lstrip("/") if url.path.startswith("/v2/") else url.path.strip("/")

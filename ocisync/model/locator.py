@@ -12,7 +12,6 @@ view of another place.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 from ocisync.errors import InvalidName
 from ocisync.model.digest import is_digest, parse_digest
@@ -21,6 +20,7 @@ from ocisync.model.media_type_families import Format
 from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.model.registry_root import BucketRoot, DirectoryRoot, bucket_root
+from ocisync.model.urls import split_url
 
 TRANSPORTS = (
     "docker://HOST/NAME[:TAG|@DIGEST]",
@@ -311,7 +311,7 @@ def _parse_static(rest: str) -> Locator:
 
 
 def _parse_s3(rest: str) -> Locator:
-    parts = urlsplit(f"s3:{rest}")
+    parts = split_url(f"s3:{rest}")
     if not parts.netloc or not parts.path.strip("/"):
         raise InvalidName(f"s3:{rest.partition('?')[0][:200]} needs the form s3://BUCKET/NAME[:TAG]?endpoint=URL")
     root = bucket_root(parts)

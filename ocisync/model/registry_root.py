@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qs, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlencode
 
 from ocisync.errors import InvalidName
+from ocisync.model.urls import split_url
 
 _FLAGS = frozenset({"s3forcepathstyle", "use_path_style", "disablessl", "disable_https", "anonymous"})
 _OPTIONS = frozenset({"endpoint", "region", "prefix", "profile"}) | _FLAGS
@@ -66,7 +67,7 @@ def parse_root(text: str) -> tuple[RegistryRoot, str]:
             raise InvalidName(f"{text[:200]} needs the form static:DIR[//NAME]")
         return DirectoryRoot(directory), image
     address = text.partition("?")[0]
-    parts = urlsplit(text)
+    parts = split_url(text)
     if not parts.netloc or not address.startswith("s3://"):
         raise InvalidName(f"{address[:200]} needs the form s3://BUCKET[/NAME]?endpoint=URL")
     return bucket_root(parts), parts.path.removeprefix("/")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
@@ -16,6 +15,7 @@ from ocisync.content.tar.index import TarLimits
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
 from ocisync.errors import MissingSecret
 from ocisync.model.registry_root import BucketRoot, DirectoryRoot, RegistryRoot
+from ocisync.model.urls import split_url
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
@@ -135,7 +135,7 @@ def find_target(config: Config, root: RegistryRoot) -> str:
 
 def _same_endpoint(url: str) -> str:
     """Equal for two spellings of one address; without one, what the AWS tools take from the environment."""
-    parts = urlsplit(url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
+    parts = split_url(url or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "")
     default = {"http": 80, "https": 443}.get(parts.scheme)
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{parts.port or default}{parts.path.rstrip('/')}"
 
