@@ -256,6 +256,20 @@ async def test_a_gateway_that_gave_up_after_the_commit(registry: Hooked) -> None
         assert len([one for one in target.asked if one.method == "PUT"]) == len(IMAGE.blobs) + 1
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+async def test_a_conflict_with_another_writer_passes(registry: Hooked, is_stored: bool) -> None:
+    def conflict() -> Reply:
+        if is_stored:
+            registry.put(NAME, "2", IMAGE.media_type, IMAGE.manifest)
+        return error(409, "CONFLICT", "being written")
+
+    registry.hook = answering("PUT", "/manifests/", conflict, times=1)
+    async with open_client(registry) as client:
+        await client.repository(registry.host, NAME).publish({"2": describe(IMAGE.manifest, IMAGE.media_type)})
+    assert registry.manifests[NAME, "2"][1] == IMAGE.manifest
+    assert registry.methods("/manifests/").count("PUT") == (1 if is_stored else 2)
+
+
 async def test_a_whole_blob_that_comes_as_a_part(registry: Hooked) -> None:
     part = {"Content-Range": f"bytes 0-{len(BLOB) - 1}/{len(BLOB)}"}
     registry.hook = answering("GET", "/blobs/", lambda: web.Response(status=206, body=BLOB, headers=part))

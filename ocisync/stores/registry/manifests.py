@@ -38,7 +38,7 @@ from ocisync.stores.registry.http.transport import Request, Transport
 
 log = structlog.get_logger(__name__)
 ACCEPT = {"Accept": media_types.ACCEPT}
-_AS_KNOWN, _NO_LOGIN = 304, 401
+_AS_KNOWN, _NO_LOGIN, _CONFLICT = 304, 401, 409
 _BAD_REQUEST, _TYPE_REFUSED = 400, frozenset({406, 415})
 _CONTENT_REFUSED = frozenset({400, 404, 406, 415, 422, 500})
 _INVALID = re.compile("MANIFEST_INVALID|UNSUPPORTED")
@@ -128,12 +128,15 @@ class Manifests:
                     is_created = True
                     continue
                 attempt += 1
-                gives_up = not exc.retryable or attempt > self._transport.options.retries
+                # A tag that must not move may have been written before, and with this very manifest. A conflict is one
+                # with another client that writes the same; it passes.
+                is_immutable = not is_digest(reference) and _IMMUTABLE.search(exc.message) is not None
+                is_conflict = exc.facts.get("status") == _CONFLICT and not is_immutable
+                gives_up = not (exc.retryable or is_conflict) or attempt > self._transport.options.retries
                 if not gives_up:
                     await self._transport.backoff(attempt, exc)
-                # A tag that must not move may have been written before, and with this very manifest.
-                is_immutable = not is_digest(reference) and _IMMUTABLE.search(exc.message) is not None
-                if (is_uncertain(exc) or is_immutable) and await self._was_stored(reference, desc):
+                is_unclear = is_uncertain(exc) or is_immutable or is_conflict
+                if is_unclear and await self._was_stored(reference, desc):
                     return
                 if gives_up:
                     raise self._explain_refusal(reference, desc, data, exc) from exc
