@@ -1,13 +1,11 @@
 """What the tests of bundles share: a source that changes, bundles of it, and mirrors that are filled by both ways."""
 
-import hashlib
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.integration.mainjob import ENV, Place, contents, write_config
+from tests.integration.mainjob import ENV, Place, write_config
 from tests.servers.command import Finished, run_ocisync
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.images import (
@@ -125,33 +123,3 @@ def remove_tag(site: Site, name: str, tag: str) -> None:
     """Remove a tag of the source, in its storage: docker-registry cannot do that by its API."""
     shutil.rmtree(site.registry.storage / f"docker/registry/v2/repositories/{name}/_manifests/tags/{tag}")
     del site.tags[f"{name}:{tag}"]
-
-
-def reachable(place: Place) -> dict[str, bytes]:
-    """What a mirror shows but for what no tag reaches any more: its keys with their bytes."""
-    found = contents(place)
-    wanted: set[str] = set()
-    for key, body in found.items():
-        prefix, _, reference = key.rpartition("/manifests/")
-        if prefix and ":" not in reference:
-            wanted |= {key, *_below(found, prefix, body)}
-    digests = {key.rpartition("/")[2] for key in wanted}
-    lists = {key for key in found if "/referrers/" in key and key.rpartition("/")[2] in digests}
-    others = {key for key in found if not any(part in key for part in ("/manifests/", "/blobs/", "/referrers/"))}
-    return {key: found[key] for key in wanted | lists | others}
-
-
-def _below(found: Mapping[str, bytes], prefix: str, raw: bytes) -> set[str]:
-    digest = f"sha256:{hashlib.sha256(raw).hexdigest()}"
-    keys = {f"{prefix}/manifests/{digest}"}
-    document = json.loads(raw)
-    for child in document.get("manifests", ()):
-        key = f"{prefix}/manifests/{child['digest']}"
-        if key in found:
-            keys |= _below(found, prefix, found[key])
-    for blob in (*([document["config"]] if "config" in document else ()), *document.get("layers", ())):
-        keys.add(f"{prefix}/blobs/{blob['digest']}")
-    listing = found.get(f"{prefix}/referrers/{digest}")
-    for child in json.loads(listing)["manifests"] if listing else ():
-        keys |= _below(found, prefix, found[f"{prefix}/manifests/{child['digest']}"])
-    return keys
