@@ -8,6 +8,7 @@ import pytest
 from blockbuster import blockbuster_ctx
 from hypothesis import settings
 
+from tests.integration.bulk_engines import BY_AIOHTTP, BY_THREADS, Engine
 from tests.servers.docker_registry import DockerRegistry, docker_registry
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.postgres import Postgres, postgres
@@ -31,6 +32,12 @@ def no_blocking_calls() -> Iterator[None]:
         for function in blocker.functions.values():
             function.can_block_in("stores/registry/auth/ecr.py", "_call_in_thread")
         yield
+
+
+@pytest.fixture(params=[BY_AIOHTTP, BY_THREADS], ids=["aiohttp", "threads"])
+def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test runs once with each way in which the bytes of large blobs move."""
+    monkeypatch.setattr(Engine, "bulk_from", request.param)
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ class Verifier:
         self.seen = 0  # bytes
         self._hasher = hasher_for(digest)
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes.
 
         Raises:
@@ -50,7 +50,7 @@ class Verifier:
         if self.size is not None and self.seen > self.size:
             raise SizeMismatch(f"{self.digest}: more than its {self.size} bytes arrived")
 
-    def hash(self, chunk: bytes) -> None:
+    def hash(self, chunk: bytes | bytearray | memoryview) -> None:
         """Hash bytes that were counted."""
         self._hasher.update(chunk)
 
@@ -227,7 +227,7 @@ class UploadCheck:
         """The MD5 in hex when it was asked for: S3's ETag of a small object."""
         return self._md5.hexdigest() if self._md5 else ""
 
-    def update(self, chunk: bytes) -> None:
+    def update(self, chunk: bytes | bytearray | memoryview) -> None:
         """Take the next bytes.
 
         Raises:
@@ -244,7 +244,7 @@ class UploadCheck:
         elif self._seen > self._size:
             raise SizeMismatch(f"more than the announced {self._size} bytes arrived")
 
-    def hash(self, chunk: bytes) -> None:
+    def hash(self, chunk: bytes | bytearray | memoryview) -> None:
         """Hash bytes that were counted."""
         if self._verifier:
             self._verifier.hash(chunk)

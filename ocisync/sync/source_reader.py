@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -12,6 +12,7 @@ from typing import cast
 from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.repository import ByteStream, Fetcher, Opener, Target
 from ocisync.content.spool.blobs import BlobSpool, SpooledOpener, is_spool_failure
+from ocisync.content.transfer.mover import BulkReader, find_bulk_reader
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DiskError, NotFound, UnsupportedManifest, VerificationError
 from ocisync.model.descriptor import Descriptor
@@ -109,6 +110,11 @@ class ProgressOpener:
         moved = start
         self.progress.blob_moved(self.desc, start)
 
+        def count_bulk(size: int) -> None:
+            nonlocal moved
+            moved += size
+            self.progress.blob_moved(self.desc, size)
+
         async def count(stream: ByteStream) -> AsyncIterator[bytes]:
             nonlocal moved
             async for chunk in stream:
@@ -118,10 +124,51 @@ class ProgressOpener:
 
         try:
             async with self.opener(start) as stream:
-                yield count(stream)
+                if (reader := find_bulk_reader(stream)) is None:
+                    yield count(stream)
+                else:
+                    bulk = _CountedReader(reader, stream, count_bulk)
+                    yield bulk
+                    bulk.tell()
         except BaseException:
             self.progress.blob_moved(self.desc, -moved)
             raise
+
+
+@dataclass(slots=True)
+class _CountedReader:
+    """What a thread reads, counted; the event loop is told between two turns of the thread."""
+
+    reader: BulkReader
+    stream: ByteStream
+    count: Callable[[int], None]
+    is_bulk = True
+    _moved: int = 0  # bytes that were not told yet
+
+    def __aiter__(self) -> _CountedReader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        chunk = await anext(self.stream)
+        self.count(len(chunk))
+        return chunk
+
+    async def wait_readable(self) -> None:
+        """Return when a thread may read on."""
+        self.tell()
+        await self.reader.wait_readable()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """In a thread: read."""
+        count = self.reader.read_into(buffer)
+        self._moved += count or 0
+        return count
+
+    def tell(self) -> None:
+        """Count what was read since the last time."""
+        moved, self._moved = self._moved, 0
+        if moved:
+            self.count(moved)
 
 
 @dataclass(frozen=True, slots=True)

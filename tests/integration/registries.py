@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 from ocisync.content.verify import verify_stream
 from ocisync.model import media_types
@@ -10,6 +11,7 @@ from ocisync.model.digest import Digest, sha256
 from ocisync.stores.registry.client import open_registries
 from ocisync.stores.registry.options import RegistryOptions
 from ocisync.stores.registry.repository import RegistryRepository
+from tests.integration.bulk_engines import Engine
 from tests.servers import images
 
 NAME = "some/image"
@@ -40,5 +42,5 @@ async def repository_at(
     host: str, options: RegistryOptions = QUICK, name: str = NAME
 ) -> AsyncIterator[RegistryRepository]:
     """One repository, with a client of its own."""
-    async with open_registries({host: options}) as client:
+    async with open_registries({host: replace(options, bulk_from=Engine.bulk_from)}) as client:
         yield client.repository(host, name)

@@ -23,6 +23,7 @@ from ocisync.errors import (
     Truncated,
 )
 from ocisync.model.descriptor import Descriptor
+from tests.integration.bulk_engines import Engine
 from tests.integration.registries import (
     BLOB,
     BLOB_PATH,
@@ -38,6 +39,8 @@ from tests.servers import faults, images
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.process import free_port
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 HALF = 1_500_000
 ONCE = replace(QUICK, retries=0)
@@ -102,7 +105,8 @@ async def test_fault_03_an_early_end_for_ever_is_truncated(proxy: FaultProxy, ch
         with pytest.raises(Truncated) as caught:
             await read(repository, LAYER)
     assert caught.value.code == "net.truncated"
-    assert len(proxy.seen("GET", BLOB_PATH)) == 3
+    is_asked_anew = chunked and Engine.bulk_from < len(BLOB)  # threads leave to aiohttp what comes in chunks
+    assert len(proxy.seen("GET", BLOB_PATH)) == 3 + is_asked_anew
 
 
 @pytest.mark.parametrize("chunked", [False, True])

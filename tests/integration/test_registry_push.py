@@ -24,6 +24,7 @@ from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.registry.client import open_registries
 from tests.contract.graphs import CountingOpener
+from tests.integration.bulk_engines import Engine
 from tests.integration.registries import (
     BLOB,
     BLOB_PATH,
@@ -38,6 +39,8 @@ from tests.integration.registries import (
 from tests.servers import faults, images
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.fault_proxy import FaultProxy
+
+pytestmark = pytest.mark.usefixtures("engine")
 
 UPLOADS = f"/v2/{NAME}/blobs/uploads/"
 IMAGE = images.make_image()
@@ -228,7 +231,10 @@ async def test_a_broken_upload_leaves_the_connection_alone_that_its_source_is_re
     registry: DockerRegistry, registry_proxy: FaultProxy
 ) -> None:
     images.push_blob(registry.client, NAME, LAYER.digest, BLOB)
-    async with open_registries({registry_proxy.host: QUICK}) as client, AsyncExitStack() as kept:
+    async with (
+        open_registries({registry_proxy.host: replace(QUICK, bulk_from=Engine.bulk_from)}) as client,
+        AsyncExitStack() as kept,
+    ):
         repository, source = (client.repository(registry_proxy.host, name) for name in ("other/image", NAME))
         opened: list[ByteStream] = []
 
@@ -397,7 +403,7 @@ async def test_a_copy_within_one_host_with_few_places_ends(registry: DockerRegis
     bodies = [images.noise(300_000, str(number)) for number in range(12)]
     for body in bodies:
         images.push_blob(registry.client, NAME, images.digest_of(body), body)
-    async with open_registries({}, replace(QUICK, concurrency=1)) as client:
+    async with open_registries({}, replace(QUICK, concurrency=1, bulk_from=Engine.bulk_from)) as client:
         source, target = client.repository(registry.host, NAME), client.repository(registry.host, "copy")
         with anyio.fail_after(30):
             async with anyio.create_task_group() as group:

@@ -19,6 +19,8 @@ from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.simulated import Reply, Simulated, error
 from tests.servers.simulated_kinds import simulated
 
+pytestmark = pytest.mark.usefixtures("engine")
+
 MIB = 1 << 20
 UPLOADS = f"/v2/{NAME}/blobs/uploads/"
 SMALL = b"a small layer"

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from contextlib import asynccontextmanager, closing
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -19,12 +20,14 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.repository import ByteStream, Opener
+from ocisync.content.transfer.mover import Transfer, find_bulk_reader
 from ocisync.content.verify import batch_chunks
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.directory.blocking import BlockingFiles
 from ocisync.stores.directory.file_info import walk
 from ocisync.stores.directory.paths import disk_errors, split_key
+from ocisync.stores.directory.temporary import Temporary
 
 log = structlog.get_logger()
 
@@ -110,8 +113,12 @@ class DirectoryStore:
         try:
             if temporary.length < size or not size:
                 async with opener(temporary.length) as stream:
-                    async for chunks in batch_chunks(stream):
-                        await self._in_thread(key, temporary.write, chunks)
+                    if (reader := find_bulk_reader(stream)) is not None:
+                        writer = _FileWriter(temporary, self.root / key)
+                        await Transfer(reader, temporary.check, writer, size - temporary.length, self._threads).run()
+                    else:
+                        async for chunks in batch_chunks(stream):
+                            await self._in_thread(key, temporary.write, chunks)
             return await self._in_thread(key, self._files.commit, temporary, key, if_match)
         except (VerificationError, DiskError):
             is_usable = False
@@ -189,6 +196,22 @@ class DirectoryStore:
                 return act(*args)
 
         return await to_thread.run_sync(act_or_explain, limiter=self._threads)
+
+
+@dataclass(frozen=True, slots=True)
+class _FileWriter:
+    """A temporary file, as a thread writes it."""
+
+    temporary: Temporary
+    path: Path  # that it is written for
+
+    async def wait_writable(self) -> None:
+        """A file takes what it is given."""
+
+    def write(self, data: memoryview) -> int:
+        """How many bytes were written."""
+        with disk_errors(self.path):
+            return self.temporary.write_piece(data)
 
 
 def _take_batch(entries: Generator[ObjectInfo, None, None]) -> list[ObjectInfo]:

@@ -55,6 +55,15 @@ class Temporary:
             while view:
                 view = view[os.write(self._fd, view) :]
 
+    def write_piece(self, piece: memoryview) -> int:
+        """Write bytes that the caller hashes by `check`; how many."""
+        return os.write(self._fd, piece)
+
+    @property
+    def check(self) -> UploadCheck:
+        """What has hashed all that is in the file."""
+        return self._check
+
     def finish(self, *, fsync: bool) -> None:
         """Check the whole, and make it last."""
         self._check.finish()

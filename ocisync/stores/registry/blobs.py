@@ -16,6 +16,8 @@ from yarl import URL
 
 from ocisync.content.openers import INLINE_LIMIT, BytesOpener, read_whole
 from ocisync.content.repository import Opener
+from ocisync.content.transfer.exchange import BulkBody
+from ocisync.content.transfer.mover import make_bulk_reader
 from ocisync.content.verify import CHUNK, UploadCheck, Verifier, hold_last_chunk
 from ocisync.errors import DigestMismatch, NotFound, OcisyncError, RateLimited, RedirectRefused, RegistryError
 from ocisync.model.descriptor import Descriptor
@@ -196,8 +198,12 @@ class BlobUploader:
             data = await read_whole(opener, Verifier(desc.digest, desc.size))
             return await self._finish(url, desc, SentOnce(data))
         check = UploadCheck(desc.size, desc.digest)
-        async with opener(0) as stream, aclosing(hold_last_chunk(stream, check)) as held:
-            return await self._finish(url, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
+        async with opener(0) as stream:
+            if self._transport.can_bulk(url, desc.size):
+                reader = make_bulk_reader(stream)
+                return await self._finish(url, desc, BulkBody(reader, check, desc.size))
+            async with aclosing(hold_last_chunk(stream, check)) as held:
+                return await self._finish(url, desc, PacedBody(held, desc.size, self._transport.options.idle_timeout))
 
     async def _send_chunked(
         self, session: UploadSession, desc: Descriptor, opener: Opener, chunk: int
@@ -223,7 +229,9 @@ class BlobUploader:
                 return None
         return None
 
-    async def _finish(self, url: URL, desc: Descriptor, body: bytes | SentOnce | PacedBody) -> OcisyncError | None:
+    async def _finish(
+        self, url: URL, desc: Descriptor, body: bytes | SentOnce | PacedBody | BulkBody
+    ) -> OcisyncError | None:
         """The PUT that ends an upload, with its body or without; a body that cannot be read is raised."""
         headers = _BINARY if body else {}
         request = Request("PUT", url, self._grant, STORED, headers, body, is_upload=True)
@@ -231,7 +239,7 @@ class BlobUploader:
             async with self._transport.send(request) as answer:
                 check_stored(answer, desc.digest)
         except OcisyncError as exc:
-            if isinstance(body, PacedBody) and exc is body.failure:
+            if isinstance(body, PacedBody | BulkBody) and exc is body.failure:
                 raise
             return exc
         return None

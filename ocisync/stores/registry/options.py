@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocisync.content.backoff import Backoff
+from ocisync.content.transfer.mover import BULK_FROM
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -106,6 +107,8 @@ class RegistryOptions:
     rate_window: float = 60.0  # seconds
 
     chunk_size: int = 0  # bytes of one request of an upload; 0: all in one, until a body is refused as too large
+
+    bulk_from: int = BULK_FROM  # bytes; blobs from this size on are moved by threads
 
     retries: int = 5  # after the first try
     first_wait: float = 0.25  # seconds; doubles up to `longest_wait`, with full jitter

@@ -126,12 +126,14 @@ class RegistryRepository:
         kind = "manifests" if desc.is_manifest else "blobs"
         url = self._transport.origin.with_path(f"/v2/{self.name}/{kind}/{parse_digest(desc.digest)}")
         headers = ACCEPT if desc.is_manifest else {}
+        size = 0 if desc.is_manifest else desc.size - start
         if not start:
-            return await self._transport.open(Request("GET", url, self._grant, _WHOLE, headers))
+            return await self._transport.open(Request("GET", url, self._grant, _WHOLE, headers, size=size))
         last = f"{desc.size - 1}"
         for end in ("", last):  # the registry within go-containerregistry knows no range without an end
             ranged = {**headers, "Range": f"bytes={start}-{end}"}
-            answer = await self._transport.open(Request("GET", url, self._grant, _WHOLE_OR_PART, ranged))
+            request = Request("GET", url, self._grant, _WHOLE_OR_PART, ranged, size=size)
+            answer = await self._transport.open(request)
             if answer.status != _NO_SUCH_RANGE or end:
                 break
             await answer.beginning()

@@ -9,12 +9,15 @@ import codecs
 import json
 import os
 import re
+import socket
 import ssl
 from collections.abc import Iterable
+from http.client import HTTPException, RemoteDisconnected
 
 import aiohttp
 from yarl import URL
 
+from ocisync.content.transfer.pool import CannotConnect, ProxyRefused
 from ocisync.errors import (
     AuthError,
     Handling,
@@ -44,28 +47,24 @@ _TITLE = re.compile(rb"<title[^>]*>\s*([^<]{1,200})", re.IGNORECASE)
 def network_error(exc: Exception, method: str, url: URL) -> OcisyncError:
     """What a failed connection or transfer is to ocisync."""
     where = f"{method} {safe_url(url)}"
-    if _is_plain_http(exc):
-        advice = "set `plain_http: true` for this host, or give --tls-verify=false"
-        return TlsError(f"{where}: the server speaks no TLS; if it is meant to be plain HTTP, {advice}", host=url.host)
-    if _is_certificate(exc):
-        reason = _reason(exc)
-        is_timely = not any(word in reason for word in ("expired", "not yet valid"))
-        advice = "trust its authority by `ca`" if is_timely else "have it renewed, or set this machine's clock by NTP"
-        return TlsError(f"{where}: TLS refused: {reason}; {advice}", host=url.host)
+    if (refused := _tls_error(exc, where, url)) is not None:
+        return refused
+    if isinstance(exc, CannotConnect | HTTPException):
+        return _bulk_error(exc, where, url)
     if isinstance(exc, aiohttp.SocketTimeoutError):
         return Stalled(f"{where}: no byte came within the idle time-out", host=url.host)
     if isinstance(exc, TimeoutError):
         return NetworkError(f"{where}: no connection within the time-out", host=url.host)
     if isinstance(exc, aiohttp.ClientPayloadError):
         return Truncated(f"{where}: the body ended too early", host=url.host)
-    if isinstance(exc, aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError):
-        return _proxy_error(exc, where, url)
-    if isinstance(exc, aiohttp.ClientConnectorDNSError):
+    if isinstance(exc, aiohttp.ClientHttpProxyError | ProxyRefused):
+        return _proxy_refusal(exc.status, where, url)
+    if isinstance(exc, aiohttp.ClientConnectorDNSError | socket.gaierror):
         advice = "check its spelling, and this machine's DNS"
         return NetworkError(f"{where}: the name {url.host} was not found; {advice}", host=url.host)
     if isinstance(exc, aiohttp.ClientConnectorError):
-        advice = "see that it runs, and that name and port are right"
-        return NetworkError(f"{where}: cannot connect: {_reason(exc)}; {advice}", host=url.host)
+        proxy = f"{exc.host}:{exc.port}" if isinstance(exc, aiohttp.ClientProxyConnectionError) else ""
+        return _connection_error(exc, proxy, where, url)
     if isinstance(exc, aiohttp.ClientResponseError):
         return NetworkError(f"{where}: the answer is not HTTP: {_reason(exc)}", host=url.host)
     return NetworkError(f"{where}: {_reason(exc)}", host=url.host)
@@ -169,17 +168,42 @@ def _text(value: object) -> str:
     return value[:200].strip() if isinstance(value, str) else ""
 
 
-def _proxy_error(
-    exc: aiohttp.ClientHttpProxyError | aiohttp.ClientProxyConnectionError, where: str, url: URL
-) -> OcisyncError:
-    if isinstance(exc, aiohttp.ClientProxyConnectionError):
-        advice = "see that it runs, and correct `proxy` or the environment's"
-        place = f"{exc.host}:{exc.port}"
-        return NetworkError(f"{where}: cannot connect to the proxy {place}: {_reason(exc)}; {advice}", host=url.host)
-    handling = Handling.RETRY if exc.status in RETRIED else Handling.FAIL
-    advice = "set the proxy's username and password" if exc.status == 407 else f"it must allow CONNECT to {url.host}"
-    text = f"{where}: the proxy refused with status {exc.status}; {advice}"
-    return NetworkError(text, handling=handling, host=url.host, status=exc.status)
+def _tls_error(exc: Exception, where: str, url: URL) -> TlsError | None:
+    """What went wrong with TLS, if that did."""
+    if _is_plain_http(exc):
+        advice = "set `plain_http: true` for this host, or give --tls-verify=false"
+        return TlsError(f"{where}: the server speaks no TLS; if it is meant to be plain HTTP, {advice}", host=url.host)
+    if _is_certificate(exc):
+        reason = _reason(exc)
+        is_timely = not any(word in reason for word in ("expired", "not yet valid"))
+        advice = "trust its authority by `ca`" if is_timely else "have it renewed, or set this machine's clock by NTP"
+        return TlsError(f"{where}: TLS refused: {reason}; {advice}", host=url.host)
+    return None
+
+
+def _bulk_error(exc: CannotConnect | HTTPException, where: str, url: URL) -> OcisyncError:
+    """The same for connections whose bytes threads move."""
+    if isinstance(exc, CannotConnect):
+        return _connection_error(exc, f"{exc.proxy.host}:{exc.proxy.port}" if exc.proxy else "", where, url)
+    if isinstance(exc, RemoteDisconnected):
+        return NetworkError(f"{where}: the server closed the connection without an answer", host=url.host)
+    reason = make_printable(str(exc) or type(exc).__name__)
+    return NetworkError(f"{where}: the answer is not HTTP: {reason}", host=url.host)
+
+
+def _connection_error(exc: OSError, proxy: str, where: str, url: URL) -> OcisyncError:
+    """`proxy` is the place of the one that could not be reached, if it was one."""
+    advice = "see that it runs, and that name and port are right"
+    if proxy:
+        proxy, advice = f" to the proxy {proxy}", "see that it runs, and correct `proxy` or the environment's"
+    return NetworkError(f"{where}: cannot connect{proxy}: {_reason(exc)}; {advice}", host=url.host)
+
+
+def _proxy_refusal(status: int, where: str, url: URL) -> OcisyncError:
+    handling = Handling.RETRY if status in RETRIED else Handling.FAIL
+    advice = "set the proxy's username and password" if status == 407 else f"it must allow CONNECT to {url.host}"
+    text = f"{where}: the proxy refused with status {status}; {advice}"
+    return NetworkError(text, handling=handling, host=url.host, status=status)
 
 
 def _is_plain_http(exc: Exception) -> bool:
@@ -198,6 +222,8 @@ def _is_certificate(exc: Exception) -> bool:
 
 def _reason(exc: Exception) -> str:
     inner = getattr(exc, "certificate_error", None) or getattr(exc, "os_error", None)
+    if inner is None and isinstance(exc, ssl.SSLCertVerificationError):
+        inner = exc
     if isinstance(inner, ssl.SSLCertVerificationError):  # its number is OpenSSL's, not the system's
         return make_printable(inner.verify_message)
     if isinstance(inner, OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import zlib
+from abc import ABC, abstractmethod
 
 import aiohttp
 from multidict import CIMultiDictProxy
@@ -19,25 +20,25 @@ CHUNK = 1024 * 1024  # bytes
 _LARGE = 128 * 1024  # bytes; such a piece is worth passing on as it is, smaller ones are joined
 _NO_ENCODING = frozenset({"", "identity", "aws-chunked"})
 _TRANSFORMED = 203  # 200 from a proxy that may have changed something, such as the encoding
-_SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
+SMALL = 16 * 1024  # bytes of an error's or a redirect's body worth reading
 
 
-class Response:
+class Response(ABC):
     """Status, headers and a body to read; whoever gets one closes it."""
 
     def __init__(
         self,
-        response: aiohttp.ClientResponse,
+        status: int,
+        headers: CIMultiDictProxy[str],
         method: str,
         url: URL,
         options: RegistryOptions,
         throttle: Throttle | None = None,
     ) -> None:
-        self.status = 200 if response.status == _TRANSFORMED else response.status
-        self.headers: CIMultiDictProxy[str] = response.headers
+        self.status = 200 if status == _TRANSFORMED else status
+        self.headers = headers
         self.url = url
         self._method = method
-        self._response = response
         self._options = options
         self._rate: RateWatch | None = None  # of a body, once one is read
         self._throttle = throttle
@@ -95,25 +96,23 @@ class Response:
             raise network_error(exc, self._method, self.url) from exc
         if not chunk:
             self.close()
-        elif self._trickles(time.monotonic() - asked, len(chunk)):
-            self.close()
-            raise Stalled(f"{self._method} {safe_url(self.url)}: the body trickles below the minimum rate")
-        elif self._throttle is not None:
+            return chunk
+        self._check_rate(time.monotonic() - asked, len(chunk))
+        if self._throttle is not None:
             await self._throttle.wait(len(chunk))
         return chunk
 
-    def _trickles(self, waited: float, size: int) -> bool:
+    def _check_rate(self, waited: float, size: int) -> None:
+        """Take what came in so many seconds of waiting; raises Stalled when that is too little for too long."""
         if self._rate is None:
             self._rate = RateWatch(self._options.minimum_rate, self._options.rate_window)
-        return self._rate.too_slow(waited, size)
+        if self._rate.too_slow(waited, size):
+            self.close()
+            raise Stalled(f"{self._method} {safe_url(self.url)}: the body trickles below the minimum rate")
 
+    @abstractmethod
     async def _receive(self) -> bytes:
-        """What has come, uncopied where it came in a large piece."""
-        content = self._response.content
-        if self._throttle is not None or self._is_chunked:
-            return await content.read(self._throttle.piece if self._throttle else CHUNK)
-        piece, _ = await content.readchunk()
-        return piece if not piece or len(piece) >= _LARGE else piece + content.read_nowait(CHUNK - len(piece))
+        """The next bytes, at most `CHUNK`; empty at the end."""
 
     async def read(self, limit: int, what: str) -> bytes:
         """The whole body; gzip is undone, although it was not asked for: some proxies compress whatever passes.
@@ -153,20 +152,50 @@ class Response:
         """The start of an error's or redirect's body; the answer is closed, and its connection kept if that was all."""
         chunks: list[bytes] = []
         try:
-            while sum(map(len, chunks)) < _SMALL and (chunk := await self.chunk()):
+            while sum(map(len, chunks)) < SMALL and (chunk := await self.chunk()):
                 chunks.append(chunk)
         finally:
             self.close()
-        return b"".join(chunks)[:_SMALL]
+        return b"".join(chunks)[:SMALL]
 
     def close(self) -> None:
         """Give the connection back, or drop it when a part of the body is still to come; harmless when repeated."""
+        self._end()
+        while self._releases:
+            self._releases.pop()()
+
+    @abstractmethod
+    def _end(self) -> None:
+        """Give the connection back, or drop it."""
+
+
+class StreamedResponse(Response):
+    """An answer that aiohttp reads."""
+
+    def __init__(
+        self,
+        response: aiohttp.ClientResponse,
+        method: str,
+        url: URL,
+        options: RegistryOptions,
+        throttle: Throttle | None = None,
+    ) -> None:
+        super().__init__(response.status, response.headers, method, url, options, throttle)
+        self._response = response
+
+    async def _receive(self) -> bytes:
+        """What has come, uncopied where it came in a large piece."""
+        content = self._response.content
+        if self._throttle is not None or self._is_chunked:
+            return await content.read(self._throttle.piece if self._throttle else CHUNK)
+        piece, _ = await content.readchunk()
+        return piece if not piece or len(piece) >= _LARGE else piece + content.read_nowait(CHUNK - len(piece))
+
+    def _end(self) -> None:
         if self._response.content.at_eof():
             self._response.release()
         else:
             self._response.close()
-        while self._releases:
-            self._releases.pop()()
 
 
 class RateWatch:

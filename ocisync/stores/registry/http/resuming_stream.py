@@ -10,8 +10,10 @@ from typing import Protocol
 
 import structlog
 
+from ocisync.content.transfer.mover import ChunkReader
 from ocisync.errors import OcisyncError, RegistryError, SizeMismatch, Truncated
 from ocisync.model.descriptor import Descriptor
+from ocisync.stores.registry.http.bulk_response import BulkResponse
 from ocisync.stores.registry.http.decoding import ContentReader
 from ocisync.stores.registry.http.errors import is_web_page
 from ocisync.stores.registry.http.response import Response
@@ -53,6 +55,8 @@ class ResumingStream:
         self._skip = 0  # bytes to drop: delivered before
         self._failures = 0  # since the last progress
         self._ranges = True  # until the registry is seen to answer Range wrongly
+        self._broken: OcisyncError | None = None  # what a thread met
+        self._chunks: ChunkReader | None = None  # once aiohttp reads for a thread
 
     async def open(self) -> ContentReader:
         """Ask for what is missing; called before anything is read, so that absence shows then.
@@ -101,6 +105,57 @@ class ResumingStream:
             self._seen += len(chunk)
             self._failures = 0
             return chunk
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether a thread reads the answer."""
+        return self._bulk_answer is not None
+
+    @property
+    def _bulk_answer(self) -> BulkResponse | None:
+        """The answer, when its bytes are the content's."""
+        if self._reader is None or self._reader.may_be_encoded:
+            return None
+        return self._reader.answer if isinstance(self._reader.answer, BulkResponse) else None
+
+    async def wait_readable(self) -> None:
+        """Return when a thread may read on; what broke off was asked for again by then.
+
+        What comes then may be an answer that no thread can read by itself: from then on all comes in chunks.
+        """
+        while self._chunks is None:
+            try:
+                if self._broken is not None:
+                    raise self._broken
+                if self._reader is None:
+                    await self.open()
+                if (answer := self._bulk_answer) is not None:
+                    return await answer.wait_readable()
+                self._chunks = ChunkReader(self)
+            except OcisyncError as exc:
+                self._broken = None
+                await self._recover(exc)
+        return await self._chunks.wait_readable()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """In a thread: some bytes that were not delivered yet, 0 at the end; None: nothing came."""
+        if self._chunks is not None:
+            return self._chunks.read_into(buffer)
+        if (answer := self._bulk_answer) is None:
+            return None
+        try:
+            while self._skip:  # a registry that ignores Range begins anew
+                if not (count := answer.read_into(buffer[: self._skip])):
+                    return count
+                self._skip -= count
+            count = answer.read_into(buffer)
+        except OcisyncError as exc:
+            self._broken = exc
+            return None
+        if count:
+            self._seen += count
+            self._failures = 0
+        return count
 
     async def _read(self) -> bytes:
         reader = self._reader or await self.open()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -12,6 +13,7 @@ from aiohttp.tracing import Trace
 
 from ocisync import __version__
 from ocisync.content.aiohttp_internals import SizedReadConnector
+from ocisync.content.transfer.pool import ConnectionPool
 from ocisync.stores.registry.http.body import uploading
 from ocisync.stores.registry.http.hosts import is_internal_only
 
@@ -35,15 +37,22 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         max_line_size=_HEADER_LIMIT,
         max_field_size=_HEADER_LIMIT,
     ) as session:
-        yield session
+        try:
+            yield session
+        finally:
+            connector.bulk.close()
 
 
 class Connector(SizedReadConnector):
     """Connections that are read in large pieces; the body of an upload learns on which of them it is sent.
 
     So a broken upload can be dropped at once: an ordinary close would wait, for ever when the receiver does not read,
-    until the last chunk has left.
+    until the last chunk has left. Beside them are those that threads read and write (`bulk`).
     """
+
+    def __init__(self, resolver: AbstractResolver, **options: Any) -> None:
+        super().__init__(resolver=resolver, **options)
+        self.bulk = ConnectionPool(resolver)
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout

@@ -53,6 +53,7 @@ class Request:
     accept: frozenset[int] = frozenset({200})
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = field(default=None, repr=False)
+    size: int = 0  # bytes that the answer should have, where that may be many
     is_upload: bool = False  # sent once, from the place that `upload_place` gave
     is_commit: bool = False  # sent once: it may have been heeded although it failed, so whoever sends it looks first
 
@@ -143,7 +144,7 @@ class Transport:
             url, redirects, answered = request.url, 0, list[URL]()
             while True:
                 headers = {**await self._auth.headers_for(url, request.grant, proof), **request.headers}
-                answer = await self._http.exchange(request.method, url, headers, request.body)
+                answer = await self._http.exchange(request.method, url, headers, request.body, request.size)
                 if answer.status in REDIRECTS and answer.status not in request.accept:
                     redirects += 1
                     url = await self._follow(request, answer, redirects)
@@ -198,6 +199,10 @@ class Transport:
         async with self.send(Request("GET", self.origin.with_path("/v2/"), grant)) as answer:
             check_not_web_page(answer.url, answer.media_type, await answer.beginning())
         return self._auth.has_shown(grant)
+
+    def can_bulk(self, url: URL, size: int) -> bool:
+        """Whether threads may send a body of this size to a URL."""
+        return self._http.can_bulk(url, size)
 
     @property
     def upload_place(self) -> AbstractAsyncContextManager[object]:

@@ -1,0 +1,1 @@
+"""Large content, moved by threads through one buffer that is used again."""
