@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -90,7 +92,14 @@ async def publish(
         assert index.data is not None
         await put(store, layout.manifest_key(name, tag), index.data, layout.tag_headers(index))
     await put(store, layout.tags_key(name), json.dumps({"name": name, "tags": tags}).encode())
+    await put(store, layout.referrers_key(name, index.digest), referrers_of([]))
     return index
+
+
+def referrers_of(found: list[dict[str, object]]) -> bytes:
+    """The list of what refers to a manifest, as a publication writes it."""
+    document = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": found}
+    return json.dumps(document).encode()
 
 
 PLATFORMS: list[dict[str, object]] = [
@@ -146,7 +155,10 @@ async def test_a_person_finds_an_image_and_how_to_pull_it(tab: Tab, site: str) -
     await tab.open(site)
     await tab.until("document.querySelectorAll('.chip').length === 5")
     assert await texts(tab, ".row .name") == ["team/web", "team/worker"]
-    assert await texts(tab, ".row .side") == ["4 tags", "1 tag"]
+    await tab.until("document.querySelectorAll('.row time').length === 2")
+    sides = await texts(tab, ".row .side")
+    assert [one.split(" · ")[0] for one in sides] == ["4 tags", "1 tag"]
+    assert all(re.fullmatch(r".* tags? · [0-9.]+ KiB · \w+ \d+, \d{4}", one) for one in sides)
 
     await tab.run("document.querySelector('#query').focus()")
     await tab.type("web")
@@ -162,7 +174,10 @@ async def test_a_person_finds_an_image_and_how_to_pull_it(tab: Tab, site: str) -
     await tab.run("[...document.querySelectorAll('.row')][1].click()")
     await tab.until("document.querySelectorAll('.layers > li').length === 4")
     host = await tab.run("location.host")
-    assert f"docker pull {host}/team/web:1.10" in await texts(tab, ".pulls code")
+    commands = await texts(tab, ".pulls code")
+    assert f"docker pull {host}/team/web:1.10" in commands
+    assert f"podman pull --tls-verify=false {host}/team/web:1.10" in commands, "there is no TLS"
+    assert f"skopeo copy --src-tls-verify=false docker://{host}/team/web:1.10 dir:image" in commands
     assert (await texts(tab, ".layers .made"))[:2] == ["ADD rootfs", "RUN make install"]
     assert "https://git.example.com/team/web" in await texts(tab, "dd a")
     assert (await texts(tab, "summary .name")) == ["linux/amd64", "linux/arm64/v8"]
@@ -291,3 +306,65 @@ async def test_serve_answers_for_the_page_only_where_there_is_one(tmp_path: Path
     assert (found.status, found.headers["content-type"]) == (200, "text/html; charset=utf-8")
     assert found.headers["x-content-type-options"] == "nosniff"
     assert same.status == 304
+
+
+async def test_many_repositories_stand_in_groups_in_natural_order(tab: Tab, tmp_path: Path) -> None:
+    names = [f"{team}/{one}" for team in ("b", "a") for one in ("x-10", "x-9", "x-1", "y", "z", "w", "v")] + ["alpine"]
+    async with store_at(tmp_path) as store, served(store, tab) as url:
+        for name in names:
+            await publish(store, name, ["1"], {}, PLATFORMS[:1])
+        await put(store, layout.CATALOG_KEY, json.dumps({"repositories": sorted(names)}).encode())
+        await publish_page(store)
+        await tab.open(f"{url}/")
+        await tab.until(READY)
+        assert await texts(tab, "h2") == ["a 7", "Without a folder 1", "b 7"]
+        shown = await texts(tab, ".row .name")
+        assert shown[:7] == [f"a/{one}" for one in ("v", "w", "x-1", "x-9", "x-10", "y", "z")]
+    assert not tab.errors
+
+
+async def test_signed_is_told_by_a_tag_and_by_a_referrer(tab: Tab, tmp_path: Path) -> None:
+    signature = describe(b"{}", "application/vnd.oci.image.manifest.v1+json")
+    bundle = {**descriptor_to_json(signature), "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json"}
+    sbom = {**descriptor_to_json(signature), "artifactType": "application/spdx+json"}
+    async with store_at(tmp_path) as store, served(store, tab) as url:
+        for name, attached in (("team/signed", [bundle, sbom]), ("team/described", [sbom])):
+            index = await publish(store, name, ["1.0"], {}, PLATFORMS[:1])
+            await put(store, layout.referrers_key(name, index.digest), referrers_of(attached))
+        index = await publish(store, "team/tagged", ["1.0"], {}, PLATFORMS[:1])
+        tags = ["1.0", f"{index.digest.replace(':', '-')}.sig"]
+        await put(store, layout.tags_key("team/tagged"), json.dumps({"tags": tags}).encode())
+        await publish_page(store)
+        found = {}
+        for name in ("team/signed", "team/described", "team/tagged"):
+            await tab.open(f"{url}/#/{name}:1.0")
+            await tab.until("document.querySelector('.layers')")
+            found[name] = (await texts(tab, ".lead .chip.good"), await texts(tab, ".plain .name"))
+    assert found["team/signed"] == (["signed"], ["application/spdx+json"])
+    assert found["team/described"] == ([], ["application/spdx+json"])
+    assert found["team/tagged"] == (["signed"], [])
+    assert not tab.errors
+
+
+async def test_ten_thousand_tags_are_there_at_once_and_in_the_order_that_is_chosen(tab: Tab, tmp_path: Path) -> None:
+    tags = [f"1.{number}" for number in range(10_000)]
+    async with store_at(tmp_path) as store, served(store, tab) as url:
+        index = await publish(store, "team/many", ["1.0"], {}, PLATFORMS)
+        assert index.data is not None
+        for tag in (*tags[:250], *tags[-250:]):
+            await put(store, layout.manifest_key("team/many", tag), index.data, layout.tag_headers(index))
+        await put(store, layout.tags_key("team/many"), json.dumps({"tags": tags}).encode())
+        await publish_page(store)
+        await tab.show(1000, 800)
+        await tab.open(f"{url}/#/")
+        await tab.until(READY)
+        started = time.monotonic()
+        await tab.run("location.hash = '#/team/many'")
+        await tab.until("document.querySelectorAll('.row').length === 200")
+        assert time.monotonic() - started < 5  # half a second on an idle machine
+        assert (await texts(tab, ".row .name"))[:2] == ["1.9999", "1.9998"]
+        await tab.run("(document.querySelector('#order').value = 'oldest', "
+                      "document.querySelector('#order').dispatchEvent(new Event('change')))")  # fmt: skip
+        await tab.until("document.querySelector('.row .name').textContent === '1.0'")
+        await tab.run("scrollTo(0, document.body.scrollHeight)")
+        await tab.until("document.querySelectorAll('.row').length >= 400")

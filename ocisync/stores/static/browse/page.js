@@ -9,7 +9,11 @@ const HIDDEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u061c\u200b-\u200f\u202
 const TYPES = ['application/vnd.oci.image.index.v1+json', 'application/vnd.oci.image.manifest.v1+json',
   'application/vnd.docker.distribution.manifest.list.v2+json', 'application/vnd.docker.distribution.manifest.v2+json'];
 const MOST_BYTES = 4 * 1024 * 1024;
-const PAGE = 200;  // rows that are shown at first
+const PAGE = 200;  // rows that are added at a time
+const DENSE = 12;  // rows from which on each has one line
+const GROUPED = 12;  // repositories from which on they are grouped by the first part of their names
+const SIGNATURES = /sigstore|cosign|notary/;
+const natural = new Intl.Collator('en', { numeric: true });
 const main = document.getElementById('main');
 const query = document.getElementById('query');
 const host = location.host || 'registry';
@@ -54,7 +58,7 @@ const described = (value) => listOf(value).filter((one) => DIGEST.test(member(on
 
 async function repositories() {
   const found = await read('_catalog');
-  return listOf(found.value.repositories).filter((name) => typeof name === 'string' && NAME.test(name)).sort();
+  return listOf(found.value.repositories).filter((name) => typeof name === 'string' && NAME.test(name)).sort(natural.compare);
 }
 
 async function tagsOf(name) {
@@ -63,10 +67,23 @@ async function tagsOf(name) {
   return { shown: all.filter((tag) => !OF_A_DIGEST.test(tag)).sort(newestFirst), all: new Set(all) };
 }
 
+// What refers to a manifest; a registry that keeps no such lists is asked once for each repository.
+const unreferred = new Set();
+
+async function referrersOf(name, digest) {
+  if (!DIGEST.test(digest) || unreferred.has(name)) return [];
+  try {
+    return described((await read(name + '/referrers/' + digest)).value.manifests);
+  } catch {
+    unreferred.add(name);
+    return [];
+  }
+}
+
 function rank(tag) { return tag === 'latest' ? 0 : /^v?[0-9]/.test(tag) ? 1 : 2; }
 
 function newestFirst(one, other) {
-  return rank(one) - rank(other) || other.localeCompare(one, 'en', { numeric: true });
+  return rank(one) - rank(other) || natural.compare(other, one);
 }
 
 // One platform's image: what its manifest and its configuration say.
@@ -111,8 +128,8 @@ function plain(value, most = 2000) {
 
 function size(bytes) {
   if (!Number.isFinite(bytes) || bytes < 0) return '';
-  const unit = Math.min(4, Math.floor(Math.log(Math.max(bytes, 1)) / Math.log(1000)));
-  return (bytes / 1000 ** unit).toLocaleString('en', { maximumSignificantDigits: 3 }) + ' ' + ['B', 'kB', 'MB', 'GB', 'TB'][unit];
+  const unit = Math.min(4, Math.floor(Math.log2(Math.max(bytes, 1)) / 10));
+  return (bytes / 1024 ** unit).toLocaleString('en', { maximumSignificantDigits: 3 }) + ' ' + ['B', 'KiB', 'MiB', 'GiB', 'TiB'][unit];
 }
 
 function when(text, words = '') {
@@ -122,15 +139,31 @@ function when(text, words = '') {
   return node('time', { datetime: moment.toISOString(), title: moment.toLocaleString() }, words + shown);
 }
 
-function count(number, one, many) { return number + ' ' + (number === 1 ? one : many); }
+function count(number, one, many) { return number.toLocaleString('en') + ' ' + (number === 1 ? one : many); }
 
 function title(name) {
   const cut = name.lastIndexOf('/') + 1;
   return [cut ? node('span', { class: 'dim' }, name.slice(0, cut)) : '', name.slice(cut)];
 }
 
+// Commands that work here: without TLS podman, skopeo and crane must be told so; docker wants it in its own settings.
+
+const isPlain = location.protocol === 'http:';
+const isLoopback = /^(?:localhost|127\.[\d.]+|\[::1\])$/.test(location.hostname);
+
+function commands(reference, digest) {
+  const found = [['docker', 'docker pull ' + reference],
+    ['podman', 'podman pull ' + (isPlain ? '--tls-verify=false ' : '') + reference],
+    ['skopeo', 'skopeo copy ' + (isPlain ? '--src-tls-verify=false ' : '') + 'docker://' + reference + ' dir:image'],
+    ['crane', 'crane pull ' + (isPlain && !isLoopback ? '--insecure ' : '') + reference + ' image.tar']];
+  if (digest) found.push(['digest', digest]);
+  const hint = isPlain && !isLoopback ? [node('p', { class: 'note hint' }, 'This registry is served without TLS. Docker pulls from it once ',
+    node('code', {}, '"insecure-registries": ["' + host + '"]'), ' stands in its daemon.json.')] : [];
+  return [node('ul', { class: 'pulls box' }, ...found.map(([tool, command]) => copyable(tool, command))), ...hint];
+}
+
 function copyable(tool, command) {
-  const code = node('code', { tabindex: 0 }, command);
+  const code = node('code', { tabindex: 0, title: command }, command);
   const button = node('button', { type: 'button', 'aria-label': 'Copy: ' + command }, 'Copy');
   button.addEventListener('click', () => copy(command, code, button));
   return node('li', {}, node('span', { class: 'tool' }, tool), code, button);
@@ -170,11 +203,27 @@ function row(href, heading, fill) {
   return node('li', {}, made);
 }
 
-function rows(items, make) {
-  const list = node('ul', { class: 'rows' }, ...items.slice(0, PAGE).map(make));
-  const more = node('button', { type: 'button', class: 'more' }, 'Show all ' + items.length);
-  more.addEventListener('click', () => { list.append(...items.slice(PAGE).map(make)); more.remove(); });
-  return items.length > PAGE ? [list, more] : [list];
+// Ten thousand rows are added as the reader comes to them; until then there is only a mark at the end of the list.
+const ends = new IntersectionObserver((entries) => {
+  for (const entry of entries) if (entry.isIntersecting) entry.target.grow();
+}, { rootMargin: '800px' });
+
+function rows(items, make, isDense = items.length > DENSE) {
+  const list = node('ul', { class: isDense ? 'rows dense' : 'rows' }, ...items.slice(0, PAGE).map(make));
+  if (items.length <= PAGE) return [list];
+  let shown = PAGE;
+  const end = node('button', { type: 'button', class: 'more' });
+  const label = () => { end.textContent = 'Show more of ' + items.length.toLocaleString('en'); };
+  end.grow = () => {
+    list.append(...items.slice(shown, shown + PAGE).map(make));
+    shown += PAGE;
+    if (shown >= items.length) { ends.unobserve(end); end.remove(); }
+    else label();
+  };
+  end.addEventListener('click', end.grow);
+  label();
+  ends.observe(end);
+  return [list, end];
 }
 
 // The three views.
@@ -189,7 +238,20 @@ async function showRepositories(search) {
   }
   const found = names.filter((name) => name.includes(search.toLowerCase()));
   const lead = search ? found.length + ' of ' + count(names.length, 'repository', 'repositories') : count(names.length, 'repository', 'repositories');
-  return [heading('Repositories'), node('p', { class: 'lead' }, lead), ...(found.length ? rows(found, repositoryRow) : [nothing(search)])];
+  return [heading('Repositories'), node('p', { class: 'lead' }, lead), ...(found.length ? grouped(found) : [nothing(search)])];
+}
+
+// Many repositories stand under the first part of their names, where that brings several together.
+function grouped(names) {
+  const groups = new Map();
+  for (const name of names) {
+    const group = name.includes('/') ? name.slice(0, name.indexOf('/')) : '';
+    if (!groups.has(group)) groups.set(group, []);
+    groups.get(group).push(name);
+  }
+  if (names.length < GROUPED || groups.size < 2 || groups.size > names.length / 2 || names.length > 2 * PAGE) return rows(names, repositoryRow);
+  return [...groups].flatMap(([group, some]) => [
+    node('h2', {}, group || 'Without a folder', ' ', node('span', { class: 'count' }, String(some.length))), ...rows(some, repositoryRow, true)]);
 }
 
 function repositoryRow(name) {
@@ -197,6 +259,11 @@ function repositoryRow(name) {
     const { shown } = await tagsOf(name);
     side.append(count(shown.length, 'tag', 'tags'));
     under.append(...shown.slice(0, 4).map((tag) => node('span', { class: 'chip' }, tag)), shown.length > 4 ? '…' : '');
+    if (!shown.length) return;
+    const root = await tagged(name, shown[0]);  // the newest tells for all
+    const first = await firstImage(name, root);
+    const facts = [first ? size(first.size) : '', when(root.modified) || when(first && first.settings.created)].filter(Boolean);
+    for (const fact of facts) side.append(' · ', fact);
   });
 }
 
@@ -206,8 +273,8 @@ async function showTags(name, search) {
   const lead = (search ? found.length + ' of ' : '') + count(shown.length, 'tag', 'tags');
   const usual = shown.includes('latest') || !shown.length ? '' : ':' + shown[0];
   return [crumbs(), heading(...title(name)), node('p', { class: 'lead' }, lead),
-    node('ul', { class: 'pulls box' }, copyable('docker', 'docker pull ' + host + '/' + name + usual)), node('h2', {}, 'Tags'),
-    ...(found.length ? rows(found, (tag) => tagRow(name, tag, all)) : [nothing(search)])];
+    ...commands(host + '/' + name + usual), node('div', { class: 'line' }, node('h2', {}, 'Tags'), orderOfTags()),
+    ...(found.length ? rows(inOrder(found), (tag) => tagRow(name, tag, all)) : [nothing(search)])];
 }
 
 function tagRow(name, tag, all) {
@@ -219,11 +286,36 @@ function tagRow(name, tag, all) {
     const platforms = root.isIndex ? root.children.map((child) => platformOf(child.platform)) : [first.platform];
     const distinct = [...new Set(platforms.filter(Boolean))];
     under.append(...distinct.slice(0, 6).map((text) => node('span', { class: 'chip' }, plain(text, 60))), distinct.length > 6 ? '+' + (distinct.length - 6) : '',
-      isSigned(root, all) ? node('span', { class: 'chip good' }, 'signed') : '');
+      isSigned(root, all, await referrersOf(name, root.digest)) ? node('span', { class: 'chip good' }, 'signed') : '');
   });
 }
 
-function isSigned(root, all) { return Boolean(root.digest) && all.has(root.digest.replace(':', '-') + '.sig'); }
+// By a tag, as cosign does it, or by what refers to the image.
+function isSigned(root, all, attached) {
+  return Boolean(root.digest) && (all.has(root.digest.replace(':', '-') + '.sig') || attached.some(isSignature));
+}
+
+function isSignature(one) {
+  const kind = [member(one, 'artifactType'), member(member(one, 'annotations'), 'dev.sigstore.bundle.predicateType')];
+  return SIGNATURES.test(kind[0]) && !(typeof kind[1] === 'string' && !/sign/.test(kind[1]));
+}
+
+// The order of tags is the reader's to choose, and stays for the next repository.
+
+let order = 'newest';
+const ORDERS = { newest: 'Newest version first', oldest: 'Oldest version first', name: 'By name' };
+
+function inOrder(tags) {
+  if (order === 'name') return [...tags].sort(natural.compare);
+  return order === 'oldest' ? [...tags].reverse() : tags;
+}
+
+function orderOfTags() {
+  const choice = node('select', { id: 'order', 'aria-label': 'Order' }, ...Object.entries(ORDERS).map(([key, text]) =>
+    node('option', { value: key, selected: key === order }, text)));
+  choice.addEventListener('change', () => { order = choice.value; show(false); });
+  return choice;
+}
 
 // A mirror may hold only some platforms of an index.
 async function firstImage(name, root) {
@@ -237,15 +329,20 @@ async function firstImage(name, root) {
 async function showTag(name, tag) {
   const root = await tagged(name, tag);
   const reference = host + '/' + name + ':' + tag;
-  const tools = [['docker', 'docker pull ' + reference], ['podman', 'podman pull ' + reference], ['crane', 'crane pull ' + reference + ' image.tar']];
-  const digest = DIGEST.test(root.digest) ? root.digest : '';
-  if (digest) tools.push(['digest', host + '/' + name + '@' + digest]);
+  const digest = DIGEST.test(root.digest) ? host + '/' + name + '@' + root.digest : '';
   const parts = [crumbs(name), heading(...title(name), node('span', { class: 'dim' }, ':'), tag)];
-  parts.push(node('p', { class: 'lead' }, when(root.modified, 'Published ')));
-  parts.push(node('ul', { class: 'pulls box' }, ...tools.map(([tool, command]) => copyable(tool, command))));
+  const [{ all }, attached] = await Promise.all([tagsOf(name).catch(() => ({ all: new Set() })), referrersOf(name, root.digest)]);
+  const signed = isSigned(root, all, attached) ? node('span', { class: 'chip good' }, 'signed') : '';
+  parts.push(node('p', { class: 'lead chips' }, when(root.modified, 'Published '), signed));
+  parts.push(...commands(reference, digest));
   const children = root.isIndex ? root.children : [{ own: root.value }];
   parts.push(node('h2', {}, root.isIndex ? count(children.length, 'platform', 'platforms') : 'Image'));
   parts.push(...children.slice(0, PAGE).map((child, at) => platform(name, child, at === 0)));
+  const others = attached.filter((one) => !isSignature(one));
+  if (others.length) {
+    parts.push(node('h2', {}, 'Attached'), node('ul', { class: 'rows box plain' }, ...others.slice(0, PAGE).map((one) =>
+      node('li', {}, node('span', { class: 'name' }, plain(one.artifactType || one.mediaType || '', 120)), node('span', { class: 'digest mono' }, one.digest)))));
+  }
   if (root.others) parts.push(node('p', { class: 'note' }, count(root.others, 'attestation comes', 'attestations come') + ' with it.'));
   parts.push(...annotations(root.value.annotations));
   return parts;
