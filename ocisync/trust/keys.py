@@ -30,6 +30,7 @@ from ocisync.errors import ConfigError, SignatureError
 from ocisync.model.outside_json import load_json
 
 BUNDLE = "application/vnd.dev.sigstore.bundle.v0.3+json"
+BUNDLES = (BUNDLE, *(f"application/vnd.dev.sigstore.bundle+json;version=0.{minor}" for minor in (1, 2, 3)))  # are read
 MAX_BUNDLE = 1024 * 1024  # bytes
 UNTRUSTED = "verify.untrusted"  # no key that is trusted made the signature
 PAYLOAD = "verify.payload"  # what was signed is something else, or cannot be read
@@ -194,7 +195,8 @@ def _read_blob_signature(bundle: bytes, data: bytes) -> bytes:
     except ValueError as exc:
         raise SignatureError("the bundle is no JSON", code=PAYLOAD) from exc
     message = document.get("messageSignature") if isinstance(document, dict) else None
-    if not isinstance(document, dict) or document.get("mediaType") != BUNDLE or not isinstance(message, dict):
+    kind = document.get("mediaType") if isinstance(document, dict) else None
+    if not isinstance(document, dict) or kind not in BUNDLES or not isinstance(message, dict):
         raise SignatureError(f"not a bundle ({BUNDLE}) with the signature of a file", code=PAYLOAD)
     claimed = message.get("messageDigest")
     if claimed is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ocisync.errors import SignatureError
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.outside_json import Pairs, load_json
-from ocisync.trust.keys import BUNDLE, PAYLOAD, decode_base64
+from ocisync.trust.keys import BUNDLE, BUNDLES, PAYLOAD, decode_base64
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"  # the annotation of a layer under a .sig tag
@@ -89,8 +89,8 @@ def parse_bundle(raw: bytes) -> Bundle:
         SignatureError: `verify.payload`: it is no bundle of a version that is known, or not of an image.
     """
     document = _load(raw)
-    if document.get("mediaType") != BUNDLE:
-        raise _damaged(f"its type is not {BUNDLE}")
+    if document.get("mediaType") not in BUNDLES:
+        raise _damaged(f"it is no bundle of sigstore ({BUNDLE})")
     material = _object(document, "verificationMaterial")
     is_keyless = "publicKey" not in material
     if is_keyless and not ("certificate" in material or "x509CertificateChain" in material):
