@@ -137,6 +137,11 @@ class ReferrerFinder:
         Raises:
             LimitExceeded: the referrers are nested deeper.
         """
+        if self._lister is None and not self.choice.digest_tags:  # only what was verified: nothing is to be asked
+            verified = ReferrerSet()
+            for subject in (root, *also):
+                verified = verified.join(self._verified.get(subject, ReferrerSet()))
+            return verified
         referrers: dict[Digest, Descriptor] = {}
         tags: dict[str, Descriptor] = {}
 

@@ -15,6 +15,7 @@ import pytest
 from tests.integration.mainjob import ENV, write_config
 from tests.integration.mirrors import Report
 from tests.integration.signed_images import attach, bundle_artifact, sig_image, sig_tag
+from tests.integration.trust_kills import random_kills
 from tests.servers.command import Finished, run_ocisync
 from tests.servers.docker_registry import Access, DockerRegistry
 from tests.servers.fault_proxy import FaultProxy
@@ -391,3 +392,7 @@ def test_nothing_of_trust_is_imported_without_a_policy(site: Site) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert site.tags() == {"1"}
+
+
+def test_kills_at_random_moments(tmp_path: Path, registry: DockerRegistry) -> None:
+    random_kills(4, tmp_path, registry, seed=4)
