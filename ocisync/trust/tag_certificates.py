@@ -38,6 +38,17 @@ def check_tag_certificate(
     Raises:
         SignatureError: nobody who is trusted, or it cannot be proven.
     """
+    try:
+        return _check(root, identities, payload, signature, annotations)
+    except SignatureError:
+        raise
+    except Exception as exc:  # noqa: BLE001 (the library reads what strangers wrote: whatever it meets, it is no proof)
+        raise SignatureError(f"its certificate cannot be checked: {type(exc).__name__}", code=PAYLOAD) from exc
+
+
+def _check(
+    root: TrustedRoot, identities: Sequence[Identity], payload: bytes, signature: bytes, annotations: Mapping[str, str]
+) -> Signer:
     pem, entry = annotations.get(CERTIFICATE), annotations.get(ENTRY)
     if not pem or not entry:
         raise SignatureError("it has no certificate, or no entry of a log, and no trusted key made it", code=UNTRUSTED)
