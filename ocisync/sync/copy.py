@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+import anyio
 import structlog
 
 from ocisync.content.capabilities import CollectedTarget, Converter
@@ -42,6 +43,7 @@ from ocisync.sync.source_reader import SharedReader, count_progress, discard, is
 log = structlog.get_logger()
 
 _MANIFESTS = 8 * 1024 * 1024  # bytes of manifests that are held at a time while their blobs are copied
+_SETTLE = 1.0  # seconds until a registry may know what it was sent
 _PART_MISSING = re.compile("BLOB_UNKNOWN|MANIFEST_UNKNOWN")  # how registries say that they lack what a manifest names
 
 
@@ -119,16 +121,22 @@ class GraphCopier:
         self.presence.forget(missing)
         self._flights = SingleFlight()
 
-    def distrust(self, error: OcisyncError, graph: Graph) -> bool:
+    async def distrust(self, error: OcisyncError, graph: Graph) -> bool:
         """Whether a target's refusal of a manifest may be cured by sending what it only said that it had.
 
         A registry may say that a blob is there and refuse the manifest that names it: its cache is older than its last
         garbage collection, or the blob is another repository's. Then all of the graph that this job has not brought
-        itself is sent, without asking again.
+        itself is sent, without asking again. Where it has brought all of it, the registry gets a moment, once: one of
+        several machines may not know yet what another has taken.
         """
-        believed = graph.keys() - self.result.sent
-        if not believed or not _PART_MISSING.search(error.message):
+        if not _PART_MISSING.search(error.message):
             return False
+        believed = graph.keys() - self.result.sent
+        if not believed:
+            is_first = not graph.keys() <= self.presence.doubted
+            self.presence.doubted |= graph.keys()
+            await anyio.sleep(_SETTLE if is_first else 0)
+            return is_first
         log.warning("blob.sent_again", target=str(self.presence.where), error=error.message)
         self.presence.doubted |= believed
         for digest in believed:
@@ -221,7 +229,7 @@ class GraphCopier:
             try:
                 await self.target.push(desc.with_data(raw), BytesOpener(raw))
             except (RegistryError, NotFound) as exc:
-                if not self.distrust(exc, below):
+                if not await self.distrust(exc, below):
                     raise
                 await self._copy_children(desc, manifest, into.depth)
                 await self.target.push(desc.with_data(raw), BytesOpener(raw))

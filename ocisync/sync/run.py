@@ -283,7 +283,7 @@ class _Run:
             log.warning("blob.vanished", target=str(self.job.target), digests=sorted(exc.missing)[:10])
             copier.forget(exc.missing)
         except (RegistryError, NotFound) as exc:
-            if len(batch) > 1 or not copier.distrust(exc, _below(batch[0])):
+            if len(batch) > 1 or not await copier.distrust(exc, _below(batch[0])):
                 raise
         for tag in batch:
             graph = await copier.copy(tag.root)

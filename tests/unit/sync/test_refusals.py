@@ -14,6 +14,7 @@ from ocisync.errors import AuthError, NotFound, OcisyncError, RegistryError
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
+from ocisync.sync import copy
 from ocisync.sync.context import Limits
 from ocisync.sync.job import WritePolicy
 from ocisync.sync.referrer_set import ReferrerChoice
@@ -166,6 +167,26 @@ async def test_what_a_target_only_said_that_it_had_is_sent_after_all(depth: int)
     assert [target.held.pushed.count(digest) for digest in source.content if digest != root.digest] == [1] * (
         len(source.content) - 1
     )
+
+
+@pytest.mark.parametrize("depth", [0, 1], ids=["image", "index"])
+async def test_what_a_target_does_not_know_yet_is_named_once_more(depth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(copy, "_SETTLE", 0.0)
+    refused: set[bytes] = set()
+
+    class Late(Server):
+        def _check(self, raw: bytes) -> None:
+            if raw not in refused:
+                refused.add(raw)
+                raise RegistryError("PUT: status 400 (MANIFEST_BLOB_UNKNOWN: whatever)", status=400)
+
+    source, target = Recording(), Late()
+    root = image(source, b"a layer")
+    root = index(source, root) if depth else root
+    tag(source, "1", root)
+    assert (await run_job(job(), tools_for(source, app=target))).ok
+    assert len(refused) == 1 + depth
+    assert len(target.held.pushed) == len(set(target.held.pushed)), "nothing is sent twice"
 
 
 async def test_a_refusal_that_sending_again_cannot_cure_is_told() -> None:
