@@ -88,7 +88,11 @@ def read_inventory(files: BundleFiles, check: Check | None = None) -> OpenedInve
     name = files.id + INVENTORY
     raw = _read_small(files, name, MAX_INVENTORY)
     if check is not None:
-        check(_read_signature(files), raw)
+        signature = _read_signature(files)
+        try:
+            check(signature, raw)
+        except OcisyncError as exc:
+            raise exc.at(files.id + SIGNATURE) from exc
     try:
         inventory = parse_inventory(raw)
     except OcisyncError as exc:

@@ -51,7 +51,7 @@ async def create(config: Config, rules: Sequence[str], options: CreateOptions, p
     """Write the bundle of what rules would mirror."""
     base, digest = await load_base(options.base) if options.base else (None, None)
     name = name_of_bundle(options.name, rules, base.name if base else "")
-    signer = load_signer(options.key, options.password) if options.key else None
+    signer = await run_file(partial(load_signer, options.key, options.password)) if options.key else None
     request = BundleRequest(options.output, name, options.volume, base, digest, signer)
     async with open_state(config.daemon.state) as state, open_session(config, state.ledger, progress) as session:
         found = await find_bundled_jobs(session, rules)
@@ -105,7 +105,7 @@ async def inspect(paths: Sequence[Path], trust: Sequence[Path], *, deep: bool) -
     Raises:
         BundleError: nothing is there, or it is damaged.
     """
-    check = load_check(trust)
+    check = await run_file(partial(load_check, trust))
     found = []
     for files in await run_file(partial(find_bundles, paths)):
         if deep:
@@ -150,8 +150,8 @@ async def apply(
     Raises:
         BundleError: one is damaged or not complete; nothing of it was published.
     """
-    check = load_check(request.trust)
-    rename = load_renaming(request.rename)
+    check = await run_file(partial(load_check, request.trust))
+    rename = await run_file(partial(load_renaming, request.rename))
     done: list[AppliedBundle] = []
     async with optional_session(config, progress) as session:
         options = ApplyOptions(

@@ -79,7 +79,7 @@ async def _create(rule: BundleRule, session: Session) -> Created:
     memory = session.config.daemon.state / "bundles" / rule.name
     last, base, digest = await run_file(partial(_choose_base, rule, memory))
     password = rule.key_password.get_secret_value() if rule.key_password else None
-    signer = load_signer(rule.key, password) if rule.key else None
+    signer = await run_file(partial(load_signer, rule.key, password)) if rule.key else None
     least = last.sequence + 1 if last else 1
     request = BundleRequest(rule.outbox, rule.name, rule.volume or 0, base, digest, signer, least)
     found = await find_bundled_jobs(session, rule.rules)
@@ -160,7 +160,7 @@ async def _empty(rule: DropRuleSettings, session: Session) -> Emptied:
         place_at(session, text, settings.rename),
         tag_renaming(settings.rename),
         rule.name,
-        load_check(settings.trust),
+        await run_file(partial(load_check, settings.trust)),
         settings.prune,
         settings.whole_images_only,
     )

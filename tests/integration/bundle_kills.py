@@ -8,7 +8,7 @@ from subprocess import TimeoutExpired
 from time import monotonic
 
 from tests.integration.bundling import APP, BASE, Site, change
-from tests.integration.mainjob import ENV, Directory, Place, contents
+from tests.integration.mainjob import ENV, PRIVATE, Directory, Place, contents
 from tests.servers.command import run_ocisync, started
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.images import image_of, make_image, noise, tar
@@ -119,27 +119,45 @@ def _apply(site: Site, target: str, folder: Path, paths: list[Path], **env: str)
     return done.code, done.stderr
 
 
-def random_kills(site: Site, place: Place, folder: Path, rounds: int, seed: int) -> None:
-    """Kill at random moments of create and apply, until both come to their end; the same bytes."""
+def random_kills(site: Site, folder: Path, rounds: int, seed: int) -> int:
+    """Kill at random moments of create and of apply, both until they come to their end: the same bytes. The kills."""
     chance = random.Random(seed)
     began = monotonic()
     code, said = create(site, folder / "straight")
     assert code == 0, said
-    duration = monotonic() - began
+    created = monotonic() - began
     straight = files(folder / "straight")
+    began = monotonic()
+    assert _random_apply(site, folder / "wanted", folder, None)
+    applied = monotonic() - began
+    wanted = files(folder / "wanted")
     kills = 0
-    for _ in range(rounds):
+    while kills < rounds:
         output = folder / "killed"
-        while kills < rounds and _kill_create(site, output, chance.uniform(0.3, 1.1) * duration):
+        while _kill_create(site, output, chance.uniform(0.3, 1.1) * created):
             kills += 1
-        assert create(site, output)[0] in (0, 1)
-        assert {name: body for name, body in files(output).items() if "mirror-0002" in name} == {
-            name: body for name, body in straight.items() if "mirror-0002" in name
-        }
+        assert files(output) == straight
         shutil.rmtree(output)
-        if kills >= rounds:
-            break
-    del place
+        target = folder / "place"
+        while not _random_apply(site, target, folder, chance.uniform(0.3, 1.1) * applied):
+            kills += 1
+        assert files(target).keys() >= wanted.keys()
+        assert {name: body for name, body in files(target).items() if not name.startswith(PRIVATE)} == wanted
+        shutil.rmtree(target)
+    return kills
+
+
+def _random_apply(site: Site, target: Path, folder: Path, seconds: float | None) -> bool:
+    """Apply both bundles; whether it came to its end."""
+    paths = [*site.files(1), *sorted((folder / "straight").glob("mirror-0002*"))]
+    receipts = folder / "receipts"
+    shutil.rmtree(receipts, ignore_errors=True)
+    with started("bundle", "apply", *paths, "--target", f"static:{target}", "--receipts", receipts, env=ENV) as child:
+        try:
+            return child.process.wait(seconds) == 0
+        except TimeoutExpired:
+            child.kill()
+            return False
 
 
 def _kill_create(site: Site, output: Path, seconds: float) -> bool:

@@ -3,8 +3,6 @@
 import hashlib
 import io
 import json
-import random
-import re
 import shutil
 import subprocess
 import tarfile
@@ -13,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.bundle_flips import flip_bits, make_flipping_site
 from tests.integration.bundling import APP, Site, change
 from tests.integration.mainjob import ENV, Directory, contents, open_place
 from tests.servers.command import run_ocisync
-from tests.servers.docker_registry import docker_registry
+from tests.servers.docker_registry import DockerRegistry, docker_registry
 from tests.servers.images import make_image
 from tests.servers.seaweed import Seaweed
 
@@ -145,41 +144,11 @@ def test_a_replayed_volume_is_refused(inner: Inner) -> None:
     inner.refuse("mirror-0001.001.tar")
 
 
-BITS = 60
+BITS = 100
 
 
-def test_each_flipped_bit_is_refused(inner: Inner) -> None:
-    flip_bits(inner, BITS, seed=22)
-
-
-def flip_bits(inner: Inner, count: int, seed: int) -> None:
-    """Flip one random bit of a random file of the first bundle, by the files' sizes but the small ones too."""
-    chance = random.Random(seed)
-    files = [*sorted(inner.media.glob("mirror-0001*")), inner.media / "SHA256SUMS"]
-    for path in files:
-        if path.name == "SHA256SUMS":
-            own = [line for line in path.read_text().splitlines() if "mirror-0001" in line]
-            path.write_text("".join(f"{line}\n" for line in own))
-    assert inner.apply("--whole-images-only")[0] == 0
-    shutil.rmtree(inner.place.path)
-    shutil.rmtree(inner.media.parent / "receipts")
-    for _ in range(count):
-        path = chance.choice(files)
-        at, bit = chance.randrange(path.stat().st_size), chance.randrange(8)
-        _flip(path, at, bit)
-        code, said = inner.apply()
-        assert code == 1, f"{path.name}: bit {bit} of byte {at}: {said}"
-        assert re.search(r"mirror-0001|SHA256SUMS|inventory", said), said
-        assert not list(inner.place.path.rglob("*")) if inner.place.path.exists() else True
-        _flip(path, at, bit)
-
-
-def _flip(path: Path, at: int, bit: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(at)
-        (byte,) = file.read(1)
-        file.seek(at)
-        file.write(bytes([byte ^ 1 << bit]))
+def test_each_flipped_bit_is_refused(tmp_path: Path, registry: DockerRegistry) -> None:
+    flip_bits(make_flipping_site(tmp_path, registry), BITS, seed=22)
 
 
 def rewrite(inner: Inner, change_document: Callable[[dict[str, object]], object]) -> None:
