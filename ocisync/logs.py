@@ -231,6 +231,17 @@ def clean(text: str) -> str:
     return _clean_short(text) if len(text) <= _SHORT else escape_controls(redact(text))
 
 
+def clean_document(value: object) -> object:
+    """A JSON document with all its texts cleaned, keys included."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, Mapping):
+        return {clean(str(key)): clean_document(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [clean_document(inner) for inner in value]
+    return value
+
+
 @lru_cache(2000)
 def _clean_short(text: str) -> str:
     return escape_controls(redact(text))

@@ -184,7 +184,7 @@ def random_files(rng: random.Random, outside: str, kind: str) -> dict[str, bytes
         name = rng.choice([one for one in files if not one.endswith(".tar")] or list(files))
         try:
             files[name] = as_json(change(json.loads(files[name]), rng), rng)
-        except (ValueError, UnicodeError):
+        except (ValueError, UnicodeError, RecursionError):
             files[name] = flip(files[name], rng)
     act = rng.random()
     if act < 0.1:

@@ -24,11 +24,12 @@ from ocisync.bundles.inventory import INVENTORY, RECEIPT, SIGNATURE
 from ocisync.bundles.layout import VolumeMap
 from ocisync.bundles.parse import parse_inventory
 from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
-from ocisync.content.files import FOLDER_MODE, FileGuard, open_folder_beneath
+from ocisync.content.files import FileGuard, open_folder_beneath
+from ocisync.content.own_folders import open_own_folder, write_whole
 from ocisync.content.threads import run_file
 from ocisync.errors import DiskError, Handling, OcisyncError
+from ocisync.logs import clean
 from ocisync.model.digest import sha256
-from ocisync.stores.archive.atomic_file import write_file
 from ocisync.sync.context import JobContext
 
 log = structlog.get_logger()
@@ -164,13 +165,16 @@ def _clear(inbox: Inbox, files: BundleFiles) -> None:
 def _set_aside(inbox: Inbox, files: BundleFiles, error: OcisyncError) -> None:
     """Move a bundle that cannot be used, with the reason beside it."""
     _move(inbox.folder, inbox.failed_folder, list(files.paths))
-    write_file(inbox.failed_folder / f"{files.id}.reason.txt", f"{error.message} [{error.code}]\n".encode())
+    try:
+        with open_own_folder(inbox.folder, inbox.failed_folder) as folder:
+            write_whole(folder, f"{files.id}.reason.txt", f"{clean(error.message)} [{error.code}]\n")
+    except OSError as exc:
+        raise DiskError(f"{inbox.failed_folder}: no reason can be put there: {exc.strerror}", errno=exc.errno) from exc
 
 
 def _move(source: Path, target: Path, names: Sequence[str]) -> None:
     try:
-        target.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-        with open_folder_beneath(source, []) as from_folder, open_folder_beneath(target, []) as to_folder:
+        with open_folder_beneath(source, []) as from_folder, open_own_folder(source, target) as to_folder:
             for name in names:
                 os.rename(name, name, src_dir_fd=from_folder, dst_dir_fd=to_folder)
     except OSError as exc:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 
@@ -35,7 +35,9 @@ def show(text: str, end: str = "\n") -> None:
 
 def show_json(document: object) -> None:
     """Print JSON for machines; every text in it is cleaned, because it may end on a terminal all the same."""
-    _write(json.dumps(_clean_json(document), indent=2).replace("\x7f", "\\u007f") + "\n")
+    from ocisync.logs import clean_document
+
+    _write(json.dumps(clean_document(document), indent=2).replace("\x7f", "\\u007f") + "\n")
 
 
 def show_raw(data: bytes) -> None:
@@ -61,18 +63,6 @@ def _write(text: str) -> None:
         print(text, end="", flush=True)
     except OSError as exc:
         raise OutputFailed(exc) from exc
-
-
-def _clean_json(value: object) -> object:
-    from ocisync.logs import clean
-
-    if isinstance(value, str):
-        return clean(value)
-    if isinstance(value, Mapping):
-        return {clean(str(key)): _clean_json(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean_json(inner) for inner in value]
-    return value
 
 
 def time_text(moment: float | None) -> str:

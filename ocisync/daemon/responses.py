@@ -11,6 +11,8 @@ from collections.abc import Awaitable, Callable, Mapping
 import structlog
 from aiohttp import web
 
+from ocisync.logs import clean, clean_document
+
 HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 _NO_TOKEN = (
     "nothing can be changed over HTTP, because the configuration sets no token: give daemon.token "
@@ -26,13 +28,15 @@ Page = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def text_answer(status: int, text: str, headers: Mapping[str, str] | None = None) -> web.Response:
-    """Plain text."""
-    return web.Response(status=status, text=text, content_type="text/plain", headers=HEADERS | dict(headers or {}))
+    """Plain text, cleaned: it may quote what others wrote."""
+    return web.Response(
+        status=status, text=clean(text), content_type="text/plain", headers=HEADERS | dict(headers or {})
+    )
 
 
 def json_answer(document: Mapping[str, object], status: int = 200) -> web.Response:
-    """A JSON document."""
-    return web.json_response(document, status=status, headers=HEADERS)
+    """A JSON document, cleaned as the log is: it ends on terminals."""
+    return web.json_response(clean_document(document), status=status, headers=HEADERS)
 
 
 def constant_time_equal(given: str, secret: str) -> bool:

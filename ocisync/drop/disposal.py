@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from ocisync.content.files import open_folder_beneath
+from ocisync.content.own_folders import open_own_folder, write_whole
 from ocisync.drop.inputs import Input
 from ocisync.drop.moves import (
     delete,
@@ -22,11 +23,9 @@ from ocisync.drop.moves import (
     list_names,
     move,
     open_child,
-    open_own_folder,
     read_small_file,
     remove,
     reserve,
-    write_whole,
 )
 from ocisync.drop.naming import is_image_folder, stem_of
 from ocisync.drop.rule import DropRule
@@ -157,7 +156,7 @@ def _open_beside(rule: DropRule, folder: Path, entry: FolderEntry) -> AbstractCo
 
 def _render_reason(dropped: Input, rule: DropRule, failure: Failure, now: float) -> str:
     time = datetime.fromtimestamp(now, tz=UTC).isoformat(timespec="seconds")
-    files = "\n".join(f"          {member.entry.relative}" for member in dropped.members)
+    files = "\n".join(f"          {clean(member.entry.relative)}" for member in dropped.members)
     message = clean(failure.message).replace("\n", "\\n").replace("\t", "\\t")  # it may quote what the dropper wrote
     return (
         f"time:     {time}\nrule:     {rule.name}\ncode:     {failure.code}\nmessage:  {message}\n"

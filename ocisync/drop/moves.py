@@ -20,32 +20,14 @@ from pathlib import Path
 
 from ocisync.content.failpoints import failpoint
 from ocisync.content.files import FOLDER_MODE, open_folder_beneath
+from ocisync.content.own_folders import CREATE
 from ocisync.drop.scan import DELETING, FolderEntry, entry_at
 from ocisync.errors import InputChanged
 
 MAX_SUFFIX = 10_000
 _MAX_NAME = 255  # bytes, on every common file system
 _CHUNK = 1 << 20  # bytes
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
-
-
-@contextmanager
-def open_own_folder(root: Path, folder: Path, below: str = "", *, make: bool = True) -> Iterator[int]:
-    """A descriptor of the done or the failed folder, or of a folder below it.
-
-    Where it lies in the drop folder `root`, whoever may drop files could put a link in its place; elsewhere its path is
-    the configuration's, and is followed.
-    """
-    parts = tuple(below.split("/")) if below else ()
-    if folder.is_relative_to(root):
-        parts = (*folder.relative_to(root).parts, *parts)
-    else:
-        root = folder
-        if make:
-            root.mkdir(FOLDER_MODE, parents=True, exist_ok=True)
-    with open_folder_beneath(root, parts, make=make) as opened:
-        yield opened
 
 
 @contextmanager
@@ -135,21 +117,6 @@ def restore(root: Path, leftover: str) -> None:
             os.rename(name, back, src_dir_fd=folder, dst_dir_fd=folder)
 
 
-def write_whole(folder: int, name: str, text: str) -> None:
-    """Write a small file into an open folder so that it is there whole or not at all; what had its name is replaced."""
-    part = f".ocisync-{secrets.token_hex(8)}.part"
-    descriptor = os.open(part, _CREATE, 0o644, dir_fd=folder)
-    try:
-        with open(descriptor, "w", encoding="utf-8", errors="backslashreplace") as file:  # noqa: PTH123
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(part, name, src_dir_fd=folder, dst_dir_fd=folder)
-    except BaseException:
-        os.unlink(part, dir_fd=folder)
-        raise
-
-
 def read_small_file(folder: int, name: str) -> str:
     """The first 64 KiB of a text in an open folder."""
     with _open(folder, name) as descriptor:
@@ -182,7 +149,7 @@ def _create_empty(folder: int, name: str, *, is_folder: bool) -> bool:
         if is_folder:
             os.mkdir(name, FOLDER_MODE, dir_fd=folder)
         else:
-            os.close(os.open(name, _CREATE, 0o644, dir_fd=folder))
+            os.close(os.open(name, CREATE, 0o644, dir_fd=folder))
     except FileExistsError:
         return False
     return True
@@ -263,7 +230,7 @@ def _copy(entry: FolderEntry, parent: int, name: str, folder: int, to: str) -> N
 def _copy_file(parent: int, name: str, folder: int, to: str) -> None:
     with _open(parent, name) as source:
         found = os.fstat(source)
-        target = os.open(to, _CREATE, stat.S_IMODE(found.st_mode) & 0o777, dir_fd=folder)
+        target = os.open(to, CREATE, stat.S_IMODE(found.st_mode) & 0o777, dir_fd=folder)
         try:
             while data := os.read(source, _CHUNK):
                 while data:

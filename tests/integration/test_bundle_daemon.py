@@ -148,6 +148,19 @@ def test_what_is_not_signed_by_a_trusted_key_is_set_aside(ends: Ends) -> None:
     assert "trusted" in (ends.inbox / "failed/mirror-0001.reason.txt").read_text()
 
 
+def test_a_link_in_the_place_of_the_failed_folder_lends_nothing(ends: Ends) -> None:
+    other, _ = make_keys(ends.folder / "other")
+    ends.outside = ends.write_outside(key=str(other))
+    elsewhere = ends.folder / "elsewhere"
+    elsewhere.mkdir()
+    (ends.inbox / "failed").symlink_to(elsewhere)
+    change(ends.site, 0)
+    ends.write()
+    ends.carry()
+    assert "cannot be moved there" in ends.take(1)
+    assert not list(elsewhere.iterdir())
+
+
 def test_a_bundle_waits_for_its_signature(ends: Ends) -> None:
     change(ends.site, 0)
     ends.write()
