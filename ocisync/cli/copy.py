@@ -149,7 +149,8 @@ def copy(
 
     destination = complete_destination(destination)
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
-    acceptance = Acceptance((verify,)) if verify else None
+    holds_signatures = not destination.startswith("docker-archive:")
+    acceptance = Acceptance((verify,), brings_signatures=holds_signatures) if verify else None
     options = CopyOptions(choice, include_external, send_again=force, cache=cache, acceptance=acceptance)
     packing = compression_of(compression, level)
     views = [view_source(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
@@ -161,6 +162,8 @@ def copy(
         config, source_side, ([destination], dest_creds or creds, dest_tls_verify or tls_verify), authfile
     )
     if verify:
+        if cache is not None:
+            raise ConfigError("--verify reads signatures at the source, not in a cache: leave one of the two out")
         from ocisync.commands.verify_policy import with_policy
 
         settings = with_policy(settings, verify)

@@ -136,7 +136,11 @@ class PushDispatcher:
     def _jobs_for(self, push: Push) -> Iterator[Job]:
         """The jobs that copy from where something was pushed; where it has no tag, those that want referrers."""
         followed = self._jobs_copying_from(push)
-        return (job for job in followed if job.referrers.referrers) if push.is_untagged else followed
+        return (
+            (job for job in followed if job.referrers.referrers or job.wants_signatures)
+            if push.is_untagged
+            else followed
+        )
 
     def _jobs_copying_from(self, push: Push) -> Iterator[Job]:
         generation = self._generation()
@@ -217,7 +221,8 @@ def _select_jobs(jobs: Iterable[Job], tag: str) -> Iterator[tuple[Job, ImageName
 
 def _goes_along(job: Job, tag: str) -> bool:
     """Whether a tag is what goes along with one of the job's images, of which its name does not tell the tag."""
-    return is_digest_tag(tag) and bool(job.referrers.digest_tags or job.referrers.referrers)
+    goes = job.referrers.digest_tags or job.referrers.referrers or job.wants_signatures
+    return is_digest_tag(tag) and bool(goes)
 
 
 def _narrow(job: Job, pending: _PendingSync) -> Job:

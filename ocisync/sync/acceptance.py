@@ -31,6 +31,8 @@ class Acceptance:
     min_age: float = 0.0  # seconds
     age_of: AgeOf = "seen"  # since it was first seen here, since it was made, or since a log took note of its signature
 
+    brings_signatures: bool = True  # those that convinced come along; False: to where there is no place for them
+
     @property
     def is_dated(self) -> bool:
         """Whether anything depends on when an image was first seen."""

@@ -68,6 +68,11 @@ class Job:
         return f"{platforms}{' external' if self.include_external else ''}"
 
     @property
+    def wants_signatures(self) -> bool:
+        """Whether what signs an image decides about it, so that a new signature is a reason to look."""
+        return self.acceptance is not None and bool(self.acceptance.policies)
+
+    @property
     def lock_name(self) -> str:
         """Jobs that share this never run at the same time."""
         return self.target.lock_name

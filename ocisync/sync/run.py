@@ -105,7 +105,7 @@ def _make_finder(job: Job, source: Source, context: JobContext) -> ReferrerFinde
     wanted = job.referrers.referrers
     if wanted is None:  # the rule says nothing: only what belongs to the source anyway, as in a layout
         wanted = isinstance(source, ReferrerLister) and source.brings_referrers
-    brings_signatures = job.acceptance is not None and bool(job.acceptance.policies)
+    brings_signatures = job.acceptance is not None and job.wants_signatures and job.acceptance.brings_signatures
     if not (wanted or job.referrers.digest_tags or brings_signatures):
         return None
     return ReferrerFinder(source, replace(job.referrers, referrers=wanted), context.limits.max_index_depth)

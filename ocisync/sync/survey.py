@@ -138,7 +138,7 @@ async def survey(
         fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
         due = {tag for tag, one in known.items() if tag in roots and is_due(one, criteria)}
         judged = await judge.judge(resolved.roots, fresh, criteria.now, due, resolved.listed)
-        if job.acceptance and job.acceptance.policies:
+        if job.wants_signatures:
             judged.judgements |= {tag: NOT_SIGNED for tag in references if tag not in roots}
         resolved.failures |= judged.failures
         warnings += judged.warnings

@@ -284,6 +284,8 @@ def test_copy_and_inspect(site: Site) -> None:
     assert (
         "[verify.unsigned]" in ran("copy", "--verify", str(key), f"docker://{site.name}:2", f"{out}:2", code=1).stderr
     )
+    docker = f"docker-archive:{site.folder / 'docker.tar'}"  # which has no place for signatures
+    ran("copy", "--verify", str(key), f"docker://{site.name}:1", docker)
     archive = site.folder / "both.tar"
     ran(
         "copy",

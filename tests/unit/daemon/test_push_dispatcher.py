@@ -17,6 +17,7 @@ from ocisync.daemon.webhook_payloads import Push
 from ocisync.errors import NetworkError
 from ocisync.model.locator import ViewLocator
 from ocisync.state.rule_records import MemoryRecords, RuleStatus
+from ocisync.sync.acceptance import Acceptance
 from ocisync.sync.job import Job, WritePolicy
 from ocisync.sync.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
@@ -27,6 +28,7 @@ from tests.unit.daemon.jobs import FunctionRunner, Gate, job
 
 HOUR = 3600.0
 WITH_SIGNATURES = ReferrerChoice(digest_tags=True)
+DEMANDS_SIGNATURES = Acceptance(policies=("ours",))
 
 
 class Daemon:
@@ -190,22 +192,25 @@ async def test_a_converted_source_is_known_too() -> None:
 async def test_a_signature_has_everything_looked_at_where_signatures_go_along() -> None:
     signature = push(f"sha256-{'0' * 64}.sig")
     signed = replace(job("signed"), tags=TagSelection(sets=(TagSet(allow=("v.*",)),)), referrers=WITH_SIGNATURES)
-    daemon = Daemon(signed, replace(signed, rule="bare", referrers=ReferrerChoice()))
+    bare = replace(signed, rule="bare", referrers=ReferrerChoice())
+    demanding = replace(bare, rule="demanding", acceptance=DEMANDS_SIGNATURES)
+    daemon = Daemon(signed, bare, demanding)
     async with daemon.running():
-        assert daemon.dispatcher.accept([signature]) == ["signed"]
+        assert daemon.dispatcher.accept([signature]) == ["signed", "demanding"]
         await daemon.settle()
-        await until(lambda: len(daemon.gate.finished) == 1)
-    assert daemon.looked == [("signed", None)]
+        await until(lambda: len(daemon.gate.finished) == 2)
+    assert sorted(daemon.looked) == [("demanding", None), ("signed", None)]
 
 
 async def test_what_is_pushed_without_a_tag_is_of_interest_to_rules_with_referrers() -> None:
     signed = replace(job("signed"), referrers=ReferrerChoice(referrers=True))
-    daemon = Daemon(signed, replace(signed, rule="by tag", referrers=WITH_SIGNATURES), job("bare"))
+    demanding = replace(job("demanding"), acceptance=DEMANDS_SIGNATURES)
+    daemon = Daemon(signed, replace(signed, rule="by tag", referrers=WITH_SIGNATURES), job("bare"), demanding)
     async with daemon.running():
-        assert daemon.dispatcher.accept([replace(push(""), is_untagged=True)]) == ["signed"]
+        assert daemon.dispatcher.accept([replace(push(""), is_untagged=True)]) == ["signed", "demanding"]
         await daemon.settle()
-        await until(lambda: len(daemon.gate.finished) == 1)
-    assert daemon.looked == [("signed", None)]
+        await until(lambda: len(daemon.gate.finished) == 2)
+    assert sorted(daemon.looked) == [("demanding", None), ("signed", None)]
 
 
 async def test_a_push_has_nothing_pruned() -> None:
