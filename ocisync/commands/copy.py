@@ -17,6 +17,7 @@ from ocisync.errors import ConfigError, InputError, InvalidName, OcisyncError
 from ocisync.images.inspect import view_image
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.digest_tags import is_list_tag
+from ocisync.model.image_name import split_tag
 from ocisync.model.locator import (
     Locator,
     SetLocator,
@@ -31,7 +32,7 @@ from ocisync.model.platform import Platform, parse_platform
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.stores.archive.image_folder import VERSION_FILE
 from ocisync.stores.archive.index_json import LAYOUT_FILE
-from ocisync.stores.archive.names import image_number
+from ocisync.stores.archive.names import image_number, is_same_name
 from ocisync.sync.acceptance import Acceptance
 from ocisync.sync.context import Progress
 from ocisync.sync.job import Job
@@ -135,7 +136,7 @@ async def plan_copies(
         for source in sources:
             try:
                 async with session.stores.hold(source), session.stores.source(source) as opened:
-                    names = await _names(session, source) if every else {"": source.reference}
+                    names = _select_names(source, await _names(session, source)) if every else {"": source.reference}
                     for name, reference in names.items():
                         plans.append(await _plan_copy(opened, source, reference, f"{place} {name}".strip()))
             except OcisyncError as exc:
@@ -207,7 +208,7 @@ async def copy_all(session: Session, source: Locator, root: str, options: CopyOp
         InputError: `name.missing`: no image has a name.
     """
     async with session.stores.hold(source):
-        names = await _names(session, source)
+        names = _select_names(source, await _names(session, source))
         if options.referrers.referrers:  # lists of referrers are made at the destination
             names = {name: tag for name, tag in names.items() if not is_list_tag(tag)}
         if not names:
@@ -235,6 +236,29 @@ async def _copy_by_name(
     for place, tags in places_below(root, names).items():
         done.append(await _run(session, source, place, session.stores.as_target(place), tags, options))
     return done
+
+
+def _select_names(source: Locator, names: dict[str, str]) -> dict[str, str]:
+    """The names that a source's reference means, where it has one: itself, or every tag of a name without a tag.
+
+    Raises:
+        InputError: `name.missing`: none is called so.
+    """
+    wanted = source.reference
+    if not wanted or (wanted == "latest" and not isinstance(strip_views(source), FILES)):
+        return names
+    found = {name: reference for name, reference in names.items() if _is_meant(name, reference, wanted)}
+    if not found:
+        known = ", ".join(list(names)[:20])
+        hint = f"; it has {known}" if known else ""
+        raise InputError(f"{source}: no named image is called {wanted[:200]!r}{hint}", code="name.missing")
+    return found
+
+
+def _is_meant(name: str, reference: str, wanted: str) -> bool:
+    if wanted in (name, reference) or is_same_name(name, wanted):
+        return True
+    return not split_tag(wanted)[1] and is_same_name(split_tag(name)[0], wanted)
 
 
 def _find_unplaceable(root: str, names: Iterable[str]) -> dict[str, InvalidName]:

@@ -71,6 +71,8 @@ _TABLE = (
     _fails("manifest.refused", ALL, "the tag's manifest is refused", "clients cannot read it"),
     _fails("manifest.not_json", ALL, "what comes is no manifest",
            "the front answers by itself, or the stored one is broken"),
+    _fails("manifest.malformed", ALL, "a field of the manifest is not what the specification says",
+           "the tool that made it wrote it so; clients refuse a whole document for one field of a wrong type"),
     _fails("manifest.type", ALL, "the manifest has a wrong Content-Type",
            "clients tell an image from an index by it and refuse others"),
     _fails("manifest.type_parameters", ("crane", "cosign"), "the manifest's Content-Type has parameters",
@@ -123,6 +125,7 @@ FOLLOWS: Mapping[str, frozenset[str]] = {  # what goes away with a cause, and wo
     "digest.refused": frozenset({"absent.error", "blob.refused", "child.missing"}),
     "manifest.altered": frozenset({"manifest.type", "length.missing", "head.differs", "digest.missing"}),
     "manifest.type": frozenset({"head.differs"}),
+    "manifest.malformed": frozenset({"absent.found", "manifest.type", "head.differs", "tags.not_json"}),
     "manifest.not_json": frozenset({"absent.found", "digest.header_missing", "referrers.type", "tags.not_json"}),
     "blob.refused": frozenset({"absent.forbidden", "absent.error"}),
 }

@@ -111,12 +111,18 @@ def _manifest(facts: Observations) -> Found:
             yield from _manifest_body(one)
 
 
+_MANIFEST_FIELDS = frozenset({"schemaVersion", "manifests", "layers", "config"})
+
+
 def _manifest_body(seen: Observation) -> Found:
     answer = seen.answer
     try:
         expected = parse_manifest(answer.plain).media_type
     except OcisyncError as exc:
-        yield "manifest.not_json", f"{seen}: {answer.header('content-type') or 'no Content-Type'}: {exc.message}"
+        document = answer.json()
+        is_manifest = document is not None and not _MANIFEST_FIELDS.isdisjoint(document)
+        code = "manifest.malformed" if is_manifest else "manifest.not_json"
+        yield code, f"{seen}: {answer.header('content-type') or 'no Content-Type'}: {exc.message}"
         return
     if answer.media_type != expected:
         yield "manifest.type", f"{seen}: {answer.header('content-type') or 'no Content-Type'}, not {expected}"

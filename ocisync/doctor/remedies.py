@@ -167,6 +167,9 @@ _CURES: Mapping[str, Mapping[str, str]] = {
     "manifest.missing": {ANY: f"name a tag that is in tags/list, or {_AGAIN}"},
     "manifest.refused": {**_ABSENT, "s3": _POLICY},
     "manifest.not_json": {**_ABSENT, ANY: "what answers is not the registry: look at its body with curl"},
+    "manifest.malformed": {
+        ANY: "make the image with another version of the tool and publish it again; ocisync verify finds others"
+    },
     "manifest.type": _MANIFEST_TYPES,
     "manifest.type_parameters": {
         "nginx": "charset off;  # for /v2/",

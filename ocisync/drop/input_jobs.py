@@ -9,7 +9,7 @@ from ocisync.drop.inputs import Input
 from ocisync.drop.naming import SingleArchive, check_name
 from ocisync.drop.rule import ArchiveReader, DropRule
 from ocisync.errors import InputError, InvalidName, OcisyncError
-from ocisync.model.image_name import is_tag, parse_image_name, parse_name, split_tag
+from ocisync.model.image_name import find_own_repository, is_tag, parse_image_name, parse_name
 from ocisync.model.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator, SetMember, TargetLocator
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
@@ -114,9 +114,7 @@ def _choose_name(path: str, reference: str, default: SingleArchive) -> tuple[str
         raise InvalidName(f"{told}: {exc.message}; save it under another") from exc
     if image.digest is not None and not image.tag:
         raise InputError(f"{path}: {reference[:200]!r} names a digest; save the image with a tag", code="name.missing")
-    name = split_tag(reference.partition("@")[0])[0].removeprefix(f"{image.host}/")
-    is_short = image.repository == f"library/{name}"  # docker's short names keep the form in which they were saved
-    return name if is_short else image.repository, image.tag or "latest"
+    return find_own_repository(reference), image.tag or "latest"
 
 
 def _is_unnamed(reference: str) -> bool:

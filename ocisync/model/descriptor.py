@@ -10,7 +10,7 @@ import binascii
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from ocisync.errors import DigestMismatch, ManifestError
+from ocisync.errors import DigestMismatch, InvalidName, ManifestError
 from ocisync.model import media_types
 from ocisync.model.digest import Digest, digest_of, parse_digest, sha256
 from ocisync.model.platform import Platform, platform_from_json
@@ -81,7 +81,10 @@ def descriptor_from_json(value: object) -> Descriptor:
     """
     if not isinstance(value, Mapping):
         raise ManifestError(f"a descriptor must be an object, not {type(value).__name__}")
-    digest = parse_digest(value.get("digest"))
+    try:
+        digest = parse_digest(value.get("digest"))
+    except InvalidName as exc:
+        raise exc.at("a descriptor's digest") from exc
     size = value.get("size")
     if not isinstance(size, int) or isinstance(size, bool) or not 0 <= size <= MAX_SIZE:
         raise ManifestError(f"{digest}: the descriptor's size {str(size)[:40]!r} is not a number of bytes")

@@ -123,3 +123,16 @@ def parse_tag_or_digest(text: str) -> str:
         InvalidName: neither a tag nor a digest.
     """
     return parse_digest(text) if ":" in text else parse_tag(text)
+
+
+def find_own_repository(text: str) -> str:
+    """The repository that a name means, without its host; a short name stays short: `app:1` is `app`.
+
+    docker means `docker.io/library/app` by it, but whoever saved an image as `app:1` publishes `app`.
+
+    Raises:
+        InvalidName: it is no image's name.
+    """
+    image = parse_image_name(text)
+    name = split_tag(text.partition("@")[0])[0].removeprefix(f"{image.host}/")
+    return name if image.repository == f"library/{name}" else image.repository

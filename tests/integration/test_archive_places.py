@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.integration.mainjob import Directory, tags
 from tests.integration.test_drop_sets import index, members, write
 from tests.servers.command import run_ocisync
 from tests.servers.images import docker_archive, image_of, layout_files, make_image, oci_archive, tar
@@ -152,3 +154,28 @@ def test_a_folder_without_permission_is_said_in_one_line(arguments: tuple[str, .
     assert "Permission denied" in done.stderr or "not readable" in done.stderr
     assert "Traceback" not in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "closed"]
+
+
+def test_all_takes_what_a_name_means(tmp_path: Path) -> None:
+    one, two = make_image("one"), make_image("two")
+    made = {"team/app:1": one, "team/app:2": two, "registry.example.com/other:1": two, "short:1": one}
+    archive = docker_archive(tmp_path / "a.tar", made)
+    for number, (wanted, published) in enumerate(
+        (
+            ("", ["other:1", "short:1", "team/app:1", "team/app:2"]),
+            (":team/app:1", ["team/app:1"]),
+            (":team/app", ["team/app:1", "team/app:2"]),
+            (":short", ["short:1"]),
+        )
+    ):
+        place = tmp_path / f"registry{number}"
+        run_ocisync("copy", "--all", f"{archive}{wanted}", f"static:{place}").expect(0)
+        listed = run_ocisync("ls", f"static:{place}", "--json").expect(0).stdout
+        found = [(one["name"], tag) for one in json.loads(listed) for tag in tags(Directory(place), one["name"])]
+        assert sorted(f"{name}:{tag}" for name, tag in found) == published
+    told = run_ocisync("copy", "--all", f"{archive}:nope:1", f"static:{tmp_path}/none").expect(1).stderr
+    assert "no named image is called 'nope:1'; it has " in told
+    assert not (tmp_path / "none").exists()
+    layout = tmp_path / "layout"
+    run_ocisync("copy", "--all", f"static:{tmp_path}/registry0//team/app:2", f"oci:{layout}").expect(0)
+    assert len(json.loads((layout / "index.json").read_text())["manifests"]) == 1

@@ -109,9 +109,21 @@ async def test_names_that_the_registry_tells_are_checked_before_they_are_asked_f
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"manifests": 1}', b"\xff" * 100, b'{"layers": [{}], "config": {}}']
+    ("body", "code"),
+    [
+        (b"", "not_json"),
+        (b"[]", "not_json"),
+        (b"{", "not_json"),
+        (b'{"a": 1}', "not_json"),
+        (b"\xff" * 100, "not_json"),
+        (b'{"manifests": 1}', "malformed"),
+        (b'{"layers": [{}], "config": {}}', "malformed"),
+        (b'{"schemaVersion": "2", "manifests": []}', "malformed"),
+        (b'{"schemaVersion": 2, "manifests": [], "annotations": {"a": 1}}', "malformed"),
+        (b'{"schemaVersion": 2, "manifests": [{"platform": "linux"}]}', "malformed"),
+    ],
 )
-async def test_no_answer_makes_it_stumble(body: bytes) -> None:
+async def test_no_answer_makes_it_stumble(body: bytes, code: str) -> None:
     everywhere = ProbeResponse(
         200, {"content-type": "\xb2", "content-length": "\xb2", "cache-control": "max-age=\xb2"}, body
     )
@@ -121,7 +133,7 @@ async def test_no_answer_makes_it_stumble(body: bytes) -> None:
             return everywhere
 
     found = await examine(Same({}), parse_address("http://localhost/a:b"))
-    assert "manifest.not_json" in {one.cause.code for one in found.findings}
+    assert f"manifest.{code}" in {one.cause.code for one in found.findings}
 
 
 async def test_an_endless_redirect_ends() -> None:
