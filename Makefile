@@ -7,7 +7,7 @@ JOBS ?= 3
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 	--group pyproject.toml:build pyproject.toml
 
-.PHONY: help demo run check test prove bench lock schema monitoring package sbom clean runtime dev debian helm packaging judges
+.PHONY: help demo run check test prove bench lock schema monitoring package sbom clean runtime dev debian helm packaging judges docs docs-tools
 
 help:
 	@echo "make demo [ARGS=--once]  the daemon on a sample drop folder, served and pulled back"
@@ -20,6 +20,7 @@ help:
 	@echo "make schema              write config/ocisync.schema.json"
 	@echo "make monitoring          write the dashboard, and the alerts for Kubernetes"
 	@echo "make package             wheel, sdist, .deb, container image and Helm chart, into dist/ (as root)"
+	@echo "make docs                the documents as a site, in build/site; every link is checked"
 	@echo "make sbom                write ocisync.cdx.json, what an installation consists of (CycloneDX)"
 	@echo "make clean               remove the virtual environment and caches"
 
@@ -49,6 +50,8 @@ lock:
 	@PYTHON="$(PYTHON)" tools/setup lock-tool
 	$(BIN)/uv pip compile $(LOCK) $(ARGS) -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+		$(ARGS) --group pyproject.toml:docs -o requirements-docs.lock
 
 schema: runtime
 	$(BIN)/ocisync config schema > config/ocisync.schema.json.new
@@ -57,10 +60,13 @@ schema: runtime
 package: dev helm packaging
 	tools/package all
 
+docs: runtime docs-tools
+	@NO_MKDOCS_2_WARNING=1 build/docs-venv/bin/mkdocs build --strict --quiet && echo "the site is build/site/index.html"
+
 monitoring: runtime
 	$(BIN)/python tools/monitoring.py
 
-runtime dev debian helm packaging judges:
+runtime dev debian helm packaging judges docs-tools:
 	@PYTHON="$(PYTHON)" tools/setup $@
 
 sbom:

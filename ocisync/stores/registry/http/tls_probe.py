@@ -8,7 +8,7 @@ import ssl
 import anyio
 from yarl import URL
 
-_PATIENCE = 3.0  # seconds
+_PATIENCE = 10.0  # seconds
 
 
 async def speaks_tls(origin: URL) -> bool:
