@@ -99,13 +99,18 @@ def accept_public_key(key: PublicKeyTypes) -> PublicKey:
 
 
 def load_private_key(pem: bytes, password: bytes | None = None) -> PrivateKey:
-    """A private key in PEM (PKCS #8, or the older forms of openssl), with its password where it has one.
+    """A private key in PEM, with its password where it has one: cosign's, PKCS #8, or the older forms of openssl.
 
     Raises:
         ConfigError: it is none, the password is wrong or missing, or its kind or size is not accepted.
     """
+    from ocisync.trust.cosign_key import decrypt_cosign_key, is_cosign_key  # late: most keys are public ones
+
     try:
-        key = serialization.load_pem_private_key(pem, password)
+        if is_cosign_key(pem):
+            key = serialization.load_der_private_key(decrypt_cosign_key(pem, password or b""), None)
+        else:
+            key = serialization.load_pem_private_key(pem, password)
     except TypeError as exc:  # a password too many, or none where one is needed
         raise ConfigError(f"the private key {'has no' if password else 'needs a'} password") from exc
     except (ValueError, UnsupportedAlgorithm) as exc:

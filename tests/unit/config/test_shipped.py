@@ -42,7 +42,7 @@ MODELS: tuple[type[BaseModel], ...] = (
 
 
 def test_the_samples_are_there() -> None:
-    assert [path.stem for path in SAMPLES] == ["build-farm", "container", "mirror-to-s3", "ocisync"]
+    assert [path.stem for path in SAMPLES] == ["build-farm", "container", "mirror-to-s3", "ocisync", "signed-only"]
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)

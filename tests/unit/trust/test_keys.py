@@ -146,6 +146,38 @@ def test_passwords() -> None:
             load_private_key(pem, password)
 
 
+# Encrypted by PyNaCl and hashlib in cosign's form; the password is "password".
+COSIGN_KEY = b"""\
+-----BEGIN ENCRYPTED SIGSTORE PRIVATE KEY-----
+eyJrZGYiOiB7Im5hbWUiOiAic2NyeXB0IiwgInBhcmFtcyI6IHsiTiI6IDMyNzY4
+LCAiciI6IDgsICJwIjogMX0sICJzYWx0IjogIlF4aDBPRDVOWHJjTEcrNzBFVzYv
+dnQ1N05JeDlOM05pekdPbVI3ZG83cDQ9In0sICJjaXBoZXIiOiB7Im5hbWUiOiAi
+bmFjbC9zZWNyZXRib3giLCAibm9uY2UiOiAiUC8vbzlpcGhkT3B3TmMrVnpYTjZi
+a01HdGlLWlBRZXYifSwgImNpcGhlcnRleHQiOiAiR3FheTlxZWpHV0dtRzI0SE9q
+QWxsbHRBbXdmaTlPMGFmbzh4M1pTT1B2b2lCR1J3Z3lLTjlMWXYvc2JNVEcvYlJm
+SERxYlFoTzNJMDB4T2pDWS84VVNQSndKL2lTOU8xZXAzQVYxaWxNdGtlRnovakE3
+VjZxL0ZUcFI1WmxjTWY2ZUVnVkRvVi8zY1lVRzVQZGJ2NTBZbkswTHZVWDdBbTVY
+MjRZYzhpNzdTdUJjTGRDZmNlaEs2em5CcjgzSGZadkcxTkFReG1xaG5TT2c9PSJ9
+-----END ENCRYPTED SIGSTORE PRIVATE KEY-----
+"""
+COSIGN_PUBLIC = b"""\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEAwIL3bn6g6ef5GKGV8ExK3jcZxc3
+mhqJyKQ5LY2vcF3oo0Kui51YQzYOza8jqvb99vS5u3euvHX2GVcfy5o39A==
+-----END PUBLIC KEY-----
+"""
+
+
+def test_a_private_key_as_cosign_encrypts_it() -> None:
+    private = load_private_key(COSIGN_KEY, b"password")
+    assert private.public == load_public_key(COSIGN_PUBLIC)
+    assert verify(private.public, sign(private, DATA), DATA)
+    cut = COSIGN_KEY.replace(b"In0sICJjaXBo", b"In0sICJjaXBp")
+    for wrong, password in ((COSIGN_KEY, b"other"), (COSIGN_KEY, None), (cut, b"password")):
+        with pytest.raises(ConfigError):
+            load_private_key(wrong, password)
+
+
 def test_openssl_agrees(tmp_path: Path) -> None:
     """A key, a signature and a check by openssl, which cosign's plain keys and signatures are made for."""
     key, public, data, made = (tmp_path / name for name in ("key.pem", "public.pem", "data", "signature"))
