@@ -63,7 +63,7 @@ def daemon_app(
     app = web.Application(middlewares=[_plain_errors], client_max_size=MAX_BODY)
     pages, routes = _Pages(health, metrics), list(extra_routes)
     registry_page = next((cast("Page", route.handler) for route in routes if route.path == "/"), None)
-    front = StatusPage(health.snapshot, registry_page, is_from_front)
+    front = StatusPage(health.snapshot, registry_page, is_from_front, can_change=bool(token))
     refusals = RefusalLog()
     app.add_routes(
         [

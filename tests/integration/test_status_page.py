@@ -45,9 +45,9 @@ async def tab(tmp_path: Path) -> AsyncIterator[Tab]:
 
 
 @asynccontextmanager
-async def shown(snapshot: Snapshot) -> AsyncIterator[tuple[str, Shown]]:
+async def shown(snapshot: Snapshot, token: str = "") -> AsyncIterator[tuple[str, Shown]]:
     health = Shown(snapshot)
-    async with serve(daemon_app(health, Metrics()), "127.0.0.1", 0) as url:
+    async with serve(daemon_app(health, Metrics(), token=token), "127.0.0.1", 0) as url:
         yield url, health
 
 
@@ -79,6 +79,30 @@ async def test_it_follows_the_daemon_and_keeps_what_was_opened_and_typed(tab: Ta
         assert await tab.run("document.activeElement.id") == "q"
         assert await tab.run("location.search") == "?q=service-287"
     assert tab.errors == []
+
+
+async def test_who_knows_the_token_may_have_a_rule_run_and_nobody_else(tab: Tab) -> None:
+    [name], token = [Health().rule_views().keys()], "a token of many letters"
+    rule = replace(status_samples.busy().rules[0], name=next(iter(name)))
+    snapshot = Snapshot(status_samples.NOW, [rule])
+    async with shown(snapshot) as (url, _):
+        await tab.open(url)
+        await tab.until("Boolean(document.querySelector('html.live'))")
+        assert await tab.run("document.querySelector('#unlock, #login, .next button') === null")
+    async with shown(snapshot, token) as (url, health):
+        await tab.open(url)
+        await tab.until("Boolean(document.querySelector('#unlock:not([hidden])'))")
+        for given, told in (("a wrong one", "not the daemon"), (token, "runs now")):
+            await tab.run("document.querySelector('#unlock').click()")
+            await tab.type(given)
+            await tab.run("document.querySelector('#login .main').click()")
+            await tab.until("Boolean(document.querySelector('.next button'))")
+            await tab.run("document.querySelector('.next button').click()")
+            await tab.until(f"document.querySelector('#said').textContent.includes('{told}')")
+            await tab.until("document.querySelector('#live').textContent === 'live'")
+        assert health.triggered == [rule.name]
+        assert await tab.run("document.body.innerHTML.includes('many letters')") is False
+    assert [error for error in tab.errors if "401" not in error] == []
 
 
 def status(running: Daemon) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import resources
 from typing import TYPE_CHECKING
 
@@ -74,8 +74,12 @@ class StatusPage:
         look: Look,
         registry_page: Handler | None = None,
         is_from_front: Callable[[web.Request], bool] | None = None,
+        *,
+        can_change: bool = False,
     ) -> None:
+        """`can_change`: who knows the token may have rules run."""
         self._look = look
+        self._can_change = can_change
         self._registry_page = registry_page
         self._is_from_front = is_from_front or (lambda _: False)
 
@@ -92,7 +96,7 @@ class StatusPage:
         snapshot = await self._look()
         query = request.query
         wish = Wish(query.get("q", "")[:200], query.get("state", "")[:20], "all" in query)
-        body = await to_thread.run_sync(render_page, snapshot, wish)
+        body = await to_thread.run_sync(partial(render_page, snapshot, wish, can_change=self._can_change))
         return web.Response(text=body, content_type="text/html", headers=_HEADERS | {"Cache-Control": "no-store"})
 
     async def answer_file(self, request: web.Request) -> web.StreamResponse:
@@ -107,7 +111,7 @@ class StatusPage:
         return web.Response(text=body, content_type=_FILES[name], headers=headers)
 
 
-def render_page(snapshot: Snapshot, wish: Wish) -> str:
+def render_page(snapshot: Snapshot, wish: Wish, *, can_change: bool = False) -> str:
     """The page as HTML; reads files of the package the first time."""
     counts = {state: sum(rule.state == state for rule in snapshot.rules) for state in _STATES}
     selected = sorted(filter(wish.selects, snapshot.rules), key=_rank)
@@ -128,6 +132,7 @@ def render_page(snapshot: Snapshot, wish: Wish) -> str:
             width=WIDTH,
             height=HEIGHT,
             version=__version__,
+            can_change=can_change,
             cure_of=cure_of,
             folder_counts=_count_inputs,
         )

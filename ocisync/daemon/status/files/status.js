@@ -49,6 +49,7 @@ function take(page) {
   before.replaceWith(after);
   if (typed) { typed.focus({ preventScroll: true }); if (typeof mark === 'number') typed.setSelectionRange(mark, mark); }
   if (focused && document.getElementById(focused)) document.getElementById(focused).focus({ preventScroll: true });
+  offer();
   scrollTo(0, scroll);
 }
 
@@ -66,11 +67,73 @@ document.addEventListener('input', (event) => {
   clearTimeout(typing);
   typing = setTimeout(search, 200);
 });
-document.addEventListener('submit', (event) => { event.preventDefault(); search(); });
+document.addEventListener('submit', (event) => {
+  if (event.target.id !== 'find') return;
+  event.preventDefault();
+  search();
+});
 document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
 document.addEventListener('keydown', (event) => {
   const field = document.getElementById('q');
   if (event.key === '/' && field && document.activeElement !== field) { event.preventDefault(); field.focus(); }
 });
+
+// Who knows the daemon's token may have rules run. Nobody else is shown a button, and the daemon would refuse.
+
+const KEY = 'ocisync-token';
+const unlock = document.getElementById('unlock');
+const login = document.getElementById('login');
+const token = () => sessionStorage.getItem(KEY) || '';
+let saying = 0;
+
+function say(text) {
+  clearTimeout(saying);
+  document.getElementById('said').textContent = text;
+  saying = setTimeout(() => { document.getElementById('said').textContent = ''; }, 6000);
+}
+
+function offer() {
+  if (!unlock) return;
+  unlock.hidden = false;
+  unlock.textContent = token() ? 'Lock' : 'Unlock';
+  for (const old of document.querySelectorAll('.next button')) old.remove();
+  if (!token()) return;
+  for (const row of document.querySelectorAll('tr[data-rule]')) {
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = 'Run now';
+    button.setAttribute('aria-label', 'Run ' + row.dataset.rule + ' now');
+    button.addEventListener('click', () => run(row.dataset.rule, button));
+    row.querySelector('.next').append(button);
+  }
+}
+
+async function run(rule, button) {
+  button.disabled = true;
+  try {
+    const headers = { 'Authorization': 'Bearer ' + token(), 'Content-Type': 'application/json' };
+    const reply = await fetch('v1/sync', { method: 'POST', headers, body: JSON.stringify({ rule }), credentials: 'same-origin' });
+    if (reply.status === 401 || reply.status === 403) sessionStorage.removeItem(KEY);
+    say(reply.ok ? rule + ' runs now.' : reply.status === 401 ? 'This is not the daemon’s token.' : (await reply.text()).slice(0, 300));
+  } catch {
+    say('The daemon does not answer.');
+  }
+  await refresh();
+}
+
+if (unlock) {
+  unlock.addEventListener('click', () => {
+    if (!token()) { login.showModal(); return; }
+    sessionStorage.removeItem(KEY);
+    offer();
+  });
+  login.addEventListener('close', () => {
+    const field = document.getElementById('token');
+    if (login.returnValue === 'yes' && field.value) sessionStorage.setItem(KEY, field.value);
+    field.value = '';
+    offer();
+  });
+}
+offer();
 wait = document.getElementById('main').dataset.busy === 'yes' ? BUSY : QUIET;
 plan();
