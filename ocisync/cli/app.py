@@ -107,6 +107,11 @@ _GROUPS: dict[str, tuple[str, str, dict[str, Callable[..., None]]]] = {
         "Share the work among many daemons, through PostgreSQL.",
         {"migrate": engine.migrate, "status": engine.status},
     ),
+    "state": (
+        "Many machines",
+        "Move what the ledger remembers to another place.",
+        {"move": engine.move},
+    ),
     "bundle": (
         "Mirroring by rules",
         "Carry what changed at a mirror to a site without a network.",

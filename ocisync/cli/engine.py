@@ -1,14 +1,14 @@
-"""`ocisync engine migrate` and `engine status`: many daemons on PostgreSQL."""
+"""`ocisync engine migrate`, `engine status` and `state move`: many daemons on PostgreSQL."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, ConfigFile, service_config
+from ocisync.cli.options import AsJson, ConfigFile, Quiet, service_config
 from ocisync.cli.output import counted, printable, show, show_json, table
 from ocisync.model.quantities import duration_text
 
@@ -44,6 +44,35 @@ def status(config: ConfigFile = None, as_json: AsJson = False) -> None:
         return
     _print_status(now)
     raise typer.Exit(0 if any(worker.is_alive for worker in now.workers) else 1)
+
+
+def move(
+    source: Annotated[
+        str, typer.Option("--from", metavar="DIR|DSN", help="Where it is. Default: daemon.state of the configuration.")
+    ] = "",
+    target: Annotated[
+        str, typer.Option("--to", metavar="DIR|DSN", help="Where it goes. Default: engine.dsn of the configuration.")
+    ] = "",
+    config: ConfigFile = None,
+    quiet: Quiet = False,
+) -> None:
+    """Copy what the ledger remembers from a folder to PostgreSQL, or back; stop the daemons before.
+
+    What is there already stays, unless it has the same name. A connection string on the command line can be read by
+    every user of the machine: leave it in the configuration, as engine.dsn.
+
+    Example: ocisync state move
+
+    Example: ocisync state move --from "$DSN" --to /var/lib/ocisync
+    """
+    from ocisync.commands.engine import move_state
+    from ocisync.config.load import load_config
+
+    moved = run_async(
+        move_state, load_config(service_config(config), needs_secrets=False), source, target, lambda _: None
+    )
+    if not quiet:
+        show(f"copied {', '.join(f'{count} {table}' for table, count in sorted(moved.rows.items())) or 'nothing'}")
 
 
 def _print_status(now: EngineNow) -> None:

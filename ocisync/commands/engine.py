@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocisync.config.models import Config
 from ocisync.errors import ConfigError
+from ocisync.state.database import FILE_NAME
+from ocisync.state.move import Moved, copy_state
+from ocisync.state.open import is_dsn, open_database
 
 if TYPE_CHECKING:
     from ocisync.engine.status import EngineNow
@@ -28,6 +33,23 @@ async def look_at_engine(config: Config) -> EngineNow:
     from ocisync.engine.status import look
 
     return await look(_need_dsn(config))
+
+
+async def move_state(config: Config, source: str, target: str, tell: Callable[[Moved], None]) -> Moved:
+    """Copy what one state remembers into another; empty: the folder, and the PostgreSQL, of the configuration.
+
+    Raises:
+        ConfigError: both are the same, or the configuration has no PostgreSQL.
+        StoreError, DiskError: one of them cannot be used.
+    """
+    source = source or str(config.daemon.state)
+    target = target or _need_dsn(config)
+    if source == target:
+        raise ConfigError("the state is to be moved to where it is; name another place with --to", code="state.same")
+    if not is_dsn(source) and not (Path(source) / FILE_NAME).exists():
+        raise ConfigError(f"{source}: there is no state to move; name its folder with --from", code="state.none")
+    async with open_database(source, read_only=True) as old, open_database(target) as new:
+        return await copy_state(old, new, tell)
 
 
 def _need_dsn(config: Config) -> str:

@@ -52,12 +52,12 @@ class StoredLedger:
         """Remember verified tags and where blobs lie."""
 
         def write(rows: Rows) -> None:
-            repository_id = _repository_id(rows, target, repository)
+            number = repository_id(rows, target, repository)
             rows.executemany(
                 _PUBLISH,
                 (
                     (
-                        repository_id,
+                        number,
                         tag,
                         one.digest,
                         one.verified_at,
@@ -71,7 +71,7 @@ class StoredLedger:
             )
             rows.executemany(
                 _LOCATED,
-                ((digest, repository_id, size) for digest, size in blobs.items()),
+                ((digest, number, size) for digest, size in blobs.items()),
             )
 
         await self._database.write(write)
@@ -97,7 +97,7 @@ class StoredLedger:
         await self._database.write(
             lambda rows: rows.execute(
                 _RECORD_LAYER,
-                (_repository_id(rows, target, repository), diff_id, variant, desc.media_type, desc.digest, desc.size),
+                (repository_id(rows, target, repository), diff_id, variant, desc.media_type, desc.digest, desc.size),
             )
         )
 
@@ -105,9 +105,9 @@ class StoredLedger:
         """Drop one repository."""
 
         def drop(rows: Rows) -> None:
-            repository_id = _repository_id(rows, target, repository)
+            number = repository_id(rows, target, repository)
             for table in ("tag", "blob", "layer"):
-                rows.execute(f"DELETE FROM {table} WHERE repository = ?", (repository_id,))
+                rows.execute(f"DELETE FROM {table} WHERE repository = ?", (number,))
 
         await self._database.write(drop)
 
@@ -161,10 +161,11 @@ def _read_facts(rows: Rows, *, kind: str, digests: Sequence[Digest]) -> dict[Dig
     return {_check_digest(digest): str(fact) for digest, fact in rows.execute(query, (kind, *digests))}
 
 
-def _repository_id(rows: Rows, target: str, repository: str) -> int:
+def repository_id(rows: Rows, target: str, repository: str) -> int:
+    """A repository's number, which it gets when it has none yet."""
     rows.execute("INSERT INTO repository (target, name) VALUES (?, ?) ON CONFLICT DO NOTHING", (target, repository))
-    (repository_id,) = rows.execute(_ID, (target, repository)).fetchone()
-    return int(repository_id)
+    (number,) = rows.execute(_ID, (target, repository)).fetchone()
+    return int(number)
 
 
 def _locate_blobs(rows: Rows, *, target: str, digests: Sequence[Digest]) -> dict[Digest, str]:

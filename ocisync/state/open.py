@@ -49,19 +49,31 @@ async def open_state(
         ConfigError: PostgreSQL lacks the tables, or this ocisync the driver.
         StoreError: PostgreSQL cannot be reached.
     """
+    async with open_database(dsn or str(folder), read_only=read_only, in_full=in_full) as database:
+        yield state_of(database)
+
+
+@asynccontextmanager
+async def open_database(place: str, *, read_only: bool = False, in_full: bool = False) -> AsyncIterator[Database]:
+    """A state's database, by its folder or connection string; otherwise as `open_state`."""
     database: SqliteDatabase | PostgresDatabase
-    if dsn:
+    if is_dsn(place):
         from ocisync.state.postgres_database import PostgresDatabase  # one process alone does without
 
-        database = PostgresDatabase(dsn, read_only=read_only)
+        database = PostgresDatabase(place, read_only=read_only)
     else:
-        database = SqliteDatabase(folder, read_only=read_only, in_full=in_full)
+        database = SqliteDatabase(Path(place), read_only=read_only, in_full=in_full)
     await database.open()
     try:
-        yield state_of(database)
+        yield database
     finally:
         with anyio.CancelScope(shield=True):
             await database.close()
+
+
+def is_dsn(place: str) -> bool:
+    """Whether a text is PostgreSQL's connection string, not a folder."""
+    return place.startswith(("postgresql://", "postgres://")) or "host=" in place or "dbname=" in place
 
 
 def state_of(database: Database) -> State:

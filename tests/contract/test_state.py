@@ -20,7 +20,8 @@ from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
 from ocisync.state.input_records import InputRecord, InputState, MemberRecord
 from ocisync.state.ledger import LOOKUP
 from ocisync.state.migrations import migrate as migrate_sqlite
-from ocisync.state.open import State, open_state
+from ocisync.state.move import _OTHERS, _OWN, copy_state
+from ocisync.state.open import State, open_database, open_state, state_of
 from ocisync.state.postgres_database import migrate
 from ocisync.state.postgres_schema import STEPS
 from ocisync.state.rule_records import RuleStatus
@@ -211,3 +212,44 @@ async def test_a_newer_schema_is_left_alone(postgresql: Postgres) -> None:
     with pytest.raises(ConfigError, match="update this ocisync"):
         async with open_state(Path("unused"), dsn=dsn):
             pass
+
+
+async def test_a_state_moves_to_the_other_database_and_back(postgresql: Postgres, tmp_path: Path) -> None:
+    dsn = postgresql.database()
+    migrate(dsn)
+    status = RuleStatus(1.5, 2.5, None, "c", "m", 3, 99.0)
+    member = MemberRecord("a.tar", 7, 2**62, 11, sha256(b"x"))
+    record = InputRecord("a.tar", InputState.DONE, 5.0, "t/", sha256(b"id"), (member,), ("t/app:1",))
+    async with open_state(tmp_path / "old") as state:
+        await _fill(state.ledger)
+        await state.ledger.record("t", "many", {}, dict.fromkeys(_digests(12_000), 1))
+        await state.rules.save_rule_status("r", status)
+        await state.inputs.save("r", record)
+        await state.images.record(JobReport("r", "s", "t/a", tags=[TagReport("1", Verdict.COPIED, "new")]))
+        wanted = await _everything(state.ledger)
+    for source, target in ((str(tmp_path / "old"), dsn), (dsn, str(tmp_path / "new"))):
+        async with open_database(source, read_only=True) as old, open_database(target) as new:
+            moved = await copy_state(old, new)
+            assert moved.rows["blob"] == 12_005
+            state = state_of(new)
+            assert await _everything(state.ledger) == wanted
+            assert len(await state.ledger.locate("t", _digests(12_000))) == 12_000
+            assert await state.rules.rule_statuses() == {"r": status}
+            assert await state.inputs.of_rule("r") == {"a.tar": record}
+            assert [one.tag for one in await state.images.of_rule("r")] == ["1"]
+
+
+def test_every_table_is_moved() -> None:
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as file:
+        migrate_sqlite(file)
+        found = {
+            (str(table), str(column))
+            for table, column in file.execute(
+                "SELECT t.name, c.name FROM sqlite_schema AS t JOIN pragma_table_info(t.name) AS c"
+            )
+        }
+    named = {("repository", "id"), ("repository", "target"), ("repository", "name")}
+    for tables, before in ((_OWN, ("repository",)), (_OTHERS, ())):
+        for table, (_, columns) in tables.items():
+            named |= {(table, column.strip()) for column in (*before, *columns.split(","))}
+    assert named == found
