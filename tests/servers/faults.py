@@ -54,6 +54,18 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Delay(Action):
+    """Make the request wait, as a long way does; `seconds`."""
+
+    seconds: float
+
+    async def before(self, exchange: Exchange) -> Answer | None:
+        """Wait, then let it pass."""
+        await anyio.sleep(self.seconds)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse(Action):
     """Reset the connection as soon as the request's head is known; the server never sees it."""
 
