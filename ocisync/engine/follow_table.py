@@ -184,6 +184,13 @@ async def recover_lost(connection: Connection) -> list[tuple[str, str]]:
     return [(str(rule), str(item)) for rule, item in rows]
 
 
+async def count_waiting(connection: Connection) -> int:
+    """How many units are due, or handed out, and have not begun."""
+    query = b"SELECT count(*) FROM follow WHERE started_at IS NULL AND due_at <= now()"
+    row = await (await connection.execute(query)).fetchone()
+    return int(row[0]) if row else 0
+
+
 async def list_unbegun(connection: Connection) -> list[int]:
     """The jobs that a worker has fetched, of which no unit has begun or is known."""
     return [int(job) for (job,) in await (await connection.execute(_UNBEGUN.encode())).fetchall()]

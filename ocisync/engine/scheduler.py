@@ -85,6 +85,7 @@ class EngineScheduler:
         self._running: set[Unit] = set()
         self._statuses: Mapping[str, RuleStatus] = {}
         self._taken: dict[str, float] = {}
+        self.waiting = 0  # units of all daemons that are due and wait
         self._asked: list[tuple[str, float]] = []
         self._app = self._make_app()
         self._dispatcher = Dispatcher(dsn, self._app, locks, lambda: self._all_slots)
@@ -302,6 +303,7 @@ class EngineScheduler:
             await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation)
             alive, self._all_slots = await worker_table.count_alive(connection)
             self._tell_count(alive)
+            self.waiting = await follow_table.count_waiting(connection)
             while self._asked:
                 rule, within = self._asked.pop()
                 await follow_table.want(connection, rule, None, within)

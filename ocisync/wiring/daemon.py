@@ -167,7 +167,7 @@ def _assemble(
 
     observers = Observers(observe_job, observe_input, people.observe_run)
     service = Service(config, state, open_counted, observers, notifier, engine.scheduler if engine else None)
-    _watch(metrics, service)
+    _watch(metrics, service, engine)
     dispatcher = PushDispatcher(lambda: service.generation)
     view = DaemonView(service, dispatcher, activity, failures, history, engine.triggers(dispatcher) if engine else None)
     return RunningDaemon(file, service, metrics, notifier, view, people)
@@ -210,8 +210,10 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
             yield
 
 
-def _watch(metrics: Metrics, service: Service[Config]) -> None:
+def _watch(metrics: Metrics, service: Service[Config], engine: Engine | None) -> None:
     def depth() -> float:
+        if engine is not None:
+            return engine.scheduler.waiting
         return service.generation.queue.depth if service.generation else 0
 
     def running() -> float:

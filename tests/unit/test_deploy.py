@@ -19,7 +19,7 @@ from tests.servers.command import run_ocisync
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "ocisync.service"
-MANIFESTS = ("kubernetes.yaml", "kubernetes-sidecar.yaml", "kubernetes-builder.yaml")
+MANIFESTS = ("kubernetes.yaml", "kubernetes-sidecar.yaml", "kubernetes-builder.yaml", "kubernetes-fleet.yaml")
 DEPLOYMENT = MANIFESTS[0]
 SECRETS = "/run/secrets/ocisync"
 
@@ -243,3 +243,17 @@ def test_the_package_asks_nothing_of_an_administrator_who_edited_its_configurati
     assert all(Path(path).is_relative_to("/var/lib/ocisync") for path in paths)  # where the unit may write
     for script in ("postinst", "prerm", "postrm"):
         assert subprocess.run(["sh", "-n", package / script], check=False).returncode == 0
+
+
+def test_a_fleet_keeps_two_and_grows_with_what_waits() -> None:
+    name = "kubernetes-fleet.yaml"
+    spec = workload(name)
+    assert spec["replicas"] >= 3
+    assert of_kind(name, "PodDisruptionBudget")["spec"]["minAvailable"] < spec["replicas"]
+    scaler = of_kind(name, "HorizontalPodAutoscaler")["spec"]
+    assert scaler["minReplicas"] == spec["replicas"]
+    metric = scaler["metrics"][0]["object"]["metric"]["name"]
+    assert f"`{metric}`" in (ROOT / "docs" / "metrics.md").read_text()
+    [migrate] = spec["template"]["spec"]["initContainers"]
+    assert migrate["args"][:2] == ["engine", "migrate"]
+    assert settings(name)["engine"]["type"] == "postgres"
