@@ -10,7 +10,7 @@ from ocisync.bundles.inventory import Image
 from ocisync.bundles.verify import OpenBundle
 from ocisync.content.files import FileSection
 from ocisync.content.repository import ByteStream, Fetcher, Target
-from ocisync.content.threads import stream_region
+from ocisync.content.threads import RegionStream
 from ocisync.content.verify import read_manifest
 from ocisync.errors import LeftOut, NotFound
 from ocisync.model.descriptor import Descriptor
@@ -89,8 +89,6 @@ class BundleSource:
 async def _stream(sections: Sequence[FileSection], start: int) -> AsyncGenerator[bytes, None]:
     for section in sections:
         if start < section.size:
-            rest = FileSection(section.file, section.offset + start, section.size - start)
-            async with aclosing(stream_region(rest)) as stream:
-                async for chunk in stream:
-                    yield chunk
+            async for chunk in RegionStream(section, start):
+                yield chunk
         start = max(0, start - section.size)

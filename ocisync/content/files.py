@@ -302,7 +302,7 @@ def _open_unnamed(folder: Path) -> int:
     return fd
 
 
-def pwrite_all(fd: int, data: bytes, offset: int) -> None:
+def pwrite_all(fd: int, data: bytes | memoryview, offset: int) -> None:
     """Write all of the data at an offset; raises OSError."""
     rest = memoryview(data)
     while rest:

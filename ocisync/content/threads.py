@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -47,10 +47,40 @@ async def run_steps(steps: Generator[None, None, T], limiter: CapacityLimiter = 
         steps.close()
 
 
-async def stream_region(region: FileSection) -> AsyncGenerator[bytes, None]:
-    """The bytes of a stretch of a file, in order."""
-    for offset in range(0, region.size, READ):
-        yield await run_file(partial(region.read_at, offset, min(READ, region.size - offset)))
+class RegionStream:
+    """The bytes of a stretch of a file, in order, for who waits for chunks and for threads (a BulkReader)."""
+
+    is_bulk = True
+
+    def __init__(self, region: FileSection, start: int = 0) -> None:
+        self._region = region
+        self._at = start  # bytes
+
+    def __aiter__(self) -> RegionStream:
+        return self
+
+    async def __anext__(self) -> bytes:
+        size = min(READ, self._region.size - self._at)
+        if size <= 0:
+            raise StopAsyncIteration
+        chunk = await run_file(partial(self._region.read_at, self._at, size))
+        self._at += size
+        return chunk
+
+    async def wait_readable(self) -> None:
+        """A file can always be read."""
+
+    def read_into(self, buffer: memoryview) -> int:
+        """In a thread: the next bytes; 0 at the end."""
+        size = min(len(buffer), self._region.size - self._at)
+        if size <= 0:
+            return 0
+        self._region.read_into(self._at, buffer[:size])
+        self._at += size
+        return size
+
+    def end_turn(self) -> None:
+        """Nothing is held."""
 
 
 def make_region_opener(region: FileSection) -> Opener:
@@ -58,11 +88,7 @@ def make_region_opener(region: FileSection) -> Opener:
 
     @asynccontextmanager
     async def open_region(start: int) -> AsyncIterator[ByteStream]:
-        stream = stream_region(FileSection(region.file, region.offset + start, region.size - start))
-        try:
-            yield stream
-        finally:
-            await stream.aclose()
+        yield RegionStream(region, start)
 
     return open_region
 

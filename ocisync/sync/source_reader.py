@@ -127,9 +127,7 @@ class ProgressOpener:
                 if (reader := find_bulk_reader(stream)) is None:
                     yield count(stream)
                 else:
-                    bulk = _CountedReader(reader, stream, count_bulk)
-                    yield bulk
-                    bulk.tell()
+                    yield _CountedReader(reader, stream, count_bulk)
         except BaseException:
             self.progress.blob_moved(self.desc, -moved)
             raise
@@ -155,7 +153,6 @@ class _CountedReader:
 
     async def wait_readable(self) -> None:
         """Return when a thread may read on."""
-        self.tell()
         await self.reader.wait_readable()
 
     def read_into(self, buffer: memoryview) -> int | None:
@@ -164,11 +161,12 @@ class _CountedReader:
         self._moved += count or 0
         return count
 
-    def tell(self) -> None:
+    def end_turn(self) -> None:
         """Count what was read since the last time."""
         moved, self._moved = self._moved, 0
         if moved:
             self.count(moved)
+        self.reader.end_turn()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ a few MiB are.
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Collection, Iterable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,107 +20,15 @@ from anyio import CancelScope
 
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.spool.files import FAILED, SpoolFile, list_leftovers, measure_room, open_file, remove_file
+from ocisync.content.spool.shared import SharedDownload, SharedStream
 from ocisync.content.threads import run_file
-from ocisync.errors import DiskError, SizeMismatch
+from ocisync.errors import DiskError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 
 log = structlog.get_logger()
 
-_READ = 1024 * 1024  # bytes
-_GATHERED = 2 * 1024 * 1024  # bytes that are written at a time: what a killed process has to read again
 _FORGOTTEN = 24 * 3600.0  # seconds after which what nobody came for again is removed
-
-
-class SharedDownload:
-    """One blob on its way to several readers."""
-
-    def __init__(self, desc: Descriptor, file: SpoolFile, length: int) -> None:
-        self.readers = 0
-        self.is_broken = False
-        self._desc = desc
-        self.file = file
-        self.length = length  # bytes that have arrived
-        self._turn = anyio.Lock(fast_acquire=True)
-        self._source = AsyncExitStack()
-        self._stream: ByteStream | None = None
-        self._written = length  # bytes that are in the file
-        self._recent: list[bytes] = []  # what arrived last; all that is not written is among it
-
-    async def chunks(self, source: Opener, start: int) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` on; `source` is asked when nobody else has them yet.
-
-        Raises:
-            SizeMismatch: the source has more or fewer than the descriptor says.
-            DiskError: `spool.failed`: try again without a spool.
-        """
-        while start < self._desc.size:
-            chunk = await self._next(source, start)
-            start += len(chunk)
-            yield chunk
-
-    async def close(self) -> None:
-        """Let go of the source and of the file."""
-        await self._close_source()
-        if not self.is_broken:
-            with suppress(DiskError):
-                await self._write()
-        await run_file(self.file.close)
-
-    async def _next(self, source: Opener, at: int) -> bytes:
-        if at >= self.length:
-            async with self._turn:
-                if at >= self.length:
-                    return await self._receive(source)
-        start = self.length - sum(map(len, self._recent))
-        if at >= start:
-            return _chunk_at(self._recent, at - start)
-        try:
-            return await run_file(partial(self.file.read_at, at, min(_READ, start - at)))
-        except DiskError:
-            self.is_broken = True
-            raise
-
-    async def _receive(self, source: Opener) -> bytes:
-        try:
-            chunk = await self._read(source)
-            self._keep(chunk)
-            if self.length - self._written >= _GATHERED or self.length == self._desc.size:
-                await self._write()
-        except BaseException as exc:
-            self.is_broken |= isinstance(exc, DiskError)
-            await self._close_source()
-            raise
-        if self.length == self._desc.size:
-            await self._close_source()
-        return chunk
-
-    def _keep(self, chunk: bytes) -> None:
-        if self._written == self.length:
-            self._recent = []
-        self._recent.append(chunk)
-        self.length += len(chunk)
-
-    async def _write(self) -> None:
-        if self._written < self.length:
-            await run_file(partial(self.file.write_at, self._written, self._recent))
-            self._written = self.length
-
-    async def _read(self, source: Opener) -> bytes:
-        if self._stream is None:
-            self._stream = await self._source.enter_async_context(source(self.length))
-        chunk = await anext(self._stream, b"")
-        found = self.length + len(chunk)
-        if chunk and found == self._desc.size:
-            found += len(await anext(self._stream, b""))
-        if not chunk or found > self._desc.size:
-            raise SizeMismatch(f"{self._desc.digest}: {found} bytes arrived instead of {self._desc.size}")
-        return chunk
-
-    async def _close_source(self) -> None:
-        self._stream = None
-        with anyio.move_on_after(10, shield=True):
-            await self._source.aclose()
 
 
 @dataclass(slots=True)
@@ -286,8 +194,7 @@ class SpooledOpener:
                 async with self._source(start) as stream:
                     yield stream
             else:
-                async with aclosing(held[1].chunks(self._source, start)) as chunks:
-                    yield chunks
+                yield SharedStream(held[1], self._source, start)
 
     async def discard(self) -> None:
         """What was read was not right: read it from the source the next time."""
@@ -298,15 +205,6 @@ class SpooledOpener:
 def is_spool_failure(error: Exception) -> bool:
     """Whether an error only means that the spool cannot be used."""
     return isinstance(error, DiskError) and error.code == FAILED
-
-
-def _chunk_at(chunks: Iterable[bytes], at: int) -> bytes:
-    """What one of the chunks holds from a byte on, which is counted from the first."""
-    for chunk in chunks:
-        if at < len(chunk):
-            return chunk[at:]
-        at -= len(chunk)
-    return b""
 
 
 def _open_spooled(folder: Path, desc: Descriptor) -> tuple[SpoolFile, int] | None:

@@ -42,7 +42,7 @@ class SpoolFile:
         """Bytes that have arrived."""
         return os.fstat(self._fd).st_size
 
-    def write_at(self, offset: int, chunks: Iterable[bytes]) -> None:
+    def write_at(self, offset: int, chunks: Iterable[bytes | memoryview]) -> None:
         """Write all of the chunks, one after the other.
 
         Raises:
@@ -55,6 +55,16 @@ class SpoolFile:
         except OSError as exc:
             raise _make_disk_error(self.path, exc) from exc
 
+    def read_into(self, offset: int, buffer: memoryview) -> int:
+        """How many bytes were read, at least one; raises as `read_at` does."""
+        try:
+            count = os.preadv(self._fd, [buffer], offset)
+        except OSError as exc:
+            raise _make_disk_error(self.path, exc) from exc
+        if not count:
+            raise self._make_cut_error()
+        return count
+
     def read_at(self, offset: int, length: int) -> bytes:
         """Some bytes, at least one.
 
@@ -66,8 +76,11 @@ class SpoolFile:
         except OSError as exc:
             raise _make_disk_error(self.path, exc) from exc
         if not data:
-            raise DiskError(f"{self.path}: the file lost its end; does someone truncate files there?", code=FAILED)
+            raise self._make_cut_error()
         return data
+
+    def _make_cut_error(self) -> DiskError:
+        return DiskError(f"{self.path}: the file lost its end; does someone truncate files there?", code=FAILED)
 
     def cut(self, length: int) -> None:
         """Drop what lies behind `length` bytes."""

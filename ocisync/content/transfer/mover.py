@@ -51,6 +51,10 @@ class BulkReader(Protocol):
         """In a thread: how many bytes were read, 0 at the end; None when there is nothing now: wait first."""
         ...
 
+    def end_turn(self) -> None:
+        """The thread has stopped for now; called on the event loop after each turn, and after a wait that failed."""
+        ...
+
 
 class BulkWriter(Protocol):
     """Where a thread can write by itself."""
@@ -105,6 +109,9 @@ class ChunkReader:
         buffer[:count], self._chunk = self._chunk[:count], self._chunk[count:]
         return count
 
+    def end_turn(self) -> None:
+        """Nothing is held."""
+
 
 class _Next(enum.Enum):
     READER = enum.auto()
@@ -146,7 +153,9 @@ class Transfer:
                 else:
                     await self._wait_readable()
                 following = await to_thread.run_sync(self._move, limiter=self._limiter)
+                self._reader.end_turn()
         finally:
+            self._reader.end_turn()
             self._buffer = self._held = self._rest = memoryview(b"")
             if len(_spare) < _MOST_IDLE:
                 _spare.append(buffer)

@@ -157,6 +157,9 @@ class ResumingStream:
             self._failures = 0
         return count
 
+    def end_turn(self) -> None:
+        """Nothing is held."""
+
     async def _read(self) -> bytes:
         reader = self._reader or await self.open()
         chunk = await reader.chunk()

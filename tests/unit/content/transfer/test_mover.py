@@ -23,7 +23,7 @@ class Reader:
     is_bulk = True
 
     def __init__(self, pieces: Sequence[bytes | Exception]) -> None:
-        self.waits = 0
+        self.waits = self.turns = 0
         self.threads: set[int] = set()
         self._pieces = list(pieces)
 
@@ -31,6 +31,9 @@ class Reader:
         self.waits += 1
         if self._pieces and isinstance(self._pieces[0], Exception):
             raise self._pieces[0]
+
+    def end_turn(self) -> None:
+        self.turns += 1
 
     def read_into(self, buffer: memoryview) -> int | None:
         self.threads.add(threading.get_ident())
