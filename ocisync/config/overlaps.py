@@ -17,6 +17,7 @@ from ocisync.config.diagnostics import ConfigFinding, KeyPath
 from ocisync.config.models import Config, SyncRule, TagRules, TargetReference
 from ocisync.config.parsers import list_literals
 from ocisync.config.sections.selection import pinned_tag
+from ocisync.model.digest import Digest, is_digest
 from ocisync.model.name_mapping import TAG, Renaming
 from ocisync.model.versions import parse_version
 
@@ -74,8 +75,11 @@ def _find_common(one: _Writer, other: _Writer) -> str:
     is_same_content = one.content == other.content
     for a, b in ((one, other), (other, one)):
         for tag, reference in a.named.items():
-            others = b.find_reference(tag)
-            if others is not None and not (is_same_content and others == reference):
+            # A name made from a digest is nobody else's tag, and what two rules pin by one digest is the same image.
+            is_pinned = is_digest(reference) and tag == pinned_tag(Digest(reference))
+            others = b.named.get(tag) if is_pinned else b.find_reference(tag)
+            is_same = is_same_content or (is_pinned and a.content[2:] == b.content[2:])
+            if others is not None and not (is_same and others == reference):
                 return tag
     if is_same_content or one.rename != other.rename:
         return ""

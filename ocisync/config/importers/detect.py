@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from ocisync.config.yaml_document import SyntaxProblem, Value, parse_document
 from ocisync.errors import ConfigError
 
 Origin = Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror", "flux-mirror"]
+_BETWEEN = re.compile(r"(?m)^---[ \t]*(?:#.*)?$")
 _SECRET_PROBLEM = "cannot read the secret's file"
 
 
@@ -77,6 +79,7 @@ def convert_file(path: Path, origin: Origin | None = None) -> ForeignImport:
 def _convert_text(text: str, path: Path, origin: Origin | None) -> Draft:
     if origin == "oc-mirror" or (origin is None and is_oc_mirror(text)):
         return convert_oc_mirror(text)
+    text = _pick_document(text)
     try:
         document = parse_document(text)
     except SyntaxProblem as exc:
@@ -87,6 +90,32 @@ def _convert_text(text: str, path: Path, origin: Origin | None) -> Draft:
     if root.get("kind") in ("ConfigMap", "Secret") and "apiVersion" in root:
         return _convert_text(_unwrap(root, path), path, origin)
     return _FORMATS[origin or _recognise(root, path)].convert(root, path.parent)
+
+
+def _pick_document(text: str) -> str:
+    """Of several documents, such as the manifests of a deployment, the one that holds a configuration.
+
+    The text comes back whole where that is none or several: what is wrong with it is then told.
+    """
+    meant: list[str] = []
+    for part in _BETWEEN.split(text):
+        try:
+            root = parse_document(part).value
+        except SyntaxProblem:
+            return text
+        if isinstance(root, dict) and _holds_configuration(root):
+            meant.append(part)
+    return meant[0] if len(meant) == 1 else text
+
+
+def _holds_configuration(root: dict[str, Value]) -> bool:
+    if root.get("kind") not in ("ConfigMap", "Secret") or "apiVersion" not in root:
+        return any(one.fits(root) for one in _FORMATS.values())
+    try:
+        inner = parse_document(_unwrap(root, Path("manifest"))).value
+    except (SyntaxProblem, ConfigError):
+        return False
+    return isinstance(inner, dict) and any(one.fits(inner) for one in _FORMATS.values())
 
 
 def _unwrap(root: dict[str, Value], path: Path) -> str:

@@ -16,8 +16,12 @@ from ocisync.config.importers.foreign_values import (
 )
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
-from ocisync.model.image_name import ImageName, parse_host, parse_image_name
+from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name
 
+_OWN_FIELD = re.compile(
+    r"\{\{-?\s*(?:index \(split )?\.Sync\.(?P<field>Source|Target|Type)"
+    r"(?: \"(?P<separator>[^\"]*)\"\) (?P<number>\d+))?\s*-?\}\}"
+)
 _SECRET = re.compile(r"\{\{\s*(env|file)\s+[\"`']([^\"`']+)[\"`']\s*\}\}\Z")
 _TAG = re.compile(r"\{\{\s*\.Ref\.Tag\s*\}\}")
 # Of `defaults`, what has an equal in a rule; of the rest is told once, at the top.
@@ -136,6 +140,8 @@ def _set_limits(found: Reader, entry: DraftEntry) -> None:
 def _convert_step(found: Reader, draft: Draft) -> None:
     rule = DraftEntry()
     kind, source, target = found.text("type") or "repository", found.text("source"), found.text("target")
+    source = _fill(source, {"Source": source, "Target": target, "Type": kind})
+    target = _fill(target, {"Source": source, "Target": target, "Type": kind})
     try:
         place = _convert_target(target, kind, draft)
         name = _set_source(rule, source, kind)
@@ -166,12 +172,32 @@ def _set_source(rule: DraftEntry, source: str, kind: str) -> str:
     if kind == "image":
         rule.values["type"] = "image"
         named = named if named.tag or named.digest else ImageName(named.host, named.repository, "latest")
+    else:
+        named = ImageName(named.host, named.repository)  # regsync lists the tags, whatever tag the source names
     rule.values["source"] = str(named)
     return named.repository.rpartition("/")[2]
 
 
 def _find_host(source: str, kind: str) -> str:
     return parse_host(source) if kind == "registry" else parse_image_name(source).host
+
+
+def _fill(text: str, sync: dict[str, str]) -> str:
+    """Fill in what a template says of its own step: `{{ .Sync.Source }}`, `{{ index (split .Sync.Source "/") 1 }}`.
+
+    Others are left as they are, and refused by whoever needs the text.
+    """
+
+    def value(found: re.Match[str]) -> str:
+        own = sync[found["field"]]
+        if "{{" in own:
+            return found[0]
+        if found["separator"] is None:
+            return own
+        parts, number = own.split(found["separator"]) if found["separator"] else list(own), int(found["number"])
+        return parts[number] if number < len(parts) else found[0]
+
+    return _OWN_FIELD.sub(value, text)
 
 
 def _refuse_template(text: str) -> None:
@@ -193,7 +219,9 @@ def _convert_target(target: str, kind: str, draft: Draft) -> str:
     if target.startswith("ocidir://"):
         raise InvalidName(f"{target} is an OCI layout, which no rule keeps up to date; `ocisync copy` writes them")
     if kind == "registry":
-        return f"{draft.registry_target(parse_host(target))}/{{repository}}"
+        host, _, path = target.partition("/")
+        prefix = f"{parse_name(path.strip('/'))}/" if path.strip("/") else ""
+        return f"{draft.registry_target(parse_host(host))}/{prefix}{{repository}}"
     _refuse_template(target)
     named = parse_image_name(target)
     tag = f":{named.tag}" if kind == "image" and named.tag else ""

@@ -265,3 +265,43 @@ def test_the_file_of_oc_image_mirror(tmp_path: Path) -> None:
         "a.test/x/five:1 -> file://five",
         "a.test/x/six -> b.test/y/six",
     ]
+
+
+REGSYNC_STEPS = """version: 1
+defaults: {interval: 1h}
+sync:
+  - {source: alpine, target: 'mirror.test:5000/hub/{{ .Sync.Source }}', type: repository, tags: {allow: ['3']}}
+  - {source: gcr.io/team/app, target: 'mirror.test:5000/gcr/{{ index (split .Sync.Source "gcr.io/") 1 }}'}
+  - {source: 'busybox:latest', target: 'mirror.test:5000/bb:latest', type: repository, tags: {allow: [latest]}}
+  - {source: old.test, target: mirror.test:5000/old, type: registry}
+"""
+
+
+def test_regsyncs_templates_and_places_are_its_own(tmp_path: Path) -> None:
+    file = tmp_path / "regsync.yml"
+    file.write_text(REGSYNC_STEPS)
+    found = convert_file(file)
+    assert found.left_out == ()
+    hub, gcr, busybox, whole = parse_config(found.text, folder=tmp_path).sync
+    assert [str(rule.target[0]) for rule in (hub, gcr, busybox)] == [
+        "mirror.test-5000/hub/alpine", "mirror.test-5000/gcr/team/app", "mirror.test-5000/bb",
+    ]  # fmt: skip
+    assert (str(busybox.source), busybox.tags.allow) == ("docker.io/library/busybox", ("latest",))
+    assert whole.places_of("a/b")[0].repository == "old/a/b"
+
+
+def test_of_several_manifests_the_one_with_a_configuration_is_taken(tmp_path: Path) -> None:
+    inner = "\n".join(f"    {line}" for line in REGSYNC_STEPS.splitlines())
+    config = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: r}}\ndata:\n  regsync.yml: |\n{inner}\n"
+    file = tmp_path / "manifests.yaml"
+    file.write_text(f"# a comment\n---\n{config}---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: r}}\n")
+    assert len(parse_config(convert_file(file).text, folder=tmp_path).sync) == 4
+
+
+def test_one_image_by_its_digest_may_be_named_twice(tmp_path: Path) -> None:
+    digest = "sha256:" + "a1" * 32
+    file = tmp_path / "images.yaml"
+    file.write_text(f"a.test/app: b.test/app\na.test/app@{digest}: b.test/app\na.test/app:/a+/: b.test/app\n")
+    found = convert_file(file, "image-syncer")
+    assert not [one for one in found.left_out if "writes digest-" in one]
+    assert len(parse_config(found.text, folder=tmp_path).sync) >= 2
