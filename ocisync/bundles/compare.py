@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ocisync.bundles.inventory import Inventory
+from ocisync.bundles.inventory import BundleInventory
 from ocisync.model.digest import Digest
 
 
@@ -25,7 +25,7 @@ class Difference:
         return not (self.added or self.moved or self.removed or self.referrers or self.blobs)
 
 
-def compare(before: Inventory, after: Inventory) -> Difference:
+def compare(before: BundleInventory, after: BundleInventory) -> Difference:
     """What a site that has the first lacks of the second."""
     found = Difference()
     old = {str(image): image for image in before.images}

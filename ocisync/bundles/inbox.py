@@ -18,12 +18,12 @@ from typing import Literal
 
 import structlog
 
-from ocisync.bundles.apply import Applied, ApplyOptions, apply_bundle
-from ocisync.bundles.files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory
+from ocisync.bundles.apply_bundle import Applied, ApplyOptions, apply_bundle
+from ocisync.bundles.bundle_files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory
 from ocisync.bundles.inventory import INVENTORY, RECEIPT, SIGNATURE
-from ocisync.bundles.layout import VolumeMap
-from ocisync.bundles.parse import parse_inventory
+from ocisync.bundles.inventory_json import parse_inventory
 from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
+from ocisync.bundles.volume_layout import VolumeMap
 from ocisync.content.files import FileGuard, open_folder_beneath
 from ocisync.content.own_folders import open_own_folder, write_whole
 from ocisync.content.threads import run_file

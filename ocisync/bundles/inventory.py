@@ -43,7 +43,7 @@ class BlobEntry(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class BundledImage:
     """One tag."""
 
     name: str  # the repository
@@ -81,7 +81,7 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class Inventory:
+class BundleInventory:
     """Everything that is said of one bundle."""
 
     name: str
@@ -90,7 +90,7 @@ class Inventory:
     base: Base | None = None  # of a receipt: the bundle that was applied
     volumes: tuple[Volume, ...] = ()
     index: Descriptor | None = None  # index.json of the layout in the volumes
-    images: tuple[Image, ...] = ()
+    images: tuple[BundledImage, ...] = ()
     removed: tuple[Removal, ...] = ()
     omitted: Omitted = field(default_factory=dict)
     blobs: Mapping[Digest, BlobEntry] = field(default_factory=dict)  # in the order in which the volumes hold them

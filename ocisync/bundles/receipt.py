@@ -6,16 +6,16 @@ import os
 import re
 from pathlib import Path
 
-from ocisync.bundles.apply import Applied
-from ocisync.bundles.inventory import RECEIPT, Base, BlobEntry, Inventory
-from ocisync.bundles.render import render_inventory
+from ocisync.bundles.apply_bundle import Applied
+from ocisync.bundles.inventory import RECEIPT, Base, BlobEntry, BundleInventory
+from ocisync.bundles.inventory_json import render_inventory
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import BundleError, DiskError
 from ocisync.model.digest import sha256
 from ocisync.stores.archive.atomic_file import write_file
 
 
-def make_receipt(applied: Applied) -> Inventory:
+def make_receipt(applied: Applied) -> BundleInventory:
     """What is there, under the bundle's own names."""
     inventory = applied.inventory
     blobs = {
@@ -24,7 +24,7 @@ def make_receipt(applied: Applied) -> Inventory:
         if digest in applied.needed
     }
     images = tuple(sorted(applied.whole, key=lambda image: (image.name, image.tag)))
-    return Inventory(
+    return BundleInventory(
         inventory.name,
         inventory.sequence,
         "receipt",
@@ -36,7 +36,7 @@ def make_receipt(applied: Applied) -> Inventory:
     )
 
 
-def write_receipt(folder: Path, receipt: Inventory) -> Path:
+def write_receipt(folder: Path, receipt: BundleInventory) -> Path:
     """Write a receipt into a folder; blocks. Raises DiskError."""
     path = folder / f"{receipt.id}{RECEIPT}"
     try:
@@ -60,7 +60,7 @@ def newest_receipt(folder: Path, name: str) -> Path | None:
     return folder / max(found)[1] if found else None
 
 
-def check_not_older(folder: Path, inventory: Inventory) -> None:
+def check_not_older(folder: Path, inventory: BundleInventory) -> None:
     """Refuse a bundle that would bring tags back to what they were.
 
     Raises:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import anyio
 
-from ocisync.bundles.layout import END, Piece, padding
 from ocisync.bundles.recording import Recording, describe
+from ocisync.bundles.volume_layout import END, Piece, padding
 from ocisync.content.concurrency import for_each
 from ocisync.content.repository import ByteStream, Fetcher
 from ocisync.content.threads import make_region_opener, run_file

@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, Inventory, bundle_id
-from ocisync.bundles.layout import Piece
-from ocisync.bundles.parse import parse_inventory
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, BundleInventory, bundle_id
+from ocisync.bundles.inventory_json import parse_inventory
+from ocisync.bundles.volume_layout import Piece
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import BundleError, DiskError
 from ocisync.model.digest import Digest
@@ -86,12 +86,12 @@ class WorkFolder:
         """Whether everything is written."""
         return (self.path / _SEALED).exists()
 
-    def read_sealed(self) -> Inventory:
+    def read_sealed(self) -> BundleInventory:
         """The inventory of a bundle that is only to be brought out."""
         with _disk_errors(self.path):
             return parse_inventory((self.path / _SEALED).read_bytes())
 
-    def bring_out(self) -> Inventory:
+    def bring_out(self) -> BundleInventory:
         """Give all files their names, the inventory last; what a killed process did already is left as it is."""
         inventory = self.read_sealed()
         with _disk_errors(self.path):

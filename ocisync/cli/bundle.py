@@ -17,8 +17,8 @@ from ocisync.model.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for bundles
     from ocisync.bundles.compare import Difference
-    from ocisync.bundles.create import Created
-    from ocisync.bundles.inventory import Inventory
+    from ocisync.bundles.create_bundle import Created
+    from ocisync.bundles.inventory import BundleInventory
     from ocisync.commands.bundle import AppliedBundle, Inspected
     from ocisync.sync.reports import JobReport, TagReport
 
@@ -174,7 +174,7 @@ def apply(
 
 
 def _parse_volume(text: str | None) -> int:
-    from ocisync.bundles.layout import SMALLEST_VOLUME
+    from ocisync.bundles.volume_layout import SMALLEST_VOLUME
     from ocisync.config.units import parse_size
 
     if text is None:
@@ -220,7 +220,7 @@ def _created_json(created: Created, output: Path) -> dict[str, object]:
     return found | _inventory_json(inventory) | {"files": [str(output / name) for name in inventory.file_names]}
 
 
-def _inventory_json(inventory: Inventory) -> dict[str, object]:
+def _inventory_json(inventory: BundleInventory) -> dict[str, object]:
     sizes = [entry.size for _, entry in inventory.carried()]
     return {
         "id": inventory.id,

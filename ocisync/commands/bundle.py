@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from ocisync.bundles.apply import Applied, ApplyOptions, apply_bundle, open_bundle
+from ocisync.bundles.apply_bundle import Applied, ApplyOptions, apply_bundle, open_bundle
+from ocisync.bundles.bundle_files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory, stage
 from ocisync.bundles.compare import Difference, compare
-from ocisync.bundles.create import BundleRequest, Created, create_bundle
-from ocisync.bundles.files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory
-from ocisync.bundles.inventory import Inventory
-from ocisync.bundles.layout import VolumeMap
-from ocisync.bundles.parse import MAX_INVENTORY, parse_inventory
+from ocisync.bundles.create_bundle import BundleRequest, Created, create_bundle
+from ocisync.bundles.inventory import BundleInventory
+from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory
 from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
-from ocisync.bundles.staging import stage
+from ocisync.bundles.volume_layout import VolumeMap
 from ocisync.config.models import Config
 from ocisync.content.threads import run_file
 from ocisync.errors import ConfigError, OcisyncError
@@ -60,7 +59,7 @@ async def create(config: Config, rules: Sequence[str], options: CreateOptions, p
     return created
 
 
-async def load_base(file: Path) -> tuple[Inventory, Digest]:
+async def load_base(file: Path) -> tuple[BundleInventory, Digest]:
     """An inventory or a receipt, and its digest.
 
     Raises:

@@ -19,9 +19,9 @@ from ocisync.sync.reports import Failure, JobReport, describe_failure
 from ocisync.wiring.session import Session
 
 if TYPE_CHECKING:  # the start of the daemon does not pay for bundles
-    from ocisync.bundles.create import Created
+    from ocisync.bundles.create_bundle import Created
     from ocisync.bundles.inbox import Emptied
-    from ocisync.bundles.inventory import Inventory
+    from ocisync.bundles.inventory import BundleInventory
     from ocisync.model.digest import Digest
 
 log = structlog.get_logger()
@@ -73,7 +73,7 @@ def _find(rules: Collection[_Rule], name: str) -> _Rule:
 
 async def _create(rule: BundleRule, session: Session) -> Created:
     """Write the next bundle of a rule, and remember what it built up to: the files in the outbox are carried away."""
-    from ocisync.bundles.create import BundleRequest, create_bundle
+    from ocisync.bundles.create_bundle import BundleRequest, create_bundle
     from ocisync.wiring.bundles import find_bundled_jobs, load_signer
 
     memory = session.config.daemon.state / "bundles" / rule.name
@@ -91,7 +91,9 @@ async def _create(rule: BundleRule, session: Session) -> Created:
     return created
 
 
-def _choose_base(rule: BundleRule, memory: Path) -> tuple[Inventory | None, Inventory | None, Digest | None]:
+def _choose_base(
+    rule: BundleRule, memory: Path
+) -> tuple[BundleInventory | None, BundleInventory | None, Digest | None]:
     """The last bundle, and the inventory that the next one builds on; blocks."""
     from ocisync.bundles.receipt import newest_receipt
 
@@ -107,9 +109,9 @@ def _choose_base(rule: BundleRule, memory: Path) -> tuple[Inventory | None, Inve
     return last, last, last_digest
 
 
-def _read(path: Path) -> tuple[Inventory | None, Digest | None]:
+def _read(path: Path) -> tuple[BundleInventory | None, Digest | None]:
     """An inventory; None where there is none, or only a damaged one: then the next bundle is full."""
-    from ocisync.bundles.parse import parse_inventory
+    from ocisync.bundles.inventory_json import parse_inventory
     from ocisync.model.digest import sha256
 
     try:
@@ -124,7 +126,7 @@ def _read(path: Path) -> tuple[Inventory | None, Digest | None]:
         return None, None
 
 
-def _remember(memory: Path, outbox: Path, inventory: Inventory) -> None:
+def _remember(memory: Path, outbox: Path, inventory: BundleInventory) -> None:
     from ocisync.bundles.inventory import INVENTORY
     from ocisync.stores.archive.atomic_file import write_file
 
@@ -147,7 +149,7 @@ def _report_created(created: Created, report: JobReport) -> None:
 
 
 async def _empty(rule: DropRuleSettings, session: Session) -> Emptied:
-    from ocisync.bundles.apply import ApplyOptions
+    from ocisync.bundles.apply_bundle import ApplyOptions
     from ocisync.bundles.inbox import Inbox, empty_inbox
     from ocisync.wiring.bundles import load_check, place_at, tag_renaming
 

@@ -28,7 +28,7 @@ from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.session import Session
 
 if TYPE_CHECKING:
-    from ocisync.bundles.sign import Check, Signer
+    from ocisync.bundles.bundle_files import Check, Signer
 
 _MAX_KEY = 64 * 1024  # bytes
 _ROOTS = ("static:", "s3:", "docker:")

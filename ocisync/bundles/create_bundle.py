@@ -11,12 +11,12 @@ from pathlib import Path
 import structlog
 from anyio import CancelScope
 
-from ocisync.bundles.draft import Draft, draft_bundle, seal_inventory
-from ocisync.bundles.inventory import INVENTORY, SIGNATURE, Base, BlobEntry, Inventory, Volume
-from ocisync.bundles.layout import END, Piece, blob_entries, footprint, plan_volumes
+from ocisync.bundles.bundle_draft import BundleDraft, draft_bundle, seal_inventory
+from ocisync.bundles.bundle_files import Signer
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, Base, BlobEntry, BundleInventory, Volume
+from ocisync.bundles.inventory_json import render_inventory
 from ocisync.bundles.recording import Recording, record_jobs
-from ocisync.bundles.render import render_inventory
-from ocisync.bundles.sign import Signer
+from ocisync.bundles.volume_layout import END, Piece, blob_entries, footprint, plan_volumes
 from ocisync.bundles.volume_writer import BlobReader, UnreadableBlob, VolumeFile, VolumeWriter, open_volume
 from ocisync.bundles.work_folder import FinishedVolume, WorkFolder, open_work_folder
 from ocisync.content.threads import open_spool, run_file
@@ -43,7 +43,7 @@ class BundleRequest:
     output: Path
     name: str
     capacity: int = 0  # bytes of a volume; 0: one volume, as large as need be
-    base: Inventory | None = None
+    base: BundleInventory | None = None
     base_digest: Digest | None = None
     signer: Signer | None = None
     least: int = 1  # the number that it has at least
@@ -58,7 +58,7 @@ class BundleRequest:
 class Created:
     """What became of it."""
 
-    inventory: Inventory | None = None  # None: nothing has changed, so nothing was written
+    inventory: BundleInventory | None = None  # None: nothing has changed, so nothing was written
     fresh: int = 0  # blobs that it brings
     bytes: int = 0
     is_resumed: bool = False
@@ -137,7 +137,7 @@ async def _write_bundle(
         return _describe_created(created)
 
 
-def _list_tags(base: Inventory | None) -> Mapping[str, Sequence[str]]:
+def _list_tags(base: BundleInventory | None) -> Mapping[str, Sequence[str]]:
     """The base's tags, by repository."""
     found: dict[str, list[str]] = {}
     for image in base.images if base else ():
@@ -157,7 +157,7 @@ async def _open_writer(recording: Recording, jobs: Sequence[Job], context: JobCo
 
 
 async def _plan_rest(
-    draft: Draft, work: WorkFolder, request: BundleRequest, writer: VolumeWriter
+    draft: BundleDraft, work: WorkFolder, request: BundleRequest, writer: VolumeWriter
 ) -> list[list[Piece]] | None:
     """The volumes that follow the finished ones; None where these cannot be gone on with."""
     rest = dict(draft.fresh)
@@ -180,7 +180,7 @@ async def _plan_rest(
 
 async def _write_volumes(
     plan: Sequence[Sequence[Piece]],
-    draft: Draft,
+    draft: BundleDraft,
     recording: Recording,
     request: BundleRequest,
     work: WorkFolder,
@@ -192,7 +192,9 @@ async def _write_volumes(
     entries = blob_entries(pieces, kinds)
     index = _render_index(draft, entries, recording)
     rough = seal_inventory(
-        draft, entries, Inventory(request.name, work.sequence, base=request.base_name, index=describe(index, OCI_INDEX))
+        draft,
+        entries,
+        BundleInventory(request.name, work.sequence, base=request.base_name, index=describe(index, OCI_INDEX)),
     )
     last = list(plan[-1]) if plan else []
     if not last or not _has_room(rough, len(pieces), last, len(index), request.capacity):
@@ -209,7 +211,7 @@ async def _write_volumes(
         await _seal(file, rough, index, request, work)
 
 
-def _has_room(rough: Inventory, count: int, last: Sequence[Piece], index_size: int, capacity: int) -> bool:
+def _has_room(rough: BundleInventory, count: int, last: Sequence[Piece], index_size: int, capacity: int) -> bool:
     """Whether the layout's files and the inventory fit behind the last volume's blobs."""
     if not capacity:
         return True
@@ -219,7 +221,9 @@ def _has_room(rough: Inventory, count: int, last: Sequence[Piece], index_size: i
     return used + tail + footprint(LAYOUT_FILE, len(LAYOUT)) + len(END) <= capacity
 
 
-async def _seal(file: VolumeFile, rough: Inventory, index: bytes, request: BundleRequest, work: WorkFolder) -> None:
+async def _seal(
+    file: VolumeFile, rough: BundleInventory, index: bytes, request: BundleRequest, work: WorkFolder
+) -> None:
     """End the last volume with the layout's files and the inventory, and sign that."""
     await run_file(partial(file.write_member, LAYOUT_FILE, LAYOUT))
     await run_file(partial(file.write_member, INDEX_FILE, index))
@@ -236,7 +240,7 @@ async def _seal(file: VolumeFile, rough: Inventory, index: bytes, request: Bundl
     await run_file(partial(work.seal, raw, signature, sums))
 
 
-def _render_index(draft: Draft, entries: Mapping[Digest, BlobEntry], recording: Recording) -> bytes:
+def _render_index(draft: BundleDraft, entries: Mapping[Digest, BlobEntry], recording: Recording) -> bytes:
     """index.json: the images whose manifests lie in this bundle, and what refers to images."""
     named: list[Descriptor] = []
     referring: dict[Digest, Descriptor] = {}

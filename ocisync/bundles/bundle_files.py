@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Inventory, bundle_of
-from ocisync.bundles.parse import MAX_INVENTORY, parse_inventory
-from ocisync.bundles.sign import Check
-from ocisync.content.files import FileGuard, InputFile
-from ocisync.errors import BundleError, OcisyncError, SignatureError
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, BundleInventory, bundle_of
+from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory
+from ocisync.bundles.work_folder import add_sums
+from ocisync.content.failpoints import failpoint
+from ocisync.content.files import READ, FileGuard, InputFile
+from ocisync.content.threads import run_file, run_steps
+from ocisync.errors import BundleError, DiskError, OcisyncError, SignatureError
 from ocisync.model.digest import sha256
+from ocisync.stores.archive.atomic_file import StagedFile
 
 _LINE = re.compile(r"(?P<sum>[0-9a-f]{64}) [ *](?P<file>[^/]+)\Z")
 _MAX_SIGNATURE = 1024 * 1024  # bytes
 _MAX_SUMS = 16 * 1024 * 1024  # bytes
+
+
+Signer = Callable[[bytes], bytes]
+"""A sigstore bundle (JSON) over bytes."""
+
+Check = Callable[[bytes, bytes], None]
+"""Takes a sigstore bundle and the bytes that it is about; raises an OcisyncError where no trusted key signed them."""
 
 
 @dataclass(slots=True)
@@ -42,7 +54,7 @@ class BundleFiles:
 class OpenedInventory:
     """An inventory with its bytes."""
 
-    inventory: Inventory
+    inventory: BundleInventory
     raw: bytes
 
 
@@ -103,7 +115,7 @@ def read_inventory(files: BundleFiles, check: Check | None = None) -> OpenedInve
     return OpenedInventory(inventory, raw)
 
 
-def list_missing(files: BundleFiles, inventory: Inventory) -> list[str]:
+def list_missing(files: BundleFiles, inventory: BundleInventory) -> list[str]:
     """The volumes that are not at hand."""
     return [name for name in inventory.file_names if name not in files.paths]
 
@@ -117,7 +129,7 @@ def _read_signature(files: BundleFiles) -> bytes:
     return _read_small(files, name, _MAX_SIGNATURE)
 
 
-def _check_sums(files: BundleFiles, inventory: Inventory, raw: bytes) -> None:
+def _check_sums(files: BundleFiles, inventory: BundleInventory, raw: bytes) -> None:
     """Whether SHA256SUMS is what was written with the inventory. It protects nothing, but damage there is damage."""
     if files.sums is None:
         return
@@ -137,7 +149,7 @@ def _check_sums(files: BundleFiles, inventory: Inventory, raw: bytes) -> None:
         raise BundleError(f"{SUMS}: its line for {names[-1]} is missing: the file is damaged")
 
 
-def last_sum(files: BundleFiles, inventory: Inventory) -> str | None:
+def last_sum(files: BundleFiles, inventory: BundleInventory) -> str | None:
     """What SHA256SUMS says of the last volume, which the inventory cannot say."""
     return _read_sums(files).get(inventory.file_names[-1]) if files.sums is not None else None
 
@@ -170,3 +182,45 @@ def _read_small(files: BundleFiles, name: str, most: int) -> bytes:
         return file.read_at(0, file.size)
     finally:
         file.close()
+
+
+async def stage(paths: Sequence[Path], folder: Path) -> None:
+    """Copy the files of bundles into a folder; one that is there with the same size is not read again.
+
+    A copy is not looked into: what is wrong with it is found when the bundle is applied, and then copied once more.
+
+    Raises:
+        BundleError: no bundle is there.
+        DiskError: the folder cannot be written.
+    """
+    for files in await run_file(partial(find_bundles, paths)):
+        for name, path in files.paths.items():
+            await run_steps(_copy(path, folder / name))
+        if files.sums is not None:
+            await run_file(partial(_copy_sums, files, folder))
+
+
+def _copy_sums(files: BundleFiles, folder: Path) -> None:
+    if files.sums is not None and files.sums.parent != folder:
+        add_sums(folder, files.sums.read_text("utf-8", "replace"))
+
+
+def _copy(source: Path, target: Path) -> Generator[None, None, None]:
+    """Copy a file so that it appears whole, in steps."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with source.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            if target.exists() and (target.samefile(source) or target.stat().st_size == size):
+                return
+            staged = StagedFile(target)
+            try:
+                while chunk := file.read(READ):
+                    staged.write(chunk)
+                    yield
+                staged.commit()
+            finally:
+                staged.close()
+    except OSError as exc:
+        raise DiskError(f"{exc.filename or source}: {exc.strerror}", errno=exc.errno) from exc
+    failpoint("bundle.staged")

@@ -1,7 +1,7 @@
 """Verification of a bundle's volumes: one pass over every byte, before anything is published.
 
 The reader does not look into the tar to find out what is there. It computes what the inventory allows to be there
-(`bundles.layout`), and compares: a member more, a link, a path that leaves, another order, each is a difference.
+(`bundles.volume_layout`), and compares: a member more, a link, a path that leaves, another order, each is a difference.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import hashlib
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
-from ocisync.bundles.files import BundleFiles, OpenedInventory, last_sum, list_missing
+from ocisync.bundles.bundle_files import BundleFiles, OpenedInventory, last_sum, list_missing
 from ocisync.bundles.inventory import INVENTORY
-from ocisync.bundles.layout import END, Member, VolumeMap, padding
+from ocisync.bundles.volume_layout import END, Member, VolumeMap, padding
 from ocisync.content.files import READ, FileSection, InputFile, Spool
 from ocisync.content.verify import Verifier
 from ocisync.errors import BundleError, ManifestError, VerificationError

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from ocisync.bundles.inventory import Image, Inventory
-from ocisync.bundles.source import BundleSource
-from ocisync.bundles.verify import OpenBundle
+from ocisync.bundles.bundle_source import BundleSource
+from ocisync.bundles.inventory import BundledImage, BundleInventory
+from ocisync.bundles.verify_volumes import OpenBundle
 from ocisync.content.capabilities import Inventory as ListingTarget
 from ocisync.content.capabilities import RepositoryListing
 from ocisync.content.concurrency import for_each, for_each_wave
@@ -26,19 +26,19 @@ class RepositoryState:
     """What is known of one repository before it is written to."""
 
     name: str  # in the bundle
-    images: list[Image]
-    lacking: dict[Image, list[Digest]] = field(default_factory=dict)  # images that would not be whole
-    stale: list[Image] = field(default_factory=list)  # whole, and not at the target yet as far as is known
+    images: list[BundledImage]
+    lacking: dict[BundledImage, list[Digest]] = field(default_factory=dict)  # images that would not be whole
+    stale: list[BundledImage] = field(default_factory=list)  # whole, and not at the target yet as far as is known
     needed: set[Digest] = field(default_factory=set)  # of whole images
 
     @property
-    def whole(self) -> list[Image]:
+    def whole(self) -> list[BundledImage]:
         """Images that lack nothing."""
         return [image for image in self.images if image not in self.lacking]
 
 
 async def look(
-    bundle: OpenBundle, name: str, images: Sequence[Image], target: Target, rename: Callable[[str], str]
+    bundle: OpenBundle, name: str, images: Sequence[BundledImage], target: Target, rename: Callable[[str], str]
 ) -> RepositoryState:
     """Look at everything that a repository's images need; `rename`: what tags are called at the target.
 
@@ -52,7 +52,7 @@ async def look(
     state = RepositoryState(name, list(images))
     blobs = bundle.map.inventory.blobs
 
-    async def judge(image: Image) -> None:
+    async def judge(image: BundledImage) -> None:
         needed = walk.closure((image.digest, *image.referrers))
         if lacking := sorted(digest for digest in needed if digest in walk.lacking):
             state.lacking[image] = lacking
@@ -117,7 +117,7 @@ class _Walk:
                 pending.extend(self.children.get(digest, ()))
         return found
 
-    def _omitted(self, index: Digest, inventory: Inventory) -> Collection[Digest]:
+    def _omitted(self, index: Digest, inventory: BundleInventory) -> Collection[Digest]:
         return set(inventory.omitted.get(self.source.name, {}).get(index, ()))
 
     def _is_manifest(self, desc: Descriptor) -> bool:
@@ -138,7 +138,7 @@ class _Walk:
         return await self.target.exists(desc)
 
 
-def explain(states: Iterable[RepositoryState], inventory: Inventory, most: int = 10) -> str:
+def explain(states: Iterable[RepositoryState], inventory: BundleInventory, most: int = 10) -> str:
     """Which images lack what, and which bundles have that."""
     lines: list[str] = []
     bundles: dict[str, int] = {}

@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 
-from ocisync.bundles.inventory import Image
-from ocisync.bundles.verify import OpenBundle
+from ocisync.bundles.inventory import BundledImage
+from ocisync.bundles.verify_volumes import OpenBundle
 from ocisync.content.files import FileSection
 from ocisync.content.repository import ByteStream, Fetcher, Target
 from ocisync.content.threads import RegionStream
@@ -27,7 +27,7 @@ class BundleSource:
 
     brings_referrers = True
 
-    def __init__(self, bundle: OpenBundle, name: str, images: Sequence[Image], target: Target) -> None:
+    def __init__(self, bundle: OpenBundle, name: str, images: Sequence[BundledImage], target: Target) -> None:
         inventory = bundle.map.inventory
         self._bundle = bundle
         self._inventory = inventory

@@ -1,21 +1,24 @@
-"""Reading inventories, strictly: whoever hands over a medium may have written anything on it.
+"""Inventories as JSON: written one line for each image and blob, and read strictly.
 
-Sizes and counts are bounded, names are checked before any path or key is made of them, and nothing may be listed twice
-or be unknown. Whether the volumes are what the inventory says is found out by `bundles.layout` and `bundles.verify`.
+Whoever hands over a medium may have written anything on it. So sizes and counts are bounded, names are checked before
+any path or key is made of them, and nothing may be listed twice or be unknown. Whether the volumes are what the
+inventory says is found out by `bundles.volume_layout` and `bundles.verify_volumes`.
 """
 
 from __future__ import annotations
 
+import io
+import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ocisync.bundles.inventory import (
     FORMAT,
     Base,
     BlobEntry,
-    Image,
-    Inventory,
+    BundledImage,
+    BundleInventory,
     Kind,
     Removal,
     Volume,
@@ -41,7 +44,7 @@ _TOP = frozenset(
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,109}\Z", re.ASCII)
 
 
-def parse_inventory(raw: bytes, kinds: Sequence[Kind] = ("bundle",)) -> Inventory:
+def parse_inventory(raw: bytes, kinds: Sequence[Kind] = ("bundle",)) -> BundleInventory:
     """An inventory or receipt.
 
     Raises:
@@ -61,7 +64,7 @@ def parse_inventory(raw: bytes, kinds: Sequence[Kind] = ("bundle",)) -> Inventor
     return inventory
 
 
-def _read(document: Mapping[str, object], kinds: Sequence[Kind]) -> Inventory:
+def _read(document: Mapping[str, object], kinds: Sequence[Kind]) -> BundleInventory:
     if document.get("format") != FORMAT:
         raise BundleError(f"the inventory's format is {str(document.get('format'))[:40]!r}; {FORMAT} is read")
     kind = document.get("kind")
@@ -72,7 +75,7 @@ def _read(document: Mapping[str, object], kinds: Sequence[Kind]) -> Inventory:
     if not is_bundle_name(name) or document.get("id") != bundle_id(name, sequence):
         raise BundleError("the inventory's `name`, `sequence` and `id` do not fit")
     index, base = document.get("index"), document.get("base")
-    inventory = Inventory(
+    inventory = BundleInventory(
         name,
         sequence,
         known,
@@ -93,7 +96,7 @@ def _read(document: Mapping[str, object], kinds: Sequence[Kind]) -> Inventory:
     return inventory
 
 
-def _check_references(inventory: Inventory) -> None:
+def _check_references(inventory: BundleInventory) -> None:
     """Whether all that is named is listed."""
     for image in inventory.images:
         for digest in (image.digest, *image.referrers):
@@ -125,13 +128,13 @@ def _volumes(listed: Sequence[object], bundle: str) -> tuple[Volume, ...]:
     return tuple(found)
 
 
-def _images(listed: Sequence[object]) -> list[Image]:
+def _images(listed: Sequence[object]) -> list[BundledImage]:
     found = []
     for item in listed:
         image = _mapping(item, "an image", frozenset(("name", "tag", "digest", "referrers")))
         referrers = tuple(map(parse_digest, _list(image, "referrers"))) if "referrers" in image else ()
         name, tag = parse_name(_text(image, "name")), parse_tag(_text(image, "tag"))
-        found.append(Image(name, tag, parse_digest(image.get("digest")), referrers))
+        found.append(BundledImage(name, tag, parse_digest(image.get("digest")), referrers))
     return found
 
 
@@ -243,3 +246,69 @@ def _mapping(value: object, what: str, keys: frozenset[str] | None = None) -> di
 
 def _refuse_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")
+
+
+def render_inventory(inventory: BundleInventory) -> bytes:
+    """JSON that `parse_inventory` reads. Written line by line: there may be hundreds of thousands."""
+    out = io.BytesIO()
+    base = inventory.base
+    head: dict[str, object] = {
+        "format": FORMAT,
+        "kind": inventory.kind,
+        "id": inventory.id,
+        "name": inventory.name,
+        "sequence": inventory.sequence,
+        "base": {"id": base.id, "digest": base.digest} if base else None,
+        "index": {"size": inventory.index.size, "digest": inventory.index.digest} if inventory.index else None,
+    }
+    out.write(b"{")
+    for key, value in head.items():
+        out.write(f"{_dump(key)}: {_dump(value)},\n".encode())
+    names = inventory.file_names
+    volumes = (
+        {"file": name, "size": volume.size, "sha256": volume.sha256}
+        for name, volume in zip(names, inventory.volumes, strict=True)
+    )
+    _write_list(out, "volumes", map(_dump, volumes))
+    _write_list(out, "images", (_dump(_image_json(image)) for image in inventory.images))
+    removed = ({"name": one.name, "tag": one.tag, "bundle": one.bundle} for one in inventory.removed)
+    _write_list(out, "removed", map(_dump, removed))
+    omitted = {
+        name: {index: list(images) for index, images in found.items()} for name, found in inventory.omitted.items()
+    }
+    out.write(f'"omitted": {_dump(omitted)},\n'.encode())
+    out.write(b'"blobs": {')
+    separator = b"\n"
+    for digest, entry in inventory.blobs.items():
+        out.write(separator + f'"{digest}": {_dump(_blob_json(entry))}'.encode())
+        separator = b",\n"
+    out.write(b"\n}}\n")
+    return out.getvalue()
+
+
+def _write_list(out: io.BytesIO, key: str, lines: Iterable[str]) -> None:
+    out.write(f'"{key}": ['.encode())
+    separator = "\n"
+    for line in lines:
+        out.write(f"{separator}{line}".encode())
+        separator = ",\n"
+    out.write(b"\n],\n")
+
+
+def _image_json(image: BundledImage) -> dict[str, object]:
+    found: dict[str, object] = {"name": image.name, "tag": image.tag, "digest": image.digest}
+    return found | ({"referrers": list(image.referrers)} if image.referrers else {})
+
+
+def _blob_json(entry: BlobEntry) -> dict[str, object]:
+    found: dict[str, object] = {"size": entry.size}
+    found |= {"volume": entry.volume} if entry.volume else {"bundle": entry.bundle}
+    if entry.parts:
+        found["parts"] = list(entry.parts)
+    if entry.media_type:
+        found["type"] = entry.media_type
+    return found
+
+
+def _dump(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))

@@ -13,7 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-from ocisync.bundles.inventory import INVENTORY, BlobEntry, Inventory
+from ocisync.bundles.inventory import INVENTORY, BlobEntry, BundleInventory
 from ocisync.errors import BundleError, ConfigError
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, blob_path
@@ -145,7 +145,7 @@ def blob_entries(volumes: Iterable[Iterable[Piece]], kinds: Mapping[Digest, str]
 class VolumeMap:
     """What an inventory says of its volumes: their members in order. Grouped once, as plain lists of digests."""
 
-    def __init__(self, inventory: Inventory) -> None:
+    def __init__(self, inventory: BundleInventory) -> None:
         self.inventory = inventory
         self._cut: list[list[Piece]] = [[] for _ in inventory.volumes]
         self._whole: list[list[Digest]] = [[] for _ in inventory.volumes]

@@ -11,13 +11,12 @@ from pathlib import Path
 import structlog
 from anyio import CancelScope
 
-from ocisync.bundles.completeness import RepositoryState, explain, look
-from ocisync.bundles.files import BundleFiles, OpenedInventory, read_inventory
-from ocisync.bundles.inventory import Image, Inventory
-from ocisync.bundles.layout import VolumeMap
-from ocisync.bundles.sign import Check
-from ocisync.bundles.source import BundleSource
-from ocisync.bundles.verify import OpenBundle, verify_bundle
+from ocisync.bundles.bundle_files import BundleFiles, Check, OpenedInventory, read_inventory
+from ocisync.bundles.bundle_source import BundleSource
+from ocisync.bundles.completeness_check import RepositoryState, explain, look
+from ocisync.bundles.inventory import BundledImage, BundleInventory
+from ocisync.bundles.verify_volumes import OpenBundle, verify_bundle
+from ocisync.bundles.volume_layout import VolumeMap
 from ocisync.content.capabilities import Reconciler, ServerTarget, Untagger
 from ocisync.content.concurrency import for_each
 from ocisync.content.failpoints import failpoint
@@ -60,11 +59,11 @@ class Applied:
     unchanged: int = 0  # images that were there already
     lacking: str = ""  # which images were left out, and why
     removed: list[str] = field(default_factory=list)
-    whole: list[Image] = field(default_factory=list)  # that are at the target now
+    whole: list[BundledImage] = field(default_factory=list)  # that are at the target now
     needed: set[Digest] = field(default_factory=set)  # of these
 
     @property
-    def inventory(self) -> Inventory:
+    def inventory(self) -> BundleInventory:
         """The bundle's."""
         return self.opened.inventory
 
@@ -131,7 +130,7 @@ async def _look_at_targets(bundle: OpenBundle, context: JobContext, options: App
         ConfigError: two images would go to one place.
     """
     inventory = bundle.map.inventory
-    images: dict[str, list[Image]] = {}
+    images: dict[str, list[BundledImage]] = {}
     for image in inventory.images:
         images.setdefault(image.name, []).append(image)
     _check_places(images, options)
@@ -145,7 +144,7 @@ async def _look_at_targets(bundle: OpenBundle, context: JobContext, options: App
     return sorted(states, key=lambda state: state.name)
 
 
-def _check_places(images: Mapping[str, Sequence[Image]], options: ApplyOptions) -> None:
+def _check_places(images: Mapping[str, Sequence[BundledImage]], options: ApplyOptions) -> None:
     taken: dict[str, str] = {}
     for name, listed in images.items():
         place = options.place(name).lock_name
@@ -208,7 +207,7 @@ class _ApplyStores:
         return self.stores.target(locator)
 
 
-async def _prune(inventory: Inventory, context: JobContext, options: ApplyOptions) -> list[str]:
+async def _prune(inventory: BundleInventory, context: JobContext, options: ApplyOptions) -> list[str]:
     """Remove the tags that are gone at the source, where they are; which."""
     gone: dict[str, list[str]] = {}
     for one in inventory.removed:

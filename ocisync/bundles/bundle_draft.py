@@ -5,29 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ocisync.bundles.inventory import Base, BlobEntry, Image, Inventory, Removal, bundle_id
+from ocisync.bundles.inventory import Base, BlobEntry, BundledImage, BundleInventory, Removal, bundle_id
 from ocisync.bundles.recording import Recording, RepositoryRecord
 from ocisync.model.digest import Digest
 
 
 @dataclass(frozen=True, slots=True)
-class Draft:
+class BundleDraft:
     """What a bundle is to say and to carry; where each blob lies comes later."""
 
-    images: tuple[Image, ...]
+    images: tuple[BundledImage, ...]
     removed: tuple[Removal, ...]
     omitted: Mapping[str, Mapping[Digest, tuple[Digest, ...]]]
     fresh: Mapping[Digest, int]  # bytes of what must be carried
     there: Mapping[Digest, BlobEntry]  # what the base has
 
-    def changes(self, base: Inventory | None) -> bool:
+    def changes(self, base: BundleInventory | None) -> bool:
         """Whether the other side would be another one afterwards."""
         if base is None or self.fresh or self.images != base.images:
             return True
         return {(one.name, one.tag) for one in self.removed} != {(one.name, one.tag) for one in base.removed}
 
 
-def draft_bundle(recording: Recording, base: Inventory | None, name: str, sequence: int) -> Draft:
+def draft_bundle(recording: Recording, base: BundleInventory | None, name: str, sequence: int) -> BundleDraft:
     """Compare what the mirror would hold with the base.
 
     A tag that could not be read at its source, or that the rule does not take as it is now, stays as the base has it,
@@ -52,10 +52,10 @@ def draft_bundle(recording: Recording, base: Inventory | None, name: str, sequen
     omitted = {one.name: _list_omitted(one) for one in recording.repositories if one.omitted}
     if base is not None and kept:
         omitted = {**base.omitted, **omitted}  # type: ignore[dict-item]
-    return Draft(images, removed, omitted, fresh, dict(sorted(there.items())))
+    return BundleDraft(images, removed, omitted, fresh, dict(sorted(there.items())))
 
 
-def _in_earlier(base: Inventory, digest: Digest) -> BlobEntry:
+def _in_earlier(base: BundleInventory, digest: Digest) -> BlobEntry:
     entry = base.blobs[digest]
     return BlobEntry(entry.size, 0, (), base.bringer(digest), entry.media_type)
 
@@ -64,7 +64,7 @@ def _list_omitted(repository: RepositoryRecord) -> Mapping[Digest, tuple[Digest,
     return {index: tuple(images) for index, images in sorted(repository.omitted.items()) if images}
 
 
-def _list_images(repository: RepositoryRecord, recording: Recording) -> Iterable[Image]:
+def _list_images(repository: RepositoryRecord, recording: Recording) -> Iterable[BundledImage]:
     """The repository's tags, each with what refers to it."""
     referring: dict[Digest, list[Digest]] = {}
     for digest in repository.content:
@@ -72,7 +72,9 @@ def _list_images(repository: RepositoryRecord, recording: Recording) -> Iterable
         if record is not None and record.subject is not None:
             referring.setdefault(record.subject, []).append(digest)
     for tag, digest in repository.tags.items():
-        yield Image(repository.name, tag, digest, _list_referrers(digest, referring, recording) if referring else ())
+        yield BundledImage(
+            repository.name, tag, digest, _list_referrers(digest, referring, recording) if referring else ()
+        )
 
 
 def _list_referrers(
@@ -91,7 +93,7 @@ def _list_referrers(
     return tuple(sorted(found))
 
 
-def _list_needed(images: Iterable[Image], recording: Recording) -> Iterable[Digest]:
+def _list_needed(images: Iterable[BundledImage], recording: Recording) -> Iterable[Digest]:
     """Everything at or below the images and what refers to them; each once."""
     seen: set[Digest] = set()
     for image in images:
@@ -107,8 +109,8 @@ def _list_needed(images: Iterable[Image], recording: Recording) -> Iterable[Dige
 
 
 def _list_kept(
-    repositories: Iterable[RepositoryRecord], base: Inventory | None, found: Collection[tuple[str, str]]
-) -> list[Image]:
+    repositories: Iterable[RepositoryRecord], base: BundleInventory | None, found: Collection[tuple[str, str]]
+) -> list[BundledImage]:
     """The base's images of which nothing is known now."""
     if base is None:
         return []
@@ -116,7 +118,7 @@ def _list_kept(
     for repository in repositories:
         seen.setdefault(repository.name, []).append(repository)
 
-    def is_unknown(image: Image) -> bool:
+    def is_unknown(image: BundledImage) -> bool:
         records = seen.get(image.name, [])
         return not records or any(one.is_unlisted or image.tag in one.failed_tags for one in records)
 
@@ -124,7 +126,7 @@ def _list_kept(
 
 
 def _list_removed(
-    base: Inventory | None, seen: Collection[tuple[str, str]], images: Iterable[Image], bundle: str
+    base: BundleInventory | None, seen: Collection[tuple[str, str]], images: Iterable[BundledImage], bundle: str
 ) -> tuple[Removal, ...]:
     """Tags that were seen to be gone, now or before, and have not come back."""
     if base is None:
@@ -135,9 +137,11 @@ def _list_removed(
     return tuple(listed[key] for key in sorted(listed))
 
 
-def seal_inventory(draft: Draft, blobs: Mapping[Digest, BlobEntry], inventory: Inventory) -> Inventory:
+def seal_inventory(
+    draft: BundleDraft, blobs: Mapping[Digest, BlobEntry], inventory: BundleInventory
+) -> BundleInventory:
     """The inventory with everything that the draft says; volumes, base and index are its own."""
-    return Inventory(
+    return BundleInventory(
         inventory.name,
         inventory.sequence,
         base=inventory.base,
@@ -150,6 +154,6 @@ def seal_inventory(draft: Draft, blobs: Mapping[Digest, BlobEntry], inventory: I
     )
 
 
-def base_of(base: Inventory | None, digest: Digest | None) -> Base | None:
+def base_of(base: BundleInventory | None, digest: Digest | None) -> Base | None:
     """How the next bundle names its base."""
     return None if base is None or digest is None else Base(base.id, digest)
