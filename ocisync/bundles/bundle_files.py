@@ -134,6 +134,8 @@ def _check_sums(files: BundleFiles, inventory: BundleInventory, raw: bytes) -> N
     if files.sums is None:
         return
     listed = _read_sums(files)
+    if not any(bundle_of(file) == inventory.id for file in listed):
+        return  # it came with another bundle
     name, signature = inventory.id + INVENTORY, inventory.id + SIGNATURE
     expected = {name: raw}
     if signature in files.paths:

@@ -20,7 +20,7 @@ import structlog
 
 from ocisync.bundles.apply_bundle import Applied, ApplyOptions, apply_bundle
 from ocisync.bundles.bundle_files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory
-from ocisync.bundles.inventory import INVENTORY, RECEIPT, SIGNATURE
+from ocisync.bundles.inventory import INVENTORY, RECEIPT, SIGNATURE, SUMS, bundle_of
 from ocisync.bundles.inventory_json import parse_inventory
 from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
 from ocisync.bundles.volume_layout import VolumeMap
@@ -154,12 +154,23 @@ def _is_applied(inbox: Inbox, opened: OpenedInventory) -> bool:
 
 def _clear(inbox: Inbox, files: BundleFiles) -> None:
     """Keep, move or delete the files of a bundle that was applied."""
+    names = [*files.paths, *_list_last_sums(inbox, files)]
     if inbox.done == "delete":
-        with open_folder_beneath(inbox.folder, []) as folder:
-            for name in files.paths:
-                os.unlink(name, dir_fd=folder)
+        try:
+            with open_folder_beneath(inbox.folder, []) as folder:
+                for name in names:
+                    os.unlink(name, dir_fd=folder)
+        except OSError as exc:
+            raise DiskError(f"{inbox.folder}: files cannot be deleted: {exc.strerror}", errno=exc.errno) from exc
     elif inbox.done == "move":
-        _move(inbox.folder, inbox.done_folder, list(files.paths))
+        _move(inbox.folder, inbox.done_folder, names)
+
+
+def _list_last_sums(inbox: Inbox, files: BundleFiles) -> list[str]:
+    """SHA256SUMS, where no other bundle is left whose sums it may hold."""
+    names = os.listdir(inbox.folder)  # noqa: PTH208
+    others = [name for name in names if bundle_of(name) is not None and name not in files.paths]
+    return [SUMS] if SUMS in names and not others else []
 
 
 def _set_aside(inbox: Inbox, files: BundleFiles, error: OcisyncError) -> None:
