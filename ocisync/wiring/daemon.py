@@ -46,7 +46,7 @@ from ocisync.wiring.trust import acceptance_of
 
 log = structlog.get_logger()
 
-_GRACE = 0.75  # seconds for answers on their way, when all work has drained
+_GRACE = 0.5  # seconds for answers on their way, when all work has drained
 
 
 @dataclass(frozen=True, slots=True)
