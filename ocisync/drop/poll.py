@@ -71,6 +71,7 @@ class FolderPoller:
         self._logged: Mapping[str, str] = {}
         self.skipped: Mapping[str, str] = {}  # path -> why the last look left it alone
         self.last: PollResult | None = None  # what the last look found
+        self.is_missing = False  # the last look found no folder
 
     async def plan(self) -> PollResult:
         """What would be taken now, due or not; nothing is changed.
@@ -83,7 +84,7 @@ class FolderPoller:
         moment = Moment(self._clock.monotonic(), self._clock.wall())
         self._seen = observe(self._seen, found.entries, moment.monotonic)
         inputs, others = group(found.entries, self._rule.layout, has_sets=bool(self._rule.platforms))
-        self.skipped = _tell_skipped(found, others)
+        self.skipped, self.is_missing = _tell_skipped(found, others), found.is_missing
         return self._decide(inputs, await self._records.of_rule(self._rule.name), moment, use_back_off=False)
 
     async def look(self, busy: Collection[str] = (), *, use_back_off: bool = True) -> PollResult:
@@ -102,7 +103,7 @@ class FolderPoller:
             await self._forget_absent(records, {one.key for one in inputs} | set(busy), moment.wall)
         free = (one for one in inputs if one.key not in busy)
         result = self._decide(free, records, moment, use_back_off=use_back_off)
-        self.skipped, self.last = _tell_skipped(found, others), result
+        self.skipped, self.last, self.is_missing = _tell_skipped(found, others), result, found.is_missing
         self._log(self.skipped, result)
         return result
 

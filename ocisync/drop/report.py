@@ -25,6 +25,7 @@ RETRY = "retry"  # it failed, and is tried again
 FAILED = "failed"  # it was set aside
 SKIPPED = "skipped"  # it is no archive by its name, or cannot be read
 UNREADABLE = "unreadable"  # the folder itself
+MISSING = "drop.missing"  # the code of a folder that is not there
 _ORDER = {UNREADABLE: 0, FAILED: 1, RETRY: 2, BUSY: 3, WAITING: 4, SKIPPED: 5}
 
 
@@ -61,7 +62,15 @@ async def look_at_folder(rule: DropRule, records: InputRecords, poller: FolderPo
     except OcisyncError as exc:
         broken = DroppedInput(str(rule.path), UNREADABLE, exc.message, exc.code)
         return await report_folder(rule, known, None, others=[broken])
-    return await report_folder(rule, known, look, poller.skipped)
+    return await report_folder(
+        rule, known, look, poller.skipped, others=missing_folder(rule) if poller.is_missing else ()
+    )
+
+
+def missing_folder(rule: DropRule) -> list[DroppedInput]:
+    """What is told of a folder that is not there: nothing can be dropped into it."""
+    reason = "the folder is not there. Create it, mount it, or correct `path`; it is looked for again by itself"
+    return [DroppedInput(str(rule.path), UNREADABLE, reason, MISSING)]
 
 
 async def report_folder(

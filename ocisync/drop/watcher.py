@@ -21,7 +21,7 @@ from ocisync.drop.inputs import Input
 from ocisync.drop.newest import age_of
 from ocisync.drop.poll import FolderPoller
 from ocisync.drop.process import InputProcessor
-from ocisync.drop.report import UNREADABLE, DroppedInput, FolderReport, report_folder
+from ocisync.drop.report import UNREADABLE, DroppedInput, FolderReport, missing_folder, report_folder
 from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 
@@ -72,7 +72,8 @@ class DropWatcher:
     async def report(self) -> FolderReport:
         """What is not published, by the last look; only records and the folder of failed files are read."""
         known = await self._processor.records.of_rule(self.rule.name)
-        others = [] if self._look_failure is None else [self._look_failure]
+        others = missing_folder(self.rule) if self._poller.is_missing else []
+        others += [self._look_failure] if self._look_failure else []
         return await report_folder(self.rule, known, self._poller.last, self._poller.skipped, self._busy, others)
 
     def stop(self) -> None:

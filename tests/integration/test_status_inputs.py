@@ -31,3 +31,12 @@ def test_what_waits_and_what_failed(tmp_path: Path) -> None:
         ("new.tar", "waiting", ""),
     ]
     assert "known are builds" in run_ocisync("status", "nope", "-c", file).expect(2).stderr
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    rule = {"name": "builds", "path": "./drpo", "target": "local"}
+    file = tmp_path / "c.yaml"
+    config = {"version": 1, "targets": {"local": {"type": "static", "path": "./reg"}}, "drop": [rule]}
+    file.write_text(yaml.safe_dump(config | {"daemon": {"state": "./state"}}))
+    told = run_ocisync("status", "-c", file).expect(0).stdout
+    assert "drpo unreadable: the folder is not there" in told
