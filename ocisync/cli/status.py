@@ -47,22 +47,18 @@ def status(
     file = load_config(service_config(config), needs_secrets=False)
     if targets:
         raise typer.Exit(_print_targets(run_async(target_capabilities, file), as_json))
-    if watch:
+    if watch and sys.stdout.isatty():  # into a pipe it is shown once
         run_async(_watch, file, rule)
     _print_status(run_async(report_rules, file, rule), as_json)
 
 
 async def _watch(config: Config, rule: str) -> None:
-    """Show the status again and again, on a screen of its own where there is one."""
+    """Show the status again and again, on a screen of its own."""
     import anyio
 
     from ocisync.cli.live import draw_text, open_screen
     from ocisync.commands.status import report_rules
 
-    if not sys.stdout.isatty():
-        while True:
-            show(_status_text(await report_rules(config, rule)) + "\n")
-            await anyio.sleep(_WATCH)
     with open_screen() as live:
         while True:
             live.update(draw_text(_status_text(await report_rules(config, rule))), refresh=True)
