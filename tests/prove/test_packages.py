@@ -172,6 +172,8 @@ def test_the_image_says_how_it_runs_and_runs_so_in_a_pod(dist: Path, tmp_path: P
 def test_the_wheel_and_the_source_distribution_hold_what_they_should(dist: Path, tmp_path: Path) -> None:
     wheel = run("python3", "-m", "zipfile", "-l", dist / f"ocisync-{VERSION}-py3-none-any.whl")
     assert "ocisync/py.typed" in wheel
+    for name in ("man/man1/ocisync-copy.1", "bash-completion/completions/ocisync", "zsh/site-functions/_ocisync"):
+        assert f".data/data/share/{name}" in wheel
     assert "tests/" not in wheel
     run("python3", "-m", "venv", "--without-pip", tmp_path / "venv")
     source = run("tar", "-tzf", dist / f"ocisync-{VERSION}.tar.gz")
