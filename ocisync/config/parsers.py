@@ -147,6 +147,10 @@ def parse_layout(text: str) -> str:
         raise ValueError(f"unknown placeholder {{{unknown[:40]}}}{suggest(unknown, PLACEHOLDERS)}")
     if not {"name", "tag", "os", "arch"} <= set(names) or len(names) != len(set(names)):
         raise ValueError("it needs {name}, {tag}, {os} and {arch}, each once. Write it as {name}/{tag}/{os}.{arch}")
+    if "\\" in text:
+        raise ValueError("folders are separated by slashes. Write {name}/{tag}/{os}.{arch}")
+    if suffix := re.search(r"\.(?:tar|tgz|tzst|txz|tbz2?)(?:\.\w+)?\Z", text, re.IGNORECASE):
+        raise ValueError(f"it is a name without the archive's suffix, which is any. Leave out {suffix[0]}")
     rest = re.sub(r"\{[^{}]*\}", "x", text)
     if "}{" in text or re.search(r"[{}]", rest) or any(part in ("", ".", "..") for part in rest.split("/")):
         raise ValueError(

@@ -182,6 +182,9 @@ def build_manifest(config: ImageConfig, layers: Sequence[Descriptor], wanted: Fo
     return Descriptor(media_type, made.digest, made.size, platform=config.platform, data=raw), config_desc
 
 
+_NO_NAME = "<none>:<none>"  # what docker shows where an image has no name
+
+
 def _parse_entry(item: object) -> ImageEntry:
     """One entry; its keys in any case, as Go's clients take them (Jib wrote them in lower case)."""
     fields = {str(key).lower(): value for key, value in item.items()} if isinstance(item, Mapping) else {}
@@ -191,6 +194,7 @@ def _parse_entry(item: object) -> ImageEntry:
     if not isinstance(config, str) or not config:
         raise ArchiveError("manifest.json: an image without a Config")
     tags, layers = _parse_names(fields, "RepoTags"), _parse_names(fields, "Layers")
+    tags = tuple(tag for tag in tags if tag != _NO_NAME)
     return ImageEntry(config, tags, layers, sources=_parse_sources(fields))
 
 

@@ -17,7 +17,7 @@ from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.verify import check_bytes, read_manifest
 from ocisync.errors import DigestMismatch, LimitExceeded, NotFound, StoreError
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, digest_of, is_digest, sha256
+from ocisync.model.digest import Digest, digest_of, is_digest, md5_in_etag, md5_of, sha256
 from ocisync.model.image_name import is_tag, parse_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, stored_media_type
 from ocisync.stores.static import layout
@@ -307,8 +307,8 @@ class Publication:
                 code=OUTDATED,
             )
         root = self.roots[self.tags[tag]]
-        if self._points_at(tag, root):
-            return
+        if self._points_at(tag, root) or await self._holds_already(tag, root):
+            return  # a tag that is not written anew keeps its date
         key, from_key = (layout.manifest_key(self.name, reference) for reference in (tag, root.desc.digest))
         if self._linker is None or not await self._linker.link(from_key, key):
             await self.context.write(key, root.data, layout.tag_headers(root.desc))
@@ -320,6 +320,20 @@ class Publication:
         if by_digest is None or by_tag is None or not may_hold(by_digest, root.data):
             return False
         return (by_digest.etag, by_digest.size) == (by_tag.etag, by_tag.size)
+
+    async def _holds_already(self, tag: str, root: Root) -> bool:
+        """Whether a tag's object has the manifest's bytes, where its ETag does not tell: no MD5, as under KMS."""
+        by_digest, by_tag = self.here.get(root.desc.digest), self.here.get(tag)
+        if by_digest is None or by_tag is None or by_tag.size != len(root.data) or self._linker is not None:
+            return False
+        if md5_in_etag(by_digest.etag) == md5_of(root.data):
+            return False  # ETags tell, and the tag's is another
+        try:
+            async with self.context.store.open(by_tag.key, length=by_tag.size) as (info, stream):
+                data = b"".join([chunk async for chunk in stream])
+        except (NotFound, StoreError):
+            return False
+        return data == root.data and info.content_type == root.desc.media_type
 
 
 def _digests(references: Iterable[str]) -> list[Digest]:

@@ -231,6 +231,14 @@ LINES = [
         'drop[0].layout: unknown placeholder {nam}: did you mean "name"?',
     ),
     (
+        r"drop: [{path: d, target: local, layout: '{name}\{tag}\{os}.{arch}'}]",
+        "drop[0].layout: folders are separated by slashes",
+    ),
+    (
+        "drop: [{path: d, target: local, layout: '{name}/{tag}/{os}.{arch}.tar.gz'}]",
+        "drop[0].layout: it is a name without the archive's suffix, which is any. Leave out .tar.gz",
+    ),
+    (
         "drop: [{path: d, target: local, layout: '../{name}/{tag}/{os}.{arch}'}]",
         "drop[0].layout: it is not usable. Write a relative path",
     ),
