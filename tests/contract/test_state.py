@@ -76,6 +76,27 @@ async def _everything(ledger: Ledger) -> object:
     )
 
 
+async def test_when_tags_were_first_seen(open_it: Opener) -> None:
+    one, two, _ = _digests(3)
+    day = 24 * 3600.0
+    async with open_it() as state:
+        for ledger in (state.ledger, MemoryLedger()):
+            assert await ledger.record_seen("a.test/x", {"1": one}, 100.0) == ({"1": 100.0}, True)
+            assert await ledger.record_seen("a.test/x", {"1": one, "2": two}, 200.0) == (
+                {"1": 100.0, "2": 200.0},
+                False,
+            )
+            assert await ledger.record_seen("a.test/y", {"1": one}, 300.0) == ({"1": 300.0}, True)
+            assert await ledger.record_seen("a.test/x", {"1": two}, 400.0) == ({"1": 400.0}, False)
+            assert await ledger.record_seen("a.test/x", {"1": one}, 500.0) == ({"1": 100.0}, False)  # it came back
+    async with open_it() as state:
+        assert await state.ledger.record_seen("a.test/x", {"1": one}, 600.0) == ({"1": 100.0}, False)
+        assert await state.ledger.record_seen("a.test/x", {"1": one}, 50.0) == ({"1": 50.0}, False)  # the clock was set
+        other = _digests(4)[3]
+        await state.ledger.record_seen("a.test/x", {"1": other}, 100 * day)
+        assert await state.ledger.record_seen("a.test/x", {"1": one}, 101 * day) == ({"1": 101 * day}, False)
+
+
 async def test_the_ledger_answers_as_the_one_in_memory_does_also_after_a_restart(open_it: Opener) -> None:
     memory = MemoryLedger()
     await _fill(memory)

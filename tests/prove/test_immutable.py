@@ -9,20 +9,36 @@ import pytest
 from tests.integration.mainjob import ENV, write_config
 from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import DockerRegistry
-from tests.servers.images import Image, make_image, push
+from tests.servers.images import digest_of, make_image, push
 
 REPOSITORIES, TAGS = 10, 1000
 
 
 def fill(registry: DockerRegistry) -> None:
-    """Every tag has a manifest of its own; the layers are shared."""
+    """Every tag has a manifest of its own; the layers are shared. All but the first are put into the storage itself."""
     image = make_image("base", layers=1, size=100)
     for repository in range(REPOSITORIES):
         push(registry.client, f"app{repository}", "v0", image)
         for tag in range(1, TAGS):
             document = json.loads(image.manifest) | {"annotations": {"tag": f"{repository}/{tag}"}}
-            own = Image(json.dumps(document).encode(), image.media_type, image.config, image.layers, {})
-            push(registry.client, f"app{repository}", f"v{tag}", own)
+            store(registry.storage, f"app{repository}", f"v{tag}", json.dumps(document).encode())
+
+
+def store(storage: Path, name: str, tag: str, manifest: bytes) -> None:
+    """A manifest and its tag, as docker-registry keeps them on a disk."""
+    digest = digest_of(manifest)
+    digits = digest.removeprefix("sha256:")
+    root = storage / "docker/registry/v2"
+    manifests = root / "repositories" / name / "_manifests"
+    files = {
+        root / "blobs/sha256" / digits[:2] / digits / "data": manifest,
+        manifests / "revisions/sha256" / digits / "link": digest.encode(),
+        manifests / "tags" / tag / "index/sha256" / digits / "link": digest.encode(),
+        manifests / "tags" / tag / "current/link": digest.encode(),
+    }
+    for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
 
 
 def config(folder: Path, registry: DockerRegistry, **settings: object) -> Path:

@@ -1,0 +1,166 @@
+"""The checker of a rule's policies: what it reads, what it remembers, and what makes it look again."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+
+import pytest
+
+from ocisync.content.memory import MemoryRepository
+from ocisync.errors import RegistryError
+from ocisync.model.descriptor import Descriptor
+from ocisync.model.digest import Digest
+from ocisync.sync.acceptance import SignatureVerdict
+from ocisync.sync.judge import CheckedImages
+from ocisync.sync.ledger import MemoryLedger
+from ocisync.trust.checker import PolicyChecker
+from ocisync.trust.finder import MAX_SIGNATURES
+from ocisync.trust.keys import load_public_key
+from ocisync.trust.policies import Policy
+from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict
+from tests.integration.signed_images import bundle_artifact, sig_image, sig_tag
+from tests.servers.images import Image, make_image
+from tests.signatures import KeySigner
+
+REPOSITORY = "ghcr.io/acme/app"
+OURS, OTHER = KeySigner(), KeySigner()
+IMAGE = make_image("image")
+ROOT = Descriptor(IMAGE.media_type, Digest(IMAGE.digest), len(IMAGE.manifest))
+
+
+def policy(*signers: KeySigner, name: str = "ours") -> Policy:
+    return Policy(name, keys=tuple(load_public_key(one.pem.encode()) for one in signers))
+
+
+class Registry(MemoryRepository):
+    """A repository that lists referrers, and counts what it is asked."""
+
+    brings_referrers = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+        self.refers: list[Descriptor] = []
+        self.error: RegistryError | None = None
+
+    async def resolve(self, reference: str) -> Descriptor:
+        self.asked.append(reference)
+        if self.error is not None:
+            raise self.error
+        return await super().resolve(reference)
+
+    async def referrers(self, digest: Digest) -> Sequence[Descriptor]:
+        self.asked.append("referrers")
+        return self.refers
+
+    def put(self, image: Image, tag: str = "") -> Descriptor:
+        """Store an image's manifest and blobs."""
+        desc = Descriptor(image.media_type, Digest(image.digest), len(image.manifest))
+        self.content[desc.digest] = desc, image.manifest
+        for digest, blob in image.blobs.items():
+            self.content[Digest(digest)] = Descriptor("application/octet-stream", Digest(digest), len(blob)), blob
+        if tag:
+            self.tagged[tag] = desc
+        return desc
+
+
+async def check(
+    source: Registry, records: MemoryLedger, *policies: Policy, anew: Collection[Digest] = (), needs_all: bool = False
+) -> CheckedImages:
+    checker = PolicyChecker(policies, needs_all, False, REPOSITORY, records)
+    return await checker.check(source, [ROOT], anew, ())
+
+
+async def verdict(
+    source: Registry, records: MemoryLedger, *policies: Policy, anew: Collection[Digest] = (), needs_all: bool = False
+) -> SignatureVerdict:
+    found = await check(source, records, *policies, anew=anew, needs_all=needs_all)
+    assert not found.failures
+    return found.verdicts[ROOT.digest]
+
+
+async def test_a_verdict_is_remembered_until_the_policy_changes_or_a_full_look_is_due() -> None:
+    source, records = Registry(), MemoryLedger()
+    source.put(sig_image(OURS.layer(ROOT.digest, REPOSITORY)), sig_tag(IMAGE))
+    first = await verdict(source, records, policy(OURS))
+    assert (first.is_valid, first.policy, first.signed_at) == (True, "ours", None)
+    assert list(first.signatures[ROOT.digest].tags) == [sig_tag(IMAGE)]
+    source.asked.clear()
+    assert await verdict(source, records, policy(OURS)) == first
+    assert source.asked == []
+    assert not (await verdict(source, records, policy(OTHER))).is_valid  # another key: it is looked at anew
+    source.tagged.clear()
+    assert (await verdict(source, records, policy(OURS))).is_valid  # what was withdrawn is not noticed
+    assert not (await verdict(source, records, policy(OURS), anew=[ROOT.digest])).is_valid  # but at the next full look
+
+
+async def test_a_refusal_is_looked_at_again_when_something_else_refers_to_it() -> None:
+    source, records = Registry(), MemoryLedger()
+    stranger = bundle_artifact(IMAGE, OTHER.bundle(ROOT.digest))
+    source.refers.append(source.put(stranger))
+    assert (await verdict(source, records, policy(OURS))).code == "verify.untrusted"
+    content, source.content = source.content, {}
+    assert (await verdict(source, records, policy(OURS))).code == "verify.untrusted"  # nothing of it was read again
+    source.content = content
+    source.refers.append(source.put(bundle_artifact(IMAGE, OURS.bundle(ROOT.digest))))
+    assert (await verdict(source, records, policy(OURS))).is_valid
+
+
+async def test_an_error_is_no_verdict() -> None:
+    source, records = Registry(), MemoryLedger()
+    source.error = RegistryError("403", code="auth.denied")
+    found = await check(source, records, policy(OURS))
+    assert found.verdicts == {}
+    assert found.failures[ROOT.digest].code == "auth.denied"
+    source.error = None
+    assert (await verdict(source, records, policy(OURS))).code == "verify.unsigned"
+
+
+async def test_all_policies_may_be_fulfilled_by_different_signatures() -> None:
+    source, records = Registry(), MemoryLedger()
+    source.put(sig_image(OURS.layer(ROOT.digest, REPOSITORY)), sig_tag(IMAGE))
+    both = policy(OURS), policy(OTHER, name="other")
+    assert not (await verdict(source, records, *both, needs_all=True)).is_valid
+    source.refers.append(source.put(bundle_artifact(IMAGE, OTHER.bundle(ROOT.digest))))
+    found = await verdict(source, records, *both, needs_all=True)
+    assert found.is_valid
+    assert set(found.policy.split(", ")) == {"ours", "other"}
+    carried = found.signatures[ROOT.digest]
+    assert (len(carried.referrers), len(carried.tags)) == (1, 1)
+
+
+async def test_one_good_signature_among_bad_ones_is_enough_within_the_limit() -> None:
+    good = bundle_artifact(IMAGE, OURS.bundle(ROOT.digest))
+    for count, is_valid in ((MAX_SIGNATURES - 1, True), (MAX_SIGNATURES * 3, False)):
+        source = Registry()
+        bad = [source.put(bundle_artifact(IMAGE, f"garbage {number}".encode())) for number in range(count)]
+        last = replace(source.put(good), artifact_type="")  # told without a type, so it is looked at last
+        source.refers = [*(replace(one, artifact_type="application/vnd.dev.sigstore.bundle.v0.3+json") for one in bad)]
+        source.refers.append(last)
+        assert (await verdict(source, MemoryLedger(), policy(OURS))).is_valid == is_valid
+
+
+async def test_referrers_of_other_kinds_are_not_opened() -> None:
+    source = Registry()
+    parts = replace(source.put(bundle_artifact(IMAGE, b"parts")), artifact_type="application/spdx+json")
+    source.refers.append(parts)
+    source.content.clear()
+    assert (await verdict(source, MemoryLedger(), policy(OURS))).code == "verify.unsigned"
+
+
+async def test_what_was_deleted_behind_its_list_is_no_signature() -> None:
+    source = Registry()
+    source.refers.append(source.put(bundle_artifact(IMAGE, OURS.bundle(ROOT.digest))))
+    source.content.clear()
+    assert (await verdict(source, MemoryLedger(), policy(OURS))).code == "verify.unsigned"
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"valid": true}', "nonsense", '{"valid": 1, "signatures": {"x": 1}}']
+)
+def test_a_damaged_record_is_none(text: str) -> None:
+    assert parse_verdict(text) is None
+
+
+def test_records_keep_everything() -> None:
+    stored = StoredVerdict(SignatureVerdict(False, "verify.unsigned", "why"), "seen")
+    assert parse_verdict(format_verdict(stored)) == stored
