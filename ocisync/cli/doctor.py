@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson
+from ocisync.cli.completion import complete_targets
+from ocisync.cli.options import AsJson, ConfigFile, config_file
 from ocisync.cli.output import counted, printable, show, show_json
 from ocisync.doctor.causes import CLIENTS, Level
 from ocisync.doctor.remedies import ANY
 from ocisync.errors import ConfigError
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what examines
+    from ocisync.commands.doctor import MirrorTrial
     from ocisync.doctor.checks import CheckFinding
     from ocisync.doctor.diagnosis import Diagnosis
 
@@ -31,6 +34,14 @@ def doctor(
     url: Annotated[str, typer.Argument(help="A published registry: https://HOST, or https://HOST/NAME:TAG")],
     client: Annotated[list[str] | None, typer.Option(help="Only this client counts; may be repeated.")] = None,
     ca: Annotated[Path | None, typer.Option(help="A PEM file of authorities to trust as well.")] = None,
+    mirror: Annotated[
+        str,
+        typer.Option(
+            help="Ask for the images of this target's rules, as clients do that pull through a mirror.",
+            autocompletion=complete_targets,
+        ),
+    ] = "",
+    config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail.
@@ -38,13 +49,29 @@ def doctor(
     Example: ocisync doctor https://registry.example.com/team/app:1.0
 
     Example: ocisync doctor http://127.0.0.1:8080 --client podman
-    """
-    from ocisync.commands.doctor import diagnose
 
+    Example: ocisync doctor https://mirror.example.com --mirror mirror
+    """
+    from ocisync.commands.doctor import diagnose, try_mirror
+
+    if mirror:
+        tried = run_async(try_mirror, config_file(config), mirror, url, ca)
+        show_json([asdict(one) for one in tried]) if as_json else show(_mirror_text(tried))
+        raise typer.Exit(1 if any(one.problem for one in tried) else 0)
     wanted = _check_clients(client or [])
     found = run_async(diagnose, url, ca)
     show_json(_diagnosis_json(found, wanted)) if as_json else show(_diagnosis_text(found, wanted))
     raise typer.Exit(1 if found.failing(wanted) else 0)
+
+
+def _mirror_text(tried: Sequence[MirrorTrial]) -> str:
+    lines = [f"{'✗' if one.problem else '✓'} {printable(one.image)}  {printable(one.asked)}" for one in tried]
+    for at, one in enumerate(tried):
+        if one.problem:
+            lines[at] += f"\n    {printable(one.problem)}"
+    failed = sum(bool(one.problem) for one in tried)
+    verdict = f"{failed} of them would come from the source" if failed else "all of them come from the mirror"
+    return "\n".join([*lines, f"{counted(len(tried), 'image')} tried: {verdict}"])
 
 
 def _check_clients(clients: Collection[str]) -> tuple[str, ...]:

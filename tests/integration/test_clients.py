@@ -36,3 +36,19 @@ def test_what_is_asked_for_wrongly_is_told(tmp_path: Path) -> None:
     assert "no target is named n" in run_ocisync("clients", "k3s", "n", "-c", file).expect(2).stderr
     docker = run_ocisync("clients", "docker", "--url", "https://m.example", "-c", file).expect(2)
     assert "its rules mirror nothing that docker can be told" in docker.stderr
+
+
+def test_the_doctor_tries_a_mirror_as_clients_do(tmp_path: Path) -> None:
+    file = tmp_path / "ocisync.yaml"
+    file.write_text(CONFIG.replace("m/x:{tag}-y", "m/other"))
+    write_registry(tmp_path / "registry", "mirrored/app", make_image("mirrored"), ["1.0"])
+    with served(tmp_path / "registry") as url:
+        half = run_ocisync("doctor", url, "--mirror", "m", "-c", file).expect(1).stdout
+        assert f"✓ source.invalid/team/app:1.0  HEAD {url}/v2/mirrored/app/manifests/1.0?ns=source.invalid" in half
+        assert "✗ source.invalid/team/other" in half
+        assert "has the rule run?" in half
+        write_registry(tmp_path / "registry", "other", make_image("other"), ["2"])
+        whole = run_ocisync("doctor", url, "--mirror", "m", "-c", file).expect(0).stdout
+        assert "2 images tried: all of them come from the mirror" in whole
+    gone = run_ocisync("doctor", url, "--mirror", "m", "-c", file).expect(1).stdout
+    assert "clients take it for no registry" in gone
