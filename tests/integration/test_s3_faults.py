@@ -24,6 +24,7 @@ from ocisync.stores.s3.store import S3Store, open_s3
 from ocisync.stores.static.registry import StaticRegistry
 from ocisync.stores.static.repository import StaticRepository
 from tests.contract.graphs import CountingOpener, described, make_image, publish_image, push_image
+from tests.integration.bulk_engines import Engine
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import (
     Action,
@@ -55,12 +56,12 @@ def refusal(status: int, code: str) -> Reply:
 
 
 @pytest.fixture
-def options(bucket: Bucket, s3_proxy: FaultProxy) -> S3Options:
+def options(bucket: Bucket, s3_proxy: FaultProxy, engine: None) -> S3Options:
     """The bucket through the proxy, with small parts and short waits."""
     return S3Options(
         bucket.name, endpoint=s3_proxy.url, region=REGION, path_style=True,
         access_key=ACCESS_KEY, secret_key=SECRET_KEY, multipart_threshold=10 * MIB, part_size=5 * MIB,
-        first_wait=0.001, longest_wait=0.01, idle_timeout=5.0,
+        first_wait=0.001, longest_wait=0.01, idle_timeout=5.0, bulk_from=Engine.bulk_from,
     )  # fmt: skip
 
 

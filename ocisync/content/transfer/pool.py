@@ -97,7 +97,7 @@ class ConnectionPool:
                 return connection
             connection.close()
         try:
-            connection = await self._connect(route, connect_timeout)
+            connection = await self._connect(route, connect_timeout, idle_timeout)
         except TimeoutError as exc:
             raise ConnectTimeout from exc
         connection.key, connection.idle_timeout = route.key, idle_timeout
@@ -137,7 +137,7 @@ class ConnectionPool:
         if self._idle:
             self._timer = loop.call_later(_KEPT, self._drop_old)
 
-    async def _connect(self, route: Route, seconds: float) -> Connection:
+    async def _connect(self, route: Route, seconds: float, idle_timeout: float) -> Connection:
         peer = route.proxy or route.url
         with anyio.fail_after(seconds):
             found = await self._resolver.resolve(peer.raw_host or "", peer.port or 0, socket.AF_UNSPEC)
@@ -148,6 +148,8 @@ class ConnectionPool:
             except OSError as exc:
                 raise CannotConnect(exc, route.proxy) from exc
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # or the kernel keeps what a dead peer does not take
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(idle_timeout * 1000))
         connection = Connection(sock)
         try:
             if route.context is not None:

@@ -7,11 +7,11 @@ streams, and takes longer for a small request than the store does. It finds cred
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from http.client import HTTPException
 from itertools import count
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import aiohttp
 import anyio
@@ -23,8 +23,8 @@ from ocisync.content.backoff import Backoff
 from ocisync.content.cost import count_request
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.openers import INLINE_LIMIT, read_whole
-from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import UploadCheck, hold_last_chunk
+from ocisync.content.repository import Opener
+from ocisync.content.verify import UploadCheck
 from ocisync.errors import NotFound, OcisyncError, PreconditionFailed, RateLimited, S3ConfigError
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.s3.documents import ListingPage, page_query
@@ -36,7 +36,16 @@ from ocisync.stores.s3.errors import (
     fault_from_reply,
 )
 from ocisync.stores.s3.headers import digest_metadata, info_from_headers, object_headers
-from ocisync.stores.s3.http import S3Request, SourceFailed, StreamedUpload, keep_open, read_headers, read_page
+from ocisync.stores.s3.http import (
+    BulkReply,
+    CheckedBody,
+    S3Request,
+    SourceFailed,
+    StreamedUpload,
+    keep_open,
+    read_headers,
+    read_page,
+)
 from ocisync.stores.s3.limiter import AdaptiveLimiter
 from ocisync.stores.s3.options import MIB
 from ocisync.stores.s3.refusals import Refusal, Refusals
@@ -134,6 +143,10 @@ class S3Client:
             count_request()
             if request.body is None or isinstance(request.body, bytes):  # small: no task is needed
                 response = await ask(data=request.body)
+            elif session.can_bulk(request.size):
+                async with request.open_bulk_body() as body:
+                    answer = await session.send_in_bulk(request.method, URL(url, encoded=True), headers, body)
+                response = cast("aiohttp.ClientResponse", BulkReply(answer))
             else:
                 async with request.open_body() as stream:
                     upload = StreamedUpload(stream, self.options.idle_timeout)
@@ -146,7 +159,7 @@ class S3Client:
             raise exc.reason from exc.reason.__cause__
         except S3Refusal as exc:
             fault = exc.fault
-        except (aiohttp.ClientError, OSError, ValueError) as exc:  # a TimeoutError is an OSError
+        except (aiohttp.ClientError, HTTPException, OSError, ValueError) as exc:  # a TimeoutError is an OSError
             raise error_from_exception(exc, self.where, str(request), style_hint=session.style_hint) from exc
         raise error_from_fault(
             fault, self.where, str(request), is_anonymous=session.is_anonymous, style_hint=session.style_hint
@@ -189,24 +202,17 @@ class S3Client:
         conditions: Mapping[str, str],
     ) -> tuple[ObjectInfo, str]:
         """PutObject: what the store says, and the MD5 of what was sent when it was small."""
-        check = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
-        body: bytes | Opener
+        body: bytes | CheckedBody
         if size <= INLINE_LIMIT:
+            check = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
             body = await read_whole(opener, check)
             digest = digest or sha256(body)
         else:
-
-            @asynccontextmanager
-            async def body(start: int) -> AsyncIterator[ByteStream]:
-                nonlocal check
-                check = UploadCheck(size, digest, md5=size <= MD5_UP_TO)
-                async with opener(start) as stream:
-                    yield hold_last_chunk(stream, check)
-
+            body = CheckedBody(opener, size, digest, md5=size <= MD5_UP_TO)
         given = {**object_headers(headers, self.options), **digest_metadata(key, digest), **conditions}
         request = S3Request("PUT", self.full_key(key), {}, given, payload_of(digest), body, size, checksum=digest)
         reply = await self.send(request, read_headers)
-        return info_from_headers(key, reply, size), check.md5
+        return info_from_headers(key, reply, size), (body.check if isinstance(body, CheckedBody) else check).md5
 
     async def delete(self, key: str) -> None:
         """DeleteObject; an absent key is no error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import time
 from dataclasses import dataclass
@@ -170,8 +171,8 @@ def _explain_failure(exc: Exception, prefix: str, hint: str) -> OcisyncError:
         return Truncated(f"{prefix}: the answer ended too early")
     if isinstance(exc, ValueError):
         return StoreError(f"{prefix}: {exc}; {_NO_API}")
-    if isinstance(exc, aiohttp.ClientConnectorDNSError):
-        return NetworkError(f"{prefix}: the host {exc.host} is not found{hint}")
+    if isinstance(exc, aiohttp.ClientConnectorDNSError | socket.gaierror):
+        return NetworkError(f"{prefix}: the host {getattr(exc, 'host', 'of the endpoint')} is not found{hint}")
     if isinstance(exc, aiohttp.ClientConnectorError) and isinstance(exc.os_error, ConnectionRefusedError):
         return NetworkError(
             f"{prefix}: nothing listens at {exc.host}:{exc.port}: is the service up, and the port right?"

@@ -13,6 +13,9 @@ import anyio
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ocisync.content.repository import ByteStream, Opener
+from ocisync.content.transfer.exchange import BulkAnswer, BulkBody
+from ocisync.content.transfer.mover import make_bulk_reader
+from ocisync.content.verify import UploadCheck, hold_last_chunk
 from ocisync.model.digest import Digest
 from ocisync.stores.s3.documents import MAX_DOCUMENT, ListingPage, PageReader
 from ocisync.stores.s3.errors import S3Refusal, fault_from_reply
@@ -51,6 +54,17 @@ class S3Request:
         return f"{path}?{query}" if query else path
 
     @asynccontextmanager
+    async def open_bulk_body(self) -> AsyncIterator[BulkBody]:
+        """The body from its first byte, for threads to send."""
+        if isinstance(self.body, CheckedBody):
+            check = self.body.renew_check()
+            async with self.body.opener(0) as stream:
+                yield BulkBody(make_bulk_reader(stream), check, self.size)
+        else:
+            async with self.open_body() as stream:
+                yield BulkBody(make_bulk_reader(stream), UploadCheck(self.size, None), self.size)
+
+    @asynccontextmanager
     async def open_body(self) -> AsyncIterator[ByteStream]:
         """The body as a stream from its first byte."""
         if callable(self.body):
@@ -65,6 +79,49 @@ class S3Request:
         if isinstance(self.body, bytes):
             return (self.body,)
         return self.body if isinstance(self.body, tuple) else ()
+
+
+class CheckedBody:
+    """A body that is hashed while it is read, as often as it is opened; its last piece comes only when all is right."""
+
+    def __init__(self, opener: Opener, size: int, digest: Digest | None, *, md5: bool) -> None:
+        self.opener = opener
+        self._size = size
+        self._digest = digest
+        self._md5 = md5
+        self.check = self.renew_check()
+
+    def renew_check(self) -> UploadCheck:
+        """What hashes the next reading."""
+        self.check = UploadCheck(self._size, self._digest, md5=self._md5)
+        return self.check
+
+    @asynccontextmanager
+    async def __call__(self, start: int) -> AsyncIterator[ByteStream]:
+        """The checked bytes."""
+        check = self.renew_check()
+        async with self.opener(start) as stream:
+            yield hold_last_chunk(stream, check)
+
+
+class BulkReply:
+    """The answer to what threads have sent, with all that the readers below ask of one of aiohttp's."""
+
+    def __init__(self, answer: BulkAnswer) -> None:
+        self.status = answer.status
+        self.headers = answer.headers
+        self.content = self
+        self._answer = answer
+
+    async def __aenter__(self) -> BulkReply:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        self._answer.close()
+
+    async def read(self, limit: int) -> bytes:
+        """The beginning of the body."""
+        return await self._answer.read_words(limit)
 
 
 async def _iterate(chunks: tuple[bytes, ...]) -> AsyncIterator[bytes]:

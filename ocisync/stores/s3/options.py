@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ocisync.content.transfer.mover import BULK_FROM
 from ocisync.stores.static.layout import IMMUTABLE, NO_CACHE
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
@@ -44,6 +45,7 @@ class S3Options:
     connect_timeout: float = 10.0  # seconds
     idle_timeout: float = 60.0  # seconds without progress
     read_size: int = 0  # bytes that are read of a connection at a time, and wait for a slow reader; 0: what comes
+    bulk_from: int = BULK_FROM  # bytes; bodies from this size on are moved by threads
     abandoned_after: float = 24 * 3600.0  # seconds; older multipart uploads below our keys are aborted at start
 
     @property

@@ -23,6 +23,8 @@ from yarl import URL
 from ocisync.content.aiohttp_internals import SizedReadConnector, never_resend
 from ocisync.content.proxy_environment import find_proxy, read_environment
 from ocisync.content.tls import system_context
+from ocisync.content.transfer.exchange import BulkAnswer, BulkBody, Patience, exchange
+from ocisync.content.transfer.pool import ConnectionPool, Route
 from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception
 from ocisync.stores.s3.options import S3Options
@@ -35,9 +37,13 @@ _READ_AHEAD = 64 * 1024  # bytes
 class S3Session:
     """The endpoint and credentials of one bucket; made by `open_session`."""
 
-    def __init__(self, options: S3Options, http: aiohttp.ClientSession) -> None:
+    def __init__(
+        self, options: S3Options, http: aiohttp.ClientSession, tls: ssl.SSLContext, bulk: ConnectionPool
+    ) -> None:
         self.options = options
         self.http = http
+        self._tls = tls
+        self._bulk = bulk
         self.where = _name_of(options)
         self.generation = 0  # of the credentials
         self.region = options.region or _REGION
@@ -61,6 +67,17 @@ class S3Session:
         if options.endpoint and not _is_path_style(options):
             self.style_hint = f"the bucket is asked for as {host}: set `path_style: true` if it belongs into the path"
         self.proxy = find_proxy(self.base_url, read_environment())
+
+    def can_bulk(self, size: int) -> bool:
+        """Whether threads may send a body of this size."""
+        return size >= self.options.bulk_from and self.proxy is None
+
+    async def send_in_bulk(self, method: str, url: URL, headers: Mapping[str, str], body: BulkBody) -> BulkAnswer:
+        """Send a request whose body threads move; raises as `content.transfer.exchange` does."""
+        options = self.options
+        patience = Patience(options.connect_timeout, options.idle_timeout, options.idle_timeout)
+        route = Route(url, self._tls if url.scheme == "https" else None)
+        return await exchange(self._bulk, route, method, {**self.http.headers, **headers}, patience, body)
 
     async def sign(self, method: str, url: str, headers: Mapping[str, str], payload: str) -> dict[str, str]:
         """The headers with those that sign the request, by the credentials of this moment.
@@ -119,9 +136,10 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
         cookie_jar=aiohttp.DummyCookieJar(),
         headers={"User-Agent": "ocisync"},
     ) as http:
+        bulk = ConnectionPool(aiohttp.ThreadedResolver())
         never_resend(http)  # it would send the rest of a stream that was begun elsewhere
         try:
-            session = S3Session(options, http)
+            session = S3Session(options, http, tls, bulk)
             try:
                 await session.load()
             except (BotoCoreError, ClientError) as exc:
@@ -130,6 +148,7 @@ async def open_session(options: S3Options) -> AsyncIterator[S3Session]:
                 raise S3ConfigError(f"{session.where}: {exc}: check the endpoint and the region") from exc
             yield session
         finally:
+            bulk.close()
             await sockets.cut()
 
 
