@@ -19,6 +19,7 @@ _COMMANDS = (
     "run", "serve", "sync-now", "once", "plan", "status", "copy", "push", "pack", "unpack", "inspect", "tags", "digest",
     "reconcile", "ls", "rm", "keep", "gc", "verify", "doctor", "init", "config", "config check", "config import",
     "config schema", "version", "help", "nope", "", "login", "logout", "clients", "completion",
+    "top", "notify", "notify test",
 )  # fmt: skip
 _OPTIONS = (
     "--all", "--platform", "--format", "--drop-signatures", "--compression", "--level", "--referrers", "--force",
@@ -28,7 +29,7 @@ _OPTIONS = (
     "--concurrency", "--targets", "--recheck", "--force-prune", "--url", "--repository", "--settings", "--exclude",
     "--env", "--entrypoint", "--owner", "--exclude-from", "--cache", "--rootless", "--client", "--ca", "--from", "-o",
     "--log-level", "--log-format", "--for", "-u", "--password-stdin", "--authfile", "--partial", "--output",
-    "-h", "-V", "--nope", "-", "--",
+    "-h", "-V", "--nope", "-", "--", "--watch", "--wait", "--every", "-v",
 )  # fmt: skip
 _TEXTS = (
     "docker://127.0.0.1:1/a/b:t", "docker://127.0.0.1:1", "docker://", "docker:x", "oci:lay", "oci:", "x.tar",
