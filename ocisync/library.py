@@ -19,15 +19,15 @@ from typing import Literal
 
 from anyio import to_thread
 
-from ocisync.commands.copy import CopyOptions, copy_sources, view_source
-from ocisync.commands.image_names import complete_destination, parse_source
-from ocisync.commands.inspect import inspect_image, list_tags, resolve_digest
-from ocisync.commands.registry_access import HostAccess, apply_access
-from ocisync.commands.registry_images import verify_images
+from ocisync.commands.images.copy import CopyOptions, copy_sources, view_source
+from ocisync.commands.images.inspect import inspect_image, list_tags, resolve_digest
+from ocisync.commands.images.names import complete_destination, parse_source
+from ocisync.commands.registry.access import HostAccess, apply_access
+from ocisync.commands.registry.images import verify_images
 from ocisync.config.models import Config
 from ocisync.errors import OcisyncError
 from ocisync.sync.context import Progress
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Verdict
 
 __all__ = ["CopiedImage", "Image", "PlatformImage", "copy", "digest", "inspect", "tags", "verify"]

@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from ocisync import __version__
 from ocisync.cli.app import app
-from ocisync.cli.help import description, examples, parameters, summary
+from ocisync.cli.display.help import description, examples, parameters, summary
 
 AnyCommand = TyperCommand | TyperGroup
 

@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from ocisync.cli.app import app
-from ocisync.cli.help import description, examples, parameters
+from ocisync.cli.display.help import description, examples, parameters
 from ocisync.config.schema import json_schema
 
 Schema = Mapping[str, Any]

@@ -28,7 +28,7 @@ from ocisync.model.digest_tags import is_digest_tag, is_list_tag
 from ocisync.model.locator import LayoutLocator, Locator, TargetLocator
 from ocisync.sync.context import JobContext, Stores
 from ocisync.sync.job import Job
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection

@@ -32,7 +32,7 @@ from ocisync.model.descriptor import MAX_SIZE, Descriptor
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
-from ocisync.model.outside_json import Pairs, load_json
+from ocisync.model.text.outside_json import Pairs, load_json
 
 MAX_INVENTORY = 128 * 1024 * 1024  # bytes
 MAX_VOLUMES = 100_000

@@ -88,7 +88,7 @@ def _open_nothing() -> io.TextIOWrapper:
 
 def _run() -> int:
     from ocisync.cli.app import UsageError, app
-    from ocisync.cli.output import OutputFailed, warn
+    from ocisync.cli.display.output import OutputFailed, warn
 
     if "_OCISYNC_COMPLETE" in os.environ:  # a shell's script asks for completions
         from typer.completion import completion_init  # type: ignore[attr-defined]
@@ -121,7 +121,7 @@ def _report_defect(error: Exception) -> int:
     """Say that something failed which nobody foresaw; the traceback is in the log at the level `debug`."""
     import structlog
 
-    from ocisync.cli.output import warn
+    from ocisync.cli.display.output import warn
 
     if structlog.is_configured():
         structlog.get_logger().debug("command.crashed", exc_info=error)
@@ -135,7 +135,7 @@ def _give_up_printing(error: OSError) -> int:
     """End: nobody reads what is printed, or it cannot be written. Only the latter is worth a word."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # the interpreter flushes standard output once more at its end
     if not isinstance(error, BrokenPipeError):
-        from ocisync.cli.output import warn
+        from ocisync.cli.display.output import warn
 
         warn(f"ocisync: the output cannot be written: {error.strerror} [output]")
     return 1

@@ -14,7 +14,6 @@ from ocisync import __version__
 from ocisync.cli import (
     bundle,
     clients,
-    completion,
     config,
     copy,
     doctor,
@@ -30,9 +29,10 @@ from ocisync.cli import (
     top,
     unpack,
 )
-from ocisync.cli.help import Command, CommandGroup
-from ocisync.cli.options import set_defaults
-from ocisync.cli.output import show
+from ocisync.cli.arguments import completion
+from ocisync.cli.arguments.options import set_defaults
+from ocisync.cli.display.help import Command, CommandGroup
+from ocisync.cli.display.output import show
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
 

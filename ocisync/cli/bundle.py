@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, ConfigFile, Quiet, config_file, optional_config
-from ocisync.cli.output import counted, printable, show, show_json, table, warn
+from ocisync.cli.arguments.options import AsJson, ConfigFile, Quiet, config_file, optional_config
+from ocisync.cli.display.output import counted, printable, show, show_json, table, warn
 from ocisync.errors import ConfigError
-from ocisync.model.quantities import size_text
+from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for bundles
     from ocisync.bundles.compare import Difference
@@ -60,7 +60,7 @@ def create(
 
     Example: ocisync bundle create app -o /media/usb --base app-0006.receipt.json
     """
-    from ocisync.cli.progress import progress
+    from ocisync.cli.display.progress import progress
     from ocisync.commands.bundle import CreateOptions
     from ocisync.commands.bundle import create as create_bundle
     from ocisync.config.load import load_config
@@ -156,7 +156,7 @@ def apply(
 
     Example: ocisync bundle apply /media/usb --target static:/srv/registry --staging /var/tmp/bundles
     """
-    from ocisync.cli.progress import progress
+    from ocisync.cli.display.progress import progress
     from ocisync.commands.bundle import ApplyRequest
     from ocisync.commands.bundle import apply as apply_bundles
 

@@ -6,9 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from ocisync.cli.completion import complete_targets
-from ocisync.cli.options import ConfigFile, config_file
-from ocisync.cli.output import show, warn
+from ocisync.cli.arguments.completion import complete_targets
+from ocisync.cli.arguments.options import ConfigFile, config_file
+from ocisync.cli.display.output import show, warn
 
 
 def clients(

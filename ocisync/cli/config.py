@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from ocisync.cli.options import ConfigFile, config_file
-from ocisync.cli.output import counted, show, show_raw, warn
+from ocisync.cli.arguments.options import ConfigFile, config_file
+from ocisync.cli.display.output import counted, show, show_raw, warn
 from ocisync.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_images
-from ocisync.cli.options import (
+from ocisync.cli.arguments.completion import complete_images
+from ocisync.cli.arguments.options import (
     AuthFile,
     Cache,
     CompressionLevel,
@@ -24,17 +24,17 @@ from ocisync.cli.options import (
     with_access,
     with_access_of,
 )
-from ocisync.cli.output import counted, printable, show, warn
+from ocisync.cli.display.output import counted, printable, show, warn
 from ocisync.errors import ConfigError
-from ocisync.model.quantities import size_text
+from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what copies
     from collections.abc import Callable
 
-    from ocisync.commands.copy import PlannedCopy
+    from ocisync.commands.images.copy import PlannedCopy
     from ocisync.model.locator import Locator
     from ocisync.model.media_type_families import Format
-    from ocisync.sync.referrer_set import ReferrerChoice
+    from ocisync.sync.referrers.referrer_set import ReferrerChoice
     from ocisync.sync.reports import Failure, JobReport, TagReport
 
 
@@ -141,11 +141,11 @@ def copy(
 
     Example: ocisync copy --dry-run --platform linux/arm64 docker://ghcr.io/org/app:1.0 oci:./layout
     """
-    from ocisync.cli.progress import progress
-    from ocisync.commands.copy import CopyOptions, copy_sources, plan_copies, view_source
-    from ocisync.commands.image_names import complete_destination, parse_source
-    from ocisync.sync.acceptance import Acceptance
-    from ocisync.sync.referrer_set import ReferrerChoice
+    from ocisync.cli.display.progress import progress
+    from ocisync.commands.images.copy import CopyOptions, copy_sources, plan_copies, view_source
+    from ocisync.commands.images.names import complete_destination, parse_source
+    from ocisync.sync.judging.acceptance import Acceptance
+    from ocisync.sync.referrers.referrer_set import ReferrerChoice
 
     destination = complete_destination(destination)
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
@@ -164,7 +164,7 @@ def copy(
     if verify:
         if cache is not None:
             raise ConfigError("--verify reads signatures at the source, not in a cache: leave one of the two out")
-        from ocisync.commands.verify_policy import with_policy
+        from ocisync.commands.images.verify_policy import with_policy
 
         settings = with_policy(settings, verify)
     if dry_run:
@@ -195,8 +195,8 @@ def push(
 
     Example: ocisync push ./build static:./registry --tag team/app:1.0 --tag team/app:latest
     """
-    from ocisync.cli.progress import progress
-    from ocisync.commands.copy import push_set, set_in_folder
+    from ocisync.cli.display.progress import progress
+    from ocisync.commands.images.copy import push_set, set_in_folder
     from ocisync.model.locator import locate_in
 
     packing = compression_of(compression, level)
@@ -277,7 +277,7 @@ def _print_failure(source: str, place: Locator | str, failure: Failure) -> None:
 
 def _name_of(place: Locator | str, tag: TagReport, *, of: int) -> str:
     """A place, and which of its images when there are several."""
-    from ocisync.commands.image_names import KEEPS_NAMES, with_tag
+    from ocisync.commands.images.names import KEEPS_NAMES, with_tag
 
     if isinstance(place, str) or (isinstance(place, KEEPS_NAMES) and of > 1):
         return printable(f"{place} {tag.tag}")

@@ -13,15 +13,15 @@ from pathlib import Path
 import anyio
 
 from ocisync.cli import run_async
-from ocisync.cli.output import counted, show
-from ocisync.cli.progress import progress
+from ocisync.cli.display.output import counted, show
+from ocisync.cli.display.progress import progress
 from ocisync.commands.demo_samples import ARCHITECTURES, write_sample
 from ocisync.content.repository import Source
 from ocisync.errors import NotFound, OcisyncError
 from ocisync.images.pull_check import pull_and_check
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import parse_locator
-from ocisync.model.quantities import size_text
+from ocisync.model.text.quantities import size_text
 from ocisync.wiring.daemon import RunningDaemon, running_daemon
 from ocisync.wiring.session import optional_session
 

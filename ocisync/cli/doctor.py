@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_targets
-from ocisync.cli.options import AsJson, ConfigFile, config_file
-from ocisync.cli.output import counted, printable, show, show_json
+from ocisync.cli.arguments.completion import complete_targets
+from ocisync.cli.arguments.options import AsJson, ConfigFile, config_file
+from ocisync.cli.display.output import counted, printable, show, show_json
 from ocisync.doctor.causes import CLIENTS, Level
 from ocisync.doctor.remedies import ANY
 from ocisync.errors import ConfigError

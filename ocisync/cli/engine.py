@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AsJson, ConfigFile, Quiet, service_config
-from ocisync.cli.output import counted, printable, show, show_json, table
-from ocisync.model.quantities import duration_text
+from ocisync.cli.arguments.options import AsJson, ConfigFile, Quiet, service_config
+from ocisync.cli.display.output import counted, printable, show, show_json, table
+from ocisync.model.text.quantities import duration_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the engine
     from ocisync.engine.status import EngineNow

@@ -11,14 +11,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_images
-from ocisync.cli.options import AsJson, AuthFile, Cache, ConfigFile, Creds, OnePlatform, TlsVerify, with_access
-from ocisync.cli.output import printable, show, show_json, show_raw, table
-from ocisync.cli.signatures import verdict_json, verdict_text
-from ocisync.model.quantities import size_text
+from ocisync.cli.arguments.completion import complete_images
+from ocisync.cli.arguments.options import (
+    AsJson,
+    AuthFile,
+    Cache,
+    ConfigFile,
+    Creds,
+    OnePlatform,
+    TlsVerify,
+    with_access,
+)
+from ocisync.cli.display.output import printable, show, show_json, show_raw, table
+from ocisync.cli.display.signatures import verdict_json, verdict_text
+from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
-    from ocisync.commands.inspect import InspectedImage
+    from ocisync.commands.images.inspect import InspectedImage
     from ocisync.images.inspect import ImageView, ReferrerView
 
 
@@ -70,7 +79,7 @@ def inspect(
 
     Example: ocisync inspect --raw docker://alpine:3
     """
-    from ocisync.commands.inspect import format_fields, inspect_image, read_config, read_raw
+    from ocisync.commands.images.inspect import format_fields, inspect_image, read_config, read_raw
 
     wants_config = not reference and config is not None  # `--config IMAGE`
     image_name = config if not reference and config is not None else reference
@@ -84,8 +93,8 @@ def inspect(
         return
     image = run_async(inspect_image, image_name, platform, settings, cache)
     if verify:
-        from ocisync.commands.inspect import check_signatures
-        from ocisync.commands.verify_policy import with_policy
+        from ocisync.commands.images.inspect import check_signatures
+        from ocisync.commands.images.verify_policy import with_policy
 
         verdict = run_async(check_signatures, image_name, with_policy(settings, verify), verify)
         image = replace(image, verdict=verdict)
@@ -114,7 +123,7 @@ def tags(
 
     Example: ocisync tags app.tar
     """
-    from ocisync.commands.inspect import list_tags
+    from ocisync.commands.images.inspect import list_tags
 
     name, listed = run_async(list_tags, reference, with_access(config, [reference], creds, tls_verify, authfile))
     if as_json:
@@ -140,7 +149,7 @@ def digest(
 
     Example: ocisync digest --platform linux/arm64 docker://alpine:3
     """
-    from ocisync.commands.inspect import resolve_digest
+    from ocisync.commands.images.inspect import resolve_digest
 
     show(run_async(resolve_digest, reference, platform, with_access(config, [reference], creds, tls_verify, authfile)))
 

@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import AuthFile, ConfigFile, TlsVerify, optional_config
-from ocisync.cli.output import show, warn
+from ocisync.cli.arguments.options import AuthFile, ConfigFile, TlsVerify, optional_config
+from ocisync.cli.display.output import show, warn
 from ocisync.errors import ConfigError
 
 _LONGEST = 65_536  # characters of a password
@@ -40,7 +40,7 @@ def login(
 
     Example: ocisync login ghcr.io -u alice --password-stdin < token.txt
     """
-    from ocisync.commands.login import log_in, registry_key
+    from ocisync.commands.registry.login import log_in, registry_key
 
     if password is not None:
         raise ConfigError(
@@ -65,7 +65,7 @@ def logout(
 
     Example: ocisync logout ghcr.io
     """
-    from ocisync.commands.login import log_out, registry_key
+    from ocisync.commands.registry.login import log_out, registry_key
 
     if every == bool(registry):
         raise ConfigError("name a registry to log out from, or give --all")

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_names, complete_targets
-from ocisync.cli.options import (
+from ocisync.cli.arguments.completion import complete_names, complete_targets
+from ocisync.cli.arguments.options import (
     AsJson,
     AuthFile,
     ConfigFile,
@@ -24,10 +24,10 @@ from ocisync.cli.options import (
     service_config,
     with_access,
 )
-from ocisync.cli.output import counted, printable, show, show_json, table, time_text, warn
+from ocisync.cli.display.output import counted, printable, show, show_json, table, time_text, warn
 from ocisync.cli.registry import show_checked, show_content
 from ocisync.errors import ConfigError
-from ocisync.model.quantities import size_text
+from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for maintenance
     from ocisync.commands.maintenance import GcOptions
@@ -99,7 +99,7 @@ def ls(
     Example: ocisync ls docker://registry.example.com
     """
     from ocisync.commands.maintenance import list_scope
-    from ocisync.commands.registry_images import find_place
+    from ocisync.commands.registry.images import find_place
 
     file = _config_for(target, config)
     if found := find_place(target, file):
@@ -133,7 +133,7 @@ def rm(
     Example: ocisync rm docker://registry.example.com/team/app@sha256:DIGEST
     """
     from ocisync.commands.maintenance import check_image, remove_images
-    from ocisync.commands.registry_images import find_place, remove_from_registry
+    from ocisync.commands.registry.images import find_place, remove_from_registry
 
     file = _config_for(target, config)
     if found := find_place(target, file):
@@ -251,7 +251,7 @@ def verify(
     Example: ocisync verify app.tar
     """
     from ocisync.commands.maintenance import VerifyOptions, verify_scope
-    from ocisync.commands.registry_images import find_place, is_image_file
+    from ocisync.commands.registry.images import find_place, is_image_file
 
     found = find_place(target, _config_for(target, config))
     if found or is_image_file(target):

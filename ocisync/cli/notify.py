@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import ConfigFile, service_config
-from ocisync.cli.output import printable, show, warn
+from ocisync.cli.arguments.options import ConfigFile, service_config
+from ocisync.cli.display.output import printable, show, warn
 
 
 def send(

@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_rules
-from ocisync.cli.options import AsJson, ConfigFile, Quiet, Verbose, service_config
-from ocisync.cli.output import counted, printable, show, show_json, table, warn
-from ocisync.cli.signatures import judgement_json
-from ocisync.model.quantities import size_text
+from ocisync.cli.arguments.completion import complete_rules
+from ocisync.cli.arguments.options import AsJson, ConfigFile, Quiet, Verbose, service_config
+from ocisync.cli.display.output import counted, printable, show, show_json, table, warn
+from ocisync.cli.display.signatures import judgement_json
+from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what runs rules
     from ocisync.commands.once import PlannedPass
     from ocisync.daemon.single_pass import PassReport
     from ocisync.drop.rule import InputReport
     from ocisync.sync.plan import Pulls
-    from ocisync.sync.referrer_set import ReferrerSet
+    from ocisync.sync.referrers.referrer_set import ReferrerSet
     from ocisync.sync.reports import Failure, JobReport, TagReport
 
 Rules = Annotated[
@@ -53,7 +53,7 @@ def once(
 
     Example: ocisync once --config mirror.yaml --json
     """
-    from ocisync.cli.progress import progress
+    from ocisync.cli.display.progress import progress
     from ocisync.commands.once import run_rules
     from ocisync.config.load import load_config
 

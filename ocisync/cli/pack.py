@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_images
-from ocisync.cli.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
-from ocisync.cli.output import counted, printable, show, warn
+from ocisync.cli.arguments.completion import complete_images
+from ocisync.cli.arguments.options import AuthFile, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
+from ocisync.cli.display.output import counted, printable, show, warn
 from ocisync.errors import ConfigError
-from ocisync.model.quantities import size_text
+from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what packs
-    from ocisync.commands.pack import Packed
+    from ocisync.commands.images.pack import Packed
 
 _Texts = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, or only a value; may be repeated.")]
 _COMMANDS = frozenset(("entrypoint", "cmd"))
@@ -74,8 +74,8 @@ def pack(
 
     Example: ocisync pack ./site docker://registry.example.com/team/site:1 --parent docker://nginx:1
     """
-    from ocisync.cli.progress import progress
-    from ocisync.commands.pack import pack_folder, parse_destination
+    from ocisync.cli.display.progress import progress
+    from ocisync.commands.images.pack import pack_folder, parse_destination
     from ocisync.images.pack.settings import read_settings
 
     texts: dict[str, object] = {"parent": parent, "dir": directory, "user": user, "owner": owner, "platform": platform}

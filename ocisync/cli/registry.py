@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocisync.cli import run_async
-from ocisync.cli.output import counted, printable, show, show_json, table, warn
-from ocisync.model.quantities import size_text
+from ocisync.cli.display.output import counted, printable, show, show_json, table, warn
+from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the configuration
-    from ocisync.commands.registry_images import RegistryPlace
+    from ocisync.commands.registry.images import RegistryPlace
     from ocisync.config.models import Config
 
 
 def show_content(place: RegistryPlace, config: Path | Config | None, as_json: bool) -> None:
     """Print a repository's tags, or a registry's repositories."""
-    from ocisync.commands.registry_images import list_registry
+    from ocisync.commands.registry.images import list_registry
 
     found = run_async(list_registry, place, config)
     if as_json:
@@ -33,7 +33,7 @@ def show_content(place: RegistryPlace, config: Path | Config | None, as_json: bo
 
 def show_checked(image: str, config: Path | Config | None, as_json: bool) -> int:
     """Read an image whole, or all of a repository, and print what was found; 1 if anything is wrong."""
-    from ocisync.commands.registry_images import verify_images
+    from ocisync.commands.registry.images import verify_images
 
     found = run_async(verify_images, image, config)
     if as_json:

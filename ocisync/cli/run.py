@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_sync_rules
-from ocisync.cli.options import (
+from ocisync.cli.arguments.completion import complete_sync_rules
+from ocisync.cli.arguments.options import (
     ConfigFile,
     LogFormatOption,
     LogLevelOption,
@@ -18,7 +18,7 @@ from ocisync.cli.options import (
     optional_config,
     service_config,
 )
-from ocisync.cli.output import printable, show, warn
+from ocisync.cli.display.output import printable, show, warn
 
 Rules = Annotated[
     list[str], typer.Argument(metavar="RULE...", help="Sync rules by their names.", autocompletion=complete_sync_rules)
@@ -96,7 +96,7 @@ def sync_now(
         run_async(ask, service_config(config), rules, part, url)
         show(f"asked for {', '.join(rules)}; `ocisync status` shows how it goes")
         return
-    from ocisync.cli.live import WaitDisplay
+    from ocisync.cli.display.live import WaitDisplay
 
     with WaitDisplay(rules) as shown:
         failures = run_async(ask, service_config(config), rules, part, url, shown.show)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_rules
-from ocisync.cli.options import AsJson, ConfigFile, service_config
-from ocisync.cli.output import printable, show, show_json, table, time_text
-from ocisync.model.quantities import duration_text
+from ocisync.cli.arguments.completion import complete_rules
+from ocisync.cli.arguments.options import AsJson, ConfigFile, service_config
+from ocisync.cli.display.output import printable, show, show_json, table, time_text
+from ocisync.model.text.quantities import duration_text
 
 _WATCH = 2.0  # seconds between two looks
 
@@ -56,7 +56,7 @@ async def _watch(config: Config, rule: str) -> None:
     """Show the status again and again, on a screen of its own."""
     import anyio
 
-    from ocisync.cli.live import draw_text, open_screen
+    from ocisync.cli.display.live import draw_text, open_screen
     from ocisync.commands.status import report_rules
 
     with open_screen() as live:

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.options import ConfigFile, service_config
+from ocisync.cli.arguments.options import ConfigFile, service_config
 from ocisync.cli.run import Url
 
 Every = Annotated[float, typer.Option("--every", min=0.2, max=3600.0, help="Seconds between two looks.")]
@@ -29,7 +29,7 @@ async def _watch(file: Path, url: str, every: float) -> None:
     import anyio
     from rich.console import Console
 
-    from ocisync.cli.live import draw_status, open_screen
+    from ocisync.cli.display.live import draw_status, open_screen
     from ocisync.commands.daemon_client import open_client
 
     async with open_client(file, url) as client:

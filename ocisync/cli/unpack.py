@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 
 from ocisync.cli import run_async
-from ocisync.cli.completion import complete_images
-from ocisync.cli.options import AuthFile, Cache, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
-from ocisync.cli.output import counted, printable, show, warn
-from ocisync.model.quantities import size_text
+from ocisync.cli.arguments.completion import complete_images
+from ocisync.cli.arguments.options import AuthFile, Cache, ConfigFile, Creds, OnePlatform, Quiet, TlsVerify, with_access
+from ocisync.cli.display.output import counted, printable, show, warn
+from ocisync.model.text.quantities import size_text
 
 
 def unpack(
@@ -34,9 +34,9 @@ def unpack(
 
     Example: ocisync unpack app.tar ./rootfs --platform linux/arm64
     """
-    from ocisync.cli.progress import progress
-    from ocisync.commands.image_names import parse_source
-    from ocisync.commands.unpack import unpack_image
+    from ocisync.cli.display.progress import progress
+    from ocisync.commands.images.names import parse_source
+    from ocisync.commands.images.unpack import unpack_image
 
     locator = parse_source(source)
     settings = with_access(config, [source], creds, tls_verify, authfile)

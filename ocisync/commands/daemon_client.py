@@ -17,9 +17,9 @@ import anyio
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.config.units import Address
-from ocisync.content.tls import system_context
+from ocisync.content.network.tls import system_context
 from ocisync.errors import ConfigError, NetworkError, NotFound, OcisyncError, RegistryError
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30)  # seconds; the daemon answers at once, whatever it works on
 _ANSWER = 4096  # bytes of an answer that are shown

@@ -9,7 +9,7 @@ from typing import TextIO
 
 from anyio import Lock, to_thread
 
-from ocisync.commands.static_target import RegistryScope, open_scope
+from ocisync.commands.images.static_target import RegistryScope, open_scope
 from ocisync.errors import ConfigError, DiskError
 from ocisync.maintenance.findings import Verified
 from ocisync.maintenance.gc import Collected

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeGuard
 
 from ocisync.config.parsers import parse_path
-from ocisync.model.outside_json import make_encodable
+from ocisync.model.text.outside_json import make_encodable
 
 MAX_SECRET = 64 * 1024  # bytes of a secret's file
 

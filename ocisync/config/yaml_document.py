@@ -24,7 +24,7 @@ from typing import TypeAlias
 import yaml
 
 from ocisync.config.diagnostics import KeyPath, Problem
-from ocisync.model.outside_json import make_encodable
+from ocisync.model.text.outside_json import make_encodable
 
 Value: TypeAlias = "bool | int | float | str | list[Value] | dict[str, Value] | None"
 

@@ -25,7 +25,7 @@ from prometheus_client import (
 
 from ocisync import __version__, errors
 from ocisync.state.rule_records import RuleView
-from ocisync.sync.acceptance import Outcome
+from ocisync.sync.judging.acceptance import Outcome
 from ocisync.sync.reports import JobReport, Verdict
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"

@@ -14,8 +14,8 @@ from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
 from ocisync.daemon.responses import HEADERS, Page, RefusalLog, json_answer, require_token, text_answer
 from ocisync.daemon.status.page import StatusPage
 from ocisync.daemon.status.snapshot import Snapshot, as_document
-from ocisync.daemon.webhooks import MAX_BODY, WebhookPage, WebhookReceiver
-from ocisync.model.outside_json import load_json
+from ocisync.daemon.webhooks.receiver import MAX_BODY, WebhookPage, WebhookReceiver
+from ocisync.model.text.outside_json import load_json
 from ocisync.state.rule_records import RuleView
 
 _EXPECTED = (

@@ -14,7 +14,7 @@ from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.clock import Clock, SystemClock
 from ocisync.daemon.generation import Generation
 from ocisync.daemon.schedule import FIRST_WAIT
-from ocisync.daemon.webhook_payloads import Push
+from ocisync.daemon.webhooks.payloads import Push
 from ocisync.errors import OcisyncError
 from ocisync.model.digest_tags import is_digest_tag
 from ocisync.model.image_name import ImageName

@@ -16,7 +16,7 @@ from ocisync.doctor.remedies import fronts_of, remedies_for
 from ocisync.errors import InvalidName
 from ocisync.model.digest import parse_digest
 from ocisync.model.image_name import parse_name, split_tag
-from ocisync.model.urls import split_url
+from ocisync.model.text.urls import split_url
 
 
 @dataclass(frozen=True, slots=True)

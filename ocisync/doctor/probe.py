@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 _NO_HEADERS: Mapping[str, str] = {}
 REDIRECTS = (301, 302, 303, 307, 308)

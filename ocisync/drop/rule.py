@@ -12,7 +12,7 @@ from typing import Literal, Protocol
 from ocisync.drop.naming import DEFAULT_LAYOUT
 from ocisync.model.locator import Locator
 from ocisync.model.platform import Platform
-from ocisync.sync.acceptance import Acceptance
+from ocisync.sync.judging.acceptance import Acceptance
 from ocisync.sync.reports import Failure, JobReport
 
 DAY = 24 * 3600.0  # seconds

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ocisync.daemon.push_dispatcher import SETTLE, PushDispatcher
-from ocisync.daemon.webhook_payloads import Push
+from ocisync.daemon.webhooks.payloads import Push
 from ocisync.engine.scheduler import EngineScheduler
 from ocisync.engine.units import item_of
 from ocisync.sync.job import Job

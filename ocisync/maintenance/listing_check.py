@@ -5,7 +5,7 @@ from __future__ import annotations
 from ocisync.content.object_store import ObjectKind
 from ocisync.errors import NotFound
 from ocisync.maintenance.protocols import MaintainedRepository
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 
 async def list_problem(repository: MaintainedRepository) -> str:

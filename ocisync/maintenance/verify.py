@@ -20,8 +20,8 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.manifest import Manifest, parse_manifest, retype_entry, stored_media_type
 from ocisync.model.missing_images import read_missing_images
-from ocisync.model.outside_json import load_json
 from ocisync.model.subjects import Entry, format_referrers, read_subject
+from ocisync.model.text.outside_json import load_json
 from ocisync.sync.reports import describe_failure
 
 _JSON = "application/json"

@@ -20,7 +20,7 @@ from ocisync.model.media_type_families import Format
 from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.model.registry_root import BucketRoot, DirectoryRoot, bucket_root
-from ocisync.model.urls import split_url
+from ocisync.model.text.urls import split_url
 
 TRANSPORTS = (
     "docker://HOST/NAME[:TAG|@DIGEST]",

@@ -20,7 +20,7 @@ from dataclasses import dataclass, replace
 from ocisync.errors import AmbiguousManifest, InvalidName, LimitExceeded, ManifestError, UnsupportedManifest
 from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, parse_annotations, parse_text
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 MAX_MANIFEST_SIZE = 4 * 1024 * 1024  # bytes; distribution-spec v1.1: a registry SHOULD accept at least this
 MAX_JSON_DEPTH = 64  # nested JSON values

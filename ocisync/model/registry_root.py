@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import SplitResult, parse_qs, urlencode
 
 from ocisync.errors import InvalidName
-from ocisync.model.urls import split_url
+from ocisync.model.text.urls import split_url
 
 _FLAGS = frozenset({"s3forcepathstyle", "use_path_style", "disablessl", "disable_https", "anonymous"})
 _OPTIONS = frozenset({"endpoint", "region", "prefix", "profile"}) | _FLAGS

@@ -20,7 +20,7 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor, descriptor_to_json
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.manifest import Manifest, parse_json_object, parse_manifest
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 _REMEMBERED = 200_000  # manifests; most of them refer to nothing
 

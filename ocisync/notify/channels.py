@@ -12,7 +12,7 @@ import anyio
 from anyio import to_thread
 
 from ocisync import __version__
-from ocisync.content.tls import system_context
+from ocisync.content.network.tls import system_context
 from ocisync.errors import ConfigError, Handling, NetworkError, OcisyncError
 from ocisync.notify.events import Notice
 from ocisync.notify.messages import as_json, as_mail, as_slack, as_teams, as_text, headline, sign

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.errors import SignatureError
 from ocisync.logs import clean
-from ocisync.model.quantities import duration_text
+from ocisync.model.text.quantities import duration_text
 from ocisync.state.rule_records import RuleView
 from ocisync.sync.reports import STOPPED, Failure, JobReport, RunReport, Verdict
 

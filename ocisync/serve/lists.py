@@ -14,7 +14,7 @@ from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, NotFound
 from ocisync.model.digest import sha256
 from ocisync.model.image_name import is_tag
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 from ocisync.serve.errors import ApiError, ErrorCode
 from ocisync.serve.headers import COMMON, etag_of, is_match
 from ocisync.serve.pagination import page_of

@@ -12,7 +12,7 @@ from ocisync.content.spool.blobs import BlobSpool
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.manifest import MAX_INDEX_DEPTH
-from ocisync.sync.judge import OpenChecker
+from ocisync.sync.judging.judge import OpenChecker
 from ocisync.sync.ledger import Ledger, MemoryLedger
 from ocisync.sync.presence import BlobInfoCache
 

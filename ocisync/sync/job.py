@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from ocisync.model.image_name import parse_tag
 from ocisync.model.locator import Locator, TargetLocator
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
-from ocisync.sync.acceptance import Acceptance
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.judging.acceptance import Acceptance
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Failure, JobReport
 from ocisync.sync.select import TagSelection
 

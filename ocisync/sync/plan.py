@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from ocisync.content.cost import PullQuota
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.sync.acceptance import Judgement, Outcome
+from ocisync.sync.judging.acceptance import Judgement, Outcome
 from ocisync.sync.ledger import Published
-from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure
 
 _SHORTEST_ENTRY = 150  # bytes of an index

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ocisync.content.cost import Cost, count_bytes
 from ocisync.errors import OcisyncError
 from ocisync.model.digest import Digest
-from ocisync.sync.acceptance import Judgement
+from ocisync.sync.judging.acceptance import Judgement
 
 
 class Verdict(enum.Enum):

@@ -18,9 +18,9 @@ from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import is_list_tag
-from ocisync.model.name_list import NameList
 from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import PlatformChoice
+from ocisync.model.text.name_list import NameList
 from ocisync.sync.image_facts import ImageFacts, SmallContent
 from ocisync.sync.job import Job
 from ocisync.sync.ledger import Ledger

@@ -22,13 +22,13 @@ from ocisync.model.locator import registry_image, strip_views
 from ocisync.sync.context import JobContext
 from ocisync.sync.copy import GraphCopier, convert
 from ocisync.sync.job import Job
-from ocisync.sync.judge import Judge
+from ocisync.sync.judging.judge import Judge
 from ocisync.sync.ledger import MemoryLedger, Published
 from ocisync.sync.plan import Action, Criteria, PlannedTag, is_due, make_plan
 from ocisync.sync.presence import Presence
 from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, plan_removals, prune
 from ocisync.sync.publish import MAX_BATCH, CopiedTag, Kept, Publisher, Vanished, receive_batch
-from ocisync.sync.referrers import ReferrerCopier, ReferrerFinder
+from ocisync.sync.referrers.copy_referrers import ReferrerCopier, ReferrerFinder
 from ocisync.sync.reports import JobReport, TagReport, Verdict, describe_failure
 from ocisync.sync.resolve import FEW_TAGS
 from ocisync.sync.run_report import TagReports, log_finished

@@ -19,14 +19,14 @@ from ocisync.content.repository import Source, Target
 from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.sync.acceptance import Judgement
 from ocisync.sync.job import Job
-from ocisync.sync.judge import NOT_SIGNED, Judge, JudgedImages
+from ocisync.sync.judging.acceptance import Judgement
+from ocisync.sync.judging.judge import NOT_SIGNED, Judge, JudgedImages
 from ocisync.sync.ledger import ALGORITHM, SAME_AS, Ledger, Published
 from ocisync.sync.plan import Criteria, TagFacts, is_due
 from ocisync.sync.prune import PruneCandidates, find_gone
-from ocisync.sync.referrer_set import ReferrerSet
-from ocisync.sync.referrers import ReferrerFinder
+from ocisync.sync.referrers.copy_referrers import ReferrerFinder
+from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure, describe_failure
 from ocisync.sync.resolve import FEW_TAGS, ResolvedTags, TagResolver, compile_any
 

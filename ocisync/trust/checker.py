@@ -26,9 +26,9 @@ from ocisync.errors import OcisyncError, SignatureError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
-from ocisync.sync.acceptance import UNSIGNED, SignatureVerdict
-from ocisync.sync.judge import CheckedImages
-from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.judging.acceptance import UNSIGNED, SignatureVerdict
+from ocisync.sync.judging.judge import CheckedImages
+from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.sync.reports import describe_failure
 from ocisync.trust.finder import FoundSignature, SignatureFinder
 from ocisync.trust.keys import PAYLOAD, UNTRUSTED

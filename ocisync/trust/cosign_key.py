@@ -17,7 +17,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.poly1305 import Poly1305
 
 from ocisync.errors import ConfigError
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 _LABELS = (b"ENCRYPTED SIGSTORE PRIVATE KEY", b"ENCRYPTED COSIGN PRIVATE KEY")
 _SIGMA = struct.unpack("<4I", b"expand 32-byte k")

@@ -19,7 +19,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import Manifest, parse_manifest
-from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.trust.keys import MAX_BUNDLE, PAYLOAD
 from ocisync.trust.policies import BundledSignature, Signature, TagSignature
 from ocisync.trust.statements import SIMPLE_SIGNING

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ocisync.errors import ConfigError, OcisyncError, SignatureError
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 from ocisync.trust.keys import UNTRUSTED, PublicKey, accept_public_key
 from ocisync.trust.policies import Identity
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from ocisync.errors import SignatureError
 from ocisync.model.digest import Digest, is_digest
-from ocisync.model.outside_json import Pairs, load_json
+from ocisync.model.text.outside_json import Pairs, load_json
 from ocisync.trust.keys import BUNDLE, BUNDLES, PAYLOAD, decode_base64
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"

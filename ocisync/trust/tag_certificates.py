@@ -20,7 +20,7 @@ from cryptography.x509.certificate_transparency import SignedCertificateTimestam
 from cryptography.x509.verification import Criticality, ExtensionPolicy, PolicyBuilder, Store, VerificationError
 
 from ocisync.errors import OcisyncError, SignatureError
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 from ocisync.trust.keyless import EXPIRED, TrustedRoot, check_identity
 from ocisync.trust.keys import PAYLOAD, UNTRUSTED, accept_public_key, decode_base64, verify
 from ocisync.trust.policies import Identity, Signer

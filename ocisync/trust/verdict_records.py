@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
 from ocisync.model.digest import parse_digest
-from ocisync.sync.acceptance import SignatureVerdict
-from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.judging.acceptance import SignatureVerdict
+from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.trust.policies import Policy
 
 

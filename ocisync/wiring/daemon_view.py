@@ -19,8 +19,8 @@ from ocisync.daemon.status.activity import Activity, RunningJob
 from ocisync.daemon.status.failures import Failures
 from ocisync.daemon.status.history import History
 from ocisync.daemon.status.snapshot import FolderNow, JobNow, RuleNow, Snapshot
-from ocisync.daemon.webhook_payloads import Push
-from ocisync.daemon.webhooks import Webhook
+from ocisync.daemon.webhooks.payloads import Push
+from ocisync.daemon.webhooks.receiver import Webhook
 from ocisync.drop.report import UNREADABLE, DroppedInput, FolderReport
 from ocisync.drop.watcher import DropWatcher
 from ocisync.errors import OcisyncError

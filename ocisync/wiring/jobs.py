@@ -14,7 +14,7 @@ from ocisync.model.locator import Locator, RegistryLocator, TargetLocator, ViewL
 from ocisync.model.name_mapping import TAG, Renaming
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.job import Job, WritePolicy
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
 from ocisync.wiring.trust import acceptance_of
 

@@ -15,7 +15,7 @@ from ocisync.content.tar.index import TarLimits
 from ocisync.drop.rule import DropRule, DropTarget, Incomplete
 from ocisync.errors import MissingSecret
 from ocisync.model.registry_root import BucketRoot, DirectoryRoot, RegistryRoot
-from ocisync.model.urls import split_url
+from ocisync.model.text.urls import split_url
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions

@@ -364,8 +364,8 @@ def _name_of(root: RegistryRoot) -> str:
 def import_aiohttp() -> None:
     """Import aiohttp without the certificates, where nobody has imported it before.
 
-    It reads the system's certificates twice when it is imported, for contexts that we do not use (`content.tls`): a
-    sixth of the start of a command.
+    It reads the system's certificates twice when it is imported, for contexts that we do not use
+    (`content.network.tls`): a sixth of the start of a command.
     """
     if "aiohttp" in sys.modules:
         return

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from ocisync.config.models import DropRuleSettings, SyncRule, VerifyPolicy
 from ocisync.content.threads import run_file
 from ocisync.errors import ConfigError
-from ocisync.sync.acceptance import Acceptance
-from ocisync.sync.judge import SignatureChecker
+from ocisync.sync.judging.acceptance import Acceptance
+from ocisync.sync.judging.judge import SignatureChecker
 from ocisync.sync.ledger import Ledger
 
 if TYPE_CHECKING:

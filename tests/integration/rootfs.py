@@ -12,7 +12,7 @@ from pathlib import Path
 
 import anyio
 
-from ocisync.commands.unpack import Unpacked, unpack_to
+from ocisync.commands.images.unpack import Unpacked, unpack_to
 from ocisync.config.models import Config
 from ocisync.content.files import FileSection
 from ocisync.images.unpack.unpack_image import Layer, UnpackOptions, unpack_layers

@@ -11,7 +11,7 @@ from tempfile import gettempdir
 import anyio
 import pytest
 
-from ocisync.commands.copy import copy_to
+from ocisync.commands.images.copy import copy_to
 from ocisync.config.models import Config
 from ocisync.model.locator import ViewLocator, parse_locator
 from ocisync.model.media_type_families import Format

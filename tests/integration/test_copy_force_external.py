@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from ocisync.commands.copy import CopyOptions, copy_images
+from ocisync.commands.images.copy import CopyOptions, copy_images
 from ocisync.config.models import Config
 from ocisync.model.locator import parse_locator
 from ocisync.sync.reports import JobReport

@@ -16,7 +16,7 @@ import pytest
 from yarl import URL
 
 from ocisync.config.units import parse_address, parse_duration, parse_size
-from ocisync.daemon.webhook_payloads import read_pushes
+from ocisync.daemon.webhooks.payloads import read_pushes
 from ocisync.drop.naming import classify, find_slip, layout_pattern
 from ocisync.errors import OcisyncError
 from ocisync.model.cron import parse_cron

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import pytest
 
-from ocisync.commands.pack import pack_to, parse_destination
-from ocisync.commands.unpack import unpack_to
+from ocisync.commands.images.pack import pack_to, parse_destination
+from ocisync.commands.images.unpack import unpack_to
 from ocisync.content.compress import BLOCK
 from ocisync.content.verify import read_manifest
 from ocisync.errors import InputChanged, InputError

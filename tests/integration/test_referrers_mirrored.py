@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from anyio import to_thread
 
-from ocisync.commands.copy import CopyOptions, copy_images
+from ocisync.commands.images.copy import CopyOptions, copy_images
 from ocisync.commands.once import plan_rules, run_rules
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.model.locator import parse_locator
 from ocisync.sync.context import Progress
 from ocisync.sync.plan import Action
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport, Verdict
 from ocisync.wiring.session import open_session
 from tests.integration.mainjob import ENV, Place, open_place, readable, write_config

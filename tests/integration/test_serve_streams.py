@@ -21,8 +21,8 @@ from ocisync.content.verify import Verifier, update
 from ocisync.daemon.metrics import Metrics
 from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.status.snapshot import Snapshot
-from ocisync.daemon.webhook_payloads import Push
-from ocisync.daemon.webhooks import Webhook
+from ocisync.daemon.webhooks.payloads import Push
+from ocisync.daemon.webhooks.receiver import Webhook
 from ocisync.errors import ConfigError, NetworkError, StoreError
 from ocisync.model.digest import Digest, sha256
 from ocisync.serve.app import registry_app, registry_routes

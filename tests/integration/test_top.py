@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ocisync.cli.live import draw_status
+from ocisync.cli.display.live import draw_status
 from ocisync.daemon.status.snapshot import as_document
 from tests import status_samples
 from tests.integration.mainjob import Directory, tags, write_config

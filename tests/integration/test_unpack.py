@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from ocisync.commands.unpack import Unpacked, host_platform, unpack_to
+from ocisync.commands.images.unpack import Unpacked, host_platform, unpack_to
 from ocisync.content.compress import Compression, Kind, make_block_compressor, split_blocks
 from ocisync.content.decompress import Caps
 from ocisync.content.tar.index import TarLimits

@@ -15,7 +15,7 @@ import yaml
 
 from ocisync.daemon.metrics import MetricNames, Metrics
 from ocisync.state.rule_records import RuleStatus, RuleView
-from ocisync.sync.acceptance import Judgement, Outcome
+from ocisync.sync.judging.acceptance import Judgement, Outcome
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 
 ROOT = Path(__file__).parents[2]

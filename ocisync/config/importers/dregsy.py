@@ -18,7 +18,7 @@ from ocisync.config.importers.foreign_values import (
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host, parse_image_name
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 _REGEX, _SEMVER, _KEEP = "regex:", "semver:", "keep:"
 _LATEST = re.compile(r"latest\s+([1-9][0-9]*)\Z")

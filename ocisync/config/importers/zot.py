@@ -11,7 +11,7 @@ from ocisync.config.importers.foreign_values import Reader, anchor, keep_usable_
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 _TARGET = "local"
 _EVERYTHING = ("**", "/**", "")

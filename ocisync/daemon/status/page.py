@@ -25,7 +25,7 @@ from ocisync.daemon.status.pictures import HEIGHT, WIDTH, draw_day
 from ocisync.daemon.status.snapshot import FolderNow, RuleNow, Snapshot
 from ocisync.drop.report import FAILED, RETRY, SKIPPED, UNREADABLE
 from ocisync.logs import clean
-from ocisync.model.quantities import duration_text, short_duration, size_text
+from ocisync.model.text.quantities import duration_text, short_duration, size_text
 
 if TYPE_CHECKING:  # who never looks at the page does not pay for the templates
     import jinja2

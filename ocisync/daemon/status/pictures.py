@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from ocisync.model.quantities import short_duration, size_text
+from ocisync.model.text.quantities import short_duration, size_text
 from ocisync.state.history_records import Sample
 
 WIDTH, HEIGHT = 288.0, 60.0  # of the drawing; a sample of five minutes is one unit wide

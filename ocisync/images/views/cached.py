@@ -17,7 +17,7 @@ class CachedView:
     """A Source that reads from a cache first, and asks the other source for what is not there.
 
     A digest is looked up in the cache, for it means the same everywhere; a tag always at the source. What is small
-    is verified before it is used; large layers that went bad are removed before (`commands.unpack`).
+    is verified before it is used; large layers that went bad are removed before (`commands.images.unpack`).
     """
 
     def __init__(self, source: Source, cache: Source) -> None:

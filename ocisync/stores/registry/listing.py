@@ -15,7 +15,7 @@ from yarl import URL
 
 from ocisync.errors import LimitExceeded, NotFound, RateLimited, RegistryError
 from ocisync.model.image_name import is_name, is_tag
-from ocisync.model.name_list import NameList, SortedNames, merge_names
+from ocisync.model.text.name_list import NameList, SortedNames, merge_names
 from ocisync.stores.registry.auth.scopes import Grant
 from ocisync.stores.registry.http.errors import check_not_web_page
 from ocisync.stores.registry.http.hosts import safe_url

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from json import loads
 
-from ocisync.model.name_list import NameList
+from ocisync.model.text.name_list import NameList
 from ocisync.stores.registry.http.errors import find_words
 
 _SMALL = 256 * 1024  # bytes that may be parsed as a whole

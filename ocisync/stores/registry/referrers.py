@@ -20,8 +20,8 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, digest_of, sha256
 from ocisync.model.digest_tags import fallback_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, parse_manifest
-from ocisync.model.outside_json import load_json
 from ocisync.model.subjects import Entry, add_entries, read_subject
+from ocisync.model.text.outside_json import load_json
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.blobs import STORED, check_stored
 from ocisync.stores.registry.http.hosts import safe_url

@@ -20,9 +20,9 @@ from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from yarl import URL
 
-from ocisync.content.aiohttp_internals import SizedReadConnector, never_resend
-from ocisync.content.proxy_environment import find_proxy, read_environment
-from ocisync.content.tls import system_context
+from ocisync.content.network.aiohttp_internals import SizedReadConnector, never_resend
+from ocisync.content.network.proxy_environment import find_proxy, read_environment
+from ocisync.content.network.tls import system_context
 from ocisync.content.transfer.exchange import BulkAnswer, BulkBody, Patience, exchange
 from ocisync.content.transfer.pool import ConnectionPool, Route
 from ocisync.errors import ConfigError, S3ConfigError

@@ -16,7 +16,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.image_name import is_tag, parse_name, parse_tag_or_digest
 from ocisync.model.manifest import media_type_of
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 ROOT = "v2/"
 ROOT_INDEX = "v2/index.html"

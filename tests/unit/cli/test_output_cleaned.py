@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from ocisync.cli.output import show, show_json, show_raw, warn
-from ocisync.cli.progress import LineProgress
+from ocisync.cli.display.output import show, show_json, show_raw, warn
+from ocisync.cli.display.progress import LineProgress
 
 EVIL = "\x1b]0;title\x07\x1b[2J\u202eright\x9b31m\rX\x7f"
 SECRET = "https://user:hunter22@registry.example/v2/?X-Amz-Signature=abcdef"

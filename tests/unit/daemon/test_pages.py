@@ -16,8 +16,8 @@ from ocisync.daemon.metrics import CONTENT_TYPE, Metrics
 from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.responses import MOST_REFUSALS, REFUSAL_PERIOD, RefusalLog
 from ocisync.daemon.status.snapshot import RuleNow, Snapshot
-from ocisync.daemon.webhook_payloads import Push
-from ocisync.daemon.webhooks import Webhook
+from ocisync.daemon.webhooks.payloads import Push
+from ocisync.daemon.webhooks.receiver import Webhook
 from ocisync.serve.server import serve
 from ocisync.state.rule_records import RuleStatus, RuleView
 

@@ -13,13 +13,13 @@ from ocisync.daemon.generation import Generation, Observers
 from ocisync.daemon.push_dispatcher import MOST_TAGS, SETTLE, PushDispatcher
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.schedule import FIRST_WAIT, AnyJob, Schedule
-from ocisync.daemon.webhook_payloads import Push
+from ocisync.daemon.webhooks.payloads import Push
 from ocisync.errors import NetworkError
 from ocisync.model.locator import ViewLocator
 from ocisync.state.rule_records import MemoryRecords, RuleStatus
-from ocisync.sync.acceptance import Acceptance
 from ocisync.sync.job import Job, WritePolicy
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.judging.acceptance import Acceptance
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
 from ocisync.sync.select import TagSelection, TagSet
 from tests.drop_archives import NamedArchives

@@ -17,8 +17,8 @@ from ocisync.daemon.scheduler import Scheduler
 from ocisync.errors import DiskError, NetworkError, NotFound, OcisyncError
 from ocisync.model.cron import Cron
 from ocisync.state.rule_records import MemoryRecords, RuleStatus
-from ocisync.sync.acceptance import Judgement, Outcome
 from ocisync.sync.job import Job
+from ocisync.sync.judging.acceptance import Judgement, Outcome
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 from tests.unit.daemon.clocks import TestClock, until
 from tests.unit.daemon.jobs import FunctionRunner, Gate, job

@@ -9,7 +9,7 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.sync.ledger import Published
 from ocisync.sync.plan import Action, Criteria, TagFacts, decide
-from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.sync.reports import Failure
 
 NOW = 1_000_000.0

@@ -10,7 +10,7 @@ from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
 from ocisync.sync.plan import Action, PlannedTag, Pulls, forecast_pulls
-from ocisync.sync.referrer_set import ReferrerSet
+from ocisync.sync.referrers.referrer_set import ReferrerSet
 
 IMAGE = Descriptor(media_types.OCI_MANIFEST, sha256(b"image"), 900)
 INDEX = Descriptor(media_types.OCI_INDEX, sha256(b"index"), 1600)

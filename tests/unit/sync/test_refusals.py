@@ -17,7 +17,7 @@ from ocisync.model.digest import Digest
 from ocisync.sync import copy
 from ocisync.sync.context import Limits
 from ocisync.sync.job import WritePolicy
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Verdict
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection

@@ -9,8 +9,8 @@ from ocisync.content.memory import MemoryRepository
 from ocisync.errors import RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.sync.acceptance import SignatureVerdict
-from ocisync.sync.judge import CheckedImages
+from ocisync.sync.judging.acceptance import SignatureVerdict
+from ocisync.sync.judging.judge import CheckedImages
 from ocisync.sync.ledger import MemoryLedger
 from ocisync.trust.checker import PolicyChecker
 from ocisync.trust.finder import MAX_SIGNATURES

@@ -15,7 +15,7 @@ from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import PlatformChoice
 from ocisync.model.versions import parse_range
 from ocisync.sync.job import Job
-from ocisync.sync.referrer_set import ReferrerChoice
+from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
 from ocisync.wiring.jobs import repository_jobs, sync_jobs
 

@@ -11,7 +11,7 @@ import os
 import anyio
 
 from ocisync.errors import AuthError
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import Credential
 
 _TIMEOUT = 30.0  # seconds

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ocisync.errors import AuthError, InvalidName
 from ocisync.model.image_name import DOCKER_HUB, parse_host
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 
 HUB_KEY = "https://index.docker.io/v1/"  # as docker writes Docker Hub's entry
 _NOT_SENT = frozenset(

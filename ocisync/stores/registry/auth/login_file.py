@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ocisync.errors import AuthError, DiskError
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import helper_key, normal_key
 
 _MODE = 0o600

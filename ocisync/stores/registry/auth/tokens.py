@@ -13,7 +13,7 @@ import anyio
 from yarl import URL
 
 from ocisync.errors import AuthError, OcisyncError, RedirectRefused
-from ocisync.model.outside_json import load_json
+from ocisync.model.text.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import Credential
 from ocisync.stores.registry.http.errors import check_not_web_page, find_words, refusal
 from ocisync.stores.registry.http.exchange import HttpExchange

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from yarl import URL
 
-from ocisync.content.proxy_environment import find_proxy, read_environment
+from ocisync.content.network.proxy_environment import find_proxy, read_environment
 from ocisync.stores.registry.auth.docker_config import Credential
 from ocisync.stores.registry.options import ProxyOptions
 

@@ -12,7 +12,7 @@ from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
 from ocisync import __version__
-from ocisync.content.aiohttp_internals import SizedReadConnector
+from ocisync.content.network.aiohttp_internals import SizedReadConnector
 from ocisync.content.transfer.pool import ConnectionPool
 from ocisync.stores.registry.http.body import uploading
 from ocisync.stores.registry.http.hosts import is_internal_only

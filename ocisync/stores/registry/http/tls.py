@@ -9,7 +9,7 @@ import anyio
 from anyio import to_thread
 from yarl import URL
 
-from ocisync.content.tls import system_context
+from ocisync.content.network.tls import system_context
 from ocisync.errors import ConfigError
 from ocisync.stores.registry.auth.reloading_file import Stamp, stamp
 from ocisync.stores.registry.options import RegistryOptions

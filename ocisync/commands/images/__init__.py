@@ -1,0 +1,1 @@
+"""Commands about images: copy, inspect, pack, unpack."""

@@ -1,0 +1,1 @@
+"""Commands about ordinary registries: access, images, logins."""

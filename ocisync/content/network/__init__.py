@@ -1,0 +1,1 @@
+"""What every client of the network needs: proxies, the system's certificates, aiohttp's inner parts."""

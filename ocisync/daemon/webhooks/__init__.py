@@ -1,0 +1,1 @@
+"""Registries' reports of pushes: who may send them, and what they say."""

@@ -1,0 +1,1 @@
+"""What goes along with an image because it refers to it."""
