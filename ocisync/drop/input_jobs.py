@@ -9,7 +9,7 @@ from ocisync.drop.inputs import Input
 from ocisync.drop.naming import SingleArchive, check_name
 from ocisync.drop.rule import ArchiveReader, DropRule
 from ocisync.errors import InputError, InvalidName, OcisyncError
-from ocisync.model.image_name import find_own_repository, is_tag, parse_image_name, parse_name
+from ocisync.model.image_name import find_own_repository, is_tag, names_digest_only, parse_image_name, parse_name
 from ocisync.model.locator import ArchiveLocator, LayoutLocator, Locator, SetLocator, SetMember, TargetLocator
 from ocisync.sync.job import Job
 from ocisync.sync.select import TagSelection
@@ -87,7 +87,10 @@ def repositories_of(dropped: Input, references: Sequence[str]) -> tuple[dict[str
             raise InputError(f"{path}: several of its images have no name; save each under a name", code="name.missing")
         warnings.append(f"{path}: {reference} and {taken} would both become {name}:{tag}; {taken} is published")
     if refused and not wanted:
-        raise refused[0]
+        if len(named) > 1 or not default.default_name or isinstance(refused[0], InvalidName):
+            raise refused[0]
+        name, tag = check_name(path, default)  # a digest is no name: as where there is none, the path tells it
+        return {name: {tag: named[0]}}, []
     warnings += [f"{exc.message}; the archive's other names are used" for exc in refused]
     warnings += [
         f"{path}: its image {reference} has no name to be published by, and is left out: save it under a name"
@@ -112,7 +115,7 @@ def _choose_name(path: str, reference: str, default: SingleArchive) -> tuple[str
     except InvalidName as exc:
         told = f"{path}: the archive calls an image {reference[:200]!r}, which cannot be a name"
         raise InvalidName(f"{told}: {exc.message}; save it under another") from exc
-    if image.digest is not None and not image.tag:
+    if names_digest_only(image):
         raise InputError(f"{path}: {reference[:200]!r} names a digest; save the image with a tag", code="name.missing")
     return find_own_repository(reference), image.tag or "latest"
 

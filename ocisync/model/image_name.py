@@ -75,6 +75,9 @@ class ImageName:
         return f"{self.host}/{self.repository}{tag}{digest}"
 
 
+_CRANE_DIGEST = "i-was-a-digest"  # the tag in archives that crane makes of `NAME@sha256:…`
+
+
 def parse_image_name(text: str) -> ImageName:
     """Read `host[:port]/name[:tag][@digest]` as docker does: no host means docker.io, and `alpine` is `library/alpine`.
 
@@ -123,6 +126,11 @@ def parse_tag_or_digest(text: str) -> str:
         InvalidName: neither a tag nor a digest.
     """
     return parse_digest(text) if ":" in text else parse_tag(text)
+
+
+def names_digest_only(image: ImageName) -> bool:
+    """Whether a name has no tag to publish it under: `ctr` writes `app@sha256:…`, crane a tag that says so."""
+    return image.tag == _CRANE_DIGEST or (image.digest is not None and not image.tag)
 
 
 def find_own_repository(text: str) -> str:

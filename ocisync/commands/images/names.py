@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ocisync.errors import InvalidName
 from ocisync.model.digest import is_digest
-from ocisync.model.image_name import find_own_repository, is_tag, parse_image_name
+from ocisync.model.image_name import find_own_repository, is_tag, names_digest_only, parse_image_name
 from ocisync.model.locator import (
     SCHEMES,
     ArchiveLocator,
@@ -107,7 +107,7 @@ def places_below(root: str, names: dict[str, str]) -> dict[Locator, dict[str, st
             place, tag = parse_locator(root), name
         else:
             image = parse_image_name(name)
-            if image.digest and not image.tag:
+            if names_digest_only(image):
                 raise InvalidName(f"{name[:200]!r} names a digest only, and an image is published under a tag")
             tag = image.tag or "latest"
             place = _below(root, find_own_repository(name), tag)

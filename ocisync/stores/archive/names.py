@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 
 from ocisync.errors import InvalidName
-from ocisync.model.image_name import is_tag, parse_image_name
+from ocisync.model.image_name import is_tag, names_digest_only, parse_image_name
 
 _SHOWN = 500  # characters of a list of names in a message
 
@@ -41,7 +41,7 @@ def is_publishable(name: str) -> bool:
         image = parse_image_name(name)
     except InvalidName:
         return False
-    return image.digest is None or bool(image.tag)
+    return not names_digest_only(image)
 
 
 def best_name(names: Sequence[str]) -> str:

@@ -51,6 +51,14 @@ def test_fault_74_without_a_name_inside_the_path_tells_it() -> None:
     assert _wanted("team/app/1.0.tar", "@1") == {"team/app": {"1.0": "@1"}}
 
 
+@pytest.mark.parametrize("reference", [f"other@sha256:{64 * '0'}", "index.docker.io/other/x:i-was-a-digest"])
+def test_a_digest_is_no_name(reference: str) -> None:
+    assert _wanted("team/app/1.0.tar", reference) == {"team/app": {"1.0": reference}}
+    assert _wanted("team/app/1.0.tar", reference, "app:2") == {"app": {"2": "app:2"}}
+    with pytest.raises(InputError, match="names a digest; save the image with a tag"):
+        _wanted("app.tar", reference)
+
+
 @pytest.mark.parametrize(
     ("path", "references"),
     [("app.tar", []), ("app.tar", ["1.0"]), ("app/1.tar", ["@1", "@2"])],
