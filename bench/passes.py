@@ -17,7 +17,7 @@ from tests.servers.images import Json
 from tests.servers.process import free_port
 
 _TOKEN = {"TOKEN": "a token of the bench"}
-_ENDED = "job.finished"
+_ENDED = "rule.finished"  # a job that found nothing to do is logged at debug
 _STAMP = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z")
 _PAUSE = 0.5  # seconds
 HEADS, CONDITIONAL, SAME = "bare HEADs", "bare conditional HEADs", "bare, all the same"
