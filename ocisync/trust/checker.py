@@ -22,7 +22,7 @@ from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Fetcher, Source
 from ocisync.content.threads import cpu_limiter
 from ocisync.content.verify import read_manifest
-from ocisync.errors import OcisyncError, SignatureError
+from ocisync.errors import NotFound, OcisyncError, SignatureError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import parse_manifest
@@ -135,12 +135,17 @@ class PolicyChecker:
             for signature in found:
                 yield signature
         try:
-            found = await finder.read_tag(tagged or await finder.find_tag(digest))
+            layers = await finder.list_layers(tagged or await finder.find_tag(digest))
         except SignatureError as exc:
             case.errors.append(exc)
             return
-        for signature in found:
-            yield signature
+        for layer in layers:
+            try:
+                yield await finder.read_layer(layer)
+            except NotFound:
+                continue
+            except SignatureError as exc:
+                case.errors.append(exc)
 
 
 @dataclass

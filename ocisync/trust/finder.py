@@ -39,6 +39,14 @@ class FoundSignature:
     carrier: ReferrerSet
 
 
+@dataclass(frozen=True, slots=True)
+class SignatureLayer:
+    """A layer under a `.sig` tag, and what carries it."""
+
+    desc: Descriptor
+    carrier: ReferrerSet
+
+
 @dataclass
 class SignatureFinder:
     """Reads signatures from one source, and keeps what it read for the copy."""
@@ -89,20 +97,27 @@ class SignatureFinder:
         except NotFound:
             return []
 
-    async def read_tag(self, found: ReferrerSet) -> list[FoundSignature]:
-        """The signatures under a `.sig` tag; raises as `read_bundles` does."""
-        signatures: list[FoundSignature] = []
+    async def list_layers(self, found: ReferrerSet) -> list[SignatureLayer]:
+        """The signatures under a `.sig` tag, which are not read yet: they may be many.
+
+        Raises:
+            SignatureError: the tag holds something else.
+        """
+        layers: list[SignatureLayer] = []
         for name, desc in found.tags.items():
             try:
                 whole, manifest = await self._read_manifest(desc)
-                layers = [layer for layer in manifest.layers if layer.media_type == SIMPLE_SIGNING]
-                for layer in layers[:MAX_SIGNATURES]:
-                    annotations = {key: str(text) for key, text in (layer.annotations or {}).items()}
-                    signature = TagSignature(await self._read(layer), annotations)
-                    signatures.append(FoundSignature(signature, ReferrerSet(tags={name: whole})))
             except NotFound:
                 continue
-        return signatures
+            carrier = ReferrerSet(tags={name: whole})
+            signed = [layer for layer in manifest.layers if layer.media_type == SIMPLE_SIGNING]
+            layers += [SignatureLayer(layer, carrier) for layer in signed[:MAX_SIGNATURES]]
+        return layers
+
+    async def read_layer(self, layer: SignatureLayer) -> FoundSignature:
+        """One of them; raises as `read_bundles` does, and NotFound."""
+        annotations = {key: str(text) for key, text in (layer.desc.annotations or {}).items()}
+        return FoundSignature(TagSignature(await self._read(layer.desc), annotations), layer.carrier)
 
     def with_kept(self, source: Fetcher) -> Fetcher:
         """The source, but that what was read here is not read again."""

@@ -71,7 +71,12 @@ class ReferrerCopier:
             await self.copier.target.add_referrers(subject, arrived)
         tags: dict[str, Descriptor] = {}
         for tag, desc in {**found.tags, **await self._find_list(subject, found, arrived)}.items():
-            tags[tag] = whole = await self._read(desc)
+            try:
+                whole = await self._read(desc)
+            except NotFound:  # a tag that was found by an earlier pass may have moved since
+                log.warning("referrer.missing", tag=tag, digest=desc.digest)
+                continue
+            tags[tag] = whole
             graph.update(await self.copier.copy_node(whole, depth=2))
         return graph, tags
 
