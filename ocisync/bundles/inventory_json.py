@@ -34,7 +34,9 @@ from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
 from ocisync.model.text.outside_json import Pairs, load_json
 
-MAX_INVENTORY = 128 * 1024 * 1024  # bytes
+MAX_INVENTORY = 32 * 1024 * 1024  # bytes; some 250,000 blobs
+_LEAST_VALUE = 8  # bytes that a value takes on average, at least; of what we write, the shortest removals take 8
+_FEW_VALUES = 10_000
 MAX_VOLUMES = 100_000
 _MAX_SEQUENCE = 99_999_999
 _SUM = re.compile(r"[0-9a-f]{64}\Z")
@@ -52,6 +54,9 @@ def parse_inventory(raw: bytes, kinds: Sequence[Kind] = ("bundle",)) -> BundleIn
     """
     if len(raw) > MAX_INVENTORY:
         raise BundleError(f"the inventory has {len(raw)} bytes; at most {MAX_INVENTORY} are read")
+    if sum(map(raw.count, (b",", b"[", b"{"))) > _FEW_VALUES + len(raw) // _LEAST_VALUE:
+        # Millions of empty values would take twenty times their bytes in memory before anything could be said of them.
+        raise BundleError("the inventory is not what ocisync writes: it consists of more values than text")
     try:
         document = load_json(raw, make_object=_make_object, parse_constant=_refuse_constant)
     except ValueError as exc:

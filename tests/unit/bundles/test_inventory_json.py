@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -128,3 +129,15 @@ def test_names_of_files() -> None:
     assert bundle_of("mirror-0007.001.tar") == bundle_of("mirror-0007.bundle.json") == "mirror-0007"
     assert bundle_of("mirror-0007.receipt.json") is None
     assert bundle_of("app.tar") is None
+
+
+@pytest.mark.parametrize("values", [b"[]," * 400_000, b"{},[[" * 200_000, b",".join([b'"":0'] * 400_000)])
+def test_more_values_than_text_are_refused_before_they_fill_the_memory(values: bytes) -> None:
+    with pytest.raises(BundleError, match="more values than text"):
+        parse_inventory(b'{"x": [' + values + b"1]}")
+
+
+def test_the_shortest_removals_are_not_too_many_values() -> None:
+    removed = tuple(Removal(f"a/{number:x}", "v", "mirror-0005") for number in range(30_000))
+    made = replace(INVENTORY, removed=removed)
+    assert parse_inventory(render_inventory(made)).removed == removed
