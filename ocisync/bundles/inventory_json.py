@@ -254,7 +254,11 @@ def _refuse_constant(name: str) -> object:
 
 
 def render_inventory(inventory: BundleInventory) -> bytes:
-    """JSON that `parse_inventory` reads. Written line by line: there may be hundreds of thousands."""
+    """JSON that `parse_inventory` reads. Written line by line: there may be hundreds of thousands.
+
+    Raises:
+        BundleError: it would be larger than is read.
+    """
     out = io.BytesIO()
     base = inventory.base
     head: dict[str, object] = {
@@ -288,6 +292,11 @@ def render_inventory(inventory: BundleInventory) -> bytes:
         out.write(separator + f'"{digest}": {_dump(_blob_json(entry))}'.encode())
         separator = b",\n"
     out.write(b"\n}}\n")
+    if out.tell() > MAX_INVENTORY:
+        raise BundleError(
+            f"the inventory would have {out.tell()} bytes, and {MAX_INVENTORY} are read at the other side: make "
+            "bundles of fewer repositories"
+        )
     return out.getvalue()
 
 
