@@ -26,6 +26,12 @@ class BundleDraft:
             return True
         return {(one.name, one.tag) for one in self.removed} != {(one.name, one.tag) for one in base.removed}
 
+    def is_said_by(self, inventory: BundleInventory, base: Base | None) -> bool:
+        """Whether a bundle says and carries just this."""
+        removed = {(one.name, one.tag) for one in self.removed} == {(one.name, one.tag) for one in inventory.removed}
+        carried = {digest: entry.size for digest, entry in inventory.carried()} == dict(self.fresh)
+        return removed and carried and (inventory.base, inventory.images) == (base, self.images)
+
 
 def draft_bundle(recording: Recording, base: BundleInventory | None, name: str, sequence: int) -> BundleDraft:
     """Compare what the mirror would hold with the base.

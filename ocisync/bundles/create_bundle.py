@@ -18,7 +18,7 @@ from ocisync.bundles.inventory_json import render_inventory
 from ocisync.bundles.recording import Recording, record_jobs
 from ocisync.bundles.volume_layout import END, Piece, blob_entries, footprint, plan_volumes
 from ocisync.bundles.volume_writer import BlobReader, UnreadableBlob, VolumeFile, VolumeWriter, open_volume
-from ocisync.bundles.work_folder import FinishedVolume, WorkFolder, open_work_folder
+from ocisync.bundles.work_folder import FinishedVolume, WorkFolder, newest_bundle, open_work_folder
 from ocisync.content.threads import open_spool, run_file
 from ocisync.errors import BundleError, OcisyncError
 from ocisync.model.descriptor import Descriptor, describe
@@ -126,6 +126,11 @@ async def _write_bundle(
         if not draft.changes(request.base):
             await run_file(work.clear)
             return created
+        last = await run_file(partial(newest_bundle, request.output, request.name))
+        if last is not None and draft.is_said_by(last, request.base_name):  # a process that was killed had written it
+            await run_file(work.clear)
+            created.inventory, created.is_resumed = last, True
+            return _describe_created(created)
         async with _open_writer(recording, jobs, context) as writer:
             plan = await _plan_rest(draft, work, request, writer)
             if plan is None:  # what was finished belongs to another state of the sources

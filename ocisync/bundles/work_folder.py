@@ -178,6 +178,20 @@ def open_work_folder(output: Path, name: str, least: int) -> WorkFolder:
         return WorkFolder(output, name, max([least, *(1 + one for one in list_sequences(output, name))]), lock)
 
 
+def newest_bundle(folder: Path, name: str) -> BundleInventory | None:
+    """The inventory of the newest bundle of a name in a folder, where all its volumes are."""
+    numbers = list(list_sequences(folder, name))
+    if not numbers:
+        return None
+    with _disk_errors(folder):
+        raw = (folder / f"{bundle_id(name, numbers[-1])}{INVENTORY}").read_bytes()
+        try:
+            inventory = parse_inventory(raw)
+        except OcisyncError:
+            return None
+        return inventory if all((folder / file).is_file() for file in inventory.file_names) else None
+
+
 def list_sequences(folder: Path, name: str) -> Iterable[int]:
     """The numbers of the bundles of a name in a folder."""
     form = re.compile(re.escape(name) + r"-(\d{4,8})" + re.escape(INVENTORY))

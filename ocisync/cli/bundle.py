@@ -207,7 +207,7 @@ def _created_text(created: Created, output: Path) -> str:
     base = f", on the base of {inventory.base.id}" if inventory.base else ""
     counts = f"{counted(len(inventory.images), 'image')}, {counted(created.fresh, 'new blob')}"
     gone = f", {counted(len(inventory.removed), 'removed tag')}" if inventory.removed else ""
-    resumed = " (an interrupted one, gone on with)" if created.is_resumed else ""
+    resumed = " (what was there already was taken over)" if created.is_resumed else ""
     return "\n".join([*shown, f"{inventory.id}{resumed}: {counts}, {size_text(created.bytes)}{gone}{base}"])
 
 

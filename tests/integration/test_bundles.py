@@ -24,3 +24,16 @@ def test_full_and_five_deltas_equal_a_direct_mirror(
             site.apply(*site.files(number + 1), options=("--prune",))
             assert contents(inner) == contents(out), number
         assert len(site.files(6)) == 2
+
+
+def test_the_same_bundle_is_not_written_twice(tmp_path: Path, registry: DockerRegistry, s3: Seaweed) -> None:
+    with open_place("directory", tmp_path / "out", s3) as out:
+        site = Site(tmp_path / "site", registry, {"out": out})
+        change(site, 0)
+        site.create()
+        before = {path: path.stat().st_mtime_ns for path in site.media.iterdir()}
+        assert "mirror-0001" in site.create().stdout
+        assert {path: path.stat().st_mtime_ns for path in site.media.iterdir()} == before
+        site.inventory(1).with_name("mirror-0001.tar").unlink()
+        assert "mirror-0002" in site.create().stdout
+        assert "no bundle was written" in site.create("--base", site.inventory(2)).stdout
