@@ -20,7 +20,7 @@ from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, BundleIn
 from ocisync.bundles.inventory_json import parse_inventory
 from ocisync.bundles.volume_layout import Piece
 from ocisync.content.failpoints import failpoint
-from ocisync.errors import BundleError, DiskError
+from ocisync.errors import BundleError, DiskError, OcisyncError
 from ocisync.model.digest import Digest
 from ocisync.stores.archive.atomic_file import sync_folder, write_file
 
