@@ -26,6 +26,7 @@ from ocisync.config.models import Config, RegistryTarget, SyncRule
 from ocisync.errors import ConfigError
 from ocisync.model.image_name import DOCKER_HUB
 from ocisync.model.name_mapping import REPOSITORY, TAG
+from ocisync.model.place_name import PlaceName
 
 Client = Literal["containerd", "podman", "k3s", "docker", "openshift"]
 _HUB_SERVER = "https://registry-1.docker.io"
@@ -106,6 +107,8 @@ def find_mirror(config: Config, target: str, url: str = "") -> ClientMirror:
 
 def _add_places(rule: SyncRule, target: str, places: list[MirroredPlace], left_out: list[str]) -> None:
     host, path = rule.source.host, rule.source.repository
+    if isinstance(rule.source, PlaceName):  # nobody pulls from there by this name
+        return
     for at, reference in enumerate(rule.target):
         if reference.target != target:
             continue

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from ocisync.config.diagnostics import suggest
 from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name
+from ocisync.model.place_name import is_place, parse_place
 
 LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 PLACEHOLDERS = ("name", "tag", "os", "arch", "variant")
@@ -57,10 +58,16 @@ def _unescape(pattern: str) -> str:
     return pattern.replace(r"\.", ".")
 
 
-def parse_source(text: str, *, digests: bool = False) -> ImageName:
-    """An image's name in a registry, without a scheme, and without a digest unless those are wanted."""
-    _check_scheme(text)
-    name = parse_image_name(text)
+def parse_source(text: str, *, digests: bool = False, folder: Path = Path()) -> ImageName:
+    """An image's name in a registry, without a scheme, and without a digest unless those are wanted.
+
+    Other places have their transport before them, as on the command line: `static:DIR//NAME`, `oci:DIR`.
+    """
+    if is_place(text):
+        name: ImageName = parse_place(text, lambda path: str(parse_path(path, folder)))
+    else:
+        _check_scheme(text)
+        name = parse_image_name(text)
     if name.digest and not digests:
         raise ValueError("a digest never moves. For one image write `type: image`, for several list them as `digests`")
     return name

@@ -201,6 +201,7 @@ class ViewLocator:
     format: Format | None = None  # media types; None: as they are
     drop_signatures: bool = False  # convert signed images too
     images: PlatformChoice = EVERYTHING  # which images its indexes list: others get a new index and digest
+    by_tag: str | None = None  # images of this name (or "": any) by their tags alone; None: by what they are called
 
     @property
     def reference(self) -> str:

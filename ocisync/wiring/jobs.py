@@ -12,6 +12,7 @@ from ocisync.model.digest import Digest
 from ocisync.model.image_name import ImageName
 from ocisync.model.locator import Locator, RegistryLocator, TargetLocator, ViewLocator
 from ocisync.model.name_mapping import TAG, Renaming
+from ocisync.model.place_name import FILE_KINDS, PlaceName
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.job import Job, WritePolicy
 from ocisync.sync.referrers.referrer_set import ReferrerChoice
@@ -58,7 +59,13 @@ def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReferen
 
 
 def _source(rule: SyncRule, image: ImageName, images: PlatformChoice) -> Locator:
-    source = RegistryLocator(image)
+    source: Locator = RegistryLocator(image)
+    by_tag = None
+    if isinstance(image, PlaceName) and image.place is not None:
+        source = image.place
+        by_tag = image.name if isinstance(source, FILE_KINDS) else None
+    if by_tag is not None:
+        return ViewLocator(source, None, rule.format, rule.drop_signatures, images, by_tag)
     if rule.format is None and images is EVERYTHING:
         return source
     return ViewLocator(source, format=rule.format, drop_signatures=rule.drop_signatures, images=images)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ocisync.content.capabilities import Converter
 from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Source
+from ocisync.images.views.by_tag import ByTagView
 from ocisync.images.views.convert_format import ConvertedSource, Remembered
 from ocisync.images.views.filter_index import FilteredIndexView
 from ocisync.images.views.single_platform import view_platform
@@ -25,6 +26,8 @@ class Memory:
 def apply_view(source: Source, view: ViewLocator, memory: Memory | None = None) -> Source:
     """The source as the view shows it; what must be converted anyway is converted to the view's format already."""
     memory = memory or Memory()
+    if view.by_tag is not None:
+        source = ByTagView(source, view.by_tag)
     if view.platform is not None:
         source = view_platform(source, view.platform)
     if not view.images.is_everything and not isinstance(source, Converter):

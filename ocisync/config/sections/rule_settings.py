@@ -177,7 +177,8 @@ class SyncRule(TagPolicy, ReferrerOptions, TrustOptions):
     )
     source: SyncSource = Field(
         description="The repository to copy from, as docker names it: `ghcr.io/org/app`. With a tag: only that one. "
-        "With `type: registry` a host, with `type: image` a tag or a digest."
+        "With `type: registry` a host, with `type: image` a tag or a digest. Other places as on the command line: "
+        "`static:DIR//NAME`, `s3://BUCKET/NAME?…`, `target:NAME/REPOSITORY`, `oci:DIR`, `oci-archive:FILE`."
     )
     repositories: NameRules = Field(
         NameRules(), description="With `type: registry`: which repositories to copy. Not given: all."

@@ -13,6 +13,8 @@ from ocisync.config.fields import (
     Pattern,
     Section,
     TargetReference,
+    check_target,
+    context_of,
     parse_name_text,
     parse_references,
     text_kind,
@@ -21,7 +23,9 @@ from ocisync.config.parsers import parse_pattern, parse_source, parse_source_reg
 from ocisync.config.validation_context import describe
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.image_name import ImageName, parse_name, parse_tag
+from ocisync.model.locator import TargetLocator
 from ocisync.model.name_mapping import NAME, REPOSITORY, TAG, Substitution
+from ocisync.model.place_name import PlaceName
 from ocisync.model.versions import VersionRange, parse_range
 
 PINNED = "digest-"  # begins the tags of images that a rule names by their digests only
@@ -42,7 +46,11 @@ def _parse_source_field(value: object, info: ValidationInfo) -> object:
     kind = info.data.get("type")
     if kind == _REGISTRY:
         return parse_name_text(parse_source_registry, value)
-    return parse_name_text(lambda text: parse_source(text, digests=kind == _IMAGE), value)
+    context = context_of(info)
+    found = parse_name_text(lambda text: parse_source(text, digests=kind == _IMAGE, folder=context.folder), value)
+    if isinstance(found, PlaceName) and isinstance(found.place, TargetLocator):
+        check_target(found.place.target, info)
+    return found
 
 
 def _parse_place(name: str, rest: str) -> TargetReference:
