@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.command import run_ocisync
-from tests.servers.images import docker_archive, make_image, make_index, oci_archive
+from tests.servers.images import Image, Index, docker_archive, make_image, make_index, oci_archive
 
 ONE, TWO = make_image(seed="one"), make_index([make_image(seed="two")])
 
@@ -50,7 +50,11 @@ def test_a_layout_with_plain_tags(tmp_path: Path) -> None:
 
 
 def test_an_archive_whose_images_have_full_names(tmp_path: Path) -> None:
-    named = {"docker.io/team/app:1": ONE, "docker.io/team/app:2": TWO, "docker.io/team/tool:9": ONE}
+    named: dict[str, Image | Index] = {
+        "docker.io/team/app:1": ONE,
+        "docker.io/team/app:2": TWO,
+        "docker.io/team/tool:9": ONE,
+    }
     oci_archive(tmp_path / "in.tar", named)
     found = once(tmp_path, "{source: 'oci-archive:./in.tar:team/app', target: out/app}")
     assert found == {"1": ONE.digest, "2": TWO.digest}
