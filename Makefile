@@ -48,7 +48,7 @@ bench: dev debian
 
 lock:
 	@PYTHON="$(PYTHON)" tools/setup lock-tool
-	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra postgres -o requirements.lock
+	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra postgres --extra sigstore -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
 		$(ARGS) --group pyproject.toml:docs -o requirements-docs.lock
