@@ -80,7 +80,13 @@ class Notifier:
         host: str,
         count: Callable[[str, str], None] = _ignore,
         gather: float = GATHER,
+        *,
+        is_shared: bool = False,
     ) -> None:
+        """`is_shared`: other daemons have the same records, and each change is told by one of them."""
+        self._is_shared = is_shared
+        self._unclaimed: list[Notice] = []
+        self._claim = Wakeup()
         self._records = records
         self._host = host
         self._count = count
@@ -125,6 +131,8 @@ class Notifier:
             for box in self._boxes.values():
                 box.is_served = False  # if a defect ended it before
             self._serve_boxes()
+            if self._is_shared:
+                tasks.start_soon(self._claim_all)
             while True:
                 self._take(lambda: self._tracker.see_statuses(views(), time.time()))
                 self._take(lambda: self._tracker.see_lag(views(), lag_limits(), time.time()))
@@ -136,11 +144,32 @@ class Notifier:
             self._early = [*self._early[-_MOST:], see]
             return
         for notice in see():
-            self._changes.append(notice)
-            for box in self._boxes.values():
-                if box.subscription.wants(notice):
-                    box.notices = [*box.notices[-_MOST:], notice]
-                    box.changed.set()
+            if self._is_shared:
+                self._unclaimed.append(notice)
+                self._claim.set()
+            else:
+                self._changes.append(notice)
+                self._hand_out(notice)
+
+    def _hand_out(self, notice: Notice) -> None:
+        for box in self._boxes.values():
+            if box.subscription.wants(notice):
+                box.notices = [*box.notices[-_MOST:], notice]
+                box.changed.set()
+
+    async def _claim_all(self) -> None:
+        """Tell what no other daemon has told; it is on record before it is sent."""
+        while True:
+            await self._claim.wait(math.inf)
+            notices, self._unclaimed = self._unclaimed, []
+            for notice in notices:
+                try:
+                    is_ours = await self._records.claim_notice(notice.subject, notice.state, time.time())
+                except OcisyncError as exc:
+                    log.warning("notices.unwritable", code=exc.code, error=exc.message)
+                    is_ours = True  # rather twice than not at all
+                if is_ours:
+                    self._hand_out(notice)
 
     async def _load(self) -> None:
         try:

@@ -25,6 +25,9 @@ class Sample:
 
 _COLUMNS = "at, seconds, bytes, requests, copied, failed, late"
 _SAVE = upsert("sample", "at", _COLUMNS)
+_CLAIM = """
+INSERT INTO notice (subject, state, at) VALUES (?, ?, ?) ON CONFLICT (subject) DO NOTHING RETURNING subject
+"""
 _SAVE_NOTICE = upsert("notice", "subject", "subject, state, at")
 
 
@@ -68,3 +71,15 @@ class HistoryRecords:
                     rows.execute("DELETE FROM notice WHERE subject = ?", (storable(subject),))
 
         await self._database.write(write)
+
+    async def claim_notice(self, subject: str, state: str, now: float) -> bool:
+        """Remember what is to be told, where nobody else did: of several daemons with one database one may tell it."""
+
+        def write(rows: Rows) -> bool:
+            if state:
+                found = rows.execute(_CLAIM, (storable(subject), state, now))
+            else:
+                found = rows.execute("DELETE FROM notice WHERE subject = ? RETURNING subject", (storable(subject),))
+            return found.fetchone() is not None
+
+        return await self._database.write(write)

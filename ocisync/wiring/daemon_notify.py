@@ -43,7 +43,8 @@ class DaemonNotifier:
         from ocisync.wiring.notify import subscriptions
 
         if self._notifier is None:
-            self._notifier = Notifier(self._records, socket.gethostname(), self._count)
+            is_shared = bool(config.dsn)
+            self._notifier = Notifier(self._records, socket.gethostname(), self._count, is_shared=is_shared)
             self._begun.set()
         self._notifier.replace(subscriptions(config))
 

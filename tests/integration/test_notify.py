@@ -193,6 +193,24 @@ async def test_a_receiver_that_is_down_gets_one_message_later_and_holds_up_nobod
     assert known == {"rule one": "x", "rule two": "x"}
 
 
+async def test_of_two_daemons_with_one_state_one_tells_a_change(tmp_path: Path) -> None:
+    with receiving() as receiver:
+        async with open_state(tmp_path) as state, anyio.create_task_group() as tasks:
+            notifiers = [Notifier(state.history, name, gather=0.01, is_shared=True) for name in ("one", "two")]
+            for notifier in notifiers:
+                notifier.replace([Subscription("ops", WebhookChannel(receiver.url))])
+                tasks.start_soon(notifier.serve, dict, dict)
+            for failure, count in ((Failure("x", "y", "fail"), 1), (None, 2)):
+                for notifier in notifiers:
+                    notifier.observe_run(RunReport("app", failure=failure))
+                with anyio.fail_after(20):
+                    while len(receiver.got) < count:  # noqa: ASYNC110 (a thread receives)
+                        await anyio.sleep(0.05)
+                await anyio.sleep(0.3)  # in which another would come
+            tasks.cancel_scope.cancel()
+    assert [event for event, _ in receiver.titles()] == ["failure", "recovery"]
+
+
 def config_with(tmp_path: Path, notify: object, drops: Sequence[dict[str, object]] = ()) -> Path:
     place = Directory(tmp_path / "registry")
     return write_config(tmp_path, {"out": place.settings}, drop=list(drops), notify=notify)
