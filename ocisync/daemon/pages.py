@@ -54,22 +54,30 @@ def daemon_app(
     *,
     token: str | None = None,
     is_from_front: Callable[[web.Request], bool] | None = None,
+    is_worker: bool = False,
 ) -> web.Application:
     """The daemon's application; `extra_routes` are the registry's, where the daemon serves one.
 
     At / stands the status page. The registry's page, which is at / where the registry is served alone, stays at its
-    other address; who came through a front, by another name, gets it at / as well.
+    other address; who came through a front, by another name, gets it at / as well. `is_worker`: health and metrics
+    only, for other daemons take what is asked.
     """
     app = web.Application(middlewares=[_plain_errors], client_max_size=MAX_BODY)
     pages, routes = _Pages(health, metrics), list(extra_routes)
-    registry_page = next((cast("Page", route.handler) for route in routes if route.path == "/"), None)
-    front = StatusPage(health.snapshot, registry_page, is_from_front, can_change=bool(token))
-    refusals = RefusalLog()
     app.add_routes(
         [
             web.get("/healthz", pages.healthz),
             web.get("/readyz", pages.readyz),
             web.get("/metrics", pages.metrics),
+        ]
+    )
+    if is_worker:
+        return app
+    registry_page = next((cast("Page", route.handler) for route in routes if route.path == "/"), None)
+    front = StatusPage(health.snapshot, registry_page, is_from_front, can_change=bool(token))
+    refusals = RefusalLog()
+    app.add_routes(
+        [
             web.get("/v1/status", pages.status),
             web.post("/v1/sync", require_token(pages.sync_body, token, refusals)),
             web.post("/v1/sync/{rule:.+}", require_token(pages.sync_rule, token, refusals)),

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from ocisync.config.load import load_config
-from ocisync.config.models import Config
+from ocisync.config.models import Config, PostgresEngine
 from ocisync.content.threads import run_file
 from ocisync.daemon.config_watch import ConfigWatcher
 from ocisync.daemon.generation import Observers
@@ -201,10 +201,13 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
     token = config.daemon.token.get_secret_value() if config.daemon.token else None
     async with open_session(config) as session:
         routes: list[web.RouteDef] = []
-        if config.daemon.serve:
+        is_worker = isinstance(config.engine, PostgresEngine) and config.engine.role == "worker"
+        if config.daemon.serve and not is_worker:
             served = await session.stores.served_registry(config.daemon.serve)
             routes = registry_routes(served.store, page=served.options.page)
-        app = daemon_app(daemon.view, daemon.metrics, routes, token=token, is_from_front=came_by_another_name)
+        app = daemon_app(
+            daemon.view, daemon.metrics, routes, token=token, is_from_front=came_by_another_name, is_worker=is_worker
+        )
         async with serve(app, listen.host, listen.port, ServerLimits(grace=_GRACE)) as url:
             log.info("daemon.listening", url=url, serves=config.daemon.serve)
             yield

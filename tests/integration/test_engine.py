@@ -139,6 +139,12 @@ def test_a_daemon_that_is_killed_gives_its_work_to_another(fleet: Fleet, registr
     wait_for(lambda: _has(fleet, 0, "1"), "the second to take over", 60)
 
 
+def test_a_worker_shows_health_and_metrics_only(fleet: Fleet) -> None:
+    worker = fleet.start("worker", role="worker")
+    assert [worker.get(path).status for path in ("/healthz", "/readyz", "/metrics")] == [200, 200, 200]
+    assert [worker.get(path).status for path in ("/", "/v1/status", "/v2/")] == [404, 404, 404]
+
+
 def test_a_daemon_alone_imports_neither_driver_nor_queue() -> None:
     code = (
         "import sys; import ocisync.wiring.daemon, ocisync.commands.once, ocisync.commands.status, ocisync.cli.app\n"
