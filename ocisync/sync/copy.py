@@ -125,9 +125,8 @@ class GraphCopier:
         """Whether a target's refusal of a manifest may be cured by sending what it only said that it had.
 
         A registry may say that a blob is there and refuse the manifest that names it: its cache is older than its last
-        garbage collection, or the blob is another repository's. Then all of the graph that this job has not brought
-        itself is sent, without asking again. Where it has brought all of it, the registry gets a moment, once: one of
-        several machines may not know yet what another has taken.
+        garbage collection, or the blob is another repository's. Then all of the graph that this job has not brought is
+        sent, without asking again. If it brought all, the registry's other machines get a moment to know it, once.
         """
         if not _PART_MISSING.search(error.message):
             return False
@@ -135,7 +134,7 @@ class GraphCopier:
         if not believed:
             is_first = not graph.keys() <= self.presence.doubted
             self.presence.doubted |= graph.keys()
-            await anyio.sleep(_SETTLE if is_first else 0)
+            await anyio.sleep(_SETTLE)
             return is_first
         log.warning("blob.sent_again", target=str(self.presence.where), error=error.message)
         self.presence.doubted |= believed

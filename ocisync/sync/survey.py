@@ -110,8 +110,7 @@ async def survey(
     listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few, may_guess=may_guess)
     is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
     is_retag = isinstance(target, Mounter) and target.find_sibling(source) == target.name
-    # A tag gets another name in its repository: one GET of its manifest, and one PUT. Whether it has that name already
-    # is not looked at where the ledger does not tell: the look would cost as much as to write it.
+    # A tag gets another name in its repository by one GET and one PUT: to look whether it has it would cost as much.
     is_renamed = listed is None and is_wanted and is_retag and may_guess
     renamed = frozenset(selected.references.keys() - known.keys()) if is_renamed else frozenset[str]()
     absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
@@ -122,43 +121,46 @@ async def survey(
     is_empty = not (is_retag or (stored.sizes if stored else present))
     tells_digests = stored is not None and any(stored.tags.values())  # then a tag without one points elsewhere
 
+    recorded = _find_recorded(roots, known)
+
     def must_ask(tag: str) -> bool:
-        is_known = tag in known and known[tag].digest == roots[tag].digest and not is_due(known[tag], criteria)
+        is_known = tag in recorded and not is_due(known[tag], criteria)
         is_told = is_known and len(references) > FEW_TAGS and not tells_digests and _is_listed(roots[tag], stored)
         return present.get(tag, _ABSENT) is None and not is_told and tag not in renamed
 
     asked = {tag: root for tag, root in roots.items() if must_ask(tag)}
-    recorded = {tag for tag in asked if tag in known and known[tag].digest == roots[tag].digest}
     is_feared = not job.policy.overwrite or job.policy.backup  # to write what is there would lose it
     expected = asked if listed is not None or is_feared else recorded
     untold = renamed | await _resolve_at_target(target, asked, present, workers, expected, may_guess=may_guess)
-    warnings = [*resolved.warnings, *_find_moved(job, references, known, roots)]
     judged = JudgedImages()
     if judge is not None:
         fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
-        due = {tag for tag, one in known.items() if tag in roots and is_due(one, criteria)}
-        judged = await judge.judge(resolved.roots, fresh, criteria.now, due, resolved.listed)
-        if job.wants_signatures:
-            judged.judgements |= {tag: NOT_SIGNED for tag in references if tag not in roots}
-        resolved.failures |= judged.failures
-        warnings += judged.warnings
+        judged = await _judge(judge, job, resolved, fresh, known, criteria)
+    warnings = (*resolved.warnings, *_find_moved(job, references, known, roots), *judged.warnings)
     attached = await _find_attached(finder, resolved, judged, workers) if finder else {}
     if not (present or is_empty or is_retag) and isinstance(target, ServerTarget):  # none of a few: is anything there?
         is_empty = await _is_empty(target)
+    failures, judgements = resolved.failures, judged.judgements
     return SurveyFacts(
-        references,
-        roots,
-        resolved.failures,
-        present,
-        known,
-        stored,
-        is_empty,
-        tuple(warnings),
-        gone,
-        attached,
-        judged.judgements,
-        untold,
+        references, roots, failures, present, known, stored, is_empty, warnings, gone, attached, judgements, untold
     )
+
+
+async def _judge(
+    judge: Judge,
+    job: Job,
+    resolved: ResolvedTags,
+    fresh: set[str],
+    known: Mapping[str, Published],
+    criteria: Criteria,
+) -> JudgedImages:
+    """Whether the images may be brought; `fresh` are the tags that the target does not have so. Failures are added."""
+    due = {tag for tag, one in known.items() if tag in resolved.roots and is_due(one, criteria)}
+    judged = await judge.judge(resolved.roots, fresh, criteria.now, due, resolved.listed)
+    if job.wants_signatures:
+        judged.judgements |= {tag: NOT_SIGNED for tag in resolved.references if tag not in resolved.roots}
+    resolved.failures |= judged.failures
+    return judged
 
 
 async def name_by_sha256(roots: Mapping[str, Descriptor], ledger: Ledger) -> Mapping[str, Descriptor]:
@@ -177,6 +179,11 @@ async def _load_known(job: Job, ledger: Ledger) -> Mapping[str, Published]:
     """What is on record as whole as far as this job goes: with the same of its images."""
     known = await ledger.get_published(job.target.target, job.target.repository)
     return {tag: published for tag, published in known.items() if published.scope == job.scope}
+
+
+def _find_recorded(roots: Mapping[str, Descriptor], known: Mapping[str, Published]) -> set[str]:
+    """The tags that are on record with just these roots."""
+    return {tag for tag, root in roots.items() if tag in known and known[tag].digest == root.digest}
 
 
 def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> bool:
