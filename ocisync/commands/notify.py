@@ -11,7 +11,7 @@ from ocisync.errors import ConfigError, OcisyncError
 from ocisync.logs import register_secrets
 from ocisync.notify.events import RECOVERY, Notice
 from ocisync.sync.reports import Failure, describe_failure
-from ocisync.wiring.notify import subscriptions
+from ocisync.wiring.notify_channels import subscriptions
 
 
 async def send_test(config: Config, only: Sequence[str]) -> Mapping[str, Failure | None]:

@@ -24,7 +24,7 @@ import pytest
 from ocisync.errors import OcisyncError
 from ocisync.notify.channels import AppriseChannel, CommandChannel, MailChannel, NotifyError, WebhookChannel
 from ocisync.notify.events import FAILURE, Notice
-from ocisync.notify.notifier import Notifier, Subscription
+from ocisync.notify.notice_sender import NoticeSender, Subscription
 from ocisync.state.open import open_state
 from ocisync.sync.reports import Failure, RunReport
 from tests.integration.mainjob import Directory, write_config
@@ -173,7 +173,7 @@ async def test_apprise_is_asked_where_it_is_installed() -> None:
 async def test_a_receiver_that_is_down_gets_one_message_later_and_holds_up_nobody(tmp_path: Path) -> None:
     with receiving(503) as receiver, receiving() as other:
         async with open_state(tmp_path) as state, anyio.create_task_group() as tasks:
-            notifier = Notifier(state.history, "farm", gather=0.01)
+            notifier = NoticeSender(state.history, "farm", gather=0.01)
             notifier.replace(
                 [Subscription("a", WebhookChannel(receiver.url)), Subscription("b", WebhookChannel(other.url))]
             )
@@ -196,7 +196,7 @@ async def test_a_receiver_that_is_down_gets_one_message_later_and_holds_up_nobod
 async def test_of_two_daemons_with_one_state_one_tells_a_change(tmp_path: Path) -> None:
     with receiving() as receiver:
         async with open_state(tmp_path) as state, anyio.create_task_group() as tasks:
-            notifiers = [Notifier(state.history, name, gather=0.01, is_shared=True) for name in ("one", "two")]
+            notifiers = [NoticeSender(state.history, name, gather=0.01, is_shared=True) for name in ("one", "two")]
             for notifier in notifiers:
                 notifier.replace([Subscription("ops", WebhookChannel(receiver.url))])
                 tasks.start_soon(notifier.serve, dict, dict)

@@ -67,7 +67,7 @@ def _ignore(channel: str, outcome: str) -> None:
     """Nobody counts."""
 
 
-class Notifier:
+class NoticeSender:
     """Takes reports of rules, jobs and inputs, and tells people what changed.
 
     `lag_limits` is asked again and again which rule is late after how many seconds. What people were told is remembered

@@ -8,7 +8,7 @@ from pydantic import SecretStr
 
 from ocisync.config.models import Config, NotifySettings
 from ocisync.notify.channels import AppriseChannel, Channel, CommandChannel, MailChannel, WebhookChannel
-from ocisync.notify.notifier import Subscription
+from ocisync.notify.notice_sender import Subscription
 
 
 def subscriptions(config: Config) -> Sequence[Subscription]:
