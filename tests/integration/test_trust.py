@@ -16,7 +16,7 @@ from tests.integration.mainjob import ENV, write_config
 from tests.integration.mirrors import Report
 from tests.integration.signed_images import attach, bundle_artifact, sig_image, sig_tag
 from tests.integration.trust_kills import random_kills
-from tests.servers.command import Finished, run_ocisync
+from tests.servers.command import Finished, run_ocisync, started
 from tests.servers.docker_registry import Access, DockerRegistry
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import Reply
@@ -398,3 +398,14 @@ def test_nothing_of_trust_is_imported_without_a_policy(site: Site) -> None:
 
 def test_kills_at_random_moments(tmp_path: Path, registry: DockerRegistry) -> None:
     random_kills(4, tmp_path, registry, seed=4)
+
+
+def test_the_daemon_takes_a_pending_image_when_its_time_has_come(site: Site) -> None:
+    site.put("1", make_image("image"))
+    site.rule(min_age="3s", interval="1h", jitter=0.0)
+    began = time.monotonic()
+    with started("run", "-c", site.file, env=ENV):
+        while site.tags() != {"1"}:
+            assert time.monotonic() - began < 60, "it was not taken at its time"
+            time.sleep(0.2)
+    assert time.monotonic() - began >= 3
