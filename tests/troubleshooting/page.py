@@ -60,6 +60,7 @@ class Surroundings:
         for name, host in self.hosts.items():
             text = text.replace(host, NAMES[name])
         text = text.replace(f"{place}/", "/srv/").replace(str(place), "/srv")
+        text = re.sub(r"(?m)^\d+ tags?: .*\n?", "", text).rstrip()  # the pass's sums, which are about something else
         text = re.sub(r"\(pid \d+\)", "(pid 1234)", text)
         text = re.sub(r"(/srv/\S*?)\.\d{8,}", r"\1", text)
         return re.sub(r"sha256:[0-9a-f]{64}", "sha256:…", text)
