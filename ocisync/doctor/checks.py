@@ -121,8 +121,8 @@ def _manifest_body(seen: Observation) -> Found:
     except OcisyncError as exc:
         document = answer.json()
         is_manifest = document is not None and not _MANIFEST_FIELDS.isdisjoint(document)
-        code = "manifest.malformed" if is_manifest else "manifest.not_json"
-        yield code, f"{seen}: {answer.header('content-type') or 'no Content-Type'}: {exc.message}"
+        cause = "manifest.malformed" if is_manifest else "manifest.not_json"
+        yield cause, f"{seen}: {answer.header('content-type') or 'no Content-Type'}: {exc.message}"
         return
     if answer.media_type != expected:
         yield "manifest.type", f"{seen}: {answer.header('content-type') or 'no Content-Type'}, not {expected}"
