@@ -15,11 +15,14 @@ from bench.peers import OCISYNC, found_peers
 from bench.record import Bench
 from bench.table import markdown, measured_table
 from bench.workloads import TINY, Sizes
+from tests.servers.docker_registry import DockerRegistry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the cases; 1 when a number is not reached, unless the sizes are tiny."""
     asked = _parser().parse_args(arguments)
+    if asked.registry:
+        DockerRegistry.program = asked.registry
     with TemporaryDirectory(prefix="ocisync-bench-") as temporary:
         bench = _bench(asked, Path(asked.work or temporary).absolute())
         with bench.folder() as folder:
@@ -49,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median is shown (3)")
     parser.add_argument("--work", type=Path, help="where workloads are made, and kept; some 25 GB of disk in all")
     parser.add_argument("--peers", nargs="*", default=(), help="only these peers; all on PATH otherwise")
+    parser.add_argument("--registry", help="the registry's program at both ends (docker-registry)")
     parser.add_argument("--json", type=Path, help="write every run to this file as well")
     return parser
 

@@ -85,10 +85,10 @@ def to_bucket(load: Workload, source: str, bucket: Bucket) -> list[list[Copy]]:
     return [blobs, copied, manifests]
 
 
-def measured(steps: Sequence[Sequence[Copy]], *, to_s3: bool, folder: Path) -> Usage:
-    """Copy by a bare client."""
+def measured(steps: Sequence[Sequence[Copy]], *, to_s3: bool, folder: Path, module: str = "bench.copies") -> Usage:
+    """Copy by a bare client, which is a module."""
     document = {"workers": WRITERS if to_s3 else READERS, "steps": [[asdict(one) for one in step] for step in steps]}
-    return apart("bench.copies", document, folder)
+    return apart(module, document, folder)
 
 
 def _put(bucket: Bucket, key: str, digest: str) -> tuple[str, dict[str, str]]:

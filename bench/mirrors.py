@@ -5,12 +5,14 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from bench import copies, limits
+from bench import copies, limits, threads
 from bench.measure import S3, RegistryPlace, Source, source_registry, target_registry
 from bench.peers import Errand, bucket_target, ocisync, ocisync_into
 from bench.record import READERS, WRITERS, Bench, measured
 from bench.storage import remove
 from bench.workloads import Workload
+
+_BARE = ((copies.NAME, "bench.copies"), (threads.NAME, "bench.threads"))
 
 
 def mirror(bench: Bench, load: Workload) -> None:
@@ -21,14 +23,13 @@ def mirror(bench: Bench, load: Workload) -> None:
             with bench.folder() as folder, _pair(load, folder) as (source, target):
                 errand = Errand(load, source.registry.host, target.registry.host, folder / "client")
                 _phases(bench, name, client(errand), errand, (source, target))
-        if not bench.peers:
-            continue
-        with bench.folder() as folder, _pair(load, folder) as (source, target):
-            steps = copies.to_registry(load, source.registry.host, target.registry.host)
-            source.skip()
-            target.skip()
-            sent = copies.measured(steps, to_s3=False, folder=folder / "limit")
-            bench.record(load.name, "cold", copies.NAME, target.since(source.since(sent)))
+        for name, module in _BARE if bench.peers else ():
+            with bench.folder() as folder, _pair(load, folder) as (source, target):
+                steps = copies.to_registry(load, source.registry.host, target.registry.host)
+                source.skip()
+                target.skip()
+                sent = copies.measured(steps, to_s3=False, folder=folder / "limit", module=module)
+                bench.record(load.name, "cold", name, target.since(source.since(sent)))
 
 
 def _phases(bench: Bench, name: str, command: list[str], errand: Errand, servers: tuple[Source, RegistryPlace]) -> None:

@@ -43,6 +43,8 @@ class TokenAuth:
 class DockerRegistry:
     """A registry that can be stopped and started again, on the same port and storage."""
 
+    program = "docker-registry"
+
     def __init__(
         self,
         folder: Path,
@@ -82,7 +84,7 @@ class DockerRegistry:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "config.json"  # JSON is YAML
         config.write_text(json.dumps(self._config()))
-        self._child = child = Child(["docker-registry", "serve", config], self.folder)
+        self._child = child = Child([self.program, "serve", config], self.folder)
         if not self.port:
             found = child.wait_until(lambda: _LISTENS.search(child.output), "docker-registry to listen")
             self.port = int(found[1])
