@@ -22,13 +22,14 @@ from ocisync.serve.lists import catalog_response, json_response, tags_response
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
 from ocisync.serve.referrers import referrers_response
 from ocisync.serve.routes import Endpoint, EndpointKind, parse_path
+from ocisync.serve.whole_bodies import WholeBodies
 from ocisync.stores.static import layout
 
 _METHODS = ("GET", "HEAD")
 
 log = structlog.get_logger(__name__)
 
-Answer = Callable[[web.Request, ObjectStore, Endpoint], Awaitable[web.StreamResponse]]
+Answer = Callable[[web.Request, ObjectStore, Endpoint], Awaitable[web.Response]]
 
 
 def registry_app(store: ObjectStore, *, page: bool = False) -> web.Application:
@@ -55,6 +56,7 @@ class _Registry:
         self._store = store
         self._has_page = has_page
         self._manifests = ManifestReader(store)
+        self._bodies = WholeBodies()
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, errors included, and leave a line in the log at debug."""
@@ -101,9 +103,15 @@ class _Registry:
         endpoint = parse_path(request.rel_url.raw_path)
         if endpoint.kind is EndpointKind.BASE:
             return json_response(request, {})
+        if endpoint.kind is EndpointKind.BLOB:
+            return await blob_response(request, self._store, endpoint)
         if endpoint.kind is EndpointKind.MANIFEST:
-            return await self._manifest(request, endpoint)
-        return await _ANSWERS[endpoint.kind](request, self._store, endpoint)
+            async with self._bodies.reading:
+                response = await self._manifest(request, endpoint)
+        else:
+            async with self._bodies.listing:
+                response = await _LISTS[endpoint.kind](request, self._store, endpoint)
+        return await self._bodies.send(request, response)
 
     async def _manifest(self, request: web.Request, endpoint: Endpoint) -> web.Response:
         condition = request.headers.get("If-None-Match")
@@ -120,8 +128,7 @@ class _Registry:
         return web.Response(body=raw, headers=_manifest_headers(endpoint, facts))
 
 
-_ANSWERS: dict[EndpointKind, Answer] = {
-    EndpointKind.BLOB: blob_response,
+_LISTS: dict[EndpointKind, Answer] = {
     EndpointKind.TAGS: tags_response,
     EndpointKind.CATALOG: catalog_response,
     EndpointKind.REFERRERS: referrers_response,

@@ -1,5 +1,6 @@
 """What clients may cost a server: connections, time and memory; and who may ask for what on loopback."""
 
+import json
 import socket
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -162,6 +163,28 @@ def test_a_slow_reader_costs_next_to_no_memory(tmp_path: Path) -> None:
         assert fetch("GET", f"http://127.0.0.1:{port}/v2/").status == 200
         assert memory(server.process.pid) - before < 200 * 64 * 1024
         assert sum(map(_unsent, readers)) < len(readers) * 4 * UNSENT, "what waits in the kernel is bounded, too"
+
+
+def test_slow_readers_of_a_long_manifest_share_it(tmp_path: Path) -> None:
+    text = json.dumps({"schemaVersion": 2, "annotations": {f"{number}": "x" * 90 for number in range(30_000)}})
+    manifest = tmp_path / "v2/app/manifests/1"
+    manifest.parent.mkdir(parents=True)
+    manifest.write_text(text)
+    (tmp_path / "v2/app/tags").mkdir()
+    (tmp_path / "v2/app/tags/list").write_text(json.dumps({"tags": [f"t{number:0100}" for number in range(30_000)]}))
+    port = free_port()
+    command = [sys.executable, "-m", "ocisync", "serve", str(tmp_path), "--listen", f"127.0.0.1:{port}"]
+    with running(command, tmp_path) as server, ExitStack() as stack:
+        server.wait_until(partial(_answers, port), "the server to answer")
+        assert fetch("GET", f"http://127.0.0.1:{port}/v2/app/manifests/1").body == text.encode()
+        before = memory(server.process.pid)
+        for path in ("manifests/1", "tags/list"):
+            request = f"GET /v2/app/{path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+            readers = [stack.enter_context(_slow_reader(port, request)) for _ in range(40)]
+            for one in readers:
+                assert one.recv(2000).startswith(b"HTTP/1.1 200")
+        assert fetch("GET", f"http://127.0.0.1:{port}/v2/app/manifests/1").body == text.encode()
+        assert memory(server.process.pid) - before < 100 * MIB
 
 
 async def _root(_: web.Request) -> web.Response:
