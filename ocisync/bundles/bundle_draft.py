@@ -143,10 +143,9 @@ def _list_removed(
     return tuple(listed[key] for key in sorted(listed))
 
 
-def seal_inventory(
-    draft: BundleDraft, blobs: Mapping[Digest, BlobEntry], inventory: BundleInventory
-) -> BundleInventory:
-    """The inventory with everything that the draft says; volumes, base and index are its own."""
+def seal_inventory(draft: BundleDraft, blobs: dict[Digest, BlobEntry], inventory: BundleInventory) -> BundleInventory:
+    """The inventory with everything that the draft says; volumes, base and index are its own. `blobs` is taken over."""
+    blobs.update((digest, entry) for digest, entry in draft.there.items() if digest not in blobs)
     return BundleInventory(
         inventory.name,
         inventory.sequence,
@@ -156,10 +155,5 @@ def seal_inventory(
         images=draft.images,
         removed=draft.removed,
         omitted=draft.omitted,
-        blobs={**blobs, **{digest: entry for digest, entry in draft.there.items() if digest not in blobs}},
+        blobs=blobs,
     )
-
-
-def base_of(base: BundleInventory | None, digest: Digest | None) -> Base | None:
-    """How the next bundle names its base."""
-    return None if base is None or digest is None else Base(base.id, digest)

@@ -83,7 +83,8 @@ async def create_bundle(jobs: Sequence[Job], context: JobContext, request: Bundl
     work = await run_file(partial(open_work_folder, request.output, request.name, least))
     try:
         if await run_file(lambda: work.is_sealed):
-            inventory = await run_file(work.bring_out)
+            inventory = await run_file(work.read_sealed)
+            await run_file(partial(work.bring_out, inventory))
             log.info("bundle.finished", bundle=inventory.id)
             return _describe_created(Created(inventory, is_resumed=True))
         created = Created(is_resumed=await run_file(partial(work.load, request.base_name, request.capacity)))
@@ -137,8 +138,8 @@ async def _write_bundle(
                 await run_file(work.clear)
                 await run_file(partial(work.begin, request.base_name, request.capacity))
                 plan = plan_volumes(draft.fresh, request.capacity)
-            await _write_volumes(plan, draft, recording, request, work, writer)
-        created.inventory = await run_file(work.bring_out)
+            sealed = await _write_volumes(plan, draft, recording, request, work, writer)
+        created.inventory = await run_file(partial(work.bring_out, sealed))
         return _describe_created(created)
 
 
@@ -190,8 +191,11 @@ async def _write_volumes(
     request: BundleRequest,
     work: WorkFolder,
     writer: VolumeWriter,
-) -> None:
-    """Write what is not finished yet; the inventory goes into the last volume where it fits, else into one more."""
+) -> BundleInventory:
+    """Write what is not finished yet, and seal the bundle.
+
+    The inventory goes into the last volume where it fits, else into one more.
+    """
     pieces = [*(volume.pieces for volume in work.volumes), *map(tuple, plan)]
     kinds = {digest: record.media_type for digest, record in recording.manifests.items()}
     entries = blob_entries(pieces, kinds)
@@ -213,7 +217,7 @@ async def _write_volumes(
         await run_file(partial(work.add_volume, finished))
     async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
         await writer.write(file, last)
-        await _seal(file, rough, index, request, work)
+        return await _seal(file, rough, index, request, work)
 
 
 def _has_room(rough: BundleInventory, count: int, last: Sequence[Piece], index_size: int, capacity: int) -> bool:
@@ -228,7 +232,7 @@ def _has_room(rough: BundleInventory, count: int, last: Sequence[Piece], index_s
 
 async def _seal(
     file: VolumeFile, rough: BundleInventory, index: bytes, request: BundleRequest, work: WorkFolder
-) -> None:
+) -> BundleInventory:
     """End the last volume with the layout's files and the inventory, and sign that."""
     await run_file(partial(file.write_member, LAYOUT_FILE, LAYOUT))
     await run_file(partial(file.write_member, INDEX_FILE, index))
@@ -243,6 +247,7 @@ async def _seal(
     if signature:
         sums[inventory.id + SIGNATURE] = sha256(signature).removeprefix("sha256:")
     await run_file(partial(work.seal, raw, signature, sums))
+    return inventory
 
 
 def _render_index(draft: BundleDraft, entries: Mapping[Digest, BlobEntry], recording: Recording) -> bytes:

@@ -8,6 +8,7 @@ only notes blobs. They are read later, once, in the order in which they are writ
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -90,10 +91,11 @@ class Recording:
         Raises:
             SizeMismatch: another manifest gives it another size.
         """
-        known = self.sizes.setdefault(desc.digest, desc.size)
+        digest = _intern(desc.digest)
+        known = self.sizes.setdefault(digest, desc.size)
         if known != desc.size:
-            raise SizeMismatch(f"{desc.digest}: {desc.size} bytes here, and {known} elsewhere in the bundle")
-        return desc.digest
+            raise SizeMismatch(f"{digest}: {desc.size} bytes here, and {known} elsewhere in the bundle")
+        return digest
 
     async def keep(self, desc: Descriptor, data: bytes) -> None:
         """Keep bytes that are at hand."""
@@ -187,9 +189,14 @@ class RecordingTarget:
         self._record.content.add(digest)
         if desc.is_manifest and digest not in self._all.manifests:
             manifest = parse_manifest(data, desc.media_type)
-            children = tuple(child.digest for child in manifest.children)
+            children = tuple(_intern(child.digest) for child in manifest.children)
             subject = manifest.subject.digest if manifest.subject else None
             self._all.manifests[digest] = ManifestRecord(manifest.media_type, children, subject)
+
+
+def _intern(digest: Digest) -> Digest:
+    """One object for equal digests: each is in several tables, and a text takes more than its place in one."""
+    return Digest(sys.intern(digest))
 
 
 @dataclass(frozen=True, slots=True)

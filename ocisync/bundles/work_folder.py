@@ -91,9 +91,8 @@ class WorkFolder:
         with _disk_errors(self.path):
             return parse_inventory((self.path / _SEALED).read_bytes())
 
-    def bring_out(self) -> BundleInventory:
+    def bring_out(self, inventory: BundleInventory) -> BundleInventory:
         """Give all files their names, the inventory last; what a killed process did already is left as it is."""
-        inventory = self.read_sealed()
         with _disk_errors(self.path):
             for number, name in enumerate(inventory.file_names, 1):
                 self._move(self.volume_path(number), self.output / name)
