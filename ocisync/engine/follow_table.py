@@ -86,7 +86,7 @@ class Due:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class UnitOutcome:
     """What a unit came to."""
 
     failures: int  # in a row
@@ -148,7 +148,7 @@ async def start(connection: Connection, unit: int, attempt: int, worker: str) ->
     return await (await connection.execute(_START.encode(), (worker, unit, attempt))).fetchone() is not None
 
 
-async def finish(connection: Connection, rule: str, unit: int, attempt: int, outcome: Outcome) -> bool:
+async def finish(connection: Connection, rule: str, unit: int, attempt: int, outcome: UnitOutcome) -> bool:
     """Record what became of a unit and of its rule; False when the row has been handed to another since."""
     values = {
         "id": unit,

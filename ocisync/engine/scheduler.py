@@ -22,7 +22,7 @@ from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import Schedule, wait_after_run
 from ocisync.engine import follow_table, worker_table
 from ocisync.engine.dispatcher import TASK, Dispatcher
-from ocisync.engine.follow_table import Outcome
+from ocisync.engine.follow_table import UnitOutcome
 from ocisync.engine.locks import SessionLocks
 from ocisync.engine.units import WHOLE, fingerprint, found_units, item_of, list_units
 from ocisync.errors import OcisyncError, StoreError
@@ -255,7 +255,7 @@ class EngineScheduler:
                 present = schedule.adapt(present, has_changed=outcome.has_changed)
             wait, _ = wait_after_run(schedule, outcome, present, failures, time.time(), self._rng)
             code, message = (outcome.failure.code, outcome.failure.message) if outcome.failure else ("", "")
-            recorded = Outcome(failures, code, message, wait, present)
+            recorded = UnitOutcome(failures, code, message, wait, present)
             if not await follow_table.finish(connection, schedule.rule, unit, attempt, recorded):
                 log.info("engine.superseded", rule=schedule.rule, unit=unit)
 

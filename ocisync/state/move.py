@@ -63,14 +63,14 @@ async def copy_state(source: Database, target: Database, tell: Callable[[Moved],
     repositories = await source.read(lambda rows: [tuple(row) for row in rows.execute(query)])
     for place in repositories:
         for table, (key, columns) in _OWN.items():
-            reader = _Pages(table, key, columns, f"repository = ({_WHICH})", place)
+            reader = _TablePages(table, key, columns, f"repository = ({_WHICH})", place)
             async for page in reader.read(source):
                 await target.write(partial(_write_own, table, key, columns, place, page))
                 moved.add(table, len(page))
         moved.add("repository", 1)
         tell(moved)
     for table, (key, columns) in _OTHERS.items():
-        async for page in _Pages(table, key, columns).read(source):
+        async for page in _TablePages(table, key, columns).read(source):
             await target.write(partial(_write, upsert(table, key, columns), page))
             moved.add(table, len(page))
             tell(moved)
@@ -81,7 +81,7 @@ _WHICH = "SELECT id FROM repository WHERE target = ? AND name = ?"
 
 
 @dataclass(frozen=True, slots=True)
-class _Pages:
+class _TablePages:
     """A table, read in the order of its key, so many rows at a time."""
 
     table: str

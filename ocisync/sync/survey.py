@@ -7,7 +7,7 @@ only the rest is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import structlog
@@ -104,23 +104,14 @@ async def survey(
     known = await _load_known(job, ledger)
     resolver = TagResolver(job, source, ledger, criteria.now, workers, _expect(known, criteria))
     selected = await resolver.select()
-    stored = await target.list_manifests() if isinstance(target, Inventory) else None
-    are_few = len(selected.references) <= FEW_TAGS and not job.policy.prune
-    may_guess = job.policy.overwrite and not (job.policy.backup or job.policy.prune)  # nothing is lost by a wrong one
-    listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few, may_guess=may_guess)
-    is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
-    is_retag = isinstance(target, Mounter) and target.find_sibling(source) == target.name
-    # A tag gets another name in its repository by one GET and one PUT: to look whether it has it would cost as much.
-    is_renamed = listed is None and is_wanted and is_retag and may_guess
-    renamed = frozenset(selected.references.keys() - known.keys()) if is_renamed else frozenset[str]()
-    absent = selected.references.keys() - listed.keys() if is_wanted and listed is not None else ()
-    resolved = await resolver.resolve(selected, absent, renamed)
+    seen = await _look_at_target(job, source, target, selected.references.keys(), known, is_trial=is_trial)
+    stored, listed, renamed, may_guess = seen.stored, seen.listed, seen.renamed, seen.may_guess
+    resolved = await resolver.resolve(selected, seen.absent, renamed)
     references, roots = resolved.references, await name_by_sha256(resolved.roots, ledger)
     present = dict.fromkeys(references) if listed is None else listed
     gone = find_gone(job.tags, job.policy, resolved.listed, present) if job.policy.prune else PruneCandidates()
-    is_empty = not (is_retag or (stored.sizes if stored else present))
+    is_empty = not (seen.is_retag or (stored.sizes if stored else present))  # before `present` is completed
     tells_digests = stored is not None and any(stored.tags.values())  # then a tag without one points elsewhere
-
     recorded = _find_recorded(roots, known)
 
     def must_ask(tag: str) -> bool:
@@ -132,18 +123,50 @@ async def survey(
     is_feared = not job.policy.overwrite or job.policy.backup  # to write what is there would lose it
     expected = asked if listed is not None or is_feared else recorded
     untold = renamed | await _resolve_at_target(target, asked, present, workers, expected, may_guess=may_guess)
-    judged = JudgedImages()
-    if judge is not None:
-        fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
-        judged = await _judge(judge, job, resolved, fresh, known, criteria)
+    fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
+    judged = await _judge(judge, job, resolved, fresh, known, criteria) if judge else JudgedImages()
     warnings = (*resolved.warnings, *_find_moved(job, references, known, roots), *judged.warnings)
     attached = await _find_attached(finder, resolved, judged, workers) if finder else {}
-    if not (present or is_empty or is_retag) and isinstance(target, ServerTarget):  # none of a few: is anything there?
+    if not (present or is_empty or seen.is_retag) and isinstance(target, ServerTarget):  # none of a few: anything else?
         is_empty = await _is_empty(target)
     failures, judgements = resolved.failures, judged.judgements
     return SurveyFacts(
         references, roots, failures, present, known, stored, is_empty, warnings, gone, attached, judgements, untold
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _TargetView:
+    """What a target shows before any single tag is asked for."""
+
+    stored: RepositoryListing | None
+    listed: dict[str, Digest | None] | None  # its tags; None: it was not asked, or does not say
+    is_retag: bool  # it is the repository that is copied from
+    may_guess: bool  # nothing is lost when a tag turns out to be another than was thought
+    renamed: frozenset[str]  # tags that are written without a look
+    absent: Collection[str]  # tags that it lacks: their manifests are read at once
+
+
+async def _look_at_target(
+    job: Job,
+    source: Source,
+    target: Target,
+    tags: Set[str],
+    known: Mapping[str, Published],
+    *,
+    is_trial: bool,
+) -> _TargetView:
+    stored = await target.list_manifests() if isinstance(target, Inventory) else None
+    are_few = len(tags) <= FEW_TAGS and not job.policy.prune
+    may_guess = job.policy.overwrite and not (job.policy.backup or job.policy.prune)
+    listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few, may_guess=may_guess)
+    is_wanted = not is_trial and len(job.shares) <= 1  # several targets read a manifest together, once
+    is_retag = isinstance(target, Mounter) and target.find_sibling(source) == target.name
+    # A tag gets another name in its repository by one GET and one PUT: to look whether it has it would cost as much.
+    is_renamed = listed is None and is_wanted and is_retag and may_guess
+    renamed = frozenset(tags - known.keys()) if is_renamed else frozenset[str]()
+    absent = tags - listed.keys() if is_wanted and listed is not None else ()
+    return _TargetView(stored, listed, is_retag, may_guess, renamed, absent)
 
 
 async def _judge(

@@ -16,14 +16,14 @@ from procrastinate.jobs import Job, Status
 
 from ocisync.engine import follow_table
 from ocisync.engine.dispatcher import SWEEP, TASK, Dispatcher
-from ocisync.engine.follow_table import Outcome
+from ocisync.engine.follow_table import UnitOutcome
 from ocisync.engine.locks import LockLost, SessionLocks, open_connection
 from ocisync.engine.migrate import migrate_all
 from ocisync.engine.units import Unit
 from tests.servers.postgres import Postgres
 
-FAILED = Outcome(1, "net.unreachable", "no route", 3600.0)
-FINE = Outcome(0, "", "", 3600.0)
+FAILED = UnitOutcome(1, "net.unreachable", "no route", 3600.0)
+FINE = UnitOutcome(0, "", "", 3600.0)
 
 
 @pytest.fixture

@@ -59,7 +59,7 @@ class RegistryContent:
 
 
 @dataclass(slots=True)
-class CheckedImages:
+class VerifiedImages:
     """What `verify` read, and what was wrong."""
 
     images: int = 0
@@ -183,13 +183,13 @@ async def _remove(session: Session, place: RegistryPlace, references: Sequence[s
                 await remover.untag([reference])
 
 
-async def verify_images(text: str, config: Path | Config | None) -> CheckedImages:
+async def verify_images(text: str, config: Path | Config | None) -> VerifiedImages:
     """Read images whole and check every byte: one, or all tags where none is named. Nothing is kept.
 
     Raises:
         OcisyncError: the place cannot be opened, or its tags cannot be listed.
     """
-    checked = CheckedImages()
+    checked = VerifiedImages()
     async with _open(text, config) as (source, references):
         for reference in references:
             try:

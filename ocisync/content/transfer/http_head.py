@@ -50,7 +50,7 @@ def split_head(received: bytes) -> tuple[bytes, bytes] | None:
 
 def parse_head(raw: bytes, method: str) -> Head:
     """What a head says; raises http.client.HTTPException when it is none."""
-    answer = http.client.HTTPResponse(_Bytes(raw), method=method)  # type: ignore[arg-type]  # asks for no more than that
+    answer = http.client.HTTPResponse(_HeadBytes(raw), method=method)  # type: ignore[arg-type]  # asks for no more than that
     answer.begin()
     headers = CIMultiDictProxy(CIMultiDict((name, value.strip()) for name, value in answer.headers.items()))
     length = None if answer.chunked else answer.length
@@ -59,7 +59,7 @@ def parse_head(raw: bytes, method: str) -> Head:
 
 def decode_body(raw: bytes, body: bytes, method: str) -> bytes:
     """As much of a body as came, out of its chunks where it was sent in chunks."""
-    answer = http.client.HTTPResponse(_Bytes(raw + body), method=method)  # type: ignore[arg-type]  # as above
+    answer = http.client.HTTPResponse(_HeadBytes(raw + body), method=method)  # type: ignore[arg-type]  # as above
     answer.begin()
     try:
         return answer.read()
@@ -79,7 +79,7 @@ class _HeadWriter(http.client.HTTPConnection):
 
 
 @dataclass(frozen=True, slots=True)
-class _Bytes:
+class _HeadBytes:
     """What an HTTPResponse takes for a socket."""
 
     data: bytes
