@@ -35,7 +35,7 @@ from ocisync.state.lock import daemon_lock
 from ocisync.state.open import State, open_state
 from ocisync.state.rule_records import RuleView
 from ocisync.sync.context import Progress
-from ocisync.sync.reports import JobReport
+from ocisync.sync.reports import JobReport, RunReport
 from ocisync.wiring.daemon_notify import DaemonNotifier
 from ocisync.wiring.daemon_view import DaemonView
 from ocisync.wiring.engine import Engine, open_engine
@@ -158,6 +158,10 @@ def _assemble(
         failures.observe_input(report)
         people.observe_input(report)
 
+    def observe_run(run: RunReport) -> None:
+        failures.observe_run(run)
+        people.observe_run(run)
+
     @asynccontextmanager
     async def open_counted(config: Config) -> AsyncIterator[RuleSet]:
         async with open_rules(config, state, activity, engine.part if engine else None) as rules:
@@ -165,7 +169,7 @@ def _assemble(
             people.use(config)
             yield engine.share(rules, config) if engine else rules
 
-    observers = Observers(observe_job, observe_input, people.observe_run)
+    observers = Observers(observe_job, observe_input, observe_run)
     service = Service(config, state, open_counted, observers, notifier, engine.scheduler if engine else None)
     _watch(metrics, service, engine)
     dispatcher = PushDispatcher(lambda: service.generation)

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from ocisync.drop.rule import InputReport
 from ocisync.logs import clean
 from ocisync.state.image_records import ImageRecord
-from ocisync.sync.reports import STOPPED, Failure, JobReport
+from ocisync.sync.reports import STOPPED, Failure, JobReport, RunReport
 
 MOST = 500
+_SLACK = 1.0  # seconds; the clock may have been set by a little meanwhile
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,12 @@ class Failures:
         self._take(report.rule, place, report.failure)
         for tag in report.tags:
             self._take(report.rule, _name_image(report.target, tag.tag), tag.trouble)
+
+    def observe_run(self, run: RunReport) -> None:
+        """Forget what a whole run of a rule did not meet again: its image is gone, or no longer selected."""
+        began = time.time() - run.seconds - _SLACK
+        for key in [key for key, one in self._known.items() if one.rule == run.rule and one.at < began]:
+            del self._known[key]
 
     def observe_input(self, report: InputReport) -> None:
         """Take what became of an input."""

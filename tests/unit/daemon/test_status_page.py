@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import replace
 
 import pytest
@@ -19,8 +20,9 @@ from ocisync.drop.rule import InputReport, InputVerdict
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
 from ocisync.state.history_records import Sample
+from ocisync.state.image_records import ImageRecord
 from ocisync.state.rule_records import RuleStatus, RuleView
-from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
+from ocisync.sync.reports import Failure, JobReport, RunReport, TagReport, Verdict
 from tests import status_samples
 from tests.unit.daemon.test_pages import Daemon, running
 
@@ -159,6 +161,18 @@ def test_a_failure_is_listed_until_it_went_well() -> None:
     failures.observe_job(JobReport("r", "s", "target:out/a", [TagReport("1", Verdict.COPIED, "")]))
     assert [one.what for one in failures.list_newest({"r", "d"})] == ["bad.tar"]
     assert failures.list_newest({"r"}) == []  # the rule is gone
+
+
+def test_what_a_whole_run_did_not_meet_again_is_no_longer_listed() -> None:
+    failures = Failures()
+    old = ImageRecord("r", "target:out/a", "gone", "failed", "", "", 0, 0, 0.0, "x", "y", time.time() - 100)
+    failures.load([old, replace(old, rule="other")])
+    failures.observe_job(JobReport("r", "s", "target:out/a", [TagReport("1", Verdict.FAILED, "", None, FAILED)]))
+    failures.observe_run(RunReport("r", seconds=5.0, failure=FAILED))
+    assert [(one.rule, one.what) for one in failures.list_newest({"r", "other"})] == [
+        ("r", "out/a:1"),
+        ("other", "out/a:gone"),
+    ]
 
 
 def test_the_day_is_drawn_where_there_is_something_to_draw() -> None:
