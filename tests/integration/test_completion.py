@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("line", "offered"),
     [
-        ("ocisync stat", ["status"]),
+        ("ocisync statu", ["status"]),
         ("ocisync config ", ["check", "import", "schema"]),
         ("ocisync copy --src-c", ["--src-creds"]),
         ("ocisync copy --format ", ["oci", "docker"]),
