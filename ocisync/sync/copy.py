@@ -14,7 +14,7 @@ from typing import Any
 import anyio
 import structlog
 
-from ocisync.content.capabilities import CollectedTarget, Converter
+from ocisync.content.capabilities import CollectedTarget
 from ocisync.content.concurrency import ByteBudget, SingleFlight, for_each
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import Fetcher, Opener, Target
@@ -367,34 +367,3 @@ async def _read_own(target: Fetcher, desc: Descriptor) -> bytes | None:
     except OcisyncError as exc:  # a read that only saves a pull of the source
         log.debug("manifest.not_read", digest=desc.digest, error=exc.message)
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class TargetSink:
-    """Takes finished layers to a copier's target; remembers which layer holds which diff ID (a LayerSink)."""
-
-    copier: GraphCopier
-    variant: str  # layers are taken over only from equal conversions, so that digests do not depend on history
-
-    async def lookup(self, diff_id: Digest) -> Descriptor | None:
-        """A layer of the repository with this content, if it is still there."""
-        presence = self.copier.presence
-        where = presence.where
-        desc = await presence.ledger.find_layer(where.target, where.repository, diff_id, self.variant)
-        if desc is None or not await presence.target.exists(desc):
-            return None
-        return desc
-
-    async def push(self, desc: Descriptor, opener: Opener) -> None:
-        """Store one finished layer."""
-        await self.copier.copy_blob(desc, opener)
-
-    async def record(self, diff_id: Digest, desc: Descriptor) -> None:
-        """Remember a layer that is at the target."""
-        where = self.copier.presence.where
-        await self.copier.presence.ledger.record_layer(where.target, where.repository, diff_id, self.variant, desc)
-
-
-async def convert(source: Converter, reference: str, copier: GraphCopier) -> Descriptor:
-    """Convert an image into the copier's target; its root is not published yet."""
-    return await source.convert(reference, TargetSink(copier, source.variant))

@@ -20,7 +20,8 @@ from ocisync.errors import ConfigError, Handling, LimitExceeded, NotFound, Ocisy
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.locator import registry_image, strip_views
 from ocisync.sync.context import JobContext
-from ocisync.sync.copy import GraphCopier, convert
+from ocisync.sync.convert import convert
+from ocisync.sync.copy import GraphCopier
 from ocisync.sync.job import Job
 from ocisync.sync.judging.judge import Judge
 from ocisync.sync.ledger import MemoryLedger, Published
