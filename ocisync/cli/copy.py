@@ -32,8 +32,10 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what copies
     from collections.abc import Callable
 
     from ocisync.commands.images.copy import PlannedCopy
+    from ocisync.config.models import Config
     from ocisync.model.locator import Locator
     from ocisync.model.media_type_families import Format
+    from ocisync.sync.judging.acceptance import Acceptance
     from ocisync.sync.referrers.referrer_set import ReferrerChoice
     from ocisync.sync.reports import Failure, JobReport, TagReport
 
@@ -144,13 +146,11 @@ def copy(
     from ocisync.cli.display.progress import progress
     from ocisync.commands.images.copy import CopyOptions, copy_sources, plan_copies, view_source
     from ocisync.commands.images.names import complete_destination, parse_source
-    from ocisync.sync.judging.acceptance import Acceptance
     from ocisync.sync.referrers.referrer_set import ReferrerChoice
 
     destination = complete_destination(destination)
     choice = ReferrerChoice(referrers or None, tuple(artifact_type or ()), digest_tags)
-    holds_signatures = not destination.startswith("docker-archive:")
-    acceptance = Acceptance((verify,), brings_signatures=holds_signatures) if verify else None
+    acceptance = _demand(verify, destination)
     options = CopyOptions(choice, include_external, send_again=force, cache=cache, acceptance=acceptance)
     packing = compression_of(compression, level)
     views = [view_source(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
@@ -161,12 +161,7 @@ def copy(
     settings = with_access_of(
         config, source_side, ([destination], dest_creds or creds, dest_tls_verify or tls_verify), authfile
     )
-    if verify:
-        if cache is not None:
-            raise ConfigError("--verify reads signatures at the source, not in a cache: leave one of the two out")
-        from ocisync.commands.images.verify_policy import with_policy
-
-        settings = with_policy(settings, verify)
+    settings = _with_policy(settings, verify, cache)
     if dry_run:
         raise typer.Exit(_print_plan(run_async(plan_copies, settings, views, destination, every)))
     with progress(quiet) as shown:
@@ -177,6 +172,28 @@ def copy(
     for one in copied:
         _print_result(one.source, one.place, one.report, tell)
     raise typer.Exit(0 if all(one.report.ok and not one.report.withheld for one in copied) else 1)
+
+
+def _demand(policy: str, destination: str) -> Acceptance | None:
+    """What images must fulfil; their signatures come along to where there is a place for them."""
+    from ocisync.sync.judging.acceptance import Acceptance
+
+    return Acceptance((policy,), brings_signatures=not destination.startswith("docker-archive:")) if policy else None
+
+
+def _with_policy(settings: Path | Config | None, policy: str, cache: Path | None) -> Path | Config | None:
+    """The configuration in which the policy is known.
+
+    Raises:
+        ConfigError: there is none of that name, or a cache is to be used, which has no signatures.
+    """
+    if not policy:
+        return settings
+    if cache is not None:
+        raise ConfigError("--verify reads signatures at the source, not in a cache: leave one of the two out")
+    from ocisync.commands.images.verify_policy import with_policy
+
+    return with_policy(settings, policy)
 
 
 def push(

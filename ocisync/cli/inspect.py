@@ -28,7 +28,9 @@ from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what looks at images
     from ocisync.commands.images.inspect import InspectedImage
+    from ocisync.config.models import Config
     from ocisync.images.inspect import ImageView, ReferrerView
+    from ocisync.sync.judging.acceptance import SignatureVerdict
 
 
 _SHOWN = 10_000  # tags that are printed at a time
@@ -93,11 +95,7 @@ def inspect(
         return
     image = run_async(inspect_image, image_name, platform, settings, cache)
     if verify:
-        from ocisync.commands.images.inspect import check_signatures
-        from ocisync.commands.images.verify_policy import with_policy
-
-        verdict = run_async(check_signatures, image_name, with_policy(settings, verify), verify)
-        image = replace(image, verdict=verdict)
+        image = replace(image, verdict=_check_signatures(image_name, settings, verify))
     if form:
         show(format_fields(form, image))
     elif as_json:
@@ -105,6 +103,13 @@ def inspect(
     else:
         show(_inspected_text(image))
     raise typer.Exit(0 if image.verdict is None or image.verdict.is_valid else 1)
+
+
+def _check_signatures(name: str, settings: Path | Config | None, policy: str) -> SignatureVerdict:
+    from ocisync.commands.images.inspect import check_signatures
+    from ocisync.commands.images.verify_policy import with_policy
+
+    return run_async(check_signatures, name, with_policy(settings, policy), policy)
 
 
 def tags(
