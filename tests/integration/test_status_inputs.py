@@ -40,3 +40,14 @@ def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
     file.write_text(yaml.safe_dump(config | {"daemon": {"state": "./state"}}))
     told = run_ocisync("status", "-c", file).expect(0).stdout
     assert "drpo unreadable: the folder is not there" in told
+
+
+def test_failures_count_runs_of_once(tmp_path: Path) -> None:
+    rule = {"name": "app", "source": "127.0.0.1:1/team/app", "target": "local"}
+    config = {"version": 1, "targets": {"local": {"type": "static", "path": "./reg"}}, "sync": [rule]}
+    file = tmp_path / "c.yaml"
+    registries = {"127.0.0.1:1": {"plain_http": True, "retries": 0}}
+    file.write_text(yaml.safe_dump(config | {"daemon": {"state": "./state"}, "registries": registries}))
+    for count in (1, 2):
+        run_ocisync("once", "-q", "-c", file).expect(1)
+        assert json.loads(run_ocisync("status", "--json", "-c", file).expect(0).stdout)["app"]["failures"] == count
