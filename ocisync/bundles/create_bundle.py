@@ -122,6 +122,8 @@ async def _write_bundle(
         await record_jobs(jobs, context, recording)
         created.reports = [one.report for one in recording.repositories if one.report is not None]
         draft = draft_bundle(recording, request.base, request.name, work.sequence)
+        for repository in recording.repositories:
+            repository.content.clear()
         if not draft.images and not created.ok:
             raise BundleError("nothing could be read of what the rules mean, so no bundle was written")
         if not draft.changes(request.base):
@@ -185,7 +187,7 @@ async def _plan_rest(
 
 
 async def _write_volumes(
-    plan: Sequence[Sequence[Piece]],
+    plan: list[list[Piece]],
     draft: BundleDraft,
     recording: Recording,
     request: BundleRequest,
@@ -199,6 +201,8 @@ async def _write_volumes(
     pieces = [*(volume.pieces for volume in work.volumes), *map(tuple, plan)]
     kinds = {digest: record.media_type for digest, record in recording.manifests.items()}
     entries = blob_entries(pieces, kinds)
+    count = len(pieces)
+    del pieces, kinds  # with many blobs each such list is a tenth of what a bundle takes of the memory
     index = _render_index(draft, entries, recording)
     rough = seal_inventory(
         draft,
@@ -206,9 +210,11 @@ async def _write_volumes(
         BundleInventory(request.name, work.sequence, base=request.base_name, index=describe(index, OCI_INDEX)),
     )
     last = list(plan[-1]) if plan else []
-    if not last or not _has_room(rough, len(pieces), last, len(index), request.capacity):
+    if not last or not _has_room(rough, count, last, len(index), request.capacity):
         last = []
     ahead = plan if not last else plan[:-1]
+    if last:
+        plan[-1].clear()
     for volume in ahead:
         async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
             await writer.write(file, volume)
@@ -217,6 +223,8 @@ async def _write_volumes(
         await run_file(partial(work.add_volume, finished))
     async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
         await writer.write(file, last)
+        last.clear()
+        recording.forget_blobs()
         return await _seal(file, rough, index, request, work)
 
 

@@ -97,6 +97,11 @@ class Recording:
             raise SizeMismatch(f"{digest}: {desc.size} bytes here, and {known} elsewhere in the bundle")
         return digest
 
+    def forget_blobs(self) -> None:
+        """All are written: what is left to do needs only manifests."""
+        self.homes.clear()
+        self.sizes.clear()
+
     async def keep(self, desc: Descriptor, data: bytes) -> None:
         """Keep bytes that are at hand."""
         if desc.digest not in self.kept:

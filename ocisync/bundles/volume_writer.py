@@ -66,7 +66,8 @@ class VolumeFile:
 
     def write_member(self, name: str, content: bytes) -> None:
         """Append a small member."""
-        self.write(render_header(name, len(content)) + content + bytes(padding(len(content))))
+        for data in (render_header(name, len(content)), content, bytes(padding(len(content)))):
+            self.write(data)
 
     async def stream(self, chunks: AsyncIterator[bytes]) -> None:
         """Append what comes; all of it is taken back when it ends with an error."""
