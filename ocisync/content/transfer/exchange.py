@@ -75,9 +75,24 @@ class BulkAnswer:
     async def read(self, limit: int) -> bytes:
         """The next bytes of the body, at least one unless it ends; raises TimeoutError."""
         buffer = memoryview(bytearray(limit))
-        while (count := await to_thread.run_sync(self.read_into, buffer, limiter=movers)) is None:
+        while (count := await to_thread.run_sync(self._fill, buffer, limiter=movers)) is None:
             await self.wait_readable()
         return bytes(buffer[:count])
+
+    def _fill(self, buffer: memoryview) -> int | None:
+        """In a thread: as many bytes as come without waiting, so that a hop brings a whole chunk."""
+        filled = 0
+        while filled < len(buffer):
+            try:
+                count = self.read_into(buffer[filled:])
+            except OSError:
+                if filled:
+                    break  # what came counts; the next reading meets the failure
+                raise
+            if not count:
+                return filled or count
+            filled += count
+        return filled
 
     async def read_words(self, limit: int) -> bytes:
         """The beginning of a short body, in whichever way it is sent; what breaks off is taken as it came."""
