@@ -13,7 +13,7 @@ from anyio import CancelScope
 
 from ocisync.bundles.bundle_draft import BundleDraft, draft_bundle, seal_inventory
 from ocisync.bundles.bundle_files import Signer
-from ocisync.bundles.inventory import INVENTORY, SIGNATURE, Base, BlobEntry, BundleInventory, Volume
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, Base, BundleInventory, Volume
 from ocisync.bundles.inventory_json import render_inventory
 from ocisync.bundles.recording import Recording, record_jobs
 from ocisync.bundles.volume_layout import END, Piece, blob_entries, footprint, plan_volumes
@@ -198,24 +198,12 @@ async def _write_volumes(
 
     The inventory goes into the last volume where it fits, else into one more.
     """
-    pieces = [*(volume.pieces for volume in work.volumes), *map(tuple, plan)]
-    kinds = {digest: record.media_type for digest, record in recording.manifests.items()}
-    entries = blob_entries(pieces, kinds)
-    count = len(pieces)
-    del pieces, kinds  # with many blobs each such list is a tenth of what a bundle takes of the memory
-    index = _render_index(draft, entries, recording)
-    rough = seal_inventory(
-        draft,
-        entries,
-        BundleInventory(request.name, work.sequence, base=request.base_name, index=describe(index, OCI_INDEX)),
-    )
-    last = list(plan[-1]) if plan else []
-    if not last or not _has_room(rough, count, last, len(index), request.capacity):
+    pieces = [*(volume.pieces for volume in work.volumes), *plan]
+    index = _render_index(draft, recording)
+    last = plan[-1] if plan else []
+    if request.capacity and not _has_room(_make_rough(draft, pieces, index, recording, request, work), last, request):
         last = []
-    ahead = plan if not last else plan[:-1]
-    if last:
-        plan[-1].clear()
-    for volume in ahead:
+    for volume in pieces[len(work.volumes) : len(pieces) - bool(last)]:
         async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
             await writer.write(file, volume)
             await run_file(file.finish)
@@ -223,19 +211,36 @@ async def _write_volumes(
         await run_file(partial(work.add_volume, finished))
     async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
         await writer.write(file, last)
-        last.clear()
+        rough = _make_rough(draft, pieces, index, recording, request, work)
+        pieces.clear()  # with many blobs each such list is a tenth of the memory that a bundle takes
+        plan.clear()
         recording.forget_blobs()
         return await _seal(file, rough, index, request, work)
 
 
-def _has_room(rough: BundleInventory, count: int, last: Sequence[Piece], index_size: int, capacity: int) -> bool:
+def _make_rough(
+    draft: BundleDraft,
+    pieces: Sequence[Sequence[Piece]],
+    index: bytes,
+    recording: Recording,
+    request: BundleRequest,
+    work: WorkFolder,
+) -> BundleInventory:
+    """The inventory without the sums of the volumes."""
+    kinds = {digest: record.media_type for digest, record in recording.manifests.items()}
+    volumes = tuple(Volume(request.capacity, _NO_SUM) for _ in pieces)
+    own = BundleInventory(
+        request.name, work.sequence, base=request.base_name, volumes=volumes, index=describe(index, OCI_INDEX)
+    )
+    return seal_inventory(draft, blob_entries(pieces, kinds), own)
+
+
+def _has_room(rough: BundleInventory, last: Sequence[Piece], request: BundleRequest) -> bool:
     """Whether the layout's files and the inventory fit behind the last volume's blobs."""
-    if not capacity:
-        return True
-    inventory = render_inventory(replace(rough, volumes=tuple(Volume(capacity, _NO_SUM) for _ in range(count))))
-    tail = footprint(rough.id + INVENTORY, len(inventory)) + footprint(INDEX_FILE, index_size)
+    index_size = rough.index.size if rough.index else 0
+    tail = footprint(rough.id + INVENTORY, len(render_inventory(rough))) + footprint(INDEX_FILE, index_size)
     used = sum(footprint(piece.name, piece.length) for piece in last)
-    return used + tail + footprint(LAYOUT_FILE, len(LAYOUT)) + len(END) <= capacity
+    return used + tail + footprint(LAYOUT_FILE, len(LAYOUT)) + len(END) <= request.capacity
 
 
 async def _seal(
@@ -258,14 +263,14 @@ async def _seal(
     return inventory
 
 
-def _render_index(draft: BundleDraft, entries: Mapping[Digest, BlobEntry], recording: Recording) -> bytes:
+def _render_index(draft: BundleDraft, recording: Recording) -> bytes:
     """index.json: the images whose manifests lie in this bundle, and what refers to images."""
     named: list[Descriptor] = []
     referring: dict[Digest, Descriptor] = {}
     for image in draft.images:
-        if image.digest in entries:
+        if image.digest in draft.fresh:
             named.append(make_named_entry(str(image), _as_entry(recording, image.digest)))
-        referring |= {digest: _as_entry(recording, digest) for digest in image.referrers if digest in entries}
+        referring |= {digest: _as_entry(recording, digest) for digest in image.referrers if digest in draft.fresh}
     known = {desc.digest for desc in named}
     more = [make_referring_entry(desc) for digest, desc in sorted(referring.items()) if digest not in known]
     return render_index([*named, *more])
