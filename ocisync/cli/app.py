@@ -19,7 +19,6 @@ from ocisync.cli import (
     doctor,
     engine,
     inspect,
-    login,
     maintain,
     notify,
     once,
@@ -33,6 +32,7 @@ from ocisync.cli.arguments import completion
 from ocisync.cli.arguments.options import set_defaults
 from ocisync.cli.display.help import Command, CommandGroup
 from ocisync.cli.display.output import show
+from ocisync.cli.registry import login
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
 

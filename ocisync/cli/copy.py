@@ -29,9 +29,9 @@ from ocisync.errors import ConfigError
 from ocisync.model.text.quantities import size_text
 
 if TYPE_CHECKING:  # the start of other commands does not pay for what copies
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
-    from ocisync.commands.images.copy import PlannedCopy
+    from ocisync.commands.images.copy import Copied, PlannedCopy
     from ocisync.config.models import Config
     from ocisync.model.locator import Locator
     from ocisync.model.media_type_families import Format
@@ -155,8 +155,7 @@ def copy(
     packing = compression_of(compression, level)
     views = [view_source(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
     _check_referrers(choice, form, destination)
-    if cache is not None and (every or choice.referrers or choice.digest_tags):
-        raise ConfigError("--cache is for single images: leave out --all, --referrers and --digest-tags")
+    _check_cache(cache, choice, every)
     source_side = (sources, src_creds or creds, src_tls_verify or tls_verify)
     settings = with_access_of(
         config, source_side, ([destination], dest_creds or creds, dest_tls_verify or tls_verify), authfile
@@ -167,11 +166,16 @@ def copy(
     with progress(quiet) as shown:
         copying = partial(copy_sources, settings, shown, packing, every=every)
         copied = run_async(copying, views, destination, options)
+    raise typer.Exit(_print_results(copied, destination, quiet))
+
+
+def _print_results(copied: Sequence[Copied], destination: str, quiet: bool) -> int:
+    """Say what was copied; the exit status."""
     is_piped = destination.partition(":")[2].partition(":")[0] == "-"
     tell = _ignore if quiet else warn if is_piped else show
     for one in copied:
         _print_result(one.source, one.place, one.report, tell)
-    raise typer.Exit(0 if all(one.report.ok and not one.report.withheld for one in copied) else 1)
+    return 0 if all(one.report.ok and not one.report.withheld for one in copied) else 1
 
 
 def _demand(policy: str, destination: str) -> Acceptance | None:
@@ -237,6 +241,11 @@ def _print_plan(plans: Sequence[PlannedCopy]) -> int:
         images = f"{counted(plan.images, 'image')}, {counted(plan.blobs, 'blob')}, {size_text(plan.bytes)}"
         show(f"would copy {printable(plan.source)} to {printable(plan.place)}\n{plan.digest} ({images} at most)")
     return 1 if any(plan.failure for plan in plans) else 0
+
+
+def _check_cache(cache: Path | None, choice: ReferrerChoice, every: bool) -> None:
+    if cache is not None and (every or choice.referrers or choice.digest_tags):
+        raise ConfigError("--cache is for single images: leave out --all, --referrers and --digest-tags")
 
 
 def _check_referrers(choice: ReferrerChoice, form: Format | None, destination: str) -> None:

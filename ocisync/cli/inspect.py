@@ -33,23 +33,27 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what looks at 
     from ocisync.sync.judging.acceptance import SignatureVerdict
 
 
+_Reference = Annotated[str, typer.Argument(help="An image, such as docker://alpine:3.", autocompletion=complete_images)]
+_Verify = Annotated[
+    str,
+    typer.Option(
+        "--verify", metavar="POLICY", help="Check signatures: a policy of the configuration, or a public key's file."
+    ),
+]
+_ConfigOrImage = Annotated[
+    str | None,
+    typer.Option(
+        "--config", "-c", help="The configuration. Right before the image, as in skopeo: print the image's own."
+    ),
+]
 _SHOWN = 10_000  # tags that are printed at a time
 
 
 def inspect(
     context: typer.Context,
-    reference: Annotated[
-        str, typer.Argument(help="An image, such as docker://alpine:3.", autocompletion=complete_images)
-    ] = "",
+    reference: _Reference = "",
     platform: OnePlatform = "",
-    verify: Annotated[
-        str,
-        typer.Option(
-            "--verify",
-            metavar="POLICY",
-            help="Check signatures: a policy of the configuration, or a public key's file.",
-        ),
-    ] = "",
+    verify: _Verify = "",
     raw: Annotated[bool, typer.Option("--raw", help="Print the manifest as it is, byte by byte.")] = False,
     form: Annotated[
         str,
@@ -57,12 +61,7 @@ def inspect(
     ] = "",
     as_json: AsJson = False,
     cache: Cache = None,
-    config: Annotated[
-        str | None,
-        typer.Option(
-            "--config", "-c", help="The configuration. Right before the image, as in skopeo: print the image's own."
-        ),
-    ] = None,
+    config: _ConfigOrImage = None,
     creds: Creds = "",
     tls_verify: TlsVerify = None,
     authfile: AuthFile = None,

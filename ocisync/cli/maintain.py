@@ -1,6 +1,6 @@
 """`ocisync reconcile`, `ls`, `rm`, `keep`, `gc` and `verify`: looking after a static registry.
 
-`ls`, `rm` and `verify` also take an ordinary registry: `cli.registry` has their display.
+`ls`, `rm` and `verify` also take an ordinary registry: `cli.registry.contents` has their display.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ocisync.cli.arguments.options import (
     with_access,
 )
 from ocisync.cli.display.output import counted, printable, show, show_json, table, time_text, warn
-from ocisync.cli.registry import show_checked, show_content
+from ocisync.cli.registry.contents import show_checked, show_content
 from ocisync.errors import ConfigError
 from ocisync.model.text.quantities import size_text
 

@@ -22,6 +22,12 @@ if TYPE_CHECKING:  # the start of other commands does not pay for what packs
     from ocisync.commands.images.pack import Packed
 
 _Texts = Annotated[list[str] | None, typer.Option(help="NAME=VALUE, or only a value; may be repeated.")]
+_Destination = Annotated[
+    str,
+    typer.Argument(
+        help="Where to, such as docker://HOST/NAME:TAG, oci:DIR, app.tar.gz.", autocompletion=complete_images
+    ),
+]
 _COMMANDS = frozenset(("entrypoint", "cmd"))
 _PAIRS = frozenset(("env", "labels", "annotations"))
 _MAX_EPOCH = 253_402_300_799  # the last second of the year 9999
@@ -29,12 +35,7 @@ _MAX_EPOCH = 253_402_300_799  # the last second of the year 9999
 
 def pack(
     rootfs: Annotated[Path, typer.Argument(help="A folder that holds a root file system.")],
-    destination: Annotated[
-        str,
-        typer.Argument(
-            help="Where to, such as docker://HOST/NAME:TAG, oci:DIR, app.tar.gz.", autocompletion=complete_images
-        ),
-    ],
+    destination: _Destination,
     settings: Annotated[Path | None, typer.Option("--settings", help="A YAML file; options add to it.")] = None,
     parent: Annotated[str | None, typer.Option(help="An image to put the folder on, any reference.")] = None,
     entrypoint: Annotated[str | None, typer.Option(help='Words, or a JSON list: ["/app","-v"].')] = None,

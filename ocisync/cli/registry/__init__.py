@@ -1,0 +1,1 @@
+"""Commands for ordinary registries: what they hold, and logins."""
