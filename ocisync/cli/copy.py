@@ -156,16 +156,13 @@ def copy(
     views = [view_source(parse_source(source), platform or (), form, drop_signatures, packing) for source in sources]
     _check_referrers(choice, form, destination)
     _check_cache(cache, choice, every)
-    source_side = (sources, src_creds or creds, src_tls_verify or tls_verify)
-    settings = with_access_of(
-        config, source_side, ([destination], dest_creds or creds, dest_tls_verify or tls_verify), authfile
-    )
-    settings = _with_policy(settings, verify, cache)
+    ours = (sources, src_creds or creds, src_tls_verify or tls_verify)
+    theirs = ([destination], dest_creds or creds, dest_tls_verify or tls_verify)
+    settings = _with_policy(with_access_of(config, ours, theirs, authfile), verify, cache)
     if dry_run:
         raise typer.Exit(_print_plan(run_async(plan_copies, settings, views, destination, every)))
     with progress(quiet) as shown:
-        copying = partial(copy_sources, settings, shown, packing, every=every)
-        copied = run_async(copying, views, destination, options)
+        copied = run_async(partial(copy_sources, every=every), settings, shown, packing, views, destination, options)
     raise typer.Exit(_print_results(copied, destination, quiet))
 
 
