@@ -68,7 +68,9 @@ async def _open_registry(session: Session, place: str) -> StaticRegistry:
         registry = await session.stores.static_registry(place)
     else:
         registry = await session.stores.static_registry_at(DirectoryRoot(place.removeprefix("static:")))
-    if await _is_registry(registry.store):
+    is_there = place.startswith("s3:") or place in session.config.targets
+    is_there = is_there or await anyio.Path(place.removeprefix("static:")).exists()
+    if is_there and await _is_registry(registry.store):
         return registry
     raise NotFound(
         f"{place}: there is no registry: nothing is below v2/. Name the folder or bucket that holds `v2`, or publish "
@@ -77,11 +79,16 @@ async def _open_registry(session: Session, place: str) -> StaticRegistry:
 
 
 async def _is_registry(store: ObjectStore) -> bool:
-    """Whether anything lies where a registry has its objects; what every client asks for first needs no listing."""
+    """Whether a registry's objects lie there, or nothing at all does: a registry that is still empty."""
     if await store.head(layout.ROOT) is not None:
         return True
-    listing = store.list("v2/")
+    return await _has_any(store, "v2/") or not await _has_any(store, "")
+
+
+async def _has_any(store: ObjectStore, prefix: str) -> bool:
+    listing = store.list(prefix)
     async with aclosing_if_possible(listing):
-        async for _ in listing:
-            return True
+        async for one in listing:
+            if not one.key.startswith(layout.PRIVATE):
+                return True
     return False

@@ -92,17 +92,25 @@ def test_serve_takes_a_target_and_its_settings(tmp_path: Path) -> None:
 
 
 def test_serve_of_what_is_no_registry_says_so_and_ends(tmp_path: Path, s3: Seaweed) -> None:
-    (tmp_path / "empty").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "notes.txt").write_text("no registry")
     (tmp_path / "file").write_text("")
     bucket = s3.bucket()
+    bucket.put("notes.txt", b"no registry")
     places = [
-        "empty",
+        "other",
         "nowhere",
         f"s3://{bucket.name}?endpoint={bucket.endpoint}&s3ForcePathStyle=true",
-        "static:empty",
+        "static:other",
     ]
     keys = {"AWS_ACCESS_KEY_ID": ACCESS_KEY, "AWS_SECRET_ACCESS_KEY": SECRET_KEY, "AWS_REGION": REGION}
     for place in places:
         told = run_ocisync("serve", place, "--listen", "0", env=os.environ | keys, cwd=tmp_path, timeout=30).expect(1)
         assert "there is no registry" in told.stderr
     assert "a file stands where" in run_ocisync("serve", "file", "--listen", "0", cwd=tmp_path).expect(1).stderr
+
+
+def test_a_registry_that_is_still_empty_is_served(tmp_path: Path) -> None:
+    with served(tmp_path) as url:
+        assert fetch("GET", f"{url}/v2/").status == 200
+        assert fetch("GET", f"{url}/v2/app/tags/list").status == 404
