@@ -4,7 +4,7 @@ BIN := .venv/bin
 ARGS ?=
 # Test processes; most tests wait for servers, so three suit two cores. JOBS=0 runs them in pytest's own process.
 JOBS ?= 3
-LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras \
 	--group pyproject.toml:build pyproject.toml
 
 .PHONY: help demo run check test prove bench lock schema monitoring package sbom clean runtime dev debian helm packaging judges docs docs-tools
@@ -50,7 +50,7 @@ lock:
 	@PYTHON="$(PYTHON)" tools/setup lock-tool
 	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra postgres --extra sigstore -o requirements.lock
 	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra dev -c requirements.lock -o requirements-dev.lock
-	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url \
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras \
 		$(ARGS) --group pyproject.toml:docs -o requirements-docs.lock
 
 schema: runtime

@@ -9,7 +9,9 @@ import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-_PACKAGE = re.compile(r"(?m)^(?P<name>[a-z0-9.-]+)==(?P<version>[^ \\;\n]+)(?P<rest>(?:[^\n]*\\\n)*[^\n]*)")
+_PACKAGE = re.compile(
+    r"(?m)^(?P<name>[a-z0-9.-]+)(?:\[[^]]*\])?==(?P<version>[^ \\;\n]+)(?P<rest>(?:[^\n]*\\\n)*[^\n]*)"
+)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 _ONLY_TO_BUILD = frozenset({"hatchling", "packaging", "pathspec", "pluggy", "tomlkit", "trove-classifiers"})
 

@@ -203,8 +203,8 @@ def test_the_version_is_the_same_everywhere() -> None:
 def test_the_locks_have_hashes_and_no_addresses(name: str) -> None:
     text = (ROOT / name).read_text()
     assert not re.search(r"https?://|--(extra-)?index-url|--find-links| @ ", text)
-    pinned = re.findall(r"(?m)^([\w.-]+)==\S+[^\n]*\\\n    --hash=sha256:", text)
-    assert len(pinned) == len(re.findall(r"(?m)^[\w.-]+==", text))
+    pinned = re.findall(r"(?m)^([\w.-]+)(?:\[[^]]*\])?==\S+[^\n]*\\\n    --hash=sha256:", text)
+    assert len(pinned) == len(re.findall(r"(?m)^[\w.-]+(?:\[[^]]*\])?==", text))
     assert {"aiohttp", "anyio", "hatchling"} <= set(pinned)
 
 

@@ -20,7 +20,8 @@ def test_the_sbom_lists_what_the_lock_installs_with_its_hashes() -> None:
     document = json.loads(done.stdout)
     assert (document["bomFormat"], document["specVersion"]) == ("CycloneDX", "1.6")
     listed = {f"{one['name']}=={one['version']}" for one in document["components"]}
-    assert listed == set(re.findall(r"(?m)^[\w.-]+==[^ \\\n;]+", lock))
+    pinned = re.findall(r"(?m)^([\w.-]+)(?:\[[^]]*\])?(==[^ \\\n;]+)", lock)
+    assert listed == {f"{name}{version}" for name, version in pinned}
     assert sum(len(one["hashes"]) for one in document["components"]) == lock.count("--hash=sha256:")
     assert all(one["hashes"] and one["purl"].startswith("pkg:pypi/") for one in document["components"])
     versions = {
