@@ -34,6 +34,15 @@ def no_blocking_calls() -> Iterator[None]:
         yield
 
 
+_BY_THREADS_AT_LENGTH = pytest.param(BY_THREADS, id="threads", marks=pytest.mark.prove)
+
+
+@pytest.fixture(params=[pytest.param(BY_AIOHTTP, id="aiohttp"), _BY_THREADS_AT_LENGTH])
+def other_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `engine`, the second way only in `make prove`."""
+    monkeypatch.setattr(Engine, "bulk_from", request.param)
+
+
 @pytest.fixture(params=[BY_AIOHTTP, BY_THREADS], ids=["aiohttp", "threads"])
 def engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """The test runs once with each way in which the bytes of large blobs move."""

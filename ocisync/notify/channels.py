@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import tempfile
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import IO, Literal, Protocol
 
 import anyio
 from anyio import to_thread
@@ -132,7 +134,7 @@ class CommandChannel:
         body = as_json(notices, host, time.time())
         try:
             with anyio.fail_after(TIMEOUT):
-                done = await anyio.run_process(list(self.command), input=body, check=False)
+                done = await self._run(body)
         except TimeoutError as exc:
             raise NotifyError(f"{self.command[0]}: it did not end within {TIMEOUT:g} seconds") from exc
         except OSError as exc:
@@ -140,6 +142,18 @@ class CommandChannel:
         if done.returncode:
             told = " ".join(done.stderr[-_ANSWER:].decode(errors="replace").split())
             raise NotifyError(f"{self.command[0]}: exit status {done.returncode}: {told}")
+
+    async def _run(self, body: bytes) -> subprocess.CompletedProcess[bytes]:
+        """The document is in a file without a name: a command that does not read it ends as it likes."""
+        with await to_thread.run_sync(_make_file, body) as document:
+            return await anyio.run_process(list(self.command), stdin=document, check=False)
+
+
+def _make_file(body: bytes) -> IO[bytes]:
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
+    file.write(body)
+    file.seek(0)
+    return file
 
 
 @dataclass(frozen=True, slots=True)

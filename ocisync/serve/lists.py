@@ -92,6 +92,8 @@ async def read_small(store: ObjectStore, key: str, limit: int) -> tuple[ObjectIn
     async with store.open(key) as (info, stream):
         chunks: list[bytes] = []
         seen = 0
+        if info.size > limit:
+            raise LimitExceeded(f"{key}: larger than the {limit} bytes that are accepted here")
         async for chunk in stream:
             seen += len(chunk)
             if seen > limit:

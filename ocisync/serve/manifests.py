@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from anyio import to_thread
+from anyio import Semaphore, to_thread
 
 from ocisync.content.object_store import ObjectInfo, ObjectStore
 from ocisync.errors import LimitExceeded, ManifestError, NotFound
@@ -17,6 +17,7 @@ from ocisync.serve.routes import Endpoint
 from ocisync.stores.static import layout
 
 _THREAD_WORTHY = 128 * 1024  # bytes; less is hashed and parsed faster than a thread is reached
+_AT_A_TIME = 1  # long manifests that are read and parsed at a time: each takes several times its bytes meanwhile
 _REMEMBERED = 4096  # manifests; some 400 bytes each
 
 
@@ -36,6 +37,7 @@ class ManifestReader:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self._known: OrderedDict[tuple[str, str], ManifestFacts] = OrderedDict()
+        self._long = Semaphore(_AT_A_TIME, fast_acquire=True)
 
     async def facts(self, endpoint: Endpoint) -> ManifestFacts:
         """The facts; read from the store only when its ETag is not the one remembered.
@@ -55,12 +57,22 @@ class ManifestReader:
     async def read(self, endpoint: Endpoint) -> tuple[ManifestFacts, bytes]:
         """The facts and the bytes; raises as `facts` does."""
         try:
-            info, raw = await read_small(self._store, endpoint.key, MAX_MANIFEST_SIZE)
+            try:
+                info, raw = await read_small(self._store, endpoint.key, _THREAD_WORTHY)
+            except LimitExceeded:
+                return await self._read_long(endpoint)
         except NotFound as exc:
             raise _make_unknown_error(endpoint) from exc
         except LimitExceeded as exc:
             raise ApiError(500, ErrorCode.MANIFEST_INVALID, exc.message) from exc
-        facts = await _examine_in_thread(raw, endpoint, info)
+        facts = _examine(raw, endpoint, info)
+        self._remember(endpoint.key, info.etag, facts)
+        return facts, raw
+
+    async def _read_long(self, endpoint: Endpoint) -> tuple[ManifestFacts, bytes]:
+        async with self._long:
+            info, raw = await read_small(self._store, endpoint.key, MAX_MANIFEST_SIZE)
+            facts = await to_thread.run_sync(_examine, raw, endpoint, info)
         self._remember(endpoint.key, info.etag, facts)
         return facts, raw
 
@@ -69,12 +81,6 @@ class ManifestReader:
             self._known[key, etag] = facts
         while len(self._known) > _REMEMBERED:
             self._known.popitem(last=False)
-
-
-async def _examine_in_thread(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:
-    if len(raw) < _THREAD_WORTHY:
-        return _examine(raw, endpoint, info)
-    return await to_thread.run_sync(_examine, raw, endpoint, info)
 
 
 def _examine(raw: bytes, endpoint: Endpoint, info: ObjectInfo) -> ManifestFacts:

@@ -14,7 +14,7 @@ from ocisync.serve.send_file import IDLE
 
 MOST = 64 * 1024 * 1024  # bytes of large bodies that wait at a time
 READERS = 16  # manifests that are read at a time
-LISTERS = 4  # lists that are made at a time
+LISTERS = 2  # lists that are made at a time
 _SMALL = 64 * 1024  # bytes; what a slow reader may cost anyway
 _SLICE = 16 * 1024  # bytes
 

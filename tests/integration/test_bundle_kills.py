@@ -23,10 +23,14 @@ def test_kills_while_a_bundle_is_written(site: Site, tmp_path: Path) -> None:
     kill_each_create(site, tmp_path)
 
 
-def test_kills_while_a_bundle_is_applied(site: Site, tmp_path: Path) -> None:
+_SOME = dict(list(APPLY_POINTS.items())[::3])
+
+
+@pytest.mark.parametrize("points", [_SOME, pytest.param(APPLY_POINTS, marks=pytest.mark.prove)], ids=["some", "all"])
+def test_kills_while_a_bundle_is_applied(points: dict[str, int], site: Site, tmp_path: Path) -> None:
     straight, killed = Directory(tmp_path / "straight"), Directory(tmp_path / "killed")
     for place in (straight, killed):
         place.path.mkdir()
     own = Site(tmp_path, site.registry, {"out": straight, "killed": killed})
     own.media.symlink_to(site.media)
-    kill_each_apply(own, straight, killed, tmp_path, APPLY_POINTS)
+    kill_each_apply(own, straight, killed, tmp_path, points)

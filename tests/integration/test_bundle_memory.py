@@ -66,7 +66,7 @@ def prove_huge(folder: Path, size: int, volume: str, *, applied: bool) -> None:
 
 
 def test_many_blobs(tmp_path: Path) -> None:
-    prove_many(tmp_path, repositories=4, images=10, layers=50)
+    prove_many(tmp_path, repositories=2, images=6, layers=50)
 
 
 def test_a_huge_blob(tmp_path: Path) -> None:

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 
 from tests.integration.bundling import Site, change
-from tests.integration.mainjob import KINDS, Kind, contents, open_place
+from tests.integration.mainjob import Kind, contents, open_place
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.seaweed import Seaweed
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ["directory", pytest.param("s3", marks=pytest.mark.prove)])
 def test_full_and_five_deltas_equal_a_direct_mirror(
     kind: Kind, tmp_path: Path, registry: DockerRegistry, s3: Seaweed
 ) -> None:

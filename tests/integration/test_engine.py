@@ -105,6 +105,7 @@ def test_a_folder_with_a_label_is_watched_where_the_label_is_and_another_by_one(
     docker_archive(shared / "b.tar", {"b:1": make_image("b")})
     for name in "ab":
         wait_for((fleet.target / "v2" / name / "manifests" / "1").exists, f"image {name}", 60)
+    wait_for(lambda: "b.tar" in one.log or "b.tar" in two.log, "who took it to be told", 30)
     assert "a.tar" not in one.log
     assert ("b.tar" in one.log) != ("b.tar" in two.log)
 

@@ -265,13 +265,13 @@ def prove_requests(count: int, seed: int, url: str, folder: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-def test_sixty_hostile_archives(tmp_path: Path) -> None:
-    prove_archives(60, 1, tmp_path)
+def test_thirty_hostile_archives(tmp_path: Path) -> None:
+    prove_archives(30, 1, tmp_path)
 
 
 @pytest.mark.timeout(600)
-def test_forty_hostile_manifests(tmp_path: Path) -> None:
-    prove_manifests(40, 1, tmp_path)
+def test_twenty_hostile_manifests(tmp_path: Path) -> None:
+    prove_manifests(20, 1, tmp_path)
 
 
 def test_a_thousand_names() -> None:

@@ -40,7 +40,7 @@ from tests.servers import faults, images
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.fault_proxy import FaultProxy
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.usefixtures("other_engine")
 
 UPLOADS = f"/v2/{NAME}/blobs/uploads/"
 IMAGE = images.make_image()

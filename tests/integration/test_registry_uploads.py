@@ -19,7 +19,7 @@ from tests.servers.fault_proxy import FaultProxy, fault_proxy
 from tests.servers.simulated import Reply, Simulated, error
 from tests.servers.simulated_kinds import simulated
 
-pytestmark = pytest.mark.usefixtures("engine")
+pytestmark = pytest.mark.usefixtures("other_engine")
 
 MIB = 1 << 20
 UPLOADS = f"/v2/{NAME}/blobs/uploads/"

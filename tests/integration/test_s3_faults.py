@@ -56,7 +56,7 @@ def refusal(status: int, code: str) -> Reply:
 
 
 @pytest.fixture
-def options(bucket: Bucket, s3_proxy: FaultProxy, engine: None) -> S3Options:
+def options(bucket: Bucket, s3_proxy: FaultProxy, other_engine: None) -> S3Options:
     """The bucket through the proxy, with small parts and short waits."""
     return S3Options(
         bucket.name, endpoint=s3_proxy.url, region=REGION, path_style=True,
