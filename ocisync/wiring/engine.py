@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ocisync.config.models import Config, PostgresEngine
-from ocisync.daemon.push_dispatcher import PushDispatcher
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.state.open import State
 from ocisync.stores.registry.options import Share
 
 if TYPE_CHECKING:  # imported where they are opened: the drivers are no part of a daemon that works alone
+    from ocisync.daemon.push_dispatcher import PushDispatcher
     from ocisync.engine.locks import SessionLocks
     from ocisync.engine.scheduler import EngineScheduler
     from ocisync.engine.triggers import EngineTriggers
