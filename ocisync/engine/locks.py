@@ -155,9 +155,9 @@ async def open_connection(dsn: str) -> psycopg.AsyncConnection[Any]:
     """A connection whose names are those of our schema."""
     import psycopg
 
-    connection = await psycopg.AsyncConnection.connect(dsn, connect_timeout=CONNECT_WAIT, autocommit=True, **KEEP_ALIVE)
-    await connection.execute(f"SET search_path TO {SCHEMA}".encode())
-    return connection
+    return await psycopg.AsyncConnection.connect(
+        dsn, connect_timeout=CONNECT_WAIT, autocommit=True, options=f"-c search_path={SCHEMA}", **KEEP_ALIVE
+    )
 
 
 async def _ask(connection: psycopg.AsyncConnection[Any], query: str, name: str) -> bool:
