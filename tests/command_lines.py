@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import signal
-import subprocess
-import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from tests.forked import PATIENCE, Ended, command_runner
+
 SERVED = 3  # seconds; what serves, or tries again where nobody answers, is ended then
-PATIENCE = 60  # seconds for everything else, on a machine that has much else to do
 _SERVING = ("run", "serve", "demo")
 _COMMANDS = (
     "run", "serve", "sync-now", "once", "plan", "status", "copy", "push", "pack", "unpack", "inspect", "tags", "digest",
@@ -41,48 +37,14 @@ _TEXTS = (
     "%s", "{}", "x" * 5000, "::", "127.0.0.1:0", "@sha256:" + "0" * 64, "rule", "regsync", "..", "~",
     "systemd", "bash", "containerd",    "docker://127.0.0.1:1/a@sha256:" + "0" * 64, "oci:lay:x", "verify",
 )  # fmt: skip
-_CHILD = """
-import importlib, json, os, pkgutil, sys, time
-import ocisync
-from ocisync.cli import main
-for module in pkgutil.walk_packages(ocisync.__path__, "ocisync."):  # so that no child imports what others have
-    if module.name != "ocisync.__main__":
-        importlib.import_module(module.name)
-for line in sys.stdin:
-    arguments, patience = json.loads(line)
-    out, err = (os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("../out", "../err"))
-    child = os.fork()
-    if child == 0:
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.dup2(out, 1); os.dup2(err, 2)
-        sys.argv = ["ocisync", *arguments]
-        main()
-    end = time.monotonic() + patience
-    while (ended := os.waitpid(child, os.WNOHANG))[0] == 0 and time.monotonic() < end:
-        time.sleep(0.002)
-    if ended[0] == 0:
-        os.kill(child, 9); ended = os.waitpid(child, 0)
-    said = [os.pread(fd, 10_000_000, 0).decode("utf-8", "surrogateescape") for fd in (out, err)]
-    os.close(out); os.close(err)
-    print(json.dumps([os.waitstatus_to_exitcode(ended[1]), *said]), flush=True)
-"""
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """A command line, and what became of it."""
-
-    arguments: list[str]
-    code: int
-    stdout: str
-    stderr: str
-
-    @property
-    def is_unfinished(self) -> bool:
-        """Whether it was ended although it would rightly have gone on: it serves, or asks a host that is not there."""
-        return self.code == -signal.SIGKILL and may_go_on(self.arguments)
+def is_unfinished(ended: Ended) -> bool:
+    """Whether a line was ended although it would rightly have gone on: it serves, or asks a host that is not there."""
+    return ended.code == -signal.SIGKILL and may_go_on(ended.arguments)
 
 
-def may_go_on(arguments: list[str]) -> bool:
+def may_go_on(arguments: Sequence[str]) -> bool:
     """Whether a command line may rightly come to no end."""
     return any("127.0.0.1" in text for text in arguments) or any(name in arguments for name in _SERVING)
 
@@ -106,16 +68,6 @@ def run_lines(lines: Iterator[list[str]], folder: Path) -> Iterator[Ended]:
         (work / name).write_text(config)
     (work / "bad.yaml").write_text("version: [\n")
     (work / "x.tar").write_bytes(b"\0" * 1024)
-    env = {"HOME": str(folder), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
-    env |= {"AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "y"}
-    with subprocess.Popen(
-        [sys.executable, "-c", _CHILD], cwd=work, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    ) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
+    with command_runner(work, AWS_ACCESS_KEY_ID="x", AWS_SECRET_ACCESS_KEY="y") as run:
         for arguments in lines:
-            server.stdin.write(json.dumps([arguments, SERVED if may_go_on(arguments) else PATIENCE]) + "\n")
-            server.stdin.flush()
-            code, out, err = json.loads(server.stdout.readline())
-            yield Ended(arguments, code, out, err)
-        server.stdin.close()
+            yield run(*arguments, patience=SERVED if may_go_on(arguments) else PATIENCE)

@@ -53,9 +53,12 @@ Run = Callable[..., Ended]
 
 
 @contextmanager
-def command_runner(work: Path) -> Iterator[Run]:
-    """Runs command lines in a folder, one after the other; its output goes to files beside the folder."""
-    env = {"HOME": str(work.parent / "home"), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true"}
+def command_runner(work: Path, **more: str) -> Iterator[Run]:
+    """Runs command lines in a folder, one after the other; its output goes to files beside the folder.
+
+    `more` is added to the environment.
+    """
+    env = {"HOME": str(work.parent / "home"), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true", **more}
     with subprocess.Popen(
         [sys.executable, "-c", _CHILD], cwd=work, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as server:

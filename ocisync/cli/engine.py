@@ -68,9 +68,7 @@ def move(
     from ocisync.commands.engine import move_state
     from ocisync.config.load import load_config
 
-    moved = run_async(
-        move_state, load_config(service_config(config), needs_secrets=False), source, target, lambda _: None
-    )
+    moved = run_async(move_state, load_config(service_config(config), needs_secrets=False), source, target)
     if not quiet:
         show(f"copied {', '.join(f'{count} {table}' for table, count in sorted(moved.rows.items())) or 'nothing'}")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,7 +34,7 @@ async def look_at_engine(config: Config) -> EngineNow:
     return await look(_need_dsn(config))
 
 
-async def move_state(config: Config, source: str, target: str, tell: Callable[[Moved], None]) -> Moved:
+async def move_state(config: Config, source: str, target: str) -> Moved:
     """Copy what one state remembers into another; empty: the folder, and the PostgreSQL, of the configuration.
 
     Raises:
@@ -49,7 +48,7 @@ async def move_state(config: Config, source: str, target: str, tell: Callable[[M
     if not is_dsn(source) and not (Path(source) / FILE_NAME).exists():
         raise ConfigError(f"{source}: there is no state to move; name its folder with --from", code="state.none")
     async with open_database(source, read_only=True) as old, open_database(target) as new:
-        return await copy_state(old, new, tell)
+        return await copy_state(old, new)
 
 
 def _need_dsn(config: Config) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -36,7 +36,6 @@ _OTHERS: dict[str, tuple[str, str]] = {
     "sample": ("at", "at, seconds, bytes, requests, copied, failed, late"),
     "notice": ("subject", "subject, state, at"),
 }
-TABLES = frozenset({"repository", *_OWN, *_OTHERS})
 
 
 @dataclass(slots=True)
@@ -50,7 +49,7 @@ class Moved:
         self.rows[table] = self.rows.get(table, 0) + count
 
 
-async def copy_state(source: Database, target: Database, tell: Callable[[Moved], None] = lambda _: None) -> Moved:
+async def copy_state(source: Database, target: Database) -> Moved:
     """Write all rows of one database into another, in place of rows with the same keys; others there stay.
 
     Memory is bounded by pages of rows. It may be run again: what was interrupted is complete then.
@@ -68,12 +67,10 @@ async def copy_state(source: Database, target: Database, tell: Callable[[Moved],
                 await target.write(partial(_write_own, table, key, columns, place, page))
                 moved.add(table, len(page))
         moved.add("repository", 1)
-        tell(moved)
     for table, (key, columns) in _OTHERS.items():
         async for page in _TablePages(table, key, columns).read(source):
             await target.write(partial(_write, upsert(table, key, columns), page))
             moved.add(table, len(page))
-            tell(moved)
     return moved
 
 

@@ -72,7 +72,6 @@ CREATE TABLE worker (
     id TEXT PRIMARY KEY, seen_at TIMESTAMPTZ NOT NULL, started_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     slots BIGINT NOT NULL, labels TEXT NOT NULL, generation TEXT NOT NULL
 );
-CREATE TABLE host_pause (host TEXT PRIMARY KEY, until TIMESTAMPTZ NOT NULL);
 CREATE TABLE queue_version (version TEXT NOT NULL);
 """
 

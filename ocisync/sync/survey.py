@@ -123,8 +123,10 @@ async def survey(
     is_feared = not job.policy.overwrite or job.policy.backup  # to write what is there would lose it
     expected = asked if listed is not None or is_feared else recorded
     untold = renamed | await _resolve_at_target(target, asked, present, workers, expected, may_guess=may_guess)
-    fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
-    judged = await _judge(judge, job, resolved, fresh, known, criteria) if judge else JudgedImages()
+    judged = JudgedImages()
+    if judge is not None:
+        fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
+        judged = await _judge(judge, job, resolved, fresh, known, criteria)
     warnings = (*resolved.warnings, *_find_moved(job, references, known, roots), *judged.warnings)
     attached = await _find_attached(finder, resolved, judged, workers) if finder else {}
     if not (present or is_empty or seen.is_retag) and isinstance(target, ServerTarget):  # none of a few: anything else?

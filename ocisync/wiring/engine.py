@@ -43,7 +43,7 @@ class Engine:
             runner=LockedRunner(rules.runner, self.locks, _PATIENCE),
             drops=tuple(rule for rule in rules.drops if label_of.get(rule.name) in (None, *labels)),
             workers=self.slots,
-            lease=self._lease_of({name for name, label in label_of.items() if label is None}),
+            lease=Lease(self.locks, frozenset(name for name, label in label_of.items() if label is None)),
         )
 
     def guard(self, rules: RuleSet) -> RuleSet:
@@ -57,9 +57,6 @@ class Engine:
         from ocisync.engine.triggers import EngineTriggers
 
         return EngineTriggers(self.scheduler, pushes)
-
-    def _lease_of(self, shared: set[str]) -> Lease:
-        return Lease(self.locks, frozenset(shared))
 
 
 @dataclass(frozen=True, slots=True)

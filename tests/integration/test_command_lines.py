@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_lines import Ended, random_line, run_lines
+from tests.command_lines import is_unfinished, random_line, run_lines
+from tests.forked import Ended
 
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -17,7 +18,7 @@ def faults(ended: Ended) -> list[str]:
     """What is wrong with how a command line ended."""
     said = ended.stderr + ended.stdout
     found = {
-        "status": ended.code not in (0, 1, 2) and not ended.is_unfinished,
+        "status": ended.code not in (0, 1, 2) and not is_unfinished(ended),
         "traceback": "Traceback" in said,
         "defect": "[internal]" in ended.stderr,
         "steers": STEERS.search(ended.stderr) is not None,
