@@ -52,15 +52,20 @@ class Ended:
 Run = Callable[..., Ended]
 
 
+def environment(work: Path, **more: str) -> dict[str, str]:
+    """What command lines in a folder see of the environment; `more` is added."""
+    return {"HOME": str(work.parent / "home"), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true", **more}
+
+
 @contextmanager
 def command_runner(work: Path, **more: str) -> Iterator[Run]:
     """Runs command lines in a folder, one after the other; its output goes to files beside the folder.
 
     `more` is added to the environment.
     """
-    env = {"HOME": str(work.parent / "home"), "PATH": os.environ["PATH"], "AWS_EC2_METADATA_DISABLED": "true", **more}
+    command = [sys.executable, "-c", _CHILD]
     with subprocess.Popen(
-        [sys.executable, "-c", _CHILD], cwd=work, env=env, text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        command, cwd=work, env=environment(work, **more), text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as server:
         assert server.stdin is not None
         assert server.stdout is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.command_lines import is_unfinished, random_line, run_lines
+from tests.command_lines import is_unfinished, make_folder, random_line, run_lines, run_process
 from tests.forked import Ended
 
 STEERS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -32,6 +32,10 @@ def prove_lines(count: int, seed: int, folder: Path) -> None:
     rng = random.Random(seed)
     ends = list(run_lines((random_line(rng) for _ in range(count)), folder))
     assert len(ends) == count
+    assert_right(ends)
+
+
+def assert_right(ends: list[Ended]) -> None:
     wrong = [f"{found} {end.arguments!r}: {end.code}: {end.stderr[-800:]}" for end in ends if (found := faults(end))]
     assert not wrong, "\n".join(wrong[:20])
 
@@ -42,5 +46,16 @@ def test_two_hundred_random_command_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
-def test_ten_thousand_random_command_lines(tmp_path: Path) -> None:
-    prove_lines(10_000, 2, tmp_path)
+@pytest.mark.parametrize("seed", range(2, 12))
+def test_ten_thousand_random_command_lines(seed: int, tmp_path: Path) -> None:
+    prove_lines(1_000, seed, tmp_path)
+
+
+@pytest.mark.prove
+def test_a_share_of_them_as_processes_of_their_own(tmp_path: Path) -> None:
+    """With nothing imported before, and surrogates in arguments and environment as a terminal would give them."""
+    rng = random.Random(12)
+    lines = [random_line(rng) for _ in range(200)]
+    work = make_folder(tmp_path)
+    ends = [run_process(line, work) for line in lines if "\0" not in "".join(line)]
+    assert_right(ends)
