@@ -13,12 +13,13 @@ from pathlib import Path
 
 PATIENCE = 60.0  # seconds
 _CHILD = """
-import importlib, json, os, pkgutil, sys, time
+import gc, importlib, json, os, pkgutil, sys, time
 import ocisync
 from ocisync.cli import main
 for module in pkgutil.walk_packages(ocisync.__path__, "ocisync."):
     if module.name != "ocisync.__main__":
         importlib.import_module(module.name)
+gc.freeze()
 for line in sys.stdin:
     arguments, patience = json.loads(line)
     out, err = (os.open(name, os.O_RDWR | os.O_CREAT | os.O_TRUNC, 0o600) for name in ("../out", "../err"))
@@ -26,7 +27,10 @@ for line in sys.stdin:
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0); os.dup2(out, 1); os.dup2(err, 2)
         sys.argv = ["ocisync", *arguments]
-        main()
+        try:
+            main()
+        except SystemExit as end:
+            os._exit(end.code)  # taking down what is imported would be most of the time
     end = time.monotonic() + patience
     while (ended := os.wait4(child, os.WNOHANG))[0] == 0 and time.monotonic() < end:
         time.sleep(0.002)

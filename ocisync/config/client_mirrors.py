@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from ocisync.config.models import Config, RegistryTarget, SyncRule
+from ocisync.config.models import Config, LayoutFolderTarget, RegistryTarget, SyncRule
 from ocisync.errors import ConfigError
 from ocisync.model.image_name import DOCKER_HUB
 from ocisync.model.name_mapping import REPOSITORY, TAG
@@ -93,6 +93,8 @@ def find_mirror(config: Config, target: str, url: str = "") -> ClientMirror:
     if target not in config.targets:
         raise ConfigError(f"no target is named {target}; known are {', '.join(config.targets) or 'none'}")
     settings = config.targets[target]
+    if isinstance(settings, LayoutFolderTarget):
+        raise ConfigError(f"{target}: no client pulls from layouts; name a target of another type")
     if not url and isinstance(settings, RegistryTarget):
         url = settings.url
     if not url:

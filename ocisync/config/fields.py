@@ -228,6 +228,8 @@ def _check_served(value: object, info: ValidationInfo) -> object:
     kind = (context_of(info).targets or {}).get(check_target(value, info))
     if kind == "registry":
         raise ValueError(f'"{value}" is a registry, which serves itself. Name a target of type static or s3')
+    if kind == "layout":
+        raise ValueError(f'"{value}" holds layouts, which no client can pull from. Name a target of type static or s3')
     return value
 
 

@@ -20,6 +20,7 @@ from ocisync.config.models import (
     Daemon,
     DropRuleSettings,
     Ecr,
+    LayoutFolderTarget,
     NameRules,
     NotifySettings,
     Proxy,
@@ -38,7 +39,9 @@ from ocisync.config.units import format_duration, format_size
 from ocisync.config.validation_context import describe
 from ocisync.config.yaml_document import Document
 
-TARGET_TYPES: Mapping[str, type[BaseModel]] = {"static": StaticTarget, "s3": S3Target, "registry": RegistryTarget}
+TARGET_TYPES: Mapping[str, type[BaseModel]] = {
+    "static": StaticTarget, "s3": S3Target, "registry": RegistryTarget, "layout": LayoutFolderTarget,
+}  # fmt: skip
 SECRET_KEYS = frozenset(
     {
         "password",
@@ -172,7 +175,7 @@ def _tell_choice(found: ValidationFinding) -> str:
 def _tell_type_tag(found: ValidationFinding) -> str:
     tag = found.error["ctx"].get("tag")
     if tag is None:
-        return "a target needs a type. Add `type: static`, `type: s3` or `type: registry`"
+        return "a target needs a type. Add `type: static`, `type: s3`, `type: registry` or `type: layout`"
     return f'unknown type "{str(tag)[:40]}"{suggest(str(tag), TARGET_TYPES)}'
 
 

@@ -21,7 +21,14 @@ from ocisync.config.sections.notify_settings import NotifySettings
 from ocisync.config.sections.registries import Ecr, Proxy, RateLimit, Registry, RegistryDefaults
 from ocisync.config.sections.rule_settings import DropRuleSettings, SyncRule
 from ocisync.config.sections.selection import NameRules, Rename, TagRules
-from ocisync.config.sections.targets import RegistryTarget, S3Target, StaticTarget, Target, TargetName
+from ocisync.config.sections.targets import (
+    LayoutFolderTarget,
+    RegistryTarget,
+    S3Target,
+    StaticTarget,
+    Target,
+    TargetName,
+)
 from ocisync.config.sections.verify_policies import VerifyPolicy
 
 __all__ = [
@@ -32,6 +39,7 @@ __all__ = [
     "DropRuleSettings",
     "Ecr",
     "Keep",
+    "LayoutFolderTarget",
     "NameRules",
     "NotifySettings",
     "PostgresEngine",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ocisync.config.models import Config, RegistryTarget, SyncRule, TagRules, TargetReference
+from ocisync.config.models import Config, LayoutFolderTarget, RegistryTarget, SyncRule, TagRules, TargetReference
 from ocisync.config.parsers import list_literals
 from ocisync.config.sections.selection import pinned_tag
 from ocisync.model.digest import Digest
@@ -40,8 +40,8 @@ def repository_jobs(rule: SyncRule, config: Config, source: ImageName) -> list[J
 def _job(rule: SyncRule, config: Config, source: ImageName, place: TargetReference) -> Job:
     choice = PlatformChoice(rule.platforms, rule.attestations)
     choice = EVERYTHING if choice == EVERYTHING else choice
-    is_registry = isinstance(config.targets.get(place.target), RegistryTarget)
-    rewrites = rule.format is not None or (is_registry and rule.rewrite_index is True)
+    may_rewrite = isinstance(config.targets.get(place.target), RegistryTarget | LayoutFolderTarget)
+    rewrites = rule.format is not None or (may_rewrite and rule.rewrite_index is True)
     return Job(
         rule.name,
         _source(rule, source, choice if rewrites else EVERYTHING),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocisync.config.models import Config, Keep, RegistryTarget
+from ocisync.config.models import Config, Keep, S3Target, StaticTarget
 from ocisync.daemon.schedule import Schedule
 from ocisync.errors import ConfigError
 from ocisync.maintenance.maintenance_job import MaintenanceJob, Task
@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # neither the daemon's start nor `once` needs what maintenanc
 def maintenance_schedules(config: Config) -> Iterator[Schedule]:
     """One schedule for each task of each target that asks for it."""
     for name, settings in config.targets.items():
-        if isinstance(settings, RegistryTarget):
+        if not isinstance(settings, StaticTarget | S3Target):
             continue
         intervals: dict[Task, float | None] = {
             "reconcile": settings.reconcile,
@@ -45,13 +45,13 @@ async def maintained_target(session: Session, name: str) -> MaintainedTarget:
     """A configured static target.
 
     Raises:
-        ConfigError: there is no such target, or it is a registry.
+        ConfigError: there is no such target, or it is not a static registry.
     """
     from ocisync.maintenance.tasks import MaintainedTarget
 
     static = await session.stores.static_registry(name)
     settings = session.config.targets[name]
-    if isinstance(settings, RegistryTarget):
+    if not isinstance(settings, StaticTarget | S3Target):
         raise ConfigError(f"{name}: not a static registry")
     policy = _keep_policy(settings.keep)
     journal = journal_of(session.config, name)

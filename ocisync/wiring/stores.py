@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import anyio
 
-from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget
+from ocisync.config.models import Config, LayoutFolderTarget, RegistryTarget, S3Target, StaticTarget
 from ocisync.config.models import Target as TargetSettings
 from ocisync.content.cost import PullQuota
 from ocisync.content.repository import Fetcher, Source, Target
@@ -210,6 +210,8 @@ class StoreFactory:
         """
         if isinstance(settings, RegistryTarget):
             return {"kind": f"registry {settings.url}"}
+        if isinstance(settings, LayoutFolderTarget):
+            return {"kind": f"layouts below {settings.path}"}
         store = (await self._static(settings)).store
         if isinstance(store, ProviderKnown):
             return {"kind": str(store), **(await store.provider()).describe()}
@@ -219,7 +221,7 @@ class StoreFactory:
         """A configured static target.
 
         Raises:
-            ConfigError: there is no such target, or it is a registry.
+            ConfigError: there is no such target, or it is not a static registry.
         """
         settings = self.config.targets.get(target)
         if settings is None:
@@ -227,6 +229,8 @@ class StoreFactory:
             raise ConfigError(f"no target is named {target[:80]!r}; known are {known}")
         if isinstance(settings, RegistryTarget):
             raise ConfigError(f"{target}: a registry looks after itself; this is for targets of type static or s3")
+        if isinstance(settings, LayoutFolderTarget):
+            raise ConfigError(f"{target}: it holds layouts; this is for targets of type static or s3")
         return await self._static(settings)
 
     async def static_registry_at(self, root: RegistryRoot) -> StaticRegistry:
@@ -268,8 +272,8 @@ class StoreFactory:
     async def served_registry(self, target: str) -> StaticRegistry:
         """A configured static target, for serving it."""
         settings = self.config.targets[target]
-        if isinstance(settings, RegistryTarget):
-            raise ConfigError(f"{target}: a registry serves itself; only static and s3 targets can be served")
+        if not isinstance(settings, StaticTarget | S3Target):
+            raise ConfigError(f"{target}: only targets of type static and s3 can be served")
         return await self.for_serving(await self._static(settings))
 
     async def for_serving(self, registry: StaticRegistry) -> StaticRegistry:
@@ -286,6 +290,8 @@ class StoreFactory:
         if isinstance(settings, RegistryTarget):
             parts = urlsplit(settings.url)
             return self._registry(parts.netloc, parts.path.strip("/"))
+        if isinstance(settings, LayoutFolderTarget):
+            return lambda repository: self.archives.target(LayoutLocator(str(settings.path / repository)))
         return self._on(lambda: self._static(settings))
 
     def _registry(self, host: str, prefix: str) -> OpenTarget:

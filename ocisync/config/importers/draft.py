@@ -83,6 +83,18 @@ class Draft:
             self.targets[name] = DraftEntry({"type": "registry", "url": f"{'http' if is_plain else 'https'}://{host}"})
         return name
 
+    def layout_target(self, folder: str) -> str:
+        """The name of the target for the layouts in a folder, made when there is none."""
+        values: dict[str, Tree] = {"type": "layout", "path": folder}
+        known = next((name for name, entry in self.targets.items() if entry.values == values), "")
+        stem = make_label(folder.rstrip("/").rpartition("/")[2]) if folder.strip("./") else "layouts"
+        number, name = 1, known or stem
+        while not known and name in self.targets:
+            number += 1
+            name = f"{stem[:60]}-{number}"
+        self.targets.setdefault(name, DraftEntry(values))
+        return name
+
     def policy(self, identities: list[Tree]) -> str:
         """The name of the policy of these identities, made when there is none."""
         values: dict[str, Tree] = {"keyless": identities}

@@ -16,12 +16,13 @@ from ocisync.config.importers.foreign_values import (
 )
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
-from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name
+from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name, parse_tag
 
 _OWN_FIELD = re.compile(
     r"\{\{-?\s*(?:index \(split )?\.Sync\.(?P<field>Source|Target|Type)"
     r"(?: \"(?P<separator>[^\"]*)\"\) (?P<number>\d+))?\s*-?\}\}"
 )
+_LAYOUT = "ocidir://"
 _SECRET = re.compile(r"\{\{\s*(env|file)\s+[\"`']([^\"`']+)[\"`']\s*\}\}\Z")
 _TAG = re.compile(r"\{\{\s*\.Ref\.Tag\s*\}\}")
 # Of `defaults`, what has an equal in a rule; of the rest is told once, at the top.
@@ -154,7 +155,8 @@ def _convert_step(found: Reader, draft: Draft) -> None:
     _set_referrers(found, rule)
     _set_backup(found, rule)
     _set_timing(found, rule)
-    if limit := _convert_rate_limit(found.inner("ratelimit")):
+    limit = _convert_rate_limit(found.inner("ratelimit"))
+    if limit and not source.startswith(_LAYOUT):
         draft.registry_entry(_find_host(source, kind)).values["rate_limit"] = limit
     found.tell_rest(rule, _NO_EQUAL)
     draft.add_rule(name, rule)
@@ -163,8 +165,8 @@ def _convert_step(found: Reader, draft: Draft) -> None:
 def _set_source(rule: DraftEntry, source: str, kind: str) -> str:
     """Set type and source; the rule's name comes back."""
     _refuse_template(source)
-    if source.startswith("ocidir://"):
-        raise InvalidName(f"{source} is an OCI layout, which no rule reads; `ocisync copy` does")
+    if source.startswith(_LAYOUT):
+        return _set_layout_source(rule, source.removeprefix(_LAYOUT), kind)
     if kind == "registry":
         rule.values |= {"type": "registry", "source": parse_host(source)}
         return source
@@ -176,6 +178,22 @@ def _set_source(rule: DraftEntry, source: str, kind: str) -> str:
         named = ImageName(named.host, named.repository)  # regsync lists the tags, whatever tag the source names
     rule.values["source"] = str(named)
     return named.repository.rpartition("/")[2]
+
+
+def _set_layout_source(rule: DraftEntry, place: str, kind: str) -> str:
+    path, tag = _split_layout(place)
+    if kind == "registry":
+        raise InvalidName(f"{place} is a layout, which holds one repository; `type: registry` needs a registry")
+    if kind == "image":
+        rule.values["type"] = "image"
+    rule.values["source"] = f"oci:{path}" + (f":{tag or 'latest'}" if kind == "image" else "")
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _split_layout(place: str) -> tuple[str, str]:
+    """The folder of a layout and the tag of `PATH[:TAG]`."""
+    path, colon, tag = place.rpartition(":")
+    return (path, parse_tag(tag)) if colon and "/" not in tag else (place, "")
 
 
 def _find_host(source: str, kind: str) -> str:
@@ -216,8 +234,8 @@ def _convert_rate_limit(found: Reader) -> dict[str, Tree]:
 
 
 def _convert_target(target: str, kind: str, draft: Draft) -> str:
-    if target.startswith("ocidir://"):
-        raise InvalidName(f"{target} is an OCI layout, which no rule keeps up to date; `ocisync copy` writes them")
+    if target.startswith(_LAYOUT):
+        return _convert_layout_target(target, kind, draft)
     if kind == "registry":
         host, _, path = target.partition("/")
         prefix = f"{parse_name(path.strip('/'))}/" if path.strip("/") else ""
@@ -226,6 +244,18 @@ def _convert_target(target: str, kind: str, draft: Draft) -> str:
     named = parse_image_name(target)
     tag = f":{named.tag}" if kind == "image" and named.tag else ""
     return f"{draft.registry_target(named.host)}/{named.repository}{tag}"
+
+
+def _convert_layout_target(target: str, kind: str, draft: Draft) -> str:
+    """The last part of a layout's path becomes its repository's name."""
+    _refuse_template(target)
+    path, tag = _split_layout(target.removeprefix(_LAYOUT).rstrip("/"))
+    if kind == "registry":
+        return f"{draft.layout_target(path)}/{{repository}}"
+    folder, slash, name = path.rpartition("/")
+    repository = parse_name(name)
+    place = f"{draft.layout_target(folder or ('/' if slash else '.'))}/{repository}"
+    return f"{place}:{tag}" if kind == "image" and tag else place
 
 
 def _convert_target_tag(text: str, rule: DraftEntry) -> str:

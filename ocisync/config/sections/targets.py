@@ -95,5 +95,16 @@ class RegistryTarget(Section):
     )
 
 
-Target: TypeAlias = Annotated[StaticTarget | S3Target | RegistryTarget, Field(discriminator="type")]
+class LayoutFolderTarget(Section):
+    """OCI layouts in a folder, one for each repository; for tools that read layouts, and for carrying them."""
+
+    type: Literal["layout"] = Field(description="`layout`: OCI layouts, one for each repository.")
+    path: FolderPath = Field(
+        description="The folder; below it, each repository's layout is the folder of its name. Made when not there."
+    )
+
+
+Target: TypeAlias = Annotated[
+    StaticTarget | S3Target | RegistryTarget | LayoutFolderTarget, Field(discriminator="type")
+]
 TargetName: TypeAlias = Label

@@ -6,7 +6,7 @@ Spec: image-spec v1.1, image-layout.md.
 from __future__ import annotations
 
 import fcntl
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from pathlib import Path
@@ -36,7 +36,7 @@ from ocisync.stores.archive.render import make_referring_entry, render_index, up
 
 
 class LayoutTarget:
-    """A Target, Source and Reconciler over a layout directory; index.json is written last, under a lock.
+    """A Target, Source, Untagger and Reconciler over a layout directory; index.json is written last, under a lock.
 
     Blobs appear under their digests one by one, and whoever writes the same blob writes the same bytes, so they need no
     lock. index.json is the only file that writers share: it is read, changed and replaced while `.ocisync.lock` is
@@ -105,6 +105,10 @@ class LayoutTarget:
         await push_manifests(self, tags.values())
         await self._write_index(tags)
 
+    async def untag(self, tags: Sequence[str]) -> None:
+        """Remove names from index.json; what they named stays in the layout."""
+        await run_file(partial(_update_index, self._root, {}, (), frozenset(tags)))
+
     async def reconcile(self) -> None:
         """List what was stored since and refers to another manifest; it needs no name."""
         if self._noted:
@@ -163,10 +167,12 @@ def _load_index(root: Path) -> bytes:
         raise DiskError(f"{root / INDEX_FILE}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
 
 
-def _update_index(root: Path, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor]) -> None:
+def _update_index(
+    root: Path, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor], going: Collection[str] = ()
+) -> None:
     with _hold_lock(root):
         try:
-            made = update_index(_load_index(root), tags, referring)
+            made = update_index(_load_index(root), tags, referring, going)
         except ArchiveError as exc:
             raise exc.at(str(root)) from exc
         write_file(root / INDEX_FILE, made)

@@ -6,7 +6,7 @@ Spec: image-spec v1.1, image-layout.md and annotations.md; moby's image/spec/v1.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ocisync.errors import InvalidName
@@ -27,8 +27,12 @@ def render_index(entries: Iterable[Descriptor]) -> bytes:
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def update_index(raw: bytes, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor]) -> bytes:
-    """index.json with images under their names and with referrers it does not list yet; all else stays as it was.
+def update_index(
+    raw: bytes, tags: Mapping[str, Descriptor], referring: Iterable[Descriptor], going: Collection[str] = ()
+) -> bytes:
+    """index.json with images under their names and with referrers it does not list yet, without the names that go.
+
+    All else stays as it was.
 
     Raises:
         ArchiveError: it is not an index.
@@ -39,7 +43,7 @@ def update_index(raw: bytes, tags: Mapping[str, Descriptor], referring: Iterable
     kept = [
         (entry.desc.digest, item)
         for entry, item in zip(entries, listed if isinstance(listed, list) else [], strict=True)
-        if entry.desc.annotations.get(REF_NAME) not in tags
+        if entry.desc.annotations.get(REF_NAME) not in tags and not any(name in going for name in entry.names)
     ]
     named = [make_named_entry(tag, desc) for tag, desc in sorted(tags.items())]
     known = {*(digest for digest, _ in kept), *(desc.digest for desc in named)}

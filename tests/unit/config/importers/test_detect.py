@@ -193,14 +193,14 @@ def test_what_is_odd_in_a_rule_becomes_a_comment(tmp_path: Path) -> None:
         - {source: a.test/x, target: b.test/x, tags: {allow: ['(unclosed']}, schedule: never, interval: 1h}
         - {source: a.test/y, target: b.test/y, platform: amd64, unheard: of}
         - {source: a.test/z, target: b.test/z, tags: {semverRange: ['not a range !']}, interval: 5 minutes}
-        - {source: a.test/z, target: ocidir:///srv/layout}
+        - {source: a.test/z, target: 'ocidir:///srv/a layout'}
     """
     text = of_text(tmp_path, f"sync:{steps}")
     config = loaded(text, tmp_path)
     assert [rule.name for rule in config.sync] == ["x", "y", "z"]
     for told in ("tags.allow: the expression", "schedule: 'never'", "platforms: ", "unheard: not known", "semver: "):
         assert f"# {told}" in text
-    assert "ocidir:///srv/layout was left out" in " ".join(text.replace("\n# ", " ").split())
+    assert "ocidir:///srv/a layout was left out" in " ".join(text.replace("\n# ", " ").split())
 
 
 @given(st.text(min_size=1, max_size=40), st.text(max_size=40))

@@ -9,7 +9,7 @@ import pytest
 
 from ocisync.config.importers.detect import ForeignImport, convert_file
 from ocisync.config.load import parse_config
-from ocisync.config.models import RegistryTarget, SyncRule
+from ocisync.config.models import LayoutFolderTarget, RegistryTarget, SyncRule
 from ocisync.errors import ConfigError
 from ocisync.sync.select import select_tags
 from ocisync.wiring.jobs import sync_jobs
@@ -129,8 +129,11 @@ def test_regsyncs_tag_at_the_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ("{source: a.test/x, target: 'ocidir:///srv/x', type: repository}", "ocidir:///srv/x is an OCI layout"),
-        ("{source: 'ocidir:///srv/x', target: a.test/x, type: repository}", "ocidir:///srv/x is an OCI layout"),
+        (
+            "{source: 'ocidir:///srv/x', target: a.test/x, type: registry}",
+            "/srv/x is a layout, which holds one repository",
+        ),
+        ("{source: a.test/x, target: 'ocidir:///srv/X y', type: repository}", "'X y'"),
         ("{source: a.test/x, target: '{{env \"T\"}}/x', type: repository}", "is a template; write the name"),
     ],
 )
@@ -138,6 +141,37 @@ def test_a_step_that_cannot_be_a_rule_is_left_out(step: str, told: str, tmp_path
     found = convert(tmp_path, f"sync: [{{source: a.test/y, target: b.test/y, type: repository}}, {step}]\n")
     assert [rule.name for rule in rules_of(found, tmp_path)] == ["y"]
     assert told in " ".join(found.left_out)
+
+
+@pytest.mark.parametrize(
+    ("step", "target", "repository"),
+    [
+        ("{source: a.test/x, target: 'ocidir:///srv/out/x', type: repository}", "/srv/out", "x"),
+        ("{source: 'a.test/x:1', target: 'ocidir:///srv/out/y:2', type: image}", "/srv/out", "y"),
+        ("{source: a.test/x, target: 'ocidir://out', type: repository}", ".", "out"),
+    ],
+)
+def test_regsyncs_layouts_as_targets(step: str, target: str, repository: str, tmp_path: Path) -> None:
+    found = convert(tmp_path, f"sync: [{step}]\n")
+    config = parse_config(found.text, folder=tmp_path)
+    (rule,) = config.sync
+    (place,) = rule.places
+    settings = config.targets[place.target]
+    assert isinstance(settings, LayoutFolderTarget)
+    assert settings.path == (tmp_path if target == "." else Path(target))
+    assert (place.repository, found.left_out) == (repository, ())
+
+
+def test_regsyncs_layouts_as_sources(tmp_path: Path) -> None:
+    steps = (
+        "{source: 'ocidir:///srv/x', target: b.test/x, type: repository}, "
+        "{source: 'ocidir://in:3', target: b.test/y, type: image, ratelimit: {min: 5}}"
+    )
+    found = convert(tmp_path, f"sync: [{steps}]\n")
+    assert found.left_out == ()
+    whole, one = rules_of(found, tmp_path)
+    assert (str(whole.source), whole.source.tag) == ("oci:/srv/x", "")
+    assert (str(one.source), one.source.tag) == (f"oci:{tmp_path}/in", "3")
 
 
 @pytest.mark.parametrize("kind", ["ConfigMap", "Secret"])
