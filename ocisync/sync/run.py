@@ -105,7 +105,8 @@ def _make_finder(job: Job, source: Source, context: JobContext) -> ReferrerFinde
     """A finder of what goes along with the images; None where nothing is wanted, and so nothing is asked."""
     wanted = job.referrers.referrers
     if wanted is None:  # the rule says nothing: only what belongs to the source anyway, as in a layout
-        wanted = isinstance(source, ReferrerLister) and source.brings_referrers
+        must_be_signed = job.wants_signatures and not (job.acceptance and job.acceptance.only_warns)
+        wanted = isinstance(source, ReferrerLister) and source.brings_referrers and not must_be_signed
     brings_signatures = job.acceptance is not None and job.wants_signatures and job.acceptance.brings_signatures
     if not (wanted or job.referrers.digest_tags or brings_signatures):
         return None

@@ -20,8 +20,8 @@ from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.job import Job
-from ocisync.sync.judging.acceptance import Judgement
-from ocisync.sync.judging.judge import NOT_SIGNED, Judge, JudgedImages
+from ocisync.sync.judging.acceptance import Judgement, decide_converted
+from ocisync.sync.judging.judge import Judge, JudgedImages
 from ocisync.sync.ledger import ALGORITHM, SAME_AS, Ledger, Published
 from ocisync.sync.plan import Criteria, TagFacts, is_due
 from ocisync.sync.prune import PruneCandidates, find_gone
@@ -126,7 +126,7 @@ async def survey(
     judged = JudgedImages()
     if judge is not None:
         fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
-        judged = await _judge(judge, job, resolved, fresh, known, criteria)
+        judged = await _judge(judge, resolved, fresh, known, criteria)
     warnings = (*resolved.warnings, *_find_moved(job, references, known, roots), *judged.warnings)
     attached = await _find_attached(finder, resolved, judged, workers) if finder else {}
     if not (present or is_empty or seen.is_retag) and isinstance(target, ServerTarget):  # none of a few: anything else?
@@ -172,18 +172,13 @@ async def _look_at_target(
 
 
 async def _judge(
-    judge: Judge,
-    job: Job,
-    resolved: ResolvedTags,
-    fresh: set[str],
-    known: Mapping[str, Published],
-    criteria: Criteria,
+    judge: Judge, resolved: ResolvedTags, fresh: set[str], known: Mapping[str, Published], criteria: Criteria
 ) -> JudgedImages:
     """Whether the images may be brought; `fresh` are the tags that the target does not have so. Failures are added."""
     due = {tag for tag, one in known.items() if tag in resolved.roots and is_due(one, criteria)}
     judged = await judge.judge(resolved.roots, fresh, criteria.now, due, resolved.listed)
-    if job.wants_signatures:
-        judged.judgements |= {tag: NOT_SIGNED for tag in resolved.references if tag not in resolved.roots}
+    converted = decide_converted(judge.wanted)
+    judged.judgements |= {tag: converted for tag in resolved.references if tag not in resolved.roots}
     resolved.failures |= judged.failures
     return judged
 

@@ -21,16 +21,16 @@ from ocisync.content.concurrency import for_each
 from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Fetcher, Source
 from ocisync.content.threads import cpu_limiter
-from ocisync.content.verify import read_manifest
 from ocisync.errors import NotFound, OcisyncError, SignatureError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.model.manifest import parse_manifest
+from ocisync.model.manifest import Manifest
 from ocisync.sync.judging.acceptance import UNSIGNED, SignatureVerdict
 from ocisync.sync.judging.judge import CheckedImages
 from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.sync.reports import describe_failure
 from ocisync.trust.finder import FoundSignature, SignatureFinder
+from ocisync.trust.index_entries import find_subject, holds_only_statements
 from ocisync.trust.keys import PAYLOAD, UNTRUSTED
 from ocisync.trust.policies import Policy, Signer, Subject
 from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict, policies_kind
@@ -88,19 +88,31 @@ class PolicyChecker:
     async def _check_image(
         self, finder: SignatureFinder, image: Descriptor, record: StoredVerdict | None
     ) -> StoredVerdict:
-        """Check an image; where the rule says so, and nobody signed an index itself, its images."""
+        """Check an image; where the rule says so, and nobody signed an index itself, all that it lists."""
         whole = await self._check_one(finder, image.digest, record)
         if whole.verdict.is_valid or not (self.each_platform and image.is_index):
             return whole
-        manifest = parse_manifest(await read_manifest(finder.source, image), image.media_type)
-        children = [child for child in manifest.children if child.is_manifest and not child.is_attestation]
-        verdicts = [(await self._check_one(finder, child.digest, None)).verdict for child in children]
-        if not verdicts or not all(verdict.is_valid for verdict in verdicts):
-            bad = next((verdict for verdict in verdicts if not verdict.is_valid), whole.verdict)
-            reason = f"neither the index is signed, nor each of its images: {bad.reason}"
-            return StoredVerdict(SignatureVerdict(False, bad.code, reason))
-        signatures = {digest: carried for verdict in verdicts for digest, carried in verdict.signatures.items()}
-        return StoredVerdict(replace(_youngest(verdicts), signatures=signatures))
+        return StoredVerdict(await self._check_entries(finder, await finder.read_manifest(image)))
+
+    async def _check_entries(self, finder: SignatureFinder, index: Manifest) -> SignatureVerdict:
+        """Check an index by its entries, up to the first that is refused."""
+        entries = [(entry, find_subject(entry)) for entry in index.children]
+        verdicts: dict[Digest, SignatureVerdict] = {}
+        for entry in dict.fromkeys(entry for entry, subject in entries if subject is None):
+            verdict = verdicts[entry.digest] = (await self._check_one(finder, entry.digest, None)).verdict
+            if not verdict.is_valid:
+                return _refuse_index(verdict.code, verdict.reason)
+        for entry, subject in entries:
+            if subject is not None and subject not in verdicts:
+                return _refuse_index(UNSIGNED, f"{entry.digest} is a statement about nothing that is signed in it")
+            if subject is not None and not holds_only_statements(await finder.read_manifest(entry)):
+                return _refuse_index(PAYLOAD, f"{entry.digest} is more than the statement that it says it is")
+        if not verdicts:
+            return _refuse_index(UNSIGNED, "it lists no image")
+        signatures = {
+            digest: carried for verdict in verdicts.values() for digest, carried in verdict.signatures.items()
+        }
+        return replace(_youngest(list(verdicts.values())), signatures=signatures)
 
     async def _check_one(self, finder: SignatureFinder, digest: Digest, record: StoredVerdict | None) -> StoredVerdict:
         """Check what signs one manifest itself."""
@@ -201,6 +213,10 @@ class _Case:
         worst = min(self.errors, key=lambda error: _WORSE.index(error.code) if error.code in _WORSE else 0)
         count = f" (and {len(self.errors) - 1} more)" if len(self.errors) > 1 else ""
         return SignatureVerdict(False, worst.code, f"{self.subject.digest}: {worst.message}{count}")
+
+
+def _refuse_index(code: str, reason: str) -> SignatureVerdict:
+    return SignatureVerdict(False, code, f"the index is not signed, nor is all that it lists: {reason}")
 
 
 def _youngest(verdicts: Sequence[SignatureVerdict]) -> SignatureVerdict:

@@ -6,7 +6,7 @@ annotations. What is not there is no signature; every other error of a registry 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -84,16 +84,18 @@ class SignatureFinder:
         return ReferrerSet(tags={name: desc})
 
     async def read_bundles(self, carrier: Descriptor) -> list[FoundSignature]:
-        """The signatures that a referrer holds; none where it holds none, or was deleted.
+        """The signature that a referrer holds; none where it holds none, or was deleted.
 
         Raises:
-            SignatureError: they are too large.
+            SignatureError: it is too large, or the referrer holds something else too, which would come along.
         """
         try:
-            whole, manifest = await self._read_manifest(carrier)
-            layers = [layer for layer in manifest.layers if layer.media_type.startswith(_BUNDLE_TYPES)]
-            carried = ReferrerSet((whole,))
-            return [FoundSignature(BundledSignature(await self._read(layer)), carried) for layer in layers[:1]]
+            whole, layers = await self._read_carrier(carrier)
+            if not any(layer.media_type.startswith(_BUNDLE_TYPES) for layer in layers):
+                return []
+            if len(layers) > 1:
+                raise SignatureError(f"{carrier.digest}: it holds more than a bundle", code=PAYLOAD)
+            return [FoundSignature(BundledSignature(await self._read_small(layers[0])), ReferrerSet((whole,)))]
         except NotFound:
             return []
 
@@ -101,46 +103,55 @@ class SignatureFinder:
         """The signatures under a `.sig` tag, which are not read yet: they may be many.
 
         Raises:
-            SignatureError: the tag holds something else.
+            SignatureError: the tag holds something else too, which would come along.
         """
         layers: list[SignatureLayer] = []
         for name, desc in found.tags.items():
             try:
-                whole, manifest = await self._read_manifest(desc)
+                whole, signed = await self._read_carrier(desc)
             except NotFound:
                 continue
+            if any(layer.media_type != SIMPLE_SIGNING for layer in signed):
+                raise SignatureError(f"{name}: it holds more than signatures", code=PAYLOAD)
             carrier = ReferrerSet(tags={name: whole})
-            signed = [layer for layer in manifest.layers if layer.media_type == SIMPLE_SIGNING]
             layers += [SignatureLayer(layer, carrier) for layer in signed[:MAX_SIGNATURES]]
         return layers
 
     async def read_layer(self, layer: SignatureLayer) -> FoundSignature:
         """One of them; raises as `read_bundles` does, and NotFound."""
         annotations = {key: str(text) for key, text in (layer.desc.annotations or {}).items()}
-        return FoundSignature(TagSignature(await self._read(layer.desc), annotations), layer.carrier)
+        return FoundSignature(TagSignature(await self._read_small(layer.desc), annotations), layer.carrier)
+
+    async def read_manifest(self, desc: Descriptor) -> Manifest:
+        """An index, or a statement that it lists; raises ManifestError, and what the source raises."""
+        return parse_manifest(await self._read(desc), desc.media_type)
 
     def with_kept(self, source: Fetcher) -> Fetcher:
         """The source, but that what was read here is not read again."""
         return _WithKept(source, self.kept)
 
-    async def _read_manifest(self, desc: Descriptor) -> tuple[Descriptor, Manifest]:
-        raw = await self._read(desc)
+    async def _read_carrier(self, desc: Descriptor) -> tuple[Descriptor, Sequence[Descriptor]]:
+        """What should hold signatures, with its bytes, and its layers."""
+        raw = await self._read_small(desc)
         try:
-            manifest = parse_manifest(raw, desc.media_type)
+            layers = parse_manifest(raw, desc.media_type).layers
         except ManifestError as exc:
             raise SignatureError(f"what should hold a signature cannot be read: {exc.message}", code=PAYLOAD) from exc
-        return replace(desc, data=raw if desc.digest in self.kept else None), manifest
+        return replace(desc, data=raw if desc.digest in self.kept else None), layers
 
     async def _read(self, desc: Descriptor) -> bytes:
         if (kept := self.kept.get(desc.digest)) is not None:
             return kept
-        if desc.size > MAX_BUNDLE:
-            raise SignatureError(f"{desc.digest}: {desc.size} bytes are too many for a signature", code=PAYLOAD)
         raw = await read_manifest(self.source, desc)
         if self._size + len(raw) <= _KEPT:
             self.kept[desc.digest] = raw
             self._size += len(raw)
         return raw
+
+    async def _read_small(self, desc: Descriptor) -> bytes:
+        if desc.size > MAX_BUNDLE:
+            raise SignatureError(f"{desc.digest}: {desc.size} bytes are too many for a signature", code=PAYLOAD)
+        return await self._read(desc)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 import random
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -33,18 +34,66 @@ _DAEMON_EVERY = 4  # rounds
 
 
 @dataclass
-class World:
-    """A source that changes before every pass, and a target that is killed under way."""
+class KilledMirror(ABC):
+    """A source that changes before every pass, and passes that are killed under way."""
 
     folder: Path
     registry: DockerRegistry
-    place: Place
     chance: random.Random
-    wanted: dict[str, str] = field(default_factory=dict)  # tag -> digest, at the source
-    before: dict[str, str] = field(default_factory=dict)  # tag -> digest, at the target after the last whole pass
+    file: Path = field(init=False)  # the configuration
+    wanted: dict[str, str] = field(default_factory=dict)  # tag -> the digest that the target is to have in the end
     duration: float = 1.0  # seconds, of the last whole pass
     kills: int = 0
     daemon_kills: int = 0
+
+    @abstractmethod
+    def change(self, number: int) -> None:
+        """Move tags at the source."""
+
+    @abstractmethod
+    def check(self) -> None:
+        """What must hold at the target at any moment."""
+
+    @abstractmethod
+    def converge(self) -> None:
+        """One whole pass, and what must hold after it."""
+
+    def kill_once(self, number: int) -> None:
+        """Begin a pass, or the daemon, and end it at a random moment."""
+        command = "run" if number % _DAEMON_EVERY == 0 else "once"
+        with started(command, "-c", self.file, env=ENV) as child:
+            try:
+                child.process.wait(self.chance.uniform(0.35, 1.05) * self.duration)
+            except TimeoutExpired:
+                child.kill()
+                self.kills += 1
+                self.daemon_kills += command == "run"
+
+    def kill_often(self, count: int) -> None:
+        """So many kills, each with what must hold after it."""
+        for number in range(10 * count):
+            if self.kills >= count:
+                break
+            self.change(number)
+            if number:
+                self.kill_once(number)
+                self.check()
+            self.converge()
+        assert self.kills == count
+
+    def run_once(self, *codes: int) -> None:
+        """A whole pass."""
+        began = monotonic()
+        assert run_ocisync("once", "-c", self.file, env=ENV).code in codes
+        self.duration = monotonic() - began
+
+
+@dataclass(kw_only=True)
+class World(KilledMirror):
+    """A rule and a drop folder."""
+
+    place: Place
+    before: dict[str, str] = field(default_factory=dict)  # tag -> digest, at the target after the last whole pass
 
     def __post_init__(self) -> None:
         sync = {"source": f"{self.registry.host}/{NAME}", "target": "out", "interval": "100ms"}
@@ -59,17 +108,6 @@ class World:
         dropped = image_of([BASE, tar({"own": noise(40_000, f"drop{number}")})], comment=f"drop{number}")
         docker_archive(self.folder / f"drop/dropped{number}.tar", {f"built/app:{number % 3}": dropped})
 
-    def kill_once(self, number: int) -> None:
-        """Begin a pass, or the daemon, and end it at a random moment."""
-        command = "run" if number % _DAEMON_EVERY == 0 else "once"
-        with started(command, "-c", self.file, env=ENV) as child:
-            try:
-                child.process.wait(self.chance.uniform(0.35, 1.05) * self.duration)
-            except TimeoutExpired:
-                child.kill()
-                self.kills += 1
-                self.daemon_kills += command == "run"
-
     def check(self) -> None:
         """Every published tag pulls completely, and each is the old or the new one."""
         for tag in tags(self.place, NAME):
@@ -80,9 +118,7 @@ class World:
 
     def converge(self) -> None:
         """The next pass brings everything to what it should be."""
-        began = monotonic()
-        run_ocisync("once", "-c", self.file, env=ENV).expect(0)
-        self.duration = monotonic() - began
+        self.run_once(0)
         self.before = dict(self.wanted)
         for tag, digest in self.wanted.items():
             assert next(iter(walk(self.place, NAME, tag))) == digest
@@ -102,16 +138,8 @@ def _made(seed: str, *, multi: bool) -> Image | Index:
 def random_kills(kind: Kind, count: int, folder: Path, registry: DockerRegistry, s3: Seaweed, seed: int) -> World:
     """So many kills; the world as it is at the end."""
     with open_place(kind, folder / "registry", s3) as place:
-        world = World(folder, registry, place, random.Random(seed))
-        for number in range(10 * count):
-            if world.kills >= count:
-                break
-            world.change(number)
-            if number:
-                world.kill_once(number)
-                world.check()
-            world.converge()
-    assert world.kills == count
+        world = World(folder, registry, random.Random(seed), place=place)
+        world.kill_often(count)
     return world
 
 

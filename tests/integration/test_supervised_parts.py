@@ -30,7 +30,7 @@ def start_daemon(world: World, seed: int, times: int) -> Daemon:
 
 
 def test_parts_that_defects_end_are_started_again_and_readyz_says_so(tmp_path: Path, registry: DockerRegistry) -> None:
-    world = World(tmp_path, registry, Directory(tmp_path / "registry"), random.Random(1))
+    world = World(tmp_path, registry, random.Random(1), place=Directory(tmp_path / "registry"))
     world.change(0)
     running = start_daemon(world, 1, 2)
     try:
@@ -62,7 +62,7 @@ def test_parts_that_defects_end_are_started_again_and_readyz_says_so(tmp_path: P
 def prove_kills(count: int, folder: Path, registry: DockerRegistry) -> None:
     """Daemons with defects, killed at a random moment, and a whole pass after each."""
     chance = random.Random(count)
-    world = World(folder, registry, Directory(folder / "registry"), chance)
+    world = World(folder, registry, chance, place=Directory(folder / "registry"))
     for number in range(count):
         world.change(number)
         running = start_daemon(world, 100 + number, 3)

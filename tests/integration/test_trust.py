@@ -20,7 +20,16 @@ from tests.servers.command import Finished, run_ocisync, started
 from tests.servers.docker_registry import Access, DockerRegistry
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import Reply
-from tests.servers.images import Image, Index, docker_archive, make_image, multi_platform, oci_archive, push
+from tests.servers.images import (
+    Image,
+    Index,
+    docker_archive,
+    make_artifact,
+    make_image,
+    multi_platform,
+    oci_archive,
+    push,
+)
 from tests.signatures import ISSUER, KeySigner, Sigstore
 
 NAME = "acme/app"
@@ -316,6 +325,21 @@ def test_dropped_archives(site: Site) -> None:
     assert "1" in site.tags()
     assert not {"2", "3"} & site.tags()
     assert {"bare.tar", "docker.tar"} <= {path.name for path in (drop / "failed").iterdir()}
+
+
+def test_a_layout_brings_nothing_that_nobody_signed(site: Site) -> None:
+    """Without a policy all that refers to its images comes along unasked."""
+    signed = make_image("signed")
+    artifact = make_artifact(signed, "application/vnd.acme.parts")
+    signature = sig_image(OURS.layer(signed.digest, ""))
+    layout = oci_archive(
+        site.folder / "layout.tar", {"app:1": signed, f"app:{sig_tag(signed)}": signature, "": artifact}
+    )
+    for number, options in enumerate((("--verify", site.folder / "ours.pub"), ())):
+        out = site.folder / f"out{number}"
+        ran("copy", *options, f"oci-archive:{layout}:app:1", f"static:{out}//app:1")
+        assert (out / "v2/app/manifests" / artifact.digest).exists() == (number == 1)
+        assert (out / "v2/app/manifests" / sig_tag(signed)).exists() == (number == 0)
 
 
 def test_young_images_are_pending_until_their_time(site: Site) -> None:

@@ -115,6 +115,17 @@ def decide_acceptance(
     return Judgement(outcome, code, reason, verdict=verdict)
 
 
+def decide_converted(wanted: Acceptance) -> Judgement:
+    """What to do about an image whose digest is known only after a conversion: nothing can be known of it before."""
+    told = "an archive of this kind is converted while it is copied, so that {}: save it as an OCI archive"
+    unsigned = SignatureVerdict(False, UNSIGNED, told.format("no signature can be about its images"))
+    if wanted.policies and not wanted.only_warns:
+        return Judgement(Outcome.REFUSED, UNSIGNED, unsigned.reason, verdict=unsigned)
+    if wanted.min_age:
+        return Judgement(Outcome.REFUSED, YOUNG, told.format("the age of its images is not known"))
+    return Judgement(Outcome.WARNED, UNSIGNED, unsigned.reason, verdict=unsigned)
+
+
 _EXPLAIN_AGE = {"seen": "first seen", "created": "made", "log": "signed"}
 _EXPLAIN_UNKNOWN = {
     "seen": "nobody knows when it was first seen",

@@ -16,11 +16,9 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.image_facts import ImageFacts, SmallContent
 from ocisync.sync.judging.acceptance import (
-    UNSIGNED,
     Acceptance,
     ImageDates,
     Judgement,
-    Outcome,
     SignatureVerdict,
     decide_acceptance,
 )
@@ -64,11 +62,6 @@ class JudgedImages:
     judgements: dict[str, Judgement] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
-
-
-NOT_SIGNED = Judgement(
-    Outcome.REFUSED, UNSIGNED, "an archive of this kind is converted, so that no signature can be about its images"
-)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """The checker of a rule's policies: what it reads, what it remembers, and what makes it look again."""
 
+import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
@@ -18,13 +19,14 @@ from ocisync.trust.keys import load_public_key
 from ocisync.trust.policies import Policy
 from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict
 from tests.integration.signed_images import bundle_artifact, sig_image, sig_tag
-from tests.servers.images import Image, make_image
+from tests.servers.images import OCI_LAYER, Image, describe, make_image
 from tests.signatures import KeySigner
 
 REPOSITORY = "ghcr.io/acme/app"
 OURS, OTHER = KeySigner(), KeySigner()
 IMAGE = make_image("image")
 ROOT = Descriptor(IMAGE.media_type, Digest(IMAGE.digest), len(IMAGE.manifest))
+EVIL_LAYER = describe(OCI_LAYER, b"evil")
 
 
 def policy(*signers: KeySigner, name: str = "ours") -> Policy:
@@ -152,6 +154,23 @@ async def test_what_was_deleted_behind_its_list_is_no_signature() -> None:
     source.refers.append(source.put(bundle_artifact(IMAGE, OURS.bundle(ROOT.digest))))
     source.content.clear()
     assert (await verdict(source, MemoryLedger(), policy(OURS))).code == "verify.unsigned"
+
+
+async def test_what_carries_a_signature_carries_nothing_else() -> None:
+    """It comes along, as a tag or referrer: a layer beside the signature would come too, and nobody signed it."""
+    good = OURS.layer(ROOT.digest, REPOSITORY)
+    for place in (0, 1):
+        for carrier in (sig_image(good), bundle_artifact(IMAGE, OURS.bundle(ROOT.digest))):
+            document = json.loads(carrier.manifest)
+            document["layers"].insert(place, EVIL_LAYER)
+            changed = replace(carrier, manifest=json.dumps(document).encode())
+            source = Registry()
+            if "subject" in document:
+                source.refers.append(source.put(changed))
+            else:
+                source.put(changed, sig_tag(IMAGE))
+            told = await verdict(source, MemoryLedger(), policy(OURS))
+            assert (told.is_valid, told.code) == (False, "verify.payload")
 
 
 @pytest.mark.parametrize(

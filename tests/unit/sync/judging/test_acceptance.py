@@ -10,6 +10,7 @@ from ocisync.sync.judging.acceptance import (
     Outcome,
     SignatureVerdict,
     decide_acceptance,
+    decide_converted,
 )
 
 NOW, DAY = 1_000_000.0, 24 * 3600.0
@@ -50,6 +51,23 @@ def test_decisions(
     found = decide_acceptance(wanted, verdict, dates, NOW, is_fresh=True)
     assert (found.outcome, found.code) == (outcome, code)
     assert (found.until > NOW) == (outcome is Outcome.PENDING)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "outcome", "code"),
+    [
+        (SIGNED, Outcome.REFUSED, UNSIGNED),
+        (WAITS, Outcome.REFUSED, UNSIGNED),  # none can come
+        (WARNS, Outcome.WARNED, UNSIGNED),
+        (SEEN, Outcome.REFUSED, YOUNG),
+        (MADE, Outcome.REFUSED, YOUNG),
+        (Acceptance(("ours",), only_warns=True, min_age=DAY), Outcome.REFUSED, YOUNG),
+    ],
+)
+def test_of_what_is_converted_nothing_is_known(wanted: Acceptance, outcome: Outcome, code: str) -> None:
+    found = decide_converted(wanted)
+    assert (found.outcome, found.code, found.until) == (outcome, code, 0.0)
+    assert "OCI archive" in found.reason
 
 
 def test_what_the_target_has_is_not_asked_for_its_age_but_for_its_signature() -> None:
