@@ -103,7 +103,7 @@ def _run() -> int:
     except UsageError as exc:
         text = io.StringIO()
         exc.show(text)  # type: ignore[attr-defined]
-        warn(text.getvalue().rstrip("\n"))
+        warn(text.getvalue().replace("Value error, ", "").rstrip("\n"))  # a word of the library, not for users
         return 2
     except OutputFailed as exc:
         return _give_up_printing(exc.cause)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 import subprocess
 import tempfile
 import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import IO, Literal, Protocol
 
 import anyio
@@ -22,6 +24,13 @@ from ocisync.notify.messages import as_json, as_mail, as_slack, as_teams, as_tex
 TIMEOUT = 30.0  # seconds for one attempt
 _ANSWER = 300  # bytes of a refusal that are told
 _PASSING = frozenset({408, 425, 429})  # refusals that pass, beside 5xx
+
+_TLS_ADVICE = {  # by words in the error's text
+    "CERTIFICATE_VERIFY_FAILED": "Name the PEM file of its certificate authority as `ca`",
+    "WRONG_VERSION_NUMBER": "It does not speak TLS from the start: write `tls: starttls`",
+    "STARTTLS extension not supported": "Write `tls: tls` for a port that begins with TLS, or `tls: none`",
+    "server ready message": "If its port begins with TLS, write `tls: tls`",
+}
 
 
 class NotifyError(OcisyncError):
@@ -95,6 +104,7 @@ class MailChannel:
     tls: Literal["starttls", "tls", "none"] = "starttls"
     username: str = ""
     password: str = field(default="", repr=False)
+    authorities: Path | None = None  # a PEM file; None: the system's
 
     async def send(self, notices: Sequence[Notice], host: str) -> None:
         """One mail to all recipients."""
@@ -102,6 +112,8 @@ class MailChannel:
 
         mail = as_mail(notices, host, self.sender, self.recipients)
         try:
+            # Not `system_context`, which offers HTTP by ALPN: a mail server may refuse that.
+            context = None if self.tls == "none" else ssl.create_default_context(cafile=self.authorities)
             await aiosmtplib.send(
                 mail,
                 hostname=self.host,
@@ -110,7 +122,7 @@ class MailChannel:
                 password=self.password or None,
                 use_tls=self.tls == "tls",
                 start_tls=self.tls == "starttls",
-                tls_context=None if self.tls == "none" else system_context(),
+                tls_context=context,
                 timeout=TIMEOUT,
             )
         except aiosmtplib.SMTPResponseException as exc:
@@ -120,7 +132,7 @@ class MailChannel:
             refused = ", ".join(f"{one.recipient}: {one.code} {one.message}" for one in exc.recipients)
             raise NotifyError(f"recipients were refused: {refused}", handling=Handling.FAIL) from exc
         except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
-            raise NetworkError(f"{self.host}:{self.port}: no mail was taken: {exc}") from exc
+            raise NetworkError(f"{self.host}:{self.port}: no mail was taken: {exc}{_advise_tls(str(exc))}") from exc
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +159,11 @@ class CommandChannel:
         """The document is in a file without a name: a command that does not read it ends as it likes."""
         with await to_thread.run_sync(_make_file, body) as document:
             return await anyio.run_process(list(self.command), stdin=document, check=False)
+
+
+def _advise_tls(text: str) -> str:
+    """What to change where a mail server and `tls` do not fit."""
+    return next((f". {advice}" for sign, advice in _TLS_ADVICE.items() if sign in text), "")
 
 
 def _make_file(body: bytes) -> IO[bytes]:

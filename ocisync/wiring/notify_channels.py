@@ -32,6 +32,7 @@ def _open(settings: NotifySettings) -> Channel:
                 settings.tls,
                 settings.username or "",
                 _reveal(settings.password),
+                settings.ca,
             )
         case "command":
             return CommandChannel(settings.command)

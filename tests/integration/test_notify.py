@@ -22,7 +22,7 @@ import anyio
 import pytest
 
 from ocisync.errors import OcisyncError
-from ocisync.notify.channels import AppriseChannel, CommandChannel, MailChannel, NotifyError, WebhookChannel
+from ocisync.notify.channels import AppriseChannel, CommandChannel, NotifyError, WebhookChannel
 from ocisync.notify.events import FAILURE, Notice
 from ocisync.notify.notice_sender import NoticeSender, Subscription
 from ocisync.state.open import open_state
@@ -73,32 +73,6 @@ def receiving(*statuses: int) -> Iterator[Receiver]:
 
 
 @contextmanager
-def mail_server() -> Iterator[tuple[int, list[str]]]:
-    """A mail server that takes everything; yields its port and what it got."""
-    mails: list[str] = []
-
-    class Handler(socketserver.StreamRequestHandler):
-        def handle(self) -> None:
-            self.wfile.write(b"220 test\r\n")
-            while line := self.rfile.readline().decode().strip():
-                if line.upper().startswith("DATA"):
-                    self.wfile.write(b"354 go on\r\n")
-                    lines = []
-                    while (text := self.rfile.readline().decode().rstrip("\r\n")) != ".":
-                        lines.append(text)
-                    mails.append("\n".join(lines))
-                if line.upper().startswith("RCPT") and "nobody" in line:
-                    self.wfile.write(b"550 no such user\r\n")
-                    continue
-                self.wfile.write(b"250 ok\r\n")
-                if line.upper() == "QUIT":
-                    return
-
-    with _serving(socketserver.ThreadingTCPServer(("127.0.0.1", 0), Handler)) as port:
-        yield port, mails
-
-
-@contextmanager
 def _serving(server: socketserver.TCPServer) -> Iterator[int]:
     server.daemon_threads, server.block_on_close = True, False  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -135,17 +109,6 @@ async def test_a_refusal_that_passes_is_tried_again_and_no_message_shows_the_url
     assert "token-in-the-path" not in caught.value.message + unreachable.value.message + repr(
         WebhookChannel("x-secret")
     )
-
-
-async def test_mail_is_sent_and_a_wrong_recipient_is_told() -> None:
-    with mail_server() as (port, mails):
-        channel = MailChannel("127.0.0.1", port, "ocisync@x.example", ("ops@x.example",), "none")
-        await channel.send([NOTICE], "farm")
-        with pytest.raises(NotifyError, match="no such user"):
-            await MailChannel("127.0.0.1", port, "a@x.example", ("nobody@x.example",), "none").send([NOTICE], "farm")
-    [mail] = mails
-    assert "To: ops@x.example" in mail
-    assert "the credentials were refused [auth.denied]" in mail
 
 
 async def test_a_command_gets_the_document_and_its_failure_is_told(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, model_validator
 
 from ocisync.config.fields import (
+    Certificates,
     Items,
     LoginName,
     MailServer,
@@ -24,7 +25,7 @@ _KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {  # type -> keys it n
     "slack": (frozenset({"url"}), frozenset()),
     "teams": (frozenset({"url"}), frozenset()),
     "apprise": (frozenset({"url"}), frozenset()),
-    "email": (frozenset({"server", "sender", "recipients"}), frozenset({"tls", "username", "password"})),
+    "email": (frozenset({"server", "sender", "recipients"}), frozenset({"tls", "ca", "username", "password"})),
     "command": (frozenset({"command"}), frozenset()),
 }
 _COMMON = frozenset({"type", "events", "rules"})
@@ -57,6 +58,9 @@ class NotifySettings(Section):
     server: MailServer | None = Field(None, description="For `email`: the mail server and its port.")
     tls: Literal["starttls", "tls", "none"] = Field(
         "starttls", description="For `email`: TLS after a plain greeting, from the start, or not at all."
+    )
+    ca: Certificates | None = Field(
+        None, description="For `email`: a PEM file of certificate authorities to trust in place of the system's."
     )
     username: LoginName | None = Field(None, description="For `email`: the user to log in as. Not given: no login.")
     password: Secret | None = Field(None, description="For `email`: the password of `username`.")
