@@ -42,6 +42,10 @@ def once(
         bool,
         typer.Option("--recheck", help="Ignore cached state and verify everything again."),
     ] = False,
+    distributed: Annotated[
+        bool,
+        typer.Option("--distributed", help="Have the daemons that share the work do it, and wait for them."),
+    ] = False,
     quiet: Quiet = False,
     verbose: Verbose = False,
 ) -> None:
@@ -52,9 +56,15 @@ def once(
     Example: ocisync once alpine --recheck
 
     Example: ocisync once --config mirror.yaml --json
+
+    Example: ocisync once --distributed
     """
+    if distributed and (force_prune or recheck):
+        raise typer.BadParameter(
+            "the daemons do what their rules say: leave out --force-prune and --recheck", param_hint="--distributed"
+        )
     from ocisync.cli.display.progress import progress
-    from ocisync.commands.once import run_rules
+    from ocisync.commands.once import run_distributed_rules, run_rules
     from ocisync.config.load import load_config
 
     if verbose:
@@ -63,8 +73,10 @@ def once(
         configure_logging("debug", context.obj[1] or "console")
     file = load_config(service_config(config))
     with progress(is_quiet=quiet) as shown:
-        running = partial(run_rules, file, rules or [], shown, force_prune=force_prune, in_full=recheck)
-        report = run_async(running)
+        if distributed:
+            report = run_async(run_distributed_rules, file, rules or [], shown)
+        else:
+            report = run_async(partial(run_rules, file, rules or [], shown, force_prune=force_prune, in_full=recheck))
     show_json(_pass_json(report)) if as_json else _print_pass(report, is_quiet=quiet)
     raise typer.Exit(0 if report.ok else 1)
 

@@ -24,14 +24,14 @@ def migrate_engine(config: Config) -> tuple[int, int]:
     """
     from ocisync.engine.migrate import migrate_all
 
-    return migrate_all(_need_dsn(config))
+    return migrate_all(require_dsn(config))
 
 
 async def look_at_engine(config: Config) -> EngineNow:
     """What the daemons do now; raises as `migrate_engine` does."""
     from ocisync.engine.status import look
 
-    return await look(_need_dsn(config))
+    return await look(require_dsn(config))
 
 
 async def move_state(config: Config, source: str, target: str) -> Moved:
@@ -42,7 +42,7 @@ async def move_state(config: Config, source: str, target: str) -> Moved:
         StoreError, DiskError: one of them cannot be used.
     """
     source = source or str(config.daemon.state)
-    target = target or _need_dsn(config)
+    target = target or require_dsn(config)
     if source == target:
         raise ConfigError("the state is to be moved to where it is; name another place with --to", code="state.same")
     if not is_dsn(source) and not (Path(source) / FILE_NAME).exists():
@@ -51,7 +51,8 @@ async def move_state(config: Config, source: str, target: str) -> Moved:
         return await copy_state(old, new)
 
 
-def _need_dsn(config: Config) -> str:
+def require_dsn(config: Config) -> str:
+    """The connection string; an error where one daemon works alone."""
     if not config.dsn:
         raise ConfigError(
             "the configuration has no engine of type postgres: one daemon works alone, and there is nothing to show. "

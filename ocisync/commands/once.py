@@ -9,7 +9,7 @@ from ocisync.config.models import Config
 from ocisync.daemon.clock import SystemClock
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.single_pass import PassReport, run_pass
-from ocisync.errors import OcisyncError
+from ocisync.errors import ConfigError, OcisyncError
 from ocisync.model.locator import registry_image
 from ocisync.state.open import State, open_state
 from ocisync.sync.context import Progress
@@ -56,6 +56,29 @@ async def run_rules(
     ):
         rules = rule_set(session, state.images, only, force_prune=force_prune)
         return await run_pass(engine.guard(rules) if engine else rules, state, in_full=in_full)
+
+
+async def run_distributed_rules(config: Config, only: Sequence[str], progress: Progress) -> PassReport:
+    """One pass of the sync rules, by the daemons that share the work; drop folders are theirs all the time.
+
+    Raises:
+        ConfigError: the configuration has no PostgreSQL, no daemon is there, or a rule cannot be asked for.
+        StoreError: PostgreSQL cannot be reached.
+    """
+    from ocisync.commands.engine import require_dsn
+    from ocisync.engine.distributed_pass import run_distributed
+
+    dsn = require_dsn(config)
+    if drops := [rule.name for rule in config.drop if rule.name in only]:
+        raise ConfigError(f"{drops[0]} is a drop rule: the daemons take what is put into its folder by themselves")
+    async with (
+        open_state(config.daemon.state, read_only=True, dsn=dsn) as state,
+        open_session(config, state.ledger) as session,
+    ):
+        sources = {rule.name: str(rule.source) for rule in config.sync}
+        rules = [schedule.rule for schedule in rule_set(session, state.images, only).schedules]
+        wanted = {rule: sources.get(rule, rule) for rule in rules}
+        return await run_distributed(dsn, wanted, state.images, progress.held_up)
 
 
 async def plan_rules(config: Config, only: Sequence[str]) -> PlannedPass:

@@ -170,7 +170,8 @@ class JobQueue:
                 entry.report = job.report(describe_failure(known) if known else _bug(exc))
                 if known is None:
                     log.exception("job.crashed", rule=job.rule, source=entry.report.source, target=entry.report.target)
-            self.observe(entry.report)
+            if not entry.report.is_unfinished:
+                self.observe(entry.report)
         finally:
             del self._running[job.lock_name]
             entry.done.set()

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import structlog
 
 from ocisync.content.concurrency import Wakeup
+from ocisync.daemon.schedule import Schedule, first_wait
 from ocisync.engine import follow_table
 from ocisync.engine.follow_table import Due
-from ocisync.engine.locks import SessionLocks, open_connection
+from ocisync.engine.locks import SessionLocks, connected
 from ocisync.engine.units import Unit
+from ocisync.state.rule_records import RuleStatus
 
 if TYPE_CHECKING:
     import psycopg
@@ -23,6 +26,8 @@ log = structlog.get_logger(__name__)
 LOCK = "ocisync dispatcher"
 TASK = "ocisync.unit"
 TURN = 1.0  # seconds between two looks for what is due
+_QUICK_TURN = 0.2  # the same while more is due than fits into the queue; never less than a few times what a look takes
+_REST = 5  # times what a look takes
 SWEEP = 5.0  # seconds between two looks for work that was lost
 STALLED = 25.0  # seconds without a heartbeat (one comes every 10) after which a worker counts as dead
 _UNBEGUN = 3  # sweeps in which a job is `doing` though no unit of it has begun, after which its worker has forgotten it
@@ -46,13 +51,22 @@ class Dispatcher:
         self._slots = slots
         self._units: tuple[Unit, ...] = ()
         self._generation = ""
+        self._schedules: Mapping[str, Schedule] = {}
+        self._edited: Collection[str] = ()
         self._is_loaded = False
         self._unbegun: dict[int, int] = {}  # job -> sweeps
         self.wakeup = Wakeup()
 
-    def replace(self, units: Iterable[Unit], generation: str) -> None:
-        """Hand out these units from now on."""
+    def replace(
+        self,
+        units: Iterable[Unit],
+        generation: str,
+        schedules: Mapping[str, Schedule] | None = None,
+        edited: Collection[str] = (),
+    ) -> None:
+        """Hand out these units from now on; new ones when their schedules say so, those of edited rules at once."""
         self._units, self._generation = tuple(units), generation
+        self._schedules, self._edited = schedules or {}, edited
         self._is_loaded = False
         self.wakeup.set()
 
@@ -60,29 +74,44 @@ class Dispatcher:
         """Work until cancelled; an error of the database ends it, and the caller starts it anew."""
         swept = 0.0
         self._is_loaded = False
-        async with await open_connection(self._dsn) as connection:
+        async with connected(self._dsn) as connection:
             while True:
+                wait = TURN
                 if await self._locks.try_once(LOCK):
                     if not self._is_loaded:
-                        await follow_table.replace_units(connection, self._units, self._generation)
-                        self._is_loaded = True
-                    if anyio.current_time() - swept >= SWEEP:
+                        await self._load(connection)
+                    began = anyio.current_time()
+                    if began - swept >= SWEEP:
                         await self._sweep(connection)
-                        swept = anyio.current_time()
-                    await self._hand_out(connection)
+                        swept = began
+                    if await self._hand_out(connection):
+                        wait = min(TURN, max(_QUICK_TURN, _REST * (anyio.current_time() - began)))
                 else:
                     self._is_loaded = False
-                await self.wakeup.wait(TURN)
+                await self.wakeup.wait(wait)
 
-    async def _hand_out(self, connection: psycopg.AsyncConnection[Any]) -> None:
+    async def _load(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Have the present units in the table; a new one begins when its rule would, had one daemon all the work."""
+        self._is_loaded = True  # a reload meanwhile sets it back
+        known = await follow_table.list_statuses(connection)
+        waits = {
+            rule: first_wait(schedule, known.get(rule, RuleStatus()), time.time())
+            for rule, schedule in self._schedules.items()
+        }
+        await follow_table.replace_units(connection, self._units, self._generation, waits=waits, edited=self._edited)
+
+    async def _hand_out(self, connection: psycopg.AsyncConnection[Any]) -> bool:
+        """Hand out what is due and fits; whether more may be due."""
         room = _BACKLOG * self._slots() - await follow_table.count_out(connection)
         if room <= 0:
-            return
+            return True
         async with connection.transaction():
-            for due in await follow_table.find_due(connection, self._generation, room):
+            found = await follow_table.find_due(connection, self._generation, room)
+            for due in found:
                 job = await self._defer(connection, due)
                 if job is not None:
                     await follow_table.hand_out(connection, due, job)
+        return len(found) >= room
 
     async def _defer(self, connection: psycopg.AsyncConnection[Any], due: Due) -> int | None:
         """The new job's number; None while an older one of the same row still waits, which ends by itself."""
@@ -108,6 +137,7 @@ class Dispatcher:
         await self._end_unbegun(connection)
         for rule, item in await follow_table.recover_lost(connection):
             log.warning("engine.recovered", rule=rule, source=item)
+        await follow_table.sum_up_changed(connection, 3 * SWEEP)
         await connection.execute(b"DELETE FROM worker WHERE seen_at < now() - interval '1 hour'")
 
     async def _end_unbegun(self, connection: psycopg.AsyncConnection[Any]) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocisync.engine.units import Unit
 from ocisync.state.rows import storable
+from ocisync.state.rule_records import RuleStatus
 
 if TYPE_CHECKING:
     import psycopg
@@ -58,19 +59,34 @@ _UNBEGUN = """
 SELECT one.id FROM procrastinate_jobs AS one LEFT JOIN follow ON follow.job = one.id
 WHERE one.status = 'doing' AND (follow.id IS NULL OR follow.worker = '')
 """
-# A rule did all it should when its slowest unit did; it fails while any of its units does.
+_FEW = 16  # units of a rule, up to which it is summed up whenever one of them ends; others wait for the next sweep
+# A rule did all it should when its slowest unit did, and a new one changes that only once it ran; it fails while any of
+# its units does.
 _SUM_UP = """
-INSERT INTO rule (name, last_started, last_success, last_failure, code, message, failures, next_due)
+INSERT INTO rule (name, last_started, last_success, last_failure, code, message, failures, next_due, present_interval)
 SELECT rule, extract(epoch FROM now()),
     CASE WHEN bool_and(last_success IS NOT NULL) THEN extract(epoch FROM min(last_success)) END,
     extract(epoch FROM max(last_failure)),
     coalesce((array_agg(code ORDER BY failures DESC))[1], ''),
     coalesce((array_agg(message ORDER BY failures DESC))[1], ''),
-    max(failures), extract(epoch FROM min(due_at))
-FROM follow WHERE rule = %s GROUP BY rule
-ON CONFLICT (name) DO UPDATE SET last_started = excluded.last_started, last_success = excluded.last_success,
+    max(failures), extract(epoch FROM min(due_at)), max(present_interval)
+FROM follow WHERE {which} GROUP BY rule
+ON CONFLICT (name) DO UPDATE SET last_started = excluded.last_started,
+    last_success = coalesce(excluded.last_success, rule.last_success), present_interval = excluded.present_interval,
     last_failure = excluded.last_failure, code = excluded.code, message = excluded.message,
     failures = excluded.failures, next_due = excluded.next_due
+"""
+_SUM_UP_FEW = _SUM_UP.format(
+    which=f"rule = %s AND (SELECT count(*) FROM (SELECT FROM follow WHERE rule = %s LIMIT {_FEW + 1}) AS u) <= {_FEW}"
+)
+_SUM_UP_CHANGED = _SUM_UP.format(
+    which="rule IN (SELECT rule FROM follow"
+    " WHERE greatest(last_success, last_failure) > now() - make_interval(secs => %s))"
+)
+_COURSE = """
+SELECT rule, count(*) FILTER (WHERE started_at IS NOT NULL), bool_or(is_wanted),
+    count(*) FILTER (WHERE started_at IS NULL AND due_at <= now())
+FROM follow WHERE job IS NOT NULL OR is_wanted OR due_at <= now() GROUP BY rule
 """
 
 
@@ -101,16 +117,40 @@ class UnitOutcome:
         return not self.code
 
 
-async def replace_units(connection: Connection, units: Sequence[Unit], generation: str) -> None:
-    """Have these units in the table and none of others, but for those that rules found themselves and may keep."""
+@dataclass(frozen=True, slots=True)
+class RuleCourse:
+    """What the units of a rule are at."""
+
+    running: int = 0
+    is_wanted: bool = False
+    waiting: int = 0  # due, and not begun
+
+
+async def replace_units(
+    connection: Connection,
+    units: Sequence[Unit],
+    generation: str,
+    *,
+    waits: Mapping[str, float] | None = None,
+    edited: Collection[str] = (),
+) -> None:
+    """Have these units in the table and none of others, but for those that rules found themselves and may keep.
+
+    `waits`: rule -> seconds until its new units are due. `edited`: the rules that are due at once where this is the
+    first time that the table hears of the generation.
+    """
+    waits = waits or {}
     async with connection.transaction():
-        await _put(connection, units, generation, is_found=False)
+        await connection.execute(
+            "UPDATE follow SET is_wanted = TRUE, due_at = CASE WHEN job IS NULL THEN now() ELSE due_at END"
+            " WHERE rule = ANY(%s) AND generation <> %s",
+            (list(edited), generation),
+        )
+        await _put(connection, units, generation, waits, is_found=False)
         rules = sorted({unit.rule for unit in units})
         whole = sorted({unit.rule for unit in units if not unit.item})
-        keys = [f"{unit.rule}\n{unit.item}" for unit in units]
         await connection.execute(
-            "DELETE FROM follow WHERE NOT (rule || E'\\n' || item = ANY(%s)) AND NOT (is_found AND rule = ANY(%s))",
-            (keys, whole),
+            "DELETE FROM follow WHERE generation <> %s AND NOT (is_found AND rule = ANY(%s))", (generation, whole)
         )
         await connection.execute("UPDATE follow SET generation = %s WHERE is_found", (generation,))
         await connection.execute("DELETE FROM rule WHERE NOT (name = ANY(%s))", (rules,))
@@ -119,15 +159,20 @@ async def replace_units(connection: Connection, units: Sequence[Unit], generatio
 async def replace_found(connection: Connection, rule: str, units: Sequence[Unit], generation: str) -> None:
     """Have these repositories of a rule that finds them itself, and no others."""
     async with connection.transaction():
-        await _put(connection, units, generation, is_found=True)
+        await _put(connection, units, generation, {}, is_found=True)
         await connection.execute(
-            "DELETE FROM follow WHERE rule = %s AND is_found AND NOT (item = ANY(%s))",
+            "DELETE FROM follow WHERE rule = %s AND is_found"
+            " AND NOT EXISTS (SELECT FROM unnest(%s::text[]) AS kept WHERE kept = follow.item)",
             (rule, [unit.item for unit in units]),
         )
 
 
-async def _put(connection: Connection, units: Iterable[Unit], generation: str, *, is_found: bool) -> None:
-    rows = [(unit.rule, unit.item, unit.lock, unit.host, generation, is_found, 0.0) for unit in units]
+async def _put(
+    connection: Connection, units: Iterable[Unit], generation: str, waits: Mapping[str, float], *, is_found: bool
+) -> None:
+    rows = [
+        (unit.rule, unit.item, unit.lock, unit.host, generation, is_found, waits.get(unit.rule, 0.0)) for unit in units
+    ]
     async with connection.cursor() as cursor:
         await cursor.executemany(_PUT.encode(), rows)
 
@@ -163,8 +208,57 @@ async def finish(connection: Connection, rule: str, unit: int, attempt: int, out
     async with connection.transaction():
         if await (await connection.execute(_FINISH.encode(), values)).fetchone() is None:
             return False
-        await connection.execute(_SUM_UP.encode(), (rule,))
+        await connection.execute(_SUM_UP_FEW.encode(), (rule, rule))
         return True
+
+
+async def sum_up_changed(connection: Connection, within: float) -> None:
+    """Have the records of rules tell of all units that ended within so many seconds."""
+    await connection.execute(_SUM_UP_CHANGED.encode(), (within,))
+
+
+async def list_statuses(connection: Connection) -> dict[str, RuleStatus]:
+    """What was recorded of each rule: also before it had units."""
+    columns = "name, last_started, last_success, last_failure, code, message, failures, next_due, present_interval"
+    rows = await (await connection.execute(f"SELECT {columns} FROM rule".encode())).fetchall()
+    return {row[0]: RuleStatus(*row[1:]) for row in rows}
+
+
+async def get_time(connection: Connection) -> float:
+    """The database's clock: seconds since the epoch."""
+    row = await (await connection.execute(b"SELECT extract(epoch FROM clock_timestamp())::float8")).fetchone()
+    return float(row[0]) if row else 0.0
+
+
+async def list_rules(connection: Connection) -> set[str]:
+    """The rules that have units."""
+    return {str(rule) for (rule,) in await (await connection.execute(b"SELECT DISTINCT rule FROM follow")).fetchall()}
+
+
+async def count_left(connection: Connection, rules: Sequence[str], since: float) -> tuple[int, int]:
+    """How many units of rules have not ended since a moment, or are to begin again; and how many there are."""
+    query = """
+SELECT count(*) FILTER (WHERE is_wanted OR job IS NOT NULL
+    OR greatest(last_success, last_failure, to_timestamp(0)) < to_timestamp(%s)), count(*)
+FROM follow WHERE rule = ANY(%s)
+"""
+    row = await (await connection.execute(query.encode(), (since, list(rules)))).fetchone()
+    return (int(row[0]), int(row[1])) if row else (0, 0)
+
+
+async def list_failing(connection: Connection, most: int) -> list[tuple[float, str, str, str, str]]:
+    """The units that fail, the newest first: seconds since the epoch, rule, item, code and message."""
+    query = (
+        "SELECT extract(epoch FROM last_failure)::float8, rule, item, code, message FROM follow"
+        " WHERE code <> '' ORDER BY last_failure DESC LIMIT %s"
+    )
+    return await (await connection.execute(query, (most,))).fetchall()
+
+
+async def list_courses(connection: Connection) -> dict[str, RuleCourse]:
+    """The rules of which units run, wait or are wanted."""
+    rows = await (await connection.execute(_COURSE.encode())).fetchall()
+    return {str(rule): RuleCourse(int(running), bool(wanted), int(waiting)) for rule, running, wanted, waiting in rows}
 
 
 async def give_back(connection: Connection, unit: int, attempt: int, wait: float) -> None:
@@ -182,13 +276,6 @@ async def recover_lost(connection: Connection) -> list[tuple[str, str]]:
     """Make due what was handed to jobs that are gone; their rules and items."""
     rows = await (await connection.execute(_LOST.encode())).fetchall()
     return [(str(rule), str(item)) for rule, item in rows]
-
-
-async def count_waiting(connection: Connection) -> int:
-    """How many units are due, or handed out, and have not begun."""
-    query = b"SELECT count(*) FROM follow WHERE started_at IS NULL AND due_at <= now()"
-    row = await (await connection.execute(query)).fetchone()
-    return int(row[0]) if row else 0
 
 
 async def list_unbegun(connection: Connection) -> list[int]:

@@ -160,6 +160,17 @@ async def open_connection(dsn: str) -> psycopg.AsyncConnection[Any]:
     )
 
 
+@contextlib.asynccontextmanager
+async def connected(dsn: str) -> AsyncIterator[psycopg.AsyncConnection[Any]]:
+    """A connection for a block. psycopg's own block rolls back first, and when cancelled there it leaves it open."""
+    connection = await open_connection(dsn)
+    try:
+        yield connection
+    finally:
+        with anyio.CancelScope(shield=True):
+            await connection.close()
+
+
 async def _ask(connection: psycopg.AsyncConnection[Any], query: str, name: str) -> bool:
     found = await (await connection.execute(query.encode(), (name,))).fetchone()
     return bool(found and found[0])

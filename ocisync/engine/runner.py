@@ -10,9 +10,7 @@ from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
 from ocisync.engine.locks import LockLost, SessionLocks
 from ocisync.sync.job import Job
-from ocisync.sync.reports import Failure, JobReport
-
-HELD = "job.held"  # the code of a job whose target repository another daemon writes to
+from ocisync.sync.reports import HELD, Failure, JobReport
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -20,16 +21,18 @@ from ocisync.content.backoff import Backoff
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import Schedule, wait_after_run
+from ocisync.daemon.status.activity import RunningJob
 from ocisync.engine import follow_table, worker_table
 from ocisync.engine.dispatcher import TASK, Dispatcher
+from ocisync.engine.fleet_view import FleetView, write_jobs
 from ocisync.engine.follow_table import UnitOutcome
 from ocisync.engine.locks import SessionLocks
 from ocisync.engine.units import WHOLE, fingerprint, found_units, item_of, list_units
-from ocisync.errors import OcisyncError, StoreError
+from ocisync.errors import StoreError
 from ocisync.logs import clean
 from ocisync.model.locator import parse_locator, registry_image
 from ocisync.state.postgres_database import KEEP_ALIVE, SCHEMA
-from ocisync.state.rule_records import RuleStatus, RuleView, StoredRuleRecords
+from ocisync.state.rule_records import RuleView
 from ocisync.sync.reports import Failure, RunReport
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ BEAT = 2.0  # seconds between two signs of life
 ELSEWHERE = 5.0  # seconds after which another daemon may take what this one cannot
 _HOLD = 2  # signs of life without a task after which a unit counts as forgotten
 _RECORD_TIME = 60.0  # seconds in which an outcome is recorded, else the unit is looked at once more
+_LOOK_TIME = 3.0  # seconds in which a page asks the database
+_FRESH = 10.0  # seconds for which metrics and alerts may tell of the same look; thousands of rules take a while to read
 _RESTART = Backoff(0.5, 15.0)  # seconds before the database is tried again
 _CONNECTIONS = (
     2  # for procrastinate and for what is recorded; three more are the state's, the locks' and the listener's
@@ -62,7 +67,6 @@ class EngineScheduler:
     def __init__(
         self,
         dsn: str,
-        records: StoredRuleRecords,
         locks: SessionLocks,
         slots: int,
         labels: Sequence[str] = (),
@@ -72,7 +76,6 @@ class EngineScheduler:
         """`is_shared` is told how many daemons are alive."""
         self.name = f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(24):06x}"
         self._dsn = dsn
-        self._records = records
         self._locks = locks
         self._slots = slots
         self._labels = tuple(labels)
@@ -83,9 +86,9 @@ class EngineScheduler:
         self._schedules: dict[str, Schedule] = {}
         self._generation = ""
         self._running: set[Unit] = set()
-        self._statuses: Mapping[str, RuleStatus] = {}
+        self.fleet = FleetView()
+        self.list_running: Callable[[], Sequence[RunningJob]] = tuple  # what the others are told
         self._taken: dict[str, float] = {}
-        self.waiting = 0  # units of all daemons that are due and wait
         self._asked: list[tuple[str, float]] = []
         self._app = self._make_app()
         self._dispatcher = Dispatcher(dsn, self._app, locks, lambda: self._all_slots)
@@ -96,11 +99,13 @@ class EngineScheduler:
         self._queue, self._runner = queue, runner
 
     def replace(self, schedules: Iterable[Schedule]) -> None:
-        """Take these schedules in place of those before."""
-        self._schedules = {schedule.rule: schedule for schedule in schedules if schedule.enabled}
+        """Take these schedules in place of those before; what an edit changed is due at once."""
+        before, self._schedules = self._schedules, {one.rule: one for one in schedules if one.enabled}
+        edited = [rule for rule, schedule in self._schedules.items() if before.get(rule, schedule) != schedule]
         self._taken = {rule: self._taken.get(rule, time.monotonic()) for rule in self._schedules}
         self._generation = fingerprint(self._schedules.values())
-        self._dispatcher.replace(list_units(self._schedules.values()), self._generation)
+        units = list_units(self._schedules.values())
+        self._dispatcher.replace(units, self._generation, self._schedules, edited)
 
     def trigger(self, rule: str, within: float = 0.0) -> bool:
         """Make a rule due within so many seconds, at the next sign of life; False when there is none of that name."""
@@ -128,13 +133,16 @@ class EngineScheduler:
     def views(self) -> Mapping[str, RuleView]:
         """How every rule fares, over all daemons, as of the last sign of life."""
         now = time.time()
-        return {rule: self._view(schedule, now) for rule, schedule in self._schedules.items()}
+        return {
+            rule: self.fleet.view(schedule, time.monotonic() - self._taken[rule], now)
+            for rule, schedule in self._schedules.items()
+        }
 
-    def _view(self, schedule: Schedule, now: float) -> RuleView:
-        status = self._statuses.get(schedule.rule) or RuleStatus()
-        since = time.monotonic() - self._taken[schedule.rule]
-        lag = since if status.last_success is None else now - status.last_success
-        return RuleView(status, max(0.0, lag), schedule.gap(now))
+    async def refresh(self) -> None:
+        """Look at the tables now; while the database is away, what was seen last stands."""
+        with contextlib.suppress(Exception):
+            async with self._connect(within=_LOOK_TIME) as connection:
+                await self.fleet.look(connection, self.name)
 
     async def run(self) -> None:
         """Work until cancelled. That the database is away ends nothing: it is tried again."""
@@ -174,9 +182,9 @@ class EngineScheduler:
             finally:
                 worker.stop()  # type: ignore[no-untyped-call]
 
-    def _connect(self) -> AbstractAsyncContextManager[Any]:
+    def _connect(self, within: float | None = None) -> AbstractAsyncContextManager[Any]:
         connector: Any = self._app.connector  # its pool is there while `_serve` runs
-        return connector.pool.connection()  # type: ignore[no-any-return]
+        return connector.pool.connection(within)  # type: ignore[no-any-return]
 
     def _make_app(self) -> App:
         from procrastinate import App, PsycopgConnector
@@ -189,15 +197,17 @@ class EngineScheduler:
     async def _run_unit(self, unit: int, rule: str, item: str, attempt: int, generation: str) -> None:
         schedule = self._schedules.get(rule)
         if generation != self._generation or schedule is None or self._queue.is_closed:
-            await self._give_back(unit, attempt, 0.0 if self._queue.is_closed else ELSEWHERE)
+            await self._give_back(unit, attempt)
             return
         self._running.add((unit, attempt))
         try:
             if not await self._start(unit, attempt):
                 return
+            if item != WHOLE and not schedule.jobs:
+                schedule = replace(schedule, jobs=tuple(self._follow(schedule, item)))
             outcome = await self._run_jobs(schedule, item)
             if outcome.is_stopped:
-                await self._give_back(unit, attempt, 0.0)
+                await self._give_back(unit, attempt)
             else:
                 await self._finish(schedule, unit, attempt, outcome)
         finally:
@@ -210,13 +220,12 @@ class EngineScheduler:
             if item == WHOLE:
                 await self._find_repositories(schedule, outcome)
                 return outcome
-            found = schedule.jobs or self._follow(schedule, item)
 
             async def run(job: Any) -> None:
                 outcome.add(await queue.run_now(job))
 
             async with anyio.create_task_group() as tasks:
-                for job in found:
+                for job in schedule.jobs:
                     if item_of(job) == item:
                         tasks.start_soon(run, job)
         except Exception as exc:
@@ -226,14 +235,16 @@ class EngineScheduler:
 
     def _follow(self, schedule: Schedule, item: str) -> Sequence[Any]:
         """The jobs for a repository that a rule found."""
+        assert self._runner is not None, "attach comes first"
         image = registry_image(parse_locator(item))
-        if image is None or self._runner is None:
+        if image is None:
             return ()
         return [job for job in self._runner.follow(image.host, image.repository) if job.rule == schedule.rule]
 
     async def _find_repositories(self, schedule: Schedule, outcome: RunReport) -> None:
         assert self._runner is not None, "attach comes first"
-        found = await self._runner.expand(schedule)
+        # All of them: how often each is asked stands in its row.
+        found = await self._runner.expand(replace(schedule, longest=0.0))
         for report in found.reports:
             outcome.add(report)
             self._queue.observe(report)
@@ -261,7 +272,10 @@ class EngineScheduler:
 
         await self._record(record)
 
-    async def _give_back(self, unit: int, attempt: int, wait: float) -> None:
+    async def _give_back(self, unit: int, attempt: int) -> None:
+        """Have another do it: at once when this daemon ends, else after a moment."""
+        wait = 0.0 if self._queue.is_closed else ELSEWHERE
+
         async def record(connection: Any) -> None:
             await follow_table.give_back(connection, unit, attempt, wait)
 
@@ -300,10 +314,11 @@ class EngineScheduler:
         `missing` counts for each of those how often it was met; they come back, those of now counted once more.
         """
         async with self._connect() as connection:
-            await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation)
+            activity = write_jobs(self.list_running())
+            await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation, activity)
             alive, self._all_slots = await worker_table.count_alive(connection)
             self._tell_count(alive)
-            self.waiting = await follow_table.count_waiting(connection)
+            await self.fleet.look(connection, self.name, _FRESH)
             while self._asked:
                 rule, within = self._asked.pop()
                 await follow_table.want(connection, rule, None, within)
@@ -311,8 +326,6 @@ class EngineScheduler:
             missing = {unit: missing.get(unit, 0) + 1 for unit in mine if unit not in self._running}
             for unit, attempt in (unit for unit, count in missing.items() if count > _HOLD):
                 await follow_table.give_back(connection, unit, attempt, 0.0)
-        with contextlib.suppress(OcisyncError):
-            self._statuses = await self._records.rule_statuses()
         return missing
 
 

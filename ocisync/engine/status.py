@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ocisync.engine.locks import open_connection
+from ocisync.engine.locks import connected
 from ocisync.engine.scheduler import describe
 from ocisync.engine.worker_table import ALIVE
 from ocisync.errors import StoreError
@@ -76,7 +76,7 @@ async def look(dsn: str) -> EngineNow:
         StoreError: it cannot be reached, or has no tables of ours.
     """
     try:
-        async with await open_connection(dsn) as connection:
+        async with connected(dsn) as connection:
             workers = [WorkerNow(*row) for row in await _ask(connection, _WORKERS, ALIVE)]
             running = [
                 UnitNow(str(rule), str(item), float(seconds), str(worker))

@@ -54,7 +54,10 @@ def item_of(job: AnyJob) -> str:
 
 def fingerprint(schedules: Iterable[Schedule]) -> str:
     """A name for what the configuration asks for: daemons of another one leave its units alone."""
-    told = [[schedule.rule, str(schedule.interval), repr(schedule.cron), repr(schedule.jobs)] for schedule in schedules]
+    told = [
+        [schedule.rule, str(schedule.interval), repr(schedule.cron), repr(schedule.jobs), repr(schedule.settings)]
+        for schedule in schedules
+    ]
     return hashlib.sha256(json.dumps(sorted(told)).encode()).hexdigest()[:16]
 
 

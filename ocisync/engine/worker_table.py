@@ -12,15 +12,23 @@ if TYPE_CHECKING:
 
 ALIVE = 15.0  # seconds since a daemon was seen last; it is seen every two
 _SEEN = """
-INSERT INTO worker (id, seen_at, slots, labels, generation) VALUES (%s, now(), %s, %s, %s)
-ON CONFLICT (id) DO UPDATE SET seen_at = now(), generation = excluded.generation
+INSERT INTO worker (id, seen_at, slots, labels, generation, activity) VALUES (%s, now(), %s, %s, %s, %s)
+ON CONFLICT (id) DO UPDATE SET seen_at = now(), generation = excluded.generation, activity = excluded.activity
 """
+_OTHERS = "SELECT id, activity FROM worker WHERE id <> %s AND seen_at > now() - make_interval(secs => %s) ORDER BY id"
 _ALIVE = "SELECT count(*), coalesce(sum(slots), 0) FROM worker WHERE seen_at > now() - make_interval(secs => %s)"
 
 
-async def beat(connection: Connection, worker: str, slots: int, labels: Sequence[str], generation: str) -> None:
-    """Note that a daemon is alive."""
-    await connection.execute(_SEEN.encode(), (worker, slots, ",".join(labels), generation))
+async def beat(
+    connection: Connection, worker: str, slots: int, labels: Sequence[str], generation: str, activity: str
+) -> None:
+    """Note that a daemon is alive, and what it does."""
+    await connection.execute(_SEEN.encode(), (worker, slots, ",".join(labels), generation, activity))
+
+
+async def list_activities(connection: Connection, worker: str) -> list[tuple[str, str]]:
+    """What the other daemons do: their names, and what they wrote."""
+    return await (await connection.execute(_OTHERS.encode(), (worker, ALIVE))).fetchall()
 
 
 async def leave(connection: Connection, worker: str) -> None:

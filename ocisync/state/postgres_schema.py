@@ -99,9 +99,13 @@ CREATE TABLE seen (
 ALTER TABLE rule ADD COLUMN present_interval DOUBLE PRECISION;
 """
 
+# What each daemon runs now, as JSON, for the pages of the others.
+_ACTIVITY = "ALTER TABLE worker ADD COLUMN activity TEXT NOT NULL DEFAULT '[]';"
+
 STEPS: tuple[str, ...] = (
     _LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",
     _HISTORY,
     _SEEN,
     _ENGINE,
+    _ACTIVITY,
 )

@@ -127,6 +127,11 @@ class JobReport:
         """Whether everything is as the rule wants it."""
         return self.failure is None and not self.failed
 
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it is done once more, and came to nothing yet."""
+        return self.failure is not None and self.failure.code in UNFINISHED
+
     def worst(self) -> Failure | None:
         """The failure that decides when to try again: the job's own, else one that can be retried, else any."""
         failures = [self.failure] if self.failure else [tag.failure for tag in self.failed if tag.failure]
@@ -170,7 +175,7 @@ class RunReport:
             self.pending_until = until if self.pending_until is None else min(self.pending_until, until)
         if (failure := report.worst()) is None:
             return
-        self.is_stopped |= failure.code == STOPPED
+        self.is_stopped |= failure.code in UNFINISHED
         if self.failure is None or (failure.handling == "retry" and self.failure.handling != "retry"):
             self.failure = failure
 
@@ -181,3 +186,5 @@ class RunReport:
 
 
 STOPPED = "job.stopped"  # the code of a job that did not run, or not to its end, because the daemon stops
+HELD = "job.held"  # the code of a job whose target repository another daemon writes to
+UNFINISHED = frozenset({STOPPED, HELD})  # the codes of what is done once more, and is no failure

@@ -172,6 +172,8 @@ def _assemble(
     observers = Observers(observe_job, observe_input, observe_run)
     service = Service(config, state, open_counted, observers, notifier, engine.scheduler if engine else None)
     _watch(metrics, service, engine)
+    if engine is not None:
+        engine.scheduler.list_running = activity.running
     dispatcher = PushDispatcher(lambda: service.generation)
     view = DaemonView(service, dispatcher, activity, failures, history, engine.triggers(dispatcher) if engine else None)
     return RunningDaemon(file, service, metrics, notifier, view, people)
@@ -220,7 +222,7 @@ async def _pages(config: Config, daemon: RunningDaemon) -> AsyncIterator[None]:
 def _watch(metrics: Metrics, service: Service[Config], engine: Engine | None) -> None:
     def depth() -> float:
         if engine is not None:
-            return engine.scheduler.waiting
+            return engine.scheduler.fleet.waiting
         return service.generation.queue.depth if service.generation else 0
 
     def running() -> float:

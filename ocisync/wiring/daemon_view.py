@@ -16,7 +16,7 @@ from ocisync.daemon.push_dispatcher import PushDispatcher
 from ocisync.daemon.schedule import AnyJob
 from ocisync.daemon.service import Service
 from ocisync.daemon.status.activity import Activity, RunningJob
-from ocisync.daemon.status.failures import Failures
+from ocisync.daemon.status.failures import FailureNow, Failures
 from ocisync.daemon.status.history import History
 from ocisync.daemon.status.snapshot import FolderNow, JobNow, RuleNow, Snapshot
 from ocisync.daemon.webhooks.payloads import Push
@@ -32,8 +32,8 @@ _FRESH = 1.0  # seconds for which a snapshot is shown again, so that many reader
 log = structlog.get_logger()
 
 
-class SharedTriggers(Protocol):
-    """Has work done by whichever daemon is free; it is on record when a call returns."""
+class Fleet(Protocol):
+    """Other daemons that share the work: what is asked for is on record when a call returns."""
 
     async def trigger(self, rule: str, tag: str, repository: str) -> bool:
         """Make a rule run now, or look at one tag or repository; False when the rule does not select that."""
@@ -41,6 +41,22 @@ class SharedTriggers(Protocol):
 
     async def accept(self, pushes: Sequence[Push]) -> Sequence[str]:
         """Have looked at what was pushed; the rules that will."""
+        ...
+
+    async def refresh(self) -> None:
+        """Look at how all daemons fare now."""
+        ...
+
+    def other_jobs(self) -> Sequence[tuple[str, RunningJob]]:
+        """What other daemons run, with their names."""
+        ...
+
+    async def failures(self, rules: Collection[str]) -> Sequence[FailureNow]:
+        """What fails of these rules, the newest first."""
+        ...
+
+    def waiting(self) -> Mapping[str, int]:
+        """How much of each rule waits."""
         ...
 
 
@@ -53,7 +69,7 @@ class DaemonView:
     activity: Activity
     failures: Failures
     history: History
-    shared: SharedTriggers | None = None  # where other daemons may do what is asked for
+    shared: Fleet | None = None  # where other daemons may do what is asked for
     _last: Snapshot | None = None
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
 
@@ -110,27 +126,43 @@ class DaemonView:
         page = PAGE if config.daemon.serve else ""
         if generation is None:
             return Snapshot(time.time(), troubles=troubles, page_of_registry=page)
+        if self.shared is not None:
+            await self.shared.refresh()
+            await self.history.reload()
         queue = generation.queue
-        now, rules = time.time(), _list_rules(generation, config, self.dispatcher.list_busy())
+        waiting = self.shared.waiting() if self.shared else queue.waiting()
+        now, rules = time.time(), _list_rules(generation, config, self.dispatcher.list_busy(), waiting)
         drops = [await _report(watcher) for watcher in generation.watchers]
         return Snapshot(
             now,
             rules,
             drops,
-            _list_jobs(generation, self.activity.running()),
-            self.failures.list_newest({*(rule.name for rule in rules), *(drop.name for drop in drops)}),
+            [*_list_jobs(generation, self.activity.running()), *self._list_others()],
+            await self._list_failures([rule.name for rule in rules], [drop.name for drop in drops]),
             self.history.last_day(),
             troubles,
-            queue.waiting(),
+            waiting,
             _name_jobs(queue.running),
             _name_jobs(queue.stalled),
             page,
         )
 
+    def _list_others(self) -> list[JobNow]:
+        others = self.shared.other_jobs() if self.shared else ()
+        return [JobNow(job, daemon=name) for name, job in others]
 
-def _list_rules(generation: Generation, config: Config, busy: Collection[str]) -> list[RuleNow]:
+    async def _list_failures(self, rules: Sequence[str], drops: Sequence[str]) -> Sequence[FailureNow]:
+        """What fails; where work is shared, what is on record of it, for another daemon may have mended it since."""
+        if self.shared is None:
+            return self.failures.list_newest({*rules, *drops})
+        found = [*self.failures.list_newest(drops), *await self.shared.failures(rules)]
+        return sorted(found, key=lambda one: -one.at)
+
+
+def _list_rules(
+    generation: Generation, config: Config, busy: Collection[str], waiting: Mapping[str, int]
+) -> list[RuleNow]:
     settings = {rule.name: rule for rule in config.sync}
-    waiting = generation.queue.waiting()
     found = []
     for name, view in generation.scheduler.views().items():
         rule = settings.get(name)

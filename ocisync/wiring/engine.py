@@ -31,6 +31,7 @@ class Engine:
     locks: SessionLocks
     slots: int
     part: Share  # of the limits of registries
+    state: State
 
     def share(self, rules: RuleSet, config: Config) -> RuleSet:
         """The rules, their jobs one at a time on a target over all daemons, and the drop folders that are ours."""
@@ -56,7 +57,7 @@ class Engine:
         """Where pushes and requests go."""
         from ocisync.engine.triggers import EngineTriggers
 
-        return EngineTriggers(self.scheduler, pushes)
+        return EngineTriggers(self.scheduler, pushes, self.state.images)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +93,8 @@ async def open_engine(config: Config, state: State) -> AsyncIterator[Engine | No
     def share_limits(alive: int) -> None:
         part.part = 1 / max(1, alive)
 
-    scheduler = EngineScheduler(config.dsn, state.rules, locks, settings.slots, settings.labels, is_shared=share_limits)
+    scheduler = EngineScheduler(config.dsn, locks, settings.slots, settings.labels, is_shared=share_limits)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(locks.serve)
-        yield Engine(scheduler, locks, settings.slots, part)
+        yield Engine(scheduler, locks, settings.slots, part, state)
         tasks.cancel_scope.cancel()

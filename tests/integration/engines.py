@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import json
-from contextlib import ExitStack
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.request import Request, urlopen
 
+import anyio
+
+from ocisync.daemon.queue import JobQueue
+from ocisync.daemon.rule_set import JobRunner
+from ocisync.daemon.schedule import AnyJob, Schedule
+from ocisync.engine.locks import SessionLocks
+from ocisync.engine.runner import LockedRunner
+from ocisync.engine.scheduler import EngineScheduler
+from ocisync.model.locator import TargetLocator, parse_locator
+from ocisync.sync.job import Job
+from ocisync.sync.reports import JobReport
 from tests.servers.command import Daemon, daemon, run_ocisync
 from tests.servers.images import Json
 from tests.servers.postgres import Postgres
@@ -28,6 +41,7 @@ class Fleet:
     slots: int = 3
     dsn: str = ""
     daemons: list[Daemon] = field(default_factory=list)
+    ports: dict[str, int] = field(default_factory=dict)  # by daemon, so that a new file changes nothing else
     _stack: ExitStack = field(default_factory=ExitStack)
 
     def __post_init__(self) -> None:
@@ -40,15 +54,15 @@ class Fleet:
         """The static registry that all write to."""
         return self.folder / "registry"
 
-    def configure(self, name: str, **engine: object) -> Path:
-        """Write one daemon's file; `engine` is added to its section."""
+    def configure(self, name: str, *, registries: Json | None = None, **engine: object) -> Path:
+        """Write one daemon's file, with `registries` of its own or those of all; `engine` is added to its section."""
         path = self.folder / f"{name}.yaml"
         settings = {
             "version": 1,
-            "registries": self.registries,
+            "registries": registries or self.registries,
             "targets": {"local": {"type": "static", "path": str(self.target)}},
             "daemon": {
-                "listen": f"127.0.0.1:{free_port()}",
+                "listen": f"127.0.0.1:{self.ports.setdefault(name, free_port())}",
                 "state": str(self.folder / f"state-{name}"),
                 "token": TOKEN,
                 "drain": "5s",
@@ -65,9 +79,10 @@ class Fleet:
         """Make the tables."""
         run_ocisync("engine", "migrate", "-c", self.configure("migrate")).expect()
 
-    def start(self, name: str, **engine: object) -> Daemon:
-        """Start one more daemon."""
-        started = self._stack.enter_context(daemon(self.configure(name, **engine), exit_code=None))
+    def start(self, name: str, *, registries: Json | None = None, **engine: object) -> Daemon:
+        """Start one more daemon; otherwise as `configure`."""
+        file = self.configure(name, registries=registries, **engine)
+        started = self._stack.enter_context(daemon(file, exit_code=None))
         self.daemons.append(started)
         return started
 
@@ -88,3 +103,53 @@ def post(daemon: Daemon, path: str, body: object) -> int:
     request = Request(f"{daemon.url}{path}", json.dumps(body).encode(), headers, method="POST")
     with urlopen(request, timeout=20) as answer:
         return int(answer.status)
+
+
+@dataclass(slots=True)
+class PretendedRunner(JobRunner):
+    """Jobs that take a while and bring nothing; it remembers when each ended."""
+
+    seconds: Callable[[AnyJob], float] = field(default=lambda _: 0.0)
+    ended: dict[str, list[float]] = field(default_factory=dict)  # lock name -> times, on the monotonic clock
+
+    async def run(self, job: AnyJob) -> JobReport:
+        """Wait."""
+        await anyio.sleep(self.seconds(job))
+        self.ended.setdefault(job.lock_name, []).append(time.monotonic())
+        return job.report(None)
+
+
+def pretended_rules(count: int, interval: float) -> list[Schedule]:
+    """So many rules of one repository each."""
+    return [
+        Schedule(
+            f"r{n}",
+            (Job(f"r{n}", parse_locator(f"docker://a.example/app{n}"), TargetLocator("t", f"app{n}")),),
+            interval,
+        )
+        for n in range(count)
+    ]
+
+
+@asynccontextmanager
+async def engines(
+    dsn: str, rules: Sequence[Schedule], runner: JobRunner, *, count: int, slots: int
+) -> AsyncIterator[list[EngineScheduler]]:
+    """The engines of so many daemons at work in this process, without anything else of a daemon."""
+    async with anyio.create_task_group() as tasks:
+        made, queues = [], []
+        for _ in range(count):
+            locks, queue = SessionLocks(dsn), JobQueue()
+            scheduler = EngineScheduler(dsn, locks, slots)
+            locked = LockedRunner(runner, locks, 5.0)
+            scheduler.attach(queue, locked, lambda _: None)
+            scheduler.replace(rules)
+            tasks.start_soon(locks.serve)
+            tasks.start_soon(queue.run, locked, slots)
+            tasks.start_soon(scheduler.run)
+            made.append(scheduler)
+            queues.append(queue)
+        yield made
+        for queue in queues:
+            queue.close()
+        tasks.cancel_scope.cancel()

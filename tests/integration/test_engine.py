@@ -128,6 +128,62 @@ def test_once_waits_for_a_daemon_that_works_on_its_target(fleet: Fleet, registry
     assert _has(fleet, 0, "1")
 
 
+def test_once_distributed_has_the_daemons_do_it_and_waits_for_them(fleet: Fleet, registry: DockerRegistry) -> None:
+    refused = run_ocisync("once", "--distributed", "-c", fleet.configure("once")).expect(2)
+    assert "no daemon shares the work" in refused.stderr
+    fleet.start("one"), fleet.start("two")
+    _wait_idle(fleet)  # all rules failed, for there is nothing at the source
+    for number in range(REPOSITORIES - 1):
+        _push(registry, number, "1")
+    done = run_ocisync("once", "--distributed", "--json", "-c", fleet.configure("once"), timeout=120).expect(1)
+    assert all(_has(fleet, number, "1") for number in range(REPOSITORIES - 1))
+    report = json.loads(done.stdout)
+    assert {job["rule"] for job in report["jobs"]} == {f"r{number}" for number in range(REPOSITORIES - 1)}
+    assert {tag["verdict"] for job in report["jobs"] for tag in job["tags"]} == {"copied"}
+    [(what, failure)] = report["failures"].items()
+    assert what.startswith(f"r{REPOSITORIES - 1}: docker://")
+    assert failure["code"]
+    run_ocisync("once", "--distributed", "r0", "-c", fleet.configure("once")).expect()
+    refused = run_ocisync("once", "--distributed", "--recheck", "-c", fleet.configure("once")).expect(2)
+    assert "leave out" in refused.stderr
+
+
+def test_pages_tell_of_all_daemons(fleet: Fleet, registry: DockerRegistry) -> None:
+    fleet.slots = 1
+    _push(registry, 0, "1")
+    one, two = fleet.start("one"), fleet.start("two")
+    wait_for(lambda: _has(fleet, 0, "1"), "the first image", 60)
+    _wait_idle(fleet)
+    failures = [{one["rule"] for one in json.loads(each.get("/v1/status").body)["failures"]} for each in (one, two)]
+    assert failures[0] == failures[1] == {f"r{number}" for number in range(1, REPOSITORIES)}
+    with psycopg.connect(fleet.dsn, autocommit=True) as other:
+        other.execute("SELECT pg_advisory_lock(hashtextextended('local/app0', 0))")  # so that it runs for a while
+        assert post(one, "/v1/sync/r0", {}) == 202
+        for each in (one, two):
+            shown = wait_for(lambda: json.loads(each.get("/v1/status").body)["rules"]["r0"]["running"], "r0", 20)  # noqa: B023
+            assert shown
+    waited = run_ocisync("sync-now", "r0", "--wait", "-c", fleet.folder / "two.yaml", timeout=60)
+    waited.expect()
+
+
+def test_an_edited_rule_is_due_at_once_and_others_are_not(fleet: Fleet, registry: DockerRegistry) -> None:
+    fleet.sync = fleet.sync[:2]
+    for number in range(2):
+        _push(registry, number, "1")
+    daemons = [fleet.start(name) for name in ("one", "two")]
+    wait_for(lambda: _has(fleet, 0, "1") and _has(fleet, 1, "1"), "the first images", 60)
+    _wait_idle(fleet)
+    before = len([one for one in registry.requests() if "/app1/" in one.path])
+    fleet.sync[0]["target"] = "local/moved"
+    for name, each in zip(("one", "two"), daemons, strict=True):
+        fleet.configure(name)
+        each.child.process.send_signal(signal.SIGHUP)
+    moved = fleet.target / "v2" / "moved" / "manifests" / "1"
+    wait_for(moved.exists, "the edited rule", 30)
+    _wait_idle(fleet)
+    assert len([one for one in registry.requests() if "/app1/" in one.path]) == before
+
+
 def test_a_daemon_that_is_killed_gives_its_work_to_another(fleet: Fleet, registry: DockerRegistry) -> None:
     _push(registry, 0, "1")
     fleet.sync = fleet.sync[:1]

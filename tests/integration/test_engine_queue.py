@@ -17,7 +17,7 @@ from procrastinate.jobs import Job, Status
 from ocisync.engine import follow_table
 from ocisync.engine.dispatcher import SWEEP, TASK, Dispatcher
 from ocisync.engine.follow_table import UnitOutcome
-from ocisync.engine.locks import LockLost, SessionLocks, open_connection
+from ocisync.engine.locks import LockLost, SessionLocks, connected
 from ocisync.engine.migrate import migrate_all
 from ocisync.engine.units import Unit
 from tests.servers.postgres import Postgres
@@ -71,7 +71,7 @@ async def desk(dsn: str, *units: Unit) -> AsyncIterator[Desk]:
     locks = SessionLocks(dsn)
     dispatcher = Dispatcher(dsn, app, locks, lambda: 4)
     dispatcher.replace(units, "g1")
-    async with app.open_async(), await open_connection(dsn) as connection, anyio.create_task_group() as tasks:
+    async with app.open_async(), connected(dsn) as connection, anyio.create_task_group() as tasks:
         tasks.start_soon(locks.serve)
         tasks.start_soon(dispatcher.serve)
         yield Desk(app, dispatcher, connection, await app.job_manager.register_worker())
@@ -216,7 +216,7 @@ async def test_a_lock_has_one_holder_over_all_sessions_and_in_one(dsn: str) -> N
 
 async def test_a_session_that_is_cut_is_made_anew_and_keeps_its_locks(dsn: str) -> None:
     locks = SessionLocks(dsn)
-    async with anyio.create_task_group() as tasks, await open_connection(dsn) as other:
+    async with anyio.create_task_group() as tasks, connected(dsn) as other:
         tasks.start_soon(locks.serve)
         async with locks.hold("x"):
             await other.execute(b"SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'")
@@ -229,7 +229,7 @@ async def test_a_session_that_is_cut_is_made_anew_and_keeps_its_locks(dsn: str) 
 
 async def test_work_under_a_lock_that_another_took_meanwhile_is_cancelled(dsn: str) -> None:
     locks = SessionLocks(dsn)
-    async with anyio.create_task_group() as tasks, await open_connection(dsn) as other:
+    async with anyio.create_task_group() as tasks, connected(dsn) as other:
         tasks.start_soon(locks.serve)
         with pytest.raises(LockLost):  # noqa: PT012 (it is raised by the end of the block)
             async with locks.hold("x"):

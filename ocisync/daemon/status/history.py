@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import anyio
 import structlog
@@ -15,6 +15,7 @@ from ocisync.sync.reports import STOPPED, JobReport, Verdict
 
 EVERY = 300.0  # seconds
 DAY = 86400.0  # seconds
+_RELOAD = 60.0  # seconds
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,7 @@ class History:
         self._records = records
         self._views = views
         self._samples: list[Sample] = []
+        self._reloaded = float("-inf")
         self._begin()
 
     def observe(self, report: JobReport) -> None:
@@ -46,6 +48,13 @@ class History:
         finally:
             with anyio.move_on_after(2, shield=True):
                 await self._write()
+
+    async def reload(self) -> None:
+        """Take what other daemons wrote as well, where several share the state; at most once a minute."""
+        if time.monotonic() - self._reloaded > _RELOAD:
+            self._reloaded = time.monotonic()
+            await self._load()
+            self._samples = merge_samples(self._samples)
 
     def last_day(self) -> Sequence[Sample]:
         """The samples of the last day, the one under way last."""
@@ -76,3 +85,25 @@ class History:
             await self._records.add(sample)
         except OcisyncError as exc:
             log.warning("history.unwritable", code=exc.code, error=exc.message)
+
+
+def merge_samples(samples: Iterable[Sample]) -> list[Sample]:
+    """Those that end in the same five minutes as one."""
+    merged: dict[int, Sample] = {}
+    for one in samples:
+        number = round(one.at / EVERY)
+        known = merged.get(number)
+        merged[number] = one if known is None else _add_up(known, one)
+    return list(merged.values())
+
+
+def _add_up(one: Sample, other: Sample) -> Sample:
+    return Sample(
+        max(one.at, other.at),
+        min(EVERY, one.seconds + other.seconds),
+        one.bytes + other.bytes,
+        one.requests + other.requests,
+        one.copied + other.copied,
+        one.failed + other.failed,
+        max(one.late, other.late),
+    )

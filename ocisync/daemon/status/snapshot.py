@@ -62,6 +62,7 @@ class JobNow:
 
     job: RunningJob
     waits_for: str = ""
+    daemon: str = ""  # which one runs it, where it is another
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,5 +143,5 @@ def _folder_document(folder: FolderNow) -> dict[str, object]:
 
 
 def _job_document(one: JobNow) -> dict[str, object]:
-    facts = asdict(one.job) | {"waits_for": one.waits_for}
+    facts = asdict(one.job) | {"waits_for": one.waits_for} | ({"daemon": one.daemon} if one.daemon else {})
     return facts | {"speed": round(one.job.speed, 1), "quiet": round(one.job.quiet, 1)}
