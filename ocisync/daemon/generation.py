@@ -5,7 +5,7 @@ A reload drains one generation and starts the next; what runs is never torn by a
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -90,21 +90,28 @@ class Generation:
         everything.cancel()
 
     async def _serve_folder(self, watcher: DropWatcher) -> None:
-        if self.rules.lease is not None and not await self._wait_for_lease(self.rules.lease, watcher):
+        lease = self.rules.lease
+        if lease is None:
+            await self._watch(watcher)
             return
+        with anyio.CancelScope() as waiting:
+
+            async def watch() -> None:
+                self._waiting.discard(waiting)
+                try:
+                    await self._watch(watcher)
+                finally:
+                    self._waiting.add(waiting)  # until the lease is ours again
+
+            self._waiting.add(waiting)
+            try:
+                await lease(watcher.rule.name, watch)
+            finally:
+                self._waiting.discard(waiting)
+
+    async def _watch(self, watcher: DropWatcher) -> None:
         wakeup = Wakeup()
         async with anyio.create_task_group() as group:
             group.start_soon(watch_folder, watcher.rule.path, wakeup)
             await watcher.serve(wakeup)
             group.cancel_scope.cancel()
-
-    async def _wait_for_lease(self, lease: Callable[[str], Awaitable[None]], watcher: DropWatcher) -> bool:
-        """Wait until no other daemon watches the folder; False when the daemon stops before that."""
-        with anyio.CancelScope() as waiting:
-            self._waiting.add(waiting)
-            try:
-                await lease(watcher.rule.name)
-            finally:
-                self._waiting.discard(waiting)
-            return True
-        return False

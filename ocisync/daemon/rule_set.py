@@ -11,6 +11,9 @@ from ocisync.drop.rule import ArchiveReader, DropRule
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 
+Lease = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
+"""Waits until a drop rule's folder is this daemon's, and watches it by what is given, for as long as it is."""
+
 
 class JobRunner(Protocol):
     """Finds the jobs of rules and runs them; the scheduler, the queue and the push dispatcher share one.
@@ -45,4 +48,4 @@ class RuleSet:
     archives: ArchiveReader
     workers: int  # jobs at a time
     maintenance: tuple[Schedule, ...] = ()  # of whole targets; no part of a single pass
-    lease: Callable[[str], Awaitable[None]] | None = None  # waits until a drop rule's folder is this daemon's to watch
+    lease: Lease | None = None  # for drop folders that other daemons could watch

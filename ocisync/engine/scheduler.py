@@ -164,6 +164,8 @@ class EngineScheduler:
 
         async with self._app.open_async(), anyio.create_task_group() as tasks:
             await self._show_life({})  # first, so that the limits of hosts are shared before anything is asked
+            if self._all_slots > self._slots:
+                await anyio.sleep(BEAT)  # until the others leave us our part of them
             worker = Worker(
                 self._app,
                 name=self.name,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import anyio
+import structlog
 
 from ocisync.config.models import Config, PostgresEngine
 from ocisync.daemon.rule_set import RuleSet
@@ -19,6 +20,8 @@ if TYPE_CHECKING:  # imported where they are opened: the drivers are no part of 
     from ocisync.engine.locks import SessionLocks
     from ocisync.engine.scheduler import EngineScheduler
     from ocisync.engine.triggers import EngineTriggers
+
+log = structlog.get_logger()
 
 _PATIENCE = 5.0  # seconds for which a job waits for another daemon that writes to its target
 
@@ -44,7 +47,7 @@ class Engine:
             runner=LockedRunner(rules.runner, self.locks, _PATIENCE),
             drops=tuple(rule for rule in rules.drops if label_of.get(rule.name) in (None, *labels)),
             workers=self.slots,
-            lease=Lease(self.locks, frozenset(name for name, label in label_of.items() if label is None)),
+            lease=FolderLease(self.locks, frozenset(name for name, label in label_of.items() if label is None)),
         )
 
     def guard(self, rules: RuleSet) -> RuleSet:
@@ -61,16 +64,24 @@ class Engine:
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
-    """Waits until a folder that several daemons could watch is ours; it stays so while the session lasts."""
+class FolderLease:
+    """A folder that several daemons could watch is ours while the session with PostgreSQL lasts."""
 
     locks: SessionLocks
     shared: frozenset[str]  # the rules whose folders every daemon has
 
-    async def __call__(self, rule: str) -> None:
-        """Wait for the folder of a rule."""
-        while rule in self.shared and not await self.locks.try_once(f"drop folder of {rule}"):  # noqa: ASYNC110
-            await anyio.sleep(1.0)
+    async def __call__(self, rule: str, watch: Callable[[], Awaitable[None]]) -> None:
+        """Watch a folder when nobody else does; when it went to another, wait once more."""
+        from ocisync.engine.locks import LockLost
+
+        while rule in self.shared:
+            try:
+                async with self.locks.hold(f"drop folder of {rule}"):
+                    await watch()
+                    return
+            except LockLost:
+                log.warning("engine.folder_lost", rule=rule)
+        await watch()
 
 
 @asynccontextmanager

@@ -110,6 +110,26 @@ def test_a_folder_with_a_label_is_watched_where_the_label_is_and_another_by_one(
     assert ("b.tar" in one.log) != ("b.tar" in two.log)
 
 
+def test_a_shared_folder_goes_to_another_with_the_session_and_comes_back(fleet: Fleet, tmp_path: Path) -> None:
+    fleet.sync = []
+    shared = tmp_path / "shared"
+    settings = {"target": "local", "stable": "100ms", "rescan": "1s", "done": "delete"}
+    fleet.drop = [{"name": "shared", "path": str(shared), **settings}]
+    one = fleet.start("one")
+    docker_archive(shared / "a.tar", {"a:1": make_image("a")})
+    wait_for((fleet.target / "v2" / "a" / "manifests" / "1").exists, "the first image", 60)
+    with psycopg.connect(fleet.dsn, autocommit=True) as other:
+        name = "drop folder of shared"
+        other.execute(
+            "SELECT pg_terminate_backend(pid), pg_advisory_lock(hashtextextended(%s, 0)) FROM pg_locks"
+            " WHERE locktype = 'advisory' AND pid <> pg_backend_pid() LIMIT 1",
+            (name,),
+        )
+        wait_for(lambda: "engine.folder_lost" in one.log, "the folder to be lost", 30)
+        docker_archive(shared / "b.tar", {"b:1": make_image("b")})
+    wait_for((fleet.target / "v2" / "b" / "manifests" / "1").exists, "the image after that", 60)
+
+
 def test_once_waits_for_a_daemon_that_works_on_its_target(fleet: Fleet, registry: DockerRegistry) -> None:
     _push(registry, 0, "1")
     with psycopg.connect(fleet.dsn, autocommit=True) as other:

@@ -7,6 +7,7 @@ import random
 import signal
 import threading
 import time
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,8 +23,8 @@ import pytest
 from ocisync.engine.dispatcher import LOCK
 from tests.integration.engines import Fleet, post
 from tests.servers.command import Daemon
-from tests.servers.docker_registry import DockerRegistry, docker_registry
-from tests.servers.fault_proxy import fault_proxy
+from tests.servers.docker_registry import DockerRegistry
+from tests.servers.hub import hub
 from tests.servers.images import Json, make_image, push
 from tests.servers.postgres import Postgres, postgres
 from tests.servers.process import wait_for
@@ -300,18 +301,46 @@ def _is_current(fleet: Fleet, newest: dict[tuple[int, str], str]) -> bool:
     return True
 
 
-def test_a_limit_of_requests_holds_over_all_daemons(tmp_path: Path, own_postgres: Postgres) -> None:
-    with docker_registry(tmp_path / "source") as registry, fault_proxy(registry.url) as proxy:
-        _fill(registry, 20, 20)
-        limit = {"plain_http": True, "requests_per_second": 20}
-        fleet = Fleet(tmp_path / "fleet", own_postgres, _rules(proxy.host, 20, "1h"), {proxy.host: limit}, slots=2)
+def test_a_limit_of_requests_holds_over_all_daemons(
+    tmp_path: Path, own_postgres: Postgres, registry: DockerRegistry
+) -> None:
+    """In no ten seconds are there more than ten times the limit and a tenth; and most of what is allowed is used."""
+    _fill(registry, 40, 20)
+    limit, window = 20, 10.0
+    fleet = Fleet(tmp_path / "fleet", own_postgres, _rules(registry.host, 40, "1h"), {}, slots=2)
+    fleet.migrate()
+    with ExitStack() as stack:
+        lines = [stack.enter_context(slow_line(registry.port, 0.0)) for _ in range(4)]
+        stack.callback(fleet.close)
+        for number, line in enumerate(lines):
+            settings = {"plain_http": True, "requests_per_second": limit, "proxy": line.url}
+            fleet.start(f"d{number}", registries={registry.host: settings})
+        wait_for(lambda: _count_tags(fleet) == 800, "every tag", 600)
+    times = sorted(one.began for line in lines for one in line.passed)
+    most = max(bisect_left(times, moment + window) - number for number, moment in enumerate(times))
+    rate = len(times) / (times[-1] - times[0])
+    print(f"{rate:.1f} requests a second; at most {most} in {window:.0f} s")  # noqa: T201 (the proof's figures)
+    assert most <= limit * window * 1.1
+    assert rate >= limit * 0.6
+
+
+def test_a_budget_of_pulls_holds_over_all_daemons(
+    tmp_path: Path, own_postgres: Postgres, registry: DockerRegistry
+) -> None:
+    """Of 60 pulls 20 are kept for others; 80 images are there to be pulled. None is asked for that would be refused."""
+    _fill(registry, 20, 4)
+    with hub(registry.url) as front:
+        front.limit, front.looks = 60, 1_000_000  # it does not renew
+        limits = {"plain_http": True, "rate_limit": {"min": 20, "retry": "2s"}}
+        fleet = Fleet(tmp_path / "fleet", own_postgres, _rules(front.host, 20, "1h"), {front.host: limits}, slots=2)
         fleet.migrate()
-        began = time.monotonic()
-        for number in range(4):
-            fleet.start(f"d{number}")
-        wait_for(lambda: _count_tags(fleet) == 400, "every tag", 300)
-        seconds = time.monotonic() - began
-        fleet.close()
-        rate = len(proxy.requests) / seconds
-    print(f"{rate:.1f} requests a second")  # noqa: T201 (the proof's figure)
-    assert rate <= 22
+        try:
+            for number in range(4):
+                fleet.start(f"d{number}")
+            wait_for(lambda: front.pulls >= 36, "the budget to be used", 300)
+            threading.Event().wait(30)
+        finally:
+            fleet.close()
+    print(f"{front.pulls} pulls of 40, {len(front.refusals)} refused")  # noqa: T201
+    assert front.pulls <= 44
+    assert not front.refusals
