@@ -212,8 +212,9 @@ def test_kills_restarts_and_pauses_lose_nothing_and_break_nothing(
     fleet.migrate()
     events = ["kill"] * kills + ["restart"] * restarts
     chance.shuffle(events)
-    with ExitStack() as stack, ThreadPoolExecutor(4) as pool:
+    with ThreadPoolExecutor(4) as pool, ExitStack() as stack:
         lines: list[SlowLine] = []
+        ended = threading.Event()
 
         def start(name: str) -> Daemon:
             lines.append(stack.enter_context(slow_line(registry.port, 0.1)))
@@ -225,7 +226,8 @@ def test_kills_restarts_and_pauses_lose_nothing_and_break_nothing(
         watch = Watch(fleet.dsn)
         stack.callback(watch.end)
         pool.submit(watch.look)
-        told = pool.submit(_push_at_random, daemons, registry, repositories, pushes, random.Random(22))
+        told = pool.submit(_push_at_random, daemons, registry, repositories, pushes, random.Random(22), ended)
+        stack.callback(ended.set)
         wait_for(lambda: _count_tags(fleet) > repositories, "work under way", 300)
         paused = daemons[0]
         paused.child.process.send_signal(signal.SIGSTOP)
@@ -274,7 +276,12 @@ def _resume_later(paused: Daemon, seconds: float) -> None:
 
 
 def _push_at_random(
-    daemons: list[Daemon], registry: DockerRegistry, repositories: int, count: int, chance: random.Random
+    daemons: list[Daemon],
+    registry: DockerRegistry,
+    repositories: int,
+    count: int,
+    chance: random.Random,
+    ended: threading.Event,
 ) -> dict[tuple[int, str], str]:
     """Tags that move, each told to a daemon until one has taken it; what each repository's tag is at the end."""
     newest: dict[tuple[int, str], str] = {}
@@ -283,7 +290,8 @@ def _push_at_random(
         if turn % 10 == 0:  # most notifications tell of what is known
             newest[number, tag] = push(registry.client, f"app{number}", tag, make_image(f"{turn}", layers=1, size=300))
         while not _tell(daemons[chance.randrange(len(daemons))], number, tag):
-            threading.Event().wait(0.1)
+            if ended.wait(0.1):
+                return newest
     return newest
 
 
