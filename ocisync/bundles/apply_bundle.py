@@ -23,7 +23,6 @@ from ocisync.content.failpoints import failpoint
 from ocisync.content.repository import Source, Target
 from ocisync.content.threads import open_spool, run_file, run_steps
 from ocisync.errors import BundleError, ConfigError, NotFound
-from ocisync.model.digest import Digest
 from ocisync.model.digest_tags import is_digest_tag, is_list_tag
 from ocisync.model.locator import LayoutLocator, Locator, TargetLocator
 from ocisync.sync.context import JobContext, Stores
@@ -60,7 +59,7 @@ class Applied:
     lacking: str = ""  # which images were left out, and why
     removed: list[str] = field(default_factory=list)
     whole: list[BundledImage] = field(default_factory=list)  # that are at the target now
-    needed: set[Digest] = field(default_factory=set)  # of these
+    needed: bytearray = field(default_factory=bytearray)  # by the numbers of the inventory's blobs; 1: of these
 
     @property
     def inventory(self) -> BundleInventory:
@@ -82,7 +81,7 @@ async def apply_bundle(files: BundleFiles, context: JobContext, scratch: Path, o
     """
     async with open_bundle(files, scratch, options.check) as (opened, bundle):
         failpoint("bundle.verified")
-        applied = Applied(opened)
+        applied = Applied(opened, needed=bytearray(len(opened.inventory.blobs)))
         states = await _look_at_targets(bundle, context, options)
         lacking = explain(states, opened.inventory)
         if lacking and not options.whole_images_only:
@@ -98,7 +97,8 @@ async def apply_bundle(files: BundleFiles, context: JobContext, scratch: Path, o
             applied.unchanged += len(state.whole) - len(state.stale)
             if report is None or report.ok:
                 applied.whole.extend(state.whole)
-                applied.needed |= state.needed
+                for number in state.needed:
+                    applied.needed[number] = 1
             failpoint("bundle.published")
 
         await for_each(states, publish, _REPOSITORIES)

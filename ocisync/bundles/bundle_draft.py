@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from ocisync.bundles.inventory import Base, BlobEntry, BundledImage, BundleInventory, Removal, bundle_id
+from ocisync.bundles.blob_table import BlobEntry, BlobTable
+from ocisync.bundles.digest_table import BlobList
+from ocisync.bundles.inventory import Base, BundledImage, BundleInventory, Removal, bundle_id
 from ocisync.bundles.recording import Recording, RepositoryRecord
 from ocisync.model.digest import Digest
 
@@ -17,8 +20,12 @@ class BundleDraft:
     images: tuple[BundledImage, ...]
     removed: tuple[Removal, ...]
     omitted: Mapping[str, Mapping[Digest, tuple[Digest, ...]]]
-    fresh: Mapping[Digest, int]  # bytes of what must be carried
-    there: Mapping[Digest, BlobEntry]  # what the base has
+    fresh: BlobList  # what must be carried
+    there: BlobTable  # what the base has
+
+    def is_fresh(self, digest: Digest) -> bool:
+        """Whether something that an image needs must be carried."""
+        return self.fresh.blobs.size(digest) is not None and digest not in self.there
 
     def changes(self, base: BundleInventory | None) -> bool:
         """Whether the other side would be another one afterwards."""
@@ -29,8 +36,10 @@ class BundleDraft:
     def is_said_by(self, inventory: BundleInventory, base: Base | None) -> bool:
         """Whether a bundle says and carries just this."""
         removed = {(one.name, one.tag) for one in self.removed} == {(one.name, one.tag) for one in inventory.removed}
-        carried = {digest: entry.size for digest, entry in inventory.carried()} == dict(self.fresh)
-        return removed and carried and (inventory.base, inventory.images) == (base, self.images)
+        if not removed or (inventory.base, inventory.images) != (base, self.images):
+            return False
+        count, _ = inventory.blobs.count_carried()
+        return count == len(self.fresh) and all(_is_carried(inventory, digest, size) for digest, size in self.fresh)
 
 
 def draft_bundle(recording: Recording, base: BundleInventory | None, name: str, sequence: int) -> BundleDraft:
@@ -42,23 +51,33 @@ def draft_bundle(recording: Recording, base: BundleInventory | None, name: str, 
     found = [image for repository in recording.repositories for image in _list_images(repository, recording)]
     kept = _list_kept(recording.repositories, base, {(image.name, image.tag) for image in found})
     images = tuple(sorted((*found, *kept), key=lambda image: (image.name, image.tag)))
-    fresh: dict[Digest, int] = {}
-    there: dict[Digest, BlobEntry] = {}
-    for digest in _list_needed(found, recording):
-        size = recording.sizes[digest]
+    fresh = array("I")  # by number
+    carried = bytearray(len(recording.blobs.sizes))  # 1: is in it
+    there = BlobTable()
+    for number in _list_needed(found, recording):
+        digest, size = recording.blobs.digests[number], recording.blobs.sizes[number]
         known = base.blobs.get(digest) if base else None
         if base is not None and known is not None and known.size == size:
             there[digest] = _in_earlier(base, digest)
         else:
-            fresh[digest] = size
+            fresh.append(number)
+            carried[number] = 1
     if base is not None and kept:  # which of its blobs they need is not known without reading them
-        there |= {digest: _in_earlier(base, digest) for digest in base.blobs if digest not in fresh}
+        for digest in base.blobs:
+            number_here = recording.blobs.digests.find(digest)
+            if number_here is None or not carried[number_here]:
+                there[digest] = _in_earlier(base, digest)
     gone = {(one.name, tag) for one in recording.repositories for tag in one.gone}
     removed = _list_removed(base, gone, images, bundle_id(name, sequence))
     omitted = {one.name: _list_omitted(one) for one in recording.repositories if one.omitted}
     if base is not None and kept:
         omitted = {**base.omitted, **omitted}  # type: ignore[dict-item]
-    return BundleDraft(images, removed, omitted, fresh, dict(sorted(there.items())))
+    return BundleDraft(images, removed, omitted, BlobList(recording.blobs, fresh), there.sort())
+
+
+def _is_carried(inventory: BundleInventory, digest: Digest, size: int) -> bool:
+    entry = inventory.blobs.get(digest)
+    return entry is not None and entry.volume > 0 and entry.size == size
 
 
 def _in_earlier(base: BundleInventory, digest: Digest) -> BlobEntry:
@@ -72,45 +91,44 @@ def _list_omitted(repository: RepositoryRecord) -> Mapping[Digest, tuple[Digest,
 
 def _list_images(repository: RepositoryRecord, recording: Recording) -> Iterable[BundledImage]:
     """The repository's tags, each with what refers to it."""
-    referring: dict[Digest, list[Digest]] = {}
-    for digest in repository.content:
-        record = recording.manifests.get(digest)
-        if record is not None and record.subject is not None:
-            referring.setdefault(record.subject, []).append(digest)
+    referring: dict[int, list[int]] = {}
+    for number in repository.referring:
+        subject = recording.manifests[number].subject
+        if subject is not None:
+            referring.setdefault(subject, []).append(number)
     for tag, digest in repository.tags.items():
         yield BundledImage(
             repository.name, tag, digest, _list_referrers(digest, referring, recording) if referring else ()
         )
 
 
-def _list_referrers(
-    root: Digest, referring: Mapping[Digest, Collection[Digest]], recording: Recording
-) -> tuple[Digest, ...]:
-    found: set[Digest] = set()
-    pending = [root]
-    seen: set[Digest] = set()
+def _list_referrers(root: Digest, referring: Mapping[int, Collection[int]], recording: Recording) -> tuple[Digest, ...]:
+    found: set[int] = set()
+    pending = [recording.blobs.mention(root)]
+    seen: set[int] = set()
     while pending:
-        digest = pending.pop()
-        if digest in seen or (record := recording.manifests.get(digest)) is None:
+        number = pending.pop()
+        if number in seen or (record := recording.manifests.get(number)) is None:
             continue
-        seen.add(digest)
-        found.update(referring.get(digest, ()))
-        pending.extend((*record.children, *referring.get(digest, ())))
-    return tuple(sorted(found))
+        seen.add(number)
+        found.update(referring.get(number, ()))
+        pending.extend((*record.children, *referring.get(number, ())))
+    return tuple(sorted(recording.blobs.digests[number] for number in found))
 
 
-def _list_needed(images: Iterable[BundledImage], recording: Recording) -> Iterable[Digest]:
-    """Everything at or below the images and what refers to them; each once."""
-    seen: set[Digest] = set()
+def _list_needed(images: Iterable[BundledImage], recording: Recording) -> Iterable[int]:
+    """Everything at or below the images and what refers to them, by number; each once."""
+    blobs = recording.blobs
+    seen = bytearray(len(blobs.sizes))  # 1: was listed
     for image in images:
-        pending = [image.digest, *image.referrers]
+        pending = [blobs.mention(digest) for digest in (image.digest, *image.referrers)]
         while pending:
-            digest = pending.pop()
-            if digest in seen or digest not in recording.sizes:  # left out on purpose
+            number = pending.pop()
+            if seen[number] or blobs.sizes[number] < 0:  # left out on purpose
                 continue
-            seen.add(digest)
-            yield digest
-            if (record := recording.manifests.get(digest)) is not None:
+            seen[number] = 1
+            yield number
+            if (record := recording.manifests.get(number)) is not None:
                 pending.extend(record.children)
 
 
@@ -143,7 +161,7 @@ def _list_removed(
     return tuple(listed[key] for key in sorted(listed))
 
 
-def seal_inventory(draft: BundleDraft, blobs: dict[Digest, BlobEntry], inventory: BundleInventory) -> BundleInventory:
+def seal_inventory(draft: BundleDraft, blobs: BlobTable, inventory: BundleInventory) -> BundleInventory:
     """The inventory with everything that the draft says; volumes, base and index are its own. `blobs` is taken over."""
     blobs.update((digest, entry) for digest, entry in draft.there.items() if digest not in blobs)
     return BundleInventory(

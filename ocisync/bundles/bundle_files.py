@@ -16,7 +16,7 @@ from ocisync.content.failpoints import failpoint
 from ocisync.content.files import READ, FileGuard, InputFile
 from ocisync.content.threads import run_file, run_steps
 from ocisync.errors import BundleError, DiskError, OcisyncError, SignatureError
-from ocisync.model.digest import sha256
+from ocisync.model.digest import Digest, sha256
 from ocisync.stores.archive.atomic_file import StagedFile
 
 _LINE = re.compile(r"(?P<sum>[0-9a-f]{64}) [ *](?P<file>[^/]+)\Z")
@@ -52,10 +52,11 @@ class BundleFiles:
 
 @dataclass(frozen=True, slots=True)
 class OpenedInventory:
-    """An inventory with its bytes."""
+    """An inventory, and what its bytes are; they are not kept, for there may be many."""
 
     inventory: BundleInventory
-    raw: bytes
+    size: int  # bytes
+    digest: Digest
 
 
 def find_bundles(paths: Iterable[Path], guard: FileGuard | None = None, *, is_needed: bool = True) -> list[BundleFiles]:
@@ -112,7 +113,7 @@ def read_inventory(files: BundleFiles, check: Check | None = None) -> OpenedInve
     if inventory.id != files.id:
         raise BundleError(f"{name}: it is the inventory of {inventory.id}: the file was renamed")
     _check_sums(files, inventory, raw)
-    return OpenedInventory(inventory, raw)
+    return OpenedInventory(inventory, len(raw), sha256(raw))
 
 
 def list_missing(files: BundleFiles, inventory: BundleInventory) -> list[str]:

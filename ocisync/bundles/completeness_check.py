@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -29,7 +30,7 @@ class RepositoryState:
     images: list[BundledImage]
     lacking: dict[BundledImage, list[Digest]] = field(default_factory=dict)  # images that would not be whole
     stale: list[BundledImage] = field(default_factory=list)  # whole, and not at the target yet as far as is known
-    needed: set[Digest] = field(default_factory=set)  # of whole images
+    needed: array[int] = field(default_factory=lambda: array("I"))  # of whole images: the numbers of blobs
 
     @property
     def whole(self) -> list[BundledImage]:
@@ -51,13 +52,14 @@ async def look(
     await for_each_wave(roots, walk.visit, _LOOKS)
     state = RepositoryState(name, list(images))
     blobs = bundle.map.inventory.blobs
+    all_needed: set[Digest] = set()
 
     async def judge(image: BundledImage) -> None:
         needed = walk.closure((image.digest, *image.referrers))
         if lacking := sorted(digest for digest in needed if digest in walk.lacking):
             state.lacking[image] = lacking
             return
-        state.needed |= needed
+        all_needed.update(needed)
         is_brought = any(digest in blobs and blobs[digest].volume for digest in needed)
         tag = rename(image.tag)
         present = listing.tags.get(tag) if listing is not None else await _resolve(target, tag)
@@ -65,6 +67,7 @@ async def look(
             state.stale.append(image)
 
     await for_each(images, judge, _LOOKS)
+    state.needed.extend(blobs.number(digest) for digest in all_needed if digest in blobs)
     return state
 
 

@@ -16,7 +16,7 @@ from ocisync.bundles.bundle_files import Signer
 from ocisync.bundles.inventory import INVENTORY, SIGNATURE, Base, BundleInventory, Volume
 from ocisync.bundles.inventory_json import render_inventory
 from ocisync.bundles.recording import Recording, record_jobs
-from ocisync.bundles.volume_layout import END, Piece, blob_entries, footprint, plan_volumes
+from ocisync.bundles.volume_layout import END, VolumeContent, blob_entries, footprint, plan_volumes
 from ocisync.bundles.volume_writer import BlobReader, UnreadableBlob, VolumeFile, VolumeWriter, open_volume
 from ocisync.bundles.work_folder import FinishedVolume, WorkFolder, newest_bundle, open_work_folder
 from ocisync.content.threads import open_spool, run_file
@@ -101,7 +101,7 @@ async def create_bundle(jobs: Sequence[Job], context: JobContext, request: Bundl
                 broken[exc.digest] = exc.cause
                 if len(broken) > _UNREADABLE:
                     raise
-                if any(piece.digest == exc.digest for volume in work.volumes for piece in volume.pieces):
+                if any(piece.digest == exc.digest for volume in work.volumes for piece in volume.content.pieces()):
                     await run_file(work.clear)
                     await run_file(partial(work.begin, request.base_name, request.capacity))
     finally:
@@ -122,8 +122,6 @@ async def _write_bundle(
         await record_jobs(jobs, context, recording)
         created.reports = [one.report for one in recording.repositories if one.report is not None]
         draft = draft_bundle(recording, request.base, request.name, work.sequence)
-        for repository in recording.repositories:
-            repository.content.clear()
         if not draft.images and not created.ok:
             raise BundleError("nothing could be read of what the rules mean, so no bundle was written")
         if not draft.changes(request.base):
@@ -139,7 +137,7 @@ async def _write_bundle(
             if plan is None:  # what was finished belongs to another state of the sources
                 await run_file(work.clear)
                 await run_file(partial(work.begin, request.base_name, request.capacity))
-                plan = plan_volumes(draft.fresh, request.capacity)
+                plan = plan_volumes(recording.blobs, draft.fresh.numbers, request.capacity)
             sealed = await _write_volumes(plan, draft, recording, request, work, writer)
         created.inventory = await run_file(partial(work.bring_out, sealed))
         return _describe_created(created)
@@ -166,28 +164,31 @@ async def _open_writer(recording: Recording, jobs: Sequence[Job], context: JobCo
 
 async def _plan_rest(
     draft: BundleDraft, work: WorkFolder, request: BundleRequest, writer: VolumeWriter
-) -> list[list[Piece]] | None:
+) -> list[VolumeContent] | None:
     """The volumes that follow the finished ones; None where these cannot be gone on with."""
-    rest = dict(draft.fresh)
+    blobs, capacity = draft.fresh.blobs, request.capacity
+    written = bytearray(len(blobs.sizes))  # by number; 1: lies in a finished volume
     for volume in work.volumes:
-        for piece in volume.pieces:
-            rest.pop(piece.digest, None)
-    pending = work.volumes[-1].pieces[0] if work.volumes else None
+        for piece in volume.content.pieces():
+            if (number := blobs.digests.find(piece.digest)) is not None:
+                written[number] = 1
+    rest = [number for number in draft.fresh.numbers if not written[number]]
+    pending = work.volumes[-1].content.part if work.volumes else None
     if pending is None or pending.is_last:
-        return plan_volumes(rest, request.capacity)
-    if pending.digest not in draft.fresh:
+        return plan_volumes(blobs, rest, capacity)
+    if not draft.is_fresh(pending.digest):
         return None
     parts = [
-        (volume.pieces[0], work.volume_path(number))
+        (volume.content.part, work.volume_path(number))
         for number, volume in enumerate(work.volumes, 1)
-        if volume.pieces[0].digest == pending.digest
+        if volume.content.part is not None and volume.content.part.digest == pending.digest
     ]
     await writer.resume(parts)
-    return plan_volumes(rest, request.capacity, pending)
+    return plan_volumes(blobs, rest, capacity, pending)
 
 
 async def _write_volumes(
-    plan: list[list[Piece]],
+    plan: Sequence[VolumeContent],
     draft: BundleDraft,
     recording: Recording,
     request: BundleRequest,
@@ -198,48 +199,45 @@ async def _write_volumes(
 
     The inventory goes into the last volume where it fits, else into one more.
     """
-    pieces = [*(volume.pieces for volume in work.volumes), *plan]
+    contents = [*(volume.content for volume in work.volumes), *plan]
     index = _render_index(draft, recording)
-    last = plan[-1] if plan else []
-    if request.capacity and not _has_room(_make_rough(draft, pieces, index, recording, request, work), last, request):
-        last = []
-    for volume in pieces[len(work.volumes) : len(pieces) - bool(last)]:
+    last = plan[-1] if plan else None
+    rough = _make_rough(draft, contents, index, recording, request, work)
+    if last is not None and request.capacity and not _has_room(rough, last, request):
+        last = None
+    for content in contents[len(work.volumes) : len(contents) - (last is not None)]:
         async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
-            await writer.write(file, volume)
+            await writer.write(file, content)
             await run_file(file.finish)
-            finished = FinishedVolume(file.size, file.sha256, tuple(volume))
+            finished = FinishedVolume(file.size, file.sha256, content)
         await run_file(partial(work.add_volume, finished))
     async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
-        await writer.write(file, last)
-        rough = _make_rough(draft, pieces, index, recording, request, work)
-        pieces.clear()  # with many blobs each such list is a tenth of the memory that a bundle takes
-        plan.clear()
-        recording.forget_blobs()
+        if last is not None:
+            await writer.write(file, last)
         return await _seal(file, rough, index, request, work)
 
 
 def _make_rough(
     draft: BundleDraft,
-    pieces: Sequence[Sequence[Piece]],
+    contents: Sequence[VolumeContent],
     index: bytes,
     recording: Recording,
     request: BundleRequest,
     work: WorkFolder,
 ) -> BundleInventory:
     """The inventory without the sums of the volumes."""
-    kinds = {digest: record.media_type for digest, record in recording.manifests.items()}
-    volumes = tuple(Volume(request.capacity, _NO_SUM) for _ in pieces)
+    volumes = tuple(Volume(request.capacity, _NO_SUM) for _ in contents)
     own = BundleInventory(
         request.name, work.sequence, base=request.base_name, volumes=volumes, index=describe(index, OCI_INDEX)
     )
-    return seal_inventory(draft, blob_entries(pieces, kinds), own)
+    return seal_inventory(draft, blob_entries(contents, recording.media_type), own)
 
 
-def _has_room(rough: BundleInventory, last: Sequence[Piece], request: BundleRequest) -> bool:
+def _has_room(rough: BundleInventory, last: VolumeContent, request: BundleRequest) -> bool:
     """Whether the layout's files and the inventory fit behind the last volume's blobs."""
     index_size = rough.index.size if rough.index else 0
     tail = footprint(rough.id + INVENTORY, len(render_inventory(rough))) + footprint(INDEX_FILE, index_size)
-    used = sum(footprint(piece.name, piece.length) for piece in last)
+    used = sum(footprint(piece.name, piece.length) for piece in last.pieces())
     return used + tail + footprint(LAYOUT_FILE, len(LAYOUT)) + len(END) <= request.capacity
 
 
@@ -268,20 +266,19 @@ def _render_index(draft: BundleDraft, recording: Recording) -> bytes:
     named: list[Descriptor] = []
     referring: dict[Digest, Descriptor] = {}
     for image in draft.images:
-        if image.digest in draft.fresh:
+        if draft.is_fresh(image.digest):
             named.append(make_named_entry(str(image), _as_entry(recording, image.digest)))
-        referring |= {digest: _as_entry(recording, digest) for digest in image.referrers if digest in draft.fresh}
+        referring |= {digest: _as_entry(recording, digest) for digest in image.referrers if draft.is_fresh(digest)}
     known = {desc.digest for desc in named}
     more = [make_referring_entry(desc) for digest, desc in sorted(referring.items()) if digest not in known]
     return render_index([*named, *more])
 
 
 def _as_entry(recording: Recording, digest: Digest) -> Descriptor:
-    return Descriptor(recording.manifests[digest].media_type, digest, recording.sizes[digest])
+    return Descriptor(recording.media_type(digest), digest, recording.blobs.size(digest) or 0)
 
 
 def _describe_created(created: Created) -> Created:
     if created.inventory is not None:
-        sizes = [entry.size for _, entry in created.inventory.carried()]
-        created.fresh, created.bytes = len(sizes), sum(sizes)
+        created.fresh, created.bytes = created.inventory.blobs.count_carried()
     return created

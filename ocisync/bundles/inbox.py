@@ -29,7 +29,6 @@ from ocisync.content.own_folders import open_own_folder, write_whole
 from ocisync.content.threads import run_file
 from ocisync.errors import DiskError, Handling, OcisyncError
 from ocisync.logs import clean
-from ocisync.model.digest import sha256
 from ocisync.sync.context import JobContext
 
 log = structlog.get_logger()
@@ -137,7 +136,7 @@ def _list_unfinished(files: BundleFiles, opened: OpenedInventory) -> list[str]:
         if name not in missing:
             file = files.open(name)
             file.close()
-            if file.size < volumes.whole_size(number, len(opened.raw)):
+            if file.size < volumes.whole_size(number, opened.size):
                 missing.append(name)
     return missing
 
@@ -149,7 +148,7 @@ def _is_applied(inbox: Inbox, opened: OpenedInventory) -> bool:
         receipt = parse_inventory(path.read_bytes(), ("receipt",))
     except (OSError, OcisyncError):
         return False
-    return receipt.base is not None and receipt.base.digest == sha256(opened.raw)
+    return receipt.base is not None and receipt.base.digest == opened.digest
 
 
 def _clear(inbox: Inbox, files: BundleFiles) -> None:

@@ -10,10 +10,11 @@ A receipt is an inventory without volumes: what was there after a bundle had bee
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Literal
 
+from ocisync.bundles.blob_table import BlobTable
 from ocisync.errors import ConfigError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -30,16 +31,6 @@ _FILE = re.compile(
 Kind = Literal["bundle", "receipt"]
 Omitted = Mapping[str, Mapping[Digest, Sequence[Digest]]]
 """Repository -> index -> its images that are left out on purpose, because no rule wants their platforms."""
-
-
-class BlobEntry(NamedTuple):
-    """A blob or manifest. A tuple, and not a dataclass: there may be hundreds of thousands."""
-
-    size: int  # bytes
-    volume: int = 0  # of this bundle, from 1 on: where it is, or begins; 0: an earlier bundle brought it
-    parts: tuple[int, ...] = ()  # bytes in this volume and in those that follow, when it is cut
-    bundle: str = ""  # the id of the earlier bundle
-    media_type: str = ""  # of a manifest; empty: a blob
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +84,7 @@ class BundleInventory:
     images: tuple[BundledImage, ...] = ()
     removed: tuple[Removal, ...] = ()
     omitted: Omitted = field(default_factory=dict)
-    blobs: Mapping[Digest, BlobEntry] = field(default_factory=dict)  # in the order in which the volumes hold them
+    blobs: BlobTable = field(default_factory=BlobTable)  # in the order in which the volumes hold them
 
     @property
     def id(self) -> str:
@@ -109,10 +100,6 @@ class BundleInventory:
         """The descriptor of a blob or manifest that is listed."""
         entry = self.blobs[digest]
         return Descriptor(entry.media_type or BLOB, digest, entry.size)
-
-    def carried(self) -> Iterator[tuple[Digest, BlobEntry]]:
-        """What lies in the volumes of this bundle."""
-        return ((digest, entry) for digest, entry in self.blobs.items() if entry.volume)
 
     def bringer(self, digest: Digest) -> str:
         """The id of the bundle that has a blob."""

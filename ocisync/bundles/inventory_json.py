@@ -13,10 +13,10 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 
+from ocisync.bundles.blob_table import BlobEntry, BlobTable
 from ocisync.bundles.inventory import (
     FORMAT,
     Base,
-    BlobEntry,
     BundledImage,
     BundleInventory,
     Kind,
@@ -32,7 +32,7 @@ from ocisync.model.descriptor import MAX_SIZE, Descriptor
 from ocisync.model.digest import Digest, parse_digest
 from ocisync.model.image_name import parse_name, parse_tag
 from ocisync.model.manifest import MAX_MANIFEST_SIZE
-from ocisync.model.text.outside_json import Pairs, load_json
+from ocisync.model.text.outside_json import ObjectReader, Pairs
 
 MAX_INVENTORY = 32 * 1024 * 1024  # bytes; some 250,000 blobs
 _LEAST_VALUE = 8  # bytes that a value takes on average, at least; of what we write, the shortest removals take 8
@@ -58,18 +58,45 @@ def parse_inventory(raw: bytes, kinds: Sequence[Kind] = ("bundle",)) -> BundleIn
         # Millions of empty values would take twenty times their bytes in memory before anything could be said of them.
         raise BundleError("the inventory is not what ocisync writes: it consists of more values than text")
     try:
-        document = load_json(raw, make_object=_make_object, parse_constant=_refuse_constant)
-    except ValueError as exc:
-        raise BundleError(f"the inventory is not what ocisync writes: {exc}") from exc
-    try:
-        inventory = _read(_mapping(document, "the inventory", _TOP), kinds)
+        document, blobs = _load(raw)
+        inventory = _read(_mapping(document, "the inventory", _TOP), blobs, kinds)
     except InvalidName as exc:
         raise BundleError(f"the inventory: {exc.message}") from exc
+    except ValueError as exc:
+        raise BundleError(f"the inventory is not what ocisync writes: {exc}") from exc
     _check_references(inventory)
     return inventory
 
 
-def _read(document: Mapping[str, object], kinds: Sequence[Kind]) -> BundleInventory:
+def _load(raw: bytes) -> tuple[dict[str, object], BlobTable]:
+    """The document but for its blobs, which are taken one by one: as one value they would be by far the largest.
+
+    Raises:
+        ValueError: it is none.
+        InvalidName: a blob's name is no digest.
+    """
+    reader = ObjectReader(raw, _make_object, _refuse_constant)
+    document: dict[str, object] = {}
+    blobs = BlobTable()
+    for key in reader.members():
+        if key in document:
+            raise ValueError("a key stands twice")
+        document[key] = None
+        if key != "blobs":
+            document[key] = reader.value()
+            continue
+        for digest in map(parse_digest, reader.members()):
+            entry = reader.value()
+            if not isinstance(entry, BlobEntry):
+                raise BundleError(f"{digest}: neither in a volume nor in an earlier bundle")
+            if digest in blobs:
+                raise ValueError("a key stands twice")
+            blobs[digest] = entry
+    reader.end()
+    return document, blobs
+
+
+def _read(document: Mapping[str, object], blobs: BlobTable, kinds: Sequence[Kind]) -> BundleInventory:
     if document.get("format") != FORMAT:
         raise BundleError(f"the inventory's format is {str(document.get('format'))[:40]!r}; {FORMAT} is read")
     kind = document.get("kind")
@@ -90,7 +117,7 @@ def _read(document: Mapping[str, object], kinds: Sequence[Kind]) -> BundleInvent
         images=tuple(_images(_list(document, "images"))),
         removed=tuple(_removals(_list(document, "removed"))),
         omitted=_omitted(document.get("omitted")),
-        blobs=_blobs(document.get("blobs")),
+        blobs=blobs,
     )
     if known == "receipt" and (
         inventory.volumes or inventory.index or any(one.volume for one in inventory.blobs.values())
@@ -166,17 +193,6 @@ def _base(value: Mapping[str, object]) -> Base:
 def _index(value: Mapping[str, object]) -> Descriptor:
     digest = parse_digest(value.get("digest"))
     return Descriptor(media_types.OCI_INDEX, digest, _number(value, "size", MAX_SIZE))
-
-
-def _blobs(value: object) -> dict[Digest, BlobEntry]:
-    """The table as the parser made it: checked in place, for it is large."""
-    if not isinstance(value, dict):
-        raise BundleError("the inventory has no list of blobs")
-    for digest, entry in value.items():
-        parse_digest(digest)
-        if not isinstance(entry, BlobEntry):
-            raise BundleError(f"{digest}: neither in a volume nor in an earlier bundle")
-    return value
 
 
 def _make_object(pairs: Pairs) -> object:

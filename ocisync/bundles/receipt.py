@@ -7,28 +7,27 @@ import re
 from pathlib import Path
 
 from ocisync.bundles.apply_bundle import Applied
-from ocisync.bundles.inventory import RECEIPT, Base, BlobEntry, BundleInventory
+from ocisync.bundles.blob_table import BlobEntry, BlobTable
+from ocisync.bundles.inventory import RECEIPT, Base, BundleInventory
 from ocisync.bundles.inventory_json import render_inventory
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import BundleError, DiskError
-from ocisync.model.digest import sha256
 from ocisync.stores.archive.atomic_file import write_file
 
 
 def make_receipt(applied: Applied) -> BundleInventory:
     """What is there, under the bundle's own names."""
     inventory = applied.inventory
-    blobs = {
-        digest: BlobEntry(entry.size, 0, (), inventory.bringer(digest), entry.media_type)
-        for digest, entry in inventory.blobs.items()
-        if digest in applied.needed
-    }
+    blobs = BlobTable()
+    for number, (digest, entry) in enumerate(inventory.blobs.items()):
+        if applied.needed[number]:
+            blobs[digest] = BlobEntry(entry.size, 0, (), inventory.bringer(digest), entry.media_type)
     images = tuple(sorted(applied.whole, key=lambda image: (image.name, image.tag)))
     return BundleInventory(
         inventory.name,
         inventory.sequence,
         "receipt",
-        Base(inventory.id, sha256(applied.opened.raw)),
+        Base(inventory.id, applied.opened.digest),
         images=images,
         removed=inventory.removed,
         omitted=inventory.omitted,

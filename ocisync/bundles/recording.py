@@ -8,12 +8,13 @@ only notes blobs. They are read later, once, in the order in which they are writ
 from __future__ import annotations
 
 import math
-import sys
+from array import array
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
+from ocisync.bundles.digest_table import SizedBlobs
 from ocisync.bundles.inventory import BLOB
 from ocisync.content.concurrency import for_each
 from ocisync.content.files import FileSection, Spool
@@ -43,8 +44,8 @@ class ManifestRecord:
     """A manifest that the mirror would hold."""
 
     media_type: str
-    children: tuple[Digest, ...]
-    subject: Digest | None
+    children: Sequence[int]  # by number
+    subject: int | None
 
 
 @dataclass(slots=True)
@@ -54,7 +55,8 @@ class RepositoryRecord:
     name: str
     job: int  # its place among the recorded jobs
     tags: dict[str, Digest] = field(default_factory=dict)
-    content: set[Digest] = field(default_factory=set)
+    content: bytearray = field(default_factory=bytearray)  # by number; 1: is in it. Known while its job runs
+    referring: set[int] = field(default_factory=set)  # manifests that have a subject
     omitted: dict[Digest, Sequence[Digest]] = field(default_factory=dict)
     gone: set[str] = field(default_factory=set)  # tags of the base that a mirror would prune
     report: JobReport | None = None
@@ -77,30 +79,41 @@ class Recording:
 
     spool: Spool  # manifests
     repositories: list[RepositoryRecord] = field(default_factory=list)
-    manifests: dict[Digest, ManifestRecord] = field(default_factory=dict)
-    sizes: dict[Digest, int] = field(default_factory=dict)  # bytes, of everything
-    homes: dict[Digest, int] = field(default_factory=dict)  # blob -> the job whose source has it
+    blobs: SizedBlobs = field(default_factory=SizedBlobs)  # everything, manifests too
+    homes: array[int] = field(default_factory=lambda: array("i"))  # by number: the job whose source has it, or -1
+    manifests: dict[int, ManifestRecord] = field(default_factory=dict)
     foreign: dict[Digest, Descriptor] = field(default_factory=dict)  # layers that may be elsewhere
     kept: dict[Digest, int] = field(default_factory=dict)  # offset in the spool
     base_tags: Mapping[str, Sequence[str]] = field(default_factory=dict)  # by repository, what the other side has
     broken: Mapping[Digest, OcisyncError] = field(default_factory=dict)  # blobs that could not be read before
 
-    def note(self, desc: Descriptor) -> Digest:
-        """Take note of content; the one object that stands for its digest from now on.
+    def note(self, desc: Descriptor) -> int:
+        """Take note of content; its number.
 
         Raises:
             SizeMismatch: another manifest gives it another size.
         """
-        digest = _intern(desc.digest)
-        known = self.sizes.setdefault(digest, desc.size)
-        if known != desc.size:
-            raise SizeMismatch(f"{digest}: {desc.size} bytes here, and {known} elsewhere in the bundle")
-        return digest
+        number = self.blobs.note(desc.digest, desc.size)
+        if (known := self.blobs.sizes[number]) != desc.size:
+            raise SizeMismatch(f"{desc.digest}: {desc.size} bytes here, and {known} elsewhere in the bundle")
+        return number
 
-    def forget_blobs(self) -> None:
-        """All are written: what is left to do needs only manifests."""
-        self.homes.clear()
-        self.sizes.clear()
+    def set_home(self, number: int, job: int) -> None:
+        """Take note of where a blob can be read, unless that is known."""
+        if number >= len(self.homes):
+            self.homes.extend([-1] * (len(self.blobs.sizes) - len(self.homes)))
+        if self.homes[number] < 0:
+            self.homes[number] = job
+
+    def home(self, digest: Digest) -> int:
+        """The job whose source has a blob."""
+        return self.homes[self.blobs.mention(digest)]
+
+    def media_type(self, digest: Digest) -> str:
+        """Of a manifest; empty: it is a blob."""
+        number = self.blobs.digests.find(digest)
+        record = None if number is None else self.manifests.get(number)
+        return record.media_type if record is not None else ""
 
     async def keep(self, desc: Descriptor, data: bytes) -> None:
         """Keep bytes that are at hand."""
@@ -111,7 +124,7 @@ class Recording:
     def section(self, digest: Digest) -> FileSection | None:
         """Where bytes are that were kept."""
         offset = self.kept.get(digest)
-        return None if offset is None else FileSection(self.spool, offset, self.sizes[digest])
+        return None if offset is None else FileSection(self.spool, offset, self.blobs.size(digest) or 0)
 
 
 class RecordingTarget:
@@ -133,7 +146,8 @@ class RecordingTarget:
 
     async def exists(self, desc: Descriptor) -> bool:
         """Whether this repository has it."""
-        return desc.digest in self._record.content and self._all.sizes[desc.digest] == desc.size
+        number = self._find(desc.digest)
+        return number is not None and self._all.blobs.sizes[number] == desc.size
 
     async def push(self, desc: Descriptor, opener: Opener) -> None:
         """Note a blob, keep a manifest."""
@@ -143,11 +157,11 @@ class RecordingTarget:
             data = await read_manifest(_Opened(opener), desc)
             await self._keep(desc, data)
             return
-        digest = self._all.note(desc)
-        self._all.homes.setdefault(digest, self._record.job)
+        number = self._all.note(desc)
+        self._all.set_home(number, self._record.job)
         if desc.is_elsewhere:
-            self._all.foreign.setdefault(digest, desc)
-        self._record.content.add(digest)
+            self._all.foreign.setdefault(desc.digest, desc)
+        self._put(number)
 
     async def resolve(self, reference: str) -> Descriptor:
         """Nothing can be looked up, so that every tag is brought."""
@@ -182,26 +196,37 @@ class RecordingTarget:
 
     async def touch(self, digest: Digest) -> bool:
         """Nothing grows old."""
-        return digest in self._record.content
+        return self._find(digest) is not None
 
     async def record_missing_images(self, index: Digest, omitted: Sequence[Digest]) -> None:
         """Take note of what is left out of an index on purpose."""
         self._record.omitted[index] = tuple(omitted)
 
     async def _keep(self, desc: Descriptor, data: bytes) -> None:
-        digest = self._all.note(desc)
+        number = self._all.note(desc)
         await self._all.keep(desc, data)
-        self._record.content.add(digest)
-        if desc.is_manifest and digest not in self._all.manifests:
-            manifest = parse_manifest(data, desc.media_type)
-            children = tuple(_intern(child.digest) for child in manifest.children)
-            subject = manifest.subject.digest if manifest.subject else None
-            self._all.manifests[digest] = ManifestRecord(manifest.media_type, children, subject)
+        self._put(number)
+        if not desc.is_manifest:
+            return
+        record = self._all.manifests.get(number)
+        if record is None:
+            manifest, mention = parse_manifest(data, desc.media_type), self._all.blobs.mention
+            children = array("I", [mention(child.digest) for child in manifest.children])
+            subject = mention(manifest.subject.digest) if manifest.subject else None
+            self._all.manifests[number] = record = ManifestRecord(manifest.media_type, children, subject)
+        if record.subject is not None:
+            self._record.referring.add(number)
 
+    def _find(self, digest: Digest) -> int | None:
+        """The number of what this repository has."""
+        number, content = self._all.blobs.digests.find(digest), self._record.content
+        return number if number is not None and number < len(content) and content[number] else None
 
-def _intern(digest: Digest) -> Digest:
-    """One object for equal digests: each is in several tables, and a text takes more than its place in one."""
-    return Digest(sys.intern(digest))
+    def _put(self, number: int) -> None:
+        content = self._record.content
+        if number >= len(content):
+            content.extend(bytes(len(self._all.blobs.sizes) - len(content)))
+        content[number] = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,6 +300,7 @@ async def record_jobs(jobs: Sequence[Job], context: JobContext, recording: Recor
         target_name = TargetLocator(_BUNDLE, repository.name)
         job = replace(jobs[repository.job], target=target_name, policy=_POLICY, shares=(), is_partial=False)
         repository.report = await run_job(job, own)
+        repository.content = bytearray()  # nobody asks any more
 
     await for_each(recording.repositories, record, _JOBS)
 
@@ -282,4 +308,4 @@ async def record_jobs(jobs: Sequence[Job], context: JobContext, recording: Recor
 def describe(recording: Recording, digest: Digest) -> Descriptor:
     """A descriptor that a source opens."""
     foreign = recording.foreign.get(digest)
-    return foreign or Descriptor(BLOB, digest, recording.sizes[digest])
+    return foreign or Descriptor(BLOB, digest, recording.blobs.size(digest) or 0)

@@ -7,6 +7,7 @@ The reader does not look into the tar to find out what is there. It computes wha
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Generator
 from dataclasses import dataclass, field
 
@@ -16,7 +17,7 @@ from ocisync.bundles.volume_layout import END, Member, VolumeMap, padding
 from ocisync.content.files import READ, FileSection, InputFile, Spool
 from ocisync.content.verify import Verifier
 from ocisync.errors import BundleError, ManifestError, VerificationError
-from ocisync.model.digest import Digest, hasher_for
+from ocisync.model.digest import Digest, hasher_for, hex_of
 from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.tar_writer import render_header
 
@@ -27,7 +28,7 @@ class OpenBundle:
 
     map: VolumeMap
     volumes: list[InputFile] = field(default_factory=list)
-    offsets: dict[Digest, int] = field(default_factory=dict)  # in its volume, of what is whole there
+    offsets: array[int] = field(default_factory=lambda: array("q"))  # in its volume, of what is whole there; by number
     parts: dict[Digest, list[FileSection]] = field(default_factory=dict)  # of what is cut
     spool: Spool | None = None  # manifests: they are read often
     manifests: dict[Digest, int] = field(default_factory=dict)  # offset in the spool
@@ -41,7 +42,8 @@ class OpenBundle:
             return [FileSection(self.spool, self.manifests[digest], entry.size)]
         if entry.parts:
             return self.parts[digest]
-        return [FileSection(self.volumes[entry.volume - 1], self.offsets[digest], entry.size)]
+        offset = self.offsets[self.map.inventory.blobs.number(digest)]
+        return [FileSection(self.volumes[entry.volume - 1], offset, entry.size)]
 
     def close(self) -> None:
         """Close the files."""
@@ -57,13 +59,14 @@ def verify_bundle(files: BundleFiles, opened: OpenedInventory, bundle: OpenBundl
     """
     inventory = opened.inventory
     bundle.map.check_sizes()
+    bundle.offsets.extend([0] * len(inventory.blobs))
     if missing := list_missing(files, inventory):
         raise BundleError(f"{inventory.id}: {_names(missing)} missing", code="bundle.missing", volumes=missing)
     names = inventory.file_names
     for number, name in enumerate(names, 1):
         file = files.open(name)
         bundle.volumes.append(file)
-        expected = bundle.map.whole_size(number, len(opened.raw))
+        expected = bundle.map.whole_size(number, opened.size)
         if file.size != expected:
             how = "it was cut" if file.size < expected else "it is longer"
             raise BundleError(f"{name}: {file.size} bytes instead of {expected}: {how}, or is another bundle's")
@@ -96,9 +99,9 @@ class _Volume:
             raise self._damage("its sum is not the inventory's")
         if self._number == len(inventory.volumes):
             name = inventory.id + INVENTORY
-            self._expect(render_header(name, len(opened.raw)), name)
-            self._expect(opened.raw, f"{name}, of which the one beside it differs")
-            self._expect(bytes(padding(len(opened.raw))) + END, "the end of the tar")
+            self._expect(render_header(name, opened.size), name)
+            yield from self._expect_inventory(opened, name)
+            self._expect(bytes(padding(opened.size)) + END, "the end of the tar")
             if last is not None and last != self._hasher.hexdigest():
                 raise self._damage("its sum is not that of SHA256SUMS")
         self._file.check()
@@ -151,7 +154,8 @@ class _Volume:
             section = FileSection(self._file, self._offset, piece.length)
             self._bundle.parts.setdefault(piece.digest, []).append(section)
         else:
-            self._bundle.offsets[piece.digest] = self._offset
+            blobs = self._bundle.map.inventory.blobs
+            self._bundle.offsets[blobs.number(piece.digest)] = self._offset
 
     def _is_manifest(self, digest: Digest) -> bool:
         entry = self._bundle.map.inventory.blobs.get(digest)
@@ -174,6 +178,16 @@ class _Volume:
         self._offset += length
         self._hasher.update(data)
         return data
+
+    def _expect_inventory(self, opened: OpenedInventory, name: str) -> Generator[None, None, None]:
+        hasher, left = hasher_for(opened.digest), opened.size
+        while left:
+            chunk = self._read(min(left, READ))
+            left -= len(chunk)
+            hasher.update(chunk)
+            yield
+        if hasher.hexdigest() != hex_of(opened.digest):
+            raise self._damage(f"at its end there is not {name}, or the one beside it differs")
 
     def _expect(self, expected: bytes, what: str) -> None:
         """Read what is known beforehand."""

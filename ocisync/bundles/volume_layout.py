@@ -9,11 +9,14 @@ Spec: image-spec v1.1, image-layout.md; POSIX.1-2017, pax, "ustar Interchange Fo
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
-from ocisync.bundles.inventory import INVENTORY, BlobEntry, BundleInventory
+from ocisync.bundles.blob_table import BlobEntry, BlobTable
+from ocisync.bundles.digest_table import BlobList, SizedBlobs
+from ocisync.bundles.inventory import INVENTORY, BundleInventory
 from ocisync.errors import BundleError, ConfigError
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, blob_path
@@ -74,7 +77,23 @@ def padding(size: int) -> int:
     return -size % BLOCK
 
 
-def plan_volumes(sizes: Mapping[Digest, int], capacity: int, pending: Piece | None = None) -> list[list[Piece]]:
+class VolumeContent(NamedTuple):
+    """What of blobs lies in one volume: at most one that is cut, which comes first."""
+
+    part: Piece | None
+    whole: BlobList
+
+    def pieces(self) -> Iterator[Piece]:
+        """All of it, in order."""
+        if self.part is not None:
+            yield self.part
+        for digest, size in self.whole:
+            yield Piece(digest, 0, size, size)
+
+
+def plan_volumes(
+    blobs: SizedBlobs, numbers: Iterable[int], capacity: int, pending: Piece | None = None
+) -> list[VolumeContent]:
     """Which blobs go into which volume of at most so many bytes; 0: all into one.
 
     What is larger than a volume comes first, and is cut. Then each volume takes the largest of what is left that fits.
@@ -84,38 +103,36 @@ def plan_volumes(sizes: Mapping[Digest, int], capacity: int, pending: Piece | No
     Raises:
         ConfigError: so small a volume holds nothing.
     """
-    rest = sorted((size, digest) for digest, size in sizes.items())
+    rest = blobs.list_by_size(numbers)
     if not capacity:
-        pieces = [Piece(digest, 0, size, size) for size, digest in reversed(rest)]
-        return [pieces] if pieces else []
+        rest.reverse()
+        return [VolumeContent(None, BlobList(blobs, rest))] if rest else []
     if capacity < SMALLEST_VOLUME:
         raise ConfigError(f"a volume of {capacity} bytes is too small; the least is 1 MiB")
-    volumes: list[list[Piece]] = []
-    room = 0
+    volumes: list[VolumeContent] = []
     while rest or pending:
-        if pending is None and room and (found := _find_fitting(rest, room)) is not None:
-            size, digest = rest.pop(found)
-            volumes[-1].append(Piece(digest, 0, size, size))
-            room -= footprint(blob_path(digest), size)
-            continue
-        volumes.append([])
-        room = capacity - len(END)
-        if pending is None and _find_fitting(rest[-1:], room) is None:
-            size, digest = rest.pop()
-            pending = Piece(digest, 0, 0, size, -1)
+        part, room = None, capacity - len(END)
+        if pending is None and _find_fitting(blobs, rest[-1:], room) is None:
+            number = rest.pop()
+            pending = Piece(blobs.digests[number], 0, 0, blobs.sizes[number], -1)
         if pending is not None:
             part = _next_part(pending, room)
-            volumes[-1].append(part)
             room -= footprint(part.name, part.length)
             pending = None if part.is_last else part
+        whole = array("I")
+        while pending is None and (found := _find_fitting(blobs, rest, room)) is not None:
+            whole.append(number := rest.pop(found))
+            room -= footprint(blob_path(blobs.digests[number]), blobs.sizes[number])
+        volumes.append(VolumeContent(part, BlobList(blobs, whole)))
     return volumes
 
 
-def _find_fitting(rest: list[tuple[int, Digest]], room: int) -> int | None:
+def _find_fitting(blobs: SizedBlobs, rest: array[int], room: int) -> int | None:
     """The place of the largest blob that fits."""
-    at = bisect_right(rest, (room, Digest("~"))) - 1
-    while at >= 0 and footprint(blob_path(rest[at][1]), rest[at][0]) > room:
-        at = bisect_right(rest, (min(rest[at][0] - 1, room - BLOCK), Digest("~"))) - 1
+    sizes = blobs.sizes
+    at = bisect_right(rest, room, key=sizes.__getitem__) - 1
+    while at >= 0 and footprint(blob_path(blobs.digests[rest[at]]), sizes[rest[at]]) > room:
+        at = bisect_right(rest, min(sizes[rest[at]] - 1, room - BLOCK), key=sizes.__getitem__) - 1
     return at if at >= 0 else None
 
 
@@ -128,30 +145,32 @@ def _next_part(before: Piece, room: int) -> Piece:
     return Piece(before.digest, start, min(left, most), before.size, number)
 
 
-def blob_entries(volumes: Iterable[Iterable[Piece]], kinds: Mapping[Digest, str]) -> dict[Digest, BlobEntry]:
-    """The inventory's table of what lies in the volumes, in their order; `kinds`: the manifests' media types."""
-    found: dict[Digest, BlobEntry] = {}
-    for number, pieces in enumerate(volumes, 1):
-        for piece in pieces:
+def blob_entries(volumes: Iterable[VolumeContent], kind_of: Callable[[Digest], str]) -> BlobTable:
+    """The inventory's table of what lies in the volumes, in their order; `kind_of`: the media type of a manifest."""
+    found = BlobTable()
+    for number, content in enumerate(volumes, 1):
+        for piece in content.pieces():
             if piece.start:
                 first = found[piece.digest]
                 found[piece.digest] = first._replace(parts=(*first.parts, piece.length))
                 continue
             parts = (piece.length,) if piece.is_cut else ()
-            found[piece.digest] = BlobEntry(piece.size, number, parts, media_type=kinds.get(piece.digest, ""))
+            found[piece.digest] = BlobEntry(piece.size, number, parts, media_type=kind_of(piece.digest))
     return found
 
 
 class VolumeMap:
-    """What an inventory says of its volumes: their members in order. Grouped once, as plain lists of digests."""
+    """What an inventory says of its volumes: their members in order. Grouped once, as numbers of blobs."""
 
     def __init__(self, inventory: BundleInventory) -> None:
         self.inventory = inventory
         self._cut: list[list[Piece]] = [[] for _ in inventory.volumes]
-        self._whole: list[list[Digest]] = [[] for _ in inventory.volumes]
-        for digest, entry in inventory.carried():
+        self._whole = [array("I") for _ in inventory.volumes]  # numbers of blobs
+        for blob, (digest, entry) in enumerate(inventory.blobs.items()):
+            if not entry.volume:
+                continue
             if not entry.parts:
-                self._whole[entry.volume - 1].append(digest)
+                self._whole[entry.volume - 1].append(blob)
             start = 0
             for number, length in enumerate(entry.parts):
                 self._cut[entry.volume - 1 + number].append(Piece(digest, start, length, entry.size, number))
@@ -161,8 +180,8 @@ class VolumeMap:
         """The members of a volume, from 1 on, without the inventory itself."""
         for piece in self._cut[number - 1]:
             yield Member(piece.name, piece.length, None, piece)
-        for digest in self._whole[number - 1]:
-            size = self.inventory.blobs[digest].size
+        for blob in self._whole[number - 1]:
+            digest, size = self.inventory.blobs.identify(blob)
             yield Member(blob_path(digest), size, digest, Piece(digest, 0, size, size))
         if number == len(self.inventory.volumes) and self.inventory.index is not None:
             yield Member(LAYOUT_FILE, len(LAYOUT), sha256(LAYOUT))

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 
 from ocisync.bundles.recording import Recording, describe
-from ocisync.bundles.volume_layout import END, Piece, padding
+from ocisync.bundles.volume_layout import END, Piece, VolumeContent, padding
 from ocisync.content.concurrency import for_each
 from ocisync.content.repository import ByteStream, Fetcher
 from ocisync.content.threads import make_region_opener, run_file
@@ -110,7 +110,7 @@ class BlobReader:
             async with make_region_opener(section)(start) as stream:
                 yield stream
             return
-        source = await self._source(self.recording.homes[desc.digest])
+        source = await self._source(self.recording.home(desc.digest))
         async with source.open(desc, start) as stream:
             yield stream
 
@@ -134,14 +134,14 @@ class VolumeWriter:
     progress: Progress
     _cut: CutBlob | None = None
 
-    async def write(self, volume: VolumeFile, pieces: Sequence[Piece]) -> None:
+    async def write(self, volume: VolumeFile, content: VolumeContent) -> None:
         """Write a volume's blobs.
 
         Raises:
             UnreadableBlob: a source does not give what it should.
         """
         waiting: list[Piece] = []
-        for piece in pieces:
+        for piece in content.pieces():
             if piece.length > _SMALL or piece.is_cut:
                 await self._write_small(volume, waiting)
                 waiting = []

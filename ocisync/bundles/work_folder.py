@@ -15,10 +15,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
+from ocisync.bundles.digest_table import BlobList, SizedBlobs
 from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, BundleInventory, bundle_id
 from ocisync.bundles.inventory_json import parse_inventory
-from ocisync.bundles.volume_layout import Piece
+from ocisync.bundles.volume_layout import Piece, VolumeContent
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import BundleError, DiskError, OcisyncError
 from ocisync.model.digest import Digest
@@ -34,7 +36,7 @@ class FinishedVolume:
 
     size: int  # bytes
     sha256: str  # hex
-    pieces: tuple[Piece, ...]
+    content: VolumeContent
 
 
 @dataclass(slots=True)
@@ -64,9 +66,10 @@ class WorkFolder:
     def add_volume(self, volume: FinishedVolume) -> None:
         """Put on record that a volume is finished; its file is there."""
         failpoint("bundle.volume")
-        line = {"size": volume.size, "sha256": volume.sha256, "pieces": [list(piece) for piece in volume.pieces]}
         with _disk_errors(self.path), (self.path / _JOURNAL).open("a", encoding="utf-8") as journal:
-            journal.write(json.dumps(line, separators=(",", ":")) + "\n")
+            for piece in volume.content.pieces():  # a line each: there may be hundreds of thousands
+                journal.write(json.dumps(piece, separators=(",", ":")) + "\n")
+            journal.write(json.dumps({"size": volume.size, "sha256": volume.sha256}) + "\n")
             journal.flush()
             os.fsync(journal.fileno())
         self.volumes.append(volume)
@@ -120,22 +123,39 @@ class WorkFolder:
 
     def load(self, base: Base | None, capacity: int) -> bool:
         """Take over the volumes of a process that was killed; False when they are of another bundle."""
+        path = self.path / _JOURNAL
         try:
-            lines = (self.path / _JOURNAL).read_bytes().split(b"\n")
-            head = json.loads(lines[0])
+            with path.open("rb") as journal:
+                head = json.loads(journal.readline())
+                if head.get("base") != (asdict(base) if base else None) or head.get("capacity") != capacity:
+                    return False
+                self.sequence = head["sequence"]
+                whole_until = self._load_volumes(journal, journal.tell())
+            os.truncate(path, whole_until)  # what follows was not written to its end
         except (OSError, ValueError):
             return False
-        if head.get("base") != (asdict(base) if base else None) or head.get("capacity") != capacity:
-            return False
-        self.sequence = head["sequence"]
-        for number, line in enumerate(lines[1:-1], 1):  # what follows the last line end was not written to its end
+        return all(_size_of(self.volume_path(number)) == volume.size for number, volume in enumerate(self.volumes, 1))
+
+    def _load_volumes(self, journal: BinaryIO, start: int) -> int:
+        """Read the rest of the journal; where the last volume ends in it."""
+        at = whole_until = start
+        part, whole = None, SizedBlobs()
+        for line in journal:
+            at += len(line)
+            if not line.endswith(b"\n"):
+                break
             found = json.loads(line)
-            path = self.volume_path(number)
-            if not path.is_file() or path.stat().st_size != found["size"]:
-                return False
-            pieces = tuple(Piece(Digest(digest), *rest) for digest, *rest in found["pieces"])
-            self.volumes.append(FinishedVolume(found["size"], found["sha256"], pieces))
-        return True
+            if isinstance(found, dict):
+                content = VolumeContent(part, BlobList(whole, range(len(whole.sizes))))
+                self.volumes.append(FinishedVolume(found["size"], found["sha256"], content))
+                part, whole, whole_until = None, SizedBlobs(), at
+                continue
+            piece = Piece(Digest(found[0]), *found[1:])
+            if piece.is_cut:
+                part = piece
+            else:
+                whole.note(piece.digest, piece.size)
+        return whole_until
 
     def remove(self) -> None:
         """Nothing is left of it."""
@@ -153,6 +173,14 @@ class WorkFolder:
     def _move(source: Path, target: Path) -> None:
         with suppress(FileNotFoundError):  # it was moved by the process that was killed
             source.rename(target)
+
+
+def _size_of(path: Path) -> int | None:
+    """A file's bytes; None where there is none."""
+    try:
+        return path.stat().st_size if path.is_file() else None
+    except OSError:
+        return None
 
 
 def open_work_folder(output: Path, name: str, least: int) -> WorkFolder:

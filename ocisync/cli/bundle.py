@@ -221,7 +221,7 @@ def _created_json(created: Created, output: Path) -> dict[str, object]:
 
 
 def _inventory_json(inventory: BundleInventory) -> dict[str, object]:
-    sizes = [entry.size for _, entry in inventory.carried()]
+    count, size = inventory.blobs.count_carried()
     return {
         "id": inventory.id,
         "kind": inventory.kind,
@@ -230,8 +230,8 @@ def _inventory_json(inventory: BundleInventory) -> dict[str, object]:
         "removed": [f"{one.name}:{one.tag}" for one in inventory.removed],
         "volumes": inventory.file_names if inventory.volumes else [],
         "blobs": len(inventory.blobs),
-        "newBlobs": len(sizes),
-        "newBytes": sum(sizes),
+        "newBlobs": count,
+        "newBytes": size,
     }
 
 
@@ -248,9 +248,9 @@ def _difference_text(found: Difference) -> str:
 
 def _inspected_text(one: Inspected) -> str:
     inventory = one.opened.inventory
-    sizes = [entry.size for _, entry in inventory.carried()]
+    count, size = inventory.blobs.count_carried()
     counts = f"{counted(len(inventory.images), 'image')}, {counted(len(inventory.volumes), 'volume')}"
-    counts += f", {counted(len(sizes), 'new blob')}, {size_text(sum(sizes))}"
+    counts += f", {counted(count, 'new blob')}, {size_text(size)}"
     lines = [
         f"{inventory.id}: {counts}",
         f"builds on {inventory.base.id}" if inventory.base else "builds on nothing: it is full",

@@ -9,7 +9,15 @@ from functools import partial
 from pathlib import Path
 
 from ocisync.bundles.apply_bundle import Applied, ApplyOptions, apply_bundle, open_bundle
-from ocisync.bundles.bundle_files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory, stage
+from ocisync.bundles.bundle_files import (
+    BundleFiles,
+    Check,
+    OpenedInventory,
+    find_bundles,
+    list_missing,
+    read_inventory,
+    stage,
+)
 from ocisync.bundles.compare import Difference, compare
 from ocisync.bundles.create_bundle import BundleRequest, Created, create_bundle
 from ocisync.bundles.inventory import BundleInventory
@@ -165,8 +173,7 @@ async def apply(
             paths = [request.staging]
         for files in await run_file(partial(find_bundles, paths)):
             if not request.may_be_older:
-                opened = await run_file(partial(read_inventory, files, check))
-                await run_file(partial(check_not_older, request.receipts, opened.inventory))
+                await run_file(partial(_check_age, files, check, request.receipts))
             scratch = session.config.temporary_path if request.staging is None else request.staging
             applied = await apply_bundle(files, session.tools, await _scratch(scratch), options)
             receipt = await run_file(partial(write_receipt, request.receipts, make_receipt(applied)))
@@ -176,6 +183,10 @@ async def apply(
             if not applied.ok:
                 break
     return done
+
+
+def _check_age(files: BundleFiles, check: Check | None, receipts: Path) -> None:
+    check_not_older(receipts, read_inventory(files, check).inventory)
 
 
 def _unstage(files: BundleFiles) -> None:

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocisync.bundles.blob_table import BlobEntry, BlobTable
 from ocisync.bundles.inventory import (
     Base,
-    BlobEntry,
     BundledImage,
     BundleInventory,
     Removal,
@@ -35,11 +35,13 @@ INVENTORY = BundleInventory(
     images=(BundledImage("team/app", "v1", MANIFEST, (MANIFEST,)),),
     removed=(Removal("team/app", "v0", "mirror-0005"),),
     omitted={"team/app": {MANIFEST: [OLD]}},
-    blobs={
-        MANIFEST: BlobEntry(8, 1, media_type=OCI_MANIFEST),
-        LAYER: BlobEntry(10, 1, (4, 6)),
-        OLD: BlobEntry(3, 0, (), "mirror-0002"),
-    },
+    blobs=BlobTable(
+        {
+            MANIFEST: BlobEntry(8, 1, media_type=OCI_MANIFEST),
+            LAYER: BlobEntry(10, 1, (4, 6)),
+            OLD: BlobEntry(3, 0, (), "mirror-0002"),
+        }
+    ),
 )
 
 

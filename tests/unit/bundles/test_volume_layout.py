@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ocisync.bundles.digest_table import SizedBlobs
 from ocisync.bundles.volume_layout import END, SMALLEST_VOLUME, Piece, footprint, plan_volumes
 from ocisync.errors import ConfigError
 from ocisync.model.digest import Digest, sha256
@@ -21,6 +22,11 @@ def _blobs(sizes: list[int]) -> dict[Digest, int]:
     return {sha256(f"{number}".encode()): size for number, size in enumerate(sizes)}
 
 
+def _plan(blobs: dict[Digest, int], capacity: int, pending: Piece | None = None) -> list[list[Piece]]:
+    known = SizedBlobs(blobs.items())
+    return [list(content.pieces()) for content in plan_volumes(known, range(len(blobs)), capacity, pending)]
+
+
 def _used(pieces: list[Piece]) -> int:
     return sum(footprint(piece.name, piece.length) for piece in pieces) + len(END)
 
@@ -28,7 +34,7 @@ def _used(pieces: list[Piece]) -> int:
 @given(SIZES)
 def test_everything_is_in_once_and_no_volume_is_too_large(sizes: list[int]) -> None:
     blobs = _blobs(sizes)
-    volumes = plan_volumes(blobs, CAPACITY)
+    volumes = _plan(blobs, CAPACITY)
     assert all(_used(volume) <= CAPACITY for volume in volumes)
     parts: dict[Digest, list[Piece]] = {}
     for volume in volumes:
@@ -44,28 +50,28 @@ def test_everything_is_in_once_and_no_volume_is_too_large(sizes: list[int]) -> N
 @given(SIZES, st.integers(0, 20))
 def test_a_plan_goes_on_as_it_would_have(sizes: list[int], finished: int) -> None:
     blobs = _blobs(sizes)
-    volumes = plan_volumes(blobs, CAPACITY)
+    volumes = _plan(blobs, CAPACITY)
     done = volumes[:finished]
     rest = {digest: size for digest, size in blobs.items() if not any(digest == p.digest for v in done for p in v)}
     last = done[-1][0] if done else None
     pending = last if last is not None and not last.is_last else None
-    assert plan_volumes(rest, CAPACITY, pending) == volumes[finished:]
+    assert _plan(rest, CAPACITY, pending) == volumes[finished:]
 
 
 def test_only_what_is_larger_than_a_volume_is_cut() -> None:
     blobs = _blobs([CAPACITY - 2048, CAPACITY, 100])
-    cut = {piece.size for volume in plan_volumes(blobs, CAPACITY) for piece in volume if piece.is_cut}
+    cut = {piece.size for volume in _plan(blobs, CAPACITY) for piece in volume if piece.is_cut}
     assert cut == {CAPACITY}
 
 
 def test_without_a_size_there_is_one_volume() -> None:
-    assert [len(volume) for volume in plan_volumes(_blobs([5, 10**12]), 0)] == [2]
-    assert plan_volumes({}, 0) == plan_volumes({}, CAPACITY) == []
+    assert [len(volume) for volume in _plan(_blobs([5, 10**12]), 0)] == [2]
+    assert _plan({}, 0) == _plan({}, CAPACITY) == []
 
 
 def test_a_volume_that_holds_nothing() -> None:
     with pytest.raises(ConfigError, match="too small"):
-        plan_volumes(_blobs([1]), 1000)
+        _plan(_blobs([1]), 1000)
 
 
 @pytest.mark.parametrize("size", [0, 1, 512, 8 << 30, (8 << 30) - 1, 40 << 30])
