@@ -81,9 +81,12 @@ def find_bundles(paths: Iterable[Path], guard: FileGuard | None = None, *, is_ne
 
 
 def _expand(path: Path) -> Iterable[Path]:
-    if path.is_dir():
-        return sorted(path.iterdir())
-    if path.exists() or path.is_symlink():
+    if os.path.isdir(path):  # noqa: PTH112 (a Path raises where a name is too long)
+        try:
+            return sorted(path.iterdir())
+        except OSError as exc:
+            raise DiskError(f"{path}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
+    if os.path.lexists(path):
         return [path]
     try:
         return sorted(child for child in path.parent.iterdir() if child.name.startswith(path.name))

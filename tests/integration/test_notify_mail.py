@@ -23,9 +23,11 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
     return make_certificate(tmp_path_factory.mktemp("tls"))
 
 
-def channel(server: MailServer, tls: Tls, authorities: Path | None = None, **login: str) -> MailChannel:
+def channel(
+    server: MailServer, tls: Tls, authorities: Path | None = None, recipient: str = "ops@x.example", **login: str
+) -> MailChannel:
     return MailChannel(
-        "localhost", server.port, "ocisync@x.example", ("ops@x.example",), tls, authorities=authorities, **login
+        "localhost", server.port, "ocisync@x.example", (recipient,), tls, authorities=authorities, **login
     )
 
 
@@ -33,9 +35,7 @@ async def test_mail_is_sent_and_a_wrong_recipient_is_told() -> None:
     with mail_server() as server:
         await channel(server, "none").send([NOTICE], "farm")
         with pytest.raises(NotifyError, match="no such user"):
-            await MailChannel("localhost", server.port, "a@x.example", ("nobody@x.example",), "none").send(
-                [NOTICE], "f"
-            )
+            await channel(server, "none", recipient="nobody@x.example").send([NOTICE], "farm")
     [mail] = server.mails
     assert "To: ops@x.example" in mail
     assert "the credentials were refused [auth.denied]" in mail
@@ -60,7 +60,7 @@ async def test_mail_and_login_are_encrypted(tls: Tls, certificate: Certificate) 
 @pytest.mark.parametrize("tls", ["starttls", "tls"])
 async def test_a_server_that_is_not_trusted_gets_nothing(tls: Tls, certificate: Certificate) -> None:
     with mail_server(certificate, is_implicit=tls == "tls") as server:
-        with pytest.raises(OcisyncError, match="certificate verify failed"):
+        with pytest.raises(OcisyncError, match=r"certificate verify failed.*Name the PEM file"):
             await channel(server, tls, username="me", password="pass").send([NOTICE], "farm")
         assert (server.mails, server.users) == ([], [])
 
@@ -75,8 +75,9 @@ async def test_a_server_of_another_name_gets_nothing(tmp_path: Path) -> None:
 
 async def test_nothing_is_sent_in_plain_where_the_server_has_no_tls(certificate: Certificate) -> None:
     with mail_server() as server:
-        for tls in ("starttls", "tls"):
-            with pytest.raises(OcisyncError):
+        cases: list[tuple[Tls, str]] = [("starttls", "Write `tls: tls`"), ("tls", "write `tls: starttls`")]
+        for tls, advice in cases:
+            with pytest.raises(OcisyncError, match=advice):
                 await channel(server, tls, certificate.authority, username="me", password="pass").send([NOTICE], "farm")
         assert (server.mails, server.users) == ([], [])
 

@@ -45,7 +45,21 @@ complete -o default -F _ocisync ocisync
 """
 _ZSH = r"""#compdef ocisync
 _ocisync() {
-    eval $(_TYPER_COMPLETE_ARGS="${words[1,$CURRENT]}" _OCISYNC_COMPLETE=complete_zsh ocisync 2>/dev/null)
+    local line name told
+    local -a open closed shown
+    for line in ${(f)"$(_TYPER_COMPLETE_FISH_ACTION=get-args _TYPER_COMPLETE_ARGS="${words[1,CURRENT]}" \
+        _OCISYNC_COMPLETE=complete_fish ocisync 2>/dev/null)"}; do
+        name=${line%%$'\t'*} told=${line#*$'\t'}
+        if [[ $name == *[:/] ]]; then # more of it will be typed
+            open+=($name)
+        else
+            closed+=($name)
+            [[ $told == $name ]] && shown+=($name) || shown+=("${(r:20:)name} $told")
+        fi
+    done
+    (( $#open )) && compadd -S '' -- $open
+    (( $#closed )) && compadd -l -d shown -- $closed
+    (( $#open + $#closed )) || _files
 }
 if [ "$funcstack[1]" = "_ocisync" ]; then _ocisync; else compdef _ocisync ocisync; fi
 """
