@@ -34,6 +34,7 @@ class Schedule:
     enabled: bool = True
     cron: Cron | None = None
     settings: object = None  # what the configuration says of it; another value makes the rule due after a reload
+    label: str = ""  # of the daemons that can do it; empty: any
     longest: float = 0.0  # seconds; where it is more than `interval`, the wait grows up to it while nothing changes
 
     @property

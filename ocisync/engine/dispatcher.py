@@ -11,7 +11,7 @@ import structlog
 
 from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.schedule import Schedule, first_wait
-from ocisync.engine import follow_table
+from ocisync.engine import follow_table, worker_table
 from ocisync.engine.follow_table import Due
 from ocisync.engine.locks import SessionLocks, connected
 from ocisync.engine.units import Unit
@@ -105,8 +105,9 @@ class Dispatcher:
         room = _BACKLOG * self._slots() - await follow_table.count_out(connection)
         if room <= 0:
             return True
+        labels = await worker_table.list_labels(connection)
         async with connection.transaction():
-            found = await follow_table.find_due(connection, self._generation, room)
+            found = await follow_table.find_due(connection, self._generation, labels, room)
             for due in found:
                 job = await self._defer(connection, due)
                 if job is not None:
@@ -117,7 +118,9 @@ class Dispatcher:
         """The new job's number; None while an older one of the same row still waits, which ends by itself."""
         from procrastinate.exceptions import AlreadyEnqueued
 
-        deferrer = self._app.configure_task(TASK, lock=due.lock, queueing_lock=f"unit {due.id}", connection=connection)
+        deferrer = self._app.configure_task(
+            TASK, lock=due.lock, queueing_lock=f"unit {due.id}", queue=queue_of(due.label), connection=connection
+        )
         try:
             async with connection.transaction():
                 return await deferrer.defer_async(
@@ -148,3 +151,8 @@ class Dispatcher:
         self._unbegun = {job: self._unbegun.get(job, 0) + 1 for job in found}
         for job in [job for job, sweeps in self._unbegun.items() if sweeps >= _UNBEGUN]:
             await self._app.job_manager.finish_job_by_id_async(job, status=Status.FAILED, delete_job=True)
+
+
+def queue_of(label: str) -> str:
+    """The queue of procrastinate's from which daemons with a label take; empty: all of them."""
+    return f"label {label}" if label else "all"

@@ -16,15 +16,16 @@ if TYPE_CHECKING:
     Connection = psycopg.AsyncConnection[Any]
 
 _PUT = """
-INSERT INTO follow (rule, item, lock, host, generation, is_found, due_at)
-VALUES (%s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))
-ON CONFLICT (rule, item) DO UPDATE SET lock = excluded.lock, host = excluded.host, generation = excluded.generation
+INSERT INTO follow (rule, item, lock, host, label, generation, is_found, due_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))
+ON CONFLICT (rule, item) DO UPDATE SET lock = excluded.lock, host = excluded.host, label = excluded.label,
+    generation = excluded.generation
 """
 # Round robin over rules, what was asked for first; never more of them than fit into the queue.
 _DUE = """
-SELECT id, rule, item, lock, attempt + 1 FROM follow JOIN (
+SELECT id, rule, item, lock, label, attempt + 1 FROM follow JOIN (
     SELECT id AS chosen, row_number() OVER (PARTITION BY rule ORDER BY is_wanted DESC, due_at) AS place
-    FROM follow WHERE job IS NULL AND due_at <= now() AND generation = %s
+    FROM follow WHERE job IS NULL AND due_at <= now() AND generation = %s AND (label = '' OR label = ANY(%s))
 ) AS ranked ON chosen = id
 WHERE job IS NULL ORDER BY is_wanted DESC, place, due_at LIMIT %s FOR UPDATE OF follow SKIP LOCKED
 """
@@ -98,6 +99,7 @@ class Due:
     rule: str
     item: str
     lock: str
+    label: str
     attempt: int
 
 
@@ -171,15 +173,16 @@ async def _put(
     connection: Connection, units: Iterable[Unit], generation: str, waits: Mapping[str, float], *, is_found: bool
 ) -> None:
     rows = [
-        (unit.rule, unit.item, unit.lock, unit.host, generation, is_found, waits.get(unit.rule, 0.0)) for unit in units
+        (unit.rule, unit.item, unit.lock, unit.host, unit.label, generation, is_found, waits.get(unit.rule, 0.0))
+        for unit in units
     ]
     async with connection.cursor() as cursor:
         await cursor.executemany(_PUT.encode(), rows)
 
 
-async def find_due(connection: Connection, generation: str, most: int) -> list[Due]:
-    """Rows that are due, locked until the transaction ends."""
-    rows = await (await connection.execute(_DUE.encode(), (generation, most))).fetchall()
+async def find_due(connection: Connection, generation: str, labels: Collection[str], most: int) -> list[Due]:
+    """Rows that are due and can be done by a daemon with one of the labels, locked until the transaction ends."""
+    rows = await (await connection.execute(_DUE.encode(), (generation, list(labels), most))).fetchall()
     return [Due(*row) for row in rows]
 
 

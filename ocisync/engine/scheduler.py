@@ -23,7 +23,7 @@ from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import Schedule, wait_after_run
 from ocisync.daemon.status.activity import RunningJob
 from ocisync.engine import follow_table, worker_table
-from ocisync.engine.dispatcher import TASK, Dispatcher
+from ocisync.engine.dispatcher import TASK, Dispatcher, queue_of
 from ocisync.engine.fleet_view import FleetView, write_jobs
 from ocisync.engine.follow_table import UnitOutcome
 from ocisync.engine.locks import SessionLocks
@@ -168,6 +168,7 @@ class EngineScheduler:
                 await anyio.sleep(BEAT)  # until the others leave us our part of them
             worker = Worker(
                 self._app,
+                queues=[queue_of(label) for label in ("", *self._labels)],
                 name=self.name,
                 concurrency=self._slots,
                 fetch_job_polling_interval=BEAT,

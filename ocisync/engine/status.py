@@ -25,7 +25,11 @@ WHERE started_at IS NOT NULL ORDER BY started_at
 # Why a row that is due waits: it is handed out and waits for a slot or for another of its lock, or it is not yet.
 _WAITING = """
 SELECT one.rule, one.item, extract(epoch FROM now() - one.due_at)::float8,
-    CASE WHEN one.job IS NULL THEN 'to be handed out'
+    CASE WHEN one.job IS NULL AND one.label <> '' AND NOT EXISTS (
+             SELECT 1 FROM worker WHERE one.label = ANY(string_to_array(labels, ','))
+                 AND seen_at > now() - make_interval(secs => %s))
+         THEN 'for a daemon with the label ' || one.label
+         WHEN one.job IS NULL THEN 'to be handed out'
          WHEN EXISTS (SELECT 1 FROM follow AS other WHERE other.lock = one.lock AND other.started_at IS NOT NULL)
          THEN 'for another that writes to the same target'
          ELSE 'for a slot' END
@@ -84,7 +88,7 @@ async def look(dsn: str) -> EngineNow:
             ]
             waiting = [
                 UnitNow(str(rule), str(item), float(seconds), reason=str(reason))
-                for rule, item, seconds, reason in await _ask(connection, _WAITING)
+                for rule, item, seconds, reason in await _ask(connection, _WAITING, ALIVE)
             ]
             [(later, next_due)] = await _ask(connection, _NEXT)
     except Exception as exc:

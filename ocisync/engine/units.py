@@ -26,16 +26,17 @@ class Unit:
     item: str  # the source, or what a maintenance job is about; `WHOLE`: the rule finds its repositories first
     lock: str
     host: str = ""  # the registry that is read; empty: none
+    label: str = ""  # of the daemons that can do it; empty: any
 
 
 def list_units(schedules: Iterable[Schedule]) -> list[Unit]:
     """The units of schedules, those of registry rules as one each."""
-    groups = [(schedule.rule, item, jobs) for schedule in schedules for item, jobs in _group(schedule)]
+    groups = [(schedule, item, jobs) for schedule in schedules for item, jobs in _group(schedule)]
     component = _join_locks([job.lock_name for job in jobs] for _, _, jobs in groups)
     units = []
-    for rule, item, jobs in groups:
-        lock = component[jobs[0].lock_name] if jobs else f"rule {rule}"
-        units.append(Unit(rule, item, lock, _find_host(jobs)))
+    for schedule, item, jobs in groups:
+        lock = component[jobs[0].lock_name] if jobs else f"rule {schedule.rule}"
+        units.append(Unit(schedule.rule, item, lock, _find_host(jobs), schedule.label))
     return units
 
 
@@ -55,8 +56,8 @@ def item_of(job: AnyJob) -> str:
 def fingerprint(schedules: Iterable[Schedule]) -> str:
     """A name for what the configuration asks for: daemons of another one leave its units alone."""
     told = [
-        [schedule.rule, str(schedule.interval), repr(schedule.cron), repr(schedule.jobs), repr(schedule.settings)]
-        for schedule in schedules
+        [one.rule, str(one.interval), repr(one.cron), repr(one.jobs), repr(one.settings), one.label]
+        for one in schedules
     ]
     return hashlib.sha256(json.dumps(sorted(told)).encode()).hexdigest()[:16]
 

@@ -31,6 +31,13 @@ async def list_activities(connection: Connection, worker: str) -> list[tuple[str
     return await (await connection.execute(_OTHERS.encode(), (worker, ALIVE))).fetchall()
 
 
+async def list_labels(connection: Connection) -> set[str]:
+    """The labels of the daemons that are alive."""
+    query = b"SELECT labels FROM worker WHERE seen_at > now() - make_interval(secs => %s)"
+    rows = await (await connection.execute(query, (ALIVE,))).fetchall()
+    return {label for (labels,) in rows for label in labels.split(",") if label}
+
+
 async def leave(connection: Connection, worker: str) -> None:
     """Note that a daemon has ended."""
     await connection.execute(b"DELETE FROM worker WHERE id = %s", (worker,))

@@ -101,6 +101,7 @@ ALTER TABLE rule ADD COLUMN present_interval DOUBLE PRECISION;
 
 # What each daemon runs now, as JSON, for the pages of the others.
 _ACTIVITY = "ALTER TABLE worker ADD COLUMN activity TEXT NOT NULL DEFAULT '[]';"
+_LABEL = "ALTER TABLE follow ADD COLUMN label TEXT NOT NULL DEFAULT '';"
 
 STEPS: tuple[str, ...] = (
     _LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",
@@ -108,4 +109,5 @@ STEPS: tuple[str, ...] = (
     _SEEN,
     _ENGINE,
     _ACTIVITY,
+    _LABEL,
 )

@@ -39,7 +39,7 @@ def bundle_schedules(config: Config, wanted: Collection[str] | None = None) -> I
     for drop in config.drop:
         if drop.bundles is not None and (drop.name in wanted if wanted is not None else drop.enabled):
             job = BundleJob(f"bundles {drop.name}", "apply", drop.name)
-            yield Schedule(job.rule, (job,), drop.rescan, settings=(drop,))
+            yield Schedule(job.rule, (job,), drop.rescan, settings=(drop,), label=drop.label or "")
 
 
 async def run_bundle_job(job: BundleJob, session: Session) -> JobReport:
@@ -76,7 +76,7 @@ async def _create(rule: BundleRule, session: Session) -> Created:
     from ocisync.bundles.create_bundle import BundleRequest, create_bundle
     from ocisync.wiring.bundles import find_bundled_jobs, load_signer
 
-    memory = session.config.daemon.state / "bundles" / rule.name
+    memory = _place_of_memory(session.config, rule.outbox) / "bundles" / rule.name
     last, base, digest = await run_file(partial(_choose_base, rule, memory))
     password = rule.key_password.get_secret_value() if rule.key_password else None
     signer = await run_file(partial(load_signer, rule.key, password)) if rule.key else None
@@ -89,6 +89,11 @@ async def _create(rule: BundleRule, session: Session) -> Created:
         log.info("bundle.written", bundle=created.inventory.id, blobs=created.fresh, bytes=created.bytes)
         await run_file(partial(_remember, memory, rule.outbox, created.inventory))
     return created
+
+
+def _place_of_memory(config: Config, folder: Path) -> Path:
+    """Where it is remembered what was bundled: where several daemons share the work, beside the bundles, for all."""
+    return folder / ".ocisync" if config.dsn else config.daemon.state
 
 
 def _choose_base(
@@ -166,7 +171,7 @@ async def _empty(rule: DropRuleSettings, session: Session) -> Emptied:
         settings.prune,
         settings.whole_images_only,
     )
-    receipts = settings.receipts_in(session.config.daemon.state, rule.name)
+    receipts = settings.receipts_in(_place_of_memory(session.config, rule.path), rule.name)
     inbox = Inbox(
         rule.path, receipts, session.config.temporary_path, rule.done, rule.done_path, rule.failed_path, rule.stable
     )

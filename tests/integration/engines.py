@@ -38,6 +38,8 @@ class Fleet:
     sync: list[Json]
     registries: Json
     drop: list[Json] = field(default_factory=list)
+    upkeep: Json = field(default_factory=dict)  # settings of the target
+    bundles: list[Json] = field(default_factory=list)
     slots: int = 3
     dsn: str = ""
     daemons: list[Daemon] = field(default_factory=list)
@@ -60,7 +62,7 @@ class Fleet:
         settings = {
             "version": 1,
             "registries": registries or self.registries,
-            "targets": {"local": {"type": "static", "path": str(self.target)}},
+            "targets": {"local": {"type": "static", "path": str(self.target), **self.upkeep}},
             "daemon": {
                 "listen": f"127.0.0.1:{self.ports.setdefault(name, free_port())}",
                 "state": str(self.folder / f"state-{name}"),
@@ -71,6 +73,7 @@ class Fleet:
             "engine": {"type": "postgres", "dsn": {"file": "dsn"}, "slots": self.slots, **engine},
             "sync": self.sync,
             "drop": self.drop,
+            "bundle": self.bundles,
         }
         path.write_text(json.dumps(settings))  # JSON is YAML
         return path

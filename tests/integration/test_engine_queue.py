@@ -14,12 +14,16 @@ from procrastinate import App, PsycopgConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job, Status
 
-from ocisync.engine import follow_table
+from ocisync.daemon.schedule import Schedule
+from ocisync.engine import follow_table, worker_table
 from ocisync.engine.dispatcher import SWEEP, TASK, Dispatcher
 from ocisync.engine.follow_table import UnitOutcome
 from ocisync.engine.locks import LockLost, SessionLocks, connected
 from ocisync.engine.migrate import migrate_all
 from ocisync.engine.units import Unit
+from ocisync.model.cron import Cron
+from ocisync.model.locator import TargetLocator, parse_locator
+from ocisync.sync.job import Job as SyncJob
 from tests.servers.postgres import Postgres
 
 FAILED = UnitOutcome(1, "net.unreachable", "no route", 3600.0)
@@ -150,6 +154,35 @@ async def test_rules_take_turns_and_what_is_wanted_goes_first(dsn: str) -> None:
         assert sorted(first) == ["few", "many"]
         [(out,)] = await made.rows("SELECT count(*) FROM follow WHERE job IS NOT NULL")
         assert out == 8  # twice the slots
+
+
+async def test_a_unit_with_a_label_waits_for_a_daemon_that_has_it(dsn: str) -> None:
+    async with desk(dsn, Unit("r", "a", "a", label="site-b"), Unit("s", "b", "b")) as made:
+        assert (await made.wait_fetched()).task_kwargs["rule"] == "s"
+        assert await made.rows("SELECT rule FROM follow WHERE job IS NULL") == [("r",)]
+        await worker_table.beat(made.connection, "there", 1, ["site-b"], "g1", "[]")
+        job = await made.wait_fetched()
+        assert (job.task_kwargs["rule"], job.queue) == ("r", "label site-b")
+
+
+async def test_a_new_unit_waits_for_the_time_that_its_rule_has_on_record(dsn: str) -> None:
+    job = SyncJob("r", parse_locator("docker://a.example/app"), TargetLocator("t", "app"))
+    calendar = Schedule("c", (job,), 0.0, cron=Cron("0 3 1 1 *"))
+    async with desk(dsn) as made:
+        await made.connection.execute(
+            b"INSERT INTO rule (name, code, message, failures, next_due)"
+            b" VALUES ('r', '', '', 0, extract(epoch FROM now()) + 3000)"
+        )
+        schedules = {"r": Schedule("r", (job,), 3600.0), "c": calendar, "new": Schedule("new", (job,), 3600.0)}
+        units = [Unit(rule, "a", rule) for rule in schedules]
+        made.dispatcher.replace(units, "g2", schedules)
+        assert (await made.wait_fetched()).task_kwargs["rule"] == "new"
+        assert await made.rows("SELECT rule FROM follow WHERE job IS NULL AND due_at > now() ORDER BY rule") == [
+            ("c",),
+            ("r",),
+        ]
+        made.dispatcher.replace(units, "g3", schedules, ["r"])
+        assert (await made.wait_fetched()).task_kwargs["rule"] == "r"
 
 
 async def test_what_a_dead_worker_had_is_handed_out_again_and_what_it_records_then_is_ignored(dsn: str) -> None:
