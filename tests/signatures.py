@@ -27,6 +27,7 @@ SIGNED_AT = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 LIFETIME = timedelta(minutes=10)
 _SCT = x509.ObjectIdentifier("1.3.6.1.4.1.11129.2.4.2")
 _ISSUER_OID = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
+_OLD_ISSUER_OID = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")
 
 Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey
 Json = dict[str, Any]
@@ -98,6 +99,11 @@ class KeySigner:
     def pem(self) -> str:
         return public_pem(self.key)
 
+    @property
+    def material(self) -> Json:
+        """How a bundle names the key."""
+        return {"publicKey": {"hint": b64(hashlib.sha256(spki(self.key)).digest())}}
+
     def layer(self, digest: str, repository: str, payload: bytes | None = None) -> tuple[bytes, dict[str, str]]:
         """A layer of a .sig tag: its bytes and annotations."""
         payload = payload or simple_signing(digest, repository)
@@ -108,10 +114,7 @@ class KeySigner:
         payload = statement(digest, predicate)
         return {
             "mediaType": BUNDLE,
-            "verificationMaterial": {
-                "publicKey": {"hint": b64(hashlib.sha256(spki(self.key)).digest())},
-                "tlogEntries": [],
-            },
+            "verificationMaterial": {**self.material, "tlogEntries": []},
             "dsseEnvelope": envelope(payload, sign(self.key, pae(payload))),
         }
 
@@ -127,6 +130,11 @@ class Certificate:
     def pem(self) -> str:
         raw: bytes = self.certificate.public_bytes(serialization.Encoding.PEM)
         return raw.decode()
+
+    @property
+    def material(self) -> Json:
+        """What a bundle has of it."""
+        return {"certificate": {"rawBytes": b64(self.der)}}
 
     @property
     def der(self) -> bytes:
@@ -149,34 +157,42 @@ class Sigstore:
         self.root = _authority("root", self.root_key, "root", self.root_key)
         self.issuer = _authority("issuer", self.issuer_key, "root", self.root_key)
 
-    def trusted_root(self) -> bytes:
-        """As trusted_root.json."""
+    def trusted_root(self, **ends: str) -> bytes:
+        """As trusted_root.json; until when `authority`, `ct` and `log` were trusted."""
         chain = [{"rawBytes": b64(one.public_bytes(serialization.Encoding.DER))} for one in (self.issuer, self.root)]
         since = {"start": "2021-01-01T00:00:00Z"}
         return json.dumps(
             {
                 "mediaType": "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
-                "tlogs": [_log("https://rekor.test", self.log_key)],
+                "tlogs": [_log("https://rekor.test", self.log_key, ends.get("log"))],
                 "certificateAuthorities": [
                     {
                         "subject": {"organization": "test", "commonName": "root"},
                         "uri": "https://fulcio.test",
                         "certChain": {"certificates": chain},
-                        "validFor": since,
+                        "validFor": since | ({"end": ends["authority"]} if "authority" in ends else {}),
                     }
                 ],
-                "ctlogs": [_log("https://ct.test", self.ct_key)],
+                "ctlogs": [_log("https://ct.test", self.ct_key, ends.get("ct"))],
                 "timestampAuthorities": [],
             }
         ).encode()
 
     def certificate(
-        self, identity: str = IDENTITY, issuer: str = ISSUER, *, at: datetime = SIGNED_AT, with_sct: bool = True
+        self,
+        identity: str = IDENTITY,
+        issuer: str = ISSUER,
+        *,
+        at: datetime = SIGNED_AT,
+        with_sct: bool = True,
+        purpose: x509.ObjectIdentifier = ExtendedKeyUsageOID.CODE_SIGNING,
+        may_sign: bool = True,
+        old_issuer: str = "",
     ) -> Certificate:
-        """A certificate for an identity, valid for minutes."""
+        """A certificate for an identity, valid for minutes; `old_issuer`: what its older extension says besides."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.RFC822Name(identity) if "://" not in identity else x509.UniformResourceIdentifier(identity)
-        usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+        usage = x509.KeyUsage(may_sign, not may_sign, False, False, False, False, False, False, False)
         builder = (
             x509.CertificateBuilder()
             .subject_name(x509.Name([]))
@@ -186,7 +202,7 @@ class Sigstore:
             .not_valid_before(at - timedelta(minutes=1))
             .not_valid_after(at + LIFETIME)
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
-            .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
             .add_extension(
@@ -194,6 +210,10 @@ class Sigstore:
             )
             .add_extension(x509.UnrecognizedExtension(_ISSUER_OID, _der(0x0C, issuer.encode())), critical=False)
         )
+        if old_issuer:
+            builder = builder.add_extension(
+                x509.UnrecognizedExtension(_OLD_ISSUER_OID, old_issuer.encode()), critical=False
+            )
         made = builder.sign(self.issuer_key, hashes.SHA384())
         if with_sct:
             stamp = self._sct(made.tbs_certificate_bytes, at)
@@ -224,43 +244,43 @@ class Sigstore:
         self,
         digest: str,
         repository: str,
-        certificate: Certificate | None = None,
+        signer: Certificate | KeySigner | None = None,
         *,
         at: datetime = SIGNED_AT,
         payload: bytes | None = None,
     ) -> tuple[bytes, dict[str, str]]:
-        """A layer of a .sig tag that was signed without a key."""
-        certificate = certificate or self.certificate()
+        """A layer of a .sig tag that was signed without a key, or with a key and recorded in the log."""
+        signer = signer or self.certificate()
         payload = payload or simple_signing(digest, repository)
-        signature = sign(certificate.key, payload)
+        signature = sign(signer.key, payload)
         record = {
             "apiVersion": "0.0.1",
             "kind": "hashedrekord",
             "spec": {
                 "data": {"hash": {"algorithm": "sha256", "value": hashlib.sha256(payload).hexdigest()}},
-                "signature": {"content": b64(signature), "publicKey": {"content": b64(certificate.pem.encode())}},
+                "signature": {"content": b64(signature), "publicKey": {"content": b64(signer.pem.encode())}},
             },
         }
         entry, promise = self.set(json.dumps(record).encode(), at)
+        identity = {"dev.sigstore.cosign/certificate": signer.pem, "dev.sigstore.cosign/chain": ""}
         return payload, {
             "dev.cosignproject.cosign/signature": b64(signature),
-            "dev.sigstore.cosign/certificate": certificate.pem,
-            "dev.sigstore.cosign/chain": "",
+            **(identity if isinstance(signer, Certificate) else {}),
             "dev.sigstore.cosign/bundle": json.dumps({"SignedEntryTimestamp": b64(promise), "Payload": entry}),
         }
 
     def bundle(
         self,
         digest: str,
-        certificate: Certificate | None = None,
+        signer: Certificate | KeySigner | None = None,
         *,
         at: datetime = SIGNED_AT,
         predicate: str = SIGN,
     ) -> Json:
-        """A bundle that was signed without a key."""
-        certificate = certificate or self.certificate()
+        """A bundle that was signed without a key, or with a key and recorded in the log."""
+        signer = signer or self.certificate()
         payload = statement(digest, predicate)
-        signature = sign(certificate.key, pae(payload))
+        signature = sign(signer.key, pae(payload))
         signed = envelope(payload, signature)
         record = {
             "apiVersion": "0.0.1",
@@ -271,7 +291,7 @@ class Sigstore:
                     "value": hashlib.sha256(json.dumps(signed).encode()).hexdigest(),
                 },
                 "payloadHash": {"algorithm": "sha256", "value": hashlib.sha256(payload).hexdigest()},
-                "signatures": [{"signature": b64(signature), "verifier": b64(certificate.pem.encode())}],
+                "signatures": [{"signature": b64(signature), "verifier": b64(signer.pem.encode())}],
             },
         }
         body = json.dumps(record, separators=(",", ":")).encode()
@@ -290,7 +310,7 @@ class Sigstore:
         return {
             "mediaType": BUNDLE,
             "verificationMaterial": {
-                "certificate": {"rawBytes": b64(certificate.der)},
+                **signer.material,
                 "tlogEntries": [
                     {
                         "logIndex": "0",
@@ -312,14 +332,15 @@ class Sigstore:
         return replace(self, **changes)
 
 
-def _log(url: str, key: ec.EllipticCurvePrivateKey) -> Json:
+def _log(url: str, key: ec.EllipticCurvePrivateKey, end: str | None) -> Json:
+    until = {"end": end} if end else {}
     return {
         "baseUrl": url,
         "hashAlgorithm": "SHA2_256",
         "publicKey": {
             "rawBytes": b64(spki(key)),
             "keyDetails": "PKIX_ECDSA_P256_SHA_256",
-            "validFor": {"start": "2021-01-01T00:00:00Z"},
+            "validFor": {"start": "2021-01-01T00:00:00Z", **until},
         },
         "logId": {"keyId": b64(hashlib.sha256(spki(key)).digest())},
     }

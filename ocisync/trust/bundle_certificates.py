@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from cryptography import x509
 
 from ocisync.errors import ConfigError, Handling, SignatureError
+from ocisync.trust.certificates import check_certificate
 from ocisync.trust.keyless import EXPIRED, TrustedRoot, check_identity
 from ocisync.trust.keys import UNTRUSTED
 from ocisync.trust.policies import Identity, Signer
@@ -44,12 +45,16 @@ def check_bundle_certificate(root: TrustedRoot, identities: Sequence[Identity], 
         verifier = _make_verifier(root.raw)
         verifier.verify_dsse(bundle, policy)
         times = [one.time.timestamp() for one in verifier._establish_time(bundle)]
+        log_id = bundle.log_entry._inner.log_id.key_id
     except SignatureError:
         raise
     except Error as exc:
         raise _refuse(exc) from exc
     except Exception as exc:
         raise SignatureError(f"the bundle cannot be checked: {type(exc).__name__}", code=UNTRUSTED) from exc
+    for time in times:  # the library believes authorities and logs also after they were retired
+        root.find_log(log_id, time)
+        check_certificate(root, bundle.signing_certificate, time)
     return Signer(policy.signer, max(times))
 
 

@@ -45,6 +45,7 @@ class PolicyChecker:
     policies: Sequence[Policy]
     needs_all: bool
     each_platform: bool
+    wants_time: bool  # a signature whose time is proven is better than one without
     repository: str  # of the source, with its host; empty: it is in no registry
     records: FactCache
     workers: int = 8
@@ -55,7 +56,8 @@ class PolicyChecker:
     ) -> CheckedImages:
         """Check images; what is on record of them is believed, but for those of `anew`."""
         found = CheckedImages()
-        kind = policies_kind(self.policies, self.repository, all_=self.needs_all, each=self.each_platform)
+        demands = [self.needs_all, self.each_platform, self.wants_time]
+        kind = policies_kind(self.policies, self.repository, demands)
         stored = await self.records.get_facts(kind, [image.digest for image in images])
         known = {digest: one for digest, text in stored.items() if (one := parse_verdict(text)) is not None}
         finder = self._finder = SignatureFinder(source, frozenset(tags) if tags else None)
@@ -126,10 +128,10 @@ class PolicyChecker:
             and record.seen == listed.join(tagged).fingerprint
         ):
             return record
-        case = _Case(self.policies, Subject(digest, self.repository), self.needs_all)
+        case = _Case(self.policies, Subject(digest, self.repository), self.needs_all, self.wants_time)
         async for signature in self._read(finder, digest, listed, tagged, case):
             await case.look_at(signature)
-            if case.is_proven:
+            if case.is_settled:
                 return StoredVerdict(case.verdict())
         tagged = tagged or await finder.find_tag(digest)
         return StoredVerdict(case.verdict(), listed.join(tagged).fingerprint)
@@ -167,6 +169,7 @@ class _Case:
     policies: Sequence[Policy]
     subject: Subject
     needs_all: bool
+    wants_time: bool
     proven: dict[str, tuple[Signer, ReferrerSet]] = field(default_factory=dict)  # by the policy that holds
     errors: list[SignatureError] = field(default_factory=list)
 
@@ -175,10 +178,20 @@ class _Case:
         """Whether as many policies hold as must."""
         return len(self.proven) == len(self.policies) if self.needs_all else bool(self.proven)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether more signatures could change nothing."""
+        enough = [policy for policy in self.proven if self._is_enough(policy)]
+        return len(enough) == len(self.policies) if self.needs_all else bool(enough)
+
+    def _is_enough(self, policy: str) -> bool:
+        """Whether a policy holds, and nothing more is to be known of its signature."""
+        return policy in self.proven and not (self.wants_time and self.proven[policy][0].signed_at is None)
+
     async def look_at(self, found: FoundSignature) -> None:
         """Check one signature by the policies that do not hold yet; the arithmetic is done in a thread."""
         for policy in self.policies:
-            if policy.name in self.proven:
+            if self._is_enough(policy.name):
                 continue
             try:
                 check = partial(found.signature.check, policy, self.subject)
@@ -187,21 +200,23 @@ class _Case:
                 self.errors.append(exc)
             else:
                 self.proven[policy.name] = signer, found.carrier
-                if not self.needs_all:
+                if self.is_settled:
                     return
 
     def verdict(self) -> SignatureVerdict:
         """What it comes to."""
         if not self.is_proven:
             return self._refuse()
+        best = {policy: one for policy, one in self.proven.items() if self.needs_all or self._is_enough(policy)}
+        chosen = best or self.proven
         signatures = ReferrerSet()
-        for _, carrier in self.proven.values():
+        for _, carrier in chosen.values():
             signatures = signatures.join(carrier)
-        times = [signer.signed_at for signer, _ in self.proven.values()]
+        times = [signer.signed_at for signer, _ in chosen.values()]
         return SignatureVerdict(
             is_valid=True,
-            policy=", ".join(self.proven),
-            signer=", ".join(dict.fromkeys(signer.name for signer, _ in self.proven.values())),
+            policy=", ".join(chosen),
+            signer=", ".join(dict.fromkeys(signer.name for signer, _ in chosen.values())),
             signed_at=None if None in times else max(time for time in times if time is not None),
             signatures={self.subject.digest: _without_bytes(signatures)},
         )

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,11 +23,12 @@ from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from ocisync.errors import ConfigError, OcisyncError, SignatureError
+from ocisync.errors import ConfigError, Handling, OcisyncError, SignatureError
 from ocisync.model.text.outside_json import load_json
 from ocisync.trust.keys import UNTRUSTED, PublicKey, accept_public_key
 from ocisync.trust.policies import Identity
 
+ROOT = "verify.root"  # the code: sigstore's public root cannot be had
 EXPIRED = "verify.expired"  # the certificate was not valid when the signature was made
 _ISSUER = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.8")
 _ISSUER_PLAIN = x509.ObjectIdentifier("1.3.6.1.4.1.57264.1.1")  # older certificates: not encoded
@@ -68,13 +70,20 @@ class TrustedRoot:
 
     raw: bytes
     authorities: tuple[Authority, ...]
-    certificate_logs: Mapping[bytes, Log]  # by the SHA-256 of their keys
+    certificate_logs: Mapping[bytes, Log]  # by the SHA-256 of their keys, or what identifies them otherwise
     signature_logs: Mapping[bytes, Log]
 
     @property
     def fingerprint(self) -> str:
         """Of its bytes."""
         return hashlib.sha256(self.raw).hexdigest()
+
+    def find_log(self, log_id: bytes, time: float) -> Log:
+        """A log of signatures that may be believed about a time; raises SignatureError."""
+        log = self.signature_logs.get(log_id)
+        if log is None or time not in log.valid:
+            raise SignatureError("the log of signatures is not trusted, or was not at that time", code=UNTRUSTED)
+        return log
 
 
 def read_trusted_root(path: Path | None) -> bytes:
@@ -98,18 +107,23 @@ def read_trusted_root(path: Path | None) -> bytes:
     except Exception as exc:
         raise ConfigError(
             f"sigstore's trusted root cannot be brought up to date: {type(exc).__name__}: {str(exc)[:200]}; a file "
-            "given as `trusted_root` needs no network"
+            "given as `trusted_root` needs no network",
+            code=ROOT,
+            handling=Handling.RETRY,
         ) from exc
 
 
 def load_trusted_root(raw: bytes) -> TrustedRoot:
-    """A `trusted_root.json`.
+    """A `trusted_root.json`, or the one in a client's whole trust configuration.
 
     Raises:
         ConfigError: it is none.
     """
     try:
         document: dict[str, Any] = dict(load_json(raw))  # type: ignore[call-overload]
+        if "trustedRoot" in document:
+            document = document["trustedRoot"]
+            raw = json.dumps(document).encode()
         return TrustedRoot(
             raw,
             tuple(_read_authorities(document.get("certificateAuthorities", []))),
@@ -117,7 +131,10 @@ def load_trusted_root(raw: bytes) -> TrustedRoot:
             dict(_read_logs(document.get("tlogs", []))),
         )
     except (ValueError, TypeError, KeyError, AttributeError, OcisyncError) as exc:
-        raise ConfigError("not a trusted root of sigstore (trusted_root.json)") from exc
+        raise ConfigError(
+            "`trusted_root` is damaged, or no trusted root of sigstore (trusted_root.json): "
+            f"{type(exc).__name__}: {str(exc)[:100]}"
+        ) from exc
 
 
 def _read_authorities(listed: Sequence[Mapping[str, object]]) -> Iterator[Authority]:
@@ -135,7 +152,10 @@ def _read_logs(listed: Sequence[Mapping[str, object]]) -> Iterator[tuple[bytes, 
             key = accept_public_key(serialization.load_der_public_key(spki))
         except (ValueError, OcisyncError):
             continue  # a log whose key nobody here can check: what it says is not believed
-        yield hashlib.sha256(spki).digest(), Log(key, _read_period(public.get("validFor")))
+        log = Log(key, _read_period(public.get("validFor")))
+        yield hashlib.sha256(spki).digest(), log
+        if isinstance(named := entry.get("logId"), dict):  # Rekor 2 makes its identifiers otherwise
+            yield base64.b64decode(named["keyId"]), log
 
 
 def _read_period(said: object) -> Period:

@@ -6,14 +6,16 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 from ocisync.errors import SignatureError
 from ocisync.model.digest import Digest
 from ocisync.trust.keys import PAYLOAD, UNTRUSTED, PublicKey, decode_base64, verify
+from ocisync.trust.log_entries import ENTRY, RecordKind, find_log_time, parse_annotation, parse_bundled
 from ocisync.trust.statements import (
     SIGN_PREDICATE,
+    SIGNATURE,
     Bundle,
     SimpleSigning,
     parse_bundle,
@@ -42,7 +44,7 @@ class Policy:
     name: str
     keys: tuple[PublicKey, ...] = ()
     identities: tuple[Identity, ...] = ()
-    root: TrustedRoot | None = None  # whom identities are believed by; None where there are only keys
+    root: TrustedRoot | None = None  # whom to believe about identities and times; None: keys only, without times
     signed_as: tuple[str, ...] = ()  # expressions for repositories that payloads may name; empty: the source's own
     predicates: tuple[str, ...] = ()  # statements that count besides cosign's signatures
 
@@ -84,15 +86,17 @@ class TagSignature:
 
     def check(self, policy: Policy, subject: Subject) -> Signer:
         """Who signed it; raises SignatureError where that is nobody whom the policy trusts."""
-        from ocisync.trust.statements import SIGNATURE
-
         signature = decode_base64(self.annotations.get(SIGNATURE))
-        signer = _find_key(policy, signature, self.payload)
-        if signer is None and policy.root is not None:
+        if key := _find_key(policy, signature, self.payload):
+            entry = self.annotations.get(ENTRY)
+            reads = [partial(parse_annotation, entry)] if entry else []
+            time = find_log_time(policy.root, RecordKind.HASHED, reads, self.payload, signature, key)
+            signer = _name_key(key, time)
+        elif policy.root is not None and policy.identities:
             from ocisync.trust.tag_certificates import check_tag_certificate
 
             signer = check_tag_certificate(policy.root, policy.identities, self.payload, signature, self.annotations)
-        if signer is None:
+        else:
             raise SignatureError("none of the trusted keys made this signature", code=UNTRUSTED)
         _check_payload(policy, subject, parse_simple_signing(self.payload))
         return signer
@@ -110,15 +114,18 @@ class BundledSignature:
         if bundle.is_keyless:
             signer = self._check_identity(policy)
         else:
-            found = _find_key(policy, bundle.envelope.signature, bundle.envelope.signed)
-            if found is None:
+            signed = bundle.envelope
+            key = _find_key(policy, signed.signature, signed.signed)
+            if key is None:
                 raise SignatureError("none of the trusted keys made this signature", code=UNTRUSTED)
-            signer = found
+            reads = [partial(parse_bundled, entry) for entry in bundle.entries]
+            time = find_log_time(policy.root, RecordKind.DSSE, reads, signed.payload, signed.signature, key)
+            signer = _name_key(key, time)
         _check_statement(policy, subject, bundle)
         return signer
 
     def _check_identity(self, policy: Policy) -> Signer:
-        if policy.root is None:
+        if policy.root is None or not policy.identities:
             raise SignatureError("it was signed without a key, and the policy trusts keys only", code=UNTRUSTED)
         from ocisync.trust.bundle_certificates import check_bundle_certificate
 
@@ -128,12 +135,13 @@ class BundledSignature:
 Signature = TagSignature | BundledSignature
 
 
-def _find_key(policy: Policy, signature: bytes, signed: bytes) -> Signer | None:
+def _find_key(policy: Policy, signature: bytes, signed: bytes) -> PublicKey | None:
     """The key that signed. Each is tried: a hint that names one proves nothing."""
-    for key in policy.keys:
-        if verify(key, signature, signed):
-            return Signer(f"key {key.fingerprint[:16]}")
-    return None
+    return next((key for key in policy.keys if verify(key, signature, signed)), None)
+
+
+def _name_key(key: PublicKey, time: float | None) -> Signer:
+    return Signer(f"key {key.fingerprint[:16]}", time)
 
 
 def _check_payload(policy: Policy, subject: Subject, payload: SimpleSigning) -> None:

@@ -19,6 +19,7 @@ from ocisync.trust.keys import BUNDLE, BUNDLES, PAYLOAD, decode_base64
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"  # the annotation of a layer under a .sig tag
 SIGN_PREDICATE = "https://sigstore.dev/cosign/sign/v1"
+MAX_ENTRIES = 8  # of logs that are looked at
 _SIGNED_TYPE = "cosign container image signature"
 _IN_TOTO = "application/vnd.in-toto+json"
 _STATEMENTS = ("https://in-toto.io/Statement/v1", "https://in-toto.io/Statement/v0.1")
@@ -62,6 +63,7 @@ class Bundle:
 
     envelope: Envelope
     is_keyless: bool
+    entries: tuple[object, ...] = ()  # of logs, unread
 
 
 def parse_simple_signing(raw: bytes) -> SimpleSigning:
@@ -101,7 +103,9 @@ def parse_bundle(raw: bytes) -> Bundle:
     signatures = envelope.get("signatures")
     if not isinstance(signatures, list) or len(signatures) != 1 or not isinstance(signatures[0], dict):
         raise _damaged("an envelope has one signature")
-    return Bundle(Envelope(decode_base64(envelope.get("payload")), decode_base64(signatures[0].get("sig"))), is_keyless)
+    entries = material.get("tlogEntries")
+    signed = Envelope(decode_base64(envelope.get("payload")), decode_base64(signatures[0].get("sig")))
+    return Bundle(signed, is_keyless, tuple(entries[:MAX_ENTRIES]) if isinstance(entries, list) else ())
 
 
 def parse_statement(payload: bytes) -> Statement:

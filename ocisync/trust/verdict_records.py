@@ -14,6 +14,8 @@ from ocisync.sync.judging.acceptance import SignatureVerdict
 from ocisync.sync.referrers.referrer_set import ReferrerSet
 from ocisync.trust.policies import Policy
 
+_RULES = 1  # of checking: another number when they get stricter, so that no old verdict counts
+
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
@@ -23,10 +25,10 @@ class StoredVerdict:
     seen: str = ""
 
 
-def policies_kind(policies: Sequence[Policy], repository: str, *, all_: bool, each: bool) -> str:
+def policies_kind(policies: Sequence[Policy], repository: str, demands: Sequence[bool]) -> str:
     """The kind of fact under which the ledger keeps verdicts: another one when anything changes that they depend on."""
-    said = [[policy.name, policy.fingerprint] for policy in policies]
-    return "signatures " + hashlib.sha256(json.dumps([said, repository, all_, each]).encode()).hexdigest()[:32]
+    said = [_RULES, [[policy.name, policy.fingerprint] for policy in policies], repository, demands]
+    return "signatures " + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
 
 
 def format_verdict(stored: StoredVerdict) -> str:

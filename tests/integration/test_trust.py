@@ -1,6 +1,8 @@
 """Rules that demand signatures, an age, or ask nothing about tags that never move; with a real registry as source."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +18,7 @@ from tests.integration.mainjob import ENV, write_config
 from tests.integration.mirrors import Report
 from tests.integration.signed_images import attach, bundle_artifact, sig_image, sig_tag
 from tests.integration.trust_kills import random_kills
-from tests.servers.command import Finished, run_ocisync, started
+from tests.servers.command import Finished, daemon, run_ocisync, started
 from tests.servers.docker_registry import Access, DockerRegistry
 from tests.servers.fault_proxy import FaultProxy
 from tests.servers.faults import Reply
@@ -30,6 +32,7 @@ from tests.servers.images import (
     oci_archive,
     push,
 )
+from tests.servers.process import wait_for
 from tests.signatures import ISSUER, KeySigner, Sigstore
 
 NAME = "acme/app"
@@ -422,6 +425,37 @@ def test_nothing_of_trust_is_imported_without_a_policy(site: Site) -> None:
 
 def test_kills_at_random_moments(tmp_path: Path, registry: DockerRegistry) -> None:
     random_kills(4, tmp_path, registry, seed=4)
+
+
+def test_another_trusted_root_counts_from_a_reload_on(site: Site) -> None:
+    """The same configuration, but another file beside it; a torn one changes nothing."""
+    image, later = make_image("image"), make_image("later")
+    site.put("1", image, SIGSTORE.layer(image.digest, site.name))
+    root = site.folder / "root.json"
+    root.write_bytes(Sigstore().trusted_root())
+    site.rule(verify="people", tags={"allow": ["[12]"]}, interval="200ms")
+    with daemon(site.file, env=ENV) as running:
+        wait_for(lambda: "verify.untrusted" in running.log, "the refusal")
+        assert site.tags() == set()
+        root.write_bytes(SIGSTORE.trusted_root())
+        os.kill(running.pid, signal.SIGHUP)
+        wait_for(lambda: "1" in site.tags(), "the image")
+        root.write_bytes(SIGSTORE.trusted_root()[:-40])
+        os.kill(running.pid, signal.SIGHUP)
+        wait_for(lambda: "root.json is no JSON" in running.log, "the refusal of the torn file")
+        site.put("2", later, SIGSTORE.layer(later.digest, site.name))
+        wait_for(lambda: "2" in site.tags(), "the old root to go on")
+
+
+def test_a_trusted_root_with_a_damaged_certificate(site: Site) -> None:
+    document = json.loads(SIGSTORE.trusted_root())
+    (authority,) = document["certificateAuthorities"]
+    authority["certChain"]["certificates"][0]["rawBytes"] = "AAAA"
+    (site.folder / "root.json").write_text(json.dumps(document))
+    site.rule(verify="people")
+    site.put("1", make_image("image"))
+    said = ran("once", "-c", site.file, code=1).stderr
+    assert "verify.people: `trusted_root` is damaged" in said
 
 
 def test_the_daemon_takes_a_pending_image_when_its_time_has_come(site: Site) -> None:

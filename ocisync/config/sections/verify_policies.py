@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, model_validator
 
-from ocisync.config.fields import Duration, FilePath, Items, Label, Pattern, Section, context_of, text_kind
+from ocisync.config.fields import Duration, Items, Label, Pattern, Section, context_of, text_kind
 from ocisync.config.parsers import parse_path, parse_url
 from ocisync.config.validation_context import describe
+from ocisync.model.text.outside_json import load_json
 
 _PEM = "-----BEGIN PUBLIC KEY-----"
 _MAX_KEY = 64 * 1024  # bytes
+_MAX_ROOT = 4 * 1024 * 1024  # bytes
+_ROOT_ADVICE = "Write it with `cosign trusted-root create`, or take sigstore's trusted_root.json"
 _EXAMPLE = "Write a policy's name, a list of them, or `{any: [NAME], wait: 15m}`"
 
 
@@ -44,6 +48,29 @@ def _check_key(pem: str) -> str:
     return pem
 
 
+def _read_root(value: object, info: ValidationInfo) -> object:
+    """The path of a trusted root that is one, as far as can be seen without reading its certificates."""
+    if not isinstance(value, str) or not value:
+        raise ValueError(f"expected the file of a trusted root, found {describe(value)}")
+    path = parse_path(value, context_of(info).folder)
+    try:
+        with path.open("rb") as stream:
+            document = load_json(stream.read(_MAX_ROOT))
+    except OSError as exc:
+        raise ValueError(f"cannot read {path}: {exc.strerror}. Correct the path") from exc
+    except ValueError as exc:
+        raise ValueError(f"{path} is no JSON. {_ROOT_ADVICE}") from exc
+    if isinstance(document, dict) and "trustedRoot" in document:  # a client's whole trust configuration
+        document = document["trustedRoot"]
+    lists = ("certificateAuthorities", "tlogs")
+    if not (isinstance(document, dict) and any(document.get(name) for name in lists)):
+        raise ValueError(f"{path} names neither authorities nor logs, so it is no trusted root. {_ROOT_ADVICE}")
+    return path
+
+
+TrustedRootFile = Annotated[
+    Path, BeforeValidator(_read_root), WithJsonSchema({"type": "string", "minLength": 1, "description": "A file."})
+]
 PublicKeyText = Annotated[
     str,
     BeforeValidator(_read_key),
@@ -80,10 +107,11 @@ class VerifyPolicy(Section):
 
     keys: Items[PublicKeyText] = Field((), description="Public keys: files, or keys in PEM.")
     keyless: Items[KeylessSigner] = Field((), description="Identities, for signatures that are made without a key.")
-    trusted_root: FilePath | None = Field(
+    trusted_root: TrustedRootFile | None = Field(
         None,
-        description="With `keyless`: sigstore's trusted_root.json, so that nothing is asked of the network. Not given: "
-        "sigstore's public one, which the extra `ocisync[sigstore]` keeps fresh.",
+        description="sigstore's trusted_root.json. With `keyless`: whom to believe about identities; not given: "
+        "sigstore's public one, which the extra `ocisync[sigstore]` keeps fresh. With `keys`: whose log's word for the "
+        "time of a signature counts.",
     )
     signed_as: Items[Pattern] = Field(
         (),
@@ -98,8 +126,6 @@ class VerifyPolicy(Section):
     def _check_signers(self) -> VerifyPolicy:
         if not (self.keys or self.keyless):
             raise ValueError("nobody could fulfil it. Add `keys` or `keyless`")
-        if self.trusted_root and not self.keyless:
-            raise ValueError("`trusted_root` is about identities. Add `keyless`, or remove it")
         return self
 
 

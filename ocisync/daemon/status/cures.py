@@ -26,6 +26,7 @@ _CURES = {
     "verify.payload": "The signature is about something else. `ocisync inspect --verify POLICY IMAGE` tells more.",
     "verify.expired": "The certificate was not valid when the image was signed: it must be signed again.",
     "verify.young": "The image is not as old as the rule demands, or nobody knows its age.",
+    "verify.root": "Give the policy a `trusted_root`, or let ocisync reach tuf-repo-cdn.sigstore.dev.",
     "verify.extra": "Install sigstore's library: pip install 'ocisync[sigstore]'.",
     "net.unreachable": "Check the host's name, the network and `proxy`. It is tried again by itself.",
     "net.truncated": f"The connection broke. {_NETWORK}",

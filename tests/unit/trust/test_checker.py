@@ -15,12 +15,13 @@ from ocisync.sync.judging.judge import CheckedImages
 from ocisync.sync.ledger import MemoryLedger
 from ocisync.trust.checker import PolicyChecker
 from ocisync.trust.finder import MAX_SIGNATURES
+from ocisync.trust.keyless import load_trusted_root
 from ocisync.trust.keys import load_public_key
 from ocisync.trust.policies import Policy
 from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict
 from tests.integration.signed_images import bundle_artifact, sig_image, sig_tag
 from tests.servers.images import OCI_LAYER, Image, describe, make_image
-from tests.signatures import KeySigner
+from tests.signatures import SIGNED_AT, KeySigner, Sigstore
 
 REPOSITORY = "ghcr.io/acme/app"
 OURS, OTHER = KeySigner(), KeySigner()
@@ -66,16 +67,26 @@ class Registry(MemoryRepository):
 
 
 async def check(
-    source: Registry, records: MemoryLedger, *policies: Policy, anew: Collection[Digest] = (), needs_all: bool = False
+    source: Registry,
+    records: MemoryLedger,
+    *policies: Policy,
+    anew: Collection[Digest] = (),
+    needs_all: bool = False,
+    wants_time: bool = False,
 ) -> CheckedImages:
-    checker = PolicyChecker(policies, needs_all, False, REPOSITORY, records)
+    checker = PolicyChecker(policies, needs_all, False, wants_time, REPOSITORY, records)
     return await checker.check(source, [ROOT], anew, ())
 
 
 async def verdict(
-    source: Registry, records: MemoryLedger, *policies: Policy, anew: Collection[Digest] = (), needs_all: bool = False
+    source: Registry,
+    records: MemoryLedger,
+    *policies: Policy,
+    anew: Collection[Digest] = (),
+    needs_all: bool = False,
+    wants_time: bool = False,
 ) -> SignatureVerdict:
-    found = await check(source, records, *policies, anew=anew, needs_all=needs_all)
+    found = await check(source, records, *policies, anew=anew, needs_all=needs_all, wants_time=wants_time)
     assert not found.failures
     return found.verdicts[ROOT.digest]
 
@@ -128,6 +139,27 @@ async def test_all_policies_may_be_fulfilled_by_different_signatures() -> None:
     assert set(found.policy.split(", ")) == {"ours", "other"}
     carried = found.signatures[ROOT.digest]
     assert (len(carried.referrers), len(carried.tags)) == (1, 1)
+
+
+async def test_where_the_time_matters_a_signature_that_has_one_is_looked_for() -> None:
+    """The first that convinces ends the search, unless it has no time and the rule counts the age from it."""
+    store = Sigstore()
+    root = load_trusted_root(store.trusted_root())
+    timed = Policy("timed", keys=(load_public_key(OTHER.pem.encode()),), root=root)
+    source = Registry()
+    source.refers.append(source.put(bundle_artifact(IMAGE, OURS.bundle(ROOT.digest))))
+    source.put(sig_image(store.layer(ROOT.digest, REPOSITORY, OTHER)), sig_tag(IMAGE))
+    both = policy(OURS), timed
+    assert (await verdict(source, MemoryLedger(), *both)).policy == "ours"
+    records = MemoryLedger()
+    found = await verdict(source, records, *both, wants_time=True)
+    assert (found.policy, found.signed_at) == ("timed", SIGNED_AT.timestamp())
+    assert (await verdict(source, records, *both)).policy == "ours"  # another demand, another record
+    found = await verdict(source, MemoryLedger(), *both, wants_time=True, needs_all=True)
+    assert (found.is_valid, found.signed_at) == (True, None)  # of one of them nobody knows when
+    source.tagged.clear()
+    found = await verdict(source, MemoryLedger(), *both, wants_time=True)
+    assert (found.policy, found.signed_at) == ("ours", None)
 
 
 async def test_one_good_signature_among_bad_ones_is_enough_within_the_limit() -> None:

@@ -122,7 +122,7 @@ async def judge(entries: list[Json], *signed: Image | Index) -> SignatureVerdict
     for one in signed:
         source.put(sig_image(OURS.layer(one.digest, REPOSITORY)), sig_tag(one))
     root = Descriptor(OCI_INDEX, Digest(index.digest), len(index.manifest))
-    checker = PolicyChecker([policy(OURS)], False, True, REPOSITORY, MemoryLedger())
+    checker = PolicyChecker([policy(OURS)], False, True, False, REPOSITORY, MemoryLedger())
     found = await checker.check(source, [root], (), ())
     assert not found.failures
     return found.verdicts[root.digest]

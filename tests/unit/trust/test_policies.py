@@ -7,12 +7,13 @@ import base64
 import json
 import random
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from ocisync.errors import SignatureError
 from ocisync.model.digest import Digest
@@ -47,6 +48,7 @@ PEOPLE = Policy(
     identities=(Identity(ISSUER, r"https://github\.com/acme/.*"), Identity("https://accounts.test", "one@acme.test")),
     root=load_trusted_root(SIGSTORE.trusted_root()),
 )
+LOGGED = Policy("ours", keys=KEYS.keys, root=PEOPLE.root)  # whose log's word for the time counts
 Json = dict[str, Any]
 
 
@@ -101,6 +103,15 @@ def test_good_ones_without_a_key(identity: str, issuer: str) -> None:
         assert signer.signed_at == SIGNED_AT.timestamp()
 
 
+@pytest.mark.parametrize("signer", all_keys(), ids=["p256", "p384", "p521", "rsa", "ed25519"])
+def test_a_log_says_when_a_key_signed(signer: KeySigner) -> None:
+    policy = Policy("ours", keys=(load_public_key(signer.pem.encode()),), root=PEOPLE.root)
+    untimed = Policy("ours", keys=policy.keys)
+    for signature in (tagged(SIGSTORE.layer(IMAGE, REPOSITORY, signer)), bundled(SIGSTORE.bundle(IMAGE, signer))):
+        assert signature.check(policy, SUBJECT).signed_at == SIGNED_AT.timestamp()
+        assert signature.check(untimed, SUBJECT).signed_at is None
+
+
 def test_names_of_repositories() -> None:
     """A signature under a tag names a repository: the one that is copied from, or one that the policy names."""
     docker = Subject(IMAGE, "docker.io/library/alpine")
@@ -142,6 +153,58 @@ def forged_root(name: str) -> Sigstore:
 
 def without_log(document: Json) -> None:
     document["verificationMaterial"]["tlogEntries"] = []
+
+
+LOGGED_TAG, LOGGED_BUNDLE = SIGSTORE.layer(IMAGE, REPOSITORY, OURS), SIGSTORE.bundle(IMAGE, OURS)
+ENTRY = "dev.sigstore.cosign/bundle"
+
+
+def with_entry_of(layer: tuple[bytes, dict[str, str]]) -> Signature:
+    return tagged(LOGGED_TAG, bundle=layer[1][ENTRY])
+
+
+def with_bundled_entry_of(document: Json) -> Signature:
+    material = document["verificationMaterial"]
+    return bundled(LOGGED_BUNDLE, lambda one: one["verificationMaterial"].update(tlogEntries=material["tlogEntries"]))
+
+
+UNTIMED: dict[str, Signature] = {
+    "tag: no entry": tagged(LOGGED_TAG, bundle=None),
+    "tag: no JSON": tagged(LOGGED_TAG, bundle="{"),
+    "tag: another kind of JSON": tagged(LOGGED_TAG, bundle="[1]"),
+    "tag: another signature's": with_entry_of(SIGSTORE.layer(OTHER, REPOSITORY, OURS)),
+    "tag: another key's": with_entry_of(SIGSTORE.layer(IMAGE, REPOSITORY, STRANGER)),
+    "tag: a certificate's": with_entry_of(GOOD_TAG),
+    "tag: another log's": with_entry_of(forged_root("log_key").layer(IMAGE, REPOSITORY, OURS)),
+    "tag: before the log was trusted": with_entry_of(
+        SIGSTORE.layer(IMAGE, REPOSITORY, OURS, at=datetime(2020, 1, 1, tzinfo=UTC))
+    ),
+    "tag: another time": tagged(
+        LOGGED_TAG,
+        bundle=LOGGED_TAG[1][ENTRY].replace(
+            str(int(SIGNED_AT.timestamp())), str(int(SIGNED_AT.timestamp()) - 9_000_000)
+        ),
+    ),
+    "bundle: no entry": bundled(LOGGED_BUNDLE, without_log),
+    "bundle: something else": bundled(
+        LOGGED_BUNDLE, lambda one: one["verificationMaterial"].update(tlogEntries=["x", 1])
+    ),
+    "bundle: no list": bundled(LOGGED_BUNDLE, lambda one: one["verificationMaterial"].update(tlogEntries={"a": 1})),
+    "bundle: no promise": bundled(LOGGED_BUNDLE, lambda one: log_entry(one).pop("inclusionPromise")),
+    "bundle: another signature's": with_bundled_entry_of(SIGSTORE.bundle(OTHER, OURS)),
+    "bundle: another key's": with_bundled_entry_of(SIGSTORE.bundle(IMAGE, STRANGER)),
+    "bundle: a certificate's": with_bundled_entry_of(GOOD_BUNDLE),
+    "bundle: another log's": with_bundled_entry_of(forged_root("log_key").bundle(IMAGE, OURS)),
+    "bundle: another time": bundled(LOGGED_BUNDLE, lambda one: log_entry(one).update(integratedTime="1600000000")),
+    "bundle: a time that is none": bundled(LOGGED_BUNDLE, lambda one: log_entry(one).update(integratedTime="soon")),
+    "bundle: another place": bundled(LOGGED_BUNDLE, lambda one: log_entry(one).update(logIndex="7")),
+}
+
+
+@pytest.mark.parametrize("name", UNTIMED)
+def test_what_proves_no_time(name: str) -> None:
+    """The key did sign; but an age that is counted from the time of the signature is not known then."""
+    assert UNTIMED[name].check(LOGGED, SUBJECT).signed_at is None
 
 
 BAD: dict[str, tuple[Policy, Signature, str]] = {
@@ -306,6 +369,155 @@ BAD |= {
 }
 
 
+def with_certificate(document: Json, der: bytes) -> Signature:
+    return bundled(document, lambda one: one["verificationMaterial"].update(certificate={"rawBytes": b64(der)}))
+
+
+def tamper(raw: bytes, place: int) -> bytes:
+    """The same with one bit changed."""
+    changed = bytearray(raw)
+    changed[place] ^= 1
+    return bytes(changed)
+
+
+def pem_of(der: bytes) -> str:
+    return f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+
+
+GOOD_CERTIFICATE = SIGSTORE.certificate()
+FROM_TAG, FROM_BUNDLE = (
+    SIGSTORE.layer(IMAGE, REPOSITORY, GOOD_CERTIFICATE),
+    SIGSTORE.bundle(IMAGE, GOOD_CERTIFICATE),
+)
+for place, what in ((-1, "signature"), (200, "body")):  # the leaf's own signature is at its end
+    changed = tamper(GOOD_CERTIFICATE.der, place)
+    BAD |= {
+        f"tag: the certificate's {what} is tampered with": (
+            PEOPLE,
+            tagged(FROM_TAG, certificate=pem_of(changed)),
+            "verify.payload",  # the log's entry has another one
+        ),
+        f"bundle: the certificate's {what} is tampered with": (
+            PEOPLE,
+            with_certificate(FROM_BUNDLE, changed),
+            "verify.untrusted",
+        ),
+    }
+
+
+def retired(part: str) -> Policy:
+    """The same policy, but that a part of the trusted root was retired before the signature was made."""
+    ended: dict[str, str] = {part: "2022-01-01T00:00:00Z"}
+    return Policy("people", identities=PEOPLE.identities, root=load_trusted_root(SIGSTORE.trusted_root(**ended)))
+
+
+for kind, make in (("tag", make_tagged), ("bundle", make_bundled)):
+    BAD |= {
+        f"{kind}: a certificate for another purpose": (
+            PEOPLE,
+            make(SIGSTORE, SIGSTORE.certificate(purpose=ExtendedKeyUsageOID.SERVER_AUTH)),
+            "verify.untrusted",
+        ),
+        f"{kind}: a certificate that must not sign": (
+            PEOPLE,
+            make(SIGSTORE, SIGSTORE.certificate(may_sign=False)),
+            "verify.untrusted",
+        ),
+        f"{kind}: two issuers": (
+            PEOPLE,
+            make(SIGSTORE, SIGSTORE.certificate(old_issuer="https://accounts.test")),
+            "verify.untrusted",
+        ),
+        f"{kind}: an authority that was retired": (retired("authority"), make(SIGSTORE), "verify.untrusted"),
+        f"{kind}: a log of certificates that was retired": (retired("ct"), make(SIGSTORE), "verify.untrusted"),
+        f"{kind}: a log of signatures that was retired": (retired("log"), make(SIGSTORE), "verify.untrusted"),
+        f"{kind}: signed before the certificate was valid": (
+            PEOPLE,
+            make(SIGSTORE, at=SIGNED_AT - timedelta(hours=1)),
+            "verify.expired",
+        ),
+    }
+
+
+def signed_statement(changes: Json) -> Json:
+    """An envelope of a statement that says something else."""
+    payload = json.dumps(json.loads(statement(IMAGE)) | changes).encode()
+    return envelope(payload, sign(OURS.key, pae(payload)))
+
+
+BAD |= {
+    "bundle: cut envelope": (
+        KEYS,
+        bundled(OURS.bundle(IMAGE), lambda one: one["dsseEnvelope"].update(payload=b64(statement(IMAGE)[:-9]))),
+        "verify.untrusted",
+    ),
+    "bundle: a cut statement, signed": (
+        KEYS,
+        bundled(
+            {
+                **OURS.bundle(IMAGE),
+                "dsseEnvelope": envelope(statement(IMAGE)[:-9], sign(OURS.key, pae(statement(IMAGE)[:-9]))),
+            }
+        ),
+        "verify.payload",
+    ),
+    "bundle: cut signature": (
+        KEYS,
+        bundled(
+            {
+                **OURS.bundle(IMAGE),
+                "dsseEnvelope": envelope(statement(IMAGE), sign(OURS.key, pae(statement(IMAGE)))[:-3]),
+            }
+        ),
+        "verify.untrusted",
+    ),
+    "bundle: a key twice": (
+        KEYS,
+        BundledSignature(json.dumps(OURS.bundle(IMAGE)).encode()[:-1] + b',"dsseEnvelope":{}}'),
+        "verify.payload",
+    ),
+    "bundle: no subject": (
+        KEYS,
+        bundled({**OURS.bundle(IMAGE), "dsseEnvelope": signed_statement({"subject": []})}),
+        "verify.payload",
+    ),
+    "bundle: a subject in capitals": (
+        KEYS,
+        bundled(
+            {**OURS.bundle(IMAGE), "dsseEnvelope": signed_statement({"subject": [{"digest": {"SHA256": "1" * 64}}]})}
+        ),
+        "verify.payload",
+    ),
+    "bundle: a key and a certificate": (
+        KEYS,
+        bundled(
+            GOOD_BUNDLE, lambda one: one["verificationMaterial"].update(OURS.bundle(IMAGE)["verificationMaterial"])
+        ),
+        "verify.untrusted",
+    ),
+    "bundle: a wrong inclusion proof": (
+        PEOPLE,
+        bundled(GOOD_BUNDLE, lambda one: log_entry(one)["inclusionProof"].update(rootHash=b64(b"\1" * 32))),
+        "verify.untrusted",
+    ),
+    "bundle: a checkpoint of nobody": (
+        PEOPLE,
+        bundled(GOOD_BUNDLE, lambda one: log_entry(one)["inclusionProof"].update(checkpoint={"envelope": ""})),
+        "verify.untrusted",
+    ),
+    "bundle: a promise of another log": (
+        PEOPLE,
+        bundled(
+            GOOD_BUNDLE,
+            lambda one: log_entry(one).update(
+                inclusionPromise=log_entry(forged_root("log_key").bundle(IMAGE, GOOD_CERTIFICATE))["inclusionPromise"]
+            ),
+        ),
+        "verify.untrusted",
+    ),
+}
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_ones(name: str) -> None:
     policy, signature, code = BAD[name]
@@ -318,23 +530,27 @@ def mutate(count: int) -> int:
     """Change one byte of good signatures, so many times; how often one was accepted that says something else."""
     rng = random.Random(20)
     good: list[tuple[Policy, bytes, Callable[[bytes], Signature], Callable[[bytes], object]]] = []
-    for policy, (payload, annotations) in ((KEYS, OURS.layer(IMAGE, REPOSITORY)), (PEOPLE, GOOD_TAG)):
+    layers = ((KEYS, OURS.layer(IMAGE, REPOSITORY)), (PEOPLE, GOOD_TAG), (LOGGED, LOGGED_TAG))
+    for policy, (payload, annotations) in layers:
         good.append((policy, payload, partial(TagSignature, annotations=annotations), bytes))
         for key in filter(annotations.get, annotations):
             changed = partial(_with_annotation, payload, annotations, key)
             good.append((policy, annotations[key].encode(), changed, _meaning))
     for policy, document in ((KEYS, OURS.bundle(IMAGE)), (PEOPLE, GOOD_BUNDLE)):
         good.append((policy, json.dumps(document).encode(), BundledSignature, _meaning_of_bundle))
+    promised = bundled(LOGGED_BUNDLE, lambda one: log_entry(one).update(inclusionProof={"rootHash": ""})).raw  # unused
+    good.append((LOGGED, promised, BundledSignature, _meaning_of_bundle))
     accepted = 0
     for number in range(count):
         policy, raw, sign_with, meaning = good[number % len(good)]
         wrong = bytearray(raw)
         wrong[rng.randrange(len(wrong))] ^= rng.randrange(1, 256)
         try:
-            sign_with(bytes(wrong)).check(policy, SUBJECT)
+            signer = sign_with(bytes(wrong)).check(policy, SUBJECT)
         except SignatureError:
             continue
-        accepted += meaning(bytes(wrong)) != meaning(raw)
+        is_untimed = policy is LOGGED and signer.signed_at is None  # nothing of the log's word is believed then
+        accepted += not is_untimed and meaning(bytes(wrong)) != meaning(raw)
     return accepted
 
 
