@@ -9,7 +9,6 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ocisync import __version__
@@ -29,7 +28,7 @@ The configuration, where there is no ./ocisync.yaml and $OCISYNC_CONFIG names no
 
 def pages() -> dict[str, str]:
     """Every page's text by its file name."""
-    root = typer.main.get_command(app)
+    root = app
     assert isinstance(root, TyperGroup)
     found = dict(_commands(root, "ocisync"))
     listed = "".join(

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import typer
 from typer.core import TyperGroup
 
 from ocisync.cli.app import app
@@ -19,7 +18,7 @@ Schema = Mapping[str, Any]
 
 def commands() -> Iterator[str]:
     """A section for each command, with its arguments, options and examples."""
-    root = typer.main.get_command(app)
+    root = app
     assert isinstance(root, TyperGroup)
     yield "# Commands\n\nMade from the commands' own help: `ocisync COMMAND --help` says the same.\n"
     yield from _group(root, "ocisync")

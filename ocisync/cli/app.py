@@ -1,38 +1,21 @@
 """The command line assembled: every command under its heading, in the order in which help lists them.
 
-The modules of the commands import what they need when they run, not before: `--help` and completion stay fast.
+A command's module is imported and its options are read when it is called, and it imports in turn what it needs when it
+runs: a start pays for one command, not for all of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from functools import partial
+from importlib import import_module
 from typing import Annotated, Any, cast
 
 import typer
 
 from ocisync import __version__
-from ocisync.cli import (
-    bundle,
-    clients,
-    config,
-    copy,
-    doctor,
-    engine,
-    inspect,
-    maintain,
-    notify,
-    once,
-    pack,
-    run,
-    status,
-    top,
-    unpack,
-)
-from ocisync.cli.arguments import completion
 from ocisync.cli.arguments.options import set_defaults
-from ocisync.cli.display.help import Command, CommandGroup
+from ocisync.cli.display.help import Command, CommandGroup, LazyCommands
 from ocisync.cli.display.output import show
-from ocisync.cli.registry import login
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
 
@@ -62,67 +45,72 @@ def show_help(
     show(shown.get_help())
 
 
-_COMMANDS: dict[str, dict[str, Callable[..., None]]] = {
+_COMMANDS: dict[str, dict[str, str]] = {  # heading, name: module below `ocisync.cli`, function
     "Mirroring by rules": {
-        "run": run.run,
-        "once": once.once,
-        "plan": once.plan,
-        "status": status.status,
-        "top": top.top,
-        "sync-now": run.sync_now,
+        "run": "run:run",
+        "once": "once:once",
+        "plan": "once:plan",
+        "status": "status:status",
+        "top": "top:top",
+        "sync-now": "run:sync_now",
     },
     "Images": {
-        "copy": copy.copy,
-        "push": copy.push,
-        "pack": pack.pack,
-        "unpack": unpack.unpack,
-        "inspect": inspect.inspect,
-        "tags": inspect.tags,
-        "digest": inspect.digest,
+        "copy": "copy:copy",
+        "push": "copy:push",
+        "pack": "pack:pack",
+        "unpack": "unpack:unpack",
+        "inspect": "inspect:inspect",
+        "tags": "inspect:tags",
+        "digest": "inspect:digest",
     },
     "Registries": {
-        "serve": run.serve,
-        "ls": maintain.ls,
-        "rm": maintain.rm,
-        "verify": maintain.verify,
-        "gc": maintain.gc,
-        "keep": maintain.keep,
-        "reconcile": maintain.reconcile,
-        "doctor": doctor.doctor,
-        "clients": clients.clients,
-        "login": login.login,
-        "logout": login.logout,
+        "serve": "run:serve",
+        "ls": "maintain:ls",
+        "rm": "maintain:rm",
+        "verify": "maintain:verify",
+        "gc": "maintain:gc",
+        "keep": "maintain:keep",
+        "reconcile": "maintain:reconcile",
+        "doctor": "doctor:doctor",
+        "clients": "clients:clients",
+        "login": "registry.login:login",
+        "logout": "registry.login:logout",
     },
     "Setting up": {
-        "init": config.init,
-        "demo": run.demo,
-        "completion": completion.completion,
-        "version": version,
-        "help": show_help,
+        "init": "config:init",
+        "demo": "run:demo",
+        "completion": "arguments.completion:completion",
+        "version": "app:version",
+        "help": "app:show_help",
     },
 }
-_GROUPS: dict[str, tuple[str, str, dict[str, Callable[..., None]]]] = {
+_GROUPS: dict[str, tuple[str, str, dict[str, str]]] = {
     "engine": (
         "Many machines",
         "Share the work among many daemons, through PostgreSQL.",
-        {"migrate": engine.migrate, "status": engine.status},
+        {"migrate": "engine:migrate", "status": "engine:status"},
     ),
     "state": (
         "Many machines",
         "Move what the ledger remembers to another place.",
-        {"move": engine.move},
+        {"move": "engine:move"},
     ),
     "bundle": (
         "Mirroring by rules",
         "Carry what changed at a mirror to a site without a network.",
-        {"create": bundle.create, "apply": bundle.apply, "inspect": bundle.inspect, "diff": bundle.diff},
+        {"create": "bundle:create", "apply": "bundle:apply", "inspect": "bundle:inspect", "diff": "bundle:diff"},
     ),
     "config": (
         "Setting up",
         "Check the configuration, import another tool's, describe it to an editor.",
-        {"check": config.check, "import": config.import_, "schema": config.schema},
+        {"check": "config:check", "import": "config:import_", "schema": "config:schema"},
     ),
-    "notify": ("Setting up", "Try out who is told of failures.", {"test": notify.send}),
+    "notify": ("Setting up", "Try out who is told of failures.", {"test": "notify:send"}),
+}
+_SHARED: dict[str, Any] = {
+    "no_args_is_help": True,
+    "rich_markup_mode": None,
+    "add_completion": False,  # its script for bash breaks names apart at colons; `completion` prints ours
 }
 
 
@@ -130,25 +118,42 @@ def _take_no_options() -> None:
     """Have a group be one, also if it has a single command."""
 
 
-def _make_app() -> typer.Typer:
-    shared: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "cls": CommandGroup}
-    made = typer.Typer(
-        help="Keep container-image mirrors fresh: from drop folders and registries to static and ordinary registries.",
-        pretty_exceptions_enable=False,
-        add_completion=False,  # its script for bash breaks names apart at colons; `completion` prints ours
-        context_settings={"help_option_names": ["-h", "--help"]},
-        **shared,
+def _make_command(name: str, place: str, heading: str | None = None) -> Any:
+    module, _, function = place.partition(":")
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, cls=Command, rich_help_panel=heading)(
+        getattr(import_module(f"ocisync.cli.{module}"), function)
     )
-    made.callback()(set_defaults)
-    for heading, commands in _COMMANDS.items():
-        for name, function in commands.items():
-            made.command(name, cls=Command, rich_help_panel=heading)(function)
-    for group, (heading, text, commands) in _GROUPS.items():
-        inner = typer.Typer(help=text, **shared)
-        inner.callback()(_take_no_options)
-        for name, function in commands.items():
-            inner.command(name, cls=Command)(function)
-        made.add_typer(inner, name=group, rich_help_panel=heading)
+    return typer.main.get_command(single)
+
+
+def _make_group(name: str) -> Any:
+    heading, text, commands = _GROUPS[name]
+    group = typer.Typer(name=name, help=text, cls=CommandGroup, **_SHARED)
+    group.callback()(_take_no_options)
+    made = typer.main.get_group(group)
+    made.rich_help_panel = heading
+    made.commands = LazyCommands({one: partial(_make_command, one, place) for one, place in commands.items()})
+    return made
+
+
+def _make_app() -> Any:
+    group = typer.Typer(
+        help="Keep container-image mirrors fresh: from drop folders and registries to static and ordinary registries.",
+        context_settings={"help_option_names": ["-h", "--help"]},
+        cls=CommandGroup,
+        **_SHARED,
+    )
+    group.callback()(set_defaults)
+    made = typer.main.get_group(group)
+    made.commands = LazyCommands(
+        {
+            name: partial(_make_command, name, place, heading)
+            for heading, commands in _COMMANDS.items()
+            for name, place in commands.items()
+        }
+        | {name: partial(_make_group, name) for name in _GROUPS}
+    )
     return made
 
 

@@ -11,7 +11,6 @@ import sys
 from pathlib import Path
 
 import pytest
-import typer
 from typer.core import TyperGroup
 
 from ocisync.cli.app import app
@@ -126,7 +125,7 @@ def test_what_looks_like_a_command_line_is_one(page: Path) -> None:
 
 def is_command_line(line: str) -> bool:
     """Whether the command is there, and has all of these options."""
-    command: object = typer.main.get_command(app)
+    command: object = app
     words = shlex.split(re.sub(r"'[^']*'|\"[^\"]*\"", "QUOTED", line).partition("|")[0])[1:]
     while words and isinstance(command, TyperGroup) and words[0] in command.commands:
         command = command.commands[words.pop(0)]

@@ -6,7 +6,6 @@ import shlex
 from collections.abc import Iterator
 
 import pytest
-import typer
 from typer.core import TyperCommand, TyperGroup
 
 from ocisync.cli.app import app
@@ -22,7 +21,7 @@ def commands(group: TyperGroup, prefix: str = "") -> Iterator[tuple[str, TyperCo
             yield f"{prefix}{name}", command
 
 
-ROOT = typer.main.get_command(app)
+ROOT = app
 assert isinstance(ROOT, TyperGroup)
 COMMANDS = dict(commands(ROOT))
 EXAMPLES = [(name, text) for name, command in COMMANDS.items() for text in examples(command)]
