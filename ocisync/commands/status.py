@@ -17,7 +17,7 @@ from ocisync.state.rule_records import RuleStatus
 from ocisync.wiring.bundle_jobs import bundle_schedules
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.maintenance_jobs import maintenance_schedules
-from ocisync.wiring.store_options import drop_rule
+from ocisync.wiring.rules import drop_rule
 
 
 @dataclass(frozen=True, slots=True)

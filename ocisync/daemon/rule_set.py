@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
-from ocisync.drop.rule import ArchiveReader, DropRule
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
+
+if TYPE_CHECKING:  # the start of a pass without drop folders does not pay for these
+    from ocisync.drop.rule import ArchiveReader, DropRule
 
 Lease = Callable[[str, Callable[[], Awaitable[None]]], Awaitable[None]]
 """Waits until a drop rule's folder is this daemon's, and watches it by what is given, for as long as it is."""

@@ -5,19 +5,21 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import anyio
 
-from ocisync.daemon.clock import SystemClock
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner, RuleSet
 from ocisync.daemon.schedule import AnyJob, Schedule
-from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict
 from ocisync.errors import OcisyncError
 from ocisync.state.open import State
 from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, JobReport, describe_failure
+
+if TYPE_CHECKING:
+    from ocisync.drop.rule import ArchiveReader, DropRule, InputReport
 
 RunJob = Callable[[AnyJob], Awaitable[JobReport]]
 
@@ -34,7 +36,7 @@ class PassReport:
     @property
     def ok(self) -> bool:
         """Whether everything is as the rules want it."""
-        inputs_ok = all(report.verdict is not InputVerdict.FAILED for report in self.inputs)
+        inputs_ok = all(report.ok for report in self.inputs)
         return not self.failures and inputs_ok and all(report.ok and not report.refused for report in self.jobs)
 
 
@@ -90,8 +92,10 @@ async def _run_drop(
     rule: DropRule, archives: ArchiveReader, run_job: RunJob, state: State, report: PassReport, in_full: bool
 ) -> None:
     # The start of a pass without drop folders does not pay for these.
+    from ocisync.daemon.clock import SystemClock
     from ocisync.drop.poll import forget_settled
     from ocisync.drop.process import InputProcessor
+    from ocisync.drop.rule import InputVerdict
     from ocisync.drop.watcher import DropWatcher
 
     processor = InputProcessor(rule, state.inputs, archives, run_job, SystemClock())

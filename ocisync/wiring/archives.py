@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ocisync.config.models import Config, DropRuleSettings
-from ocisync.content.compress import Compression
+from ocisync.config.models import ArchiveLimits, Config, DropRuleSettings
 from ocisync.content.files import FileGuard
 from ocisync.content.repository import Source, Target
 from ocisync.errors import ConfigError, InputError
@@ -26,10 +25,12 @@ from ocisync.model.locator import (
 )
 from ocisync.model.media_type_families import Format
 from ocisync.model.platform import Platform, is_same_platform
-from ocisync.wiring.store_options import caps_of, tar_limits_of
 from ocisync.wiring.views import apply_view
 
 if TYPE_CHECKING:  # imported where one is opened: a twentieth of the start
+    from ocisync.content.compress import Compression
+    from ocisync.content.decompress import Caps
+    from ocisync.content.tar.index import TarLimits
     from ocisync.stores.archive.docker_archive import ConversionOptions
 
 ArchiveFileLocator = ArchiveLocator | DockerArchiveLocator | ImageFolderLocator | LayoutLocator | OciArchiveLocator
@@ -181,6 +182,20 @@ class Archives:
         return replace(options, format=wanted) if wanted else options
 
 
+def caps_of(settings: ArchiveLimits) -> Caps:
+    """How far content may grow."""
+    from ocisync.content.decompress import Caps
+
+    return Caps(settings.size, settings.ratio)
+
+
+def tar_limits_of(settings: ArchiveLimits) -> TarLimits:
+    """How much an archive may hold."""
+    from ocisync.content.tar.index import TarLimits
+
+    return TarLimits(settings.members)
+
+
 def members_for(locator: SetLocator, platform: Platform | None) -> tuple[SetMember, ...]:
     """The members of a set, or the one for a platform.
 
@@ -198,6 +213,7 @@ def members_for(locator: SetLocator, platform: Platform | None) -> tuple[SetMemb
 
 def conversion_options(rule: DropRuleSettings) -> ConversionOptions:
     """The conversion that a drop rule asks for."""
+    from ocisync.content.compress import Compression
     from ocisync.stores.archive.docker_archive import ConversionOptions
 
     is_asked = "compression" in rule.model_fields_set and rule.compression != "none"

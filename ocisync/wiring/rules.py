@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 import structlog
 
 from ocisync.bundles.bundle_job import BundleJob
 from ocisync.config.diagnostics import find_suggestion
-from ocisync.config.models import Config, SyncRule
+from ocisync.config.models import Config, DropRuleSettings, SyncRule
 from ocisync.daemon.pace import RepositoryPace
 from ocisync.daemon.rule_set import JobRunner, RuleSet
 from ocisync.daemon.schedule import AnyJob, Expansion, Schedule
@@ -28,7 +30,10 @@ from ocisync.wiring.catalog_rules import expand_rule, follow_repository
 from ocisync.wiring.jobs import sync_jobs
 from ocisync.wiring.maintenance_jobs import maintenance_schedules, run_maintenance_job
 from ocisync.wiring.session import Session, open_session
-from ocisync.wiring.store_options import drop_rule
+from ocisync.wiring.trust import acceptance_of
+
+if TYPE_CHECKING:  # the start of a pass without drop folders does not pay for these
+    from ocisync.drop.rule import DropRule
 
 log = structlog.get_logger()
 
@@ -64,6 +69,35 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = (), *
         archives=session.stores.archives,
         workers=config.daemon.concurrent_rules,
     )
+
+
+def drop_rule(settings: DropRuleSettings) -> DropRule:
+    """A drop rule's section, as the daemon's intake takes it."""
+    from ocisync.drop.rule import DropRule, DropTarget, Incomplete
+
+    return DropRule(
+        name=settings.name,
+        path=settings.path,
+        targets=tuple(DropTarget(place.target, place.repository) for place in settings.target),
+        layout=settings.layout,
+        platforms=settings.platforms,
+        incomplete=Incomplete(settings.incomplete.after, settings.incomplete.action) if settings.incomplete else None,
+        settle=settings.settle,
+        stable=settings.stable,
+        rescan=settings.rescan,
+        done=settings.done,
+        done_folder=settings.done_folder,
+        failed_folder=settings.failed_folder,
+        keep_done=_finite(settings.keep_done),
+        keep_failed=_finite(settings.keep_failed),
+        acceptance=acceptance_of(settings),
+        takes_bundles=settings.bundles is not None,
+        conversion=f"{settings.format}+{settings.compression}+{settings.level}",
+    )
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
 
 
 def _make_schedule(rule: SyncRule, config: Config) -> Schedule:

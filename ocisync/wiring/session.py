@@ -8,12 +8,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import anyio
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
-from ocisync.content.compress import Compression
 from ocisync.content.spool.blobs import BlobSpool
 from ocisync.errors import DiskError
 from ocisync.state.ownership import make_private_folder
@@ -24,6 +24,9 @@ from ocisync.wiring.archives import Archives
 from ocisync.wiring.stores import StoreFactory
 from ocisync.wiring.trust import Policies
 from ocisync.wiring.views import Memory
+
+if TYPE_CHECKING:
+    from ocisync.content.compress import Compression
 
 
 @dataclass(frozen=True, slots=True)

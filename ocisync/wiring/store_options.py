@@ -2,34 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 
 from pydantic import SecretStr
 
 from ocisync.config.fields import FileSecret
-from ocisync.config.models import ArchiveLimits, Config, DropRuleSettings, Ecr, Proxy, Registry, S3Target, StaticTarget
-from ocisync.content.decompress import Caps
-from ocisync.content.tar.index import TarLimits
-from ocisync.drop.rule import DropRule, DropTarget, Incomplete
+from ocisync.config.models import Config, Ecr, Proxy, Registry, S3Target, StaticTarget
 from ocisync.errors import MissingSecret
 from ocisync.model.registry_root import BucketRoot, DirectoryRoot, RegistryRoot
 from ocisync.model.text.urls import split_url
 from ocisync.stores.registry.options import EcrOptions, MirrorOptions, ProxyOptions, RateLimitOptions, RegistryOptions
 from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
-from ocisync.wiring.trust import acceptance_of
-
-
-def caps_of(settings: ArchiveLimits) -> Caps:
-    """How far content may grow."""
-    return Caps(settings.size, settings.ratio)
-
-
-def tar_limits_of(settings: ArchiveLimits) -> TarLimits:
-    """How much an archive may hold."""
-    return TarLimits(settings.members)
 
 
 def registry_options(settings: Registry) -> RegistryOptions:
@@ -173,30 +158,3 @@ def s3_options_of(root: BucketRoot) -> S3Options:
     return S3Options(
         root.bucket, root.prefix, root.endpoint, root.region, root.path_style, root.anonymous, root.profile
     )
-
-
-def drop_rule(settings: DropRuleSettings) -> DropRule:
-    """A drop rule's section, as the daemon's intake takes it."""
-    return DropRule(
-        name=settings.name,
-        path=settings.path,
-        targets=tuple(DropTarget(place.target, place.repository) for place in settings.target),
-        layout=settings.layout,
-        platforms=settings.platforms,
-        incomplete=Incomplete(settings.incomplete.after, settings.incomplete.action) if settings.incomplete else None,
-        settle=settings.settle,
-        stable=settings.stable,
-        rescan=settings.rescan,
-        done=settings.done,
-        done_folder=settings.done_folder,
-        failed_folder=settings.failed_folder,
-        keep_done=_finite(settings.keep_done),
-        keep_failed=_finite(settings.keep_failed),
-        acceptance=acceptance_of(settings),
-        takes_bundles=settings.bundles is not None,
-        conversion=f"{settings.format}+{settings.compression}+{settings.level}",
-    )
-
-
-def _finite(seconds: float) -> float | None:
-    return seconds if math.isfinite(seconds) else None

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ocisync.content.capabilities import Converter
 from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Source
-from ocisync.images.views.by_tag import ByTagView
-from ocisync.images.views.convert_format import ConvertedSource, Remembered
-from ocisync.images.views.filter_index import FilteredIndexView
-from ocisync.images.views.single_platform import view_platform
 from ocisync.model.locator import ViewLocator
 from ocisync.sync.ledger import MemoryLedger
+
+if TYPE_CHECKING:  # each view is imported where it is wanted: most sources are seen as they are
+    from ocisync.images.views.convert_format import Remembered
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,19 @@ def apply_view(source: Source, view: ViewLocator, memory: Memory | None = None) 
     """The source as the view shows it; what must be converted anyway is converted to the view's format already."""
     memory = memory or Memory()
     if view.by_tag is not None:
+        from ocisync.images.views.by_tag import ByTagView
+
         source = ByTagView(source, view.by_tag)
     if view.platform is not None:
+        from ocisync.images.views.single_platform import view_platform
+
         source = view_platform(source, view.platform)
     if not view.images.is_everything and not isinstance(source, Converter):
+        from ocisync.images.views.filter_index import FilteredIndexView
+
         source = FilteredIndexView(source, view.images, memory.notes)
     if view.format is None or isinstance(source, Converter):
         return source
+    from ocisync.images.views.convert_format import ConvertedSource
+
     return ConvertedSource(source, view.format, view.drop_signatures, memory.converted)

@@ -33,8 +33,8 @@ from ocisync.stores.archive.oci_layout_target import LayoutTarget
 from ocisync.stores.archive.open_any import open_any
 from ocisync.sync.context import Progress
 from ocisync.sync.reports import Traffic
+from ocisync.wiring.archives import caps_of, tar_limits_of
 from ocisync.wiring.session import Session, optional_session
-from ocisync.wiring.store_options import caps_of, tar_limits_of
 
 
 @dataclass(frozen=True, slots=True)
