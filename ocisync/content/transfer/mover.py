@@ -18,7 +18,7 @@ from anyio import CapacityLimiter, to_thread
 from ocisync.content.repository import ByteStream
 from ocisync.content.threads import CPUS
 
-BULK_FROM = 1  # bytes; what is smaller costs less without the hops to threads and back
+BULK_FROM = 1 << 20  # bytes; what is smaller costs less without the hops to threads and back
 BUFFER = 512 * 1024  # bytes; half as much costs a twentieth more CPU time, twice as much saves nothing
 TURN = 0.2  # seconds that one transfer may keep a thread while others wait
 PATIENCE = 0.005  # seconds that a thread waits for a socket: less than to go to the event loop and come back costs
