@@ -6,6 +6,7 @@ runs: a start pays for one command, not for all of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, MutableMapping
 from functools import partial
 from importlib import import_module
 from typing import Annotated, Any, cast
@@ -14,7 +15,7 @@ import typer
 
 from ocisync import __version__
 from ocisync.cli.arguments.options import set_defaults
-from ocisync.cli.display.help import Command, CommandGroup, LazyCommands
+from ocisync.cli.display.help import Command, CommandGroup
 from ocisync.cli.display.output import show
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
@@ -116,6 +117,33 @@ _SHARED: dict[str, Any] = {
 
 def _take_no_options() -> None:
     """Have a group be one, also if it has a single command."""
+
+
+class LazyCommands(MutableMapping[str, Any]):
+    """The commands of a group by name, each made when it is first asked for."""
+
+    def __init__(self, makers: dict[str, Callable[[], Any]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._makers[name] = lambda: command
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._makers[name]
+        self._made.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
 
 
 def _make_command(name: str, place: str, heading: str | None = None) -> Any:

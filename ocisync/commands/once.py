@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 
 from ocisync.config.models import Config
-from ocisync.daemon.clock import SystemClock
 from ocisync.daemon.rule_set import RuleSet
 from ocisync.daemon.single_pass import PassReport, run_pass
 from ocisync.errors import ConfigError, OcisyncError
@@ -52,7 +52,7 @@ async def run_rules(
     async with (
         open_state(config.daemon.state, dsn=config.dsn) as state,
         open_session(config, state.ledger, progress) as session,
-        open_engine(config, state) as engine,
+        open_engine(config, state) if config.dsn else nullcontext() as engine,
     ):
         rules = rule_set(session, state.images, only, force_prune=force_prune)
         return await run_pass(engine.guard(rules) if engine else rules, state, in_full=in_full)
@@ -124,7 +124,8 @@ async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
 
 
 async def _plan_drops(rules: RuleSet, state: State, plan: PlannedPass) -> None:
-    from ocisync.drop.poll import FolderPoller  # `once` does without
+    from ocisync.daemon.clock import SystemClock  # `once` does without
+    from ocisync.drop.poll import FolderPoller
 
     for rule in rules.drops:
         try:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ocisync.config.diagnostics import suggest
 from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name
-from ocisync.model.place_name import is_place, parse_place
+from ocisync.model.place_name import PLACES, parse_place
 
 LABEL_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 PLACEHOLDERS = ("name", "tag", "os", "arch", "variant")
@@ -63,7 +63,7 @@ def parse_source(text: str, *, digests: bool = False, folder: Path = Path()) -> 
 
     Other places have their transport before them, as on the command line: `static:DIR//NAME`, `oci:DIR`.
     """
-    if is_place(text):
+    if text.startswith(PLACES):
         name: ImageName = parse_place(text, lambda path: str(parse_path(path, folder)))
     else:
         _check_scheme(text)

@@ -13,8 +13,7 @@ from pathlib import Path
 
 from ocisync.config.diagnostics import ConfigFinding, KeyPath
 from ocisync.config.parsers import glob_as_pattern, is_glob, parse_path, parse_registry_key
-from ocisync.config.validate_sync import check_sync
-from ocisync.config.validate_trust import check_trust
+from ocisync.config.validate_rules import check_sync, check_trust
 from ocisync.config.validation_context import Context, UnknownSecret, resolve_text
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName

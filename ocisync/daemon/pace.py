@@ -29,13 +29,13 @@ class RepositoryPace:
 
     clock: Callable[[], float] = time.monotonic
     _due: dict[tuple[str, str], _Due] = field(default_factory=dict)  # by rule and target repository
-    _schedules: dict[str, Schedule] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)  # that have a range of intervals, by their rules
 
     def select(self, schedule: Schedule, jobs: Iterable[AnyJob]) -> tuple[AnyJob, ...]:
         """The jobs that are due, in a run of a rule."""
         if not schedule.has_range:  # the rule has one interval, or somebody wants all of it now
             return tuple(jobs)
-        self._schedules[schedule.rule] = schedule
+        self.schedules[schedule.rule] = schedule
         soon = self.clock() + schedule.interval / 2  # what is due before the rule runs again is not left until then
         return tuple(job for job in jobs if (due := self._due.get((job.rule, job.lock_name))) is None or due.at <= soon)
 
@@ -44,9 +44,7 @@ class RepositoryPace:
 
         A job for what a webhook told tells of changes only: the rest of the repository was not looked at.
         """
-        schedule = self._schedules.get(job.rule)
-        if schedule is None:
-            return
+        schedule = self.schedules[job.rule]
         key = job.rule, job.lock_name
         known = self._due.get(key)
         if not report.ok or report.has_changed:

@@ -22,7 +22,7 @@ from ocisync.model.locator import (
 )
 
 FILE_KINDS = (DockerArchiveLocator, LayoutLocator, OciArchiveLocator)  # their images may have names before the tags
-_TRANSPORTS = ("static:", "s3:", "target:", "oci:", "oci-archive:", "docker-archive:")
+PLACES = ("static:", "s3:", "target:", "oci:", "oci-archive:", "docker-archive:")  # how such a source begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,6 @@ class PlaceName(ImageName):
 
     def __str__(self) -> str:
         return str(self.place)
-
-
-def is_place(text: str) -> bool:
-    """Whether a source begins with the transport of such a place."""
-    return text.startswith(_TRANSPORTS)
 
 
 def parse_place(text: str, absolute: Callable[[str], str]) -> PlaceName:

@@ -39,10 +39,10 @@ from ocisync.sync.reports import JobReport, RunReport
 from ocisync.wiring.daemon_notify import DaemonNotifier
 from ocisync.wiring.daemon_view import DaemonView
 from ocisync.wiring.engine import Engine, open_engine
+from ocisync.wiring.jobs import acceptance_of
 from ocisync.wiring.rules import open_rules
 from ocisync.wiring.session import open_session
 from ocisync.wiring.target_capabilities import log_capabilities
-from ocisync.wiring.trust import acceptance_of
 
 log = structlog.get_logger()
 

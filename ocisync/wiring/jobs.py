@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from ocisync.config.models import Config, LayoutFolderTarget, RegistryTarget, SyncRule, TagRules, TargetReference
+from ocisync.config.models import (
+    Config,
+    DropRuleSettings,
+    LayoutFolderTarget,
+    RegistryTarget,
+    SyncRule,
+    TagRules,
+    TargetReference,
+)
 from ocisync.config.parsers import list_literals
 from ocisync.config.sections.selection import pinned_tag
 from ocisync.model.digest import Digest
@@ -15,9 +23,9 @@ from ocisync.model.name_mapping import TAG, Renaming
 from ocisync.model.place_name import FILE_KINDS, PlaceName
 from ocisync.model.platform_filter import EVERYTHING, PlatformChoice
 from ocisync.sync.job import Job, WritePolicy
+from ocisync.sync.judging.acceptance import Acceptance
 from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.select import TagSelection, TagSet
-from ocisync.wiring.trust import acceptance_of
 
 
 def sync_jobs(rule: SyncRule, config: Config) -> list[Job]:
@@ -103,3 +111,19 @@ def _list_literal(tags: TagRules) -> list[str] | None:
     """The tags that a set names one by one; None when it needs the list of tags."""
     conditions = tags.deny or tags.semver or tags.latest or tags.newer_than
     return None if conditions else list_literals(tags.allow)
+
+
+def acceptance_of(rule: DropRuleSettings | SyncRule) -> Acceptance | None:
+    """What a rule demands of images; None where it takes all."""
+    demand, age = rule.verify, rule.min_age if isinstance(rule, SyncRule) else None
+    if demand is None and (age is None or not age.of):
+        return None
+    return Acceptance(
+        demand.names if demand else (),
+        bool(demand and demand.all),
+        demand is not None and demand.otherwise == "warn",
+        demand.wait if demand else 0.0,
+        demand is not None and demand.each is not None,
+        age.of if age else 0.0,
+        age.by if age else "seen",
+    )

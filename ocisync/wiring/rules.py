@@ -27,10 +27,9 @@ from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
 from ocisync.wiring.bundle_jobs import bundle_schedules, run_bundle_job
 from ocisync.wiring.catalog_rules import expand_rule, follow_repository
-from ocisync.wiring.jobs import sync_jobs
+from ocisync.wiring.jobs import acceptance_of, sync_jobs
 from ocisync.wiring.maintenance_jobs import maintenance_schedules, run_maintenance_job
 from ocisync.wiring.session import Session, open_session
-from ocisync.wiring.trust import acceptance_of
 
 if TYPE_CHECKING:  # the start of a pass without drop folders does not pay for these
     from ocisync.drop.rule import DropRule
@@ -62,7 +61,7 @@ def rule_set(session: Session, images: ImageRecords, only: Sequence[str] = (), *
     return RuleSet(
         schedules=(
             *(_make_schedule(rule, config) for rule in config.sync if rule.name in wanted),
-            *bundle_schedules(config, wanted),
+            *(bundle_schedules(config, wanted) if config.bundle or config.drop else ()),
         ),
         drops=tuple(drop_rule(rule) for rule in config.drop if rule.name in wanted),
         runner=RuleRunner(session, images, frozenset(wanted), force_prune),
@@ -131,7 +130,8 @@ class RuleRunner(JobRunner):
         if isinstance(job, BundleJob):
             return await run_bundle_job(job, self.session)
         report = await run_job(job, self.session.tools)
-        self.pace.observe(job, report)
+        if job.rule in self.pace.schedules:
+            self.pace.observe(job, report)
         if any(rule.name == job.rule for rule in self.session.config.sync):
             try:
                 await self.images.record(report, is_partial=job.is_partial)

@@ -53,8 +53,9 @@ async def open_session(
     the registries' limits that this process may use.
     """
     room = 0 if scratch else config.daemon.spool  # what a single command spools would be gone with it
-    scratch = scratch or config.temporary_path
-    await anyio.to_thread.run_sync(_make_folder, scratch)
+    if scratch is None:
+        scratch = config.temporary_path
+        await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
         progress = progress or Progress()
         ledger = ledger or MemoryLedger()

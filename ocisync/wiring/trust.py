@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from ocisync.config.models import DropRuleSettings, SyncRule, VerifyPolicy
+from ocisync.config.models import VerifyPolicy
 from ocisync.content.threads import run_file
 from ocisync.errors import ConfigError
 from ocisync.sync.judging.acceptance import Acceptance
@@ -24,46 +24,6 @@ log = structlog.get_logger()
 
 _FRESH = 24 * 3600.0  # seconds after which sigstore's public root is brought up to date again
 _RETRY = 3600.0  # seconds, where that failed
-
-
-def acceptance_of(rule: DropRuleSettings | SyncRule) -> Acceptance | None:
-    """What a rule demands of images; None where it takes all."""
-    demand, age = rule.verify, rule.min_age if isinstance(rule, SyncRule) else None
-    if demand is None and (age is None or not age.of):
-        return None
-    return Acceptance(
-        demand.names if demand else (),
-        bool(demand and demand.all),
-        demand is not None and demand.otherwise == "warn",
-        demand.wait if demand else 0.0,
-        demand is not None and demand.each is not None,
-        age.of if age else 0.0,
-        age.by if age else "seen",
-    )
-
-
-def make_policy(name: str, settings: VerifyPolicy) -> Policy:
-    """A policy.
-
-    Raises:
-        ConfigError: its keys or its trusted root cannot be used.
-    """
-    from ocisync.trust.keys import load_public_key
-    from ocisync.trust.policies import Identity, Policy
-
-    root = None
-    if settings.keyless or settings.trusted_root:
-        from ocisync.trust.keyless import load_trusted_root, read_trusted_root
-
-        root = load_trusted_root(read_trusted_root(settings.trusted_root))
-    return Policy(
-        name,
-        tuple(load_public_key(pem.encode()) for pem in settings.keys),
-        tuple(Identity(one.issuer, one.identity) for one in settings.keyless),
-        root,
-        settings.signed_as,
-        settings.predicates,
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from ocisync.config.models import Config
     from ocisync.content.compress import Compression
 
+_LOGS_BY_CONFIG = frozenset({"run"})  # commands that set up the log by the configuration
+_LOG_LEVELS = {"serve": "info", "doctor": "warning", "pack": "warning", "unpack": "warning"}  # elsewhere "error"
 CONFIG_PLACES = (Path("ocisync.yaml"), Path("/etc/ocisync/ocisync.yaml"))
 
 ConfigFile = Annotated[
@@ -71,8 +73,13 @@ def set_defaults(
         bool, typer.Option("--version", "-V", help="Print the version.", is_eager=True, callback=_print_version)
     ] = False,
 ) -> None:
-    """Take the options before the command."""
+    """Take the options before the command, and have a log that is quiet: commands tell their failures themselves."""
     context.obj = (log_level, log_format)
+    command = context.invoked_subcommand or ""
+    if command not in _LOGS_BY_CONFIG:
+        from ocisync.logs import configure_logging
+
+        configure_logging(log_level or _LOG_LEVELS.get(command, "error"), log_format or "console")
 
 
 def optional_config(given: Path | None) -> Path | None:

@@ -6,7 +6,7 @@ The manual pages (tools/manpages.py) and the reference of the documentation are 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 _EXAMPLE = "Example: "
 _WORDS = {"str": "TEXT", "path": "PATH", "int": "NUMBER", "float": "NUMBER"}
 _TYPE = re.compile(r" <(?P<list>list\[)?(?P<kind>[^<>\[\] ]+)(?: range)?\]?>")
-_QUIET = frozenset({"run"})  # commands that set up the log by the configuration
-_LEVELS = {"serve": "info", "doctor": "warning", "pack": "warning", "unpack": "warning"}  # elsewhere "error"
 
 
 class Command(TyperCommand):
@@ -45,15 +43,6 @@ class Command(TyperCommand):
             with formatter.section("Examples"):
                 formatter.write("".join(f"  {line}\n" for line in lines))
 
-    def invoke(self, ctx: Any) -> Any:
-        """Run it, with a log that is quiet: commands tell their failures themselves."""
-        if self.name not in _QUIET:
-            from ocisync.logs import configure_logging
-
-            level, form = ctx.find_root().obj
-            configure_logging(level or _LEVELS.get(self.name or "", "error"), form or "console")
-        return super().invoke(ctx)
-
 
 class CommandGroup(TyperGroup):
     """Commands under the headings of their `rich_help_panel`, each with its whole first sentence."""
@@ -74,33 +63,6 @@ class CommandGroup(TyperGroup):
         for heading, rows in sections.items():
             with formatter.section(heading):
                 formatter.write_dl([(name.ljust(width), text) for name, text in rows])
-
-
-class LazyCommands(MutableMapping[str, Any]):
-    """The commands of a group by name, each made when it is first asked for."""
-
-    def __init__(self, makers: dict[str, Callable[[], Any]]) -> None:
-        self._makers = makers
-        self._made: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = self._makers[name]()
-        return self._made[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._makers[name] = lambda: command
-        self._made[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._makers[name]
-        self._made.pop(name, None)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
 
 
 def summary(command: Any) -> str:

@@ -17,7 +17,6 @@ from ocisync.errors import LimitExceeded, NotFound, RateLimited, RegistryError
 from ocisync.model.image_name import is_name, is_tag
 from ocisync.model.text.name_list import NameList, SortedNames, merge_names
 from ocisync.stores.registry.auth.scopes import Grant
-from ocisync.stores.registry.http.errors import check_not_web_page
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.response import Response
 from ocisync.stores.registry.http.transport import Request, Transport
@@ -182,8 +181,7 @@ def _is_cut(url: URL, page: Page) -> bool:
 
 async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> Page:
     async def take(answer: Response) -> tuple[bytes, list[str]]:
-        raw = await answer.read(_MAX_BODY, f"the list of {listing.what}")
-        check_not_web_page(url, answer.media_type, raw)
+        raw = await answer.read_document(_MAX_BODY, f"the list of {listing.what}")
         return raw, answer.headers.getall("Link", [])
 
     raw, links = await transport.read(Request("GET", url, grant), take)

@@ -30,7 +30,7 @@ from ocisync.model.image_name import parse_tag_or_digest
 from ocisync.model.manifest import MAX_MANIFEST_SIZE, media_type_of, parse_manifest
 from ocisync.stores.registry.auth.scopes import PUSH, Grant
 from ocisync.stores.registry.blobs import FOUND_OR_NOT, STORED, check_stored, create_repository, is_uncertain
-from ocisync.stores.registry.http.errors import check_not_web_page, is_web_page
+from ocisync.stores.registry.http.errors import is_web_page
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.http.policy import REFUSED
 from ocisync.stores.registry.http.response import Response
@@ -183,8 +183,7 @@ class Manifests:
 
     async def _get(self, reference: str, url: URL) -> Descriptor:
         async def take(answer: Response) -> tuple[bytes, str, str | None]:
-            raw = await answer.read(MAX_MANIFEST_SIZE, "the manifest")
-            check_not_web_page(url, answer.media_type, raw)
+            raw = await answer.read_document(MAX_MANIFEST_SIZE, "the manifest")
             return raw, answer.media_type, said_digest(answer)
 
         raw, announced, said = await self._transport.read(self._request("GET", url), take)

@@ -15,7 +15,7 @@ from yarl import URL
 from ocisync.errors import AuthError, OcisyncError, RedirectRefused
 from ocisync.model.text.outside_json import load_json
 from ocisync.stores.registry.auth.docker_config import Credential
-from ocisync.stores.registry.http.errors import check_not_web_page, find_words, refusal
+from ocisync.stores.registry.http.errors import find_words, refusal
 from ocisync.stores.registry.http.exchange import HttpExchange
 from ocisync.stores.registry.http.host_limiter import HostLimiter
 from ocisync.stores.registry.http.hosts import safe_url, same_origin
@@ -74,8 +74,7 @@ async def fetch_token(
                 limiter.slow_down(answer.status, answer.headers)
             if answer.status not in _GIVEN:
                 raise _refusal(way.method, realm, scopes, credential, answer.status, await answer.beginning())
-            raw = await answer.read(_MAX_REPLY, "a token")
-            check_not_web_page(realm.url, answer.media_type, raw)
+            raw = await answer.read_document(_MAX_REPLY, "a token")
             return parse_token(raw, realm, anyio.current_time())
         finally:
             answer.close()

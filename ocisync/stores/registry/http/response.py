@@ -11,7 +11,7 @@ from multidict import CIMultiDictProxy
 from yarl import URL
 
 from ocisync.errors import LimitExceeded, RegistryError, Stalled, Truncated
-from ocisync.stores.registry.http.errors import network_error
+from ocisync.stores.registry.http.errors import check_not_web_page, network_error
 from ocisync.stores.registry.http.host_limiter import Release, Throttle
 from ocisync.stores.registry.http.hosts import safe_url
 from ocisync.stores.registry.options import RegistryOptions
@@ -135,6 +135,17 @@ class Response(ABC):
             chunks.append(chunk)
         body = b"".join(chunks)
         return self._decompress(body, limit, what) if encoding else body
+
+    async def read_document(self, limit: int, what: str) -> bytes:
+        """The same for JSON, which a page of HTML is not: a sign-in page, or a wrong host.
+
+        Raises:
+            LimitExceeded, RegistryError: as `read`; also, it is a page.
+        """
+        body = await self.read(limit, what)
+        if "json" not in self.media_type:
+            check_not_web_page(self.url, self.media_type, body)
+        return body
 
     def _decompress(self, body: bytes, limit: int, what: str) -> bytes:
         decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)  # gzip's frame

@@ -40,7 +40,7 @@ async def open_session() -> AsyncIterator[aiohttp.ClientSession]:
         try:
             yield session
         finally:
-            connector.bulk.close()
+            connector.close_bulk()
 
 
 class Connector(SizedReadConnector):
@@ -52,7 +52,21 @@ class Connector(SizedReadConnector):
 
     def __init__(self, resolver: AbstractResolver, **options: Any) -> None:
         super().__init__(resolver=resolver, **options)
-        self.bulk = ConnectionPool(resolver)
+        self._bulk: ConnectionPool | None = None
+
+    @property
+    def bulk(self) -> ConnectionPool:
+        """The connections of threads, from the first large body on."""
+        if self._bulk is None:
+            from ocisync.content.transfer.pool import ConnectionPool
+
+            self._bulk = ConnectionPool(self._resolver)
+        return self._bulk
+
+    def close_bulk(self) -> None:
+        """Close them, if there are any."""
+        if self._bulk is not None:
+            self._bulk.close()
 
     async def connect(
         self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout

@@ -1,10 +1,10 @@
-"""Checks of keys of a sync rule that depend on each other. They read the plain values, as `checks` does."""
+"""Checks of keys of a rule that depend on each other. They read the plain values, as `validate` does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ocisync.config.diagnostics import ConfigFinding, KeyPath
+from ocisync.config.diagnostics import ConfigFinding, KeyPath, suggest
 from ocisync.config.parsers import parse_source
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
@@ -15,7 +15,7 @@ Entry = Mapping[str, Value]
 
 
 def check_sync(path: KeyPath, entry: Entry, targets: Mapping[str, str]) -> Iterator[ConfigFinding]:
-    """Every contradiction in one rule; `targets` are the types of the configured ones, by name."""
+    """Every contradiction in one sync rule; `targets` are the types of the configured ones, by name."""
     kind = entry.get("type", "repository")
     image = _parse_image(entry) if kind != "registry" else None
     yield from _check_conditions(path, entry)
@@ -104,3 +104,23 @@ def _list_targets(path: KeyPath, entry: Entry) -> Iterator[tuple[KeyPath, str]]:
         yield (*path, "target"), target
     elif isinstance(target, list):
         yield from (((*path, "target", at), one) for at, one in enumerate(target) if isinstance(one, str))
+
+
+def check_trust(path: KeyPath, entry: Mapping[str, Value], policies: Value) -> Iterator[ConfigFinding]:
+    """Every contradiction in what a rule demands of images; `policies` is the section `verify`."""
+    known = [str(name) for name in policies] if isinstance(policies, dict) else []
+    for name in _list_policies(entry.get("verify")):
+        if name not in known:
+            told = suggest(name, known) or ". Define it under `verify:` at the top"
+            yield (*path, "verify"), f'no policy is named "{name[:80]}"{told}'
+    age = entry.get("min_age")
+    if isinstance(age, dict) and age.get("by") == "log" and not entry.get("verify"):
+        yield (*path, "min_age"), "a log knows of signatures only. Add `verify`, or count the age `by: seen`"
+
+
+def _list_policies(demand: Value) -> Iterator[str]:
+    listed = [demand.get("any"), demand.get("all")] if isinstance(demand, dict) else [demand]
+    for names in listed:
+        for name in names if isinstance(names, list) else [names]:
+            if isinstance(name, str):
+                yield name
