@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocisync.engine.units import Unit
-from ocisync.state.rows import storable
+from ocisync.model.text.outside_json import storable
 from ocisync.state.rule_records import RuleStatus
 
 if TYPE_CHECKING:

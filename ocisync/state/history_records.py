@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ocisync.state.rows import Database, Rows, storable, upsert
+from ocisync.model.text.outside_json import storable
+from ocisync.state.rows import Database, Rows, upsert
 
 KEPT = 7 * 86400.0  # seconds
 

@@ -6,7 +6,8 @@ import time
 from dataclasses import dataclass
 
 from ocisync.logs import clean
-from ocisync.state.rows import Database, Rows, storable, upsert
+from ocisync.model.text.outside_json import storable
+from ocisync.state.rows import Database, Rows, upsert
 from ocisync.sync.reports import JobReport, TagReport, Verdict
 
 _COLUMNS = "rule, target, tag, verdict, reason, digest, bytes, requests, seconds, code, message, at"

@@ -7,7 +7,8 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-from ocisync.state.rows import CorruptDatabase, Database, Rows, storable, upsert
+from ocisync.model.text.outside_json import storable
+from ocisync.state.rows import CorruptDatabase, Database, Rows, upsert
 
 
 class InputState(enum.Enum):

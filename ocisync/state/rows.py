@@ -67,8 +67,3 @@ def upsert(table: str, key: str, columns: str) -> str:
     updates = ", ".join(f"{name} = excluded.{name}" for name in names if name not in keys)
     change = f"UPDATE SET {updates}" if updates else "NOTHING"
     return f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(names))}) ON CONFLICT ({key}) DO {change}"
-
-
-def storable(text: str) -> str:
-    """The text as both databases can hold it: JSON may name characters (lone surrogates, NUL) that they cannot."""
-    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

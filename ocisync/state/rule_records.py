@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from ocisync.state.rows import Database, Rows, storable, upsert
+from ocisync.model.text.outside_json import storable
+from ocisync.state.rows import Database, Rows, upsert
 
 
 @dataclass(frozen=True, slots=True)

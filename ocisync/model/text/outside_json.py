@@ -117,3 +117,8 @@ def _clean(value: object) -> object:
     if isinstance(value, str):
         return make_encodable(value)
     return [_clean(inner) for inner in value] if isinstance(value, list) else value
+
+
+def storable(text: str) -> str:
+    """The text as both databases can hold it: JSON may name characters (lone surrogates, NUL) that they cannot."""
+    return text.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode()

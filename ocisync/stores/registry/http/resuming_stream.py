@@ -50,7 +50,8 @@ class ResumingStream:
     def __init__(self, desc: Descriptor, source: BodySource, start: int = 0) -> None:
         self._desc = desc
         self._source = source
-        self._reader: ContentReader | None = None
+        self._answer: Response | None = None
+        self._decoder: ContentReader | None = None  # of an answer that something on the way may have compressed
         self._seen = start  # bytes delivered
         self._skip = 0  # bytes to drop: delivered before
         self._failures = 0  # since the last progress
@@ -58,7 +59,7 @@ class ResumingStream:
         self._broken: OcisyncError | None = None  # what a thread met
         self._chunks: ChunkReader | None = None  # once aiohttp reads for a thread
 
-    async def open(self) -> ContentReader:
+    async def open(self) -> Response:
         """Ask for what is missing; called before anything is read, so that absence shows then.
 
         Raises:
@@ -76,16 +77,17 @@ class ResumingStream:
             answer.close()
             self._ranges = False
             return await self.open()
-        self._reader = reader = ContentReader(answer, self._desc)
-        self._ranges &= not reader.may_be_encoded
+        self._answer = answer
+        self._decoder = ContentReader(answer, self._desc) if answer.encoding else None
+        self._ranges &= not self._may_be_encoded
         self._skip = self._seen - first
-        return reader
+        return answer
 
     def close(self) -> None:
         """Stop, also half-way."""
-        if self._reader is not None:
-            self._reader.answer.close()
-            self._reader = None
+        if self._answer is not None:
+            self._answer.close()
+            self._answer = None
 
     def __aiter__(self) -> ResumingStream:
         return self
@@ -114,9 +116,11 @@ class ResumingStream:
     @property
     def _bulk_answer(self) -> BulkResponse | None:
         """The answer, when its bytes are the content's."""
-        if self._reader is None or self._reader.may_be_encoded:
-            return None
-        return self._reader.answer if isinstance(self._reader.answer, BulkResponse) else None
+        return self._answer if isinstance(self._answer, BulkResponse) and not self._may_be_encoded else None
+
+    @property
+    def _may_be_encoded(self) -> bool:
+        return self._decoder is not None and self._decoder.may_be_encoded
 
     async def wait_readable(self) -> None:
         """Return when a thread may read on; what broke off was asked for again by then.
@@ -127,7 +131,7 @@ class ResumingStream:
             try:
                 if self._broken is not None:
                     raise self._broken
-                if self._reader is None:
+                if self._answer is None:
                     await self.open()
                 if (answer := self._bulk_answer) is not None:
                     return await answer.wait_readable()
@@ -161,9 +165,9 @@ class ResumingStream:
         """Nothing is held."""
 
     async def _read(self) -> bytes:
-        reader = self._reader or await self.open()
-        chunk = await reader.chunk()
-        if not chunk and self._seen < self._desc.size and reader.answer.ends_with_connection:
+        answer = self._answer or await self.open()
+        chunk = await (self._decoder or answer).chunk()
+        if not chunk and self._seen < self._desc.size and answer.ends_with_connection:
             raise Truncated(f"{self._desc.digest}: the connection ended after {self._seen} of {self._desc.size} bytes")
         return chunk
 
