@@ -175,7 +175,7 @@ def apply(
 
 def _parse_volume(text: str | None) -> int:
     from ocisync.bundles.volume_layout import SMALLEST_VOLUME
-    from ocisync.config.units import parse_size
+    from ocisync.config.parsers import parse_size
 
     if text is None:
         return 0

@@ -341,14 +341,14 @@ def _finding_text(finding: Finding) -> str:
 
 def _seconds(text: str | None) -> float | None:
     """A duration on the command line."""
-    from ocisync.config.units import parse_duration
+    from ocisync.config.parsers import parse_duration
 
     return _parse_optional(text, parse_duration)
 
 
 def _size(text: str | None) -> float | None:
     """A size on the command line."""
-    from ocisync.config.units import parse_size
+    from ocisync.config.parsers import parse_size
 
     return _parse_optional(text, parse_size)
 

@@ -16,7 +16,7 @@ import anyio
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
-from ocisync.config.units import Address
+from ocisync.config.parsers import Address
 from ocisync.content.network.tls import system_context
 from ocisync.errors import ConfigError, NetworkError, NotFound, OcisyncError, RegistryError
 from ocisync.model.text.outside_json import load_json

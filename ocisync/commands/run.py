@@ -10,7 +10,7 @@ import structlog
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
-from ocisync.config.units import parse_address
+from ocisync.config.parsers import parse_address
 from ocisync.content.concurrency import aclosing_if_possible
 from ocisync.content.object_store import ObjectStore
 from ocisync.errors import ConfigError, NotFound

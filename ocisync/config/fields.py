@@ -26,7 +26,13 @@ from pydantic import (
 
 from ocisync.config.diagnostics import suggest
 from ocisync.config.parsers import (
+    DURATION_PATTERN,
+    FOREVER,
     LABEL_PATTERN,
+    SIZE_PATTERN,
+    Address,
+    parse_address,
+    parse_duration,
     parse_header_name,
     parse_label,
     parse_layout,
@@ -36,17 +42,9 @@ from ocisync.config.parsers import (
     parse_prefix,
     parse_proxy,
     parse_registry_key,
-    parse_url,
-)
-from ocisync.config.units import (
-    DURATION_PATTERN,
-    FOREVER,
-    SIZE_PATTERN,
-    Address,
-    parse_address,
-    parse_duration,
     parse_retention,
     parse_size,
+    parse_url,
 )
 from ocisync.config.validation_context import (
     Context,

@@ -35,7 +35,7 @@ from ocisync.config.models import (
     TagRules,
     WebhookSettings,
 )
-from ocisync.config.units import format_duration, format_size
+from ocisync.config.parsers import format_duration, format_size
 from ocisync.config.validation_context import describe
 from ocisync.config.yaml_document import Document
 

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from ocisync.config.models import Config
-from ocisync.config.units import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
+from ocisync.config.parsers import DURATION_PATTERN, SIZE_PATTERN, format_duration, format_size
 
 SCHEMA = "https://json-schema.org/draft/2020-12/schema"
 

@@ -1,11 +1,11 @@
-"""Openers: bytes at hand, small content read whole, and what begins in the middle."""
+"""Openers: bytes at hand, small content read whole, what begins in the middle, and streams that threads can read."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from ocisync.content.repository import ByteStream, Opener
 
@@ -72,3 +72,37 @@ async def _drop_first(stream: ByteStream, start: int) -> AsyncGenerator[bytes, N
         if start < len(chunk):
             yield chunk[start:]
         start = max(0, start - len(chunk))
+
+
+@runtime_checkable
+class BulkReader(Protocol):
+    """A ByteStream that a thread can read from by itself.
+
+    Only one of the two is used at a time: the event loop while it waits, a thread while it reads.
+    """
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether that is worth while now: what lies behind is a socket or a file."""
+        ...
+
+    async def wait_readable(self) -> None:
+        """Return when a thread may read on; a broken transfer is taken up again here.
+
+        Raises:
+            OcisyncError: the content cannot be had.
+        """
+        ...
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """In a thread: how many bytes were read, 0 at the end; None when there is nothing now: wait first."""
+        ...
+
+    def end_turn(self) -> None:
+        """The thread has stopped for now; called on the event loop after each turn, and after a wait that failed."""
+        ...
+
+
+def find_bulk_reader(stream: ByteStream) -> BulkReader | None:
+    """The stream, if a thread can read it by itself."""
+    return stream if isinstance(stream, BulkReader) and stream.is_bulk else None

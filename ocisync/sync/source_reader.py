@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import cast
 
 from ocisync.content.capabilities import AdoptableFile
+from ocisync.content.openers import BulkReader, find_bulk_reader
 from ocisync.content.repository import ByteStream, Fetcher, Opener, Target
 from ocisync.content.spool.blobs import BlobSpool, SpooledOpener, is_spool_failure
-from ocisync.content.transfer.mover import BulkReader, find_bulk_reader
 from ocisync.content.verify import read_manifest
 from ocisync.errors import DiskError, NotFound, UnsupportedManifest, VerificationError
 from ocisync.model.descriptor import Descriptor

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import pytest
 from yarl import URL
 
-from ocisync.config.units import parse_address, parse_duration, parse_size
+from ocisync.config.parsers import parse_address, parse_duration, parse_size
 from ocisync.daemon.webhooks.payloads import read_pushes
 from ocisync.drop.naming import classify, find_slip, layout_pattern
 from ocisync.errors import OcisyncError

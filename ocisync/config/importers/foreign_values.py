@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 
 from ocisync.config.diagnostics import KeyPath
 from ocisync.config.importers.draft import DraftEntry
-from ocisync.config.parsers import parse_pattern
-from ocisync.config.units import format_duration, parse_duration
+from ocisync.config.parsers import format_duration, parse_duration, parse_pattern
 from ocisync.config.yaml_document import Document, Value
 from ocisync.errors import InvalidName
 from ocisync.model.cron import parse_cron, parse_zone

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from ocisync.config.fields import Section, Size
-from ocisync.config.units import BYTES
+from ocisync.config.parsers import BYTES
 
 
 class ArchiveLimits(Section):

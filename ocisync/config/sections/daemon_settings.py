@@ -17,7 +17,7 @@ from ocisync.config.fields import (
     SharedSecret,
     Size,
 )
-from ocisync.config.units import Address
+from ocisync.config.parsers import Address
 
 GIB = 1 << 30  # bytes
 

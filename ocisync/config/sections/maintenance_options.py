@@ -7,7 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from ocisync.config.fields import Duration, Items, Pattern, Section
-from ocisync.config.units import SECONDS
+from ocisync.config.parsers import SECONDS
 
 _DAY = SECONDS["d"]
 

@@ -17,7 +17,7 @@ from ocisync.config.fields import (
     Section,
     SharedSecret,
 )
-from ocisync.config.units import Address
+from ocisync.config.parsers import Address
 
 Event = Literal["failure", "recovery", "late", "refused"]
 _KEYS: dict[str, tuple[frozenset[str], frozenset[str]]] = {  # type -> keys it needs, and keys it may have

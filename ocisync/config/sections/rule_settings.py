@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator, model_validator
+from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 
 from ocisync.config.fields import (
     CronFields,
@@ -24,19 +25,66 @@ from ocisync.config.fields import (
     Targets,
     TimeZone,
     check_duration,
+    check_target,
+    context_of,
+    parse_name_text,
+    parse_references,
 )
+from ocisync.config.parsers import DURATION_PATTERN, SECONDS, parse_duration, parse_source, parse_source_registry
 from ocisync.config.sections.bundle_settings import BundleInbox
 from ocisync.config.sections.referrer_options import ReferrerOptions
-from ocisync.config.sections.selection import Digests, NameRules, Places, Rename, SyncSource, TagRules
+from ocisync.config.sections.selection import Digests, NameRules, Rename, TagRules
 from ocisync.config.sections.tag_policy import TagPolicy
 from ocisync.config.sections.verify_policies import TrustOptions, VerifyOption
-from ocisync.config.units import DURATION_PATTERN, SECONDS, parse_duration
+from ocisync.config.validation_context import describe
 from ocisync.errors import InvalidName
 from ocisync.model.cron import Cron
-from ocisync.model.image_name import parse_name
-from ocisync.model.name_mapping import REPOSITORY, Placing
+from ocisync.model.image_name import ImageName, parse_name, parse_tag
+from ocisync.model.locator import TargetLocator
+from ocisync.model.name_mapping import NAME, REPOSITORY, TAG, Placing
+from ocisync.model.place_name import PlaceName
 
 SHORTEST_INTERVAL = 0.1  # seconds
+_REGISTRY, _IMAGE = "registry", "image"
+
+
+def _parse_source_field(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, ImageName):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(f"expected an image's name, found {describe(value)}")  # noqa: TRY004
+    kind = info.data.get("type")
+    if kind == _REGISTRY:
+        return parse_name_text(parse_source_registry, value)
+    context = context_of(info)
+    found = parse_name_text(lambda text: parse_source(text, digests=kind == _IMAGE, folder=context.folder), value)
+    if isinstance(found, PlaceName) and isinstance(found.place, TargetLocator):
+        check_target(found.place.target, info)
+    return found
+
+
+def _parse_place(name: str, rest: str) -> TargetReference:
+    """A target's name and templates of a repository and a tag."""
+    repository, colon, tag = rest.partition(":")
+    example = repository.replace(REPOSITORY, "x").replace(NAME, "x")
+    unknown = re.search(r"[{}]", example + tag.replace(TAG, "x"))
+    if unknown:
+        raise ValueError(f"{rest[:100]!r}: the placeholders are {REPOSITORY}, {NAME} and, after a colon, {TAG}")
+    if repository:
+        parse_name_text(parse_name, example)
+    if colon:
+        parse_name_text(parse_tag, tag.replace(TAG, "x"))
+    return TargetReference(name, repository, tag)
+
+
+def _parse_places(value: object, info: ValidationInfo) -> object:
+    return parse_references(value, info, _parse_place)
+
+
+_TEXT = {"type": "string", "minLength": 1}
+_PLACES_SCHEMA = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True}]}
+SyncSource = Annotated[ImageName, BeforeValidator(_parse_source_field), WithJsonSchema(_TEXT)]
+Places = Annotated[tuple[TargetReference, ...], BeforeValidator(_parse_places), WithJsonSchema(_PLACES_SCHEMA)]
 
 
 class IncompleteSettings(Section):
@@ -289,3 +337,6 @@ class SyncRule(TagPolicy, ReferrerOptions, TrustOptions):
             placing = Placing(one.repository or REPOSITORY, self.rename.strip_prefix, self.rename.repositories)
             found.append(TargetReference(one.target, placing.apply(repository), one.tag))
         return tuple(found)
+
+
+_REGISTRY, _IMAGE = "registry", "image"

@@ -5,70 +5,30 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
 
 from ocisync.config.fields import (
     Duration,
     Items,
     Pattern,
     Section,
-    TargetReference,
-    check_target,
-    context_of,
     parse_name_text,
-    parse_references,
     text_kind,
 )
-from ocisync.config.parsers import parse_pattern, parse_source, parse_source_registry
+from ocisync.config.parsers import parse_pattern
 from ocisync.config.validation_context import describe
 from ocisync.model.digest import Digest, parse_digest
-from ocisync.model.image_name import ImageName, parse_name, parse_tag
-from ocisync.model.locator import TargetLocator
-from ocisync.model.name_mapping import NAME, REPOSITORY, TAG, Substitution
-from ocisync.model.place_name import PlaceName
+from ocisync.model.image_name import parse_tag
+from ocisync.model.name_mapping import Substitution
 from ocisync.model.versions import VersionRange, parse_range
 
 PINNED = "digest-"  # begins the tags of images that a rule names by their digests only
 _SHOWN_DIGITS = 16  # of a digest, in such a tag
-_REGISTRY, _IMAGE = "registry", "image"
 
 
 def pinned_tag(digest: Digest) -> str:
     """The tag of an image that has no other name."""
     return PINNED + digest.partition(":")[2][:_SHOWN_DIGITS]
-
-
-def _parse_source_field(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, ImageName):
-        return value
-    if not isinstance(value, str):
-        raise ValueError(f"expected an image's name, found {describe(value)}")  # noqa: TRY004
-    kind = info.data.get("type")
-    if kind == _REGISTRY:
-        return parse_name_text(parse_source_registry, value)
-    context = context_of(info)
-    found = parse_name_text(lambda text: parse_source(text, digests=kind == _IMAGE, folder=context.folder), value)
-    if isinstance(found, PlaceName) and isinstance(found.place, TargetLocator):
-        check_target(found.place.target, info)
-    return found
-
-
-def _parse_place(name: str, rest: str) -> TargetReference:
-    """A target's name and templates of a repository and a tag."""
-    repository, colon, tag = rest.partition(":")
-    example = repository.replace(REPOSITORY, "x").replace(NAME, "x")
-    unknown = re.search(r"[{}]", example + tag.replace(TAG, "x"))
-    if unknown:
-        raise ValueError(f"{rest[:100]!r}: the placeholders are {REPOSITORY}, {NAME} and, after a colon, {TAG}")
-    if repository:
-        parse_name_text(parse_name, example)
-    if colon:
-        parse_name_text(parse_tag, tag.replace(TAG, "x"))
-    return TargetReference(name, repository, tag)
-
-
-def _parse_places(value: object, info: ValidationInfo) -> object:
-    return parse_references(value, info, _parse_place)
 
 
 def _parse_substitutions(value: object) -> object:
@@ -106,12 +66,9 @@ def _parse_digest_entry(value: object) -> Digest:
 
 
 _TEXT = {"type": "string", "minLength": 1}
-_PLACES_SCHEMA = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1, "uniqueItems": True}]}
 _DIGESTS_SCHEMA = {"anyOf": [{"type": "array", "items": _TEXT}, {"type": "object", "additionalProperties": _TEXT}]}
 _SUBSTITUTIONS_SCHEMA = {"type": "object", "additionalProperties": {"type": "string"}}
 
-SyncSource = Annotated[ImageName, BeforeValidator(_parse_source_field), WithJsonSchema(_TEXT)]
-Places = Annotated[tuple[TargetReference, ...], BeforeValidator(_parse_places), WithJsonSchema(_PLACES_SCHEMA)]
 Versions = Annotated[VersionRange, text_kind("a range in quotes", parse_range), WithJsonSchema(_TEXT)]
 Digests = Annotated[dict[str, Digest], BeforeValidator(_parse_digests), WithJsonSchema(_DIGESTS_SCHEMA)]
 Substitutions = Annotated[

@@ -13,10 +13,11 @@ from functools import partial
 
 import anyio
 
+from ocisync.content.openers import BulkReader, find_bulk_reader
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.spool.files import SpoolFile
 from ocisync.content.threads import run_file
-from ocisync.content.transfer.mover import BULK_FROM, BulkReader, find_bulk_reader
+from ocisync.content.transfer.mover import BULK_FROM
 from ocisync.errors import DiskError, SizeMismatch
 from ocisync.model.descriptor import Descriptor
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from anyio import to_thread
 from multidict import CIMultiDictProxy
 
+from ocisync.content.openers import BulkReader
 from ocisync.content.transfer.connection import Connection, EarlyAnswer
 from ocisync.content.transfer.http_head import Head, decode_body
-from ocisync.content.transfer.mover import BulkCheck, BulkReader, Transfer, movers
+from ocisync.content.transfer.mover import BulkCheck, Transfer, movers
 from ocisync.content.transfer.pool import ConnectionPool, Route
 
 _END_OF_CHUNKS = b"0\r\n\r\n"

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import enum
 import time
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 from anyio import CapacityLimiter, to_thread
 
+from ocisync.content.openers import BulkReader, find_bulk_reader
 from ocisync.content.repository import ByteStream
 from ocisync.content.threads import CPUS
 
@@ -25,35 +26,6 @@ PATIENCE = 0.005  # seconds that a thread waits for a socket: less than to go to
 _MOST_IDLE = 16  # buffers that are kept for the next transfers
 
 movers = CapacityLimiter(max(4, CPUS))  # threads that move bytes at a time
-
-
-@runtime_checkable
-class BulkReader(Protocol):
-    """A ByteStream that a thread can read from by itself.
-
-    Only one of the two is used at a time: the event loop while it waits, a thread while it reads.
-    """
-
-    @property
-    def is_bulk(self) -> bool:
-        """Whether that is worth while now: what lies behind is a socket or a file."""
-        ...
-
-    async def wait_readable(self) -> None:
-        """Return when a thread may read on; a broken transfer is taken up again here.
-
-        Raises:
-            OcisyncError: the content cannot be had.
-        """
-        ...
-
-    def read_into(self, buffer: memoryview) -> int | None:
-        """In a thread: how many bytes were read, 0 at the end; None when there is nothing now: wait first."""
-        ...
-
-    def end_turn(self) -> None:
-        """The thread has stopped for now; called on the event loop after each turn, and after a wait that failed."""
-        ...
 
 
 class BulkWriter(Protocol):
@@ -73,11 +45,6 @@ class BulkCheck(Protocol):
 
     def update(self, chunk: bytes | bytearray | memoryview, /) -> None: ...
     def finish(self) -> None: ...
-
-
-def find_bulk_reader(stream: ByteStream) -> BulkReader | None:
-    """The stream, if a thread can read it by itself."""
-    return stream if isinstance(stream, BulkReader) and stream.is_bulk else None
 
 
 def make_bulk_reader(stream: ByteStream) -> BulkReader:

@@ -19,8 +19,9 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
+from ocisync.content.openers import find_bulk_reader
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.transfer.mover import Transfer, find_bulk_reader
+from ocisync.content.transfer.mover import Transfer
 from ocisync.content.verify import batch_chunks
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest

@@ -10,9 +10,10 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ocisync.content.openers import find_bulk_reader
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.spool.blobs import BlobSpool
-from ocisync.content.transfer.mover import Transfer, find_bulk_reader
+from ocisync.content.transfer.mover import Transfer
 from ocisync.content.verify import Verifier
 from ocisync.errors import NetworkError, SizeMismatch
 from ocisync.model.descriptor import Descriptor, describe

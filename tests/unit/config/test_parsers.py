@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.config.units import (
+from ocisync.config.parsers import (
     BYTES,
     SECONDS,
     Address,
