@@ -4,6 +4,8 @@ BIN := .venv/bin
 ARGS ?=
 # Test processes; most tests wait for servers, so three suit two cores. JOBS=0 runs them in pytest's own process.
 JOBS ?= 3
+# Where PYTHONDONTWRITEBYTECODE is set, each of the thousands of starts in the tests would compile everything anew.
+COMPILE = @$(BIN)/python -m compileall -q ocisync
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras \
 	--group pyproject.toml:build pyproject.toml
 
@@ -37,10 +39,12 @@ check: dev
 	$(BIN)/lint-imports --no-cache
 
 test: check debian helm
+	$(COMPILE)
 	$(BIN)/pytest -n $(JOBS) --dist worksteal $(ARGS)
 	@$(BIN)/python tools/faults.py
 
 prove: dev debian helm packaging judges
+	$(COMPILE)
 	$(BIN)/pytest -m prove --timeout 0 $(ARGS)
 
 bench: dev debian

@@ -1,6 +1,7 @@
 """The command line: how it is entered, and how its commands enter the event loop.
 
-`app` assembles it; a module per subject has the arguments and the display of its commands.
+`app` assembles it; a module per subject has the arguments and the display of its commands. A module is imported, and a
+command's options are read, when that command is called: a start pays for one command, not for all of them.
 
 Exit status: 0 all good, 1 something failed, 2 bad usage or configuration, 130 interrupted.
 """
@@ -13,8 +14,9 @@ import io
 import os
 import resource
 import sys
-from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from importlib import import_module
+from typing import Any, TypeVar
 
 from ocisync.errors import ConfigError, InvalidName, OcisyncError
 
@@ -26,6 +28,7 @@ _FILES = 16_384  # open files that are enough for any configuration
 def main() -> None:
     """Run the command line and exit; whatever happens, no traceback is printed."""
     gc.disable()  # what is imported stays: collecting meanwhile is a fifth of the start; `run_async` turns it on
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look through all that is installed for some
     sys.stdout = sys.stdout or _open_nothing()
     sys.stderr = sys.stderr or _open_nothing()
     for stream in (sys.stdout, sys.stderr):
@@ -59,6 +62,47 @@ def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
         if ours is None or others is not None:
             raise
         raise _first_of(ours) from group
+
+
+class LazyCommands(MutableMapping[str, Any]):
+    """The commands of a group by name, each made when it is first asked for."""
+
+    def __init__(self, makers: dict[str, Callable[[], Any]]) -> None:
+        self._makers = makers
+        self._made: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = self._makers[name]()
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._makers[name] = lambda: command
+        self._made[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._makers[name]
+        self._made.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._makers)
+
+    def __len__(self) -> int:
+        return len(self._makers)
+
+
+def make_command(name: str, place: str, heading: str | None = None) -> Any:
+    """The command whose function a place names, as `module:function` below this package."""
+    import typer
+
+    from ocisync.cli.display.help import Command
+
+    module, _, function = place.partition(":")
+    single = typer.Typer(add_completion=False, rich_markup_mode=None)
+    single.command(name, cls=Command, rich_help_panel=heading)(
+        getattr(import_module(f"ocisync.cli.{module}"), function)
+    )
+    return typer.main.get_command(single)
 
 
 def _raise_file_limit() -> None:

@@ -1,21 +1,16 @@
-"""The command line assembled: every command under its heading, in the order in which help lists them.
-
-A command's module is imported and its options are read when it is called, and it imports in turn what it needs when it
-runs: a start pays for one command, not for all of them.
-"""
+"""The command line assembled: every command under its heading, in the order in which help lists them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, MutableMapping
 from functools import partial
-from importlib import import_module
 from typing import Annotated, Any, cast
 
 import typer
 
 from ocisync import __version__
+from ocisync.cli import LazyCommands, make_command
 from ocisync.cli.arguments.options import set_defaults
-from ocisync.cli.display.help import Command, CommandGroup
+from ocisync.cli.display.help import CommandGroup
 from ocisync.cli.display.output import show
 
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[2])  # click's ClickException: typer has it unnamed
@@ -119,49 +114,13 @@ def _take_no_options() -> None:
     """Have a group be one, also if it has a single command."""
 
 
-class LazyCommands(MutableMapping[str, Any]):
-    """The commands of a group by name, each made when it is first asked for."""
-
-    def __init__(self, makers: dict[str, Callable[[], Any]]) -> None:
-        self._makers = makers
-        self._made: dict[str, Any] = {}
-
-    def __getitem__(self, name: str) -> Any:
-        if name not in self._made:
-            self._made[name] = self._makers[name]()
-        return self._made[name]
-
-    def __setitem__(self, name: str, command: Any) -> None:
-        self._makers[name] = lambda: command
-        self._made[name] = command
-
-    def __delitem__(self, name: str) -> None:
-        del self._makers[name]
-        self._made.pop(name, None)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._makers)
-
-    def __len__(self) -> int:
-        return len(self._makers)
-
-
-def _make_command(name: str, place: str, heading: str | None = None) -> Any:
-    module, _, function = place.partition(":")
-    single = typer.Typer(add_completion=False, rich_markup_mode=None)
-    single.command(name, cls=Command, rich_help_panel=heading)(
-        getattr(import_module(f"ocisync.cli.{module}"), function)
-    )
-    return typer.main.get_command(single)
-
-
 def _make_group(name: str) -> Any:
     heading, text, commands = _GROUPS[name]
     group = typer.Typer(name=name, help=text, cls=CommandGroup, **_SHARED)
     group.callback()(_take_no_options)
     made = typer.main.get_group(group)
     made.rich_help_panel = heading
-    made.commands = LazyCommands({one: partial(_make_command, one, place) for one, place in commands.items()})
+    made.commands = LazyCommands({one: partial(make_command, one, place) for one, place in commands.items()})
     return made
 
 
@@ -176,7 +135,7 @@ def _make_app() -> Any:
     made = typer.main.get_group(group)
     made.commands = LazyCommands(
         {
-            name: partial(_make_command, name, place, heading)
+            name: partial(make_command, name, place, heading)
             for heading, commands in _COMMANDS.items()
             for name, place in commands.items()
         }

@@ -44,7 +44,9 @@ class RepositoryPace:
 
         A job for what a webhook told tells of changes only: the rest of the repository was not looked at.
         """
-        schedule = self.schedules[job.rule]
+        schedule = self.schedules.get(job.rule)
+        if schedule is None:
+            return
         key = job.rule, job.lock_name
         known = self._due.get(key)
         if not report.ok or report.has_changed:

@@ -23,7 +23,7 @@ from anyio import CapacityLimiter, to_thread
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import DiskError, OcisyncError, StoreError
 from ocisync.state.batching import BatchExecutor, PendingCall
-from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema, migrate, version_of
+from ocisync.state.migrations import APPLICATION_ID, STEPS, NewerSchema
 from ocisync.state.ownership import explain_refusal, make_private, make_private_folder
 from ocisync.state.rows import CorruptDatabase
 
@@ -299,3 +299,23 @@ def _as_ours(exc: Exception, path: Path) -> OcisyncError:
     if code in _DISK:
         return DiskError(f"{path}: the ledger cannot be used: {exc}; look at the disk's space and permissions")
     return StoreError(f"{path}: the ledger failed: {exc}", code="state.failed")
+
+
+def version_of(connection: sqlite3.Connection) -> int:
+    """How many steps the file has seen."""
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def migrate(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> int:
+    """Bring the schema to the present version, one transaction per step; return the version it had.
+
+    Raises:
+        NewerSchema: the file has seen more steps than this program knows.
+    """
+    before = version_of(connection)
+    if before > len(steps):
+        raise NewerSchema(f"its schema is version {before}; this program knows {len(steps)}")
+    for number, step in enumerate(steps[before:], start=before + 1):
+        connection.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT;")
+    return before

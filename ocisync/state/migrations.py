@@ -5,9 +5,6 @@ A step, once released, is never changed: a new one is added. `PRAGMA user_versio
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Sequence
-
 APPLICATION_ID = 0x6F636973  # "ocis": tells our file from another program's database
 
 _FIRST = """
@@ -88,23 +85,3 @@ STEPS: tuple[str, ...] = (_FIRST, _SCOPES_AND_NOTES, _IMAGES, _REFERRERS, _ROOTS
 
 class NewerSchema(Exception):
     """The file was written by a newer ocisync."""
-
-
-def version_of(connection: sqlite3.Connection) -> int:
-    """How many steps the file has seen."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    return int(version)
-
-
-def migrate(connection: sqlite3.Connection, steps: Sequence[str] = STEPS) -> int:
-    """Bring the schema to the present version, one transaction per step; return the version it had.
-
-    Raises:
-        NewerSchema: the file has seen more steps than this program knows.
-    """
-    before = version_of(connection)
-    if before > len(steps):
-        raise NewerSchema(f"its schema is version {before}; this program knows {len(steps)}")
-    for number, step in enumerate(steps[before:], start=before + 1):
-        connection.executescript(f"BEGIN IMMEDIATE; {step}; PRAGMA user_version = {number}; COMMIT;")
-    return before

@@ -130,7 +130,7 @@ class RuleRunner(JobRunner):
         if isinstance(job, BundleJob):
             return await run_bundle_job(job, self.session)
         report = await run_job(job, self.session.tools)
-        if job.rule in self.pace.schedules:
+        if self.pace.schedules:
             self.pace.observe(job, report)
         if any(rule.name == job.rule for rule in self.session.config.sync):
             try:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ocisync.config.load import load_config
-from ocisync.config.models import Config
+from ocisync.config.models import Config, Daemon
 from ocisync.content.spool.blobs import BlobSpool
 from ocisync.errors import DiskError
 from ocisync.state.ownership import make_private_folder
@@ -74,7 +74,7 @@ async def open_session(
             open_checker=open_checker,
         )
         yield Session(config, stores, tools)
-        if spools is not None:
+        if spools is not None and spools.entries:
             await spools.close()
 
 
@@ -86,7 +86,7 @@ async def optional_session(
     if isinstance(given, Path):
         config = await anyio.to_thread.run_sync(partial(load_config, given, needs_secrets=False))
     else:
-        config = given or Config(version=1)
+        config = given or Config(version=1, daemon=Daemon.model_construct())  # whose folders no command uses
     scratch = await anyio.to_thread.run_sync(partial(tempfile.TemporaryDirectory, prefix="ocisync-"))
     try:
         async with open_session(config, None, progress, Path(scratch.name), compression) as session:

@@ -17,9 +17,9 @@ from ocisync.errors import ConfigError, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
+from ocisync.state.database import migrate as migrate_sqlite
 from ocisync.state.input_records import InputRecord, InputState, MemberRecord
 from ocisync.state.ledger import LOOKUP
-from ocisync.state.migrations import migrate as migrate_sqlite
 from ocisync.state.move import _OTHERS, _OWN, copy_state
 from ocisync.state.open import State, open_database, open_state, state_of
 from ocisync.state.postgres_database import migrate

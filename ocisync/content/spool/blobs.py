@@ -42,21 +42,21 @@ class _Entry:
     blob: SharedDownload | None = None  # None: nobody reads it now
 
 
+@dataclass(slots=True, eq=False)
 class BlobSpool:
     """All blobs of a folder, `limit` bytes at most; a blob for which there is no room is read past it.
 
     A blob that only one target wants should have `worth` bytes: a smaller one is rather read again than written down.
     """
 
-    def __init__(self, folder: Path, limit: int, worth: int = 0) -> None:
-        self.worth = worth
-        self._folder = folder
-        self._limit = limit
-        self._entries: dict[Digest, _Entry] = {}
-        self._failed: set[Digest] = set()
-        self._settled: dict[str, bool] = {}
-        self._lock = anyio.Lock(fast_acquire=True)
-        self._is_swept = False
+    folder: Path
+    limit: int
+    worth: int = 0
+    entries: dict[Digest, _Entry] = field(default_factory=dict)
+    _failed: set[Digest] = field(default_factory=set)
+    _settled: dict[str, bool] = field(default_factory=dict)  # target: whether all of its last job went well
+    _lock: anyio.Lock = field(default_factory=lambda: anyio.Lock(fast_acquire=True))
+    _is_swept: bool = False
 
     def opener(self, desc: Descriptor, source: Opener, targets: Collection[str]) -> SpooledOpener:
         """Opens a blob for one of the targets that want it."""
@@ -72,13 +72,13 @@ class BlobSpool:
         self._settled[target] = ok
         self._failed.clear()
         async with self._lock:
-            for digest in [digest for digest, entry in self._entries.items() if ok and target in entry.waiting]:
+            for digest in [digest for digest, entry in self.entries.items() if ok and target in entry.waiting]:
                 await self._mark_delivered(digest, target)
 
     async def close(self) -> None:
         """Drop what nobody will come for: targets whose last job failed find theirs at the next start."""
         async with self._lock:
-            for digest, entry in list(self._entries.items()):
+            for digest, entry in list(self.entries.items()):
                 for target in [target for target in entry.waiting if self._settled.get(target)]:
                     await self._mark_delivered(digest, target)
 
@@ -110,12 +110,12 @@ class BlobSpool:
         if blob.is_broken:
             self._failed.add(digest)
         async with self._lock:
-            if self._entries.get(digest) is entry:
-                del self._entries[digest]
+            if self.entries.get(digest) is entry:
+                del self.entries[digest]
                 await run_file(partial(blob.file.path.unlink, missing_ok=True))
 
     async def _mark_delivered(self, digest: Digest, target: str) -> None:
-        entry = self._entries.get(digest)
+        entry = self.entries.get(digest)
         if entry is not None and target not in entry.served:
             entry.served.add(target)
             entry.waiting.discard(target)
@@ -123,16 +123,16 @@ class BlobSpool:
 
     async def _find_entry(self, desc: Descriptor) -> _Entry | None:
         await self._sweep()
-        entry = self._entries.get(desc.digest)
+        entry = self.entries.get(desc.digest)
         if entry is not None and entry.blob is not None:
             return entry
         if desc.digest in self._failed or not await self._make_room(desc):
             return None
-        found = await run_file(partial(_open_spooled, self._folder, desc))
+        found = await run_file(partial(_open_spooled, self.folder, desc))
         if found is None:
             return None
         file, length = found
-        entry = self._entries.setdefault(desc.digest, _Entry(desc.size))
+        entry = self.entries.setdefault(desc.digest, _Entry(desc.size))
         entry.size, entry.used = desc.size, time.monotonic()
         entry.blob = SharedDownload(desc, file, length)
         if entry.blob.length:
@@ -144,21 +144,21 @@ class BlobSpool:
         if self._is_swept:
             return
         self._is_swept = True
-        for found in await run_file(partial(list_leftovers, self._folder)):
-            if found.age > _FORGOTTEN and await run_file(partial(remove_file, self._folder, found.digest)):
+        for found in await run_file(partial(list_leftovers, self.folder)):
+            if found.age > _FORGOTTEN and await run_file(partial(remove_file, self.folder, found.digest)):
                 continue
-            self._entries[found.digest] = _Entry(found.size, used=float("-inf"))
+            self.entries[found.digest] = _Entry(found.size, used=float("-inf"))
 
     async def _make_room(self, desc: Descriptor) -> bool:
-        others = {digest: entry for digest, entry in self._entries.items() if digest != desc.digest}
-        missing = sum(entry.size for entry in others.values()) + desc.size - self._limit
+        others = {digest: entry for digest, entry in self.entries.items() if digest != desc.digest}
+        missing = sum(entry.size for entry in others.values()) + desc.size - self.limit
         idle = sorted((entry.used, digest) for digest, entry in others.items() if entry.blob is None)
         for _, digest in idle:
             if missing <= 0:
                 break
-            missing -= self._entries.pop(digest).size
-            await run_file(partial(remove_file, self._folder, digest))
-        return missing <= 0 and await run_file(partial(measure_room, self._folder)) > desc.size
+            missing -= self.entries.pop(digest).size
+            await run_file(partial(remove_file, self.folder, digest))
+        return missing <= 0 and await run_file(partial(measure_room, self.folder)) > desc.size
 
     async def _let_go(self, digest: Digest, entry: _Entry, blob: SharedDownload) -> None:
         async with self._lock:
@@ -167,12 +167,12 @@ class BlobSpool:
                 return
             await blob.close()
             entry.blob, entry.used = None, time.monotonic()
-            if self._entries.get(digest) is entry:
+            if self.entries.get(digest) is entry:
                 await self._drop_if_done(digest, entry)
 
     async def _drop_if_done(self, digest: Digest, entry: _Entry) -> None:
-        if not entry.waiting and entry.blob is None and self._entries.pop(digest, None) is not None:
-            await run_file(partial(remove_file, self._folder, digest))
+        if not entry.waiting and entry.blob is None and self.entries.pop(digest, None) is not None:
+            await run_file(partial(remove_file, self.folder, digest))
 
 
 class SpooledOpener:

@@ -19,9 +19,9 @@ from ocisync.errors import ConfigError, DiskError, Handling, StoreError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, sha256
 from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
-from ocisync.state.database import FILE_NAME, SqliteDatabase
+from ocisync.state.database import FILE_NAME, SqliteDatabase, migrate, version_of
 from ocisync.state.lock import LOCK_NAME, daemon_lock, hold_daemon_lock
-from ocisync.state.migrations import APPLICATION_ID, STEPS, migrate, version_of
+from ocisync.state.migrations import APPLICATION_ID, STEPS
 from ocisync.state.open import State, open_state
 from ocisync.state.rule_records import RuleStatus, StoredRuleRecords
 from ocisync.sync.ledger import Ledger, Published

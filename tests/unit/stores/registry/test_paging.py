@@ -6,8 +6,7 @@ from yarl import URL
 from ocisync.errors import RegistryError
 from ocisync.model.image_name import is_tag
 from ocisync.model.text.name_list import NameList
-from ocisync.stores.registry.listing import PAGE, find_next_page
-from ocisync.stores.registry.name_page import Page, parse_page
+from ocisync.stores.registry.listing import PAGE, Page, find_next_page, parse_page
 from ocisync.stores.registry.paging import next_page
 
 HERE = URL("https://r.example/v2/a/tags/list?n=1000")
