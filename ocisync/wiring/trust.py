@@ -26,6 +26,30 @@ _FRESH = 24 * 3600.0  # seconds after which sigstore's public root is brought up
 _RETRY = 3600.0  # seconds, where that failed
 
 
+def make_policy(name: str, settings: VerifyPolicy) -> Policy:
+    """A policy.
+
+    Raises:
+        ConfigError: its keys or its trusted root cannot be used.
+    """
+    from ocisync.trust.keys import load_public_key
+    from ocisync.trust.policies import Identity, Policy
+
+    root = None
+    if settings.keyless or settings.trusted_root:
+        from ocisync.trust.keyless import load_trusted_root, read_trusted_root
+
+        root = load_trusted_root(read_trusted_root(settings.trusted_root))
+    return Policy(
+        name,
+        tuple(load_public_key(pem.encode()) for pem in settings.keys),
+        tuple(Identity(one.issuer, one.identity) for one in settings.keyless),
+        root,
+        settings.signed_as,
+        settings.predicates,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Policies:
     """The policies of a configuration; each is made when it is first used.
