@@ -27,6 +27,7 @@ from ocisync.model.digest_tags import is_digest_tag, is_list_tag
 from ocisync.model.locator import LayoutLocator, Locator, TargetLocator
 from ocisync.sync.context import JobContext, Stores
 from ocisync.sync.job import Job
+from ocisync.sync.presence import BlobInfoCache
 from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import JobReport
 from ocisync.sync.run import run_job
@@ -35,6 +36,7 @@ from ocisync.sync.select import TagSelection
 log = structlog.get_logger()
 
 _REPOSITORIES = 4  # at a time
+_REMEMBERED = 5000  # blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,7 @@ async def apply_bundle(files: BundleFiles, context: JobContext, scratch: Path, o
     """
     async with open_bundle(files, scratch, options.check) as (opened, bundle):
         failpoint("bundle.verified")
+        context = replace(context, blob_info=BlobInfoCache(_REMEMBERED))  # the ledger remembers all, in less memory
         applied = Applied(opened, needed=bytearray(len(opened.inventory.blobs)))
         states = await _look_at_targets(bundle, context, options)
         lacking = explain(states, opened.inventory)

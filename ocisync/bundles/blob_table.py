@@ -6,7 +6,7 @@ from array import array
 from collections.abc import Iterator, Mapping, MutableMapping
 from typing import NamedTuple
 
-from ocisync.bundles.digest_table import DigestTable
+from ocisync.content.digest_table import DigestTable
 from ocisync.model.digest import Digest
 
 

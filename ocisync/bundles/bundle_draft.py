@@ -7,9 +7,9 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 from ocisync.bundles.blob_table import BlobEntry, BlobTable
-from ocisync.bundles.digest_table import BlobList
 from ocisync.bundles.inventory import Base, BundledImage, BundleInventory, Removal, bundle_id
 from ocisync.bundles.recording import Recording, RepositoryRecord
+from ocisync.content.digest_table import BlobList
 from ocisync.model.digest import Digest
 
 

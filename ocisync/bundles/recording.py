@@ -14,9 +14,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from ocisync.bundles.digest_table import SizedBlobs
 from ocisync.bundles.inventory import BLOB
 from ocisync.content.concurrency import for_each
+from ocisync.content.digest_table import SizedBlobs
 from ocisync.content.files import FileSection, Spool
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Opener, Source, Target

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from ocisync.bundles.blob_table import BlobEntry, BlobTable
-from ocisync.bundles.digest_table import BlobList, SizedBlobs
 from ocisync.bundles.inventory import INVENTORY, BundleInventory
+from ocisync.content.digest_table import BlobList, SizedBlobs
 from ocisync.errors import BundleError, ConfigError
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.archive.index_json import INDEX_FILE, LAYOUT_FILE, blob_path

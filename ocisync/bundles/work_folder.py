@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
-from ocisync.bundles.digest_table import BlobList, SizedBlobs
 from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, BundleInventory, bundle_id
 from ocisync.bundles.inventory_json import parse_inventory
 from ocisync.bundles.volume_layout import Piece, VolumeContent
+from ocisync.content.digest_table import BlobList, SizedBlobs
 from ocisync.content.failpoints import failpoint
 from ocisync.errors import BundleError, DiskError, OcisyncError
 from ocisync.model.digest import Digest

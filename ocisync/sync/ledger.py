@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from ocisync.content.digest_table import DigestTable
 from ocisync.content.fact_cache import FactCache
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
@@ -73,12 +75,45 @@ class Ledger(FactCache, Protocol):
         ...
 
 
+class BlobHomes:
+    """Which repository has a blob, for any number of blobs, in little memory."""
+
+    def __init__(self) -> None:
+        self._digests = DigestTable()
+        self._homes = array("I")  # by number: the repository's place in the list; 0: none any more
+        self._repositories = [""]
+        self._places = {"": 0}
+
+    def get(self, digest: Digest) -> str:
+        """The repository; empty where none is known."""
+        number = self._digests.find(digest)
+        return "" if number is None else self._repositories[self._homes[number]]
+
+    def record(self, digest: Digest, repository: str) -> None:
+        """Remember a blob; the repository that was known first stays."""
+        place = self._places.setdefault(repository, len(self._repositories))
+        if place == len(self._repositories):
+            self._repositories.append(repository)
+        number = self._digests.add(digest)
+        if number == len(self._homes):
+            self._homes.append(place)
+        elif not self._homes[number]:
+            self._homes[number] = place
+
+    def forget(self, repository: str) -> None:
+        """Forget the blobs of a repository."""
+        place = self._places.get(repository, 0)
+        for number, home in enumerate(self._homes):
+            if home == place:
+                self._homes[number] = 0
+
+
 @dataclass
 class MemoryLedger:
     """A ledger for one run."""
 
     tags: dict[tuple[str, str], dict[str, Published]] = field(default_factory=dict)
-    blobs: dict[str, dict[Digest, str]] = field(default_factory=dict)
+    blobs: dict[str, BlobHomes] = field(default_factory=dict)  # by target
     layers: dict[tuple[str, str, Digest, str], Descriptor] = field(default_factory=dict)
     facts: dict[tuple[str, Digest], str] = field(default_factory=dict)
     seen: dict[tuple[str, str, Digest], float] = field(default_factory=dict)
@@ -92,13 +127,14 @@ class MemoryLedger:
     ) -> None:
         """Remember until the process ends."""
         self.tags.setdefault((target, repository), {}).update(tags)
-        known = self.blobs.setdefault(target, {})
-        known.update((digest, repository) for digest in blobs if digest not in known)
+        known = self.blobs.setdefault(target, BlobHomes())
+        for digest in blobs:
+            known.record(digest, repository)
 
     async def locate(self, target: str, digests: list[Digest]) -> Mapping[Digest, str]:
         """Where this run saw blobs."""
-        known = self.blobs.get(target, {})
-        return {digest: known[digest] for digest in digests if digest in known}
+        known = self.blobs.get(target)
+        return {digest: home for digest in digests if (home := known.get(digest))} if known is not None else {}
 
     async def find_layer(self, target: str, repository: str, diff_id: Digest, variant: str) -> Descriptor | None:
         """What this run converted."""
@@ -120,9 +156,8 @@ class MemoryLedger:
         self.tags.pop((target, repository), None)
         for key in [key for key in self.layers if key[:2] == (target, repository)]:
             del self.layers[key]
-        known = self.blobs.get(target, {})
-        for digest in [digest for digest, where in known.items() if where == repository]:
-            del known[digest]
+        if (known := self.blobs.get(target)) is not None:
+            known.forget(repository)
 
     async def get_facts(self, kind: str, digests: Sequence[Digest]) -> Mapping[Digest, str]:
         """What this run noted."""

@@ -35,14 +35,15 @@ class BlobInfoCache:
     answers is kept here, so that it is asked once per blob.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = _REMEMBERED) -> None:
+        self._limit = limit
         self._homes: OrderedDict[tuple[str, Digest], str] = OrderedDict()
         self._uploads: dict[tuple[str, Digest], anyio.Event] = {}
 
     def record(self, target: str, digest: Digest, repository: str) -> None:
         """Remember that a repository has a blob; the one that was known first stays."""
         self._homes.setdefault((target, digest), repository)
-        if len(self._homes) > _REMEMBERED:
+        if len(self._homes) > self._limit:
             self._homes.popitem(last=False)
 
     async def load(self, ledger: Ledger, target: str, digests: Iterable[Digest]) -> None:

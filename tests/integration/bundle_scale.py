@@ -1,17 +1,23 @@
 """A registry without a disk: many small blobs, or one huge blob of zeros, made up while they are asked for."""
 
+import ctypes
 import hashlib
 import json
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import ClassVar
 
 from tests.servers.images import OCI_CONFIG, OCI_LAYER, OCI_MANIFEST, describe, digest_of
 
 _ZEROS = bytes(1 << 20)
+_STEP = 16 << 20  # bytes
+_HOLE = bytes(_STEP)
+_libc = ctypes.CDLL(None)
 
 
 @dataclass
@@ -55,6 +61,40 @@ def huge(content: Content, size: int) -> str:
     content.blobs[digest] = size
     content.add("huge/app", "v1", [(digest, size)])
     return digest
+
+
+@contextmanager
+def holes_dug(folder: Path) -> Iterator[None]:
+    """Give back the disk space of what is zero in large files below a folder, while they grow: content stays."""
+    ended = threading.Event()
+    dug: dict[Path, int] = {}
+
+    def dig() -> None:
+        while not ended.wait(0.1):
+            for path in folder.rglob("*"):
+                with suppress(OSError):
+                    dug[path] = _dig(path, dug.get(path, 0))
+
+    thread = threading.Thread(target=dig, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _dig(path: Path, start: int) -> int:
+    """Make holes of whole steps of zeros; where the next look begins."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size < start + 2 * _STEP:
+        return start
+    with path.open("r+b") as file:
+        size = path.stat().st_size
+        while start + 2 * _STEP <= size:
+            if os.pread(file.fileno(), _STEP, start) == _HOLE:
+                _libc.fallocate(file.fileno(), 3, ctypes.c_long(start), ctypes.c_long(_STEP))  # keep size, punch hole
+            start += _STEP
+    return start
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ocisync.bundles.digest_table import SizedBlobs
 from ocisync.bundles.volume_layout import END, SMALLEST_VOLUME, Piece, footprint, plan_volumes
+from ocisync.content.digest_table import SizedBlobs
 from ocisync.errors import ConfigError
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.archive.tar_writer import render_header

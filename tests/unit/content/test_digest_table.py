@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocisync.bundles.blob_table import BlobEntry, BlobTable
-from ocisync.bundles.digest_table import DigestTable, SizedBlobs
+from ocisync.content.digest_table import DigestTable, SizedBlobs
 from ocisync.model.digest import Digest
 
 
