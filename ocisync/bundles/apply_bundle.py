@@ -35,7 +35,7 @@ from ocisync.sync.select import TagSelection
 
 log = structlog.get_logger()
 
-_REPOSITORIES = 4  # at a time
+_REPOSITORIES = 2  # at a time: each holds the manifests of its images
 _REMEMBERED = 5000  # blobs
 
 

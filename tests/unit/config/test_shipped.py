@@ -42,7 +42,15 @@ MODELS: tuple[type[BaseModel], ...] = (
 
 
 def test_the_samples_are_there() -> None:
-    assert [path.stem for path in SAMPLES] == ["build-farm", "container", "mirror-to-s3", "ocisync", "signed-only"]
+    assert [path.stem for path in SAMPLES] == [
+        "build-farm",
+        "bundles-inside",
+        "bundles-outside",
+        "container",
+        "mirror-to-s3",
+        "ocisync",
+        "signed-only",
+    ]
 
 
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
