@@ -25,6 +25,7 @@ def check_together(root: dict[str, Value], context: Context) -> Iterator[ConfigF
     """Every contradiction between keys."""
     yield from _check_rule_names(root)
     yield from _check_bundles(root)
+    yield from _check_shared_bundles(root)
     yield from _check_folders(root, context)
     for check, section in _CHECKS:
         for path, entry in list_entries(root, section):
@@ -129,24 +130,25 @@ def _check_bundles(root: dict[str, Value]) -> Iterator[ConfigFinding]:
                 yield (*path, "rules", at), f"no sync rule is named {name[:80]!r}. Write the `name` of one"
         if (entry.get("base") == "receipt") != ("receipts" in entry):
             yield (*path, "base"), "`base: receipt` and `receipts` belong together. Write both, or neither"
-        if _is_shared(root):  # the last inventory is in one daemon's state, and another one would begin anew
-            told = "one daemon alone writes bundles. Give this rule a configuration of its own without `engine`"
-            yield path, told
     for path, entry in list_entries(root, "drop"):
-        targets, bundles = entry.get("target"), entry.get("bundles")
-        if isinstance(bundles, dict) and _is_shared(root):  # any of the daemons may take them
-            if "label" in entry:
-                yield (*path, "label"), "bundles cannot be taken by label: put the folder on a volume of all daemons"
-            if "receipts" not in bundles:
-                yield (*path, "bundles"), "with `engine` write `receipts`, a folder on a volume of all daemons"
+        targets = entry.get("target")
         if isinstance(entry.get("bundles"), dict) and isinstance(targets, list) and len(targets) > 1:
             yield (*path, "bundles"), "bundles go to one target. Give each target a drop rule of its own"
 
 
-def _is_shared(root: dict[str, Value]) -> bool:
-    """Whether several daemons share the work."""
+def _check_shared_bundles(root: dict[str, Value]) -> Iterator[ConfigFinding]:
+    """What several daemons cannot do with bundles."""
     engine = root.get("engine")
-    return isinstance(engine, dict) and engine.get("type") == "postgres"
+    if not isinstance(engine, dict) or engine.get("type") != "postgres":
+        return
+    for path, _ in list_entries(root, "bundle"):  # the last inventory is in one daemon's state; another begins anew
+        yield path, "one daemon alone writes bundles. Give this rule a configuration of its own without `engine`"
+    for path, entry in list_entries(root, "drop"):
+        bundles = entry.get("bundles")
+        if isinstance(bundles, dict) and "label" in entry:
+            yield (*path, "label"), "bundles cannot be taken by label: put the folder on a volume of all daemons"
+        if isinstance(bundles, dict) and "receipts" not in bundles:
+            yield (*path, "bundles"), "with `engine` write `receipts`, a folder on a volume of all daemons"
 
 
 def _check_hosts(root: dict[str, Value]) -> Iterator[ConfigFinding]:

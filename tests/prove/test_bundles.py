@@ -9,7 +9,7 @@ from tests.integration.bundle_kills import make_site, random_kills
 from tests.integration.test_bundle_memory import prove_huge, prove_many
 from tests.servers.docker_registry import DockerRegistry
 
-pytestmark = pytest.mark.prove
+pytestmark = [pytest.mark.prove, pytest.mark.timeout(7200)]
 GIB = 1 << 30
 
 
