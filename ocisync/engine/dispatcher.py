@@ -102,12 +102,12 @@ class Dispatcher:
 
     async def _hand_out(self, connection: psycopg.AsyncConnection[Any]) -> bool:
         """Hand out what is due and fits; whether more may be due."""
-        room = _BACKLOG * self._slots() - await follow_table.count_out(connection)
+        abilities = await worker_table.list_abilities(connection)
+        room = _BACKLOG * self._slots() - await follow_table.count_out(connection, abilities.resting)
         if room <= 0:
             return True
-        labels = await worker_table.list_labels(connection)
         async with connection.transaction():
-            found = await follow_table.find_due(connection, self._generation, labels, room)
+            found = await follow_table.find_due(connection, self._generation, abilities, room)
             for due in found:
                 job = await self._defer(connection, due)
                 if job is not None:

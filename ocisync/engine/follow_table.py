@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ocisync.engine.units import Unit
+from ocisync.engine.worker_table import Abilities
 from ocisync.model.text.outside_json import storable
 from ocisync.state.rule_records import RuleStatus
 
@@ -21,13 +22,17 @@ VALUES (%s, %s, %s, %s, %s, %s, %s, now() + make_interval(secs => %s))
 ON CONFLICT (rule, item) DO UPDATE SET lock = excluded.lock, host = excluded.host, label = excluded.label,
     generation = excluded.generation
 """
-# Round robin over rules, what was asked for first; never more of them than fit into the queue.
+# Round robin over rules, what was asked for first; never more of them than fit into the queue, and of one lock one at a
+# time. Nothing for hosts that rest, nor for labels that nobody has.
 _DUE = """
 SELECT id, rule, item, lock, label, attempt + 1 FROM follow JOIN (
-    SELECT id AS chosen, row_number() OVER (PARTITION BY rule ORDER BY is_wanted DESC, due_at) AS place
+    SELECT id AS chosen, row_number() OVER (PARTITION BY rule ORDER BY is_wanted DESC, due_at) AS place,
+        row_number() OVER (PARTITION BY lock ORDER BY is_wanted DESC, due_at) AS turn
     FROM follow WHERE job IS NULL AND due_at <= now() AND generation = %s AND (label = '' OR label = ANY(%s))
+        AND NOT host = ANY(%s) AND NOT EXISTS (
+            SELECT FROM follow AS other WHERE other.job IS NOT NULL AND other.lock = follow.lock)
 ) AS ranked ON chosen = id
-WHERE job IS NULL ORDER BY is_wanted DESC, place, due_at LIMIT %s FOR UPDATE OF follow SKIP LOCKED
+WHERE job IS NULL AND turn = 1 ORDER BY is_wanted DESC, place, due_at LIMIT %s FOR UPDATE OF follow SKIP LOCKED
 """
 _HAND_OUT = "UPDATE follow SET job = %s, attempt = %s, is_wanted = FALSE, worker = '', started_at = NULL WHERE id = %s"
 _START = (
@@ -180,9 +185,10 @@ async def _put(
         await cursor.executemany(_PUT.encode(), rows)
 
 
-async def find_due(connection: Connection, generation: str, labels: Collection[str], most: int) -> list[Due]:
-    """Rows that are due and can be done by a daemon with one of the labels, locked until the transaction ends."""
-    rows = await (await connection.execute(_DUE.encode(), (generation, list(labels), most))).fetchall()
+async def find_due(connection: Connection, generation: str, abilities: Abilities, most: int) -> list[Due]:
+    """Rows that are due and that daemons can do now, locked until the transaction ends."""
+    values = (generation, list(abilities.labels), list(abilities.resting), most)
+    rows = await (await connection.execute(_DUE.encode(), values)).fetchall()
     return [Due(*row) for row in rows]
 
 
@@ -286,9 +292,10 @@ async def list_unbegun(connection: Connection) -> list[int]:
     return [int(job) for (job,) in await (await connection.execute(_UNBEGUN.encode())).fetchall()]
 
 
-async def count_out(connection: Connection) -> int:
-    """How many rows are handed out."""
-    row = await (await connection.execute(b"SELECT count(*) FROM follow WHERE job IS NOT NULL")).fetchone()
+async def count_out(connection: Connection, resting: Collection[str]) -> int:
+    """How many rows are handed out; those that were begun and wait for a host that rests keep no place."""
+    query = "SELECT count(*) FROM follow WHERE job IS NOT NULL AND NOT (host = ANY(%s) AND started_at IS NOT NULL)"
+    row = await (await connection.execute(query, (list(resting),))).fetchone()
     return int(row[0]) if row else 0
 
 

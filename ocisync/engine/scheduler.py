@@ -18,6 +18,7 @@ import anyio.lowlevel
 import structlog
 
 from ocisync.content.backoff import Backoff
+from ocisync.content.concurrency import Wakeup
 from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import Schedule, wait_after_run
@@ -28,11 +29,13 @@ from ocisync.engine.fleet_view import FleetView, write_jobs
 from ocisync.engine.follow_table import UnitOutcome
 from ocisync.engine.locks import SessionLocks
 from ocisync.engine.units import WHOLE, fingerprint, found_units, item_of, list_units
+from ocisync.engine.worker_table import Beat
 from ocisync.errors import StoreError
 from ocisync.logs import clean
 from ocisync.model.locator import parse_locator, registry_image
 from ocisync.state.postgres_database import KEEP_ALIVE, SCHEMA
 from ocisync.state.rule_records import RuleView
+from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, RunReport
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ log = structlog.get_logger(__name__)
 BEAT = 2.0  # seconds between two signs of life
 ELSEWHERE = 5.0  # seconds after which another daemon may take what this one cannot
 _HOLD = 2  # signs of life without a task after which a unit counts as forgotten
+_MOST_STALLED = 32  # units that wait for a host that must be left alone, beside those that have slots
+_LOOK = 1.0  # seconds between two looks whether one of those stands still
 _RECORD_TIME = 60.0  # seconds in which an outcome is recorded, else the unit is looked at once more
 _LOOK_TIME = 3.0  # seconds in which a page asks the database
 _FRESH = 10.0  # seconds for which metrics and alerts may tell of the same look; thousands of rules take a while to read
@@ -85,7 +90,9 @@ class EngineScheduler:
         self._runner: JobRunner | None = None
         self._schedules: dict[str, Schedule] = {}
         self._generation = ""
-        self._running: set[Unit] = set()
+        self._running: dict[Unit, tuple[str, str]] = {}  # -> rule and item
+        self._room = Wakeup()  # a unit has ended
+        self._is_ending = False
         self.fleet = FleetView()
         self.list_running: Callable[[], Sequence[RunningJob]] = tuple  # what the others are told
         self._taken: dict[str, float] = {}
@@ -162,6 +169,7 @@ class EngineScheduler:
         """Take what is handed out, hand out what is due, and show signs of life, until one of them fails."""
         from procrastinate.worker import Worker
 
+        self._is_ending = False
         async with self._app.open_async(), anyio.create_task_group() as tasks:
             await self._show_life({})  # first, so that the limits of hosts are shared before anything is asked
             if self._all_slots > self._slots:
@@ -170,7 +178,7 @@ class EngineScheduler:
                 self._app,
                 queues=[queue_of(label) for label in ("", *self._labels)],
                 name=self.name,
-                concurrency=self._slots,
+                concurrency=self._slots + _MOST_STALLED,  # `_fetch` keeps to the slots
                 fetch_job_polling_interval=BEAT,
                 shutdown_graceful_timeout=1.0,  # what runs goes on in the queue
                 delete_jobs="always",
@@ -183,6 +191,8 @@ class EngineScheduler:
             try:
                 await anyio.sleep_forever()
             finally:
+                self._is_ending = True
+                self._room.set()
                 worker.stop()  # type: ignore[no-untyped-call]
 
     def _connect(self, within: float | None = None) -> AbstractAsyncContextManager[Any]:
@@ -195,14 +205,37 @@ class EngineScheduler:
         kwargs = {"options": f"-c search_path={SCHEMA}", **KEEP_ALIVE}
         app = App(connector=PsycopgConnector(conninfo=self._dsn, min_size=1, max_size=_CONNECTIONS, kwargs=kwargs))
         app.task(name=TASK)(self._run_unit)
+        fetch = app.job_manager.fetch_job
+
+        async def fetch_with_room(*args: Any, **kwargs: Any) -> Any:
+            """A job that stands still for its host keeps no slot; procrastinate counts all alike."""
+            while self._count_active() >= self._slots and not self._is_ending:
+                await self._room.wait(_LOOK)
+            return None if self._is_ending else await fetch(*args, **kwargs)
+
+        app.job_manager.fetch_job = fetch_with_room  # type: ignore[method-assign]
         return app
+
+    def _count_active(self) -> int:
+        stalled = {(job.rule, item_of(job)) for job in self._queue.stalled}
+        return sum(unit not in stalled for unit in self._running.values())
+
+    def _list_resting(self) -> set[str]:
+        """The hosts of sources that this daemon must leave alone, of those that it works with."""
+        resting = set()
+        for job in self._queue.stalled:
+            image = registry_image(job.source) if isinstance(job, Job) else None
+            # It may be the target's host that rests: the reason names it.
+            if image and any(word.endswith(image.host) for word in self._queue.explain_stall(job).split()):
+                resting.add(image.host)
+        return resting
 
     async def _run_unit(self, unit: int, rule: str, item: str, attempt: int, generation: str) -> None:
         schedule = self._schedules.get(rule)
         if generation != self._generation or schedule is None or self._queue.is_closed:
             await self._give_back(unit, attempt)
             return
-        self._running.add((unit, attempt))
+        self._running[unit, attempt] = rule, item
         try:
             if not await self._start(unit, attempt):
                 return
@@ -214,7 +247,8 @@ class EngineScheduler:
             else:
                 await self._finish(schedule, unit, attempt, outcome)
         finally:
-            self._running.discard((unit, attempt))
+            del self._running[unit, attempt]
+            self._room.set()
 
     async def _run_jobs(self, schedule: Schedule, item: str) -> RunReport:
         assert self._runner is not None, "attach comes first"
@@ -317,8 +351,9 @@ class EngineScheduler:
         `missing` counts for each of those how often it was met; they come back, those of now counted once more.
         """
         async with self._connect() as connection:
-            activity = write_jobs(self.list_running())
-            await worker_table.beat(connection, self.name, self._slots, self._labels, self._generation, activity)
+            activity, resting = write_jobs(self.list_running()), self._list_resting()
+            sign = Beat(self.name, self._slots, self._labels, self._generation, activity, resting)
+            await worker_table.beat(connection, sign)
             alive, self._all_slots = await worker_table.count_alive(connection)
             self._tell_count(alive)
             await self.fleet.look(connection, self.name, _FRESH)

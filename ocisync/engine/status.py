@@ -29,9 +29,13 @@ SELECT one.rule, one.item, extract(epoch FROM now() - one.due_at)::float8,
              SELECT 1 FROM worker WHERE one.label = ANY(string_to_array(labels, ','))
                  AND seen_at > now() - make_interval(secs => %s))
          THEN 'for a daemon with the label ' || one.label
-         WHEN one.job IS NULL THEN 'to be handed out'
-         WHEN EXISTS (SELECT 1 FROM follow AS other WHERE other.lock = one.lock AND other.started_at IS NOT NULL)
+         WHEN EXISTS (SELECT FROM follow AS other
+             WHERE other.lock = one.lock AND other.job IS NOT NULL AND other.id <> one.id)
          THEN 'for another that writes to the same target'
+         WHEN EXISTS (SELECT FROM worker WHERE one.host = ANY(string_to_array(resting, ','))
+             AND seen_at > now() - make_interval(secs => %s))
+         THEN 'for ' || one.host || ', which is to be left alone'
+         WHEN one.job IS NULL THEN 'to be handed out'
          ELSE 'for a slot' END
 FROM follow AS one WHERE one.started_at IS NULL AND one.due_at <= now() ORDER BY one.due_at LIMIT 1000
 """
@@ -88,7 +92,7 @@ async def look(dsn: str) -> EngineNow:
             ]
             waiting = [
                 UnitNow(str(rule), str(item), float(seconds), reason=str(reason))
-                for rule, item, seconds, reason in await _ask(connection, _WAITING, ALIVE)
+                for rule, item, seconds, reason in await _ask(connection, _WAITING, ALIVE, ALIVE)
             ]
             [(later, next_due)] = await _ask(connection, _NEXT)
     except Exception as exc:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -12,18 +13,46 @@ if TYPE_CHECKING:
 
 ALIVE = 15.0  # seconds since a daemon was seen last; it is seen every two
 _SEEN = """
-INSERT INTO worker (id, seen_at, slots, labels, generation, activity) VALUES (%s, now(), %s, %s, %s, %s)
-ON CONFLICT (id) DO UPDATE SET seen_at = now(), generation = excluded.generation, activity = excluded.activity
+INSERT INTO worker (id, seen_at, slots, labels, generation, activity, resting)
+VALUES (%(id)s, now(), %(slots)s, %(labels)s, %(generation)s, %(activity)s, %(resting)s)
+ON CONFLICT (id) DO UPDATE SET seen_at = now(), generation = excluded.generation, activity = excluded.activity,
+    resting = excluded.resting
 """
 _OTHERS = "SELECT id, activity FROM worker WHERE id <> %s AND seen_at > now() - make_interval(secs => %s) ORDER BY id"
 _ALIVE = "SELECT count(*), coalesce(sum(slots), 0) FROM worker WHERE seen_at > now() - make_interval(secs => %s)"
 
 
-async def beat(
-    connection: Connection, worker: str, slots: int, labels: Sequence[str], generation: str, activity: str
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Beat:
+    """A sign of life."""
+
+    worker: str
+    slots: int
+    labels: Sequence[str]
+    generation: str
+    activity: str = "[]"  # what it does, as `fleet_view.write_jobs` says it
+    resting: Collection[str] = ()  # hosts that it must leave alone for long
+
+
+@dataclass(frozen=True, slots=True)
+class Abilities:
+    """What the daemons that are alive can do and cannot, all together."""
+
+    labels: Collection[str]
+    resting: Collection[str]  # hosts that one of them must leave alone
+
+
+async def beat(connection: Connection, sign: Beat) -> None:
     """Note that a daemon is alive, and what it does."""
-    await connection.execute(_SEEN.encode(), (worker, slots, ",".join(labels), generation, activity))
+    values = {
+        "id": sign.worker,
+        "slots": sign.slots,
+        "labels": ",".join(sign.labels),
+        "generation": sign.generation,
+        "activity": sign.activity,
+        "resting": ",".join(sorted(sign.resting)),
+    }
+    await connection.execute(_SEEN.encode(), values)
 
 
 async def list_activities(connection: Connection, worker: str) -> list[tuple[str, str]]:
@@ -31,11 +60,11 @@ async def list_activities(connection: Connection, worker: str) -> list[tuple[str
     return await (await connection.execute(_OTHERS.encode(), (worker, ALIVE))).fetchall()
 
 
-async def list_labels(connection: Connection) -> set[str]:
-    """The labels of the daemons that are alive."""
-    query = b"SELECT labels FROM worker WHERE seen_at > now() - make_interval(secs => %s)"
+async def list_abilities(connection: Connection) -> Abilities:
+    """The labels of the daemons that are alive, and the hosts that rest."""
+    query = b"SELECT labels, resting FROM worker WHERE seen_at > now() - make_interval(secs => %s)"
     rows = await (await connection.execute(query, (ALIVE,))).fetchall()
-    return {label for (labels,) in rows for label in labels.split(",") if label}
+    return Abilities(*({name for row in rows for name in row[column].split(",") if name} for column in (0, 1)))
 
 
 async def leave(connection: Connection, worker: str) -> None:

@@ -102,6 +102,8 @@ ALTER TABLE rule ADD COLUMN present_interval DOUBLE PRECISION;
 # What each daemon runs now, as JSON, for the pages of the others.
 _ACTIVITY = "ALTER TABLE worker ADD COLUMN activity TEXT NOT NULL DEFAULT '[]';"
 _LABEL = "ALTER TABLE follow ADD COLUMN label TEXT NOT NULL DEFAULT '';"
+# The hosts that a daemon was asked to leave alone, for which nothing is handed out.
+_RESTING = "ALTER TABLE worker ADD COLUMN resting TEXT NOT NULL DEFAULT '';"
 
 STEPS: tuple[str, ...] = (
     _LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",
@@ -110,4 +112,5 @@ STEPS: tuple[str, ...] = (
     _ENGINE,
     _ACTIVITY,
     _LABEL,
+    _RESTING,
 )

@@ -21,6 +21,7 @@ from ocisync.engine.follow_table import UnitOutcome
 from ocisync.engine.locks import LockLost, SessionLocks, connected
 from ocisync.engine.migrate import migrate_all
 from ocisync.engine.units import Unit
+from ocisync.engine.worker_table import Beat
 from ocisync.model.cron import Cron
 from ocisync.model.locator import TargetLocator, parse_locator
 from ocisync.sync.job import Job as SyncJob
@@ -160,7 +161,7 @@ async def test_a_unit_with_a_label_waits_for_a_daemon_that_has_it(dsn: str) -> N
     async with desk(dsn, Unit("r", "a", "a", label="site-b"), Unit("s", "b", "b")) as made:
         assert (await made.wait_fetched()).task_kwargs["rule"] == "s"
         assert await made.rows("SELECT rule FROM follow WHERE job IS NULL") == [("r",)]
-        await worker_table.beat(made.connection, "there", 1, ["site-b"], "g1", "[]")
+        await worker_table.beat(made.connection, Beat("there", 1, ["site-b"], "g1"))
         job = await made.wait_fetched()
         assert (job.task_kwargs["rule"], job.queue) == ("r", "label site-b")
 

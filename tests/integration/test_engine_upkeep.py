@@ -6,13 +6,16 @@ import json
 import re
 import signal
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from tests.integration.engines import Fleet
+from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import DockerRegistry
+from tests.servers.hub import hub
 from tests.servers.images import Json, make_image, push
 from tests.servers.postgres import Postgres
 from tests.servers.process import wait_for
@@ -100,3 +103,30 @@ def test_an_inbox_with_a_label_is_emptied_where_the_label_is(fleet: Fleet, tmp_p
     two.child.process.send_signal(signal.SIGTERM)
     assert two.child.process.wait(30) == 0
     wait_for(lambda: "for a daemon with the label site-b" in json.dumps(fleet.status()["waiting"]), "the inbox", 30)
+
+
+def test_a_host_that_rests_keeps_no_slot_from_others(fleet: Fleet, registry: DockerRegistry) -> None:
+    for number in range(6):
+        push(registry.client, f"hub{number}", "1", make_image(f"hub {number}"))
+    with hub(registry.url) as front, ExitStack() as stack:
+        front.limit, front.looks = 1, 1_000_000  # it does not renew
+        fleet.sync += [
+            {"name": f"h{n}", "source": f"{front.host}/hub{n}", "target": f"local/hub{n}", "interval": "1h"}
+            for n in range(6)
+        ]
+        fleet.registries[front.host] = {"plain_http": True, "rate_limit": {"retry": "1h"}}
+        fleet.slots = 2
+        fleet.start("one")
+        other = stack.enter_context(psycopg.connect(fleet.dsn, autocommit=True))
+
+        def rests() -> bool:
+            return "which is to be left alone" in json.dumps(fleet.status()["waiting"])
+
+        wait_for(rests, "the host to rest", 60)
+        push(registry.client, "app", "1", make_image("app"))
+        done = run_ocisync("sync-now", "app", "--wait", "-c", fleet.folder / "one.yaml", timeout=60)
+        done.expect()
+        assert (fleet.target / "v2" / "app" / "manifests" / "1").exists()
+        [(begun,)] = other.execute("SELECT count(*) FROM ocisync.follow WHERE started_at IS NOT NULL").fetchall()
+        assert begun <= 4, "those that were handed out before it was known, and no more"
+        assert front.pulls == 1
