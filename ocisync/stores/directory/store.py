@@ -21,7 +21,7 @@ from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
 from ocisync.content.openers import find_bulk_reader
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.transfer.mover import Transfer
+from ocisync.content.transfer.mover import BULK_FROM, Transfer
 from ocisync.content.verify import batch_chunks
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
@@ -75,7 +75,7 @@ class DirectoryStore:
             raise NotFound(f"{self.root}/{key}: no such file") from None
         try:
             end = info.size if length is None else min(info.size, start + length)
-            yield info, self._read_from(fd, key, start, end)
+            yield info, _FileReader(fd, self.root / key, start, end, self._threads)
         finally:
             os.close(fd)
 
@@ -183,20 +183,62 @@ class DirectoryStore:
             return False
         return True
 
-    async def _read_from(self, fd: int, key: str, start: int, end: int) -> AsyncIterator[bytes]:
-        while start < end:
-            chunk = await self._in_thread(key, os.pread, fd, min(_READ, end - start), start)
-            if not chunk:
-                raise DiskError(f"{self.root}/{key}: the file was cut while it was read")
-            start += len(chunk)
-            yield chunk
-
     async def _in_thread(self, key: str, act: Callable[..., _T], *args: object) -> _T:
         def act_or_explain() -> _T:
             with disk_errors(self.root / key):
                 return act(*args)
 
         return await to_thread.run_sync(act_or_explain, limiter=self._threads)
+
+
+@dataclass(slots=True)
+class _FileReader:
+    """A stretch of an open file in order, for who waits for chunks and for threads (a BulkReader)."""
+
+    fd: int
+    path: Path  # for messages
+    at: int  # bytes
+    end: int
+    threads: CapacityLimiter
+
+    @property
+    def is_bulk(self) -> bool:
+        """Small files cost less without the hops."""
+        return self.end - self.at >= BULK_FROM
+
+    def __aiter__(self) -> _FileReader:
+        return self
+
+    async def __anext__(self) -> bytes:
+        if self.at >= self.end:
+            raise StopAsyncIteration
+        return await to_thread.run_sync(self._read_chunk, limiter=self.threads)
+
+    async def wait_readable(self) -> None:
+        """A file can always be read."""
+
+    def read_into(self, buffer: memoryview) -> int:
+        """In a thread: the next bytes; 0 at the end. Raises DiskError: the file cannot be read, or was cut."""
+        size = min(len(buffer), self.end - self.at)
+        if size <= 0:
+            return 0
+        with disk_errors(self.path):
+            return self._advance(os.preadv(self.fd, [buffer[:size]], self.at))
+
+    def end_turn(self) -> None:
+        """Nothing is held."""
+
+    def _read_chunk(self) -> bytes:
+        with disk_errors(self.path):
+            chunk = os.pread(self.fd, min(_READ, self.end - self.at), self.at)
+        self._advance(len(chunk))
+        return chunk
+
+    def _advance(self, count: int) -> int:
+        if not count:
+            raise DiskError(f"{self.path}: the file was cut while it was read")
+        self.at += count
+        return count
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,10 @@ from anyio import to_thread
 from ocisync.content.files import Spool
 from ocisync.content.memory import MemoryRepository
 from ocisync.content.object_store import ObjectHeaders
-from ocisync.content.openers import BytesOpener
+from ocisync.content.openers import BytesOpener, find_bulk_reader
 from ocisync.content.repository import ByteStream
 from ocisync.content.threads import SpoolOpener
+from ocisync.content.transfer.mover import BULK_FROM
 from ocisync.errors import DigestMismatch, DiskError, InvalidName, SizeMismatch, StoreError
 from ocisync.model.descriptor import describe
 from ocisync.model.digest import Digest, sha256
@@ -94,6 +95,44 @@ async def test_the_content_type_is_read_from_a_manifest(store: DirectoryStore) -
         found = await store.head(key)
         assert found is not None
         assert found.content_type == expected
+
+
+async def test_a_large_file_is_read_by_threads_as_it_is_by_chunks(store: DirectoryStore) -> None:
+    content = os.urandom(BULK_FROM + 300_001)
+    await put(store, "v2/key", content)
+    async with store.open("v2/key", start=7, length=BULK_FROM + 1000) as (_, stream):
+        reader = find_bulk_reader(stream)
+        assert reader is not None
+        buffer, read = memoryview(bytearray(400_000)), b""
+        while count := await to_thread.run_sync(reader.read_into, buffer):
+            read += bytes(buffer[:count])
+    async with store.open("v2/key", start=7, length=BULK_FROM + 1000) as (_, stream):
+        assert read == content[7 : BULK_FROM + 1007] == b"".join([chunk async for chunk in stream])
+    async with store.open("v2/key", length=BULK_FROM - 1) as (_, stream):
+        assert find_bulk_reader(stream) is None  # small: the hops would cost more
+
+
+@pytest.mark.parametrize("by_thread", [False, True])
+async def test_a_file_that_is_cut_while_it_is_read_is_an_error(
+    store: DirectoryStore, root: Path, by_thread: bool
+) -> None:
+    await put(store, "v2/key", bytes(2 * BULK_FROM))
+    async with store.open("v2/key") as (_, stream):
+        os.truncate(root / "v2/key", BULK_FROM)
+        with pytest.raises(DiskError, match="cut while it was read"):
+            await (_read_by_thread(stream) if by_thread else _read_chunks(stream))
+
+
+async def _read_by_thread(stream: ByteStream) -> None:
+    reader, buffer = find_bulk_reader(stream), memoryview(bytearray(BULK_FROM))
+    assert reader is not None
+    while reader.read_into(buffer):
+        pass
+
+
+async def _read_chunks(stream: ByteStream) -> None:
+    async for _ in stream:
+        pass
 
 
 async def test_a_reader_keeps_what_it_opened(store: DirectoryStore) -> None:
