@@ -16,6 +16,7 @@ from ocisync.cli.display.output import printable, show, show_json, table, time_t
 from ocisync.model.text.quantities import duration_text
 
 _WATCH = 2.0  # seconds between two looks
+_PENDING_SHOWN = 10  # images of a rule
 
 if TYPE_CHECKING:  # the start of other commands does not pay for the state
     from ocisync.commands.status import RuleReport
@@ -84,6 +85,10 @@ def _status_text(reports: Mapping[str, RuleReport]) -> str:
             for image in report.images
             if image.code
         ]
+        pending = [image for image in report.images if image.verdict == "pending"]
+        lines += [f"{_image(one.target, one.tag)}: {printable(one.reason)}" for one in pending[:_PENDING_SHOWN]]
+        if len(pending) > _PENDING_SHOWN:
+            lines.append(f"{rule}: {len(pending) - _PENDING_SHOWN} more images are pending (all: --json)")
     return "\n".join(lines)
 
 

@@ -28,6 +28,7 @@ class RepositoryPace:
     """Chooses the repositories that are due, and learns from what became of them."""
 
     clock: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time  # by which images are pending
     _due: dict[tuple[str, str], _Due] = field(default_factory=dict)  # by rule and target repository
     schedules: dict[str, Schedule] = field(default_factory=dict)  # that have a range of intervals, by their rules
 
@@ -53,4 +54,5 @@ class RepositoryPace:
             self._due.pop(key, None)
         elif not job.is_partial:
             interval = schedule.grow(known.interval if known else None)
-            self._due[key] = _Due(self.clock() + interval, interval)
+            wait = interval if report.pending_until is None else min(interval, report.pending_until - self.wall())
+            self._due[key] = _Due(self.clock() + wait, interval)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ocisync.content.cost import Cost, count_bytes
 from ocisync.errors import OcisyncError
 from ocisync.model.digest import Digest
-from ocisync.sync.judging.acceptance import Judgement
+from ocisync.sync.judging.acceptance import YOUNG, Judgement
 
 
 class Verdict(enum.Enum):
@@ -21,9 +21,6 @@ class Verdict(enum.Enum):
     REFUSED = "refused"  # the rule does not take such an image; the target's tag stays as it is
     PENDING = "pending"  # it will be taken later
     FAILED = "failed"
-
-
-_CHANGES = (Verdict.COPIED, Verdict.PRUNED, Verdict.PENDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +99,15 @@ class JobReport:
 
     @property
     def has_changed(self) -> bool:
-        """Whether anything is otherwise than before; so that it may soon be again."""
-        return any(tag.verdict in _CHANGES for tag in self.tags)
+        """Whether anything is otherwise than before, or may soon be: a signature may come at any time.
+
+        When an image is old enough is known, and `pending_until` says it: that is no reason to look more often.
+        """
+        return any(
+            tag.verdict in (Verdict.COPIED, Verdict.PRUNED)
+            or (tag.verdict is Verdict.PENDING and tag.judgement is not None and tag.judgement.code != YOUNG)
+            for tag in self.tags
+        )
 
     @property
     def withheld(self) -> list[Failure]:

@@ -17,7 +17,7 @@ from ocisync.content.repository import Source
 from ocisync.errors import NotFound, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
-from ocisync.model.digest_tags import is_list_tag
+from ocisync.model.digest_tags import is_digest_tag, is_list_tag
 from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import PlatformChoice
 from ocisync.model.text.name_list import NameList
@@ -95,10 +95,15 @@ class TagResolver:
         elif self._has_digest_tags():  # it only saves asking for each of them
             with suppress(NotFound, RegistryError):
                 self._listed = await self._source.tags()
+        # Nobody signs signatures: where a rule demands some, those that convince come along, and no others as images.
         if selection.literal is not None:  # no conditions: nothing else decides
-            return Selected({**selection.literal, **selection.pinned})
+            named = {**selection.literal, **selection.pinned}
+            images = {tag: one for tag, one in named.items() if not is_digest_tag(tag)}
+            return Selected(images if images and self._job.wants_signatures else named)
         offered = self._listed
-        if self._job.referrers.referrers:  # lists of referrers go along with their subjects, or are made at the target
+        if self._job.wants_signatures:
+            offered = NameList(tag for tag in offered if not is_digest_tag(tag))
+        elif self._job.referrers.referrers:  # lists of referrers go along with subjects, or are made at the target
             offered = NameList(tag for tag in offered if not is_list_tag(tag))
         asked = list_candidates(selection, offered)
         dates = await self._find_dates(asked) if asked else {}

@@ -128,7 +128,7 @@ def test_only_what_is_signed_is_copied_and_its_signature_comes_along(site: Site)
     told = site.once(1)
     verdicts = {tag: one["verdict"] for tag, one in told.items()}
     signature = sig_tag(signed)
-    assert {tag: verdicts[tag] for tag in "123"} == {"1": "copied", "2": "refused", "3": "refused"}
+    assert verdicts == {"1": "copied", "2": "refused", "3": "refused"}  # signatures are no images
     assert told["1"]["signature"]["policy"] == "ours"
     assert told["2"]["failure"]["code"] == told["2"]["signature"]["code"] == "verify.unsigned"
     assert told["3"]["failure"]["code"] == "verify.untrusted"
@@ -311,6 +311,8 @@ def test_copy_and_inspect(site: Site) -> None:
     assert not archive.exists()
     listed = json.loads((site.folder / "copy/v2/app/tags/list").read_bytes())["tags"]
     assert set(listed) == {"1", sig_tag(signed)}
+    said = ran("inspect", "--verify", str(site.file), f"docker://{site.name}:1", code=2).stderr
+    assert f"--verify {site.file}: not a public key in PEM" in said
     assert "known are" in ran("copy", "--verify", "nobody", f"docker://{site.name}:1", f"{out}:3", code=2).stderr
 
 
@@ -327,7 +329,8 @@ def test_dropped_archives(site: Site) -> None:
     ran("once", "-c", file, code=1)
     assert "1" in site.tags()
     assert not {"2", "3"} & site.tags()
-    assert {"bare.tar", "docker.tar"} <= {path.name for path in (drop / "failed").iterdir()}
+    failed = {path.name for path in (drop / "failed").iterdir()}
+    assert failed == {one + end for one in ("bare.tar", "docker.tar") for end in ("", ".reason.txt")}
 
 
 def test_a_layout_brings_nothing_that_nobody_signed(site: Site) -> None:
@@ -398,6 +401,13 @@ def test_plan_tells_what_would_be_refused_or_wait(site: Site) -> None:
     planned = json.loads(ran("plan", "-c", site.file, "--json").stdout)["tags"]
     assert {one["tag"]: one["action"] for one in planned} == {"1": "wait", "2": "refuse"}
     assert "pending until" in ran("plan", "-c", site.file).stdout
+    ran("once", "-c", site.file, code=1)
+    said = ran("status", "-c", site.file).stdout
+    assert ":1: first seen" in said
+    assert "pending until" in said
+    assert "[verify.unsigned]" in said
+    site.rule(verify={"any": ["ours"], "else": "warn"}, tags={"allow": ["2"]})
+    assert "new; not as the rule wants it: sha256:" in ran("plan", "-c", site.file).stdout
 
 
 def test_nothing_of_trust_is_imported_without_a_policy(site: Site) -> None:

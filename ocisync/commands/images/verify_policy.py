@@ -29,7 +29,10 @@ def with_policy(given: Path | Config | None, policy: str) -> Config:
         raise ConfigError(
             f"--verify {policy[:200]}: no policy of the configuration (known are {known}), nor a public key's file"
         ) from exc
-    load_public_key(pem)
+    try:
+        load_public_key(pem)
+    except ConfigError as exc:
+        raise exc.at(f"--verify {policy[:200]}") from exc
     return config.model_copy(
         update={"verify": {**config.verify, policy: VerifyPolicy(keys=(pem.decode("ascii", "replace"),))}}
     )

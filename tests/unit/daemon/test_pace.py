@@ -5,6 +5,7 @@ from dataclasses import replace
 from ocisync.daemon.pace import RepositoryPace
 from ocisync.daemon.schedule import Schedule
 from ocisync.sync.job import Job
+from ocisync.sync.judging.acceptance import UNSIGNED, YOUNG, Judgement, Outcome
 from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict
 from tests.unit.daemon.jobs import job
 
@@ -52,3 +53,25 @@ def test_a_rule_without_a_range_is_left_alone() -> None:
     for _ in range(3):
         assert pace.select(replace(RULE, longest=RULE.interval), JOBS) == JOBS
         pace.observe(JOBS[0], JobReport("rule", "", ""))
+
+
+def pending(code: str, until: float) -> JobReport:
+    judgement = Judgement(Outcome.PENDING, code, "", until)
+    return JobReport("rule", "", "", tags=[TagReport("1", Verdict.PENDING, "", judgement=judgement)])
+
+
+def test_what_grows_old_is_looked_at_at_its_time_and_a_signature_is_waited_for() -> None:
+    """An age of three days would else keep all repositories at the shortest interval for ever."""
+    now = 0.0
+    pace = RepositoryPace(lambda: now, lambda: now)
+    seen: dict[str, list[float]] = {"quiet": [], "busy": []}
+    for _ in range(13):
+        for due in pace.select(RULE, JOBS[:2]):
+            assert isinstance(due, Job)
+            name = due.target.repository
+            seen[name].append(now / MINUTE)
+            young = pending(YOUNG, 50 * MINUTE) if now < 50 * MINUTE else JobReport("rule", "", "")
+            pace.observe(due, pending(UNSIGNED, 90 * MINUTE) if name == "busy" else young)
+        now += RULE.interval
+    assert seen["busy"] == [5.0 * run for run in range(13)]
+    assert seen["quiet"] == [0, 5, 10, 20, 35, 50]
