@@ -15,6 +15,7 @@ from ocisync.daemon.responses import HEADERS, Page, RefusalLog, json_answer, req
 from ocisync.daemon.status.page import StatusPage
 from ocisync.daemon.status.snapshot import Snapshot, as_document
 from ocisync.daemon.webhooks.receiver import MAX_BODY, WebhookPage, WebhookReceiver
+from ocisync.errors import StoreError
 from ocisync.model.text.outside_json import load_json
 from ocisync.state.rule_records import RuleView
 
@@ -165,3 +166,5 @@ async def _plain_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except web.HTTPException as error:
         allow = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return text_answer(error.status, f"{error.status} {error.reason}\n", allow)
+    except StoreError as error:  # what is asked for cannot be put on record now
+        return text_answer(503, f"{error.message}; ask again\n", {"Retry-After": "5"})

@@ -45,16 +45,18 @@ class SessionLocks:
 
     async def serve(self) -> None:
         """Keep the session, until cancelled."""
-        last_seen = anyio.current_time()
+        last_seen, is_lost = anyio.current_time(), False
         try:
             while True:
                 try:
                     async with self._turn:
                         await (await self._ensure()).execute("SELECT 1")
-                    last_seen = anyio.current_time()
+                    last_seen, is_lost = anyio.current_time(), False
                 except Exception as exc:  # noqa: BLE001 (whatever the driver raises: the session is gone)
                     await self._drop()
-                    log.warning("engine.session_lost", error=str(exc).strip())
+                    if not is_lost:
+                        log.warning("engine.session_lost", error=str(exc).strip())
+                    is_lost = True
                     if anyio.current_time() - last_seen > _GRACE:
                         self._give_up(list(self._held))
                 await anyio.sleep(_BEAT)

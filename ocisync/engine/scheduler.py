@@ -50,7 +50,7 @@ _HOLD = 2  # signs of life without a task after which a unit counts as forgotten
 _MOST_STALLED = 32  # units that wait for a host that must be left alone, beside those that have slots
 _LOOK = 1.0  # seconds between two looks whether one of those stands still
 _RECORD_TIME = 60.0  # seconds in which an outcome is recorded, else the unit is looked at once more
-_LOOK_TIME = 3.0  # seconds in which a page asks the database
+_LOOK_TIME = 3.0  # seconds that a page, a request or a webhook waits for a connection
 _FRESH = 10.0  # seconds for which metrics and alerts may tell of the same look; thousands of rules take a while to read
 _RESTART = Backoff(0.5, 15.0)  # seconds before the database is tried again
 _CONNECTIONS = (
@@ -127,7 +127,7 @@ class EngineScheduler:
             StoreError: the database cannot be reached.
         """
         try:
-            async with self._connect() as connection:
+            async with self._connect(within=_LOOK_TIME) as connection:
                 is_known = await follow_table.want(connection, rule, items, within)
         except Exception as exc:
             raise StoreError(f"PostgreSQL: {describe(exc)}", code="state.unreachable") from exc
@@ -145,11 +145,15 @@ class EngineScheduler:
             for rule, schedule in self._schedules.items()
         }
 
-    async def refresh(self) -> None:
-        """Look at the tables now; while the database is away, what was seen last stands."""
-        with contextlib.suppress(Exception):
+    async def refresh(self) -> bool:
+        """Look at the tables now; False while the database is away: what was seen last stands."""
+        try:
             async with self._connect(within=_LOOK_TIME) as connection:
                 await self.fleet.look(connection, self.name)
+        except Exception as exc:  # noqa: BLE001 (whatever the driver raises)
+            log.debug("engine.unseen", error=describe(exc))
+            return False
+        return True
 
     async def run(self) -> None:
         """Work until cancelled. That the database is away ends nothing: it is tried again."""

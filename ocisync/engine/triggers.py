@@ -39,9 +39,9 @@ class EngineTriggers:
         """Have looked at what was pushed; the rules that will."""
         return await self._want((job for job, _, _ in self.pushes.select(pushes)), SETTLE)
 
-    async def refresh(self) -> None:
-        """Look at how all daemons fare now."""
-        await self.scheduler.refresh()
+    async def refresh(self) -> bool:
+        """Look at how all daemons fare now; whether that could be seen."""
+        return await self.scheduler.refresh()
 
     def other_jobs(self) -> Sequence[tuple[str, RunningJob]]:
         """What other daemons run, with their names."""

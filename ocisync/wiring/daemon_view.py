@@ -43,8 +43,8 @@ class Fleet(Protocol):
         """Have looked at what was pushed; the rules that will."""
         ...
 
-    async def refresh(self) -> None:
-        """Look at how all daemons fare now."""
+    async def refresh(self) -> bool:
+        """Look at how all daemons fare now; whether that could be seen."""
         ...
 
     def other_jobs(self) -> Sequence[tuple[str, RunningJob]]:
@@ -71,6 +71,7 @@ class DaemonView:
     history: History
     shared: Fleet | None = None  # where other daemons may do what is asked for
     _last: Snapshot | None = None
+    _drops: Sequence[FolderNow] = ()
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
 
     def not_ready(self) -> Sequence[str]:
@@ -126,19 +127,22 @@ class DaemonView:
         page = PAGE if config.daemon.serve else ""
         if generation is None:
             return Snapshot(time.time(), troubles=troubles, page_of_registry=page)
-        if self.shared is not None:
-            await self.shared.refresh()
+        # While the state cannot be reached, the pages tell what was seen last: each question to it takes long to fail.
+        is_seen = self.shared is None or await self.shared.refresh()
+        if self.shared is not None and is_seen:
             await self.history.reload()
         queue = generation.queue
         waiting = self.shared.waiting() if self.shared else queue.waiting()
         now, rules = time.time(), _list_rules(generation, config, self.dispatcher.list_busy(), waiting)
-        drops = [await _report(watcher) for watcher in generation.watchers]
+        if is_seen:
+            self._drops = [await _report(watcher) for watcher in generation.watchers]
+        drops = self._drops
         return Snapshot(
             now,
             rules,
             drops,
             [*_list_jobs(generation, self.activity.running()), *self._list_others()],
-            await self._list_failures([rule.name for rule in rules], [drop.name for drop in drops]),
+            await self._list_failures([rule.name for rule in rules], [drop.name for drop in drops], is_seen=is_seen),
             self.history.last_day(),
             troubles,
             waiting,
@@ -151,9 +155,11 @@ class DaemonView:
         others = self.shared.other_jobs() if self.shared else ()
         return [JobNow(job, daemon=name) for name, job in others]
 
-    async def _list_failures(self, rules: Sequence[str], drops: Sequence[str]) -> Sequence[FailureNow]:
+    async def _list_failures(
+        self, rules: Sequence[str], drops: Sequence[str], *, is_seen: bool
+    ) -> Sequence[FailureNow]:
         """What fails; where work is shared, what is on record of it, for another daemon may have mended it since."""
-        if self.shared is None:
+        if self.shared is None or not is_seen:
             return self.failures.list_newest({*rules, *drops})
         found = [*self.failures.list_newest(drops), *await self.shared.failures(rules)]
         return sorted(found, key=lambda one: -one.at)

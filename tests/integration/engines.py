@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import anyio
@@ -104,8 +105,12 @@ def post(daemon: Daemon, path: str, body: object) -> int:
     """The status of a POST with the token."""
     headers = {"Authorization": f"Bearer {TOKEN}", "Content-Type": "application/json"}
     request = Request(f"{daemon.url}{path}", json.dumps(body).encode(), headers, method="POST")
-    with urlopen(request, timeout=20) as answer:
-        return int(answer.status)
+    try:
+        with urlopen(request, timeout=20) as answer:
+            return int(answer.status)
+    except HTTPError as refused:
+        with refused:
+            return refused.code
 
 
 @dataclass(slots=True)

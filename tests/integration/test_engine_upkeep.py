@@ -12,12 +12,12 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from tests.integration.engines import Fleet
+from tests.integration.engines import Fleet, post
 from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.hub import hub
 from tests.servers.images import Json, make_image, push
-from tests.servers.postgres import Postgres
+from tests.servers.postgres import Postgres, postgres
 from tests.servers.process import wait_for
 
 
@@ -73,6 +73,25 @@ def test_what_a_daemon_that_ends_cannot_finish_is_done_by_another(fleet: Fleet, 
         assert fleet.status()["workers"] == []
     fleet.start("two")
     wait_for((fleet.target / "v2" / "app" / "manifests" / "1").exists, "the other to do it", 30)
+
+
+def test_what_cannot_be_put_on_record_is_refused_so_that_it_is_sent_again(tmp_path: Path) -> None:
+    with postgres() as own:
+        rule: Json = {"name": "app", "source": "127.0.0.1:1/app", "target": "local/app", "interval": "1h"}
+        fleet = Fleet(tmp_path / "fleet", own, [rule], {"127.0.0.1:1": {"plain_http": True}})
+        fleet.migrate()
+        try:
+            one = fleet.start("one")
+            own.stop()
+            for path, body in (("/v1/webhooks/builds", {"repository": "app", "tag": "1"}), ("/v1/sync/app", {})):
+                assert post(one, path, body) == 503
+            assert one.get("/v1/status").status == 200
+            assert "Traceback" not in one.log
+            own.start()
+            pushed = {"repository": "app", "tag": "1"}
+            wait_for(lambda: post(one, "/v1/webhooks/builds", pushed) == 202, "it to be taken", 60)
+        finally:
+            fleet.close()
 
 
 def test_bundles_go_on_where_another_daemon_ended(fleet: Fleet, registry: DockerRegistry, tmp_path: Path) -> None:
