@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import os
+import errno
 import re
+import stat
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -11,17 +12,17 @@ from pathlib import Path
 
 from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, BundleInventory, bundle_of
 from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory
-from ocisync.bundles.work_folder import add_sums
+from ocisync.bundles.work_folder import MAX_SUMS, add_sums
 from ocisync.content.failpoints import failpoint
-from ocisync.content.files import READ, FileGuard, InputFile
+from ocisync.content.files import READ, FileGuard, InputFile, open_folder_beneath
 from ocisync.content.threads import run_file, run_steps
-from ocisync.errors import BundleError, DiskError, OcisyncError, SignatureError
+from ocisync.errors import BundleError, DiskError, OcisyncError, SignatureError, machine_error
 from ocisync.model.digest import Digest, sha256
 from ocisync.stores.archive.atomic_file import StagedFile
 
 _LINE = re.compile(r"(?P<sum>[0-9a-f]{64}) [ *](?P<file>[^/]+)\Z")
 _MAX_SIGNATURE = 1024 * 1024  # bytes
-_MAX_SUMS = 16 * 1024 * 1024  # bytes
+_NOT_THERE = frozenset((errno.ENOENT, errno.ENOTDIR, errno.ELOOP))
 
 
 Signer = Callable[[bytes], bytes]
@@ -59,25 +60,45 @@ class OpenedInventory:
     digest: Digest
 
 
-def find_bundles(paths: Iterable[Path], guard: FileGuard | None = None, *, is_needed: bool = True) -> list[BundleFiles]:
+def find_bundles(paths: Iterable[Path]) -> list[BundleFiles]:
     """The bundles that paths mean, in the order of their numbers: files, folders, or the beginning of names. Blocks.
 
     Raises:
-        BundleError: none is there, though one is needed.
+        BundleError: none is there.
     """
-    found: dict[str, BundleFiles] = {}
     given = list(paths)
-    for path in (file for one in given for file in _expand(one)):
+    found = group_files(file for one in given for file in _expand(one))
+    if not found:
+        raise BundleError(f"{', '.join(map(str, given))[:300]}: no bundle is there", code="bundle.missing")
+    return found
+
+
+def group_files(paths: Iterable[Path], guard: FileGuard | None = None) -> list[BundleFiles]:
+    """The bundles to which files belong, in the order of their numbers; others are left out. Blocks."""
+    found: dict[str, BundleFiles] = {}
+    for path in paths:
         if (bundle := bundle_of(path.name)) is not None:
             files = found.setdefault(bundle, BundleFiles(bundle, guard=guard))
             files.paths.setdefault(path.name, path)
     for bundle, files in found.items():
         inventory = files.paths.get(bundle + INVENTORY)
-        if inventory is not None and (inventory.parent / SUMS).is_file():
+        if inventory is not None and is_file(inventory.parent / SUMS, guard):
             files.sums = inventory.parent / SUMS
-    if not found and is_needed:
-        raise BundleError(f"{', '.join(map(str, given))[:300]}: no bundle is there", code="bundle.missing")
     return sorted(found.values(), key=lambda files: (files.sequence, files.id))
+
+
+def is_file(path: Path, guard: FileGuard | None = None) -> bool:
+    """Whether a regular file is there; below the guard's root a link is none.
+
+    Raises:
+        DiskError: it cannot be looked at, which may pass.
+    """
+    try:
+        return stat.S_ISREG((guard.stat(path) if guard else path.stat()).st_mode)
+    except OSError as exc:
+        if exc.errno in _NOT_THERE:
+            return False
+        raise machine_error(exc, str(path), "cannot be looked at") from exc
 
 
 def _expand(path: Path) -> Iterable[Path]:
@@ -163,19 +184,23 @@ def last_sum(files: BundleFiles, inventory: BundleInventory) -> str | None:
 def _read_sums(files: BundleFiles) -> Mapping[str, str]:
     if files.sums is None:
         return {}
-    file = InputFile(files.sums, files.guard)
-    try:
-        text = file.read_at(0, min(file.size, _MAX_SUMS)).decode("utf-8", "replace")
-    finally:
-        file.close()
     found = {}
-    for line in text.split("\n"):
+    for line in _read_text(files.sums, files.guard).split("\n"):
         match = _LINE.match(line)
         if match:
             found[match["file"]] = match["sum"]
         elif line:
             raise BundleError(f"{SUMS}: a line is not as sha256sum writes it: the file is damaged")
     return found
+
+
+def _read_text(path: Path, guard: FileGuard | None) -> str:
+    """The beginning of SHA256SUMS."""
+    file = InputFile(path, guard)
+    try:
+        return file.read_at(0, min(file.size, MAX_SUMS)).decode("utf-8", "replace")
+    finally:
+        file.close()
 
 
 def _read_small(files: BundleFiles, name: str, most: int) -> bytes:
@@ -208,25 +233,27 @@ async def stage(paths: Sequence[Path], folder: Path) -> None:
 
 def _copy_sums(files: BundleFiles, folder: Path) -> None:
     if files.sums is not None and files.sums.parent != folder:
-        add_sums(folder, files.sums.read_text("utf-8", "replace"))
+        with open_folder_beneath(folder, ()) as opened:
+            add_sums(folder, opened, _read_text(files.sums, files.guard))
 
 
 def _copy(source: Path, target: Path) -> Generator[None, None, None]:
     """Copy a file so that it appears whole, in steps."""
+    file = InputFile(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with source.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if target.exists() and (target.samefile(source) or target.stat().st_size == size):
-                return
-            staged = StagedFile(target)
-            try:
-                while chunk := file.read(READ):
-                    staged.write(chunk)
-                    yield
-                staged.commit()
-            finally:
-                staged.close()
+        if target.exists() and (target.samefile(source) or target.stat().st_size == file.size):
+            return
+        staged = StagedFile(target)
+        try:
+            for start in range(0, file.size, READ):
+                staged.write(file.read_at(start, min(READ, file.size - start)))
+                yield
+            staged.commit()
+        finally:
+            staged.close()
     except OSError as exc:
         raise DiskError(f"{exc.filename or source}: {exc.strerror}", errno=exc.errno) from exc
+    finally:
+        file.close()
     failpoint("bundle.staged")

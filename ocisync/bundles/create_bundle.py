@@ -18,7 +18,7 @@ from ocisync.bundles.inventory_json import render_inventory
 from ocisync.bundles.recording import Recording, record_jobs
 from ocisync.bundles.volume_layout import END, VolumeContent, blob_entries, footprint, plan_volumes
 from ocisync.bundles.volume_writer import BlobReader, UnreadableBlob, VolumeFile, VolumeWriter, open_volume
-from ocisync.bundles.work_folder import FinishedVolume, WorkFolder, newest_bundle, open_work_folder
+from ocisync.bundles.work_folder import FinishedVolume, WorkFolder, open_work_folder
 from ocisync.content.threads import open_spool, run_file
 from ocisync.errors import BundleError, OcisyncError
 from ocisync.model.descriptor import Descriptor, describe
@@ -127,7 +127,7 @@ async def _write_bundle(
         if not draft.changes(request.base):
             await run_file(work.clear)
             return created
-        last = await run_file(partial(newest_bundle, request.output, request.name))
+        last = await run_file(work.newest_bundle)
         if last is not None and draft.is_said_by(last, request.base_name):  # a process that was killed had written it
             await run_file(work.clear)
             created.inventory, created.is_resumed = last, True
@@ -183,7 +183,7 @@ async def _plan_rest(
         for number, volume in enumerate(work.volumes, 1)
         if volume.content.part is not None and volume.content.part.digest == pending.digest
     ]
-    await writer.resume(parts)
+    await writer.resume(parts, work.lock)
     return plan_volumes(blobs, rest, capacity, pending)
 
 
@@ -206,12 +206,12 @@ async def _write_volumes(
     if last is not None and request.capacity and not _has_room(rough, last, request):
         last = None
     for content in contents[len(work.volumes) : len(contents) - (last is not None)]:
-        async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
+        async with open_volume(work.volume_path(len(work.volumes) + 1), work.lock) as file:
             await writer.write(file, content)
             await run_file(file.finish)
             finished = FinishedVolume(file.size, file.sha256, content)
         await run_file(partial(work.add_volume, finished))
-    async with open_volume(work.volume_path(len(work.volumes) + 1)) as file:
+    async with open_volume(work.volume_path(len(work.volumes) + 1), work.lock) as file:
         if last is not None:
             await writer.write(file, last)
         return await _seal(file, rough, index, request, work)

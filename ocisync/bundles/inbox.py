@@ -8,7 +8,6 @@ before it, may still come.
 from __future__ import annotations
 
 import os
-import stat
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -19,15 +18,22 @@ from typing import Literal
 import structlog
 
 from ocisync.bundles.apply_bundle import Applied, ApplyOptions, apply_bundle
-from ocisync.bundles.bundle_files import BundleFiles, OpenedInventory, find_bundles, list_missing, read_inventory
+from ocisync.bundles.bundle_files import (
+    BundleFiles,
+    OpenedInventory,
+    group_files,
+    is_file,
+    list_missing,
+    read_inventory,
+)
 from ocisync.bundles.inventory import INVENTORY, RECEIPT, SIGNATURE, SUMS, bundle_of
 from ocisync.bundles.inventory_json import parse_inventory
-from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
+from ocisync.bundles.receipt import check_not_older, make_receipt, read_inventory_file, write_receipt
 from ocisync.bundles.volume_layout import VolumeMap
 from ocisync.content.files import FileGuard, open_folder_beneath
 from ocisync.content.own_folders import open_own_folder, write_whole
 from ocisync.content.threads import run_file
-from ocisync.errors import DiskError, Handling, OcisyncError
+from ocisync.errors import BundleError, DiskError, Handling, LimitExceeded, OcisyncError, SignatureError, machine_error
 from ocisync.logs import clean
 from ocisync.sync.context import JobContext
 
@@ -90,12 +96,13 @@ async def empty_inbox(inbox: Inbox, context: JobContext, options: ApplyOptions) 
             found.applied.append(applied)
             if not applied.ok:
                 break
-            await run_file(partial(write_receipt, inbox.receipts, make_receipt(applied)))
+            await run_file(partial(write_receipt, inbox.receipts, make_receipt(applied), inbox.folder))
             await run_file(partial(_clear, inbox, files))
         except OcisyncError as exc:
             found.failed[files.id] = exc
-            is_lasting = exc.handling in (Handling.QUARANTINE, Handling.FAIL) and exc.code not in _WAITS
-            if not is_lasting or isinstance(exc, DiskError):
+            # Trouble of the target, of the machine or of the configuration is no fault of the bundle's: it stays.
+            is_its_own = exc.handling is Handling.QUARANTINE or isinstance(exc, SignatureError)
+            if not is_its_own or exc.code in _WAITS:
                 break
             log.warning("bundle.set_aside", bundle=files.id, code=exc.code, error=exc.message)
             await run_file(partial(_set_aside, inbox, files, exc))
@@ -110,21 +117,18 @@ def _list_bundles(inbox: Inbox) -> list[BundleFiles]:
     except OSError as exc:
         raise DiskError(f"{inbox.folder}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
     guard = FileGuard(inbox.folder)
-    paths = [path for name in names if _is_file(path := inbox.folder / name, guard)]
-    return find_bundles(paths, guard, is_needed=False) if paths else []
-
-
-def _is_file(path: Path, guard: FileGuard) -> bool:
-    try:
-        return stat.S_ISREG(guard.stat(path).st_mode)
-    except (OSError, ValueError):
-        return False
+    return group_files((path for name in names if is_file(path := inbox.folder / name, guard)), guard)
 
 
 def _quiet_time(files: BundleFiles) -> float:
-    """Seconds since anything of a bundle changed."""
+    """Seconds since anything of a bundle changed; 0 when a file of it goes away just now."""
     guard = files.guard
-    found = [guard.stat(path) if guard else path.stat() for path in files.paths.values()]
+    try:
+        found = [guard.stat(path) if guard else path.stat() for path in files.paths.values()]
+    except FileNotFoundError:
+        return 0.0
+    except OSError as exc:
+        raise machine_error(exc, files.id, "its files cannot be looked at") from exc
     return time.time() - max(max(one.st_mtime, one.st_ctime) for one in found)
 
 
@@ -142,13 +146,13 @@ def _list_unfinished(files: BundleFiles, opened: OpenedInventory) -> list[str]:
 
 
 def _is_applied(inbox: Inbox, opened: OpenedInventory) -> bool:
-    """Whether the receipt of this very bundle is there."""
-    path = inbox.receipts / f"{opened.inventory.id}{RECEIPT}"
+    """Whether the receipt of this very bundle is there. Raises DiskError where that cannot be told."""
     try:
-        receipt = parse_inventory(path.read_bytes(), ("receipt",))
-    except (OSError, OcisyncError):
+        raw = read_inventory_file(inbox.receipts, f"{opened.inventory.id}{RECEIPT}")
+        receipt = parse_inventory(raw, ("receipt",)) if raw is not None else None
+    except (BundleError, LimitExceeded):
         return False
-    return receipt.base is not None and receipt.base.digest == opened.digest
+    return receipt is not None and receipt.base is not None and receipt.base.digest == opened.digest
 
 
 def _clear(inbox: Inbox, files: BundleFiles) -> None:

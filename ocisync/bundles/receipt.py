@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 from ocisync.bundles.apply_bundle import Applied
 from ocisync.bundles.blob_table import BlobEntry, BlobTable
 from ocisync.bundles.inventory import RECEIPT, Base, BundleInventory
-from ocisync.bundles.inventory_json import render_inventory
+from ocisync.bundles.inventory_json import MAX_INVENTORY, render_inventory
 from ocisync.content.failpoints import failpoint
-from ocisync.errors import BundleError, DiskError
+from ocisync.content.files import open_folder_beneath
+from ocisync.content.own_folders import open_own_folder, read_bounded
+from ocisync.errors import BundleError, DiskError, machine_error
 from ocisync.stores.archive.atomic_file import write_file
+
+_UNUSABLE = frozenset((errno.EINVAL, errno.EFBIG, errno.ELOOP))  # no regular file, too large, a link
 
 
 def make_receipt(applied: Applied) -> BundleInventory:
@@ -35,16 +40,37 @@ def make_receipt(applied: Applied) -> BundleInventory:
     )
 
 
-def write_receipt(folder: Path, receipt: BundleInventory) -> Path:
-    """Write a receipt into a folder; blocks. Raises DiskError."""
+def write_receipt(folder: Path, receipt: BundleInventory, root: Path | None = None) -> Path:
+    """Write a receipt into a folder; blocks. Raises DiskError.
+
+    `root`: a folder into which others may write; where the receipts' folder lies below it, no link leads there.
+    """
     path = folder / f"{receipt.id}{RECEIPT}"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        with open_own_folder(root or folder, folder) as opened:
+            write_file(path, render_inventory(receipt), opened)
     except OSError as exc:
-        raise DiskError(f"{folder}: cannot be made: {exc.strerror}", errno=exc.errno) from exc
-    write_file(path, render_inventory(receipt))
+        raise DiskError(f"{folder}: cannot be written: {exc.strerror}", errno=exc.errno) from exc
     failpoint("bundle.receipt")
     return path
+
+
+def read_inventory_file(folder: Path, name: str) -> bytes | None:
+    """The bytes of an inventory or a receipt in a folder into which others may write; None where it is missing; blocks.
+
+    Raises:
+        BundleError: it is no regular file, or too large.
+        DiskError: it cannot be read, which may pass.
+    """
+    try:
+        with open_folder_beneath(folder, ()) as opened:
+            return read_bounded(opened, name, MAX_INVENTORY)
+    except FileNotFoundError:
+        return None
+    except OSError as exc:
+        if exc.errno in _UNUSABLE:
+            raise BundleError(f"{folder / name}: {exc.strerror}") from exc
+        raise machine_error(exc, str(folder / name), "cannot be read") from exc
 
 
 def newest_receipt(folder: Path, name: str) -> Path | None:

@@ -7,6 +7,7 @@ The reader does not look into the tar to find out what is there. It computes wha
 from __future__ import annotations
 
 import hashlib
+import resource
 from array import array
 from collections.abc import Generator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from ocisync.bundles.inventory import INVENTORY
 from ocisync.bundles.volume_layout import END, Member, VolumeMap, padding
 from ocisync.content.files import READ, FileSection, InputFile, Spool
 from ocisync.content.verify import Verifier
-from ocisync.errors import BundleError, ManifestError, VerificationError
+from ocisync.errors import BundleError, ManifestError, StoreError, VerificationError
 from ocisync.model.digest import Digest, hasher_for, hex_of
 from ocisync.model.manifest import parse_manifest
 from ocisync.stores.archive.tar_writer import render_header
@@ -56,9 +57,17 @@ def verify_bundle(files: BundleFiles, opened: OpenedInventory, bundle: OpenBundl
 
     Raises:
         BundleError: something is missing, damaged, too much, or not what the inventory says.
+        StoreError: it has more volumes than this process may have files open.
     """
     inventory = opened.inventory
     bundle.map.check_sizes()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2  # the rest is for other work
+    if len(inventory.volumes) > most:
+        raise StoreError(
+            f"{inventory.id}: {len(inventory.volumes)} volumes, and {most} may be open at a time: raise the limit of "
+            "open files (ulimit -n, or LimitNOFILE= in the unit)",
+            code="limit.files",
+        )
     bundle.offsets.extend([0] * len(inventory.blobs))
     if missing := list_missing(files, inventory):
         raise BundleError(f"{inventory.id}: {_names(missing)} missing", code="bundle.missing", volumes=missing)

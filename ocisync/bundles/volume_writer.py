@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -86,9 +87,9 @@ class VolumeFile:
 
 
 @asynccontextmanager
-async def open_volume(path: Path) -> AsyncIterator[VolumeFile]:
-    """A volume to be written; it appears when it is finished."""
-    async with stage_file(path) as staged:
+async def open_volume(path: Path, folder: int) -> AsyncIterator[VolumeFile]:
+    """A volume to be written in an open folder; it appears when it is finished."""
+    async with stage_file(path, folder) as staged:
         yield VolumeFile(staged)
 
 
@@ -199,12 +200,12 @@ class VolumeWriter:
         if piece.is_last:
             await self.close()
 
-    async def resume(self, pieces: Sequence[tuple[Piece, Path]]) -> None:
+    async def resume(self, pieces: Sequence[tuple[Piece, Path]], folder: int) -> None:
         """Take note of the parts of a blob that lie in finished volumes: they are hashed again, from the disk."""
         if pieces:
             self._cut = CutBlob(self.reader, describe(self.reader.recording, pieces[0][0].digest))
             for piece, path in pieces:
-                await self._cut.adopt(piece, path)
+                await self._cut.adopt(piece, path.name, folder)
 
     async def close(self) -> None:
         """Let go of a blob that is cut."""
@@ -252,10 +253,10 @@ class CutBlob:
         if left or piece.is_last:
             self._check.finish()
 
-    async def adopt(self, piece: Piece, volume: Path) -> None:
-        """Hash a part that is on the disk."""
+    async def adopt(self, piece: Piece, volume: str, folder: int) -> None:
+        """Hash a part that is on the disk, in a volume of an open folder."""
         header = len(render_header(piece.name, piece.length))  # it is the first member of its volume
-        await run_file(partial(_hash_part, self._check, volume, header, piece.length))
+        await run_file(partial(_hash_part, self._check, volume, folder, header, piece.length))
 
     async def close(self) -> None:
         """Close the stream."""
@@ -269,8 +270,8 @@ def _blame(piece: Piece, error: OcisyncError) -> OcisyncError:
     return error if error.retryable or isinstance(error, DiskError) else UnreadableBlob(piece.digest, error)
 
 
-def _hash_part(check: Verifier, volume: Path, offset: int, length: int) -> None:
-    with volume.open("rb") as file:
+def _hash_part(check: Verifier, volume: str, folder: int, offset: int, length: int) -> None:
+    with open(os.open(volume, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder), "rb") as file:  # noqa: PTH123
         file.seek(offset)
         while length and (chunk := file.read(min(length, 1 << 20))):
             check.update(chunk)

@@ -6,28 +6,32 @@ whole: the inventory appears last. Everything here blocks; call it in a thread.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal, cast
 
 from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, BundleInventory, bundle_id
-from ocisync.bundles.inventory_json import parse_inventory
+from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory
 from ocisync.bundles.volume_layout import Piece, VolumeContent
 from ocisync.content.digest_table import BlobList, SizedBlobs
 from ocisync.content.failpoints import failpoint
-from ocisync.errors import BundleError, DiskError, OcisyncError
+from ocisync.content.own_folders import read_bounded
+from ocisync.errors import BundleError, DiskError, Handling, OcisyncError
 from ocisync.model.digest import Digest
-from ocisync.stores.archive.atomic_file import sync_folder, write_file
+from ocisync.stores.archive.atomic_file import write_file
 
 _JOURNAL, _SEALED, _SIGNED, _SUMMED = "journal.jsonl", "bundle.json", "sigstore.json", "sums"
 _LINE = re.compile(r"[0-9a-f]{64} [ *](?P<file>.+)\Z")
+MAX_SUMS = 16 * 1024 * 1024  # bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +45,23 @@ class FinishedVolume:
 
 @dataclass(slots=True)
 class WorkFolder:
-    """The hidden folder of one bundle, held by one process."""
+    """The hidden folder of one bundle, held by one process.
+
+    Others may write into the folder for bundles: who carries them away, for instance. So both folders are used by their
+    descriptors, and no link in them is followed.
+    """
 
     output: Path
     name: str
     sequence: int
-    lock: int  # a descriptor
+    root: int  # a descriptor of the folder for bundles
+    lock: int  # a descriptor of the hidden folder; it is locked
     volumes: list[FinishedVolume] = field(default_factory=list)
 
     @property
     def path(self) -> Path:
         """The folder."""
-        return self.output / f".{self.name}.partial"
+        return self.output / _folder_name(self.name)
 
     @property
     def id(self) -> str:
@@ -61,15 +70,15 @@ class WorkFolder:
 
     def volume_path(self, number: int) -> Path:
         """Where a volume is until the bundle is whole."""
-        return self.path / f"{number:03d}.tar"
+        return self.path / _volume_name(number)
 
     def add_volume(self, volume: FinishedVolume) -> None:
         """Put on record that a volume is finished; its file is there."""
         failpoint("bundle.volume")
-        with _disk_errors(self.path), (self.path / _JOURNAL).open("a", encoding="utf-8") as journal:
+        with _disk_errors(self.path), self._open_journal(os.O_WRONLY | os.O_APPEND, "ab") as journal:
             for piece in volume.content.pieces():  # a line each: there may be hundreds of thousands
-                journal.write(json.dumps(piece, separators=(",", ":")) + "\n")
-            journal.write(json.dumps({"size": volume.size, "sha256": volume.sha256}) + "\n")
+                journal.write(json.dumps(piece, separators=(",", ":")).encode() + b"\n")
+            journal.write(json.dumps({"size": volume.size, "sha256": volume.sha256}).encode() + b"\n")
             journal.flush()
             os.fsync(journal.fileno())
         self.volumes.append(volume)
@@ -77,64 +86,75 @@ class WorkFolder:
 
     def seal(self, inventory: bytes, signature: bytes, sums: Mapping[str, str]) -> None:
         """Everything is written: from now on the bundle is only brought out."""
-        with _disk_errors(self.path):
-            if signature:
-                write_file(self.path / _SIGNED, signature)
-            write_file(self.path / _SUMMED, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
-            write_file(self.path / _SEALED, inventory)
+        if signature:
+            self._write(_SIGNED, signature)
+        self._write(_SUMMED, "".join(f"{sums[name]}  {name}\n" for name in sorted(sums)).encode())
+        self._write(_SEALED, inventory)
         failpoint("bundle.sealed")
 
     @property
     def is_sealed(self) -> bool:
         """Whether everything is written."""
-        return (self.path / _SEALED).exists()
+        return _stat(self.lock, _SEALED) is not None
 
     def read_sealed(self) -> BundleInventory:
         """The inventory of a bundle that is only to be brought out."""
         with _disk_errors(self.path):
-            return parse_inventory((self.path / _SEALED).read_bytes())
+            return parse_inventory(read_bounded(self.lock, _SEALED, MAX_INVENTORY))
 
     def bring_out(self, inventory: BundleInventory) -> BundleInventory:
         """Give all files their names, the inventory last; what a killed process did already is left as it is."""
         with _disk_errors(self.path):
             for number, name in enumerate(inventory.file_names, 1):
-                self._move(self.volume_path(number), self.output / name)
+                self._move(_volume_name(number), name)
                 failpoint("bundle.moved")
-            self._move(self.path / _SIGNED, self.output / f"{inventory.id}{SIGNATURE}")
-            add_sums(self.output, (self.path / _SUMMED).read_text("utf-8"))
+            self._move(_SIGNED, f"{inventory.id}{SIGNATURE}")
+            add_sums(self.output, self.root, read_bounded(self.lock, _SUMMED, MAX_SUMS).decode("utf-8", "replace"))
             failpoint("bundle.sums")
-            write_file(self.output / f"{inventory.id}{INVENTORY}", (self.path / _SEALED).read_bytes())
+            raw = read_bounded(self.lock, _SEALED, MAX_INVENTORY)
+            write_file(self.output / f"{inventory.id}{INVENTORY}", raw, self.root)
             failpoint("bundle.out")
         self.remove()
         return inventory
 
+    def newest_bundle(self) -> BundleInventory | None:
+        """The inventory of the newest bundle of this name beside the folder, where all its volumes are."""
+        with _disk_errors(self.output):
+            numbers = _list_sequences(self.root, self.name)
+            if not numbers:
+                return None
+            try:
+                raw = read_bounded(self.root, f"{bundle_id(self.name, numbers[-1])}{INVENTORY}", MAX_INVENTORY)
+                inventory = parse_inventory(raw)
+            except OcisyncError:
+                return None
+            return inventory if all(_size_of(self.root, file) is not None for file in inventory.file_names) else None
+
     def clear(self) -> None:
         """Forget what was written: it is of no use any more."""
         with _disk_errors(self.path):
-            for child in self.path.iterdir():
-                child.unlink()
+            for name in os.listdir(self.lock):  # noqa: PTH208
+                os.unlink(name, dir_fd=self.lock)
         self.volumes.clear()
 
     def begin(self, base: Base | None, capacity: int) -> None:
         """Begin the journal."""
         head = {"sequence": self.sequence, "base": asdict(base) if base else None, "capacity": capacity}
-        with _disk_errors(self.path):
-            write_file(self.path / _JOURNAL, (json.dumps(head) + "\n").encode())
+        self._write(_JOURNAL, (json.dumps(head) + "\n").encode())
 
     def load(self, base: Base | None, capacity: int) -> bool:
         """Take over the volumes of a process that was killed; False when they are of another bundle."""
-        path = self.path / _JOURNAL
         try:
-            with path.open("rb") as journal:
+            with self._open_journal(os.O_RDWR, "r+b") as journal:
                 head = json.loads(journal.readline())
                 if head.get("base") != (asdict(base) if base else None) or head.get("capacity") != capacity:
                     return False
                 self.sequence = head["sequence"]
-                whole_until = self._load_volumes(journal, journal.tell())
-            os.truncate(path, whole_until)  # what follows was not written to its end
+                journal.truncate(self._load_volumes(journal, journal.tell()))  # what follows was not written to its end
         except (OSError, ValueError):
             return False
-        return all(_size_of(self.volume_path(number)) == volume.size for number, volume in enumerate(self.volumes, 1))
+        sizes = (_size_of(self.lock, _volume_name(number)) for number in range(1, 1 + len(self.volumes)))
+        return all(size == volume.size for size, volume in zip(sizes, self.volumes, strict=True))
 
     def _load_volumes(self, journal: BinaryIO, start: int) -> int:
         """Read the rest of the journal; where the last volume ends in it."""
@@ -160,83 +180,106 @@ class WorkFolder:
     def remove(self) -> None:
         """Nothing is left of it."""
         with _disk_errors(self.path):
-            shutil.rmtree(self.path, ignore_errors=True)
-            sync_folder(self.output)
+            shutil.rmtree(_folder_name(self.name), ignore_errors=True, dir_fd=self.root)
+            os.fsync(self.root)
 
     def close(self) -> None:
         """Let go of it; a folder in which nothing was kept goes."""
         if not self.volumes and not self.is_sealed:
-            shutil.rmtree(self.path, ignore_errors=True)
+            shutil.rmtree(_folder_name(self.name), ignore_errors=True, dir_fd=self.root)
         os.close(self.lock)
+        os.close(self.root)
 
-    @staticmethod
-    def _move(source: Path, target: Path) -> None:
+    def _open_journal(self, flags: int, mode: Literal["ab", "r+b"]) -> BinaryIO:
+        journal = os.open(_JOURNAL, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.lock)
+        return cast("BinaryIO", open(journal, mode))  # noqa: PTH123 (the caller closes it)
+
+    def _write(self, name: str, data: bytes) -> None:
+        write_file(self.path / name, data, self.lock)
+
+    def _move(self, source: str, target: str) -> None:
         with suppress(FileNotFoundError):  # it was moved by the process that was killed
-            source.rename(target)
-
-
-def _size_of(path: Path) -> int | None:
-    """A file's bytes; None where there is none."""
-    try:
-        return path.stat().st_size if path.is_file() else None
-    except OSError:
-        return None
+            os.rename(source, target, src_dir_fd=self.lock, dst_dir_fd=self.root)
 
 
 def open_work_folder(output: Path, name: str, least: int) -> WorkFolder:
     """The hidden folder for bundles of a name; `least`: the number that the next one has at least.
 
     Raises:
-        BundleError: another process is at work there.
+        BundleError: another process is at work there; it ends, so this is tried again.
         DiskError: it cannot be made.
     """
-    path = output / f".{name}.partial"
-    with _disk_errors(path):
+    path = output / _folder_name(name)
+    with _disk_errors(path), ExitStack() as opened:
         output.mkdir(parents=True, exist_ok=True)
-        path.mkdir(mode=0o700, exist_ok=True)
-        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        root = os.open(output, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        opened.callback(os.close, root)
+        with suppress(FileExistsError):
+            os.mkdir(path.name, 0o700, dir_fd=root)
+        lock = os.open(path.name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=root)
+        opened.callback(os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as exc:
-            os.close(lock)
             raise BundleError(
-                f"{output}: another process is writing a bundle {name} there", code="bundle.busy"
+                f"{output}: another process is writing a bundle {name} there",
+                code="bundle.busy",
+                handling=Handling.RETRY,
             ) from exc
-        return WorkFolder(output, name, max([least, *(1 + one for one in list_sequences(output, name))]), lock)
+        sequence = max([least, *(1 + one for one in _list_sequences(root, name))])
+        opened.pop_all()
+        return WorkFolder(output, name, sequence, root, lock)
 
 
-def newest_bundle(folder: Path, name: str) -> BundleInventory | None:
-    """The inventory of the newest bundle of a name in a folder, where all its volumes are."""
-    numbers = list(list_sequences(folder, name))
-    if not numbers:
-        return None
-    with _disk_errors(folder):
-        raw = (folder / f"{bundle_id(name, numbers[-1])}{INVENTORY}").read_bytes()
-        try:
-            inventory = parse_inventory(raw)
-        except OcisyncError:
-            return None
-        return inventory if all((folder / file).is_file() for file in inventory.file_names) else None
+def add_sums(folder: Path, root: int, lines: str) -> None:
+    """Write a bundle's sums into SHA256SUMS; those of other bundles stay, as long as their files are there.
 
-
-def list_sequences(folder: Path, name: str) -> Iterable[int]:
-    """The numbers of the bundles of a name in a folder."""
-    form = re.compile(re.escape(name) + r"-(\d{4,8})" + re.escape(INVENTORY))
-    with _disk_errors(folder):
-        return sorted(int(found[1]) for child in os.listdir(folder) if (found := form.fullmatch(child)))  # noqa: PTH208
-
-
-def add_sums(folder: Path, lines: str) -> None:
-    """Write a bundle's sums into SHA256SUMS; those of other bundles stay, as long as their files are there."""
-    path = folder / SUMS
+    `root`: a descriptor of the folder. What cannot be read as sums is replaced.
+    """
     own = {match["file"] for line in lines.splitlines() if (match := _LINE.match(line))}
     kept = []
-    with suppress(FileNotFoundError):
-        for line in path.read_text("utf-8", "replace").splitlines():
-            match = _LINE.match(line)
-            if match and match["file"] not in own and "/" not in match["file"] and (folder / match["file"]).exists():
-                kept.append(line + "\n")
-    write_file(path, "".join(sorted([*kept, *lines.splitlines(keepends=True)], key=lambda line: line[66:])).encode())
+    for line in _read_sums(root).splitlines():
+        match = _LINE.match(line)
+        if match and match["file"] not in own and "/" not in match["file"] and _stat(root, match["file"]) is not None:
+            kept.append(line + "\n")
+    text = "".join(sorted([*kept, *lines.splitlines(keepends=True)], key=lambda line: line[66:]))
+    write_file(folder / SUMS, text.encode(), root)
+
+
+def _read_sums(root: int) -> str:
+    try:
+        return read_bounded(root, SUMS, MAX_SUMS).decode("utf-8", "replace")
+    except OSError as exc:
+        if exc.errno in (errno.ENOENT, errno.ELOOP, errno.EINVAL, errno.EFBIG):
+            return ""
+        raise
+
+
+def _list_sequences(folder: int, name: str) -> list[int]:
+    """The numbers of the bundles of a name in an open folder, sorted."""
+    form = re.compile(re.escape(name) + r"-(\d{4,8})" + re.escape(INVENTORY))
+    return sorted(int(found[1]) for child in os.listdir(folder) if (found := form.fullmatch(child)))
+
+
+def _size_of(folder: int, name: str) -> int | None:
+    """A file's bytes; None where there is none."""
+    found = _stat(folder, name)
+    return found.st_size if found is not None and stat.S_ISREG(found.st_mode) else None
+
+
+def _stat(folder: int, name: str) -> os.stat_result | None:
+    try:
+        return os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return None
+
+
+def _folder_name(name: str) -> str:
+    return f".{name}.partial"
+
+
+def _volume_name(number: int) -> str:
+    return f"{number:03d}.tar"
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Folders of ours inside a folder into which others may write: done, failed, and the reasons in there.
+"""Folders of ours inside a folder into which others may write: done, failed, the reasons in there, outboxes.
 
 Whoever may write there could put a link in the place of our folder or of a file of ours. So each is used from an open
 folder that was reached without following a link, and files are made by O_EXCL. Everything here blocks.
@@ -6,8 +6,10 @@ folder that was reached without following a link, and files are made by O_EXCL. 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +17,7 @@ from pathlib import Path
 from ocisync.content.files import FOLDER_MODE, open_folder_beneath
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC  # a FIFO must not block
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def open_own_folder(root: Path, folder: Path, below: str = "", *, make: bool = T
     the configuration's, and is followed.
     """
     parts = tuple(below.split("/")) if below else ()
-    if folder.is_relative_to(root):
+    if folder != root and folder.is_relative_to(root):
         parts = (*folder.relative_to(root).parts, *parts)
     else:
         root = folder
@@ -48,3 +51,22 @@ def write_whole(folder: int, name: str, text: str) -> None:
     except BaseException:
         os.unlink(part, dir_fd=folder)
         raise
+
+
+def read_bounded(folder: int, name: str, most: int) -> bytes:
+    """All of a small file in an open folder.
+
+    Raises:
+        OSError: it is missing, no regular file (EINVAL), or has more than `most` bytes (EFBIG).
+    """
+    descriptor = os.open(name, _READ, dir_fd=folder)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file", name)
+        with open(descriptor, "rb", closefd=False) as file:
+            data = file.read(most + 1)
+    finally:
+        os.close(descriptor)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f"more than {most} bytes", name)
+    return data

@@ -87,7 +87,7 @@ async def _create(rule: BundleRule, session: Session) -> Created:
     created.reports = [*found.reports, *created.reports]
     if created.inventory is not None:
         log.info("bundle.written", bundle=created.inventory.id, blobs=created.fresh, bytes=created.bytes)
-        await run_file(partial(_remember, memory, rule.outbox, created.inventory))
+        await run_file(partial(_remember, memory, created.inventory))
     return created
 
 
@@ -117,29 +117,27 @@ def _choose_base(
 def _read(path: Path) -> tuple[BundleInventory | None, Digest | None]:
     """An inventory; None where there is none, or only a damaged one: then the next bundle is full."""
     from ocisync.bundles.inventory_json import parse_inventory
+    from ocisync.bundles.receipt import read_inventory_file
     from ocisync.model.digest import sha256
 
     try:
-        raw = path.read_bytes()
-        return parse_inventory(raw, ("bundle", "receipt")), sha256(raw)
-    except FileNotFoundError:
-        return None, None
-    except OSError as exc:
-        raise DiskError(f"{path}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
+        raw = read_inventory_file(path.parent, path.name)
+        return (parse_inventory(raw, ("bundle", "receipt")), sha256(raw)) if raw is not None else (None, None)
     except BundleError as exc:
         log.warning("bundle.base_unusable", path=str(path), error=exc.message)
         return None, None
 
 
-def _remember(memory: Path, outbox: Path, inventory: BundleInventory) -> None:
-    from ocisync.bundles.inventory import INVENTORY
+def _remember(memory: Path, inventory: BundleInventory) -> None:
+    """Keep the inventory: who carries the bundle away may have done so by now."""
+    from ocisync.bundles.inventory_json import render_inventory
     from ocisync.stores.archive.atomic_file import write_file
 
     try:
         memory.mkdir(0o700, parents=True, exist_ok=True)
-        raw = (outbox / f"{inventory.id}{INVENTORY}").read_bytes()
     except OSError as exc:
         raise DiskError(f"{exc.filename}: {exc.strerror}", errno=exc.errno) from exc
+    raw = render_inventory(inventory)
     write_file(memory / _LAST, raw)
     if inventory.base is None:
         write_file(memory / _FULL, raw)

@@ -8,9 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import tempfile
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -26,18 +25,23 @@ _O_TMPFILE: int | None = getattr(os, "O_TMPFILE", None)
 class StagedFile:
     """Written without a name where the file system can, so that a killed process leaves nothing behind.
 
+    `folder`: a descriptor of the folder, where others may write into that. Then only the path's last part counts, and a
+    link of that name is replaced; else what it leads to is. The descriptor stays the caller's.
+
     Raises:
         DiskError: the folder is missing, full or read-only.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, folder: int | None = None) -> None:
         self.size = 0  # bytes
-        self._path = real_path(path)
-        self._name: Path | None = None
-        self._fd = -1
+        self._path = real_path(path) if folder is None else path
+        self._part = ""  # its name until it is whole; empty: it has none
+        self._fd = self._folder = -1
         try:
+            self._folder = os.dup(folder) if folder is not None else _open_folder(self._path.parent)
             self._fd = self._open()
         except OSError as exc:
+            self.close()
             raise self._wrap_error(exc) from exc
 
     def write(self, data: bytes | bytearray) -> None:
@@ -56,14 +60,21 @@ class StagedFile:
         try:
             os.fchmod(self._fd, _MODE)
             os.fsync(self._fd)
-            if self._name is None:
+            if not self._part:
                 # linkat cannot replace a file, so the nameless file gets a name of its own first and is then renamed.
-                self._name = _choose_name(self._path)
-                # Python follows the link only when it is given a folder, which an absolute path does not use.
-                os.link(f"/proc/self/fd/{self._fd}", self._name, src_dir_fd=self._fd, follow_symlinks=True)
-            self._name.replace(self._path)
-            self._name = None
-            sync_folder(self._path.parent)
+                part = _choose_name(self._path)
+                # Python follows the link only when it is given a folder.
+                os.link(
+                    f"/proc/self/fd/{self._fd}",
+                    part,
+                    src_dir_fd=self._fd,
+                    dst_dir_fd=self._folder,
+                    follow_symlinks=True,
+                )
+                self._part = part
+            os.rename(self._part, self._path.name, src_dir_fd=self._folder, dst_dir_fd=self._folder)
+            self._part = ""
+            os.fsync(self._folder)
         except OSError as exc:
             raise self._wrap_error(exc) from exc
         finally:
@@ -74,28 +85,32 @@ class StagedFile:
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
-        if self._name is not None:
-            self._name.unlink(missing_ok=True)
+        folder, self._folder = self._folder, -1
+        if folder >= 0:
+            if self._part:
+                with suppress(FileNotFoundError):
+                    os.unlink(self._part, dir_fd=folder)
+            os.close(folder)
 
     def _open(self) -> int:
         if _O_TMPFILE is not None:
             try:
-                return os.open(self._path.parent, os.O_RDWR | os.O_CLOEXEC | _O_TMPFILE, 0o600)
+                return os.open(".", os.O_RDWR | os.O_CLOEXEC | _O_TMPFILE, 0o600, dir_fd=self._folder)
             except OSError as exc:
                 if exc.errno not in (errno.EOPNOTSUPP, errno.EISDIR):  # some file systems cannot
                     raise
-        fd, name = tempfile.mkstemp(dir=self._path.parent, prefix=f".{self._path.name[:100]}.", suffix=".partial")
-        self._name = Path(name)
-        return fd
+        self._part = _choose_name(self._path)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(self._part, flags, 0o600, dir_fd=self._folder)
 
     def _wrap_error(self, exc: OSError) -> DiskError:
         return DiskError(f"{self._path}: cannot be written: {exc.strerror}", errno=exc.errno)
 
 
 @asynccontextmanager
-async def stage_file(path: Path) -> AsyncIterator[StagedFile]:
+async def stage_file(path: Path, folder: int | None = None) -> AsyncIterator[StagedFile]:
     """A staged file for the time of the block; what is not committed is dropped."""
-    staged = await run_file(partial(StagedFile, path))
+    staged = await run_file(partial(StagedFile, path, folder))
     try:
         yield staged
     finally:
@@ -103,23 +118,14 @@ async def stage_file(path: Path) -> AsyncIterator[StagedFile]:
             await run_file(staged.close)
 
 
-def write_file(path: Path, data: bytes) -> None:
-    """Write a small file whole or not at all."""
-    staged = StagedFile(path)
+def write_file(path: Path, data: bytes, folder: int | None = None) -> None:
+    """Write a small file whole or not at all; `folder` as for `StagedFile`."""
+    staged = StagedFile(path, folder)
     try:
         staged.write(data)
         staged.commit()
     finally:
         staged.close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a rename in a folder last."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def real_path(path: Path) -> Path:
@@ -139,5 +145,10 @@ def real_path(path: Path) -> Path:
     return real
 
 
-def _choose_name(path: Path) -> Path:
-    return path.with_name(f".{path.name[:100]}.{os.urandom(6).hex()}.partial")
+def _open_folder(folder: Path) -> int:
+    return os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+
+
+def _choose_name(path: Path) -> str:
+    kept = os.fsencode(path.name)[:100].decode(errors="ignore")
+    return f".{kept}.{os.urandom(6).hex()}.partial"
