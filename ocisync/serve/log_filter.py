@@ -1,6 +1,7 @@
-"""A filter for the server's log: malformed requests leave one line at debug.
+"""A filter for the server's log: malformed requests, and clients that left, leave one line at debug.
 
-aiohttp answers them with 400 and logs a traceback for each, with which anybody could fill a disk.
+aiohttp logs a traceback for each malformed request, and for each client that is gone before it is told to go on
+("Expect: 100-continue"). With these anybody could fill a disk.
 """
 
 from __future__ import annotations
@@ -13,17 +14,20 @@ from aiohttp.http_exceptions import HttpProcessingError
 log = structlog.get_logger(__name__)
 
 
-class _MalformedRequests(logging.Filter):
-    """Lets everything pass but malformed requests, of which one line at debug is left."""
+class _ClientFaults(logging.Filter):
+    """Lets everything pass but what clients did, of which one line at debug is left."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether aiohttp's own record is to be logged."""
         exc = record.exc_info[1] if record.exc_info else None
-        if not isinstance(exc, HttpProcessingError):
-            return True
-        log.debug("request.malformed", error=exc.message[:200])
-        return False
+        if isinstance(exc, HttpProcessingError):
+            log.debug("request.malformed", error=exc.message[:200])
+            return False
+        if isinstance(exc, ConnectionError):
+            log.debug("client.left", error=str(exc)[:200])
+            return False
+        return True
 
 
 SERVER_LOGGER = logging.getLogger("ocisync.serve.http")
-SERVER_LOGGER.addFilter(_MalformedRequests())
+SERVER_LOGGER.addFilter(_ClientFaults())

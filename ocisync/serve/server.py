@@ -12,7 +12,7 @@ import os
 import resource
 import socket
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import cast
@@ -34,6 +34,8 @@ BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
 UNSENT = 128 * 1024  # bytes of an answer that wait in the kernel; what is on its way comes on top
 _MOST = 4096  # connections
 _LOG_EVERY = 60.0  # seconds
+
+_RequestHandler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +69,8 @@ async def serve(app: web.Application, host: str, port: int, limits: ServerLimits
     if _is_loopback(host):
         app.middlewares.insert(0, check_host)
     await runner.setup()
-    limit.server = cast("web.Server", runner.server)
+    limit.server = server = cast("web.Server", runner.server)
+    server.request_handler = _check_expectation(server.request_handler)
     listener = None
     try:
         listener = await _listen(limit, host, port)
@@ -169,6 +172,21 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
         request[_BY_ANOTHER_NAME] = True
         return await handler(request)
     return web.Response(status=421, text="this page is served to this machine only: ask for it as localhost\n")
+
+
+def _check_expectation(handler: _RequestHandler) -> _RequestHandler:
+    """Refuse an `Expect` other than 100-continue (RFC 9110, 10.1.1).
+
+    aiohttp would quote it in its answer, which fails for bytes that are no UTF-8: a traceback for each such request.
+    No middleware comes before that.
+    """
+
+    async def check(request: web.BaseRequest) -> web.StreamResponse:
+        if request.headers.get("Expect", "100-continue").lower() != "100-continue":
+            return web.Response(status=417, text="the only expectation that is met is 100-continue\n")
+        return await handler(request)
+
+    return check
 
 
 def came_by_another_name(request: web.Request) -> bool:

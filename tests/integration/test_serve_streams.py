@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import socket
+import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import anyio
@@ -265,6 +268,34 @@ async def test_what_is_no_http_is_refused_without_a_traceback(
 ) -> None:
     async with served(DirectoryStore(tmp_path, fsync=False)) as registry:
         assert (await raw_request(registry.url, request_lines)).split(b" ", 2)[1] == b"400"
+        assert (await registry.ask("/v2/")).status == 200
+    assert caplog.records == []
+
+
+UNMET = [b"Expect: x\r\n", b"Expect:\xd6100-continue\r\n"]
+
+
+@pytest.mark.parametrize("expect", UNMET, ids=["unknown", "no UTF-8"])
+async def test_an_expectation_that_is_not_met_is_refused_without_a_traceback(
+    expect: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(DirectoryStore(tmp_path, fsync=False)) as registry:
+        request = b"GET /nowhere HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n" + expect + b"\r\n"
+        assert (await raw_request(registry.url, request)).split(b" ", 2)[1] == b"417"
+    assert caplog.records == []
+
+
+async def test_a_client_that_leaves_before_it_is_told_to_go_on_leaves_no_traceback(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with served(DirectoryStore(tmp_path, fsync=False)) as registry:
+        parts = urlsplit(registry.url)
+        for _ in range(20):
+            with socket.create_connection((parts.hostname or "", parts.port or 0)) as made:
+                made.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset at its end
+                made.sendall(
+                    b"POST /v2/ HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\nContent-Length: 9\r\n\r\n"
+                )
         assert (await registry.ask("/v2/")).status == 200
     assert caplog.records == []
 
