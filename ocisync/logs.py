@@ -66,9 +66,13 @@ _REDACTIONS = (
     (re.compile(rf"([\"']{_PARAMETERS}[\"']\s*:\s*)(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE), rf'\1"{MASK}"'),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), MASK),
 )
-# Control characters, those that turn text around, and halves of characters (file names of other encodings have them):
-# what a remote server sent must not steer a terminal, and no stream can write a half.
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters, those that turn text around, those that are not seen (marks of direction, tags), and halves of
+# characters (file names of other encodings have them): what a remote server sent must not steer a terminal or hide
+# words from who reads it, and no stream can write a half.
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    r"\U000e0000-\U000e007f]"
+)
 
 
 class _Secrets:

@@ -18,11 +18,13 @@ from ocisync.config.load import load_config
 from ocisync.config.models import Config
 from ocisync.config.parsers import Address
 from ocisync.content.network.tls import system_context
-from ocisync.errors import ConfigError, NetworkError, NotFound, OcisyncError, RegistryError
+from ocisync.errors import ConfigError, LimitExceeded, NetworkError, NotFound, OcisyncError, RegistryError
+from ocisync.logs import clean_document
 from ocisync.model.text.outside_json import load_json
 
 _TIMEOUT = aiohttp.ClientTimeout(total=30)  # seconds; the daemon answers at once, whatever it works on
 _ANSWER = 4096  # bytes of an answer that are shown
+_LONGEST = 64 * 1024 * 1024  # bytes of a status
 _CHUNK = 256 * 1024  # bytes
 _LOOK = 0.5  # seconds between two looks at what was asked for
 _ANY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -36,17 +38,21 @@ class DaemonClient:
     url: str
 
     async def status(self) -> dict[str, Any]:
-        """What it tells of itself.
+        """What it tells of itself, its texts cleaned: not every server at a given URL is a daemon of ours.
 
         Raises:
             OcisyncError: it does not answer, or with something else.
         """
         try:
             async with self.session.get(f"{self.url}/v1/status", allow_redirects=False) as reply:
-                body = b"".join([chunk async for chunk in reply.content.iter_chunked(_CHUNK)])
+                body = bytearray()
+                async for chunk in reply.content.iter_chunked(_CHUNK):
+                    body += chunk
+                    if len(body) > _LONGEST:
+                        raise LimitExceeded(f"{self.url}: the answer has more than {_LONGEST} bytes")
                 if reply.status != 200:
                     raise _refusal(reply.status, body[:_ANSWER].decode(errors="replace"), self.url)
-                found = load_json(body)
+                found = clean_document(load_json(bytes(body)))
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError, RecursionError) as exc:
             raise _unreachable(self.url, exc) from exc
         if not isinstance(found, dict) or not isinstance(found.get("rules"), dict):

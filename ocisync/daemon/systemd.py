@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 import anyio
 import structlog
 
+from ocisync.logs import clean
+
 _SHORTEST_PING = 0.05  # seconds
 
 log = structlog.get_logger(__name__)
@@ -62,13 +64,13 @@ class Notifier:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sender:
                 sender.setblocking(False)
                 sender.connect(self._address)
-                sender.send("\n".join(lines).encode())
+                sender.send("\n".join(lines).encode(errors="backslashreplace"))
         except OSError as exc:
             log.debug("notify.failed", error=str(exc))
 
 
 def _status(text: str) -> tuple[str, ...]:
-    return (f"STATUS={' '.join(text.split())}",) if text else ()
+    return (f"STATUS={' '.join(clean(text).split())}",) if text else ()
 
 
 def _watchdog_period(environ: Mapping[str, str]) -> float | None:

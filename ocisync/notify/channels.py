@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 import subprocess
 import tempfile
@@ -127,10 +128,10 @@ class MailChannel:
             )
         except aiosmtplib.SMTPResponseException as exc:
             handling = Handling.FAIL if exc.code >= 500 else Handling.RETRY
-            raise NotifyError(f"answered {exc.code}: {exc.message}", handling=handling) from exc
+            raise NotifyError(f"answered {exc.code}: {exc.message[:_ANSWER]}", handling=handling) from exc
         except aiosmtplib.SMTPRecipientsRefused as exc:
             refused = ", ".join(f"{one.recipient}: {one.code} {one.message}" for one in exc.recipients)
-            raise NotifyError(f"recipients were refused: {refused}", handling=Handling.FAIL) from exc
+            raise NotifyError(f"recipients were refused: {refused[:_ANSWER]}", handling=Handling.FAIL) from exc
         except (aiosmtplib.SMTPException, OSError, ValueError) as exc:
             raise NetworkError(f"{self.host}:{self.port}: no mail was taken: {exc}{_advise_tls(str(exc))}") from exc
 
@@ -146,19 +147,24 @@ class CommandChannel:
         body = as_json(notices, host, time.time())
         try:
             with anyio.fail_after(TIMEOUT):
-                done = await self._run(body)
+                status, told = await self._run(body)
         except TimeoutError as exc:
             raise NotifyError(f"{self.command[0]}: it did not end within {TIMEOUT:g} seconds") from exc
         except OSError as exc:
             raise NotifyError(f"{self.command[0]}: it cannot be run: {exc.strerror}", handling=Handling.FAIL) from exc
-        if done.returncode:
-            told = " ".join(done.stderr[-_ANSWER:].decode(errors="replace").split())
-            raise NotifyError(f"{self.command[0]}: exit status {done.returncode}: {told}")
+        if status:
+            raise NotifyError(f"{self.command[0]}: exit status {status}: {told}")
 
-    async def _run(self, body: bytes) -> subprocess.CompletedProcess[bytes]:
-        """The document is in a file without a name: a command that does not read it ends as it likes."""
-        with await to_thread.run_sync(_make_file, body) as document:
-            return await anyio.run_process(list(self.command), stdin=document, check=False)
+    async def _run(self, body: bytes) -> tuple[int, str]:
+        """The exit status, and the end of what it said on standard error.
+
+        Both are in files without a name: a command that does not read ends as it likes, and one that says much fills
+        no memory.
+        """
+        with await to_thread.run_sync(_make_file, body) as document, await to_thread.run_sync(_make_file) as said:
+            command, silent = list(self.command), subprocess.DEVNULL
+            done = await anyio.run_process(command, stdin=document, stdout=silent, stderr=said, check=False)
+            return done.returncode, await to_thread.run_sync(_read_end, said)
 
 
 def _advise_tls(text: str) -> str:
@@ -166,11 +172,16 @@ def _advise_tls(text: str) -> str:
     return next((f". {advice}" for sign, advice in _TLS_ADVICE.items() if sign in text), "")
 
 
-def _make_file(body: bytes) -> IO[bytes]:
+def _make_file(body: bytes = b"") -> IO[bytes]:
     file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
     file.write(body)
     file.seek(0)
     return file
+
+
+def _read_end(file: IO[bytes]) -> str:
+    file.seek(max(0, file.seek(0, os.SEEK_END) - _ANSWER))
+    return " ".join(file.read(_ANSWER).decode(errors="replace").split())
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,13 +103,14 @@ class StateTracker:
         self, subject: str, rule: str, what: str, failure: Failure | None, now: float, text: str = "",
         event: str = FAILURE,
     ) -> Iterator[Notice]:  # fmt: skip
+        subject, what = clean(subject), " ".join(clean(what).split())  # a title has one line, whatever a file is called
         known = self.states.get(subject)
         if failure is None and known is not None:
             del self.states[subject]
-            yield Notice(RECOVERY, subject, rule, clean(what), clean(text), now)
+            yield Notice(RECOVERY, subject, rule, what, clean(text), now)
         elif failure is not None and known is None and len(self.states) < _MOST_INPUTS:
             self.states[subject] = failure.code
-            yield Notice(event, subject, rule, clean(what), clean(failure.message), now, failure.code, failure.code)
+            yield Notice(event, subject, rule, what, clean(failure.message), now, failure.code, failure.code)
 
 
 def merge_changes(notices: Iterable[Notice]) -> list[Notice]:

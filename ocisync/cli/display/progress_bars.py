@@ -56,7 +56,7 @@ class TerminalProgress(Progress):
         if verdict == "unchanged":
             return
         mark = "[green]copied[/]" if verdict == "copied" else f"[red]{verdict}[/]"
-        name = escape(printable(f"{target.removeprefix('target:')}:{tag}"))
+        name = escape(clean(printable(f"{target.removeprefix('target:')}:{tag}")))
         self.console.print(f"{name} {mark}", highlight=False)
 
     def held_up(self, reason: str) -> None:
@@ -71,7 +71,7 @@ class TerminalProgress(Progress):
             self._bars.update(self._total, total=self._known, visible=True)
         if desc.size >= _SHOWN:
             image = next(iter(list_charged_tags()), "")
-            name = escape(printable(f"{target}:{image}" if image else target or desc.digest[7:19]))
+            name = escape(clean(printable(f"{target}:{image}" if image else target or desc.digest[7:19])))
             self._blobs[desc.digest] = self._bars.add_task(f"  {name}", total=desc.size)
 
     def blob_moved(self, desc: Descriptor, count: int) -> None:
