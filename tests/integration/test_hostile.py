@@ -68,10 +68,12 @@ class Bench:
         self.folder, self.run = folder, run
         self.work, self.outside = folder / "work", folder / "outside"
         self.wrong: list[str] = []
+        self.tried = 0
 
     def try_out(self, *arguments: str, what: str = "") -> Ended:
-        """Run a command, and look at what it did."""
-        ended = self.run(*arguments)
+        """Run a command, and look at what it did. One of ten has a process of its own."""
+        self.tried += 1
+        ended = self.run(*arguments, is_inside=self.tried % 10 != 0)
         found = faults(ended)
         if sorted(path.name for path in self.folder.iterdir()) != ["err", "home", "out", "outside", "work"]:
             found.append("escape")
@@ -259,8 +261,8 @@ def prove_requests(count: int, seed: int, url: str, folder: Path) -> None:
                 made.shutdown(socket.SHUT_WR)
                 while len(said) < MIB and (more := made.recv(65536)):
                     said += more
-        assert not said or said.startswith(b"HTTP/1."), (seed, number, raw[:300], said[:300])
-        assert not re.match(rb"HTTP/1.. 500", said), (seed, number, raw[:300], said[:300])
+        assert not said or said.startswith(b"HTTP/"), (seed, number, raw[:300], said[:300])  # in the client's version
+        assert not re.match(rb"HTTP/... 500", said), (seed, number, raw[:300], said[:300])
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
 
 
