@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import BinaryIO, Literal, cast
+from typing import BinaryIO, Literal
 
 from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, Base, BundleInventory, bundle_id
 from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory
@@ -192,7 +192,7 @@ class WorkFolder:
 
     def _open_journal(self, flags: int, mode: Literal["ab", "r+b"]) -> BinaryIO:
         journal = os.open(_JOURNAL, flags | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self.lock)
-        return cast("BinaryIO", open(journal, mode))  # noqa: PTH123 (the caller closes it)
+        return open(journal, mode)  # noqa: PTH123 (the caller closes it)
 
     def _write(self, name: str, data: bytes) -> None:
         write_file(self.path / name, data, self.lock)
