@@ -216,7 +216,7 @@ def test_two_daemons(ends: Ends) -> None:
         wait_for(lambda: carried(1) or None, "the first bundle to arrive")
         change(ends.site, 1)
         wait_for(lambda: carried(2) or None, "the second bundle to arrive")
+        images = [f"v2/{APP}/manifests/v1", f"v2/{TOOL}/manifests/stable"]  # a bundle may have come between two pushes
+        wait_for(lambda: (carried(2) and all(map(ends.inner.read, images))) or None, "all images to arrive")
         status = json.loads(run_ocisync("status", "--json", "-c", ends.inside, env=ENV).expect(0).stdout)
         assert "bundles arrivals" in json.dumps(status)
-    assert ends.inner.read(f"v2/{APP}/manifests/v1")
-    assert ends.inner.read(f"v2/{TOOL}/manifests/stable")

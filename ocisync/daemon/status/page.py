@@ -193,14 +193,22 @@ def _mark_code(text: str) -> Markup:
     return Markup("").join(Markup("<code>{}</code>").format(part) if at % 2 else part for at, part in enumerate(parts))
 
 
+def _clean_text(value: object) -> object:
+    """What a template is about to show: every text is cleaned, but for markup of our own."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return _MARKS.sub("\ufffd", clean(value))
+
+
 @cache
 def _template() -> jinja2.Template:
     import jinja2
 
     files = jinja2.DictLoader({"status.html": _read("status.html")})
     pages = jinja2.Environment(
-        loader=files, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
-    )
+        loader=files, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined,
+        finalize=_clean_text,
+    )  # fmt: skip
     pages.filters |= {
         "code": _mark_code,
         "size": size_text,
@@ -208,7 +216,7 @@ def _template() -> jinja2.Template:
         "short": short_duration,
         "clock": lambda moment: time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment)),
         "iso": lambda moment: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)),
-        "plain": lambda text: _MARKS.sub("\ufffd", clean(str(text)).encode(errors="replace").decode()),
+        "plain": _clean_text,
     }
     return pages.get_template("status.html")
 
