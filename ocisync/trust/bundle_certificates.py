@@ -14,7 +14,7 @@ from cryptography import x509
 from ocisync.errors import ConfigError, Handling, SignatureError
 from ocisync.trust.certificates import check_certificate
 from ocisync.trust.keyless import EXPIRED, TrustedRoot, check_identity
-from ocisync.trust.keys import UNTRUSTED
+from ocisync.trust.keys import PAYLOAD, UNTRUSTED
 from ocisync.trust.policies import Identity, Signer
 
 if TYPE_CHECKING:
@@ -23,8 +23,11 @@ if TYPE_CHECKING:
 MISSING = "verify.extra"  # the code: what is needed to check this is not installed
 
 
-def check_bundle_certificate(root: TrustedRoot, identities: Sequence[Identity], raw: bytes) -> Signer:
-    """Who signed a bundle, and when; its statement is not looked at.
+def check_bundle_certificate(root: TrustedRoot, identities: Sequence[Identity], raw: bytes, payload: bytes) -> Signer:
+    """Who signed a bundle's `payload`, and when; what it says is not looked at.
+
+    The library reads the bundle by itself: what it found to be signed must be what was read here, else a bundle that
+    two readers understand differently would pass.
 
     Raises:
         SignatureError: nobody who is trusted, or it cannot be proven.
@@ -43,7 +46,7 @@ def check_bundle_certificate(root: TrustedRoot, identities: Sequence[Identity], 
     try:
         bundle = Bundle.from_json(raw)
         verifier = _make_verifier(root.raw)
-        verifier.verify_dsse(bundle, policy)
+        _, signed = verifier.verify_dsse(bundle, policy)
         times = [one.time.timestamp() for one in verifier._establish_time(bundle)]
         log_id = bundle.log_entry._inner.log_id.key_id
     except SignatureError:
@@ -52,6 +55,8 @@ def check_bundle_certificate(root: TrustedRoot, identities: Sequence[Identity], 
         raise _refuse(exc) from exc
     except Exception as exc:
         raise SignatureError(f"the bundle cannot be checked: {type(exc).__name__}", code=UNTRUSTED) from exc
+    if signed != payload:
+        raise SignatureError("what is signed in the bundle can be read in two ways", code=PAYLOAD)
     for time in times:  # the library believes authorities and logs also after they were retired
         root.find_log(log_id, time)
         check_certificate(root, bundle.signing_certificate, time)

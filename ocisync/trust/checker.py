@@ -119,25 +119,20 @@ class PolicyChecker:
     async def _check_one(self, finder: SignatureFinder, digest: Digest, record: StoredVerdict | None) -> StoredVerdict:
         """Check what signs one manifest itself."""
         listed = await finder.list_carriers(digest)
-        refused_before = record is not None and bool(record.seen) and not record.verdict.is_valid
-        tagged = await finder.find_tag(digest) if refused_before else None
-        if (
-            refused_before
-            and tagged is not None
-            and record is not None
-            and record.seen == listed.join(tagged).fingerprint
-        ):
+        seen = "" if record is None else record.seen  # refused: as long as nothing else refers to it, it stays so
+        if record is not None and seen and seen == listed.join(await finder.find_tag(digest)).fingerprint:
             return record
         case = _Case(self.policies, Subject(digest, self.repository), self.needs_all, self.wants_time)
-        async for signature in self._read(finder, digest, listed, tagged, case):
+        async for signature in self._read(finder, digest, listed, case):
             await case.look_at(signature)
             if case.is_settled:
                 return StoredVerdict(case.verdict())
-        tagged = tagged or await finder.find_tag(digest)
-        return StoredVerdict(case.verdict(), listed.join(tagged).fingerprint)
+        verdict = case.verdict()
+        seen = "" if verdict.is_valid else listed.join(await finder.find_tag(digest)).fingerprint
+        return StoredVerdict(verdict, seen)
 
     async def _read(
-        self, finder: SignatureFinder, digest: Digest, listed: ReferrerSet, tagged: ReferrerSet | None, case: _Case
+        self, finder: SignatureFinder, digest: Digest, listed: ReferrerSet, case: _Case
     ) -> AsyncIterator[FoundSignature]:
         """All signatures, one after the other: the first that convinces ends the search. What is damaged is noted."""
         for carrier in listed.referrers:
@@ -149,7 +144,7 @@ class PolicyChecker:
             for signature in found:
                 yield signature
         try:
-            layers = await finder.list_layers(tagged or await finder.find_tag(digest))
+            layers = await finder.list_layers(await finder.find_tag(digest))
         except SignatureError as exc:
             case.errors.append(exc)
             return

@@ -112,7 +112,7 @@ class BundledSignature:
         """Who signed it; raises SignatureError where that is nobody whom the policy trusts."""
         bundle = parse_bundle(self.raw)
         if bundle.is_keyless:
-            signer = self._check_identity(policy)
+            signer = self._check_identity(policy, bundle.envelope.payload)
         else:
             signed = bundle.envelope
             key = _find_key(policy, signed.signature, signed.signed)
@@ -124,12 +124,12 @@ class BundledSignature:
         _check_statement(policy, subject, bundle)
         return signer
 
-    def _check_identity(self, policy: Policy) -> Signer:
+    def _check_identity(self, policy: Policy, payload: bytes) -> Signer:
         if policy.root is None or not policy.identities:
             raise SignatureError("it was signed without a key, and the policy trusts keys only", code=UNTRUSTED)
         from ocisync.trust.bundle_certificates import check_bundle_certificate
 
-        return check_bundle_certificate(policy.root, policy.identities, self.raw)
+        return check_bundle_certificate(policy.root, policy.identities, self.raw, payload)
 
 
 Signature = TagSignature | BundledSignature

@@ -19,7 +19,7 @@ _RULES = 1  # of checking: another number when they get stricter, so that no old
 
 @dataclass(frozen=True, slots=True)
 class StoredVerdict:
-    """A verdict, and a fingerprint of what was looked at for it; empty where that does not matter."""
+    """A verdict; of a refusal also a fingerprint of what was looked at. Empty: it is always looked at again."""
 
     verdict: SignatureVerdict
     seen: str = ""

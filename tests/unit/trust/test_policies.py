@@ -476,6 +476,16 @@ BAD |= {
         BundledSignature(json.dumps(OURS.bundle(IMAGE)).encode()[:-1] + b',"dsseEnvelope":{}}'),
         "verify.payload",
     ),
+    "bundle: two envelopes in two spellings": (
+        PEOPLE,  # the genuine one is about another image
+        bundled(
+            SIGSTORE.bundle(OTHER),
+            lambda one: one.update(
+                dsse_envelope=one["dsseEnvelope"], dsseEnvelope=envelope(statement(IMAGE), b"x" * 70)
+            ),
+        ),
+        "verify.untrusted",
+    ),
     "bundle: no subject": (
         KEYS,
         bundled({**OURS.bundle(IMAGE), "dsseEnvelope": signed_statement({"subject": []})}),
