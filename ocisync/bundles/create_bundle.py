@@ -123,7 +123,7 @@ async def _write_bundle(
         created.reports = [one.report for one in recording.repositories if one.report is not None]
         draft = draft_bundle(recording, request.base, request.name, work.sequence)
         if not draft.images and not created.ok:
-            raise BundleError("nothing could be read of what the rules mean, so no bundle was written")
+            raise BundleError("no image that the rules select could be read, so no bundle was written")
         if not draft.changes(request.base):
             await run_file(work.clear)
             return created

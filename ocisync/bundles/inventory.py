@@ -124,7 +124,7 @@ def is_bundle_name(text: str) -> bool:
 def check_bundle_name(text: str) -> str:
     """The same name; raises ConfigError where bundles cannot be called so."""
     if not is_bundle_name(text):
-        raise ConfigError(f"{text[:100]!r} is no name for bundles: letters, digits, `-`, `_` and `.`, at most 100")
+        raise ConfigError(f"{text[:100]!r} cannot name a bundle: use letters, digits, `-`, `_` and `.`, at most 100")
     return text
 
 

@@ -56,14 +56,14 @@ def parse_inventory(raw: bytes, kinds: Sequence[Kind] = ("bundle",)) -> BundleIn
         raise BundleError(f"the inventory has {len(raw)} bytes; at most {MAX_INVENTORY} are read")
     if sum(map(raw.count, (b",", b"[", b"{"))) > _FEW_VALUES + len(raw) // _LEAST_VALUE:
         # Millions of empty values would take twenty times their bytes in memory before anything could be said of them.
-        raise BundleError("the inventory is not what ocisync writes: it consists of more values than text")
+        raise BundleError("the inventory is not in the form that ocisync writes: it consists of more values than text")
     try:
         document, blobs = _load(raw)
         inventory = _read(_mapping(document, "the inventory", _TOP), blobs, kinds)
     except InvalidName as exc:
         raise BundleError(f"the inventory: {exc.message}") from exc
     except ValueError as exc:
-        raise BundleError(f"the inventory is not what ocisync writes: {exc}") from exc
+        raise BundleError(f"the inventory is not in the form that ocisync writes: {exc}") from exc
     _check_references(inventory)
     return inventory
 
@@ -80,7 +80,7 @@ def _load(raw: bytes) -> tuple[dict[str, object], BlobTable]:
     blobs = BlobTable()
     for key in reader.members():
         if key in document:
-            raise ValueError("a key stands twice")
+            raise ValueError("a key appears twice")
         document[key] = None
         if key != "blobs":
             document[key] = reader.value()
@@ -90,7 +90,7 @@ def _load(raw: bytes) -> tuple[dict[str, object], BlobTable]:
             if not isinstance(entry, BlobEntry):
                 raise BundleError(f"{digest}: neither in a volume nor in an earlier bundle")
             if digest in blobs:
-                raise ValueError("a key stands twice")
+                raise ValueError("a key appears twice")
             blobs[digest] = entry
     reader.end()
     return document, blobs
@@ -102,10 +102,10 @@ def _read(document: Mapping[str, object], blobs: BlobTable, kinds: Sequence[Kind
     kind = document.get("kind")
     known = next((one for one in kinds if one == kind), None)
     if known is None:
-        raise BundleError(f"a {' or a '.join(kinds)} is wanted here; this is a {str(kind)[:20]!r}")
+        raise BundleError(f"a {' or a '.join(kinds)} is expected here; this is a {str(kind)[:20]!r}")
     name, sequence = _text(document, "name"), _number(document, "sequence", _MAX_SEQUENCE, least=1)
     if not is_bundle_name(name) or document.get("id") != bundle_id(name, sequence):
-        raise BundleError("the inventory's `name`, `sequence` and `id` do not fit")
+        raise BundleError("the inventory's `name`, `sequence` and `id` do not match each other")
     index, base = document.get("index"), document.get("base")
     inventory = BundleInventory(
         name,
@@ -155,7 +155,7 @@ def _volumes(listed: Sequence[object], bundle: str) -> tuple[Volume, ...]:
             raise BundleError(f"a volume's file is called {str(volume.get('file'))[:200]!r}, not {name!r}")
         total = _text(volume, "sha256")
         if _SUM.match(total) is None:
-            raise BundleError(f"{name}: its `sha256` is none")
+            raise BundleError(f"{name}: its `sha256` is not a digest")
         found.append(Volume(_number(volume, "size", MAX_SIZE), total))
     return tuple(found)
 
@@ -199,7 +199,7 @@ def _make_object(pairs: Pairs) -> object:
     """A dictionary, or the entry of a blob, which takes a fifth of the memory. Raises ValueError."""
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return _blob(found) if "size" in found and ("volume" in found or "bundle" in found) else found
 
 
@@ -239,27 +239,27 @@ def _number(document: Mapping[str, object], key: str, most: int, least: int = 0)
 def _text(document: Mapping[str, object], key: str) -> str:
     value = document.get(key)
     if not isinstance(value, str):
-        raise BundleError(f"the inventory's `{key}` is no text")
+        raise BundleError(f"the inventory's `{key}` is not text")
     return value
 
 
 def _id(document: Mapping[str, object], key: str) -> str:
     value = _text(document, key)
     if _ID.match(value) is None:
-        raise BundleError(f"{value[:120]!r} is no bundle's id")
+        raise BundleError(f"{value[:120]!r} is not the id of a bundle")
     return sys.intern(value)
 
 
 def _list(document: Mapping[str, object], key: str, most: int = 10_000_000) -> list[object]:
     value = document.get(key)
     if not isinstance(value, list) or len(value) > most:
-        raise BundleError(f"the inventory's `{key[:80]}` is no list, or too long")
+        raise BundleError(f"the inventory's `{key[:80]}` is not a list, or too long")
     return value
 
 
 def _mapping(value: object, what: str, keys: frozenset[str] | None = None) -> dict[str, object]:
     if not isinstance(value, dict):
-        raise BundleError(f"{what} is no object")
+        raise BundleError(f"{what} is not an object")
     if keys is not None and (unknown := value.keys() - keys):
         raise BundleError(f"{what} has `{min(unknown)[:40]}`, which is not known")
     return value

@@ -95,6 +95,6 @@ def check_not_older(folder: Path, inventory: BundleInventory) -> None:
     if last is not None and int(last.name.removesuffix(RECEIPT).rpartition("-")[2]) > inventory.sequence:
         raise BundleError(
             f"{inventory.id}: older than what was applied before ({last.name}): its tags would go back; "
-            "with --allow-older it is applied all the same",
+            "use --allow-older to apply it anyway",
             code="bundle.older",
         )

@@ -105,14 +105,14 @@ class _Volume:
         if self._number < len(inventory.volumes):
             self._expect(END, "the end of the tar")
         if self._hasher.hexdigest() != volume.sha256:
-            raise self._damage("its sum is not the inventory's")
+            raise self._damage("its checksum differs from the inventory's")
         if self._number == len(inventory.volumes):
             name = inventory.id + INVENTORY
             self._expect(render_header(name, opened.size), name)
             yield from self._expect_inventory(opened, name)
             self._expect(bytes(padding(opened.size)) + END, "the end of the tar")
             if last is not None and last != self._hasher.hexdigest():
-                raise self._damage("its sum is not that of SHA256SUMS")
+                raise self._damage("its checksum differs from SHA256SUMS")
         self._file.check()
 
     def _read_member(self, member: Member) -> Generator[None, None, None]:
@@ -135,7 +135,7 @@ class _Volume:
                 self._last_step = self._offset
                 yield
         if member.digest and hasher is not None and hasher.hexdigest() != member.digest.partition(":")[2]:
-            raise self._damage(f"the content of {member.name} is not what its digest says")
+            raise self._damage(f"the content of {member.name} does not match its digest")
         if check is not None and member.piece is not None and member.piece.is_last:
             self._finish(check, member)
         if manifest is not None and member.digest is not None:
@@ -153,7 +153,7 @@ class _Volume:
         try:
             check.finish()
         except VerificationError as exc:
-            raise self._damage(f"the parts that end with {member.name} are not what their digest says") from exc
+            raise self._damage(f"the parts that end with {member.name} do not match their digest") from exc
 
     def _note(self, member: Member) -> None:
         piece = member.piece

@@ -26,26 +26,32 @@ _SHOWN = 50  # lines
 
 Paths = Annotated[
     list[Path],
-    typer.Argument(metavar="PATH...", help="Files of a bundle, a folder with them, or how their names begin."),
+    typer.Argument(metavar="PATH...", help="Files of a bundle, a folder of them, or the beginning of their names."),
 ]
 Trust = Annotated[
     list[Path] | None,
-    typer.Option("--trust", metavar="FILE", help="A public key (PEM); only what it signed is taken. May be repeated."),
+    typer.Option(
+        "--trust", metavar="FILE", help="A public key (PEM): only bundles signed with it are accepted; may be repeated."
+    ),
 ]
 
 
 def create(
-    rules: Annotated[list[str], typer.Argument(metavar="RULE...", help="Sync rules, whose images it is to hold.")],
-    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder that it is written to.")],
+    rules: Annotated[
+        list[str], typer.Argument(metavar="RULE...", help="The sync rules whose images go into the bundle.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", metavar="DIR", help="The folder to write it to.")],
     base: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="What the other side has: an inventory (.bundle.json) or a receipt."),
     ] = None,
     volume: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="The size of a volume, such as 4480MiB; without it there is one."),
+        typer.Option(metavar="SIZE", help="The size of a volume, such as 4480MiB. Default: one volume."),
     ] = None,
-    name: Annotated[str, typer.Option(metavar="NAME", help="What it is called; its base's name, or its rule's.")] = "",
+    name: Annotated[
+        str, typer.Option(metavar="NAME", help="The bundle's name. Default: its base's, or its rule's.")
+    ] = "",
     key: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Sign it with this private key (PEM); $OCISYNC_KEY_PASSWORD unlocks it."),
@@ -81,10 +87,10 @@ def create(
 
 def diff(
     before: Annotated[Path, typer.Argument(metavar="A", help="An inventory (.bundle.json) or a receipt.")],
-    after: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    after: Annotated[Path, typer.Argument(metavar="B", help="Another one.")],
     as_json: AsJson = False,
 ) -> None:
-    """Show what a site that has A lacks of B.
+    """Show what is in B and not in A, which a site that has A would need.
 
     Example: ocisync bundle diff app-0006.bundle.json app-0007.bundle.json
     """
@@ -134,17 +140,15 @@ def apply(
     trust: Trust = None,
     prune: Annotated[bool, typer.Option("--prune", help="Remove tags that are gone at the source.")] = False,
     whole_images_only: Annotated[
-        bool, typer.Option("--whole-images-only", help="Bring the images that are complete, though others are not.")
+        bool, typer.Option("--whole-images-only", help="Publish the images that are complete even if others are not.")
     ] = False,
     staging: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="Gather the volumes of several media here; apply once all are there."),
+        typer.Option(metavar="DIR", help="Collect volumes from several media here; apply when all are there."),
     ] = None,
-    receipts: Annotated[
-        Path, typer.Option("--receipts", metavar="DIR", help="Where the receipt is written; this folder.")
-    ] = Path(),
+    receipts: Annotated[Path, typer.Option("--receipts", metavar="DIR", help="The folder for the receipt.")] = Path(),
     allow_older: Annotated[
-        bool, typer.Option("--allow-older", help="Apply it though a receipt says that a later one was applied.")
+        bool, typer.Option("--allow-older", help="Apply it even if a later bundle was applied before.")
     ] = False,
     config: ConfigFile = None,
     as_json: AsJson = False,

@@ -19,11 +19,11 @@ def init(
     ] = None,
     place: Annotated[
         Literal["local", "container", "systemd", "kubernetes", "mirror", "farm"],
-        typer.Option("--for", help="Where or for what it runs.", show_default=False),
+        typer.Option("--for", help="Where ocisync will run, or what for.", show_default=False),
     ] = "local",
     force: Annotated[bool, typer.Option("--force", help="Replace an existing file.")] = False,
 ) -> None:
-    """Write a commented configuration that works as it is; it asks nothing.
+    """Write a commented configuration that works as it is, without questions.
 
     Example: ocisync init
 
@@ -71,12 +71,12 @@ def import_(
     ],
     origin: Annotated[
         Literal["regsync", "skopeo", "dregsy", "zot", "image-syncer", "oc-mirror", "flux-mirror"] | None,
-        typer.Option("--from", help="The tool it is for. Default: found out from the content."),
+        typer.Option("--from", help="The tool that it is for. Default: detected from the content."),
     ] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="A new file to write to.")] = None,
     partial: Annotated[bool, typer.Option("--partial", help="Exit 0 even if something is left out.")] = False,
 ) -> None:
-    """Write another tool's configuration as ocisync's, with comments on whatever has no equal.
+    """Write another tool's configuration as ocisync's, with comments on what has no equivalent.
 
     What is left out goes to standard error, and the exit status is then 1, unless --partial is given.
 
@@ -93,7 +93,7 @@ def import_(
     else:
         write_private(output, found.text)
         show(
-            f"wrote {output}. Read its comments: each tells what has no equal.\n"
+            f"wrote {output}. Read its comments: each tells what has no equivalent.\n"
             f"Check it with: ocisync config check -c {output}"
         )
     for left_out in found.left_out:

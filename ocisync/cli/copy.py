@@ -68,14 +68,14 @@ _DropSignatures = Annotated[
 ]
 _Referrers = Annotated[
     bool,
-    typer.Option("--referrers", help="Copy what refers to the image, too: signatures, SBOMs and such."),
+    typer.Option("--referrers", help="Also copy what refers to the image, such as signatures and SBOMs."),
 ]
 _Types = Annotated[
     list[str] | None,
     typer.Option("--artifact-type", help="With --referrers: only this type; may be repeated."),
 ]
 _DigestTags = Annotated[
-    bool, typer.Option("--digest-tags", help="Copy cosign's tags of the image, too: .sig, .att and .sbom.")
+    bool, typer.Option("--digest-tags", help="Also copy cosign's tags of the image: .sig, .att and .sbom.")
 ]
 _External = Annotated[
     bool, typer.Option("--include-external", help="Copy foreign layers too, from their own URLs if necessary.")

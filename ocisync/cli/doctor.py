@@ -32,7 +32,7 @@ _FRONTS = {
 
 def doctor(
     url: Annotated[str, typer.Argument(help="A published registry: https://HOST, or https://HOST/NAME:TAG")],
-    client: Annotated[list[str] | None, typer.Option(help="Only this client counts; may be repeated.")] = None,
+    client: Annotated[list[str] | None, typer.Option(help="Check for this client only; may be repeated.")] = None,
     ca: Annotated[Path | None, typer.Option(help="A PEM file of authorities to trust as well.")] = None,
     mirror: Annotated[
         str,
@@ -44,7 +44,7 @@ def doctor(
     config: ConfigFile = None,
     as_json: AsJson = False,
 ) -> None:
-    """Look at a published registry as docker, podman, crane, oras and others do; exit 1 if one would fail.
+    """Test a published registry as docker, podman, crane, oras and others use it; exit 1 if one would fail.
 
     Example: ocisync doctor https://registry.example.com/team/app:1.0
 

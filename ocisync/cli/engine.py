@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the start of other commands does not pay for the engine
 def migrate(config: ConfigFile = None) -> None:
     """Make or update the tables in PostgreSQL, before the daemons of a new version start.
 
-    Several may run it at a time, and again and again: one works, the others find nothing to do.
+    Several may run it at the same time, and it may be repeated: one works, the others find nothing to do.
 
     Example: ocisync engine migrate --config ocisync.yaml
     """

@@ -240,7 +240,7 @@ def verify(
 ) -> None:
     """Check that every tag is whole; exit 1 if something is wrong and was not repaired.
 
-    Of an ordinary registry or an archive every blob is read and checked, as with --deep.
+    In an ordinary registry or an archive every blob is read and checked, as with --deep.
 
     Example: ocisync verify mirror --deep --rate 50MiB
 

@@ -17,7 +17,7 @@ def send(
     ] = None,
     config: ConfigFile = None,
 ) -> None:
-    """Send a test message to everybody whom the configuration names under `notify`.
+    """Send a test message to everyone that the configuration names under `notify`.
 
     Example: ocisync notify test
 

@@ -36,8 +36,10 @@ _MAX_EPOCH = 253_402_300_799  # the last second of the year 9999
 def pack(
     rootfs: Annotated[Path, typer.Argument(help="A folder that holds a root file system.")],
     destination: _Destination,
-    settings: Annotated[Path | None, typer.Option("--settings", help="A YAML file; options add to it.")] = None,
-    parent: Annotated[str | None, typer.Option(help="An image to put the folder on, any reference.")] = None,
+    settings: Annotated[
+        Path | None, typer.Option("--settings", help="A YAML file of settings; options add to it.")
+    ] = None,
+    parent: Annotated[str | None, typer.Option(help="The image to build on; any reference.")] = None,
     entrypoint: Annotated[str | None, typer.Option(help='Words, or a JSON list: ["/app","-v"].')] = None,
     cmd: Annotated[str | None, typer.Option(help="Default arguments, written as --entrypoint.")] = None,
     env: _Texts = None,

@@ -75,9 +75,7 @@ def sync_now(
     repository: Repository = "",
     tag: Tag = "",
     url: Url = "",
-    wait: Annotated[
-        bool, typer.Option("--wait", help="Show how it goes until it ended; exit 1 if something failed.")
-    ] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait and show progress; exit 1 if something failed.")] = False,
     config: ConfigFile = None,
 ) -> None:
     """Ask the running daemon to run sync rules now, whatever their interval or schedule.

@@ -28,8 +28,8 @@ def status(
     rule: Annotated[str, typer.Argument(metavar="[RULE]", help="Only this rule.", autocompletion=complete_rules)] = "",
     config: ConfigFile = None,
     as_json: AsJson = False,
-    targets: Annotated[bool, typer.Option("--targets", help="Try what each target's storage can do.")] = False,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every two seconds.")] = False,
+    targets: Annotated[bool, typer.Option("--targets", help="Test what each target's storage can do.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Refresh every two seconds.")] = False,
 ) -> None:
     """Show each rule's last success, last failure and next run.
 

@@ -12,7 +12,7 @@ from ocisync.cli import run_async
 from ocisync.cli.arguments.options import ConfigFile, service_config
 from ocisync.cli.run import Url
 
-Every = Annotated[float, typer.Option("--every", min=0.2, max=3600.0, help="Seconds between two looks.")]
+Every = Annotated[float, typer.Option("--every", min=0.2, max=3600.0, help="Seconds between updates.")]
 
 
 def top(url: Url = "", every: Every = 1.0, config: ConfigFile = None) -> None:

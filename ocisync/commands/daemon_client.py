@@ -56,7 +56,7 @@ class DaemonClient:
         except (aiohttp.ClientError, OSError, ssl.SSLError, ValueError, RecursionError) as exc:
             raise _unreachable(self.url, exc) from exc
         if not isinstance(found, dict) or not isinstance(found.get("rules"), dict):
-            raise RegistryError(f"{self.url}: the answer is no daemon's. Is it the right address?")
+            raise RegistryError(f"{self.url}: this is not an answer of an ocisync daemon. Is the address right?")
         return found
 
     async def ask(self, wish: Mapping[str, str]) -> None:
@@ -160,9 +160,9 @@ def _check_rules(config: Config, rules: Sequence[str]) -> None:
     syncs = {rule.name: rule.enabled for rule in config.sync}
     for rule in rules:
         if rule in drops:
-            raise ConfigError(f"{rule} is a drop rule: the daemon takes what is put into its folder by itself")
+            raise ConfigError(f"{rule} is a drop rule: the daemon publishes what is put into its folder by itself")
         if syncs.get(rule) is False:
-            raise ConfigError(f"{rule} is switched off by `enabled: false`; `ocisync once {rule}` runs it all the same")
+            raise ConfigError(f"{rule} is switched off by `enabled: false`; `ocisync once {rule}` runs it anyway")
 
 
 def _own_url(listen: Address, file: Path) -> str:

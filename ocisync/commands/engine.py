@@ -44,7 +44,7 @@ async def move_state(config: Config, source: str, target: str) -> Moved:
     source = source or str(config.daemon.state)
     target = target or require_dsn(config)
     if source == target:
-        raise ConfigError("the state is to be moved to where it is; name another place with --to", code="state.same")
+        raise ConfigError("source and destination are the same; name another place with --to", code="state.same")
     if not is_dsn(source) and not (Path(source) / FILE_NAME).exists():
         raise ConfigError(f"{source}: there is no state to move; name its folder with --from", code="state.none")
     async with open_database(source, read_only=True) as old, open_database(target) as new:

@@ -22,7 +22,7 @@ async def send_test(config: Config, only: Sequence[str]) -> Mapping[str, Failure
     """
     register_secrets(config.secrets)
     if not config.notify:
-        raise ConfigError("nobody is to be told: the configuration has no `notify`")
+        raise ConfigError("there is nobody to tell: the configuration has no `notify`")
     for name in only:
         if name not in config.notify:
             raise ConfigError(f"`notify` has no {name[:80]!r}; known are {', '.join(sorted(config.notify))}")

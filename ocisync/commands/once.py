@@ -70,7 +70,7 @@ async def run_distributed_rules(config: Config, only: Sequence[str], progress: P
 
     dsn = require_dsn(config)
     if drops := [rule.name for rule in config.drop if rule.name in only]:
-        raise ConfigError(f"{drops[0]} is a drop rule: the daemons take what is put into its folder by themselves")
+        raise ConfigError(f"{drops[0]} is a drop rule: the daemons publish what is put into its folder by themselves")
     async with (
         open_state(config.daemon.state, read_only=True, dsn=dsn) as state,
         open_session(config, state.ledger) as session,

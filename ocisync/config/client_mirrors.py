@@ -98,7 +98,7 @@ def find_mirror(config: Config, target: str, url: str = "") -> ClientMirror:
     if not url and isinstance(settings, RegistryTarget):
         url = settings.url
     if not url:
-        raise ConfigError(f"where clients reach {target} does not stand in the configuration: give it as --url")
+        raise ConfigError(f"where clients reach {target} is not in the configuration: give it as --url")
     places: list[MirroredPlace] = []
     left_out: list[str] = []
     for rule in config.sync:

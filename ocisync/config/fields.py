@@ -188,7 +188,7 @@ def parse_references(
     references = tuple(_parse_reference(item, info, place) for item in written)
     twice = next((one for one in references if references.count(one) > 1), None)
     if twice:
-        raise ValueError(f"{str(twice)!r} stands twice. Remove one")
+        raise ValueError(f"{str(twice)!r} appears twice. Remove one")
     return references
 
 
@@ -268,7 +268,9 @@ def _resolve_secret_field(value: object, info: ValidationInfo) -> object:
     context = context_of(info)
     if isinstance(value, str) and (found := _LIKE_A_VARIABLE.match(value)):
         name = found[found.lastindex or 0]
-        raise ValueError(f"it looks like the variable {name}, and would be taken as it stands. Write {{env: {name}}}")
+        raise ValueError(
+            f"it looks like the variable {name}, and would be used as the secret itself. Write {{env: {name}}}"
+        )
     try:
         text = resolve_secret(value, context)
     except UnknownSecret as exc:

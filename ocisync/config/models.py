@@ -67,7 +67,7 @@ class Config(Section):
     registries: dict[RegistryKey, Registry] = Field(
         default_factory=dict,
         description="Credentials, trust and limits, by host (`host` or `host:port`) or by a path of one (`host/path`): "
-        "of those that fit a repository, the longest holds.",
+        "the longest one that matches a repository is used.",
     )
     defaults: RegistryDefaults = Field(
         RegistryDefaults(), description="Limits and trust of all registries, unless one says otherwise."

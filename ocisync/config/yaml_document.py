@@ -4,7 +4,7 @@ PyYAML's parser reads the text and yields events; two small classes here make va
 constructor are not used, for four reasons:
 
 - An error must name its line. PyYAML's values have none.
-- A key that stands twice is a mistake. PyYAML keeps the last one and says nothing.
+- A key that appears twice is a mistake. PyYAML keeps the last one and says nothing.
 - A file may come from a stranger (`config import`). Aliases of aliases can stand for billions of values, and deep
   nesting ends Python's stack. Both have a limit here.
 - `no`, `on`, `1:30` and `2024-01-01` are text in YAML 1.2, which is what people mean by a tag. PyYAML reads YAML 1.1.
@@ -212,7 +212,7 @@ class _Expander:
                 merged += self._list_merged(inner, path)
             elif key.text in own:
                 first = own[key.text][0].line
-                self._report(key.line, (*path, key.text), f"the key stands twice, first on line {first}. Remove one")
+                self._report(key.line, (*path, key.text), f"the key appears twice, first on line {first}. Remove one")
             else:
                 own[key.text] = (key, inner)
         for key, inner in merged:

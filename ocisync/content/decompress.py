@@ -181,10 +181,10 @@ def _read_zstd(reader: _Reader) -> Iterator[bytes]:
 def _check_caps(total: int, taken: int, caps: Caps) -> None:
     if total > caps.output:
         told = f"it decompresses to more than {caps.output} bytes"
-        raise LimitExceeded(f"{told}; if it is to be that large, raise `archives.size` in the configuration")
+        raise LimitExceeded(f"{told}; if it should be that large, raise `archives.size` in the configuration")
     if total > caps.ratio_from and total > caps.ratio * taken:
         told = f"it grows more than {caps.ratio}-fold when it is decompressed: a decompression bomb"
-        raise LimitExceeded(f"{told}; if it is none, raise `archives.ratio` in the configuration")
+        raise LimitExceeded(f"{told}; if it is not a bomb, raise `archives.ratio` in the configuration")
 
 
 def _translate_error(kind: str, exc: Exception) -> ArchiveError | LimitExceeded:

@@ -272,7 +272,7 @@ class Spool:
 
     def _check_read(self, wanted: int, found: int) -> None:
         if wanted != found:
-            raise DiskError(f"{self._folder}: a temporary file lost its end; does someone truncate files there?")
+            raise DiskError(f"{self._folder}: a temporary file was cut off; does another program truncate files there?")
 
 
 def _open_regular(path: Path, guard: FileGuard | None) -> int:

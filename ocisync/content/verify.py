@@ -209,7 +209,7 @@ def check_bytes(data: bytes, desc: Descriptor) -> bytes:
     if len(data) != desc.size:
         raise SizeMismatch(f"{desc.digest}: {len(data)} bytes instead of {desc.size}")
     if digest_of(data, desc.digest) != desc.digest:
-        raise DigestMismatch(f"{desc.digest}: the content is other than its digest says")
+        raise DigestMismatch(f"{desc.digest}: the content does not match its digest")
     return data
 
 

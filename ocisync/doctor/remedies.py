@@ -156,9 +156,9 @@ _CURES: Mapping[str, Mapping[str, str]] = {
         "s3": _POLICY,
         "cloudfront": "allow the distribution s3:ListBucket on arn:aws:s3:::BUCKET beside s3:GetObject on its objects: "
                       "S3 then says 404",
-        "nginx": "over a directory: remove `deny`/`internal` rules for /v2/. In front of S3 mend the bucket's policy "
+        "nginx": "over a directory: remove `deny`/`internal` rules for /v2/. In front of S3 correct its policy "
                  "(grant s3:ListBucket); else: proxy_intercept_errors on; error_page 403 =404 @absent;",
-        "caddy": "over a directory: no `respond 403`. In front of S3 mend the bucket's policy (grant s3:ListBucket)",
+        "caddy": "over a directory: no `respond 403`. In front of S3 correct the bucket's policy (grant s3:ListBucket)",
         ANY: "or put `ocisync serve` in front of the bucket",
     },
     "absent.found": _ABSENT,

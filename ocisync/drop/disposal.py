@@ -161,8 +161,8 @@ def _render_reason(dropped: Input, rule: DropRule, failure: Failure, now: float)
     return (
         f"time:     {time}\nrule:     {rule.name}\ncode:     {failure.code}\nmessage:  {message}\n"
         f"files:\n{files}\n"
-        f"what now: mend the cause and put a good archive at the same path below {rule.path}; to try these very files\n"
-        "          again, move them back there. Files in this folder are not looked at.\n"
+        f"what now: fix the cause and put a good archive at the same path below {rule.path}; to try the same files\n"
+        "          again, move them back there. Files in this folder are not read.\n"
     )
 
 

@@ -49,7 +49,7 @@ Members = tuple[MemberRecord, ...]
 
 FIRST_WAIT = 5.0  # seconds before an error that can pass is tried again, doubled each time
 REST_TIME = 600.0  # seconds after its last change in which a file that looks cut off may still be completed
-_REST = "it may not be complete yet: it stays, and is looked at again"
+_REST = "it may not be complete yet: it stays, and is tried again"
 _PARTS_MISSING = {ArchiveError.code, NotFound.code, SizeMismatch.code, DigestMismatch.code}
 INTERNAL = "internal"  # the code of a defect of ocisync
 LONGEST_RETRY = 600.0  # seconds

@@ -68,7 +68,7 @@ async def _check(connection: psycopg.AsyncConnection[Any], rules: Sequence[str])
     known = await follow_table.list_rules(connection)
     if unknown := [rule for rule in rules if rule not in known]:
         raise ConfigError(
-            f"the daemons know no rule named {', '.join(unknown[:5])}: have they this configuration, and were they "
+            f"the daemons know no rule named {', '.join(unknown[:5])}: do they have this configuration, and were they "
             "reloaded since?",
             code="engine.rule",
         )
@@ -99,7 +99,7 @@ async def _wait(
             problem = f"PostgreSQL: {describe(exc)}"
         if anyio.current_time() - last_seen > _PATIENCE:
             raise StoreError(
-                f"{problem} for {_PATIENCE:.0f} s; what was asked for is on record, and is done later",
+                f"{problem} for {_PATIENCE:.0f} s; the request is recorded, and will be done later",
                 code="state.unreachable",
             )
         await anyio.sleep(_LOOK)

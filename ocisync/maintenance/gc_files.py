@@ -68,7 +68,7 @@ class Collection:
         """Remove what a plan names and still may go; nothing when the plan is above the limit.
 
         Raises:
-            ConfigError: the file is no plan of this target, or above the limit.
+            ConfigError: the file is not a plan of this target, or above the limit.
         """
         refusal = (await self.totals(file)).refusal(self.limit)
         if refusal:

@@ -96,7 +96,7 @@ def read_totals(first: str, last: str, target: str) -> Totals:
     """
     head, end = _object(first), _object(last)
     if head.get("ocisync") != "gc plan" or head.get("version") != VERSION:
-        raise ConfigError("the file is no plan of `ocisync gc --plan`, or one of another version; make it again")
+        raise ConfigError("the file is not a plan of `ocisync gc --plan`, or one of another version; make it again")
     if head.get("target") != target:
         raise ConfigError(f"the plan is for the target {str(head.get('target'))[:80]!r}, not for {target!r}")
     if end.get("end") is not True:

@@ -63,6 +63,6 @@ def parse_zone(name: str) -> tzinfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
         raise ValueError(
-            f"{name[:60]!r} is no time zone that this system knows. Write one such as Europe/Berlin, or UTC; "
+            f"{name[:60]!r} is not a time zone that this system knows. Write one such as Europe/Berlin, or UTC; "
             "the package tzdata brings them"
         ) from exc

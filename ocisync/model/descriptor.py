@@ -190,5 +190,5 @@ def _parse_data(value: object, digest: Digest, size: int) -> bytes | None:
     except (binascii.Error, ValueError) as exc:
         raise ManifestError(f"{digest}: the descriptor's inline data is not base64") from exc
     if len(data) != size or digest_of(data, digest) != digest:
-        raise DigestMismatch(f"{digest}: the descriptor's inline data is other content than its digest says")
+        raise DigestMismatch(f"{digest}: the descriptor's inline data does not match its digest")
     return data

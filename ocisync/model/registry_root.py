@@ -92,7 +92,7 @@ def bucket_root(parts: SplitResult) -> BucketRoot:
     if endpoint and "://" not in endpoint:  # as gocloud.dev has it
         endpoint = f"{'http' if flags & {'disablessl', 'disable_https'} else 'https'}://{endpoint}"
     if endpoint and not endpoint.startswith(("http://", "https://")):
-        raise InvalidName(f"s3://{parts.netloc}: endpoint={endpoint[:200]!r} is no http:// or https:// URL")
+        raise InvalidName(f"s3://{parts.netloc}: endpoint={endpoint[:200]!r} is not an http:// or https:// URL")
     return BucketRoot(
         parts.netloc, endpoint, query.get("region", ""), bool(flags & {"s3forcepathstyle", "use_path_style"}),
         query.get("prefix", "").strip("/"), query.get("profile", ""), "anonymous" in flags,

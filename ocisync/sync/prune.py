@@ -1,4 +1,4 @@
-"""Prune: tags of the target that the rule selects and the source has no more. What goes is decided by pure functions.
+"""Prune: tags of the target that the rule selects and the source no longer has. What goes is decided by pure functions.
 
 The source is asked again for each tag before it goes: a listing may be short, and a tag may have come back.
 """

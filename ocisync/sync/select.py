@@ -106,8 +106,8 @@ def select(selection: TagSelection, listed: Collection[str], dates: Dates = _NO_
     fitting = [_match(one, listed, dates, now) for one in selection.sets]
     if (most := max(map(len, fitting), default=0)) > MAX_SELECTED:
         raise LimitExceeded(
-            f"the rule means {most:,} of the source's {len(listed):,} tags, and one rule may mean {MAX_SELECTED:,}: "
-            "narrow it by `tags`, or split it"
+            f"the rule selects {most:,} of the source's {len(listed):,} tags, and one rule may select "
+            f"{MAX_SELECTED:,}: narrow it by `tags`, or split it"
         )
     chosen = _in_order(listed, fitting)
     found = _rename_tags(selection.rename, chosen)

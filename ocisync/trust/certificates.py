@@ -57,7 +57,7 @@ def _check_logged(root: TrustedRoot, certificate: x509.Certificate, issuer: x509
         found = certificate.extensions.get_extension_for_class(x509.PrecertificateSignedCertificateTimestamps).value
         body = certificate.tbs_precertificate_bytes
     except (x509.ExtensionNotFound, ValueError) as exc:
-        raise SignatureError("no log took note of the certificate", code=UNTRUSTED) from exc
+        raise SignatureError("no log has an entry for the certificate", code=UNTRUSTED) from exc
     issuer_key = bytes.fromhex(accept_public_key(issuer.public_key()).fingerprint)
     for stamp in found:
         log = root.certificate_logs.get(stamp.log_id)
@@ -65,7 +65,7 @@ def _check_logged(root: TrustedRoot, certificate: x509.Certificate, issuer: x509
             continue
         if verify(log.key, stamp.signature, _signed_by_log(stamp, issuer_key, body)):
             return
-    raise SignatureError("no trusted log took note of the certificate", code=UNTRUSTED)
+    raise SignatureError("no trusted log has an entry for the certificate", code=UNTRUSTED)
 
 
 def _signed_by_log(stamp: SignedCertificateTimestamp, issuer_key: bytes, body: bytes) -> bytes:

@@ -53,7 +53,7 @@ def decrypt_cosign_key(pem: bytes, password: bytes) -> bytes:
     except (ValueError, KeyError, TypeError, binascii.Error, struct.error) as exc:
         raise ConfigError("the private key of cosign cannot be read") from exc
     except InvalidSignature as exc:
-        raise ConfigError("the password of the private key is another") from exc
+        raise ConfigError("the password of the private key is wrong") from exc
 
 
 def open_secretbox(box: bytes, nonce: bytes, key: bytes) -> bytes:

@@ -93,7 +93,9 @@ def accept_public_key(key: PublicKeyTypes) -> PublicKey:
     else:
         is_accepted = isinstance(key, ed25519.Ed25519PublicKey)
     if not is_accepted or not isinstance(key, AnyPublicKey):
-        raise ConfigError("a key is ECDSA (P-256, P-384, P-521), RSA of 2048 bits and more, or Ed25519; this is none")
+        raise ConfigError(
+            "a key is ECDSA (P-256, P-384, P-521), RSA of 2048 bits and more, or Ed25519; this is another kind"
+        )
     spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return PublicKey(key, hashlib.sha256(spki).hexdigest())
 
@@ -114,7 +116,7 @@ def load_private_key(pem: bytes, password: bytes | None = None) -> PrivateKey:
     except TypeError as exc:  # a password too many, or none where one is needed
         raise ConfigError(f"the private key {'has no' if password else 'needs a'} password") from exc
     except (ValueError, UnsupportedAlgorithm) as exc:
-        raise ConfigError("not a private key in PEM, or its password is another") from exc
+        raise ConfigError("not a private key in PEM, or its password is wrong") from exc
     public = accept_public_key(key.public_key())
     if not isinstance(key, AnyPrivateKey):
         raise ConfigError("this kind of private key cannot sign")
@@ -198,7 +200,7 @@ def _read_blob_signature(bundle: bytes, data: bytes) -> bytes:
     try:
         document = load_json(bundle)
     except ValueError as exc:
-        raise SignatureError("the bundle is no JSON", code=PAYLOAD) from exc
+        raise SignatureError("the bundle is not JSON", code=PAYLOAD) from exc
     message = document.get("messageSignature") if isinstance(document, dict) else None
     kind = document.get("mediaType") if isinstance(document, dict) else None
     if not isinstance(document, dict) or kind not in BUNDLES or not isinstance(message, dict):

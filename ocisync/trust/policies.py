@@ -164,7 +164,7 @@ def _check_statement(policy: Policy, subject: Subject, bundle: Bundle) -> None:
     statement = parse_statement(bundle.envelope.payload)
     if statement.predicate != SIGN_PREDICATE and statement.predicate not in policy.predicates:
         raise SignatureError(
-            f"it is no signature of an image, but a statement ({statement.predicate[:100]}): to take such ones too, "
+            f"it is not a signature of an image, but a statement ({statement.predicate[:100]}): to take such ones too, "
             "name it in the policy's `predicates`",
             code=PAYLOAD,
         )

@@ -1,6 +1,6 @@
 """What signatures are over: simple signing payloads, DSSE envelopes, in-toto statements, sigstore bundles. Pure.
 
-Everything here comes from strangers. A text that two readers could understand differently (a key that stands twice,
+Everything here comes from strangers. A text that two readers could understand differently (a key that appears twice,
 base64 with more than one spelling) is refused rather than interpreted.
 
 Spec: cosign's specs/SIGNATURE_SPEC.md; DSSE's protocol.md; in-toto's Statement v1; sigstore's `Bundle` v0.3.
@@ -92,7 +92,7 @@ def parse_bundle(raw: bytes) -> Bundle:
     """
     document = _load(raw)
     if document.get("mediaType") not in BUNDLES:
-        raise _damaged(f"it is no bundle of sigstore ({BUNDLE})")
+        raise _damaged(f"it is not a bundle of sigstore ({BUNDLE})")
     material = _object(document, "verificationMaterial")
     is_keyless = "publicKey" not in material
     if is_keyless and not ("certificate" in material or "x509CertificateChain" in material):
@@ -116,7 +116,7 @@ def parse_statement(payload: bytes) -> Statement:
     """
     document = _load(payload)
     if document.get("_type") not in _STATEMENTS:
-        raise _damaged("it is no in-toto statement")
+        raise _damaged("it is not an in-toto statement")
     predicate, listed = document.get("predicateType"), document.get("subject")
     if not isinstance(predicate, str) or not isinstance(listed, list):
         raise _damaged("it names no subject, or no kind of statement")
@@ -144,14 +144,14 @@ def _load(raw: bytes) -> Object:
     except ValueError as exc:
         raise _damaged(f"it cannot be read: {str(exc)[:100]}") from exc
     if not isinstance(document, dict):
-        raise _damaged("it is no JSON object")
+        raise _damaged("it is not a JSON object")
     return document
 
 
 def _make_object(pairs: Pairs) -> dict[str, object]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return made
 
 

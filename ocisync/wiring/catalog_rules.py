@@ -73,8 +73,8 @@ async def _repositories(rule: SyncRule, session: Session) -> list[str]:
     meant = match_names(TagSet(rules.allow, rules.deny), (one for one in listed if one.startswith(prefix)))
     if len(meant) > _MAX_REPOSITORIES:
         raise LimitExceeded(
-            f"the rule means {len(meant):,} repositories, and one rule may mean {_MAX_REPOSITORIES:,}: narrow it by "
-            "`repositories`, or split it"
+            f"the rule selects {len(meant):,} repositories, and one rule may select {_MAX_REPOSITORIES:,}: narrow it "
+            "by `repositories`, or split it"
         )
     return meant
 

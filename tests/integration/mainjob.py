@@ -182,7 +182,7 @@ def walk(place: Place, name: str, reference: str) -> dict[str, bytes]:
     """Everything that a puller of one image gets, by digest; each digest and size is checked on the way.
 
     Raises:
-        AssertionError: something is missing, or is not what its digest says.
+        AssertionError: something is missing, or does not match its digest.
     """
     root = place.read(f"v2/{name}/manifests/{reference}")
     assert root is not None, f"{name}:{reference} is gone"

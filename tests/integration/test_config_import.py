@@ -26,7 +26,10 @@ def test_what_is_left_out_is_told_and_fails_the_import(tmp_path: Path) -> None:
     file = tmp_path / "foreign.yml"
     file.write_text("sync: [{source: a.test/x, target: b.test/x, type: repository, interval: 1h, hooks: {a: b}}]\n")
     done = run_ocisync("config", "import", file).expect(1)
-    assert done.stderr == "left out: rule x: hooks: has no equal; ask for `ocisync once --json`, or watch the metrics\n"
+    assert (
+        done.stderr
+        == "left out: rule x: hooks: has no equivalent; ask for `ocisync once --json`, or watch the metrics\n"
+    )
     assert "source: a.test/x" in done.stdout
     assert run_ocisync("config", "import", "--partial", file).expect(0).stdout == done.stdout
     file.write_text("sync: [{source: a.test/x, target: b.test/x, type: repository, interval: 1h}]\n")

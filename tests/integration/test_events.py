@@ -113,7 +113,7 @@ def test_what_cannot_be_asked_for_is_told_in_words(tmp_path: Path, registry: Doc
             ("other",): (1, "there is no rule named 'other'"),
             ("web", "--tag", "dev"): (1, "does not select the tag 'dev'"),
             ("builds",): (2, "builds is a drop rule"),
-            ("off",): (2, "`ocisync once off` runs it all the same"),
+            ("off",): (2, "`ocisync once off` runs it anyway"),
             ("web", "--url", f"http://127.0.0.1:{free_port()}"): (1, "no daemon answers"),
         }
         for arguments, (code, told) in cases.items():

@@ -43,7 +43,7 @@ def test_log_in_use_it_and_log_out(closed: DockerRegistry, home: dict[str, str])
     image = f"docker://{closed.host}/app:1"
     done = run_ocisync("login", closed.host, "-u", USERNAME, "--password-stdin", env=home, stdin=f"{PASSWORD}\n")
     file = Path(home["HOME"]) / ".config/containers/auth.json"
-    assert done.expect(0).stdout == f"logged in to {closed.host} as {USERNAME}; kept in {file}\n"
+    assert done.expect(0).stdout == f"logged in to {closed.host} as {USERNAME}; stored in {file}\n"
     assert file.stat().st_mode & 0o777 == 0o600
     token = base64.b64encode(f"{USERNAME}:{PASSWORD}".encode()).decode()
     assert json.loads(file.read_text()) == {"auths": {closed.host: {"auth": token}}}

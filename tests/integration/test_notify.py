@@ -224,7 +224,7 @@ def test_notify_test_tells_each_channel(tmp_path: Path) -> None:
         ({"type": "slack", "url": "http://h/x", "secret": SECRET}, "`secret` means nothing with `type: slack`"),
         ({"type": "email", "server": "h", "sender": "a@b", "recipients": ["c@d"]}, "is not an address"),
         ({"type": "email", "server": "h:25", "sender": "a@b", "recipients": ["c@d"], "username": "u"}, "go together"),
-        ({"type": "teams", "url": "h/x"}, "`url` is none of http: or https:"),
+        ({"type": "teams", "url": "h/x"}, "`url` does not begin with http: or https:"),
         ({"type": "command", "command": "page"}, "expected a list"),
         ({"type": "webhook", "url": "${HOOK}"}, "Write {env: HOOK}"),
         ({"type": "webhook", "url": "http://h/x", "events": ["broken"]}, '"broken"'),

@@ -45,7 +45,7 @@ def listed(registry: DockerRegistry) -> list[dict[str, object]]:
 
 
 def digests(entries: list[dict[str, object]]) -> set[object]:
-    assert len({str(entry["digest"]) for entry in entries}) == len(entries), "an entry stands twice"
+    assert len({str(entry["digest"]) for entry in entries}) == len(entries), "an entry appears twice"
     return {entry["digest"] for entry in entries}
 
 

@@ -117,7 +117,7 @@ async def test_a_repository_tells_its_referrers_from_its_lists_or_from_those_und
     assert [desc.digest for desc in await by_tag.referrers(image.desc.digest)] == [note.desc.digest]
     assert list(await by_tag.referrers(note.desc.digest)) == []
     await put(store, layout.referrers_key("kept", image.desc.digest), b"garbage")
-    with pytest.raises(StoreError, match="ocisync reconcile mends it"):
+    with pytest.raises(StoreError, match="ocisync reconcile repairs it"):
         await kept.referrers(image.desc.digest)
 
 

@@ -38,7 +38,7 @@ FILE = (
     ),
     Mistake("A mistyped key", "sync:\n  - {source: alpine, target: local, intervall: 6h}\n"),
     Mistake("A key at the wrong place", 'sync:\n  - {source: alpine, target: local, allow: ["3.*"]}\n'),
-    Mistake("A key that stands twice", "sync:\n  - source: alpine\n    source: busybox\n    target: local\n"),
+    Mistake("A key that appears twice", "sync:\n  - source: alpine\n    source: busybox\n    target: local\n"),
     Mistake(
         "A tag without quotes",
         "sync:\n  - {source: alpine, target: local, tags: {allow: [3.10]}}\n",

@@ -32,7 +32,7 @@ ConfigFile = Annotated[
 OnePlatform = Annotated[str, typer.Option("--platform", help="Only the image for OS/ARCHITECTURE[/VARIANT].")]
 LayerCompression = Annotated[
     Literal["gzip", "zstd", "none"] | None,
-    typer.Option("--compression", help="Of layers that come uncompressed in docker-archives; default gzip."),
+    typer.Option("--compression", help="Of layers that are uncompressed in docker-archives; default gzip."),
 ]
 CompressionLevel = Annotated[int | None, typer.Option("--level", help="Compression level: gzip 1 to 12, zstd 1 to 19.")]
 Creds = Annotated[str, typer.Option("--creds", metavar="USER:PASSWORD", help="The login to use at the registry.")]
@@ -47,7 +47,7 @@ AuthFile = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print failures only.")]
 Cache = Annotated[
     Path | None,
-    typer.Option("--cache", help="An OCI layout that keeps what was read for the next time, shared by all images."),
+    typer.Option("--cache", help="An OCI layout that caches what was read; all images may share it."),
 ]
 Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Log every step: the same as --log-level debug.")]
 QuietLog = Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings and errors only.")]

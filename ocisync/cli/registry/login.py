@@ -25,7 +25,7 @@ LoginFileOption = Annotated[
 
 def login(
     registry: Registry,
-    username: Annotated[str, typer.Option("--username", "-u", help="The user; asked for when not given.")] = "",
+    username: Annotated[str, typer.Option("--username", "-u", help="The user name. Default: ask for it.")] = "",
     from_stdin: Annotated[
         bool, typer.Option("--password-stdin", help="Read the password from standard input.")
     ] = False,
@@ -52,12 +52,12 @@ def login(
     verify = None if tls_verify is None else tls_verify == "true"
     done = run_async(log_in, key, name, secret, optional_config(config), verify, authfile)
     if not done.is_checked:
-        warn(f"ocisync: {key} lets anybody in, so the password was not checked")
-    show(f"logged in to {done.key} as {name}; kept in {done.place}")
+        warn(f"ocisync: {key} accepts everyone, so the password was not checked")
+    show(f"logged in to {done.key} as {name}; stored in {done.place}")
 
 
 def logout(
-    registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="As it was named at the login.")] = "",
+    registry: Annotated[str, typer.Argument(metavar="REGISTRY", help="The registry, as it was named at login.")] = "",
     every: Annotated[bool, typer.Option("--all", help="Remove every login.")] = False,
     authfile: AuthFile = None,
 ) -> None:

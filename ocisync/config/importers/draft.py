@@ -1,4 +1,4 @@
-"""A configuration that is being written: values, and comments where something has no equal."""
+"""A configuration that is being written: values, and comments where something has no equivalent."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
 
 
 def _set_verification(found: Reader, rule: DraftEntry, draft: Draft) -> None:
-    """A policy of identities; without any, nobody could fulfil it, and the rule stays off."""
+    """A policy of identities; without any, nothing could satisfy it, and the rule stays off."""
     identities: list[Tree] = []
     for identity in found.each("matchOIDCIdentity"):
         issuer, subject = identity.text("issuer"), identity.text("subject")

@@ -72,7 +72,7 @@ class Reader:
         return [Reader.of(one) for one in value] if isinstance(value, list) else []
 
     def tell_rest(self, entry: DraftEntry, known: Mapping[str, str], prefix: str = "") -> None:
-        """A comment for each key that nobody took: why it has no equal, where that is known."""
+        """A comment for each key that nobody took: why it has no equivalent, where that is known."""
         for key, value in self.left.items():
             if not key.startswith("x-") and value not in (None, "", [], {}):
                 why = known.get(key, "not known to this import; see docs/configuration.md")
@@ -98,7 +98,7 @@ def set_duration(entry: DraftEntry, key: str, text: str) -> None:
     try:
         entry.values[key] = format_duration(parse_duration(text.replace("us", "ms")))
     except ValueError:
-        entry.lose(f"{key}: {text} is no duration that ocisync knows")
+        entry.lose(f"{key}: {text} is not a duration that ocisync knows")
 
 
 def set_schedule(entry: DraftEntry, text: str) -> None:

@@ -54,7 +54,7 @@ def _list_pairs(text: str) -> Iterator[tuple[str, str]]:
 def _add_rule(source: str, target: str, draft: Draft) -> None:
     for place in (source, target):
         if "://" in place:
-            raise InvalidName(f"{place} is no registry; `ocisync copy` reads and writes archives and buckets")
+            raise InvalidName(f"{place} is not a registry; `ocisync copy` reads and writes archives and buckets")
     rule, pattern = DraftEntry(), ""
     if "*" in source:
         source, _, pattern = source.rpartition(":")

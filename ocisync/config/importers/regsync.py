@@ -28,7 +28,7 @@ _TAG = re.compile(r"\{\{\s*\.Ref\.Tag\s*\}\}")
 # Of `defaults`, what has an equal in a rule; of the rest is told once, at the top.
 _DEFAULTS = ("backup", "interval", "schedule", "digestTags", "referrers", "referrerFilters", "includeExternal")
 _NO_EQUAL = {
-    "hostname": "an address that is not the registry's name has no equal",
+    "hostname": "an address that is not the registry's name has no equivalent",
     "credExpire": "not needed: a helper is asked again whenever its credentials are refused or about to expire",
     "regcert": "write the certificate to a file, and name it here as `ca`",
     "clientCert": "write the certificate to a file, and name it here as `client_cert`",
@@ -38,17 +38,17 @@ _NO_EQUAL = {
     "repoAuth": "not needed: tokens are asked for by repository",
     "blobChunk": "not needed: uploads stream, whatever their size",
     "blobMax": "not needed: uploads stream, whatever their size",
-    "apiOpts": "has no equal",
-    "scheme": "has no equal",
+    "apiOpts": "has no equivalent",
+    "scheme": "has no equivalent",
     "referrerSource": "referrers come from the image's own repository",
     "referrerTarget": "referrers go to the image's own repository",
     "fastCopy": "not needed: what was verified is trusted for `recheck`",
     "forceRecursive": "`recheck: 0s` looks up all of an image at each run",
     "mediaTypes": "every kind of manifest but docker's schema 1 is copied",
-    "hooks": "has no equal; ask for `ocisync once --json`, or watch the metrics",
+    "hooks": "has no equivalent; ask for `ocisync once --json`, or watch the metrics",
     "repoSets": "of several sets of repositories make several rules",
     "skipDockerConfig": "name an empty `docker_config` under the top-level `defaults`",
-    "userAgent": "has no equal",
+    "userAgent": "has no equivalent",
     "cacheCount": "not needed",
     "cacheTime": "not needed",
     "parallel": "see daemon.concurrent_images",
@@ -93,7 +93,7 @@ def _convert_registry(found: Reader, ranks: dict[str, tuple[int, str]], draft: D
     try:
         entry = draft.registry_entry(parse_host(name))
     except InvalidName:
-        draft.lose(f"creds: {name!r} is no registry's host; its entry was left out")
+        draft.lose(f"creds: {name!r} is not a registry's host; its entry was left out")
         return
     _set_login(found, entry)
     tls = found.text("tls")
@@ -122,7 +122,7 @@ def _convert_secret(text: str, entry: DraftEntry, key: str) -> Tree:
     if found := _SECRET.match(text.strip()):
         return {found[1]: found[2]}
     if "{{" in text:
-        entry.lose(f"{key}: its template has no equal; write {{env: NAME}} or {{file: PATH}}")
+        entry.lose(f"{key}: its template has no equivalent; write {{env: NAME}} or {{file: PATH}}")
     return text
 
 
@@ -132,7 +132,7 @@ def _set_limits(found: Reader, entry: DraftEntry) -> None:
         try:
             number = float(text or 0)
         except ValueError:
-            entry.note(f"{key}: {text} is no number")
+            entry.note(f"{key}: {text} is not a number")
             continue
         if number > 0:
             entry.values[ours] = int(number) if number == int(number) else number
@@ -259,13 +259,14 @@ def _convert_layout_target(target: str, kind: str, draft: Draft) -> str:
 
 
 def _convert_target_tag(text: str, rule: DraftEntry) -> str:
-    """The tag at the target, after a colon; empty when it is the source's, or has no equal."""
+    """The tag at the target, after a colon; empty when it is the source's, or has no equivalent."""
     ours = _TAG.sub("{tag}", text)
     if not text:
         return ""
     if "{{" in ours or rule.values.get("type") == "registry":
         rule.lose(
-            f"targetTag: {text} has no equal; tags keep their names. See `rename`, and `target: NAME/PATH:{{tag}}-x`"
+            f"targetTag: {text} has no equivalent; tags keep their names. See `rename`, and "
+            "`target: NAME/PATH:{tag}-x`"
         )
         return ""
     return f":{ours}"
@@ -326,7 +327,7 @@ def _set_backup(found: Reader, rule: DraftEntry) -> None:
     if not text:
         return
     if "{{" in ours or "/" in ours or ours.count("{tag}") != 1 or ours == "{tag}":
-        rule.lose(f"backup: {text} has no equal; a tag with {{tag}} in it has, such as bkup-{{tag}}")
+        rule.lose(f"backup: {text} has no equivalent; a tag with {{tag}} in it has, such as bkup-{{tag}}")
     else:
         rule.values["backup"] = ours
 

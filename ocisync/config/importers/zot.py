@@ -22,7 +22,7 @@ _NO_EQUAL = {
     "http": "access control and TLS are the work of the web server in front",
     "storage": "what zot stored is not read: images are copied anew",
     "scheduler": "see daemon.concurrent_rules and daemon.concurrent_images",
-    "cluster": "has no equal",
+    "cluster": "has no equivalent",
     "credentialsFile": "each of its users and passwords goes to `registries` here, by host",
     "downloadDir": "not needed; see daemon.temporary",
     "onDemand": "images are mirrored before somebody asks for them, not when",
@@ -71,12 +71,12 @@ def _convert_storage(found: Reader, draft: Draft) -> None:
     driver = found.inner("storageDriver")
     if driver.text("name") != "s3":
         target = DraftEntry({"type": "static", "path": "./registry"})
-        target.note(f"not zot's {found.text('rootDirectory') or 'own folder'}: it is kept otherwise")
+        target.note(f"not zot's {found.text('rootDirectory') or 'own folder'}: the format is different")
     else:
         target = DraftEntry({"type": "s3", "prefix": "ocisync"})
         target.values |= {ours: text for key, ours in _S3.items() if (text := driver.text(key))}
         target.note(
-            "not zot's own folder in the bucket: it is kept otherwise. Clients need the registry at a host's root"
+            "not zot's own folder in the bucket: the format is different. Clients need the registry at a host's root"
         )
         if endpoint := driver.text("regionendpoint"):
             scheme = "http" if driver.text("secure") == "false" else "https"

@@ -41,10 +41,14 @@ class BundleRule(Section):
     receipts: FolderPath | None = Field(
         None, description="With `base: receipt`: where receipts that were carried back are put."
     )
-    full_every: int | None = Field(None, ge=1, description="Of so many bundles one is full. Not given: only the first.")
+    full_every: int | None = Field(
+        None, ge=1, description="One of so many bundles is a full one. Not given: only the first."
+    )
     volume: Size | None = Field(None, description="The size of a volume, such as 4480MiB. Not given: one volume.")
-    key: FilePath | None = Field(None, description="The private key (PEM) that signs them. Not given: none does.")
-    key_password: Secret | None = Field(None, description="What unlocks the key.")
+    key: FilePath | None = Field(
+        None, description="The private key (PEM) that signs them. Not given: they are not signed."
+    )
+    key_password: Secret | None = Field(None, description="The password of the key.")
     interval: Duration = Field(86400.0, ge=0.1, description="How long to wait from one bundle's start to the next's.")
     schedule: CronFields | None = Field(
         None, description='When to write one, in place of `interval`: five fields as in crontab, such as "30 3 * * *".'
@@ -59,7 +63,7 @@ class BundleRule(Section):
     @classmethod
     def _check_volume(cls, value: int | None) -> int | None:
         if value is not None and value < _SMALLEST:
-            raise ValueError("no volume is as small as that. Write 1MiB or more, or remove it")
+            raise ValueError("a volume cannot be that small. Write 1MiB or more, or remove it")
         return value
 
     @property
@@ -76,7 +80,7 @@ class BundleInbox(Section):
     )
     rename: Rename = Field(Rename(), description="What repositories and tags are called at the target.")
     prune: bool = Field(False, description="Remove tags that are gone at the source.")
-    whole_images_only: bool = Field(False, description="Bring the images that are complete, though others are not.")
+    whole_images_only: bool = Field(False, description="Publish the images that are complete even if others are not.")
     receipts: FolderPath | None = Field(
         None, description="Where a receipt of each bundle is written. Not given: a folder in the daemon's state."
     )

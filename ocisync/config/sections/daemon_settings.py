@@ -28,9 +28,7 @@ class WebhookSettings(Section):
     type: Literal["github", "harbor", "dockerhub", "quay", "distribution", "plain"] = Field(
         description='Whose format it is; `plain` is {"repository": …, "tag": …}.'
     )
-    secret: SharedSecret = Field(
-        description="What the sender proves to know: signs with, or sends. At least 16 characters."
-    )
+    secret: SharedSecret = Field(description="The secret that the sender signs with, or sends. At least 16 characters.")
     registry: Host | None = Field(
         None, description="The host as rules have it, where the sender calls itself otherwise. Not given: as it says."
     )
@@ -73,7 +71,7 @@ class Daemon(Section):
         ge=0,
         description="The smallest blob that is spooled only because its upload to a registry may have to be repeated.",
     )
-    drain: Duration = Field(30.0, description="How long work under way may go on after SIGTERM before it is cut off.")
+    drain: Duration = Field(30.0, description="How long running work may continue after SIGTERM before it is stopped.")
     late_after: Duration | None = Field(
         None,
         description="How long after it was due a rule that did not do all it should is late, on the status page and "

@@ -25,9 +25,7 @@ class PostgresEngine(Section):
     role: Literal["all", "worker"] = Field(
         "all", description="`worker`: only the work, health and metrics; no status page, no webhooks, no registry."
     )
-    labels: Items[Label] = Field(
-        (), description="What is only here: this daemon watches the drop folders with one of these labels."
-    )
+    labels: Items[Label] = Field((), description="This daemon watches the drop folders with one of these labels.")
     slots: int = Field(8, ge=1, le=256, description="Most rules and repositories that this daemon works on at a time.")
 
 

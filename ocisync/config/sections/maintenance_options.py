@@ -29,7 +29,8 @@ class MaintenanceOptions(Section):
     """The part that static targets of every kind share."""
 
     referrers: bool = Field(
-        True, description="Keep a list of referrers for every manifest; `false`: none, and those that are there go."
+        True,
+        description="Keep a list of referrers for every manifest; `false`: keep none, and remove those that are there.",
     )
     catalog: bool = Field(True, description="Keep `v2/_catalog`, the list of repositories; `false`: remove it.")
     order: Literal["lexical", "newest"] = Field(
@@ -38,14 +39,16 @@ class MaintenanceOptions(Section):
     reconcile: Duration | None = Field(
         None,
         ge=1,
-        description="How often the daemon derives all lists anew, as other tools write there too. Not given: never.",
+        description="How often the daemon rebuilds all lists, for targets that other tools write to. Not given: never.",
     )
     keep: Keep | None = Field(None, description="Which tags stay; the daemon removes the others. Not given: all stay.")
     gc: Duration | None = Field(
         None, ge=1, description="How often the daemon removes what no tag reaches. Not given: never."
     )
     grace: Duration = Field(
-        _DAY, ge=1, description="Content that is younger is never collected; give all writers of a target the same."
+        _DAY,
+        ge=1,
+        description="Content that is younger is never removed; use the same value for all writers of a target.",
     )
     limit: float = Field(
         0.5, gt=0, le=1, description="The largest share of all objects, or tags, that may be removed at one time."

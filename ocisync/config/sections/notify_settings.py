@@ -81,7 +81,9 @@ class NotifySettings(Section):
         if self.type in ("webhook", "slack", "teams") and self.url is not None:
             parts = urlsplit(self.url.get_secret_value())
             if parts.scheme not in ("http", "https") or not parts.hostname:
-                raise ValueError("`url` is none of http: or https:. Write the whole URL that the receiver shows")
+                raise ValueError(
+                    "`url` does not begin with http: or https:. Write the whole URL that the receiver shows"
+                )
         return self
 
     @property

@@ -70,7 +70,7 @@ class ReferrerOptions(Section):
         json_schema_extra={"default": False},
     )
     digest_tags: bool = Field(
-        False, description="Cosign's tags of an image go along: `sha256-<hex>.sig`, `.att` and `.sbom`."
+        False, description="Cosign's tags of an image are copied too: `sha256-<hex>.sig`, `.att` and `.sbom`."
     )
     include_external: bool = Field(
         False, description="Copy foreign layers too, from their own URLs where the registry does not have them."

@@ -70,9 +70,11 @@ class Ecr(Section):
 class RateLimit(Section):
     """A host's budget of pulls, which its headers tell (Docker Hub's do)."""
 
-    min: int = Field(0, ge=0, le=1_000_000, description="How many pulls are left for others: below that a pass pauses.")
+    min: int = Field(
+        0, ge=0, le=1_000_000, description="How many pulls to leave for others: when fewer remain, a pass pauses."
+    )
     retry: Duration = Field(
-        300.0, gt=0, description="How often a paused pass looks whether the budget has renewed; looking costs no pull."
+        300.0, gt=0, description="How often a paused pass checks whether the budget was renewed; a check costs no pull."
     )
 
 
@@ -144,7 +146,7 @@ class Registry(RegistryDefaults):
         None, description="A PEM file with the certificate to show to this host when it asks for one."
     )
     client_key: FilePath | None = Field(
-        None, description="A PEM file with the key of `client_cert`. Not given: it stands in the same file."
+        None, description="A PEM file with the key of `client_cert`. Not given: it is in the same file."
     )
     insecure_skip_verify: bool = Field(
         False, description="Accept any TLS certificate. Anyone on the way can then read the credentials; prefer `ca`."
@@ -155,8 +157,8 @@ class Registry(RegistryDefaults):
     validates: bool | None = Field(
         None,
         description="This registry refuses manifests of which it lacks a part, and collects no garbage beside writers: "
-        "a tag that points at the right digest there is taken for whole. Not given: where nothing is on record of many "
-        "tags, it is tried out, and the registry is believed until the next full look.",
+        "a tag that points at the right digest there is believed to be whole. Not given: where many tags are not on "
+        "record, it is tested, and the registry is believed until the next full check.",
     )
     headers: dict[HeaderName, Secret] = Field(
         default_factory=dict, description="Headers to add to every request to this host."

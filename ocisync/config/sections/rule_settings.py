@@ -88,9 +88,9 @@ Places = Annotated[tuple[TargetReference, ...], BeforeValidator(_parse_places), 
 
 
 class IncompleteSettings(Section):
-    """What becomes of a set that stays without a declared platform."""
+    """What becomes of a set that still lacks a declared platform."""
 
-    after: Duration = Field(description="How long after a file last joined the set.")
+    after: Duration = Field(description="How long after the last file was added to the set.")
     action: Literal["warn", "publish", "fail"] = Field(
         "warn",
         description="`warn` logs it and waits, `publish` takes what is there, `fail` moves the files to `failed`.",
@@ -119,13 +119,13 @@ class DropRuleSettings(VerifyOption):
         (), description="The platforms a set must have before it is published. Not given: those there after `settle`."
     )
     incomplete: IncompleteSettings | None = Field(
-        None, description="What becomes of a set that stays without one of `platforms`. Not given: it waits, for ever."
+        None, description="What becomes of a set that still lacks one of `platforms`. Not given: it waits without end."
     )
     settle: Duration = Field(
-        10.0, description="A set without declared `platforms` is published when no file joined it for this long."
+        10.0, description="A set without declared `platforms` is published when no file was added for this long."
     )
     stable: Duration = Field(
-        2.0, description="A file is taken when its size and time of change stayed the same for this long."
+        2.0, description="A file is read when its size and modification time have not changed for this long."
     )
     rescan: Duration = Field(
         60.0, ge=0.1, description="How often the whole folder is read, in addition to the system's notifications."
@@ -146,7 +146,8 @@ class DropRuleSettings(VerifyOption):
         30 * SECONDS["d"], description="How long files stay in the folder of bad ones; or `forever`."
     )
     bundles: BundleInbox | None = Field(
-        None, description="Take the bundles (`ocisync bundle`) that are put into the folder. Not given: they are left."
+        None,
+        description="Take the bundles (`ocisync bundle`) that are put into the folder. Not given: bundles are ignored.",
     )
     format: Literal["oci", "docker"] = Field("oci", description="The media types of images made from docker archives.")
     compression: Literal["gzip", "zstd", "none"] = Field(
@@ -261,14 +262,12 @@ class SyncRule(TagPolicy, ReferrerOptions, TrustOptions):
         description="With `platforms` and a registry as target: `true` makes a new index, whose digest differs; "
         "`false` pushes the source's, which most registries refuse.",
     )
-    max_size: Size | None = Field(
-        None, description="Leave out tags with an image of which more than this would have to be pulled."
-    )
+    max_size: Size | None = Field(None, description="Leave out tags whose image needs more than this to be pulled.")
     enabled: bool = Field(True, description="Whether the rule runs; `false` keeps it in the file without running it.")
     interval: Interval = Field(
         3600.0,
-        description="How long to wait from one run's start to the next one's. `{min: 5m, max: 6h}`: the longer, the "
-        "less changes; a change, or a webhook, begins anew with `min`.",
+        description="How long to wait from one run's start to the next one's. `{min: 5m, max: 6h}`: the wait "
+        "grows while nothing changes; a change, or a webhook, starts again with `min`.",
     )
     jitter: float = Field(
         0.1, ge=0, le=1, description="The share of `interval` by which a start is moved at random, so rules spread out."
@@ -291,7 +290,7 @@ class SyncRule(TagPolicy, ReferrerOptions, TrustOptions):
     @classmethod
     def _check_size(cls, value: int | None) -> int | None:
         if value is not None and value <= 0:
-            raise ValueError("no image is as small as that. Write a size such as 2GiB, or remove it")
+            raise ValueError("no image can be that small. Write a size such as 2GiB, or remove it")
         return value
 
     @model_validator(mode="after")

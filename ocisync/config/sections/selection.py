@@ -84,7 +84,7 @@ class TagRules(Section):
     semver: Versions | None = Field(
         None, description="Only tags that are versions in this range, such as `>=3.5 <4`; none with a suffix like -rc1."
     )
-    latest: int | None = Field(None, ge=1, description="Only so many of the tags that meet the other conditions.")
+    latest: int | None = Field(None, ge=1, description="Only this many of the tags that meet the other conditions.")
     latest_by: Literal["version", "created"] = Field(
         "version", description="Which are the latest: the highest versions, or the images that were made last."
     )
@@ -94,7 +94,7 @@ class TagRules(Section):
     @classmethod
     def _check_age(cls, value: float | None) -> float | None:
         if value == 0:
-            raise ValueError("no image is as young as that. Write a time such as 30d, or remove it")
+            raise ValueError("no image can be that new. Write a time such as 30d, or remove it")
         return value
 
 
@@ -110,7 +110,7 @@ class NameRules(Section):
 class Rename(Section):
     """New names: the prefix is taken off, then the first expression that matches the whole name is used."""
 
-    strip_prefix: str = Field("", description="What is taken off the beginning of repositories' names.")
+    strip_prefix: str = Field("", description="A prefix to remove from repositories' names.")
     repositories: Substitutions = Field(
         (), description="Expressions for whole names, and what they become: the first that matches is used."
     )

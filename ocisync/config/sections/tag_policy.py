@@ -43,7 +43,7 @@ class TagPolicy(Section):
         None, description="The tag that keeps an image before its own tag moves: `bkup-{tag}`. Not given: none."
     )
     prune: bool = Field(
-        False, description="Remove tags of the target that the rule selects and the source has no more."
+        False, description="Remove tags of the target that the rule selects and the source no longer has."
     )
     prune_limit: float = Field(
         0.2, gt=0, le=1, description="The largest share of the selected tags that may be removed at one time."

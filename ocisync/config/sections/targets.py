@@ -55,7 +55,7 @@ class S3Target(MaintenanceOptions):
         5 * MIB,
         ge=5 * MIB,
         le=5 * GIB,
-        description="How large the parts are; larger when 10,000 of them would not do.",
+        description="How large the parts are; larger when 10,000 of them would not be enough.",
     )
     acl: (
         Literal["private", "public-read", "authenticated-read", "bucket-owner-read", "bucket-owner-full-control"] | None
@@ -70,7 +70,7 @@ class S3Target(MaintenanceOptions):
         description="The storage class of blobs, such as STANDARD_IA. Not given: the bucket's own.",
     )
     encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
-        None, description="Encryption by the service. Not given: as the bucket does by itself."
+        None, description="Encryption by the service. Not given: the bucket's default."
     )
     encryption_key: str | None = Field(None, min_length=1, description="The KMS key of `encryption: aws:kms`.")
     cache_immutable: str = Field(

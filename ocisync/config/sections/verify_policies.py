@@ -38,7 +38,7 @@ def _read_file(name: str, info: ValidationInfo) -> str:
 
 def _check_key(pem: str) -> str:
     if _PEM not in pem:
-        raise ValueError(f"it is no public key in PEM ({_PEM}), as `cosign public-key` writes it")
+        raise ValueError(f"it is not a public key in PEM ({_PEM}), as `cosign public-key` writes it")
     from cryptography.hazmat.primitives.serialization import load_pem_public_key  # late: few configurations have keys
 
     try:
@@ -95,7 +95,7 @@ class KeylessSigner(Section):
     """Who may sign without a key."""
 
     issuer: Issuer = Field(
-        description="Who vouches for the identity, such as https://token.actions.githubusercontent.com"
+        description="The issuer that confirms the identity, such as https://token.actions.githubusercontent.com"
     )
     identity: Pattern = Field(
         description="An expression that must match all of the signer's name: an address, or the URL of a workflow."
@@ -110,8 +110,8 @@ class VerifyPolicy(Section):
     trusted_root: TrustedRootFile | None = Field(
         None,
         description="sigstore's trusted_root.json. With `keyless`: whom to believe about identities; not given: "
-        "sigstore's public one, which the extra `ocisync[sigstore]` keeps fresh. With `keys`: whose log's word for the "
-        "time of a signature counts.",
+        "sigstore's public one, which the extra `ocisync[sigstore]` keeps up to date. With `keys`: the logs to believe "
+        "about the time of a signature.",
     )
     signed_as: Items[Pattern] = Field(
         (),
@@ -125,7 +125,7 @@ class VerifyPolicy(Section):
     @model_validator(mode="after")
     def _check_signers(self) -> VerifyPolicy:
         if not (self.keys or self.keyless):
-            raise ValueError("nobody could fulfil it. Add `keys` or `keyless`")
+            raise ValueError("nothing could satisfy it. Add `keys` or `keyless`")
         return self
 
 
@@ -229,10 +229,10 @@ class TrustOptions(VerifyOption):
 
     min_age: AgeDemand = Field(
         None,
-        description="Take images only when they are so old: `3d` since they were first seen here; `{of: 3d, by: log}` "
-        "since they were signed, `by: created` since they say they were made.",
+        description="Copy images only when they are this old: `3d` since they were first seen here; "
+        "`{of: 3d, by: log}` since they were signed, `by: created` since they say they were made.",
     )
     immutable: Items[Pattern] = Field(
         (),
-        description="Tags that never move: once verified at the target, nothing is asked about them until `recheck`.",
+        description="Tags that never move: once verified at the target, they are not looked up again until `recheck`.",
     )

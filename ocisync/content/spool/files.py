@@ -80,7 +80,7 @@ class SpoolFile:
         return data
 
     def _make_cut_error(self) -> DiskError:
-        return DiskError(f"{self.path}: the file lost its end; does someone truncate files there?", code=FAILED)
+        return DiskError(f"{self.path}: the file was cut off; does another program truncate files there?", code=FAILED)
 
     def cut(self, length: int) -> None:
         """Drop what lies behind `length` bytes."""

@@ -130,7 +130,7 @@ def read_extension(extensions: Extensions, kind: bytes, body: bytes, position: i
         if found:
             told = b", ".join(found)[:100].decode("utf-8", "replace")
             raise ArchiveError(
-                f"the global pax header at byte {position} sets {told} of all members: tars differ on it"
+                f"the global pax header at byte {position} sets {told} of all members: tar programs disagree on it"
             )
 
 
@@ -163,9 +163,9 @@ def apply_extensions(header: Header, extensions: Extensions) -> Header:
 
 def _choose_name(name: bytes, long_name: bytes | None, pax_name: bytes | None) -> bytes:
     if pax_name == b"":
-        raise ArchiveError(f"{name[:60]!r}: a pax header says an empty name: tars differ on it")
+        raise ArchiveError(f"{name[:60]!r}: a pax header has an empty name: tar programs disagree on it")
     if long_name is not None and pax_name is not None and long_name != pax_name:
-        raise ArchiveError(f"{pax_name[:60]!r} is also called {long_name[:60]!r}: tars differ on it")
+        raise ArchiveError(f"{pax_name[:60]!r} is also called {long_name[:60]!r}: tar programs disagree on it")
     return name if pax_name is None and long_name is None else pax_name or long_name or b""
 
 

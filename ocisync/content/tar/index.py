@@ -74,7 +74,7 @@ class TarIndex:
         """Where the content of a file is, links followed inside the archive; None when there is no such member.
 
         Raises:
-            ArchiveError: the name or a link leaves the archive, links form a circle, or the member is sparse.
+            ArchiveError: the name or a link leaves the archive, links form a loop, or the member is sparse.
         """
         number = self._numbers.get(self._follow(name))
         if number is None:
@@ -138,7 +138,7 @@ class TarIndex:
                 continue
             links += 1
             if links > _MAX_LINKS:
-                raise ArchiveError(f"{name[:200]!r}: the links in the archive form a circle")
+                raise ArchiveError(f"{name[:200]!r}: the links in the archive form a loop")
             done.clear()
             pending.extend(reversed(target.split("/")))
         return "/".join(done)
@@ -228,7 +228,7 @@ class _Blocks:
     def _check_end(self, position: int, block: bytes) -> None:
         if block.strip(b"\0"):
             if position == 0:
-                raise ArchiveError("this is no tar archive, or its first bytes only")
+                raise ArchiveError("this is not a tar archive, or only its first bytes")
             raise ArchiveError(f"the archive ends within a header at byte {position}: it is truncated")
         if position == 0:
             raise ArchiveError("the archive is empty")

@@ -51,7 +51,7 @@ def build_member(block: bytes, header: Header, pax: dict[bytes, bytes], position
         raise ArchiveError(f"{header.name[:60]!r}: the name or link holds a zero byte: the archive is corrupt")
     mode = parse_number(block[100:108], position)
     if mode >= 1 << 32:
-        raise ArchiveError(f"{header.name[:60]!r}: the mode {mode:#o} is no file's: the archive is corrupt")
+        raise ArchiveError(f"{header.name[:60]!r}: the mode {mode:#o} is not valid for a file: the archive is corrupt")
     return TarMember(
         header.name,
         header.kind,

@@ -87,7 +87,7 @@ class TarStream:
         if header.sparse and header.kind in (REGULAR, GNU_SPARSE):
             self._make_sparse(member, found.pax, holes)
         if member.kind == REGULAR and member.name.endswith(b"/"):
-            raise ArchiveError(f"{member.name[:60]!r}: a file whose name is a folder's: tars differ on it")
+            raise ArchiveError(f"{member.name[:60]!r}: a file whose name is a folder's: tar programs disagree on it")
         return member
 
     def _make_sparse(
@@ -195,7 +195,9 @@ def _check_map(member: TarMember, stored: int) -> None:
         if offset < end:
             raise ArchiveError(f"{member.name[:60]!r}: the map of holes is out of order: the archive is corrupt")
         if length and total % BLOCK:
-            raise ArchiveError(f"{member.name[:60]!r}: a piece between holes is not of whole blocks: tars differ on it")
+            raise ArchiveError(
+                f"{member.name[:60]!r}: a piece between holes is not of whole blocks: tar programs disagree on it"
+            )
         end = offset + length
         total += length
     if end != member.size or total != stored:

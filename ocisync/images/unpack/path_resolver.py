@@ -115,7 +115,7 @@ class PathResolver:
             raise ArchiveError(f"{quote(self._parts)}: {quote((part,))} in it is a file, not a folder") from exc
         self._links += 1
         if self._links > MAX_LINKS:
-            raise ArchiveError(f"{quote(self._parts)}: the links in it form a circle")
+            raise ArchiveError(f"{quote(self._parts)}: the links in it form a loop")
         self.pending.extend(reversed(target.split(b"/")))
         if target.startswith(b"/"):
             self._return_to(0)

@@ -212,11 +212,11 @@ class _StagingFolder:
 def _check_free(folder: Path) -> None:
     try:
         if not folder.absolute().parent.is_dir():
-            raise InputError(f"{folder}: the folder it is to be in does not exist")
+            raise InputError(f"{folder}: its parent folder does not exist")
         if not _is_free(folder):
-            raise InputError(f"{folder}: there is something already: name a new or an empty folder")
+            raise InputError(f"{folder}: the folder is not empty: name a new or an empty one")
     except OSError as exc:
-        raise InputError(f"{folder}: cannot be looked at: {exc.strerror}") from exc
+        raise InputError(f"{folder}: cannot be read: {exc.strerror}") from exc
 
 
 def _is_free(folder: Path) -> bool:

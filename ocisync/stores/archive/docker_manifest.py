@@ -189,7 +189,7 @@ def _parse_entry(item: object) -> ImageEntry:
     """One entry; its keys in any case, as Go's clients take them (Jib wrote them in lower case)."""
     fields = {str(key).lower(): value for key, value in item.items()} if isinstance(item, Mapping) else {}
     if isinstance(item, Mapping) and len(fields) != len(item):
-        raise ArchiveError("manifest.json: a key stands twice, in different cases: which one is meant is unclear")
+        raise ArchiveError("manifest.json: a key appears twice, in different cases: which one is meant is unclear")
     config = fields.get("config")
     if not isinstance(config, str) or not config:
         raise ArchiveError("manifest.json: an image without a Config")

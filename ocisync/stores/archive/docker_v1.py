@@ -33,7 +33,7 @@ async def read_legacy_entries(files: ArchiveFiles) -> tuple[ImageEntry, ...]:
     """The images, as manifest.json would list them.
 
     Raises:
-        ArchiveError: a json file is missing or malformed, or the parents form a circle.
+        ArchiveError: a json file is missing or malformed, or the parents form a loop.
     """
     ids = _select_ids(files.index.top_level)
     parents = {one: await _read_parent(files, one) for one in ids if f"{one}/json" in files.index}
@@ -93,7 +93,7 @@ def _list_ancestors(top: str, parents: Mapping[str, str]) -> list[str]:
         if one not in parents:
             raise ArchiveError(f"the layer {one[:80]!r} is named, but has no json in the archive: it is incomplete")
         if one in line or len(line) == _MAX_PARENTS:
-            raise ArchiveError(f"the layers below {top[:80]!r} form a circle, or are more than {_MAX_PARENTS}")
+            raise ArchiveError(f"the layers below {top[:80]!r} form a loop, or are more than {_MAX_PARENTS}")
         line.append(one)
         one = parents[one]
     return line[::-1]

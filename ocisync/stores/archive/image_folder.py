@@ -153,7 +153,7 @@ def _prepare(directory: Path) -> None:
         if (directory / VERSION_FILE).exists() or not any(directory.iterdir()):
             return
     except OSError as exc:
-        raise DiskError(f"{directory}: cannot be looked at: {exc.strerror}", errno=exc.errno) from exc
+        raise DiskError(f"{directory}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
     raise ConfigError(f"{directory}: the folder holds other things than a dir: image: name a new or an empty one")
 
 

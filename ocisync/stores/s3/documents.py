@@ -94,7 +94,7 @@ class PageReader:
         is_truncated = self._fields.get("IsTruncated") == "true"
         following = self._fields.get("NextContinuationToken", "") if is_truncated else ""
         if is_truncated and not following:
-            raise ValueError("the listing goes on, but does not say where")
+            raise ValueError("the listing continues, but does not say where")
         if self._fields.get("EncodingType") == "url":
             return ListingPage([replace(one, key=_decode(one.key)) for one in self._objects], following)
         return ListingPage(self._objects, following)

@@ -99,7 +99,7 @@ class MultipartUpload:
         What follows kept parts is not verified here: only the whole can be.
 
         Raises:
-            DigestMismatch, SizeMismatch: the content is other than announced; nothing became visible.
+            DigestMismatch, SizeMismatch: the content is different than announced; nothing became visible.
         """
         await self._begin()
         try:

@@ -52,7 +52,7 @@ class StagedUpload:
         """Upload what is missing, verify, and show it under its key.
 
         Raises:
-            DigestMismatch, SizeMismatch: the content is other than announced; nothing became visible, or is kept.
+            DigestMismatch, SizeMismatch: the content is different than announced; nothing became visible, or is kept.
         """
         for left in reversed(range(_TRIES)):
             try:

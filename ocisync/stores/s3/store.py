@@ -159,7 +159,8 @@ class S3Store:
                 return
             if hash(page.following) in seen:
                 raise StoreError(
-                    f"{self}: list {prefix}: the store names the same next page again and again", handling=Handling.FAIL
+                    f"{self}: list {prefix}: the store returns the same next page again and again",
+                    handling=Handling.FAIL,
                 )
             seen.add(hash(page.following))
             page = await self._client.page(self._prefix + prefix, token=page.following)
@@ -232,7 +233,7 @@ class S3Store:
         except VerificationError as exc:
             await self.delete([info.key])
             raise StoreError(
-                f"{info.key} at {self}: the store keeps other bytes than were sent; the object was removed"
+                f"{info.key} at {self}: the stored bytes differ from those that were sent; the object was removed"
             ) from exc
 
     async def _delete_batch(self, keys: Sequence[str]) -> bool:

@@ -89,7 +89,7 @@ async def list_parts(client: S3Client, key: str, upload_id: str) -> AsyncIterato
 
 def _make_repeated_page_error(client: S3Client, what: str) -> StoreError:
     return StoreError(
-        f"{client.where}: {what}: the store names the same next page again and again", handling=Handling.FAIL
+        f"{client.where}: {what}: the store returns the same next page again and again", handling=Handling.FAIL
     )
 
 

@@ -54,6 +54,6 @@ async def _read(context: RegistryContext, key: str) -> tuple[Descriptor, str]:
     """
     async with context.store.open(key) as (info, stream):
         if info.size > MAX_MANIFEST_SIZE:
-            raise ManifestError(f"{key} at {context.store}: {info.size} bytes are no manifest")
+            raise ManifestError(f"{key} at {context.store}: {info.size} bytes cannot be a manifest")
         data = b"".join([chunk async for chunk in stream])
     return Descriptor(stored_media_type(data, info.content_type), sha256(data), len(data), data=data), info.content_type

@@ -91,7 +91,7 @@ class RegistryMaintenance:
         found = await self._context.store.head(key)
         await self._context.store.delete([key])
         if found is None or not found.modified:
-            raise StoreError(f"{self}: the store gives no date to what it stores; ages cannot be told")
+            raise StoreError(f"{self}: the store gives no date to what it stores; ages are not known")
         return found.modified
 
     async def remove_abandoned(self, *, uploads: float, scratch: float) -> Abandoned:
@@ -140,7 +140,7 @@ class RepositoryMaintenance:
         async with self.open(kind, reference) as (entry, stream):
             if entry.size > most:
                 key = self._key(kind, reference)
-                raise LimitExceeded(f"{key} at {self._context.store}: {entry.size} bytes are no {kind.value}")
+                raise LimitExceeded(f"{key} at {self._context.store}: {entry.size} bytes cannot be a {kind.value}")
             return entry, b"".join([chunk async for chunk in stream])
 
     @asynccontextmanager

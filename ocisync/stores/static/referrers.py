@@ -179,7 +179,7 @@ async def list_referrers(store: ObjectStore, name: str, subject: Digest) -> Sequ
             list_below = parse_manifest(raw, media_types.OCI_INDEX).children
         except OcisyncError as exc:
             raise StoreError(
-                f"{key} at {store}: no list of referrers: {exc.message}; ocisync reconcile mends it"
+                f"{key} at {store}: no list of referrers: {exc.message}; ocisync reconcile repairs it"
             ) from exc
         return [desc for _, desc in sorted({desc.digest: desc for desc in list_below}.items())]
     return ()

@@ -74,7 +74,7 @@ class StaticRepository:
             async with self._store.open(layout.manifest_key(self.name, reference)) as (info, stream):
                 if info.size > MAX_MANIFEST_SIZE:
                     raise LimitExceeded(
-                        f"{info.key} at {self._store}: {info.size} bytes are no manifest", code="limit.manifest"
+                        f"{info.key} at {self._store}: {info.size} bytes cannot be a manifest", code="limit.manifest"
                     )
                 return info, b"".join([chunk async for chunk in stream])
         except NotFound as exc:
@@ -303,7 +303,7 @@ class Publication:
     async def _write_tag(self, tag: str) -> None:
         if not 0 <= time.time() - self.begun < self.context.stale_after:
             raise StoreError(
-                f"{self.name}:{tag} at {self.context.store}: too long ago its content was seen to be there; look again",
+                f"{self.name}:{tag} at {self.context.store}: its content was checked too long ago; check it again",
                 code=OUTDATED,
             )
         root = self.roots[self.tags[tag]]

@@ -211,7 +211,7 @@ LINES = [
     ),
     ("sync: [{source: a, target: local, tags: {allow: 3}}]", "sync[0].tags.allow: expected a list, found a number"),
     ("sync: [{source: a, target: []}]", "sync[0].target: the list is empty. Name at least one target"),
-    ("sync: [{source: a, target: [local, local]}]", "sync[0].target: 'local' stands twice. Remove one"),
+    ("sync: [{source: a, target: [local, local]}]", "sync[0].target: 'local' appears twice. Remove one"),
     ("sync: [{source: a, target: 'local/b:1'}]", "all tags would become one. Write {tag} where a tag's name goes"),
     ("drop: [{path: d, target: 'local/b:1'}]", "a target takes no tag or digest. Write target/repository"),
     ("sync: [{source: a, target: local, interval: 0s}]", "sync[0].interval: 0s is out of range. Write at least 100ms"),
@@ -286,7 +286,7 @@ LINES = [
         "registries: {g.io: {username: a, password: '${HUB}'}}",
         "password: it looks like the variable HUB, and",
     ),
-    ("registries: {g.io: {username: a, password: '${HUB:-x}'}}", "taken as it stands. Write {env: HUB}"),
+    ("registries: {g.io: {username: a, password: '${HUB:-x}'}}", "used as the secret itself. Write {env: HUB}"),
     ("registries: {g.io: {username: a, password: $HUB_TOKEN}}", "Write {env: HUB_TOKEN}"),
     ("registries: {g.io: {username: a, password: '{{ .Env.HUB }}'}}", "Write {env: HUB}"),
     ("registries: {g.io: {username: a, password: '{{env \"HUB\"}}'}}", "Write {env: HUB}"),
@@ -405,7 +405,7 @@ def test_folders_are_compared_behind_links(tmp_path: Path) -> None:
         ("sync: []", "c.yaml:1: version: the required key is missing. Begin the file with `version: 1`"),
         ("version: 2", "c.yaml:1: version: expected 1, the only version of this format so far. Write `version: 1`"),
         ('version: "1"', "c.yaml:1: version: expected 1, the only version of this format so far. Write `version: 1`"),
-        ("version: 1\nversion: 1", "c.yaml:2: version: the key stands twice, first on line 1. Remove one"),
+        ("version: 1\nversion: 1", "c.yaml:2: version: the key appears twice, first on line 1. Remove one"),
     ],
 )
 def test_the_top_of_the_file(text: str, told: str) -> None:
@@ -466,7 +466,7 @@ def test_a_schedule_with_its_zone_stands_in_place_of_an_interval() -> None:
         ("schedule: '0 3 * * *', jitter: 0.2", "jitter: `schedule` says when the rule runs. Remove `jitter`"),
         ("time_zone: UTC", "time_zone: it only matters to a `schedule`. Add one, or remove it"),
         ("schedule: hourly", "schedule: 'hourly' is not a cron expression"),
-        ("schedule: '0 3 * * *', time_zone: Berlin", "time_zone: 'Berlin' is no time zone that this system knows"),
+        ("schedule: '0 3 * * *', time_zone: Berlin", "time_zone: 'Berlin' is not a time zone that this system knows"),
         ("cron: '0 3 * * *'", 'cron: unknown key "cron": did you mean "schedule"?'),
     ],
 )

@@ -47,8 +47,8 @@ def test_good_ones(policy: str, folder: Path) -> None:
     ("policy", "told"),
     [
         ("keys: [none.pub]", "cannot read the key's file"),
-        ("keys: [root.json]", "it is no public key in PEM"),
-        ("keys: []", "nobody could fulfil it"),
+        ("keys: [root.json]", "it is not a public key in PEM"),
+        ("keys: []", "nothing could satisfy it"),
         (f"{PEOPLE}, trusted_root: none.json", "cannot read"),
         (f"{PEOPLE}, trusted_root: torn.json", "torn.json is no JSON"),
         (f"{PEOPLE}, trusted_root: empty.json", "empty.json is no JSON"),

@@ -40,8 +40,8 @@ def test_merge_keys_give_defaults_with_their_own_lines() -> None:
 def test_duplicate_keys_are_all_told() -> None:
     found = parse_document("a: 1\nb: {c: 1, c: 2}\na: 2\n")
     assert [one.format("f") for one in sorted(found.problems)] == [
-        "f:2: b.c: the key stands twice, first on line 2. Remove one",
-        "f:3: a: the key stands twice, first on line 1. Remove one",
+        "f:2: b.c: the key appears twice, first on line 2. Remove one",
+        "f:3: a: the key appears twice, first on line 1. Remove one",
     ]
 
 

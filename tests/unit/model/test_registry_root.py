@@ -51,7 +51,7 @@ def test_an_unknown_option_is_refused() -> None:
 
 
 def test_an_endpoint_of_another_scheme_is_refused() -> None:
-    with pytest.raises(InvalidName, match="no http"):
+    with pytest.raises(InvalidName, match="not an http"):
         parse_root("s3://bucket?endpoint=ftp://host")
 
 

@@ -136,6 +136,6 @@ def test_a_tag_whose_name_does_not_fit_is_left_alone_whatever_else_is_asked() ->
 def test_a_rule_that_means_too_many_tags_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "MAX_SELECTED", 3)
     assert len(select(TagSelection(), ["a", "b", "c"]).references) == 3
-    with pytest.raises(LimitExceeded, match="means 4 of the source's 4 tags"):
+    with pytest.raises(LimitExceeded, match="selects 4 of the source's 4 tags"):
         select(TagSelection(), ["a", "b", "c", "d"])
     assert len(select(TagSelection(sets=(TagSet(deny=("d",)),)), ["a", "b", "c", "d"]).references) == 3

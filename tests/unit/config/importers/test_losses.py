@@ -107,11 +107,11 @@ def test_a_default_schedule_wins_over_a_steps_interval_as_in_regsync(tmp_path: P
 @pytest.mark.parametrize(
     ("step", "told"),
     [
-        ("hooks: {pre: {type: exec}}", "rule x: hooks: has no equal"),
+        ("hooks: {pre: {type: exec}}", "rule x: hooks: has no equivalent"),
         ("unheard: of", "rule x: unheard: not known to this import"),
-        ("backup: '{{.Ref.Registry}}/b'", "rule x: backup: {{.Ref.Registry}}/b has no equal"),
-        ("targetTag: '{{now}}'", "rule x: targetTag: {{now}} has no equal"),
-        ("interval: often", "rule x: interval: often is no duration"),
+        ("backup: '{{.Ref.Registry}}/b'", "rule x: backup: {{.Ref.Registry}}/b has no equivalent"),
+        ("targetTag: '{{now}}'", "rule x: targetTag: {{now}} has no equivalent"),
+        ("interval: often", "rule x: interval: often is not a duration"),
         ("tags: {allow: ['(a']}", "rule x: tags.allow: the expression '(a' cannot be compiled"),
     ],
 )
