@@ -50,7 +50,7 @@ class FleetView:
         self.statuses = {rule: _shift(status, ahead) for rule, status in found.items()}
         self.courses = await follow_table.list_courses(connection)
         activities = await worker_table.list_activities(connection, own_name)
-        self.jobs = [(name, job) for name, text in activities for job in _read_jobs(text)]
+        self.jobs = [(name, job) for name, text in activities for job in read_jobs(text)]
         failing = await follow_table.list_failing(connection, _MOST)
         self.failures = [
             FailureNow(at - ahead, rule, item or rule, code, clean(message))
@@ -72,7 +72,8 @@ def write_jobs(jobs: Iterable[RunningJob]) -> str:
     return json.dumps([asdict(job) for job in jobs]).replace("\\u0000", "")
 
 
-def _read_jobs(text: str) -> list[RunningJob]:
+def read_jobs(text: str) -> list[RunningJob]:
+    """What a daemon told of its jobs."""
     try:
         return [RunningJob(**one | {"images": tuple(one["images"])}) for one in json.loads(text)]
     except (ValueError, TypeError, KeyError):  # of another version

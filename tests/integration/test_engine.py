@@ -15,11 +15,11 @@ import psycopg
 import pytest
 
 from tests.integration.engines import Fleet, post
-from tests.servers.command import run_ocisync
+from tests.servers.command import daemon, run_ocisync
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.images import Json, docker_archive, make_image, push
 from tests.servers.postgres import Postgres
-from tests.servers.process import wait_for
+from tests.servers.process import free_port, wait_for
 
 REPOSITORIES = 8
 
@@ -222,12 +222,26 @@ def test_a_worker_shows_health_and_metrics_only(fleet: Fleet) -> None:
     assert [worker.get(path).status for path in ("/", "/v1/status", "/v2/")] == [404, 404, 404]
 
 
-def test_a_daemon_alone_imports_neither_driver_nor_queue() -> None:
-    code = (
-        "import sys; import ocisync.wiring.daemon, ocisync.commands.once, ocisync.commands.status, ocisync.cli.app\n"
-        "sys.exit(any(name.partition('.')[0] in ('psycopg', 'procrastinate') for name in sys.modules))"
-    )
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+def test_a_daemon_alone_imports_neither_driver_nor_queue(tmp_path: Path, registry: DockerRegistry) -> None:
+    _push(registry, 0, "1")
+    config = tmp_path / "local.yaml"
+    settings = {
+        "version": 1,
+        "registries": {registry.host: {"plain_http": True}},
+        "targets": {"local": {"type": "static", "path": str(tmp_path / "registry")}},
+        "daemon": {"listen": f"127.0.0.1:{free_port()}", "state": str(tmp_path / "state")},
+        "sync": [{"name": "app", "source": f"{registry.host}/app0", "target": "local/app0"}],
+    }
+    config.write_text(json.dumps(settings))
+    with daemon(config, env={"PYTHONPROFILEIMPORTTIME": "1"}) as alone:
+        wait_for((tmp_path / "registry/v2/app0/manifests/1").exists, "the image", 60)
+        assert alone.get("/v1/status").status == 200
+        imported = set(re.findall(r"^import time:.*\| +([\w.]+)$", alone.log, re.MULTILINE))
+    once = run_ocisync("once", "-c", config, env={"PYTHONPROFILEIMPORTTIME": "1"}).expect()
+    imported |= set(re.findall(r"^import time:.*\| +([\w.]+)$", once.stderr, re.MULTILINE))
+    assert "ocisync.state.database" in imported
+    assert not {name for name in imported if name.partition(".")[0] in ("psycopg", "psycopg_pool", "procrastinate")}
+    assert not {name for name in imported if name.startswith("ocisync.engine")}
 
 
 def test_what_the_engine_needs_is_said(fleet: Fleet, tmp_path: Path) -> None:

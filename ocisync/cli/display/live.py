@@ -81,6 +81,8 @@ def _draw_jobs(jobs: Sequence[Mapping[str, Any]]) -> Table:
             state = f"waits for {job['waits_for']}"
         elif job["quiet"]:
             state = f"no bytes for {duration_text(job['quiet'])}"
+        if job.get("daemon"):  # another of several
+            state = f"{state}, at {job['daemon']}"
         shown.add_row(
             _text(job["target"].removeprefix("target:"), "cyan"),
             ProgressBar(total=known, completed=moved, width=18),

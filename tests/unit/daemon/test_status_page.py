@@ -52,6 +52,13 @@ def test_what_fails_runs_waits_and_is_fresh() -> None:
         assert told in text, told
 
 
+def test_a_job_of_another_daemon_is_shown_with_its_name() -> None:
+    busy = status_samples.busy()
+    elsewhere = replace(busy, jobs=[replace(busy.jobs[0], daemon="host-b:7"), *busy.jobs[1:]])
+    assert text_of(render_page(elsewhere, Wish())).count("at host-b:7") == 1
+    assert [one.get("daemon") for one in as_document(elsewhere)["jobs"]] == ["host-b:7", None]  # type: ignore[attr-defined]
+
+
 def test_without_rules_it_says_how_to_get_some() -> None:
     text = text_of(render_page(status_samples.empty(), Wish()))
     assert "No rules yet" in text
