@@ -92,6 +92,25 @@ def test_requests_may_go_to_any_daemon(fleet: Fleet, registry: DockerRegistry) -
     assert views["r1"]["last_success"]
 
 
+def test_repositories_of_a_whole_registry_are_shared_out_and_keep_intervals_of_their_own(
+    fleet: Fleet, registry: DockerRegistry
+) -> None:
+    for number in range(4):
+        _push(registry, number, "1")
+    rule: Json = {"name": "all", "type": "registry", "source": registry.host, "target": "local/{repository}"}
+    fleet.sync = [rule | {"interval": {"min": "1s", "max": "1h"}}]
+    daemons = [fleet.start(name) for name in ("one", "two")]
+    wait_for(lambda: all(_has(fleet, number, "1") for number in range(4)), "all images", 60)
+    with psycopg.connect(fleet.dsn, autocommit=True) as other:
+        grown = "SELECT item FROM ocisync.follow WHERE is_found AND present_interval > 1.2"
+        wait_for(lambda: len(other.execute(grown).fetchall()) == 4, "the intervals to grow", 60)
+        _push(registry, 4, "1")
+        wait_for(lambda: _has(fleet, 4, "1"), "a new repository", 60)
+        assert len(other.execute(grown).fetchall()) >= 4, "the others were not forgotten"
+    rules = json.loads(daemons[0].get("/v1/status").body)["rules"]
+    assert rules["all"]["state"] in ("fresh", "running")
+
+
 def test_a_folder_with_a_label_is_watched_where_the_label_is_and_another_by_one(fleet: Fleet, tmp_path: Path) -> None:
     fleet.sync = []
     site, shared = tmp_path / "site", tmp_path / "shared"
