@@ -99,7 +99,7 @@ def _folders() -> list[FolderNow]:
                      "the archive ends in the middle of a member, at byte 48,234,496", "archive.invalid", at=NOW - 95),
         DroppedInput("team/api/1.9/linux.arm64.tar", RETRY, "permission denied", "disk", NOW + 95, NOW - 20),
         DroppedInput("team/app/2.0/", WAITING, "waits for linux/arm64"),
-        DroppedInput("notes.txt", SKIPPED, "its name is no archive's (.tar, .tar.gz, .tgz, …)"),
+        DroppedInput("notes.txt", SKIPPED, "its name is not that of an archive (.tar, .tar.gz, .tgz, …)"),
     )  # fmt: skip
     builds = FolderReport(RuleStatus(last_success=NOW - 1300, last_failure=NOW - 95, failures=2), inputs)
     nightly = FolderReport(RuleStatus(last_success=NOW - 7 * HOUR), ())

@@ -32,7 +32,7 @@ from ocisync.state.input_records import InputRecord, InputRecords, InputState
 log = structlog.get_logger()
 
 FORGET = 90 * DAY  # a record whose files are gone this long is dropped
-_NOT_OURS = "its name is no archive's (.tar, .tar.gz, .tgz, …)"
+_NOT_OURS = "its name is not that of an archive (.tar, .tar.gz, .tgz, …)"
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,7 +44,7 @@ def test_a_folder_of_archives_and_layouts_is_pushed(tmp_path: Path) -> None:
     for name, why in {
         "linux.s390x": "a folder that is no OCI layout",
         "linux.riscv64.tar.part": "its name is that of a file which is being written",
-        "sums.txt": "its name is no archive's",
+        "sums.txt": "its name is not that of an archive",
         "app.tar": "its name is not OS.ARCH",
     }.items():
         assert f"{tmp_path}/set/{name} is skipped: {why}" in told

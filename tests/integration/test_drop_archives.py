@@ -173,6 +173,6 @@ async def test_what_is_skipped_is_said_with_the_reason(file: Path, tmp_path: Pat
     (tmp_path / "drop/linked.tar").symlink_to("any.tar")
     skipped = (await _pass(file)).skipped["builds"]
     assert skipped == {
-        "notes.txt": "its name is no archive's (.tar, .tar.gz, .tgz, …)",
+        "notes.txt": "its name is not that of an archive (.tar, .tar.gz, .tgz, …)",
         "linked.tar": "a link, not a file",
     }

@@ -370,7 +370,7 @@ def _member_or_reason(path: Path) -> Platform | str:
         return "a folder that is no OCI layout"
     found = classify(f"name/tag/{path.name}", DEFAULT_LAYOUT, is_folder=is_image)
     if found is None:
-        return "its name is no archive's (.tar, .tar.gz, .tgz, …)"
+        return "its name is not that of an archive (.tar, .tar.gz, .tgz, …)"
     if isinstance(found, SetMemberPath):
         return found.platform
     if wanted := find_slip(f"name/tag/{path.name}", DEFAULT_LAYOUT).removeprefix("name/tag/"):
