@@ -206,7 +206,8 @@ def _read_text(path: Path, guard: FileGuard | None) -> str:
 
 def _read_small(files: BundleFiles, name: str, most: int) -> bytes:
     if name not in files.paths:
-        raise BundleError(f"{name} is missing: it is copied with the volumes", code="bundle.missing")
+        told = f"{name} is missing: it is copied with the volumes; --staging DIR gathers several media"
+        raise BundleError(told, code="bundle.missing")
     file = files.open(name)
     try:
         if file.size > most:
@@ -217,9 +218,9 @@ def _read_small(files: BundleFiles, name: str, most: int) -> bytes:
 
 
 async def stage(paths: Sequence[Path], folder: Path) -> None:
-    """Copy the files of bundles into a folder; one that is there with the same size is not read again.
+    """Copy the files of bundles into a folder; a volume that is there with the same size is not read again.
 
-    A copy is not looked into: what is wrong with it is found when the bundle is applied, and then copied once more.
+    A copy is not looked into: what is wrong with it is found when the bundle is applied (`unstage_damaged`).
 
     Raises:
         BundleError: no bundle is there.
@@ -230,6 +231,16 @@ async def stage(paths: Sequence[Path], folder: Path) -> None:
             await run_steps(_copy(path, folder / name))
         if files.sums is not None:
             await run_file(partial(_copy_sums, files, folder))
+
+
+def unstage_damaged(folder: Path, error: BundleError) -> BundleError:
+    """Remove a staged volume that turned out to be damaged, so that the next copy is taken; what to say. Blocks."""
+    volume = error.facts.get("volume")
+    if not isinstance(volume, str) or bundle_of(volume) is None:
+        return error
+    (folder / volume).unlink(missing_ok=True)
+    told = f"{error.message}; it was removed from {folder}: bring it once more"
+    return BundleError(told, code=error.code, handling=error.handling, **error.facts)
 
 
 def _copy_sums(files: BundleFiles, folder: Path) -> None:
@@ -243,7 +254,8 @@ def _copy(source: Path, target: Path) -> Generator[None, None, None]:
     file = InputFile(source)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and (target.samefile(source) or target.stat().st_size == file.size):
+        is_volume = target.suffix == ".tar"  # other files are small, and may be those of an earlier attempt
+        if target.exists() and (target.samefile(source) or (is_volume and target.stat().st_size == file.size)):
             return
         staged = StagedFile(target)
         try:

@@ -26,14 +26,13 @@ from ocisync.bundles.bundle_files import (
     list_missing,
     read_inventory,
 )
-from ocisync.bundles.inventory import INVENTORY, RECEIPT, SIGNATURE, SUMS, bundle_of
-from ocisync.bundles.inventory_json import parse_inventory
-from ocisync.bundles.receipt import check_not_older, make_receipt, read_inventory_file, write_receipt
+from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, bundle_of
+from ocisync.bundles.receipt import check_not_older, make_receipt, was_applied, write_receipt
 from ocisync.bundles.volume_layout import VolumeMap
 from ocisync.content.files import FileGuard, open_folder_beneath
 from ocisync.content.own_folders import open_own_folder, write_whole
 from ocisync.content.threads import run_file
-from ocisync.errors import BundleError, DiskError, Handling, LimitExceeded, OcisyncError, SignatureError, machine_error
+from ocisync.errors import DiskError, Handling, OcisyncError, SignatureError, machine_error
 from ocisync.logs import clean
 from ocisync.sync.context import JobContext
 
@@ -83,7 +82,7 @@ async def empty_inbox(inbox: Inbox, context: JobContext, options: ApplyOptions) 
                 found.waiting[files.id] = f"{' and '.join(missing)} is not there"
                 break
             opened = await run_file(partial(read_inventory, files, options.check))
-            if await run_file(partial(_is_applied, inbox, opened)):
+            if await run_file(partial(was_applied, inbox.receipts, opened)):
                 await run_file(partial(_clear, inbox, files))
                 continue
             missing = await run_file(partial(_list_unfinished, files, opened))
@@ -143,16 +142,6 @@ def _list_unfinished(files: BundleFiles, opened: OpenedInventory) -> list[str]:
             if file.size < volumes.whole_size(number, opened.size):
                 missing.append(name)
     return missing
-
-
-def _is_applied(inbox: Inbox, opened: OpenedInventory) -> bool:
-    """Whether the receipt of this very bundle is there. Raises DiskError where that cannot be told."""
-    try:
-        raw = read_inventory_file(inbox.receipts, f"{opened.inventory.id}{RECEIPT}")
-        receipt = parse_inventory(raw, ("receipt",)) if raw is not None else None
-    except (BundleError, LimitExceeded):
-        return False
-    return receipt is not None and receipt.base is not None and receipt.base.digest == opened.digest
 
 
 def _clear(inbox: Inbox, files: BundleFiles) -> None:

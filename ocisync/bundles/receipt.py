@@ -9,12 +9,13 @@ from pathlib import Path
 
 from ocisync.bundles.apply_bundle import Applied
 from ocisync.bundles.blob_table import BlobEntry, BlobTable
+from ocisync.bundles.bundle_files import OpenedInventory
 from ocisync.bundles.inventory import RECEIPT, Base, BundleInventory
-from ocisync.bundles.inventory_json import MAX_INVENTORY, render_inventory
+from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory, render_inventory
 from ocisync.content.failpoints import failpoint
 from ocisync.content.files import open_folder_beneath
 from ocisync.content.own_folders import open_own_folder, read_bounded
-from ocisync.errors import BundleError, DiskError, machine_error
+from ocisync.errors import BundleError, DiskError, LimitExceeded, machine_error
 from ocisync.stores.archive.atomic_file import write_file
 
 _UNUSABLE = frozenset((errno.EINVAL, errno.EFBIG, errno.ELOOP))  # no regular file, too large, a link
@@ -83,6 +84,16 @@ def newest_receipt(folder: Path, name: str) -> Path | None:
     except OSError as exc:
         raise DiskError(f"{folder}: cannot be read: {exc.strerror}", errno=exc.errno) from exc
     return folder / max(found)[1] if found else None
+
+
+def was_applied(folder: Path, opened: OpenedInventory) -> bool:
+    """Whether the receipt of this very bundle is in a folder; blocks. Raises DiskError where that cannot be told."""
+    try:
+        raw = read_inventory_file(folder, f"{opened.inventory.id}{RECEIPT}")
+        receipt = parse_inventory(raw, ("receipt",)) if raw is not None else None
+    except (BundleError, LimitExceeded):
+        return False
+    return receipt is not None and receipt.base is not None and receipt.base.digest == opened.digest
 
 
 def check_not_older(folder: Path, inventory: BundleInventory) -> None:

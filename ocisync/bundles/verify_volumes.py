@@ -207,7 +207,9 @@ class _Volume:
 
     def _damage(self, what: str) -> BundleError:
         return BundleError(
-            f"{self._name}: {what}: it is damaged, or not a volume of this bundle", code="bundle.damaged"
+            f"{self._name}: {what}: it is damaged, or not a volume of this bundle",
+            code="bundle.damaged",
+            volume=self._name,
         )
 
 

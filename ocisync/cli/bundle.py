@@ -174,7 +174,7 @@ def apply(
     else:
         for one in done:
             _print_applied(one, quiet=quiet)
-    raise typer.Exit(0 if all(one.applied.ok for one in done) else 1)
+    raise typer.Exit(0 if all(one.ok for one in done) else 1)
 
 
 def _parse_volume(text: str | None) -> int:
@@ -279,6 +279,10 @@ def _inspected_json(one: Inspected) -> dict[str, object]:
 
 def _print_applied(one: AppliedBundle, *, quiet: bool) -> None:
     applied = one.applied
+    if applied is None:
+        if not quiet:
+            show(f"{one.id}: applied before, and a later one since: left alone")
+        return
     for report in applied.reports:
         _print_failures(report)
     if applied.lacking:
@@ -293,6 +297,8 @@ def _print_applied(one: AppliedBundle, *, quiet: bool) -> None:
 
 def _applied_json(one: AppliedBundle) -> dict[str, object]:
     applied = one.applied
+    if applied is None:
+        return {"ok": True, "id": one.id, "appliedBefore": True}
     return {
         "ok": applied.ok,
         "id": applied.inventory.id,

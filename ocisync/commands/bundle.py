@@ -17,16 +17,17 @@ from ocisync.bundles.bundle_files import (
     list_missing,
     read_inventory,
     stage,
+    unstage_damaged,
 )
 from ocisync.bundles.compare import Difference, compare
 from ocisync.bundles.create_bundle import BundleRequest, Created, create_bundle
 from ocisync.bundles.inventory import BundleInventory
 from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory
-from ocisync.bundles.receipt import check_not_older, make_receipt, write_receipt
+from ocisync.bundles.receipt import check_not_older, make_receipt, was_applied, write_receipt
 from ocisync.bundles.volume_layout import VolumeMap
 from ocisync.config.models import Config
 from ocisync.content.threads import run_file
-from ocisync.errors import ConfigError, OcisyncError
+from ocisync.errors import BundleError, ConfigError, OcisyncError
 from ocisync.model.digest import Digest, sha256
 from ocisync.state.open import open_state
 from ocisync.sync.context import Progress
@@ -145,8 +146,14 @@ class ApplyRequest:
 class AppliedBundle:
     """What became of one bundle."""
 
-    applied: Applied
-    receipt: Path
+    id: str
+    applied: Applied | None = None  # None: it was applied before, and a later one since: it is left alone
+    receipt: Path | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether all of it is at the target, or was."""
+        return self.applied is None or self.applied.ok
 
 
 async def apply(
@@ -172,12 +179,18 @@ async def apply(
             await stage(paths, request.staging)
             paths = [request.staging]
         for files in await run_file(partial(find_bundles, paths)):
-            if not request.may_be_older:
-                await run_file(partial(_check_age, files, check, request.receipts))
+            if not request.may_be_older and await run_file(partial(_is_behind, files, check, request.receipts)):
+                done.append(AppliedBundle(files.id))
+                continue
             scratch = session.config.temporary_path if request.staging is None else request.staging
-            applied = await apply_bundle(files, session.tools, await _scratch(scratch), options)
+            try:
+                applied = await apply_bundle(files, session.tools, await _scratch(scratch), options)
+            except BundleError as exc:
+                if request.staging is None:
+                    raise
+                raise await run_file(partial(unstage_damaged, request.staging, exc)) from exc
             receipt = await run_file(partial(write_receipt, request.receipts, make_receipt(applied)))
-            done.append(AppliedBundle(applied, receipt))
+            done.append(AppliedBundle(files.id, applied, receipt))
             if request.staging is not None and applied.ok:
                 await run_file(partial(_unstage, files))
             if not applied.ok:
@@ -185,8 +198,20 @@ async def apply(
     return done
 
 
-def _check_age(files: BundleFiles, check: Check | None, receipts: Path) -> None:
-    check_not_older(receipts, read_inventory(files, check).inventory)
+def _is_behind(files: BundleFiles, check: Check | None, receipts: Path) -> bool:
+    """Whether this very bundle was applied, and a later one since.
+
+    Raises:
+        BundleError: a later one was applied, and this one never.
+    """
+    opened = read_inventory(files, check)
+    try:
+        check_not_older(receipts, opened.inventory)
+    except BundleError:
+        if was_applied(receipts, opened):
+            return True
+        raise
+    return False
 
 
 def _unstage(files: BundleFiles) -> None:

@@ -264,6 +264,7 @@ def test_an_older_bundle_is_not_applied_unless_asked(site: Site, tmp_path: Path)
     for number in (1, 2, 3):
         assert inner.apply(paths=sorted(inner.media.glob(f"mirror-000{number}*")))[0] == 0
     latest = inner.place.read(f"v2/{APP}/manifests/latest")
+    (tmp_path / "receipts/mirror-0001.receipt.json").unlink()  # as if it had been lost, and came now
     code, said = inner.apply()
     assert code == 1
     assert "older than what was applied" in said
@@ -282,6 +283,36 @@ def test_volumes_come_on_any_number_of_media_in_any_order(site: Site, tmp_path: 
         assert is_last or "missing" in said
     assert inner.place.read(f"v2/{APP}/manifests/big")
     assert not list((tmp_path / "staging").iterdir())
+
+
+def test_a_damaged_volume_is_brought_once_more(site: Site, tmp_path: Path) -> None:
+    """A staged copy that is damaged does not stand in the way of the next one, which has the same size."""
+    inner = Inner(site, tmp_path)
+    whole = inner.file(".001.tar").read_bytes()
+    volume, inventory = bytearray(whole), inner.file(".bundle.json").read_bytes()
+    volume[600_000] ^= 1
+    inner.file(".001.tar").write_bytes(volume)
+    inner.file(".bundle.json").write_bytes(inventory.replace(b'"sequence": 1', b'"sequence": 2'))
+    staging = ("--staging", tmp_path / "staging")
+    assert inner.apply(*staging)[0] == 1
+    inner.file(".bundle.json").write_bytes(inventory)
+    code, said = inner.apply(*staging)
+    assert code == 1
+    assert "bring it once more" in said
+    assert not (tmp_path / "staging/mirror-0001.001.tar").exists()
+    inner.file(".001.tar").write_bytes(whole)
+    code, said = inner.apply(*staging, paths=[inner.file(".001.tar")])
+    assert code == 0, said
+    assert inner.place.read(f"v2/{APP}/manifests/big")
+
+
+def test_what_was_applied_before_a_later_one_is_left_alone(site: Site, tmp_path: Path) -> None:
+    """A folder with all bundles may be given again."""
+    inner = Inner(site, tmp_path)
+    assert inner.apply(paths=[inner.media])[0] == 0
+    latest = inner.place.read(f"v2/{APP}/manifests/latest")
+    assert inner.apply(paths=[inner.media])[0] == 0
+    assert inner.place.read(f"v2/{APP}/manifests/latest") == latest
 
 
 def test_the_receipt_is_the_best_base(site: Site, tmp_path: Path) -> None:

@@ -50,15 +50,17 @@ def prove_huge(folder: Path, size: int, volume: str) -> None:
     """One blob of zeros, cut into volumes and joined again; on the disk it becomes sparse while it is written."""
     content = Content()
     digest = huge(content, size)
-    with made_up_registry(content) as host, holes_dug(folder):
+    with made_up_registry(content) as host:
         rule = {"name": "huge", "source": f"{host}/huge/app", "target": "out"}
         file = write_config(folder, {"out": {"type": "static", "path": str(folder / "out")}}, sync=[rule])
         media = folder / "media"
         what = f"a blob of {size / MIB / 1024:g} GiB"
-        _measure(f"{what}, create", "create", "huge", "-o", media, "-c", file, "--volume", volume)
+        with holes_dug(media):
+            _measure(f"{what}, create", "create", "huge", "-o", media, "-c", file, "--volume", volume)
         _measure(f"{what}, inspect --deep", "inspect", media, "--deep")
         receipts = ("--receipts", folder / "receipts", "-c", file)
-        _measure(f"{what}, apply", "apply", media, "--target", "out", *receipts)
+        with holes_dug(folder / "out"):
+            _measure(f"{what}, apply", "apply", media, "--target", "out", *receipts)
         assert (folder / f"out/v2/huge/app/blobs/{digest}").stat().st_size == size
         run_ocisync("verify", "out", "-c", file, env=ENV, timeout=3000).expect(0)
     shutil.rmtree(media)
