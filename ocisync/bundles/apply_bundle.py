@@ -21,7 +21,7 @@ from ocisync.content.capabilities import Reconciler, ServerTarget, Untagger
 from ocisync.content.concurrency import for_each
 from ocisync.content.failpoints import failpoint
 from ocisync.content.repository import Source, Target
-from ocisync.content.threads import open_spool, run_file, run_steps
+from ocisync.content.threads import open_spool, return_memory, run_file, run_steps
 from ocisync.errors import BundleError, ConfigError, NotFound
 from ocisync.model.digest_tags import is_digest_tag, is_list_tag
 from ocisync.model.locator import LayoutLocator, Locator, TargetLocator
@@ -102,6 +102,7 @@ async def apply_bundle(files: BundleFiles, context: JobContext, scratch: Path, o
                 applied.whole.extend(state.whole)
                 for number in state.needed:
                     applied.needed[number] = 1
+            await run_file(return_memory)
             failpoint("bundle.published")
 
         await for_each(states, publish, _REPOSITORIES)
@@ -116,6 +117,7 @@ async def open_bundle(
 ) -> AsyncIterator[tuple[OpenedInventory, OpenBundle]]:
     """A bundle, every byte of it verified; raises as `apply_bundle` does."""
     opened = await run_file(partial(read_inventory, files, check))
+    await run_file(return_memory)
     async with open_spool(scratch) as spool:
         bundle = OpenBundle(VolumeMap(opened.inventory), spool=spool)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,17 @@ T = TypeVar("T")
 CPUS = os.cpu_count() or 1
 cpu_limiter = CapacityLimiter(CPUS)  # compression, decompression, parsing
 file_limiter = CapacityLimiter(8)  # reading and writing local files
+
+
+def return_memory() -> None:
+    """Give the heap's free pages back to the system, where its C library can: after something large was read whole.
+
+    glibc keeps them otherwise, because it takes a large block that was freed once as a sign that more such will come.
+    """
+    import ctypes
+
+    with suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 async def run_file(act: Callable[[], T]) -> T:
