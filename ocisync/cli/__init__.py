@@ -142,8 +142,10 @@ def _run() -> int:
         status: object = app(prog_name="ocisync", standalone_mode=False)
         return status if isinstance(status, int) else 0
     except OcisyncError as exc:
-        warn(f"ocisync: {exc.message} [{exc.code}]")
-        return 2 if isinstance(exc, ConfigError | InvalidName) else 1
+        is_usage = isinstance(exc, ConfigError | InvalidName)  # several problems of a file have a line each
+        message = exc.message if is_usage else exc.message.replace("\n", "\\n")  # it may quote what others wrote
+        warn(f"ocisync: {message} [{exc.code}]")
+        return 2 if is_usage else 1
     except UsageError as exc:
         text = io.StringIO()
         exc.show(text)  # type: ignore[attr-defined]

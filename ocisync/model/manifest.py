@@ -175,7 +175,7 @@ def _check_media_type(document: Mapping[str, object], announced: str | None) -> 
     if written is not None and not isinstance(written, str):
         raise ManifestError("mediaType is not a string")
     if written and announced and written != announced:
-        raise AmbiguousManifest(f"announced as {announced}, but its mediaType is {written}")
+        raise AmbiguousManifest(f"announced as {announced}, but its mediaType is {written[:100]!r}")
     kind = written or announced or _guess_media_type(document)
     if kind not in media_types.MANIFESTS:
         raise UnsupportedManifest(f"{kind[:100]!r} is not a manifest type that can be copied")

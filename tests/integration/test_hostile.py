@@ -286,23 +286,23 @@ def test_three_hundred_hostile_requests(served: tuple[str, Path]) -> None:
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("seed", range(100, 106))
-def test_three_thousand_hostile_archives(seed: int, tmp_path: Path) -> None:
-    prove_archives(500, seed, tmp_path)
+@pytest.mark.parametrize("seed", range(100, 110))
+def test_ten_thousand_hostile_archives(seed: int, tmp_path: Path) -> None:
+    prove_archives(1000, seed, tmp_path)
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("seed", range(200, 204))
-def test_two_thousand_hostile_manifests(seed: int, tmp_path: Path) -> None:
-    prove_manifests(500, seed, tmp_path)
+@pytest.mark.parametrize("seed", range(200, 210))
+def test_ten_thousand_hostile_manifests(seed: int, tmp_path: Path) -> None:
+    prove_manifests(1000, seed, tmp_path)
 
 
 @pytest.mark.prove
-def test_two_thousand_names() -> None:
-    prove_names(2000, 300)
+def test_ten_thousand_names() -> None:
+    prove_names(10_000, 300)
 
 
 @pytest.mark.prove
-@pytest.mark.parametrize("seed", range(400, 403))
-def test_three_thousand_hostile_requests(seed: int, served: tuple[str, Path]) -> None:
+@pytest.mark.parametrize("seed", range(400, 410))
+def test_ten_thousand_hostile_requests(seed: int, served: tuple[str, Path]) -> None:
     prove_requests(1000, seed, *served)

@@ -59,7 +59,7 @@ def _draw_head(found: Mapping[str, Any]) -> Text:
     else:
         state, colour = ("everything is fresh" if everything else "no rules"), "bold green"
     speed, day = sum(job["speed"] for job in found["jobs"]), found["day"]
-    head = Text.assemble((f"ocisync {found['version']}", "bold"), "  ", (state, colour))
+    head = Text.assemble((f"ocisync {_plain(found['version'])}", "bold"), "  ", (state, colour))
     head.append(f"   {size_text(speed)}/s   24 h: {day['copied']:,} copied, {day['failed']:,} failed, ")
     return head.append(f"{size_text(day['bytes'])}   {found['queue']['waiting']} waiting")
 
@@ -97,7 +97,7 @@ def _draw_failure(failure: Mapping[str, Any], others: int) -> Text:
     more = f" and {others} more" if others else ""
     message = _plain(failure["message"].removeprefix(f"{failure['what']}: "))
     line = Text.assemble(("✗ ", "red"), (_plain(failure["what"]), "bold"), more, f": {message}")
-    line.append(f" [{failure['code']}]", "dim")
+    line.append(f" [{_plain(failure['code'])}]", "dim")
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
 
