@@ -163,7 +163,8 @@ class TargetLocator:
         return f"{self.target}/{self.repository}"
 
     def __str__(self) -> str:
-        place = f"{self.target}/{self.repository}" if self.repository else self.target
+        slash = "//" if self.target.startswith("static:") else "/"  # as the command line writes it
+        place = f"{self.target}{slash}{self.repository}" if self.repository else self.target
         return f"target:{place}" + (_format_reference(self.reference) if self.reference else "")
 
 

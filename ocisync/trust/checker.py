@@ -137,12 +137,12 @@ class PolicyChecker:
         """All signatures, one after the other: the first that convinces ends the search. What is damaged is noted."""
         for carrier in listed.referrers:
             try:
-                found = await finder.read_bundles(carrier)
+                found = await finder.read_bundle(carrier)
             except SignatureError as exc:
                 case.errors.append(exc)
                 continue
-            for signature in found:
-                yield signature
+            if found is not None:
+                yield found
         try:
             layers = await finder.list_layers(await finder.find_tag(digest))
         except SignatureError as exc:

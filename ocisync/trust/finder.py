@@ -83,21 +83,21 @@ class SignatureFinder:
             return ReferrerSet()
         return ReferrerSet(tags={name: desc})
 
-    async def read_bundles(self, carrier: Descriptor) -> list[FoundSignature]:
-        """The signature that a referrer holds; none where it holds none, or was deleted.
+    async def read_bundle(self, carrier: Descriptor) -> FoundSignature | None:
+        """The signature that a referrer holds; None where it holds none, or was deleted.
 
         Raises:
             SignatureError: it is too large, or the referrer holds something else too, which would come along.
         """
         try:
             whole, layers = await self._read_carrier(carrier)
-            if not any(layer.media_type.startswith(_BUNDLE_TYPES) for layer in layers):
-                return []
+            if not any(_is_bundle(layer) for layer in layers):
+                return None
             if len(layers) > 1:
                 raise SignatureError(f"{carrier.digest}: it holds more than a bundle", code=PAYLOAD)
-            return [FoundSignature(BundledSignature(await self._read_small(layers[0])), ReferrerSet((whole,)))]
+            return FoundSignature(BundledSignature(await self._read_small(layers[0])), ReferrerSet((whole,)))
         except NotFound:
-            return []
+            return None
 
     async def list_layers(self, found: ReferrerSet) -> list[SignatureLayer]:
         """The signatures under a `.sig` tag, which are not read yet: they may be many.
@@ -118,7 +118,7 @@ class SignatureFinder:
         return layers
 
     async def read_layer(self, layer: SignatureLayer) -> FoundSignature:
-        """One of them; raises as `read_bundles` does, and NotFound."""
+        """One of them; raises as `read_bundle` does, and NotFound."""
         annotations = {key: str(text) for key, text in (layer.desc.annotations or {}).items()}
         return FoundSignature(TagSignature(await self._read_small(layer.desc), annotations), layer.carrier)
 
@@ -131,12 +131,15 @@ class SignatureFinder:
         return _WithKept(source, self.kept)
 
     async def _read_carrier(self, desc: Descriptor) -> tuple[Descriptor, Sequence[Descriptor]]:
-        """What should hold signatures, with its bytes, and its layers."""
+        """What should hold signatures, with its bytes, and its layers; nothing of it is large."""
         raw = await self._read_small(desc)
         try:
-            layers = parse_manifest(raw, desc.media_type).layers
+            manifest = parse_manifest(raw, desc.media_type)
         except ManifestError as exc:
             raise SignatureError(f"what should hold a signature cannot be read: {exc.message}", code=PAYLOAD) from exc
+        for part in () if manifest.is_index else manifest.children:
+            _check_size(part)
+        layers = manifest.layers
         return replace(desc, data=raw if desc.digest in self.kept else None), layers
 
     async def _read(self, desc: Descriptor) -> bytes:
@@ -149,8 +152,7 @@ class SignatureFinder:
         return raw
 
     async def _read_small(self, desc: Descriptor) -> bytes:
-        if desc.size > MAX_BUNDLE:
-            raise SignatureError(f"{desc.digest}: {desc.size} bytes are too many for a signature", code=PAYLOAD)
+        _check_size(desc)
         return await self._read(desc)
 
 
@@ -167,6 +169,15 @@ class _WithKept:
         kept = self.kept.get(desc.digest)
         async with self.source.open(desc, start) if kept is None else BytesOpener(kept)(start) as stream:
             yield stream
+
+
+def _check_size(desc: Descriptor) -> None:
+    if desc.size > MAX_BUNDLE:
+        raise SignatureError(f"{desc.digest}: {desc.size} bytes are too many for a signature", code=PAYLOAD)
+
+
+def _is_bundle(layer: Descriptor) -> bool:
+    return layer.media_type.startswith(_BUNDLE_TYPES)
 
 
 def _may_be_bundle(desc: Descriptor) -> bool:

@@ -19,7 +19,7 @@ from ocisync.trust.keyless import load_trusted_root
 from ocisync.trust.keys import load_public_key
 from ocisync.trust.policies import Policy
 from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict
-from tests.integration.signed_images import bundle_artifact, sig_image, sig_tag
+from tests.integration.signed_images import SIMPLE_SIGNING, bundle_artifact, sig_image, sig_tag
 from tests.servers.images import OCI_LAYER, Image, describe, make_image
 from tests.signatures import SIGNED_AT, KeySigner, Sigstore
 
@@ -28,6 +28,7 @@ OURS, OTHER = KeySigner(), KeySigner()
 IMAGE = make_image("image")
 ROOT = Descriptor(IMAGE.media_type, Digest(IMAGE.digest), len(IMAGE.manifest))
 EVIL_LAYER = describe(OCI_LAYER, b"evil")
+HUGE = {**describe(SIMPLE_SIGNING, b"huge"), "size": 1 << 40}
 
 
 def policy(*signers: KeySigner, name: str = "ours") -> Policy:
@@ -191,10 +192,10 @@ async def test_what_was_deleted_behind_its_list_is_no_signature() -> None:
 async def test_what_carries_a_signature_carries_nothing_else() -> None:
     """It comes along, as a tag or referrer: a layer beside the signature would come too, and nobody signed it."""
     good = OURS.layer(ROOT.digest, REPOSITORY)
-    for place in (0, 1):
+    for place, layer in ((0, EVIL_LAYER), (1, EVIL_LAYER), (1, HUGE)):
         for carrier in (sig_image(good), bundle_artifact(IMAGE, OURS.bundle(ROOT.digest))):
             document = json.loads(carrier.manifest)
-            document["layers"].insert(place, EVIL_LAYER)
+            document["layers"].insert(place, layer)
             changed = replace(carrier, manifest=json.dumps(document).encode())
             source = Registry()
             if "subject" in document:
