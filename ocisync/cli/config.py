@@ -52,6 +52,10 @@ def check(
         raise ConfigError(f"{given} and --config {config} are two files: check one after the other")
     file = config_file(given or config)
     found = load_config(file, needs_secrets=False)
+    if found.verify:
+        from ocisync.wiring.trust import check_policies
+
+        check_policies(found.verify)
     for warning in found.warnings:
         show(f"warning: {warning}")
     parts = (

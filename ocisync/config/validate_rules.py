@@ -113,9 +113,23 @@ def check_trust(path: KeyPath, entry: Mapping[str, Value], policies: Value) -> I
         if name not in known:
             told = suggest(name, known) or ". Define it under `verify:` at the top"
             yield (*path, "verify"), f'no policy is named "{name[:80]}"{told}'
-    age = entry.get("min_age")
-    if isinstance(age, dict) and age.get("by") == "log" and not entry.get("verify"):
+    age, demand = entry.get("min_age"), entry.get("verify")
+    if not isinstance(age, dict) or age.get("by") != "log":
+        return
+    if not demand:
         yield (*path, "min_age"), "a log knows of signatures only. Add `verify`, or count the age `by: seen`"
+        return
+    names = list(_list_policies(demand))
+    needs_all = isinstance(demand, dict) and bool(demand.get("all"))
+    untimed = [name for name in names if _has_no_time(policies, name)]
+    if untimed and (needs_all or len(untimed) == len(names)):
+        told = f'the policy "{untimed[0][:80]}" has keys only, so nobody tells when they signed'
+        yield (*path, "min_age"), f"{told}. Give it the `trusted_root` of a log, or count the age `by: seen`"
+
+
+def _has_no_time(policies: Value, name: str) -> bool:
+    policy = policies.get(name) if isinstance(policies, dict) else None
+    return isinstance(policy, dict) and not (policy.get("keyless") or policy.get("trusted_root"))
 
 
 def _list_policies(demand: Value) -> Iterator[str]:

@@ -1,12 +1,6 @@
-"""Check the signatures of a job's images by the policies of its rule, and remember the verdicts.
+"""Check the signatures of images by the policies of a rule.
 
-A verdict depends on the image's digest, on what signs it and on the policies, all of which are fixed once they are
-known: so it is kept in the ledger under the digest and the policies' fingerprint, and an unchanged image costs neither
-a request nor a computation. A refusal is kept with a fingerprint of what was looked at: as long as that stays, nothing
-is opened again.
-
-What is registered under a digest cannot be taken back here: a signature that is removed at the source, or a key that
-is stolen, is noticed when the policy changes, or at the next full look (`recheck`).
+A refusal comes with a fingerprint of what was looked at: as long as that stays, nothing is opened again.
 """
 
 from __future__ import annotations
@@ -18,7 +12,6 @@ from functools import partial
 from anyio import to_thread
 
 from ocisync.content.concurrency import for_each
-from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Fetcher, Source
 from ocisync.content.threads import cpu_limiter
 from ocisync.errors import NotFound, OcisyncError, SignatureError
@@ -26,62 +19,54 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.model.manifest import Manifest
 from ocisync.sync.judging.acceptance import UNSIGNED, SignatureVerdict
-from ocisync.sync.judging.judge import CheckedImages
 from ocisync.sync.referrers.referrer_set import ReferrerSet
-from ocisync.sync.reports import describe_failure
+from ocisync.sync.reports import Failure, describe_failure
 from ocisync.trust.finder import FoundSignature, SignatureFinder
 from ocisync.trust.index_entries import find_subject, holds_only_statements
 from ocisync.trust.keys import PAYLOAD, UNTRUSTED
 from ocisync.trust.policies import Policy, Signer, Subject
-from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict, policies_kind
+from ocisync.trust.verdict_records import StoredVerdict
 
 _WORSE = ("verify.expired", PAYLOAD, UNTRUSTED, UNSIGNED)  # of several reasons the first of these is told
 
 
 @dataclass
 class PolicyChecker:
-    """A SignatureChecker of named policies."""
+    """Checks images by named policies."""
 
     policies: Sequence[Policy]
     needs_all: bool
     each_platform: bool
     wants_time: bool  # a signature whose time is proven is better than one without
     repository: str  # of the source, with its host; empty: it is in no registry
-    records: FactCache
     workers: int = 8
     _finder: SignatureFinder | None = field(default=None, init=False)
 
     async def check(
-        self, source: Source, images: Collection[Descriptor], anew: Collection[Digest], tags: Sequence[str]
-    ) -> CheckedImages:
-        """Check images; what is on record of them is believed, but for those of `anew`."""
-        found = CheckedImages()
-        demands = [self.needs_all, self.each_platform, self.wants_time]
-        kind = policies_kind(self.policies, self.repository, demands)
-        stored = await self.records.get_facts(kind, [image.digest for image in images])
-        known = {digest: one for digest, text in stored.items() if (one := parse_verdict(text)) is not None}
+        self,
+        source: Source,
+        images: Collection[Descriptor],
+        known: Mapping[Digest, StoredVerdict],
+        tags: Sequence[str],
+    ) -> tuple[dict[Digest, StoredVerdict], dict[Digest, Failure]]:
+        """What the policies say of images, and of which images that could not be found out.
+
+        `known` are earlier verdicts; `tags` all tags of the source where they were listed, else none.
+        """
         finder = self._finder = SignatureFinder(source, frozenset(tags) if tags else None)
-        fresh: dict[Digest, str] = {}
+        checked: dict[Digest, StoredVerdict] = {}
+        failures: dict[Digest, Failure] = {}
 
         async def check(image: Descriptor) -> None:
-            record = known.get(image.digest)
             try:
-                checked = await self._check_image(finder, image, record)
+                checked[image.digest] = await self._check_image(finder, image, known.get(image.digest))
             except SignatureError as exc:
-                checked = StoredVerdict(SignatureVerdict(False, exc.code, exc.message))
+                checked[image.digest] = StoredVerdict(SignatureVerdict(False, exc.code, exc.message))
             except OcisyncError as exc:
-                found.failures[image.digest] = describe_failure(exc)
-                return
-            found.verdicts[image.digest] = checked.verdict
-            if checked != record:
-                fresh[image.digest] = format_verdict(checked)
+                failures[image.digest] = describe_failure(exc)
 
-        settled = {digest for digest, one in known.items() if one.verdict.is_valid and digest not in anew}
-        found.verdicts.update({digest: known[digest].verdict for digest in settled})
-        await for_each([image for image in images if image.digest not in settled], check, self.workers)
-        if fresh:
-            await self.records.put_facts(kind, fresh)
-        return found
+        await for_each(images, check, self.workers)
+        return checked, failures
 
     def with_kept(self, source: Fetcher) -> Fetcher:
         """The source, but that what was read to check signatures is not read again."""

@@ -16,7 +16,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -73,11 +72,6 @@ class TrustedRoot:
     certificate_logs: Mapping[bytes, Log]  # by the SHA-256 of their keys, or what identifies them otherwise
     signature_logs: Mapping[bytes, Log]
 
-    @property
-    def fingerprint(self) -> str:
-        """Of its bytes."""
-        return hashlib.sha256(self.raw).hexdigest()
-
     def find_log(self, log_id: bytes, time: float) -> Log:
         """A log of signatures that may be believed about a time; raises SignatureError."""
         log = self.signature_logs.get(log_id)
@@ -86,17 +80,12 @@ class TrustedRoot:
         return log
 
 
-def read_trusted_root(path: Path | None) -> bytes:
-    """A trusted root's bytes: a file's, or sigstore's public one, which is brought up to date by TUF.
+def read_public_root() -> bytes:
+    """Sigstore's public root, which is brought up to date by TUF.
 
     Raises:
         ConfigError: it cannot be had.
     """
-    if path is not None:
-        try:
-            return path.read_bytes()
-        except OSError as exc:
-            raise ConfigError(f"{path}: cannot be read: {exc.strerror}") from exc
     try:
         from sigstore.models import ClientTrustConfig
     except ImportError as exc:

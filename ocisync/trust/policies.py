@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ocisync.errors import SignatureError
@@ -37,7 +35,7 @@ class Identity:
     name: str  # an expression that must match all of it: an address, or the URL of a workflow
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Policy:
     """Keys and identities, of which one must have signed."""
 
@@ -47,18 +45,6 @@ class Policy:
     root: TrustedRoot | None = None  # whom to believe about identities and times; None: keys only, without times
     signed_as: tuple[str, ...] = ()  # expressions for repositories that payloads may name; empty: the source's own
     predicates: tuple[str, ...] = ()  # statements that count besides cosign's signatures
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Another one when anything that a verdict depends on changes."""
-        said = [
-            [key.fingerprint for key in self.keys],
-            [[one.issuer, one.name] for one in self.identities],
-            self.root.fingerprint if self.root else "",
-            self.signed_as,
-            self.predicates,
-        ]
-        return hashlib.sha256(json.dumps(said).encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,6 @@ from ocisync.model.descriptor import Descriptor, descriptor_from_json, descripto
 from ocisync.model.digest import parse_digest
 from ocisync.sync.judging.acceptance import SignatureVerdict
 from ocisync.sync.referrers.referrer_set import ReferrerSet
-from ocisync.trust.policies import Policy
 
 _RULES = 1  # of checking: another number when they get stricter, so that no old verdict counts
 
@@ -25,9 +24,12 @@ class StoredVerdict:
     seen: str = ""
 
 
-def policies_kind(policies: Sequence[Policy], repository: str, demands: Sequence[bool]) -> str:
-    """The kind of fact under which the ledger keeps verdicts: another one when anything changes that they depend on."""
-    said = [_RULES, [[policy.name, policy.fingerprint] for policy in policies], repository, demands]
+def policies_kind(policies: Mapping[str, str], repository: str, demands: Sequence[bool]) -> str:
+    """The kind of fact under which the ledger keeps verdicts: another one when anything changes that they depend on.
+
+    `policies`: fingerprints by name; `demands`: what else the rule wants of signatures.
+    """
+    said = [_RULES, list(policies.items()), repository, demands]
     return "signatures " + hashlib.sha256(json.dumps(said).encode()).hexdigest()[:32]
 
 

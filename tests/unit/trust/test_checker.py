@@ -18,7 +18,8 @@ from ocisync.trust.finder import MAX_SIGNATURES
 from ocisync.trust.keyless import load_trusted_root
 from ocisync.trust.keys import load_public_key
 from ocisync.trust.policies import Policy
-from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict
+from ocisync.trust.recorded_checker import RecordedChecker
+from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict, policies_kind
 from tests.integration.signed_images import SIMPLE_SIGNING, bundle_artifact, sig_image, sig_tag
 from tests.servers.images import OCI_LAYER, Image, describe, make_image
 from tests.signatures import SIGNED_AT, KeySigner, Sigstore
@@ -67,6 +68,23 @@ class Registry(MemoryRepository):
         return desc
 
 
+def make_checker(
+    policies: Sequence[Policy],
+    records: MemoryLedger,
+    *,
+    needs_all: bool = False,
+    each_platform: bool = False,
+    wants_time: bool = False,
+) -> RecordedChecker:
+    """A checker that remembers, as rules have it."""
+    keys = {one.name: ",".join(key.fingerprint for key in one.keys) for one in policies}
+
+    async def load() -> PolicyChecker:
+        return PolicyChecker(policies, needs_all, each_platform, wants_time, REPOSITORY)
+
+    return RecordedChecker(policies_kind(keys, REPOSITORY, [needs_all, wants_time]), records, load)
+
+
 async def check(
     source: Registry,
     records: MemoryLedger,
@@ -75,7 +93,7 @@ async def check(
     needs_all: bool = False,
     wants_time: bool = False,
 ) -> CheckedImages:
-    checker = PolicyChecker(policies, needs_all, False, wants_time, REPOSITORY, records)
+    checker = make_checker(policies, records, needs_all=needs_all, wants_time=wants_time)
     return await checker.check(source, [ROOT], anew, ())
 
 

@@ -10,10 +10,9 @@ from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.judging.acceptance import SignatureVerdict
 from ocisync.sync.ledger import MemoryLedger
-from ocisync.trust.checker import PolicyChecker
 from tests.integration.signed_images import sig_image, sig_tag
 from tests.servers.images import OCI_INDEX, OCI_MANIFEST, Image, Index, Json, describe, make_image
-from tests.unit.trust.test_checker import OURS, REPOSITORY, Registry, policy
+from tests.unit.trust.test_checker import OURS, REPOSITORY, Registry, make_checker, policy
 
 IN_TOTO = "application/vnd.in-toto+json"
 NOWHERE = {"os": "unknown", "architecture": "unknown"}
@@ -122,7 +121,7 @@ async def judge(entries: list[Json], *signed: Image | Index) -> SignatureVerdict
     for one in signed:
         source.put(sig_image(OURS.layer(one.digest, REPOSITORY)), sig_tag(one))
     root = Descriptor(OCI_INDEX, Digest(index.digest), len(index.manifest))
-    checker = PolicyChecker([policy(OURS)], False, True, False, REPOSITORY, MemoryLedger())
+    checker = make_checker([policy(OURS)], MemoryLedger(), each_platform=True)
     found = await checker.check(source, [root], (), ())
     assert not found.failures
     return found.verdicts[root.digest]
