@@ -462,7 +462,7 @@ def test_another_trusted_root_counts_from_a_reload_on(site: Site) -> None:
         wait_for(lambda: "1" in site.tags(), "the image")
         root.write_bytes(SIGSTORE.trusted_root()[:-40])
         os.kill(running.pid, signal.SIGHUP)
-        wait_for(lambda: "root.json is no JSON" in running.log, "the refusal of the torn file")
+        wait_for(lambda: "root.json is not JSON" in running.log, "the refusal of the torn file")
         site.put("2", later, SIGSTORE.layer(later.digest, site.name))
         wait_for(lambda: "2" in site.tags(), "the old root to go on")
 

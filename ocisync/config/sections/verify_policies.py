@@ -61,7 +61,7 @@ def _read_root(value: object, info: ValidationInfo) -> object:
     except OSError as exc:
         raise ValueError(f"cannot read {path}: {exc.strerror}. Correct the path") from exc
     except ValueError as exc:
-        raise ValueError(f"{path} is no JSON. {_ROOT_ADVICE}") from exc
+        raise ValueError(f"{path} is not JSON. {_ROOT_ADVICE}") from exc
     if isinstance(document, dict) and "trustedRoot" in document:  # a client's whole trust configuration
         document = document["trustedRoot"]
     lists = ("certificateAuthorities", "tlogs")

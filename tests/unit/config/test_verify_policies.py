@@ -50,10 +50,10 @@ def test_good_ones(policy: str, folder: Path) -> None:
         ("keys: [root.json]", "it is not a public key in PEM"),
         ("keys: []", "nothing could satisfy it"),
         (f"{PEOPLE}, trusted_root: none.json", "cannot read"),
-        (f"{PEOPLE}, trusted_root: torn.json", "torn.json is no JSON"),
-        (f"{PEOPLE}, trusted_root: empty.json", "empty.json is no JSON"),
+        (f"{PEOPLE}, trusted_root: torn.json", "torn.json is not JSON"),
+        (f"{PEOPLE}, trusted_root: empty.json", "empty.json is not JSON"),
         (f"{PEOPLE}, trusted_root: other.json", "names neither authorities nor logs"),
-        (f"{PEOPLE}, trusted_root: key.pub", "key.pub is no JSON"),
+        (f"{PEOPLE}, trusted_root: key.pub", "key.pub is not JSON"),
         (f"{PEOPLE}, trusted_root: [root.json]", "expected the file of a trusted root"),
     ],
 )
