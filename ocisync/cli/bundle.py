@@ -265,7 +265,8 @@ def _inspected_text(one: Inspected) -> str:
     images = [f"  {image}  {image.digest}" for image in inventory.images[:_SHOWN]]
     more = len(inventory.images) - _SHOWN
     images += [f"  … and {more} more; --json tells all"] if more > 0 else []
-    return "\n".join([*lines, *images])
+    gone = [f"  {one.name}:{one.tag}  removed" for one in inventory.removed[:_SHOWN]]
+    return "\n".join([*lines, *images, *gone])
 
 
 def _inspected_json(one: Inspected) -> dict[str, object]:

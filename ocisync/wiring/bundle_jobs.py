@@ -187,6 +187,8 @@ def _report_emptied(emptied: Emptied, report: JobReport) -> None:
         log.info("bundle.applied", bundle=applied.inventory.id, ok=applied.ok, removed=len(applied.removed))
         if applied.lacking:
             report.failure = Failure("bundle.incomplete", applied.lacking, "fail")
-    report.warnings.extend(f"{bundle} waits: {reason}" for bundle, reason in emptied.waiting.items())
+    for bundle, reason in emptied.waiting.items():
+        log.info("bundle.waiting", bundle=bundle, reason=reason)
+        report.warnings.append(f"{bundle} waits: {reason}")
     for bundle, error in emptied.failed.items():
         report.failure = report.failure or describe_failure(error.at(bundle))
