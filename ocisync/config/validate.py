@@ -137,16 +137,12 @@ def _check_bundles(root: dict[str, Value]) -> Iterator[ConfigFinding]:
 
 
 def _check_shared_bundles(root: dict[str, Value]) -> Iterator[ConfigFinding]:
-    """What several daemons cannot do with bundles."""
+    """What several daemons need to take bundles: who fills an inbox must not be able to write receipts."""
     engine = root.get("engine")
     if not isinstance(engine, dict) or engine.get("type") != "postgres":
         return
-    for path, _ in list_entries(root, "bundle"):  # the last inventory is in one daemon's state; another begins anew
-        yield path, "one daemon alone writes bundles. Give this rule a configuration of its own without `engine`"
     for path, entry in list_entries(root, "drop"):
         bundles = entry.get("bundles")
-        if isinstance(bundles, dict) and "label" in entry:
-            yield (*path, "label"), "bundles cannot be taken by label: put the folder on a volume of all daemons"
         if isinstance(bundles, dict) and "receipts" not in bundles:
             yield (*path, "bundles"), "with `engine` write `receipts`, a folder on a volume of all daemons"
 

@@ -76,7 +76,7 @@ async def _create(rule: BundleRule, session: Session) -> Created:
     from ocisync.bundles.create_bundle import BundleRequest, create_bundle
     from ocisync.wiring.bundles import find_bundled_jobs, load_signer
 
-    memory = _place_of_memory(session.config, rule.outbox) / "bundles" / rule.name
+    memory = _place_of_memory(rule, session.config)
     last, base, digest = await run_file(partial(_choose_base, rule, memory))
     password = rule.key_password.get_secret_value() if rule.key_password else None
     signer = await run_file(partial(load_signer, rule.key, password)) if rule.key else None
@@ -91,9 +91,9 @@ async def _create(rule: BundleRule, session: Session) -> Created:
     return created
 
 
-def _place_of_memory(config: Config, folder: Path) -> Path:
+def _place_of_memory(rule: BundleRule, config: Config) -> Path:
     """Where it is remembered what was bundled: where several daemons share the work, beside the bundles, for all."""
-    return folder / ".ocisync" if config.dsn else config.daemon.state
+    return (rule.outbox / ".ocisync" if config.dsn else config.daemon.state / "bundles") / rule.name
 
 
 def _choose_base(
@@ -169,7 +169,7 @@ async def _empty(rule: DropRuleSettings, session: Session) -> Emptied:
         settings.prune,
         settings.whole_images_only,
     )
-    receipts = settings.receipts_in(_place_of_memory(session.config, rule.path), rule.name)
+    receipts = settings.receipts_in(session.config.daemon.state, rule.name)
     inbox = Inbox(
         rule.path, receipts, session.config.temporary_path, rule.done, rule.done_path, rule.failed_path, rule.stable
     )

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
@@ -17,12 +17,14 @@ from ocisync.daemon.queue import JobQueue
 from ocisync.daemon.rule_set import JobRunner
 from ocisync.daemon.schedule import AnyJob, Schedule
 from ocisync.engine.locks import SessionLocks
+from ocisync.engine.migrate import migrate_all
 from ocisync.engine.runner import LockedRunner
 from ocisync.engine.scheduler import EngineScheduler
+from ocisync.engine.status import look
 from ocisync.model.locator import TargetLocator, parse_locator
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
-from tests.servers.command import Daemon, daemon, run_ocisync
+from tests.servers.command import Daemon, daemon
 from tests.servers.images import Json
 from tests.servers.postgres import Postgres
 from tests.servers.process import free_port
@@ -80,8 +82,8 @@ class Fleet:
         return path
 
     def migrate(self) -> None:
-        """Make the tables."""
-        run_ocisync("engine", "migrate", "-c", self.configure("migrate")).expect()
+        """Make the tables, as `ocisync engine migrate` does."""
+        migrate_all(self.dsn)
 
     def start(self, name: str, *, registries: Json | None = None, **engine: object) -> Daemon:
         """Start one more daemon; otherwise as `configure`."""
@@ -95,10 +97,8 @@ class Fleet:
         self._stack.close()
 
     def status(self) -> Json:
-        """What `ocisync engine status --json` says."""
-        done = run_ocisync("engine", "status", "--json", "-c", self.configure("status")).expect()
-        found: Json = json.loads(done.stdout)
-        return found
+        """What `ocisync engine status` shows."""
+        return asdict(anyio.run(look, self.dsn))
 
 
 def post(daemon: Daemon, path: str, body: object) -> int:

@@ -271,6 +271,13 @@ def test_what_the_engine_needs_is_said(fleet: Fleet, tmp_path: Path) -> None:
     (fleet.folder / "dsn").write_text(fleet.postgres.database())
     refused = run_ocisync("run", "-c", fleet.configure("one")).expect(2)
     assert "ocisync engine migrate" in refused.stderr
+    assert (
+        "the tables are now of version"
+        in run_ocisync("engine", "migrate", "-c", fleet.configure("one")).expect().stdout
+    )
+    assert "up to date" in run_ocisync("engine", "migrate", "-c", fleet.configure("one")).expect().stdout
+    shown = run_ocisync("engine", "status", "-c", fleet.configure("one")).expect(1)
+    assert "no daemon shares the work now" in shown.stdout
     (fleet.folder / "dsn").write_text("postgresql://ocisync:hidden-password@127.0.0.1:1/x")
     refused = run_ocisync("engine", "migrate", "-c", fleet.configure("one"))
     assert refused.code

@@ -111,7 +111,13 @@ def test_bundles_go_on_where_another_daemon_ended(fleet: Fleet, registry: Docker
 def test_an_inbox_with_a_label_is_emptied_where_the_label_is(fleet: Fleet, tmp_path: Path) -> None:
     fleet.sync, inbox = [], tmp_path / "inbox"
     inbox.mkdir()
-    settings: Json = {"name": "in", "path": str(inbox), "target": "local", "rescan": "1s", "bundles": {"prune": True}}
+    settings: Json = {
+        "name": "in",
+        "path": str(inbox),
+        "target": "local",
+        "rescan": "1s",
+        "bundles": {"receipts": str(tmp_path / "back")},
+    }
     fleet.drop = [settings | {"label": "site-b"}]
     fleet.start("one")
     two = fleet.start("two", labels=["site-b"])
