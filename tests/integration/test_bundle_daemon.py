@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
@@ -146,6 +147,18 @@ def test_what_is_not_signed_by_a_trusted_key_is_set_aside(ends: Ends) -> None:
     aside = {path.name for path in (ends.inbox / "failed").iterdir()}
     assert {"mirror-0001.tar", "mirror-0001.reason.txt"} <= aside
     assert "trusted" in (ends.inbox / "failed/mirror-0001.reason.txt").read_text()
+
+
+def test_a_bundle_for_which_the_configuration_has_no_places_stays(ends: Ends) -> None:
+    file = yaml.safe_load(ends.inside.read_text())
+    file["drop"][0]["bundles"]["rename"] = {"repositories": {".*": "one"}}
+    ends.inside.write_text(yaml.safe_dump(file))
+    change(ends.site, 0)
+    ends.write()
+    ends.carry()
+    assert "would both become" in ends.take(1)
+    assert not (ends.inbox / "failed").exists()
+    assert (ends.inbox / "mirror-0001.tar").exists()
 
 
 def test_a_link_in_the_place_of_the_failed_folder_lends_nothing(ends: Ends) -> None:

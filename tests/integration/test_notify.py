@@ -11,6 +11,7 @@ import signal
 import socketserver
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -117,6 +118,14 @@ async def test_a_command_gets_the_document_and_its_failure_is_told(tmp_path: Pat
     assert json.loads(out.read_text())["text"] == "Rule app fails · farm"
     with pytest.raises(NotifyError, match="exit status 3: no pager"):
         await CommandChannel(("sh", "-c", "echo no pager >&2; exit 3")).send([NOTICE], "farm")
+    tracemalloc.start()
+    with pytest.raises(NotifyError, match=r"the end\Z") as caught:
+        await CommandChannel(("sh", "-c", "yes | head -c 50000000 >&2; echo the end >&2; exit 3")).send(
+            [NOTICE], "farm"
+        )
+    assert len(caught.value.message) < 400
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
     with pytest.raises(NotifyError, match="cannot be run"):
         await CommandChannel((str(tmp_path / "none"),)).send([NOTICE], "farm")
 
