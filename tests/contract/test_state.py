@@ -14,9 +14,8 @@ import psycopg
 import pytest
 
 from ocisync.errors import ConfigError, StoreError
-from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, sha256
-from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
+from ocisync.model.digest import sha256
+from ocisync.model.media_types import OCI_MANIFEST
 from ocisync.state.database import migrate as migrate_sqlite
 from ocisync.state.input_records import InputRecord, InputState, MemberRecord
 from ocisync.state.ledger import LOOKUP
@@ -27,9 +26,9 @@ from ocisync.state.postgres_schema import STEPS
 from ocisync.state.rule_records import RuleStatus
 from ocisync.sync.ledger import Ledger, MemoryLedger, Published
 from ocisync.sync.reports import JobReport, TagReport, Verdict
+from tests.ledger_samples import fill_ledger, list_digests
 from tests.servers.postgres import PASSWORD, Postgres
 
-LAYER = Descriptor(OCI_LAYER_GZIP, sha256(b"layer"), 5)
 Opener = Callable[[], AbstractAsyncContextManager[State]]
 
 
@@ -43,27 +42,8 @@ def open_it(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     return partial(open_state, tmp_path, dsn=dsn)
 
 
-def _digests(count: int) -> list[Digest]:
-    return [Digest(f"sha256:{number:064x}") for number in range(count)]
-
-
-async def _fill(ledger: Ledger) -> None:
-    one, two, three = _digests(3)
-    await ledger.record("t", "a", {"1": Published(one, 10.0), "2": Published(two, 10.0)}, {one: 1, two: 2})
-    await ledger.record(
-        "t", "a", {"2": Published(three, 20.5, "a scope", "what referred", OCI_MANIFEST, 7)}, {three: 3}
-    )
-    await ledger.record("t", "b", {"1": Published(one, 30.0)}, {one: 1})
-    await ledger.record("other", "a", {"9": Published(one, 30.0)}, {one: 1})
-    await ledger.record("t", "c", {"1": Published(one, 30.0, "linux/amd64")}, {})
-    await ledger.record_layer("t", "a", sha256(b"diff"), "gzip", LAYER)
-    await ledger.put_facts("created", {one: "1.5", two: ""})
-    await ledger.put_facts("created", {two: "2.5"})
-    await ledger.put_facts("platforms", {one: "[]"})
-
-
 async def _everything(ledger: Ledger) -> object:
-    digests = _digests(4)
+    digests = list_digests(4)
     return (
         {
             place: dict(await ledger.get_published(*place))
@@ -77,7 +57,7 @@ async def _everything(ledger: Ledger) -> object:
 
 
 async def test_when_tags_were_first_seen(open_it: Opener) -> None:
-    one, two, _ = _digests(3)
+    one, two, _ = list_digests(3)
     day = 24 * 3600.0
     async with open_it() as state:
         for ledger in (state.ledger, MemoryLedger()):
@@ -92,34 +72,34 @@ async def test_when_tags_were_first_seen(open_it: Opener) -> None:
     async with open_it() as state:
         assert await state.ledger.record_seen("a.test/x", {"1": one}, 600.0) == ({"1": 100.0}, False)
         assert await state.ledger.record_seen("a.test/x", {"1": one}, 50.0) == ({"1": 50.0}, False)  # the clock was set
-        other = _digests(4)[3]
+        other = list_digests(4)[3]
         await state.ledger.record_seen("a.test/x", {"1": other}, 100 * day)
         assert await state.ledger.record_seen("a.test/x", {"1": one}, 101 * day) == ({"1": 101 * day}, False)
 
 
 async def test_the_ledger_answers_as_the_one_in_memory_does_also_after_a_restart(open_it: Opener) -> None:
     memory = MemoryLedger()
-    await _fill(memory)
+    await fill_ledger(memory)
     async with open_it() as state:
-        await _fill(state.ledger)
+        await fill_ledger(state.ledger)
     async with open_it() as state:
         assert await _everything(state.ledger) == await _everything(memory)
         await state.ledger.forget("t", "a")
         assert await state.ledger.get_published("t", "a") == {}
         assert await state.ledger.find_layer("t", "a", sha256(b"diff"), "gzip") is None
-        assert await state.ledger.locate("t", _digests(3)) == {_digests(1)[0]: "b"}
+        assert await state.ledger.locate("t", list_digests(3)) == {list_digests(1)[0]: "b"}
         assert await state.ledger.get_published("other", "a") != {}
 
 
 async def test_locate_takes_more_digests_than_one_query(open_it: Opener) -> None:
-    digests = _digests(LOOKUP * 2 + 1)
+    digests = list_digests(LOOKUP * 2 + 1)
     async with open_it() as state:
         await state.ledger.record("t", "a", {}, dict.fromkeys(digests, 1))
         assert await state.ledger.locate("t", digests) == dict.fromkeys(digests, "a")
 
 
 async def test_ten_thousand_tags_are_one_transaction(open_it: Opener) -> None:
-    tags = {f"v{number}": Published(digest, 1.0) for number, digest in enumerate(_digests(10_000))}
+    tags = {f"v{number}": Published(digest, 1.0) for number, digest in enumerate(list_digests(10_000))}
     async with open_it() as state:
         await state.ledger.record("t", "a", tags, {known.digest: 1 for known in tags.values()})
         assert await state.ledger.get_published("t", "a") == tags
@@ -147,9 +127,9 @@ async def test_rules_and_inputs_are_remembered(open_it: Opener) -> None:
 async def test_two_may_write_at_a_time(open_it: Opener) -> None:
     async with open_it() as daemon, open_it() as once, anyio.create_task_group() as group:
         for number, state in enumerate([daemon, once] * 10):
-            group.start_soon(state.ledger.record, "t", f"r{number}", {}, {_digests(20)[number]: 1})
+            group.start_soon(state.ledger.record, "t", f"r{number}", {}, {list_digests(20)[number]: 1})
     async with open_it() as state:
-        assert len(await state.ledger.locate("t", _digests(20))) == 20
+        assert len(await state.ledger.locate("t", list_digests(20))) == 20
 
 
 async def test_text_that_no_database_holds_is_kept_readable(open_it: Opener) -> None:
@@ -162,7 +142,9 @@ async def test_text_that_no_database_holds_is_kept_readable(open_it: Opener) -> 
 
 
 async def test_images_are_remembered_by_rule_target_and_tag(open_it: Opener) -> None:
-    report = JobReport("r", "docker://s/a", "t/a", tags=[TagReport("1", Verdict.COPIED, "new", digest=_digests(1)[0])])
+    report = JobReport(
+        "r", "docker://s/a", "t/a", tags=[TagReport("1", Verdict.COPIED, "new", digest=list_digests(1)[0])]
+    )
     async with open_it() as state:
         await state.images.record(report)
         await state.images.record(JobReport("r", "docker://s/b", "t/b", tags=[TagReport("2", Verdict.UNCHANGED, "")]))
@@ -176,7 +158,7 @@ async def test_images_are_remembered_by_rule_target_and_tag(open_it: Opener) -> 
 
 
 async def test_numbers_beyond_32_bits_and_fractions_of_seconds_are_kept(open_it: Opener) -> None:
-    one = Published(_digests(1)[0], 1764457200.123456, media_type=OCI_MANIFEST, size=2**40)
+    one = Published(list_digests(1)[0], 1764457200.123456, media_type=OCI_MANIFEST, size=2**40)
     async with open_it() as state:
         await state.ledger.record("t", "a", {"1": one}, {one.digest: 2**41})
         assert await state.ledger.get_published("t", "a") == {"1": one}
@@ -242,8 +224,8 @@ async def test_a_state_moves_to_the_other_database_and_back(postgresql: Postgres
     member = MemberRecord("a.tar", 7, 2**62, 11, sha256(b"x"))
     record = InputRecord("a.tar", InputState.DONE, 5.0, "t/", sha256(b"id"), (member,), ("t/app:1",))
     async with open_state(tmp_path / "old") as state:
-        await _fill(state.ledger)
-        await state.ledger.record("t", "many", {}, dict.fromkeys(_digests(12_000), 1))
+        await fill_ledger(state.ledger)
+        await state.ledger.record("t", "many", {}, dict.fromkeys(list_digests(12_000), 1))
         await state.rules.save_rule_status("r", status)
         await state.inputs.save("r", record)
         await state.images.record(JobReport("r", "s", "t/a", tags=[TagReport("1", Verdict.COPIED, "new")]))
@@ -254,7 +236,7 @@ async def test_a_state_moves_to_the_other_database_and_back(postgresql: Postgres
             assert moved.rows["blob"] == 12_005
             state = state_of(new)
             assert await _everything(state.ledger) == wanted
-            assert len(await state.ledger.locate("t", _digests(12_000))) == 12_000
+            assert len(await state.ledger.locate("t", list_digests(12_000))) == 12_000
             assert await state.rules.rule_statuses() == {"r": status}
             assert await state.inputs.of_rule("r") == {"a.tar": record}
             assert [one.tag for one in await state.images.of_rule("r")] == ["1"]

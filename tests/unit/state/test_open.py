@@ -16,40 +16,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.errors import ConfigError, DiskError, Handling, StoreError
-from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, sha256
-from ocisync.model.media_types import OCI_LAYER_GZIP, OCI_MANIFEST
+from ocisync.model.digest import sha256
 from ocisync.state.database import FILE_NAME, SqliteDatabase, migrate, version_of
 from ocisync.state.lock import LOCK_NAME, daemon_lock, hold_daemon_lock
 from ocisync.state.migrations import APPLICATION_ID, STEPS
 from ocisync.state.open import State, open_state
 from ocisync.state.rule_records import RuleStatus, StoredRuleRecords
-from ocisync.sync.ledger import Ledger, Published
-
-LAYER = Descriptor(OCI_LAYER_GZIP, sha256(b"layer"), 5)
-
-
-def _digests(count: int) -> list[Digest]:
-    return [Digest(f"sha256:{number:064x}") for number in range(count)]
-
-
-async def _fill(ledger: Ledger) -> None:
-    one, two, three = _digests(3)
-    await ledger.record("t", "a", {"1": Published(one, 10.0), "2": Published(two, 10.0)}, {one: 1, two: 2})
-    await ledger.record(
-        "t", "a", {"2": Published(three, 20.5, "a scope", "what referred", OCI_MANIFEST, 7)}, {three: 3}
-    )
-    await ledger.record("t", "b", {"1": Published(one, 30.0)}, {one: 1})
-    await ledger.record("other", "a", {"9": Published(one, 30.0)}, {one: 1})
-    await ledger.record("t", "c", {"1": Published(one, 30.0, "linux/amd64")}, {})
-    await ledger.record_layer("t", "a", sha256(b"diff"), "gzip", LAYER)
-    await ledger.put_facts("created", {one: "1.5", two: ""})
-    await ledger.put_facts("created", {two: "2.5"})
-    await ledger.put_facts("platforms", {one: "[]"})
+from ocisync.sync.ledger import Published
+from tests.ledger_samples import fill_ledger, list_digests
 
 
 async def test_ten_thousand_tags_take_little_room(tmp_path: Path) -> None:
-    tags = {f"v{number}": Published(digest, 1.0) for number, digest in enumerate(_digests(10_000))}
+    tags = {f"v{number}": Published(digest, 1.0) for number, digest in enumerate(list_digests(10_000))}
     async with open_state(tmp_path) as state:
         await state.ledger.record("t", "a", tags, {known.digest: 1 for known in tags.values()})
     assert (tmp_path / FILE_NAME).stat().st_size < 4096 * 10_000
@@ -106,8 +84,8 @@ async def test_fault_51_a_damaged_state_is_moved_aside_and_begun_anew(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     async with open_state(tmp_path) as state:
-        await _fill(state.ledger)
-        await state.ledger.record("t", "many", {}, dict.fromkeys(_digests(2000), 1))
+        await fill_ledger(state.ledger)
+        await state.ledger.record("t", "many", {}, dict.fromkeys(list_digests(2000), 1))
     damage(tmp_path / FILE_NAME)
     with capture_logs() as logs:
         async with open_state(tmp_path) as state:
@@ -118,17 +96,17 @@ async def test_fault_51_a_damaged_state_is_moved_aside_and_begun_anew(
 
 
 async def _works(state: State) -> None:
-    await _fill(state.ledger)
+    await fill_ledger(state.ledger)
     assert set(await state.ledger.get_published("t", "a")) == {"1", "2"}
 
 
 async def test_fault_51_a_state_garbled_while_it_is_used_is_rebuilt_once_and_the_call_goes_on(tmp_path: Path) -> None:
     async with open_state(tmp_path) as state:
-        await _fill(state.ledger)
+        await fill_ledger(state.ledger)
     async with open_state(tmp_path) as state:
         _overwrite(tmp_path)
         with capture_logs() as logs:
-            await state.ledger.record("t", "a", {"1": Published(_digests(1)[0], 1.0)}, {})
+            await state.ledger.record("t", "a", {"1": Published(list_digests(1)[0], 1.0)}, {})
         assert set(await state.ledger.get_published("t", "a")) == {"1"}
     assert [entry["event"] for entry in logs] == ["state.rebuilt"]
 
@@ -137,9 +115,9 @@ async def test_a_large_file_is_looked_through_where_it_is_asked_for_else_where_d
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_state(tmp_path) as state:
-        await _fill(state.ledger)
+        await fill_ledger(state.ledger)
         for start in range(10):
-            await state.ledger.record("t", f"r{start}", {}, dict.fromkeys(_digests(2000), start))
+            await state.ledger.record("t", f"r{start}", {}, dict.fromkeys(list_digests(2000), start))
     path = tmp_path / FILE_NAME
     data = path.read_bytes()
     path.write_bytes(data[: len(data) // 2] + b"\xa5" * (len(data) - len(data) // 2))
@@ -158,7 +136,7 @@ async def test_a_large_file_is_looked_through_where_it_is_asked_for_else_where_d
 
 async def test_fault_51_a_value_that_cannot_be_is_no_answer(tmp_path: Path) -> None:
     async with open_state(tmp_path) as state:
-        await _fill(state.ledger)
+        await fill_ledger(state.ledger)
         with sqlite3.connect(tmp_path / FILE_NAME) as other:
             other.execute("UPDATE tag SET digest = 'sha256:../../x'")
         other.close()
@@ -192,7 +170,7 @@ def _write_before_roots(path: Path) -> None:
     older.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     migrate(older, STEPS[:4])
     older.execute("INSERT INTO repository VALUES (1, 't', 'a')")
-    older.execute("INSERT INTO tag VALUES (1, '1', ?, 10.0, '', '')", _digests(1))
+    older.execute("INSERT INTO tag VALUES (1, '1', ?, 10.0, '', '')", list_digests(1))
     older.close()
 
 
@@ -200,7 +178,7 @@ async def test_tags_of_an_older_state_are_known_without_what_it_did_not_keep(tmp
     await anyio.to_thread.run_sync(_write_before_roots, tmp_path / FILE_NAME)
     async with open_state(tmp_path) as state:
         (known,) = (await state.ledger.get_published("t", "a")).values()
-        assert known == Published(_digests(1)[0], 10.0)
+        assert known == Published(list_digests(1)[0], 10.0)
         assert known.root is None
 
 
