@@ -7,6 +7,7 @@ before it, may still come.
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Sequence
@@ -29,11 +30,12 @@ from ocisync.bundles.bundle_files import (
 from ocisync.bundles.inventory import INVENTORY, SIGNATURE, SUMS, bundle_of
 from ocisync.bundles.receipt import check_not_older, make_receipt, was_applied, write_receipt
 from ocisync.bundles.volume_layout import VolumeMap
-from ocisync.content.files import FileGuard, open_folder_beneath
+from ocisync.content.files import READ, FileGuard, open_folder_beneath
 from ocisync.content.own_folders import open_own_folder, write_whole
 from ocisync.content.threads import run_file
 from ocisync.errors import DiskError, Handling, OcisyncError, SignatureError, machine_error
 from ocisync.logs import clean
+from ocisync.stores.archive.atomic_file import StagedFile
 from ocisync.sync.context import JobContext
 
 log = structlog.get_logger()
@@ -179,6 +181,27 @@ def _move(source: Path, target: Path, names: Sequence[str]) -> None:
     try:
         with open_folder_beneath(source, []) as from_folder, open_own_folder(source, target) as to_folder:
             for name in names:
-                os.rename(name, name, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+                try:
+                    os.rename(name, name, src_dir_fd=from_folder, dst_dir_fd=to_folder)
+                except OSError as exc:
+                    if exc.errno != errno.EXDEV:
+                        raise
+                    _copy(from_folder, target / name, to_folder)
+                    os.unlink(name, dir_fd=from_folder)
     except OSError as exc:
         raise DiskError(f"{target}: files of {source} cannot be moved there: {exc.strerror}", errno=exc.errno) from exc
+
+
+def _copy(source: int, target: Path, folder: int) -> None:
+    """Copy a file of an open folder to another file system, where it appears whole."""
+    descriptor = os.open(target.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=source)
+    try:
+        staged = StagedFile(target, folder)
+        try:
+            while data := os.read(descriptor, READ):
+                staged.write(data)
+            staged.commit()
+        finally:
+            staged.close()
+    finally:
+        os.close(descriptor)

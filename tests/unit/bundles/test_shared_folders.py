@@ -4,10 +4,12 @@ import os
 import resource
 from contextlib import suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
 from ocisync.bundles.bundle_files import find_bundles, group_files, is_file
+from ocisync.bundles.inbox import _move
 from ocisync.bundles.inventory import BundleInventory, Volume
 from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory, render_inventory
 from ocisync.bundles.receipt import read_inventory_file, write_receipt
@@ -130,6 +132,17 @@ def test_links_in_an_inbox_are_nothing(outbox: Path, outside: Path) -> None:
     (found,) = group_files([outbox / "m-0002.bundle.json"], guard)
     assert found.sums is None
     assert len(find_bundles([outbox])) == 2, "who names a medium on the command line may have links there"
+
+
+def test_files_are_moved_to_another_file_system(outbox: Path) -> None:
+    shared = Path("/dev/shm")
+    if not shared.is_dir() or shared.stat().st_dev == outbox.stat().st_dev:
+        pytest.skip("there is no other file system")
+    (outbox / "m-0001.tar").write_bytes(b"volume" * 300_000)
+    with TemporaryDirectory(dir=shared) as folder:
+        _move(outbox, Path(folder) / "done", ["m-0001.tar"])
+        assert (Path(folder) / "done/m-0001.tar").read_bytes() == b"volume" * 300_000
+    assert not list(outbox.iterdir())
 
 
 def test_a_process_without_descriptors_does_not_miss_files(outbox: Path) -> None:
