@@ -17,7 +17,7 @@ from ocisync.cli import run_async
 from ocisync.cli.arguments.options import optional_config
 from ocisync.cli.display.output import show_raw
 
-_PATIENCE = 3.0  # seconds for a registry's answer
+_PATIENCE = 5.0  # seconds for a registry's answer
 _MOST = 500  # names that are offered
 _SAFE = re.compile(r"[A-Za-z0-9@%+=:,./_~-]+")  # a shell evaluates some of what is offered
 _TRANSPORTS = ("docker://", "static:", "s3://", "oci:", "oci-archive:", "docker-archive:", "dir:")
@@ -173,13 +173,17 @@ def _list_images(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _ask(look: Callable[[str, Path | None], Awaitable[list[str]]], place: str, config: Path | None) -> list[str]:
+    import anyio
+
+    # On a busy machine imports take longer than an answer may.
+    import ocisync.commands.images.inspect
+    import ocisync.commands.images.static_target
+    import ocisync.commands.registry.images  # noqa: F401
     from ocisync.logs import configure_logging
 
     configure_logging("error", "console")
 
     async def ask() -> list[str]:
-        import anyio
-
         with anyio.fail_after(_PATIENCE):
             return await look(place, config)
 
