@@ -212,8 +212,8 @@ class EngineScheduler:
         fetch = app.job_manager.fetch_job
 
         async def fetch_with_room(*args: Any, **kwargs: Any) -> Any:
-            """A job that stands still for its host keeps no slot; procrastinate counts all alike."""
-            while self._count_active() >= self._slots and not self._is_ending:
+            """None while this drains. What stands still for its host keeps no slot; procrastinate counts all alike."""
+            while (self._queue.is_closed or self._count_active() >= self._slots) and not self._is_ending:
                 await self._room.wait(_LOOK)
             return None if self._is_ending else await fetch(*args, **kwargs)
 
