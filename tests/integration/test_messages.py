@@ -127,7 +127,7 @@ BAD = {
     "truncated": Bad(truncated, "archive.invalid", ("truncated",)),
     "climbing": Bad(climbing, "archive.invalid", ("../config.json", "leads out of the archive")),
     "damaged": Bad(damaged, "verify.digest", ("damaged at its source",)),
-    "text": Bad(lambda path: path.write_text("no archive"), "archive.invalid", ("this is no tar archive",)),
+    "text": Bad(lambda path: path.write_text("no archive"), "archive.invalid", ("this is not a tar archive",)),
     "rootfs": Bad(lambda path: write_archive(path, {"etc/passwd": b""}), "archive.invalid", ("docker save",)),
     "nameless": Bad(lambda path: docker_archive(path, make_image("n")), "name.missing", ("docker save NAME:TAG",)),
 }

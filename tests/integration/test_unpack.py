@@ -295,7 +295,7 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.stdout.startswith(f"{tmp_path}/root\nsha256:")
     assert (tmp_path / "root" / "d" / "f").read_bytes() == b"hello"
     again = run_ocisync("unpack", f"oci:{tmp_path}/layout", tmp_path / "root").expect(1)
-    assert "there is something already" in again.stderr
+    assert "is not an empty folder" in again.stderr
 
 
 def parse_platform_tuple(text: str) -> tuple[str, str, str]:

@@ -214,7 +214,7 @@ def _check_free(folder: Path) -> None:
         if not folder.absolute().parent.is_dir():
             raise InputError(f"{folder}: its parent folder does not exist")
         if not _is_free(folder):
-            raise InputError(f"{folder}: the folder is not empty: name a new or an empty one")
+            raise InputError(f"{folder}: it exists, and is not an empty folder: name a new or an empty one")
     except OSError as exc:
         raise InputError(f"{folder}: cannot be read: {exc.strerror}") from exc
 
