@@ -71,8 +71,8 @@ def holes_dug(folder: Path) -> Iterator[None]:
 
     def dig() -> None:
         while not ended.wait(0.1):
-            for path in folder.rglob("*"):
-                with suppress(OSError):
+            with suppress(OSError):  # what is being written moves away
+                for path in folder.rglob("*"):
                     dug[path] = _dig(path, dug.get(path, 0))
 
     thread = threading.Thread(target=dig, daemon=True)
