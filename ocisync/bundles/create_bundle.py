@@ -19,7 +19,7 @@ from ocisync.bundles.recording import Recording, record_jobs
 from ocisync.bundles.volume_layout import END, VolumeContent, blob_entries, footprint, plan_volumes
 from ocisync.bundles.volume_writer import BlobReader, UnreadableBlob, VolumeFile, VolumeWriter, open_volume
 from ocisync.bundles.work_folder import FinishedVolume, WorkFolder, open_work_folder
-from ocisync.content.threads import open_spool, run_file
+from ocisync.content.threads import open_spool, return_memory, run_file
 from ocisync.errors import BundleError, OcisyncError
 from ocisync.model.descriptor import Descriptor, describe
 from ocisync.model.digest import Digest, sha256
@@ -122,6 +122,7 @@ async def _write_bundle(
         await record_jobs(jobs, context, recording)
         created.reports = [one.report for one in recording.repositories if one.report is not None]
         draft = draft_bundle(recording, request.base, request.name, work.sequence)
+        await run_file(return_memory)
         if not draft.images and not created.ok:
             raise BundleError("no image that the rules select could be read, so no bundle was written")
         if not draft.changes(request.base):
