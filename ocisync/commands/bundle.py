@@ -26,7 +26,7 @@ from ocisync.bundles.inventory_json import MAX_INVENTORY, parse_inventory
 from ocisync.bundles.receipt import check_not_older, make_receipt, was_applied, write_receipt
 from ocisync.bundles.volume_layout import VolumeMap
 from ocisync.config.models import Config
-from ocisync.content.threads import run_file
+from ocisync.content.threads import return_memory, run_file
 from ocisync.errors import BundleError, ConfigError, OcisyncError
 from ocisync.model.digest import Digest, sha256
 from ocisync.state.open import open_state
@@ -83,6 +83,7 @@ async def load_base(file: Path) -> tuple[BundleInventory, Digest]:
         except OSError as exc:
             raise ConfigError(f"{file}: cannot be read: {exc.strerror}") from exc
 
+    await run_file(return_memory)
     raw = await run_file(read)
     try:
         return parse_inventory(raw, ("bundle", "receipt")), sha256(raw)

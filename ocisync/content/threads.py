@@ -18,6 +18,8 @@ from ocisync.model.digest import Digest
 
 T = TypeVar("T")
 
+_MMAP_THRESHOLD = -3  # of <malloc.h>
+
 CPUS = os.cpu_count() or 1
 cpu_limiter = CapacityLimiter(CPUS)  # compression, decompression, parsing
 file_limiter = CapacityLimiter(8)  # reading and writing local files
@@ -27,11 +29,14 @@ def return_memory() -> None:
     """Give the heap's free pages back to the system, where its C library can: after something large was read whole.
 
     glibc keeps them otherwise, because it takes a large block that was freed once as a sign that more such will come.
+    From now on blocks of a MiB and more stand alone, and go back when they are freed.
     """
     import ctypes
 
     with suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
+        library = ctypes.CDLL(None)
+        library.mallopt(_MMAP_THRESHOLD, 1 << 20)
+        library.malloc_trim(0)
 
 
 async def run_file(act: Callable[[], T]) -> T:
