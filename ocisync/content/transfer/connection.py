@@ -12,13 +12,13 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import anyio
-from anyio import to_thread
 
 from ocisync.content.transfer.http_head import LONGEST, Head, parse_head, render_head, split_head
-from ocisync.content.transfer.mover import PATIENCE, movers
+from ocisync.content.transfer.mover import may_wait, run_mover
 
 _T = TypeVar("_T")
 _ENOUGH = 256 * 1024  # bytes; so much is worth hashing and sending at once
@@ -58,7 +58,7 @@ class Connection:
         """Send a request's head."""
         rest = memoryview(render_head(method, target, headers))
         while rest:
-            if not (count := await to_thread.run_sync(self.write, rest, limiter=movers)):
+            if not (count := await run_mover(partial(self.write, rest))):
                 await self.wait_writable()
             rest = rest[count:]
 
@@ -80,7 +80,7 @@ class Connection:
             except _BLOCKED:
                 if filled:
                     break
-                if not self._reading.poll(PATIENCE * 1000):
+                if not self._reading.poll(may_wait() * 1000):
                     self._starved = True
                     return None
                 continue
@@ -99,11 +99,11 @@ class Connection:
         """In a thread: how many bytes were taken; raises EarlyAnswer when something came back meanwhile."""
         if self._reading.poll(0):
             self._look_for_answer()
-        for may_wait in (True, False):
+        for is_first in (True, False):
             try:
                 return self.sock.send(data)
             except _BLOCKED:
-                if may_wait and not self._writing.poll(PATIENCE * 1000):
+                if is_first and not self._writing.poll(may_wait() * 1000):
                     break
         return 0
 
@@ -144,7 +144,7 @@ class Connection:
     async def _repeat(self, act: Callable[[], _T | None], seconds: float) -> _T:
         """What an act gives in a thread, done again as long as it finds nothing to read."""
         with anyio.fail_after(seconds):
-            while (result := await to_thread.run_sync(act, limiter=movers)) is None:
+            while (result := await run_mover(act)) is None:
                 self._starved = True
                 await self.wait_readable(seconds)
         return result
@@ -155,7 +155,7 @@ class Connection:
             try:
                 self.sock.do_handshake()
             except _BLOCKED:
-                if not self._reading.poll(PATIENCE * 1000):
+                if not self._reading.poll(may_wait() * 1000):
                     return None
             else:
                 return True

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from anyio import to_thread
 from multidict import CIMultiDictProxy
 
 from ocisync.content.openers import BulkReader
 from ocisync.content.transfer.connection import Connection, EarlyAnswer
 from ocisync.content.transfer.http_head import Head, decode_body
-from ocisync.content.transfer.mover import BulkCheck, Transfer, movers
+from ocisync.content.transfer.mover import BulkCheck, Transfer, run_mover
 from ocisync.content.transfer.pool import ConnectionPool, Route
 
 _END_OF_CHUNKS = b"0\r\n\r\n"
@@ -76,7 +76,7 @@ class BulkAnswer:
     async def read(self, limit: int) -> bytes:
         """The next bytes of the body, at least one unless it ends; raises TimeoutError."""
         buffer = memoryview(bytearray(limit))
-        while (count := await to_thread.run_sync(self._fill, buffer, limiter=movers)) is None:
+        while (count := await run_mover(partial(self._fill, buffer))) is None:
             await self.wait_readable()
         return bytes(buffer[:count])
 

@@ -2,8 +2,9 @@
 
 asyncio copies every byte several times and does so on one core. A thread takes it from a socket straight into a buffer,
 hashes it there and sends it from there, and lets go of the interpreter's lock in each of the three. A thread works for
-`TURN` at most, and goes back when a side has nothing to give or takes nothing for `PATIENCE`: the event loop then waits
-for that side. So a few threads serve any number of slow transfers, and a cancelled transfer ends within a turn.
+a fraction of a second, and goes back when a side has nothing to give or takes nothing for a moment: the event loop then
+waits for that side. So a few threads serve any number of slow transfers, and a cancelled transfer ends within a turn.
+Turn and moment are longer while no other transfer wants a thread: a hop to the event loop costs half a millisecond.
 docs/adr/0029-large-blobs-through-threads.md.
 """
 
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import enum
 import time
-from typing import Protocol
+from collections.abc import Callable
+from typing import Protocol, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
@@ -19,13 +21,38 @@ from ocisync.content.openers import BulkReader, find_bulk_reader
 from ocisync.content.repository import ByteStream
 from ocisync.content.threads import CPUS
 
+T = TypeVar("T")
+
 BULK_FROM = 1 << 20  # bytes; what is smaller costs less without the hops to threads and back
 BUFFER = 512 * 1024  # bytes; half as much costs a twentieth more CPU time, twice as much saves nothing
-TURN = 0.2  # seconds that one transfer may keep a thread while others wait
-PATIENCE = 0.005  # seconds that a thread waits for a socket: less than to go to the event loop and come back costs
+_TURN = 0.2  # seconds that one transfer may keep a thread while others want one
+_PATIENCE = 0.005  # seconds that a thread waits for a socket while others want a thread
+_FREE_PATIENCE = 0.2  # seconds, while none does: a cancelled transfer ends within a second
+_FREE_TURN = 0.5  # seconds, while none does
 _MOST_IDLE = 16  # buffers that are kept for the next transfers
 
-movers = CapacityLimiter(max(4, CPUS))  # threads that move bytes at a time
+movers = CapacityLimiter(max(8, CPUS))  # threads that move bytes at a time
+_wanting: set[object] = set()  # who waits for a thread; each operation on a set is atomic, so threads may look
+
+
+async def run_mover(act: Callable[[], T], limiter: CapacityLimiter = movers) -> T:
+    """Work of a transfer in a thread."""
+    ticket = object()
+    _wanting.add(ticket)
+
+    def begin() -> T:
+        _wanting.discard(ticket)
+        return act()
+
+    try:
+        return await to_thread.run_sync(begin, limiter=limiter)
+    finally:
+        _wanting.discard(ticket)
+
+
+def may_wait() -> float:
+    """How many seconds a thread may wait for a socket now."""
+    return _PATIENCE if _wanting else _FREE_PATIENCE
 
 
 class BulkWriter(Protocol):
@@ -119,7 +146,7 @@ class Transfer:
                     await self._writer.wait_writable()
                 else:
                     await self._wait_readable()
-                following = await to_thread.run_sync(self._move, limiter=self._limiter)
+                following = await run_mover(self._move, self._limiter)
                 self._reader.end_turn()
         finally:
             self._reader.end_turn()
@@ -136,7 +163,7 @@ class Transfer:
 
     def _move(self) -> _Next:
         """Move bytes until a side must be waited for, or for one turn; which side that is."""
-        end = time.monotonic() + TURN
+        began = time.monotonic()
         while True:
             while self._rest:
                 if not (count := self._writer.write(self._rest)):
@@ -144,7 +171,7 @@ class Transfer:
                 self._rest = self._rest[count:]
             if self._is_over:
                 return _Next.NOTHING
-            if time.monotonic() >= end:
+            if time.monotonic() - began >= (_TURN if _wanting else _FREE_TURN):
                 return _Next.READER
             try:
                 if not (self._read_piece() if self._left else self._check_end()):
