@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from ocisync.config.load import load_config
-from ocisync.config.models import Config, Daemon
+from ocisync.config.models import Config
 from ocisync.content.spool.blobs import BlobSpool
 from ocisync.errors import DiskError
 from ocisync.state.ownership import make_private_folder
@@ -53,9 +53,8 @@ async def open_session(
     the registries' limits that this process may use.
     """
     room = 0 if scratch else config.daemon.spool  # what a single command spools would be gone with it
-    if scratch is None:
-        scratch = config.temporary_path
-        await anyio.to_thread.run_sync(_make_folder, scratch)
+    scratch = scratch or config.temporary_path
+    await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
         progress = progress or Progress()
         ledger = ledger or MemoryLedger()
@@ -86,7 +85,7 @@ async def optional_session(
     if isinstance(given, Path):
         config = await anyio.to_thread.run_sync(partial(load_config, given, needs_secrets=False))
     else:
-        config = given or Config(version=1, daemon=Daemon.model_construct())  # whose folders no command uses
+        config = given or Config(version=1)
     scratch = await anyio.to_thread.run_sync(partial(tempfile.TemporaryDirectory, prefix="ocisync-"))
     try:
         async with open_session(config, None, progress, Path(scratch.name), compression) as session:
