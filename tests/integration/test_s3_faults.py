@@ -293,7 +293,7 @@ async def test_fault_40_other_bytes_in_the_store_are_found(
     target: StaticRepository, s3_proxy: FaultProxy, bucket: Bucket, data: bytes
 ) -> None:
     s3_proxy.on("PUT", "blobs", KeepOther(bucket, blob_key(data), data[::-1]))
-    with pytest.raises(StoreError, match="other bytes") as caught:
+    with pytest.raises(StoreError, match="the stored bytes differ") as caught:
         await target.push(described(data), BytesOpener(data))
     assert caught.value.retryable
     assert not await target.exists(described(data))

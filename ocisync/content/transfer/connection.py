@@ -18,7 +18,7 @@ from typing import TypeVar
 import anyio
 
 from ocisync.content.transfer.http_head import LONGEST, Head, parse_head, render_head, split_head
-from ocisync.content.transfer.mover import may_wait, run_mover
+from ocisync.content.transfer.mover import PATIENCE, may_wait, run_mover
 
 _T = TypeVar("_T")
 _ENOUGH = 256 * 1024  # bytes; so much is worth hashing and sending at once
@@ -66,8 +66,11 @@ class Connection:
         """The answer's head; raises TimeoutError when it does not come within so many seconds."""
         return await self._repeat(lambda: self._read_head(method), seconds)
 
-    def read_into(self, buffer: memoryview) -> int | None:
-        """In a thread: some bytes; 0 at the connection's end; None: nothing came."""
+    def read_into(self, buffer: memoryview, *, is_patient: bool = True) -> int | None:
+        """In a thread: some bytes; 0 at the connection's end; None: nothing came.
+
+        Who reads again and again without an end of a turn must not be patient: bytes that drip would hold the thread.
+        """
         filled = 0
         if self._failure is not None:
             raise self._failure
@@ -80,7 +83,7 @@ class Connection:
             except _BLOCKED:
                 if filled:
                     break
-                if not self._reading.poll(may_wait() * 1000):
+                if not self._reading.poll((may_wait() if is_patient else PATIENCE) * 1000):
                     self._starved = True
                     return None
                 continue
@@ -155,7 +158,7 @@ class Connection:
             try:
                 self.sock.do_handshake()
             except _BLOCKED:
-                if not self._reading.poll(may_wait() * 1000):
+                if not self._reading.poll(PATIENCE * 1000):
                     return None
             else:
                 return True
@@ -166,7 +169,7 @@ class Connection:
             if len(self._ahead) >= LONGEST:
                 raise http.client.LineTooLong("head")
             ahead, self._ahead = self._ahead, b""
-            count = self.read_into(buffer)
+            count = self.read_into(buffer, is_patient=False)
             self._ahead = ahead + buffer[: count or 0]
             if count is None:
                 return None

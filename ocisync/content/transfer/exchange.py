@@ -65,11 +65,14 @@ class BulkAnswer:
 
     def read_into(self, buffer: memoryview) -> int | None:
         """In a thread: some bytes; 0 at the end, also where it comes too early (`left`); None: nothing came."""
+        return self._read_piece(buffer, is_patient=True)
+
+    def _read_piece(self, buffer: memoryview, *, is_patient: bool) -> int | None:
         if self.left is None:
-            return self._open_connection.read_into(buffer)
+            return self._open_connection.read_into(buffer, is_patient=is_patient)
         if not self.left:
             return 0
-        count = self._open_connection.read_into(buffer[: self.left])
+        count = self._open_connection.read_into(buffer[: self.left], is_patient=is_patient)
         self.left -= count or 0
         return count
 
@@ -85,7 +88,7 @@ class BulkAnswer:
         filled = 0
         while filled < len(buffer):
             try:
-                count = self.read_into(buffer[filled:])
+                count = self._read_piece(buffer[filled:], is_patient=False)
             except OSError:
                 if filled:
                     break  # what came counts; the next reading meets the failure

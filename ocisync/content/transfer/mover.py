@@ -26,7 +26,7 @@ T = TypeVar("T")
 BULK_FROM = 1 << 20  # bytes; what is smaller costs less without the hops to threads and back
 BUFFER = 512 * 1024  # bytes; half as much costs a twentieth more CPU time, twice as much saves nothing
 _TURN = 0.2  # seconds that one transfer may keep a thread while others want one
-_PATIENCE = 0.005  # seconds that a thread waits for a socket while others want a thread
+PATIENCE = 0.005  # seconds that a thread waits for a socket while others want a thread
 _FREE_PATIENCE = 0.2  # seconds, while none does: a cancelled transfer ends within a second
 _FREE_TURN = 0.5  # seconds, while none does
 _MOST_IDLE = 16  # buffers that are kept for the next transfers
@@ -52,7 +52,7 @@ async def run_mover(act: Callable[[], T], limiter: CapacityLimiter = movers) -> 
 
 def may_wait() -> float:
     """How many seconds a thread may wait for a socket now."""
-    return _PATIENCE if _wanting else _FREE_PATIENCE
+    return PATIENCE if _wanting else _FREE_PATIENCE
 
 
 class BulkWriter(Protocol):
