@@ -43,7 +43,7 @@ def _passes(
         asked = {HEADS: limits.heads(load, host), CONDITIONAL: heads, SAME: [*lists, *heads]}
         process: Json = {"listen": f"127.0.0.1:{free_port()}", "token": {"env": "TOKEN"}}
         config = ocisync_config(errand, target, process)
-        with daemon(config, env=SECRET | _TOKEN, timeout=300) as running:
+        with daemon(config, env=SECRET | _TOKEN, timeout=300, is_fork=False) as running:
             _finished(running, len(load.repositories))
             for _ in range(bench.runs * bench.repeats):
                 usage = _one_pass(running, load, source, place)

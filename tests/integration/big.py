@@ -121,14 +121,14 @@ class Measured:
 def measured(*arguments: str | Path, env: dict[str, str], timeout: float) -> Measured:
     """Run `ocisync`, looking at its peak memory (VmHWM) until it ends."""
     began, peak = monotonic(), 0
-    with started(*arguments, env=env) as child:
+    with started(*arguments, env=env, is_fork=False) as child:
         status = Path(f"/proc/{child.process.pid}/status")
         while monotonic() < began + timeout:
             found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
             peak = max(peak, int(found[1]) * 1024 if found else 0)
             try:
-                child.process.wait(0.02)
+                code = child.process.wait(0.02)
             except TimeoutExpired:
                 continue
-            return Measured(peak, monotonic() - began, child.process.returncode, child.output)
+            return Measured(peak, monotonic() - began, code, child.output)
     raise TimeoutError(f"ocisync {arguments[0]} still runs after {timeout:g} s")

@@ -68,7 +68,7 @@ def copied(source: Path, place: str, scratch: Path, timeout: float) -> tuple[int
     scratch.mkdir()
     memory = spooled = 0
     deadline = monotonic() + timeout
-    with started("copy", source, place, env={"TMPDIR": str(scratch)}) as child:
+    with started("copy", source, place, env={"TMPDIR": str(scratch)}, is_fork=False) as child:
         process = Path(f"/proc/{child.process.pid}")
         while monotonic() < deadline:
             found = re.search(r"VmHWM:\s+(\d+) kB", (process / "status").read_text())

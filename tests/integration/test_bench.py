@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.cases import CASES
+from bench.workloads import BUILDS, TINY, workload
 
 _ROOT = Path(__file__).parents[2]
 _EXPECTED = {
@@ -21,8 +22,22 @@ _EXPECTED = {
 }
 
 
+# `many` has every step of these, and `test_every_workload_can_be_made` their contents.
+_LONG = ("typical", "big", "scale")
+_CASES = [pytest.param(case, marks=[pytest.mark.prove] if case in _LONG else []) for case in CASES]
+
+
+@pytest.mark.parametrize("name", BUILDS)
+def test_every_workload_can_be_made(name: str, tmp_path: Path) -> None:
+    made, again = (workload(name, tmp_path, TINY) for _ in range(2))
+    assert made.tags
+    assert made.tags == again.tags
+    assert all(one.blobs for one in made.repositories.values())
+    assert bool(made.moves) == (name in ("many", "typical"))
+
+
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("case", _CASES)
 def test_every_case_runs(case: str, tmp_path: Path) -> None:
     found = tmp_path / "found.json"
     options = ("--tiny", "--runs", "1", "--work", tmp_path / "work", "--json", found)

@@ -177,7 +177,7 @@ def test_fault_64_no_secret_in_anything_that_is_produced(tmp_path: Path, s3: Sea
         file = secret_config(tmp_path, registry, s3)
         (tmp_path / "drop").mkdir()
         write_archive(tmp_path / "drop/bad.tar", {"etc/passwd": b"no image"})
-        with daemon(file, "--log-level", "debug", env=SECRETS) as running:
+        with daemon(file, "--log-level", "debug", env=SECRETS, is_fork=False) as running:
             wait_for(lambda: metric(running, "ocisync_errors_total", rule="denied"), "the registry's refusal")
             wait_for(lambda: metric(running, "ocisync_errors_total", rule="bucket"), "the bucket's refusal", 60)
             wait_for(lambda: metric(running, "ocisync_jobs_total", rule="good", outcome="ok"), "the good rule")

@@ -2,11 +2,9 @@
 
 import json
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -33,9 +31,10 @@ from tests.contract.graphs import make_image, publish_image, push_image
 from tests.integration.registry_writer import NAME, Moves, bring, missing, opened
 from tests.integration.static_targets import KINDS, Kind, keys, put, read_json
 from tests.integration.test_gc import gc, grow_old, untag
+from tests.servers.command import started
+from tests.servers.forks import Process
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Seaweed
 
-ROOT = Path(__file__).parents[2]
 MOVES: dict[Kind, Moves] = {
     "directory": Moves(turns=30, variants=16, grace=0.3),
     "s3": Moves(turns=16, variants=40, grace=3.0),  # its dates are whole seconds
@@ -51,19 +50,15 @@ def new_place(kind: Kind, folder: Path, s3: Seaweed) -> dict[str, object]:
 
 
 @contextmanager
-def writers(count: int, asked: Mapping[str, object]) -> Iterator[Sequence["subprocess.Popen[bytes]"]]:
+def writers(count: int, asked: Mapping[str, object]) -> Iterator[Sequence[Process]]:
     """So many processes."""
-    command = [sys.executable, "-m", "tests.integration.registry_writer"]
-    running = [
-        subprocess.Popen([*command, json.dumps({**asked, "writer": number})], cwd=ROOT, stdout=subprocess.DEVNULL)
-        for number in range(count)
-    ]
-    try:
-        yield running
-    finally:
-        for process in running:
-            process.kill()
-            process.wait()
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(
+                started(json.dumps({**asked, "writer": number}), module="tests.integration.registry_writer")
+            ).process
+            for number in range(count)
+        ]
 
 
 async def prove_tags(where: dict[str, object], conditional: bool, processes: int, tags: int) -> None:

@@ -236,7 +236,7 @@ def served(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     run_ocisync("copy", f"docker-archive:{archive}", f"static:{place.path}//a/b:t").expect(0)
     hooks = {name: {"type": name, "secret": "s" * 20} for name in ("github", "harbor")}
     config = write_config(tmp_path, {"out": place.settings}, daemon={"serve": "out", "token": SECRET}, webhooks=hooks)
-    with daemon(config) as running:
+    with daemon(config, is_fork=False) as running:
         yield running.url, place.path
         peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{running.pid}/status").read_text())
         assert peak is not None

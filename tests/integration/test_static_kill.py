@@ -1,10 +1,7 @@
 """SIGKILL at each named point of a publication: what was published stays whole; the next run makes the same bytes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,10 +9,10 @@ import pytest
 
 from ocisync.stores.static import layout
 from tests.contract.graphs import make_image, make_index
+from tests.servers.command import run_module
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
 
 MIB = 1024 * 1024
-ROOT = Path(__file__).parents[2]
 OLD, NEW = (make_index(make_image(f"{note} amd64"), make_image(f"{note} arm64")) for note in ("old", "new"))
 COMMON = ["manifest.child", "manifest.child@2", "manifest.digest", "referrers@2", "tag", "tag@2", "tags_list"]
 PARTS = ["part", "part@3", "complete.before", "complete.after"]
@@ -23,12 +20,10 @@ PARTS = ["part", "part@3", "complete.before", "complete.after"]
 
 def run(where: Mapping[str, object], *arguments: str, kill_at: str = "") -> int:
     """One writer process; its exit status."""
-    command = [sys.executable, "-m", "tests.integration.static_writer", json.dumps(where), *arguments]
-    done = subprocess.run(
-        command, cwd=ROOT, env=os.environ | {"OCISYNC_KILL_AT": kill_at}, capture_output=True, check=False, timeout=60
-    )
-    assert done.returncode in (0, -signal.SIGKILL), done.stderr.decode()[-2000:]
-    return done.returncode
+    env = {"OCISYNC_KILL_AT": kill_at}
+    done = run_module("tests.integration.static_writer", json.dumps(where), *arguments, env=env)
+    assert done.code in (0, -signal.SIGKILL), done.stderr[-2000:]
+    return done.code
 
 
 def whole_tags(objects: Mapping[str, bytes]) -> set[str]:

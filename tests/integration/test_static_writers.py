@@ -1,10 +1,8 @@
 """Writers that share a repository: no tag is lost, and the list of tags names them all. FAULTS 42."""
 
 import json
-import subprocess
-import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -17,10 +15,10 @@ from ocisync.stores.s3.store import open_s3
 from ocisync.stores.static.registry import StaticRegistry
 from tests.contract.graphs import make_image, publish_image
 from tests.contract.test_s3 import options_for
+from tests.servers.command import started
 from tests.servers.seaweed import Bucket
 
 WRITERS, ROUNDS = 8, 4
-ROOT = Path(__file__).parents[2]
 
 
 @asynccontextmanager
@@ -63,12 +61,10 @@ async def test_fault_42_eight_writers_lose_no_tag(kind: str, tmp_path: Path, buc
 
 def test_fault_42_processes_that_share_a_directory_lose_no_tag(tmp_path: Path) -> None:
     where = json.dumps({"path": str(tmp_path / "registry")})
-    command = [sys.executable, "-m", "tests.integration.static_writer", where, "publish"]
-    running = [
-        subprocess.Popen([*command, f"image {number}", f"tag-{number}", "shared"], cwd=ROOT, stdout=subprocess.DEVNULL)
-        for number in range(4)
-    ]
-    assert [process.wait(60) for process in running] == [0, 0, 0, 0]
+    words = [(where, "publish", f"image {number}", f"tag-{number}", "shared") for number in range(4)]
+    with ExitStack() as stack:
+        running = [stack.enter_context(started(*one, module="tests.integration.static_writer")) for one in words]
+        assert [child.process.wait(60) for child in running] == [0, 0, 0, 0]
     listed = json.loads((tmp_path / "registry/v2/library/app/tags/list").read_text())
     assert listed["tags"] == ["shared", "tag-0", "tag-1", "tag-2", "tag-3"]
     assert list((tmp_path / "registry/.ocisync/tmp").iterdir()) == []

@@ -8,11 +8,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, TemporaryFile
 from time import monotonic
+from typing import IO
 
 import yaml
 
+from . import forks
 from .client import Reply, fetch
 from .process import Child
 
@@ -48,29 +50,59 @@ def run_ocisync(
     cwd: Path | None = None,
     timeout: float = 60,
     stdin: str = "",
+    is_fork: bool = True,
 ) -> Finished:
-    """Run `ocisync` to its end, without the user's docker credentials; blocking, `timeout` in seconds."""
-    with TemporaryDirectory() as folder:
+    """Run `ocisync` to its end, without the user's docker credentials; blocking, `timeout` in seconds.
+
+    Not a fork, but a process of its own, is for tests that look at the start.
+    """
+    return run_module("ocisync", *arguments, env=env, cwd=cwd, timeout=timeout, stdin=stdin, is_fork=is_fork)
+
+
+def run_module(
+    module: str,
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float = 60,
+    stdin: str = "",
+    is_fork: bool = True,
+) -> Finished:
+    """As `run_ocisync`, for any module."""
+    with TemporaryDirectory() as folder, _file() as out, _file() as err:
         began = monotonic()
-        done = subprocess.run(
-            _command(arguments),
-            input=stdin,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            env=_environment(env, folder),
-            cwd=cwd,
-            timeout=timeout,
-            check=False,
-        )
-        return Finished(done.returncode, done.stdout, done.stderr, monotonic() - began)
+        start = forks.start if is_fork else subprocess.Popen
+        with _pipe(stdin) as given:
+            process: forks.Process = start(
+                _command(arguments, module), stdin=given, stdout=out, stderr=err, env=_environment(env, folder), cwd=cwd
+            )
+        try:
+            code = process.wait(timeout)
+        except BaseException:
+            process.kill()
+            process.wait()
+            raise
+        seconds = monotonic() - began
+        out.seek(0)
+        err.seek(0)
+        return Finished(code, out.read(), err.read(), seconds)
 
 
 @contextmanager
-def started(*arguments: str | Path, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Iterator[Child]:
-    """`ocisync` as a child that runs on; killed at the block's end when it has not ended."""
+def started(
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    module: str = "ocisync",
+    is_fork: bool = True,
+) -> Iterator[Child]:
+    """`ocisync`, or another module, as a child that runs on; killed at the block's end when it has not ended.
+
+    Not a fork, but a process of its own, is for tests that look at its memory or its start.
+    """
     with TemporaryDirectory() as folder:
-        child = Child(_command(arguments), Path(folder), _environment(env, folder), cwd)
+        start = forks.start if is_fork else subprocess.Popen
+        child = Child(_command(arguments, module), Path(folder), _environment(env, folder), cwd, start)
         try:
             yield child
         finally:
@@ -121,6 +153,7 @@ def daemon(
     ready: bool = True,
     exit_code: int | None = 0,
     timeout: float = 40,
+    is_fork: bool = True,
 ) -> Iterator[Daemon]:
     """`ocisync run -c config`, ready, in the configuration's folder; SIGTERM at the block's end.
 
@@ -131,7 +164,8 @@ def daemon(
     listen = yaml.safe_load(config.read_text())["daemon"]["listen"]
     with TemporaryDirectory() as folder:
         command = _command(("run", "-c", config.absolute(), *arguments))
-        child = Child(command, Path(folder), _environment(env, folder), config.resolve().parent)
+        start = forks.start if is_fork else subprocess.Popen
+        child = Child(command, Path(folder), _environment(env, folder), config.resolve().parent, start)
         started = Daemon(child, f"http://{listen}")
         try:
             if ready:
@@ -145,8 +179,26 @@ def daemon(
             raise RuntimeError(f"the daemon ended with {code}, not {exit_code}: {child.output[-3000:]}")
 
 
-def _command(arguments: tuple[str | Path, ...]) -> list[str]:
-    return [sys.executable, "-m", "ocisync", *map(str, arguments)]
+def _file() -> IO[str]:
+    return TemporaryFile("w+", encoding="utf-8", errors="replace")
+
+
+@contextmanager
+def _pipe(text: str) -> Iterator[int]:
+    """What reads the text; it has to fit the pipe."""
+    reader, writer = os.pipe()
+    try:
+        os.set_blocking(writer, False)
+        given = text.encode()
+        assert os.write(writer, given) == len(given), "too long for a pipe"
+        os.close(writer)
+        yield reader
+    finally:
+        os.close(reader)
+
+
+def _command(arguments: tuple[str | Path, ...], module: str = "ocisync") -> list[str]:
+    return [sys.executable, "-m", module, *map(str, arguments)]
 
 
 def _environment(given: Mapping[str, str] | None, folder: str) -> dict[str, str]:

@@ -9,6 +9,8 @@ from pathlib import Path
 from time import monotonic
 from typing import TypeVar
 
+from .forks import Process
+
 _T = TypeVar("_T")
 _PAUSE = threading.Event()  # never set: waiting on it is the pause between two looks
 
@@ -50,11 +52,12 @@ class Child:
         folder: Path,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        start: Callable[..., Process] = subprocess.Popen,
     ) -> None:
         self.stdout = folder / "stdout.log"
         self.stderr = folder / "stderr.log"
         with self.stdout.open("ab") as out, self.stderr.open("ab") as err:
-            self.process = subprocess.Popen(
+            self.process: Process = start(
                 list(command), stdin=subprocess.DEVNULL, stdout=out, stderr=err, env=env, cwd=cwd
             )
 

@@ -16,6 +16,12 @@ from ocisync.daemon import config_watch
 from ocisync.daemon.config_watch import ConfigWatcher
 
 
+@pytest.fixture(autouse=True)
+def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change before the system began to notify is only seen by a look."""
+    monkeypatch.setattr(config_watch, "LOOK", 0.05)
+
+
 @dataclass
 class Reader:
     """Reads the file when it is told to."""
@@ -55,8 +61,7 @@ async def test_a_file_renamed_over_it_and_one_that_comes_back_are_changes(tmp_pa
     assert reader.texts == ["second", "third"]
 
 
-async def test_a_change_is_seen_without_any_notification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_watch, "LOOK", 0.05)
+async def test_a_change_is_seen_without_any_notification(tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     (folder / "real.yaml").write_text("first")
