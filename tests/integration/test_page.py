@@ -7,6 +7,8 @@ import re
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import anyio
@@ -183,6 +185,38 @@ async def test_a_person_finds_an_image_and_how_to_pull_it(tab: Tab, site: str) -
     assert (await texts(tab, "summary .name")) == ["linux/amd64", "linux/arm64/v8"]
     assert await tab.run("document.title") == f"team/web:1.10 · {host}"
     assert not tab.errors
+
+
+@asynccontextmanager
+async def plainly_served(root: Path) -> AsyncIterator[str]:
+    """A folder as a web server that knows nothing of registries shows it."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root)))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(anyio.to_thread.run_sync, server.serve_forever)
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(server.shutdown)
+            server.server_close()
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (as in the class above it)
+        pass
+
+
+async def test_a_date_is_called_the_tags_only_where_the_server_tells_it(tab: Tab, site: str, tmp_path: Path) -> None:
+    """Links to one file share its date, and a plain web server tells no other."""
+    await tab.open(f"{site}#/team/web:1.9")
+    await tab.until("document.querySelector('.lead time')")
+    assert (await texts(tab, ".lead time"))[0].startswith("Published ")
+    async with store_at(tmp_path / "plain") as store, plainly_served(tmp_path / "plain") as url:
+        await fill(store)
+        await tab.open(f"{url}/#/team/web:1.9")
+        await tab.until("document.querySelector('.lead time')")
+        assert (await texts(tab, ".lead time"))[0].startswith("Here since ")
+        await leave(tab)
 
 
 async def test_the_command_is_copied(tab: Tab, site: str) -> None:

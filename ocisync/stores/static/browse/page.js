@@ -47,7 +47,8 @@ async function load(path, accept) {
   if (!reply.ok) throw Object.assign(new Error('The registry answered ' + reply.status + '.'), { status: reply.status });
   if (Number(reply.headers.get('Content-Length')) > MOST_BYTES) throw new Error('The answer is too large to show.');
   const value = JSON.parse(await reply.text());
-  return { value: isObject(value) ? value : {}, modified: reply.headers.get('Last-Modified'), digest: reply.headers.get('Docker-Content-Digest') };
+  const digest = reply.headers.get('Docker-Content-Digest') || reply.headers.get('x-amz-meta-docker-content-digest');  // ocisync serve; a bucket
+  return { value: isObject(value) ? value : {}, modified: reply.headers.get('Last-Modified'), digest };
 }
 
 const manifest = (name, reference) => read(name + '/manifests/' + reference, TYPES.join(', '));
@@ -333,7 +334,8 @@ async function showTag(name, tag) {
   const parts = [crumbs(name), heading(...title(name), node('span', { class: 'dim' }, ':'), tag)];
   const [{ all }, attached] = await Promise.all([tagsOf(name).catch(() => ({ all: new Set() })), referrersOf(name, root.digest)]);
   const signed = isSigned(root, all, attached) ? node('span', { class: 'chip good' }, 'signed') : '';
-  parts.push(node('p', { class: 'lead chips' }, when(root.modified, 'Published '), signed));
+  // A plain web server tells a file's date. In a directory all tags of one image are links to one file, as old as the image is here.
+  parts.push(node('p', { class: 'lead chips' }, when(root.modified, root.digest ? 'Published ' : 'Here since '), signed));
   parts.push(...commands(reference, digest));
   const children = root.isIndex ? root.children : [{ own: root.value }];
   parts.push(node('h2', {}, root.isIndex ? count(children.length, 'platform', 'platforms') : 'Image'));
