@@ -192,7 +192,7 @@ async def plainly_served(root: Path) -> AsyncIterator[str]:
     """A folder as a web server that knows nothing of registries shows it."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(_Quiet, directory=str(root)))
     async with anyio.create_task_group() as tasks:
-        tasks.start_soon(anyio.to_thread.run_sync, server.serve_forever)
+        tasks.start_soon(partial(anyio.to_thread.run_sync, server.serve_forever))
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
