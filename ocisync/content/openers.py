@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from functools import lru_cache
+from typing import Protocol, cast, runtime_checkable
 
 from ocisync.content.repository import ByteStream, Opener
 
@@ -75,16 +76,8 @@ async def _drop_first(stream: ByteStream, start: int) -> AsyncGenerator[bytes, N
 
 
 @runtime_checkable
-class BulkReader(Protocol):
-    """A ByteStream that a thread can read from by itself.
-
-    Only one of the two is used at a time: the event loop while it waits, a thread while it reads.
-    """
-
-    @property
-    def is_bulk(self) -> bool:
-        """Whether that is worth while now: what lies behind is a socket or a file."""
-        ...
+class ThreadReader(Protocol):
+    """What a thread can read from by itself. The event loop uses it while it waits, a thread while it reads."""
 
     async def wait_readable(self) -> None:
         """Return when a thread may read on; a broken transfer is taken up again here.
@@ -103,6 +96,24 @@ class BulkReader(Protocol):
         ...
 
 
+class BulkReader(ThreadReader, Protocol):
+    """A ByteStream that is a ThreadReader as well."""
+
+    @property
+    def is_bulk(self) -> bool:
+        """Whether that is worth while now: what lies behind is a socket or a file."""
+        ...
+
+
 def find_bulk_reader(stream: ByteStream) -> BulkReader | None:
     """The stream, if a thread can read it by itself."""
-    return stream if isinstance(stream, BulkReader) and stream.is_bulk else None
+    if not _is_thread_reader(type(stream)):
+        return None
+    reader = cast("BulkReader", stream)
+    return reader if reader.is_bulk else None
+
+
+@lru_cache
+def _is_thread_reader(kind: type[object]) -> bool:
+    """To look at each stream anew takes longer than all else about a small blob."""
+    return issubclass(kind, ThreadReader)

@@ -12,7 +12,6 @@ import socket
 import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import TypeVar
 
 import anyio
@@ -22,6 +21,7 @@ from ocisync.content.transfer.mover import PATIENCE, may_wait, run_mover
 
 _T = TypeVar("_T")
 _ENOUGH = 256 * 1024  # bytes; so much is worth hashing and sending at once
+_HEAD = 16 * 1024  # bytes that are read at a time for a head
 _GATHER = 0.004  # seconds that bytes get to gather when they come slowly
 _BLOCKED = (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError)
 
@@ -55,16 +55,22 @@ class Connection:
         await self._repeat(self._shake_hands, seconds)
 
     async def send_head(self, method: str, target: str, headers: Mapping[str, str]) -> None:
-        """Send a request's head."""
+        """Send a request's head; it is short, so the event loop does it."""
         rest = memoryview(render_head(method, target, headers))
         while rest:
-            if not (count := await run_mover(partial(self.write, rest))):
+            try:
+                rest = rest[self.sock.send(rest) :]
+            except _BLOCKED:
                 await self.wait_writable()
-            rest = rest[count:]
 
     async def read_head(self, method: str, seconds: float) -> Head:
-        """The answer's head; raises TimeoutError when it does not come within so many seconds."""
-        return await self._repeat(lambda: self._read_head(method), seconds)
+        """The answer's head, read by the event loop; raises TimeoutError when it does not come in so many seconds."""
+        with anyio.fail_after(seconds):
+            while (found := split_head(self._ahead)) is None:
+                await self._read_ahead()
+        raw, self._ahead = found
+        self._since = 0
+        return parse_head(raw, method)
 
     def read_into(self, buffer: memoryview, *, is_patient: bool = True) -> int | None:
         """In a thread: some bytes; 0 at the connection's end; None: nothing came.
@@ -163,21 +169,20 @@ class Connection:
             else:
                 return True
 
-    def _read_head(self, method: str) -> Head | None:
-        buffer = memoryview(bytearray(LONGEST))
-        while (found := split_head(self._ahead)) is None:
-            if len(self._ahead) >= LONGEST:
-                raise http.client.LineTooLong("head")
-            ahead, self._ahead = self._ahead, b""
-            count = self.read_into(buffer, is_patient=False)
-            self._ahead = ahead + buffer[: count or 0]
-            if count is None:
-                return None
-            if not count:
-                raise http.client.RemoteDisconnected("the server closed the connection without an answer")
-        raw, self._ahead = found
-        self._since = 0
-        return parse_head(raw, method)
+    async def _read_ahead(self) -> None:
+        """More of a head. What drips is left to gather, so that it does not keep the event loop busy."""
+        if len(self._ahead) >= LONGEST:
+            raise http.client.LineTooLong("head")
+        if self._ahead:
+            await anyio.sleep(_GATHER)
+        try:
+            received = self.sock.recv(_HEAD)
+        except _BLOCKED:
+            await anyio.wait_readable(self.sock)
+            return
+        if not received:
+            raise http.client.RemoteDisconnected("the server closed the connection without an answer")
+        self._ahead += received
 
     def _look_for_answer(self) -> None:
         """See whether it is an answer: TLS sends its own messages, which are none."""
