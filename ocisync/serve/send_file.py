@@ -16,6 +16,7 @@ from ocisync.serve.server import BUFFER
 
 IDLE = 60.0  # seconds in which a client must take _SLICE, or is given up
 _SLICE = 256 * 1024  # bytes
+_TURN = 4 << 20  # bytes; most that one hop to a thread sends
 _READ = 32 * 1024  # bytes that are read where the kernel does not send files
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _threads = CapacityLimiter(16)
@@ -41,19 +42,19 @@ async def send_file(
     await request.writer.drain()  # the headers leave first
     descriptor = transport.get_extra_info("socket").fileno()
     with socket.socket(fileno=os.dup(descriptor)) as own:
-        for at in range(start, start + length, _SLICE):
+        end = start + length
+        while start < end:
             with anyio.fail_after(IDLE):
-                await _send_slice(own, response, file, at, min(_SLICE, start + length - at))
+                start = await _send_slice(own, response, file, start, end)
     transport.set_write_buffer_limits(high=BUFFER)
 
 
-async def _send_slice(own: socket.socket, response: web.StreamResponse, file: BinaryIO, start: int, count: int) -> None:
-    end = start + count
-    while start < end:
+async def _send_slice(own: socket.socket, response: web.StreamResponse, file: BinaryIO, start: int, end: int) -> int:
+    """Send a slice and what the socket takes at once behind it; where to go on."""
+    enough = min(start + _SLICE, end)
+    while start < enough:
         try:
-            sent = await to_thread.run_sync(
-                os.sendfile, own.fileno(), file.fileno(), start, end - start, limiter=_threads
-            )
+            sent = await to_thread.run_sync(_fill, own, file, start, end, limiter=_threads)
         except BlockingIOError:
             await anyio.wait_writable(own)
             continue
@@ -66,3 +67,23 @@ async def _send_slice(own: socket.socket, response: web.StreamResponse, file: Bi
         if not sent:
             raise Truncated(f"the file of a blob became shorter while it was sent: it ends at {start} of {end} bytes")
         start += sent
+    return start
+
+
+def _fill(own: socket.socket, file: BinaryIO, start: int, end: int) -> int:
+    """In a thread: send until the socket is full, or for one turn; how many bytes it took.
+
+    A hop to a thread costs more than a call of sendfile. Raises BlockingIOError when the socket takes nothing.
+    """
+    at, end = start, min(end, start + _TURN)
+    while at < end:
+        try:
+            sent = os.sendfile(own.fileno(), file.fileno(), at, end - at)
+        except BlockingIOError:
+            if at == start:
+                raise
+            break
+        if not sent:
+            break
+        at += sent
+    return at - start
