@@ -2,55 +2,20 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-PASS = """
-import sys
-from pathlib import Path
-import anyio
-from ocisync.daemon.clock import SystemClock
-from ocisync.drop.rule import DropRule, DropTarget
-from ocisync.drop.process import InputProcessor
-from ocisync.drop.watcher import DropWatcher
-from ocisync.state.open import open_state
-from ocisync.sync.reports import Failure, JobReport
-from tests.drop_archives import NamedArchives
+from tests.servers.command import run_module
 
-class Later(SystemClock):
-    def wall(self):
-        return super().wall() + 60
-
-ROOT, DONE, BAD = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "bad"
-
-async def run(job):
-    with (ROOT / "runs").open("a") as runs:
-        runs.write(job.lock_name + "\\n")
-    report = JobReport(job.rule, str(job.source), str(job.target))
-    report.failure = Failure("archive.invalid", "it is no archive", "quarantine") if BAD else None
-    return report
-
-async def main():
-    rule = DropRule("builds", ROOT / "drop", (DropTarget("local"),), done=DONE, stable=0.0, settle=0.0)
-    async with open_state(ROOT / "state") as state:
-        processor = InputProcessor(rule, state.inputs, NamedArchives(), run, Later())
-        for _ in range(2):
-            await DropWatcher(processor).pass_once(patience=False)
-
-anyio.run(main)
-"""
 SET = ("drop/app/1/linux.amd64.tar", "drop/app/1/linux.arm64.tar")
 FILES = (*SET, "drop/tool/1.tar")
 
 
 def _run(root: Path, done: str, verdict: str, kill_at: str = "") -> int:
-    command = [sys.executable, "-c", PASS, str(root), done, verdict]
-    return subprocess.run(command, env={**os.environ, "OCISYNC_KILL_AT": kill_at}, check=False).returncode
+    env = {"OCISYNC_KILL_AT": kill_at}
+    return run_module("tests.integration.drop_pass", root, done, verdict, env=env).code
 
 
 def _prepare(root: Path, files: tuple[str, ...] = FILES) -> Path:

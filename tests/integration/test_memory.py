@@ -13,7 +13,7 @@ from tests.servers.seaweed import Seaweed
 from tests.servers.skopeo import skopeo
 
 LIMIT = 128 * MIB
-SIZE = 300 * MIB
+SIZE = 200 * MIB
 
 
 def prove_from_registry(kind: Kind, size: int, folder: Path, registry: DockerRegistry, s3: Seaweed) -> None:

@@ -10,7 +10,7 @@ import pytest
 from ocisync.stores.static import layout
 from tests.contract.graphs import make_image, make_index
 from tests.servers.command import run_module
-from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
+from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket, Seaweed
 
 MIB = 1024 * 1024
 OLD, NEW = (make_index(make_image(f"{note} amd64"), make_image(f"{note} arm64")) for note in ("old", "new"))
@@ -47,16 +47,38 @@ def files(folder: Path) -> dict[str, bytes]:
     return {key: path.read_bytes() for key, path in found.items() if not key.startswith(".ocisync/")}
 
 
+def publish_twice(where: Mapping[str, object]) -> None:
+    """What the tests do, without a kill."""
+    for words in (("old", "latest", "1.0"), ("new", "latest", "2.0")):
+        assert run(where, "publish", *words) == 0
+
+
+@pytest.fixture(scope="module")
+def undisturbed_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What two publications leave in a directory."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    publish_twice({"path": str(folder)})
+    return files(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed_objects(s3: Seaweed) -> dict[str, bytes]:
+    """What they leave in a bucket."""
+    bucket = s3.bucket()
+    publish_twice(s3_options(bucket, "undisturbed/"))
+    return objects_below(bucket, "undisturbed/")
+
+
 @pytest.mark.parametrize("point", ["blob", "blob@4", "blob@9", *COMMON])
-def test_fault_57_killed_while_writing_to_a_directory(tmp_path: Path, point: str) -> None:
-    where, undisturbed = {"path": str(tmp_path / "registry")}, {"path": str(tmp_path / "undisturbed")}
-    for folder in (where, undisturbed):
-        run(folder, "publish", "old", "latest", "1.0")
+def test_fault_57_killed_while_writing_to_a_directory(
+    tmp_path: Path, point: str, undisturbed_files: dict[str, bytes]
+) -> None:
+    where = {"path": str(tmp_path / "registry")}
+    run(where, "publish", "old", "latest", "1.0")
     assert run(where, "publish", "new", "latest", "2.0", kill_at=point) == -signal.SIGKILL
     assert whole_tags(files(tmp_path / "registry")) >= {"latest", "1.0"}
-    for folder in (where, undisturbed):
-        assert run(folder, "publish", "new", "latest", "2.0") == 0
-    assert files(tmp_path / "registry") == files(tmp_path / "undisturbed")
+    assert run(where, "publish", "new", "latest", "2.0") == 0
+    assert files(tmp_path / "registry") == undisturbed_files
     assert whole_tags(files(tmp_path / "registry")) == {"latest", "1.0", "2.0"}
     left = [path.name for path in (tmp_path / "registry/.ocisync/tmp").iterdir()]
     assert [name for name in left if not name.startswith("link-")] == []  # a link goes when it is a minute old
@@ -76,16 +98,15 @@ def objects_below(bucket: Bucket, prefix: str) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("point", [*PARTS, *COMMON])
-def test_fault_57_killed_while_writing_to_s3(bucket: Bucket, point: str) -> None:
-    where, undisturbed = s3_options(bucket, "killed/"), s3_options(bucket, "undisturbed/")
-    for prefix in (where, undisturbed):
-        run(prefix, "publish", "old", "latest", "1.0")
+def test_fault_57_killed_while_writing_to_s3(bucket: Bucket, point: str, undisturbed_objects: dict[str, bytes]) -> None:
+    where = s3_options(bucket, "killed/")
+    run(where, "publish", "old", "latest", "1.0")
     assert run(where, "publish", "new", "latest", "2.0", kill_at=point) == -signal.SIGKILL
     assert whole_tags(objects_below(bucket, "killed/")) >= {"latest", "1.0"}
-    for prefix in (where, undisturbed):
-        assert run(prefix, "publish", "new", "latest", "2.0") == 0
-    assert objects_below(bucket, "killed/") == objects_below(bucket, "undisturbed/")
-    assert whole_tags(objects_below(bucket, "killed/")) == {"latest", "1.0", "2.0"}
+    assert run(where, "publish", "new", "latest", "2.0") == 0
+    found = objects_below(bucket, "killed/")
+    assert found == undisturbed_objects
+    assert whole_tags(found) == {"latest", "1.0", "2.0"}
 
 
 @pytest.mark.parametrize("point", ["manifest.digest", "tag", "tags_list"])
