@@ -26,6 +26,7 @@ from ocisync.commands.registry.access import HostAccess, apply_access
 from ocisync.commands.registry.images import verify_images
 from ocisync.config.models import Config
 from ocisync.errors import OcisyncError
+from ocisync.logs import configure_library_logging
 from ocisync.sync.context import Progress
 from ocisync.sync.referrers.referrer_set import ReferrerChoice
 from ocisync.sync.reports import Verdict
@@ -166,6 +167,6 @@ async def verify(
 
 
 async def _settings(config: str | PathLike[str] | None, logins: Logins | None) -> Config:
-
+    configure_library_logging()
     hosts = {host: HostAccess(f"{user}:{password}") for host, (user, password) in (logins or {}).items()}
     return await apply_access(Path(config) if config is not None else None, hosts, None)

@@ -1,6 +1,7 @@
 """Logging: structlog's key-value events for people or machines, with secrets masked and terminals kept safe.
 
-Modules write `log = structlog.get_logger()`; only the command line calls `configure_logging`.
+Modules write `log = structlog.get_logger()`; only the command line calls `configure_logging`. In other people's programs
+events go to the logger `ocisync` of the standard library.
 
 Two things are done to every text that is logged, and by `clean` to what commands print:
 
@@ -145,6 +146,29 @@ def configure_logging(
         cache_logger_on_first_use=False,
     )
     _configure_standard(target, renderer)
+
+
+def configure_library_logging() -> None:
+    """Send events to the standard library's logger `ocisync`, unless the program has configured structlog itself.
+
+    Unconfigured, structlog prints every event on standard output, which belongs to the program, and without the masks.
+    """
+    if structlog.is_configured():
+        return
+    logger = logging.getLogger("ocisync")
+    logger.addHandler(logging.NullHandler())  # a program that configures no logging sees nothing
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.format_exc_info,
+            _mask,
+            structlog.processors.KeyValueRenderer(key_order=["event"]),
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=lambda *_: logger,
+        cache_logger_on_first_use=False,
+    )
 
 
 class LossyStream:

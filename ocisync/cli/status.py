@@ -75,11 +75,15 @@ def _print_status(reports: Mapping[str, RuleReport], as_json: bool) -> None:
 
 def _status_text(reports: Mapping[str, RuleReport]) -> str:
     """The table, and below it what fails or waits."""
+    from ocisync.drop.report import without_name
+
     lines = [_status_table(reports)]
     for rule, report in reports.items():
         for one in report.inputs:
             code = f" [{one.code}]" if one.code else ""
-            lines.append(f"{rule}: {printable(one.key)} {one.state}: {printable(one.reason)}{code}")
+            lines.append(
+                f"{rule}: {printable(one.key)} {one.state}: {printable(without_name(one.key, one.reason))}{code}"
+            )
         lines += [
             f"{_image(image.target, image.tag)}: {printable(image.message)} [{image.code}]"
             for image in report.images

@@ -108,10 +108,16 @@ def summarise(records: Iterable[InputRecord]) -> RuleStatus:
         last_success=max((record.at for record in done), default=None),
         last_failure=last.at if last else None,
         code=last.code if last else "",
-        message=f"{last.key}: {last.message}" if last else "",
+        message=f"{last.key}: {without_name(last.key, last.message)}" if last else "",
         failures=len(failed),
         next_due=min((record.due for record in failed if record.state is InputState.WAITING), default=None),
     )
+
+
+def without_name(key: str, message: str) -> str:
+    """A message about an input without the input's name before it, for where that stands already. Pure."""
+    start, colon, rest = message.partition(": ")
+    return rest if colon and rest and (start == key or start.endswith(f"/{key}")) else message
 
 
 def _from_record(record: InputRecord) -> DroppedInput:

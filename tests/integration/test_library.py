@@ -55,6 +55,26 @@ def test_it_runs_in_a_plain_program(tmp_path: Path) -> None:
     assert asyncio.run(ocisync.copy(str(archive), f"static:{tmp_path}/s//a:1"))
 
 
+def test_it_prints_nothing_and_logs_where_the_program_says(tmp_path: Path) -> None:
+    archive = docker_archive(tmp_path / "one.tar", {"a:1": make_image()})
+    copy = f"asyncio.run(ocisync.copy({str(archive)!r}, {f'static:{tmp_path}/s//a:1'!r}, logins={{'h': ('me', 'hush-hush')}}))"
+    programs = {
+        "plain": "",
+        "logging": "import logging; logging.basicConfig(level=logging.DEBUG)",
+        "structlog": "import sys, structlog; structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))",
+    }
+    said = {}
+    for name, start in programs.items():
+        code = f"import asyncio, ocisync\n{start}\n{copy}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout == "", name
+        assert "hush-hush" not in done.stderr
+        said[name] = done.stderr
+    assert said["plain"] == ""
+    assert "INFO:ocisync:event='job.finished'" in said["logging"]
+    assert "job.finished" in said["structlog"]
+
+
 def test_importing_costs_nothing_and_knows_its_names() -> None:
     code = "import sys, ocisync; print(len([name for name in sys.modules if name.startswith('ocisync')]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

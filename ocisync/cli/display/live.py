@@ -94,8 +94,10 @@ def _draw_jobs(jobs: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _draw_failure(failure: Mapping[str, Any], others: int) -> Text:
+    from ocisync.drop.report import without_name
+
     more = f" and {others} more" if others else ""
-    message = _plain(failure["message"].removeprefix(f"{failure['what']}: "))
+    message = _plain(without_name(failure["what"], failure["message"]))
     line = Text.assemble(("✗ ", "red"), (_plain(failure["what"]), "bold"), more, f": {message}")
     line.append(f" [{_plain(failure['code'])}]", "dim")
     line.no_wrap, line.overflow = True, "ellipsis"
