@@ -1,7 +1,7 @@
 """Logging: structlog's key-value events for people or machines, with secrets masked and terminals kept safe.
 
-Modules write `log = structlog.get_logger()`; only the command line calls `configure_logging`. In other people's programs
-events go to the logger `ocisync` of the standard library.
+Modules write `log = structlog.get_logger()`; only the command line calls `configure_logging`. In other
+people's programs events go to the logger `ocisync` of the standard library.
 
 Two things are done to every text that is logged, and by `clean` to what commands print:
 

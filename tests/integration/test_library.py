@@ -57,11 +57,12 @@ def test_it_runs_in_a_plain_program(tmp_path: Path) -> None:
 
 def test_it_prints_nothing_and_logs_where_the_program_says(tmp_path: Path) -> None:
     archive = docker_archive(tmp_path / "one.tar", {"a:1": make_image()})
-    copy = f"asyncio.run(ocisync.copy({str(archive)!r}, {f'static:{tmp_path}/s//a:1'!r}, logins={{'h': ('me', 'hush-hush')}}))"
+    places = str(archive), f"static:{tmp_path}/s//a:1"
+    copy = f"asyncio.run(ocisync.copy(*{places!r}, logins={{'h': ('me', 'hush-hush')}}))"
     programs = {
         "plain": "",
         "logging": "import logging; logging.basicConfig(level=logging.DEBUG)",
-        "structlog": "import sys, structlog; structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))",
+        "structlog": "import sys, structlog as s; s.configure(logger_factory=s.PrintLoggerFactory(sys.stderr))",
     }
     said = {}
     for name, start in programs.items():
