@@ -22,6 +22,7 @@ from ocisync.serve.lists import catalog_response, json_response, tags_response
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
 from ocisync.serve.referrers import referrers_response
 from ocisync.serve.routes import Endpoint, EndpointKind, parse_path
+from ocisync.serve.store_streams import StoreStreams
 from ocisync.serve.whole_bodies import WholeBodies
 from ocisync.stores.static import layout
 
@@ -57,6 +58,7 @@ class _Registry:
         self._has_page = has_page
         self._manifests = ManifestReader(store)
         self._bodies = WholeBodies()
+        self._streams = StoreStreams(store)
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer one request, errors included, and leave a line in the log at debug."""
@@ -104,7 +106,7 @@ class _Registry:
         if endpoint.kind is EndpointKind.BASE:
             return json_response(request, {})
         if endpoint.kind is EndpointKind.BLOB:
-            return await blob_response(request, self._store, endpoint)
+            return await blob_response(request, self._store, self._streams, endpoint)
         if endpoint.kind is EndpointKind.MANIFEST:
             async with self._bodies.reading:
                 response = await self._manifest(request, endpoint)

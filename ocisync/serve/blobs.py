@@ -8,23 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import anyio
 from aiohttp import web
 
 from ocisync.content.object_store import LocalFiles, ObjectInfo, ObjectStore
-from ocisync.content.repository import ByteStream
-from ocisync.errors import NotFound, OcisyncError, Truncated
+from ocisync.errors import NotFound, OcisyncError
 from ocisync.model import media_types
 from ocisync.serve.errors import ApiError, ErrorCode, Interrupted
 from ocisync.serve.headers import COMMON, ByteRange, Unsatisfiable, etag_of, is_match, wanted_range
 from ocisync.serve.routes import Endpoint
 from ocisync.serve.send_file import IDLE, send_file
+from ocisync.serve.store_streams import StoreStreams
 from ocisync.stores.static import layout
 
-_SLICE = 12 * 1024  # bytes; what a slow reader has not taken waits in memory
 
-
-async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.StreamResponse:
+async def blob_response(
+    request: web.Request, store: ObjectStore, streams: StoreStreams, endpoint: Endpoint
+) -> web.StreamResponse:
     """Answer HEAD or GET for one blob; the bytes are on their way when this returns."""
     headers = _headers(endpoint)
     if request.method == "HEAD":
@@ -36,7 +35,7 @@ async def blob_response(request: web.Request, store: ObjectStore, endpoint: Endp
     try:
         if isinstance(store, LocalFiles):
             return await _from_file(request, store, endpoint)
-        return await _from_store(request, store, endpoint)
+        return await _from_store(request, store, streams, endpoint)
     except NotFound as exc:
         raise _make_unknown_error(endpoint) from exc
 
@@ -58,30 +57,18 @@ async def _require(store: ObjectStore, endpoint: Endpoint) -> ObjectInfo:
     return info
 
 
-async def _from_store(request: web.Request, store: ObjectStore, endpoint: Endpoint) -> web.StreamResponse:
+async def _from_store(
+    request: web.Request, store: ObjectStore, streams: StoreStreams, endpoint: Endpoint
+) -> web.StreamResponse:
     size = (await _require(store, endpoint)).size if "Range" in request.headers else None
     window = None if size is None else _range_of(request, endpoint, size)
     start, length = (window.start, window.length) if window else (0, None)
-    async with store.open(endpoint.key, start=start, length=length) as (info, stream):
+    async with streams.open(request, endpoint.key, start, length) as (info, sender):
         response = _make_response(endpoint, info.size if size is None else size, window)
         await response.prepare(request)
         with _interrupting(endpoint):
-            await _send_stream(request, response, stream)
+            await sender.send(request)
         return response
-
-
-async def _send_stream(request: web.Request, response: web.StreamResponse, stream: ByteStream) -> None:
-    sent = 0
-    if request.transport is not None:
-        request.transport.set_write_buffer_limits(high=0)
-    async for chunk in stream:
-        sent += len(chunk)
-        with anyio.fail_after(IDLE):
-            for start in range(0, len(chunk), _SLICE):
-                await response.write(chunk[start : start + _SLICE])
-                await request.writer.drain()
-    if sent != response.content_length:
-        raise Truncated(f"the store gave {sent} bytes instead of {response.content_length}")
 
 
 async def _from_file(request: web.Request, store: LocalFiles, endpoint: Endpoint) -> web.StreamResponse:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import BinaryIO
 
 import anyio
@@ -27,25 +29,42 @@ async def send_file(
 ) -> None:
     """Send a stretch of a file as a response's body, once its headers are prepared.
 
-    uvloop has no sendfile, and asyncio's keeps what a slow reader has not taken; so the socket is waited for here, by a
-    descriptor of our own, and holds all that is on its way. A call may read from the disk, so it is made in a thread.
+    uvloop has no sendfile, and asyncio's keeps what a slow reader has not taken; so the socket is waited for here. A
+    call may read from the disk, so it is made in a thread.
 
     Raises:
         TimeoutError: the client takes nothing any more.
         ConnectionError: it went away.
         Truncated: the file became shorter.
     """
-    transport = request.transport
-    if transport is None or transport.is_closing():
-        raise ConnectionResetError("the client went away")
-    transport.set_write_buffer_limits(high=0)
-    await request.writer.drain()  # the headers leave first
-    descriptor = transport.get_extra_info("socket").fileno()
-    with socket.socket(fileno=os.dup(descriptor)) as own:
+    async with own_socket(request) as own:
         end = start + length
         while start < end:
             with anyio.fail_after(IDLE):
                 start = await _send_slice(own, response, file, start, end)
+
+
+@asynccontextmanager
+async def own_socket(request: web.Request) -> AsyncIterator[socket.socket]:
+    """A descriptor of our own for a request's connection, once all that was written to it has left; it does not block.
+
+    What is sent by it waits in the kernel and nowhere else.
+
+    Raises:
+        ConnectionError: the client went away.
+    """
+    transport = request.transport
+    if transport is None or transport.is_closing():
+        raise ConnectionResetError("the client went away")
+    transport.set_write_buffer_limits(high=0)
+    with anyio.move_on_after(IDLE) as scope:
+        await request.writer.drain()
+    if scope.cancelled_caught:
+        raise ConnectionResetError(f"the client took nothing for {IDLE:.0f} s")
+    descriptor = transport.get_extra_info("socket").fileno()
+    with socket.socket(fileno=os.dup(descriptor)) as own:
+        own.setblocking(False)
+        yield own
     transport.set_write_buffer_limits(high=BUFFER)
 
 

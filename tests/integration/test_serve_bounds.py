@@ -18,6 +18,7 @@ from ocisync.serve.server import UNSENT, ServerLimits, serve
 from tests.servers.client import fetch
 from tests.servers.loop import serve_app
 from tests.servers.process import free_port, running
+from tests.servers.tls import make_certificate
 
 MIB = 1 << 20
 HALVES = {
@@ -192,36 +193,51 @@ async def _root(_: web.Request) -> web.Response:
 
 
 async def _object(request: web.Request) -> web.StreamResponse:
-    """An object of 64 MiB, as a bucket has it."""
-    response = web.StreamResponse(headers={"Content-Length": str(64 * MIB), "ETag": '"x"'})
+    """An object of 64 MiB, or a range of it, as a bucket has it."""
+    size = 64 * MIB
+    wanted = request.http_range
+    start, stop = wanted.start or 0, min(wanted.stop or size, size)
+    headers = {"Content-Length": str(stop - start), "ETag": '"x"'}
+    if "Range" in request.headers:
+        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    response = web.StreamResponse(status=206 if "Range" in request.headers else 200, headers=headers)
     await response.prepare(request)
     with suppress(ConnectionError):
-        for _ in range(64 * 16):
-            await response.write(bytes(MIB // 16))
+        for at in range(start, stop, MIB // 16):
+            await response.write(bytes(min(MIB // 16, stop - at)))
     return response
 
 
-def test_a_slow_reader_of_a_bucket_costs_little_memory(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_tls", [False, True], ids=["plain", "TLS"])
+def test_a_slow_reader_of_a_bucket_costs_little_memory(is_tls: bool, tmp_path: Path) -> None:
+    before, after = memory_of_slow_readers(200, is_tls, tmp_path)
+    assert after - before < 200 * 64 * 1024 + 32 * MIB  # and the streams that they share
+
+
+def memory_of_slow_readers(count: int, is_tls: bool, folder: Path) -> tuple[int, int]:
+    """What `ocisync serve` holds with ten slow readers of a bucket's blob, and with `count` more; in bytes."""
     digest = "sha256:" + "a" * 64
     app = web.Application()
     app.router.add_get(f"/bucket/v2/app/blobs/{digest}", _object)
     app.router.add_get("/bucket/v2/", _root)
     port = free_port()
-    with serve_app(app) as bucket, ExitStack() as stack:
+    certificate = make_certificate(folder)
+    with serve_app(app, certificate.server_context() if is_tls else None) as bucket, ExitStack() as stack:
         place = f"s3://bucket?endpoint={bucket}&use_path_style=true&anonymous=true"
         command = [sys.executable, "-m", "ocisync", "serve", place, "--listen", f"127.0.0.1:{port}"]
-        server = stack.enter_context(running(command, tmp_path))
+        environment = {"AWS_CA_BUNDLE": str(certificate.authority)} if is_tls else {}
+        server = stack.enter_context(running(command, folder, environment))
         server.wait_until(partial(_answers, port), "the server to answer")
         request = f"GET /v2/app/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         readers = [stack.enter_context(_slow_reader(port, request)) for _ in range(10)]
         assert readers[-1].recv(2000).startswith(b"HTTP/1.1 200")
         before = memory(server.process.pid)
-        readers += [stack.enter_context(_slow_reader(port, request)) for _ in range(200)]
+        readers += [stack.enter_context(_slow_reader(port, request)) for _ in range(count)]
         for one in readers[10:]:
             assert one.recv(2000).startswith(b"HTTP/1.1 200")
         assert fetch("GET", f"http://127.0.0.1:{port}/v2/").status == 200
-        assert memory(server.process.pid) - before < 200 * 100 * 1024  # what the two connections need comes on top
         assert sum(map(_unsent, readers)) < len(readers) * 4 * UNSENT
+        return before, memory(server.process.pid)
 
 
 def _unsent(one: socket.socket) -> int:
