@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from ocisync.config.models import Config
 from ocisync.errors import ConfigError, OcisyncError
 from ocisync.logs import register_secrets
-from ocisync.notify.events import RECOVERY, Notice
+from ocisync.notify.events import TEST, Notice
 from ocisync.sync.reports import Failure, describe_failure
 from ocisync.wiring.notify_channels import subscriptions
 
@@ -26,8 +26,8 @@ async def send_test(config: Config, only: Sequence[str]) -> Mapping[str, Failure
     for name in only:
         if name not in config.notify:
             raise ConfigError(f"`notify` has no {name[:80]!r}; known are {', '.join(sorted(config.notify))}")
-    text = "This is a test: `ocisync notify test` was run. Nothing is wrong."
-    notice = Notice(RECOVERY, "test", "test", "The way to you", text, time.time())
+    text = "Somebody ran `ocisync notify test`. Nothing is wrong."
+    notice = Notice(TEST, "test", "test", "A test message", text, time.time())
     results: dict[str, Failure | None] = {}
     for one in subscriptions(config):
         if only and one.name not in only:

@@ -36,6 +36,7 @@ from ocisync.config.parsers import (
     parse_header_name,
     parse_label,
     parse_layout,
+    parse_mail_server,
     parse_mirror,
     parse_path,
     parse_pattern,
@@ -350,7 +351,7 @@ PlatformName = Annotated[
 ]
 ListenAddress = Annotated[Address, text_kind("an address such as 127.0.0.1:8080", parse_address), _schema("string")]
 MailServer = Annotated[
-    Address, text_kind("a mail server such as smtp.example.com:587", parse_address), _schema("string", minLength=1)
+    Address, text_kind("a mail server such as smtp.example.com:587", parse_mail_server), _schema("string", minLength=1)
 ]
 FolderPath = Annotated[Path, BeforeValidator(_resolve_path), _schema("string", minLength=1)]
 FilePath = Annotated[Path, BeforeValidator(_resolve_file), _schema("string", minLength=1)]

@@ -267,3 +267,16 @@ def parse_address(text: str) -> Address:
     if not re.fullmatch(r"[0-9]{1,5}", port, re.ASCII) or int(port) > _PORT_MAX:
         raise ValueError(f"{port[:20]!r} is not a port. Write a number from 0 to 65535; 0 lets the system pick one")
     return Address(bare, int(port))
+
+
+def parse_mail_server(text: str) -> Address:
+    """Read `host:port` of a server that is asked, so that a port is needed."""
+    try:
+        address = parse_address(text)
+    except ValueError:
+        address = Address("", 0)
+    if not address.port:
+        raise ValueError(
+            f"{text[:80]!r} is not an address of a mail server. Write host:port, such as smtp.example.com:587"
+        )
+    return address

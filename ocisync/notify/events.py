@@ -13,15 +13,19 @@ from ocisync.state.rule_records import RuleView
 from ocisync.sync.reports import STOPPED, Failure, JobReport, RunReport, Verdict
 
 FAILURE, RECOVERY, LATE, REFUSED = "failure", "recovery", "late", "refused"
-EVENTS = (FAILURE, RECOVERY, LATE, REFUSED)
+TEST = "test"  # no change of state: `ocisync notify test` was run
+EVENTS = (FAILURE, RECOVERY, LATE, REFUSED, TEST)
 _MOST_INPUTS = 10_000  # of which the state is remembered
+
+
+_VERBS = {FAILURE: "fails", RECOVERY: "is well again", LATE: "is late", REFUSED: "was refused", TEST: "arrived"}
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
     """One change of state."""
 
-    event: str  # failure, recovery, late or refused
+    event: str  # failure, recovery, late, refused or test
     subject: str  # what changed, by a key that is the same for every change of it
     rule: str
     what: str  # for people: a rule, an input or an image
@@ -33,8 +37,7 @@ class Notice:
     @property
     def title(self) -> str:
         """In one line."""
-        verb = {FAILURE: "fails", RECOVERY: "is well again", LATE: "is late", REFUSED: "was refused"}[self.event]
-        return f"{self.what} {verb}"
+        return f"{self.what} {_VERBS[self.event]}"
 
 
 @dataclass(slots=True)

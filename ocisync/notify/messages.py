@@ -12,12 +12,12 @@ from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
 
 from ocisync import __version__
-from ocisync.notify.events import EVENTS, FAILURE, LATE, RECOVERY, REFUSED, Notice
+from ocisync.notify.events import EVENTS, FAILURE, LATE, RECOVERY, REFUSED, TEST, Notice
 
 MOST = 20  # notices that one message lists; the others are counted
 _LINE = 500  # characters of a text
-_MARKS = {FAILURE: "🔴", RECOVERY: "🟢", LATE: "🟠", REFUSED: "⛔"}
-_WORDS = {FAILURE: "failing", RECOVERY: "well again", LATE: "late", REFUSED: "refused"}
+_MARKS = {FAILURE: "🔴", RECOVERY: "🟢", LATE: "🟠", REFUSED: "⛔", TEST: "⚪"}
+_WORDS = {FAILURE: "failing", RECOVERY: "well again", LATE: "late", REFUSED: "refused", TEST: "tested"}
 
 
 def headline(notices: Sequence[Notice], host: str) -> str:

@@ -223,7 +223,7 @@ def test_notify_test_tells_each_channel(tmp_path: Path) -> None:
         assert "token-in-the-path" not in told.stdout + told.stderr
         run_ocisync("notify", "test", "ops", "-c", file).expect(0)
         assert "known are chat, ops" in run_ocisync("notify", "test", "no", "-c", file).expect(2).stderr
-    assert receiver.titles() == [("recovery", "The way to you")] * 2
+    assert receiver.titles() == [("test", "A test message")] * 2
 
 
 @pytest.mark.parametrize(
@@ -231,6 +231,10 @@ def test_notify_test_tells_each_channel(tmp_path: Path) -> None:
     [
         ({"type": "webhook"}, "`type: webhook` needs `url`. Add it"),
         ({"type": "slack", "url": "http://h/x", "secret": SECRET}, "`secret` means nothing with `type: slack`"),
+        (
+            {"type": "email", "server": "h:0", "sender": "a@b", "recipients": ["c@d"]},
+            "is not an address of a mail server",
+        ),
         ({"type": "email", "server": "h", "sender": "a@b", "recipients": ["c@d"]}, "is not an address"),
         ({"type": "email", "server": "h:25", "sender": "a@b", "recipients": ["c@d"], "username": "u"}, "go together"),
         ({"type": "teams", "url": "h/x"}, "`url` does not begin with http: or https:"),

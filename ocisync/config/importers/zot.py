@@ -40,6 +40,8 @@ def convert_zot(root: Value, folder: Path = Path()) -> Draft:
     draft.notes.append("zot takes pushes as well; what ocisync keeps here is served read-only.")
     _convert_storage(file.inner("storage"), draft)
     _set_listen(file.inner("http"), draft)
+    if "sync" not in Reader.of(Reader.of(root).left.get("extensions")).left:
+        draft.lose("there is no extensions.sync: this zot mirrors nothing")
     sync = file.inner("extensions").inner("sync")
     _set_credentials(sync, draft, folder)
     is_on = sync.text("enable") != "false"
@@ -200,4 +202,5 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
 
 def is_zot(root: dict[str, Value]) -> bool:
     """Whether a file looks like it."""
-    return "sync" in Reader.of(root.get("extensions")).left
+    names = {name.lower() for name in root}  # zot does not care for case
+    return "sync" in Reader.of(root.get("extensions")).left or {"distspecversion", "storage"} <= names

@@ -225,3 +225,12 @@ def test_whatever_text_a_rule_holds_the_import_stays_one_document(tag: str, back
 )
 def test_an_expression_that_may_match_anywhere_is_made_to_match_the_whole(pattern: str, expected: str) -> None:
     assert anchor(pattern) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ['{"distSpecVersion": "1.1.1", "storage": {}}', "distspecversion: 1.1.1\nstorage: {}\n"]
+)
+def test_a_zot_that_mirrors_nothing_is_recognised(text: str, tmp_path: Path) -> None:
+    (tmp_path / "zot").write_text(text)
+    with pytest.raises(ConfigError, match=r"nothing that could be mirrored; .*there is no extensions\.sync"):
+        convert_file(tmp_path / "zot")
