@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ARGS ?=
-# Test processes; most tests wait for servers, so three suit two cores. JOBS=0 runs them in pytest's own process.
-JOBS ?= 3
+# Test processes; most tests wait for servers, so four suit two cores. JOBS=0 runs them in pytest's own process.
+JOBS ?= 4
 # Where PYTHONDONTWRITEBYTECODE is set, each of the thousands of starts in the tests would compile everything anew.
 COMPILE = @$(BIN)/python -m compileall -q ocisync
 LOCK := --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url --no-strip-extras \

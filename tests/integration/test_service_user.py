@@ -66,20 +66,20 @@ def run_as_root(*arguments: str | Path, env: dict[str, str]) -> Finished:
     return Finished(done.returncode, done.stdout, done.stderr, 0.0)
 
 
-def may_run_as_user() -> bool:
-    """Whether the user may read this checkout, and the system's Python can run it."""
+@pytest.fixture(scope="module")
+def runs_as_user() -> None:
+    """Only where the user may read this checkout, and the system's Python can run it."""
     command = [PYTHON, "-c", "import ocisync.cli.app, uvloop, pydantic_core, aiohttp"]
     env = {"PYTHONPATH": f"{ROOT}:{SITE}", "PYTHONDONTWRITEBYTECODE": "1"}
     try:
-        return subprocess.run(command, user=USER, env=env, cwd="/", capture_output=True, check=False).returncode == 0
+        code = subprocess.run(command, user=USER, env=env, cwd="/", capture_output=True, check=False).returncode
     except OSError:
-        return False
+        code = 1
+    if code:
+        pytest.skip(f"{USER} may not read this checkout, or the system's Python is another")
 
 
-NOT_READABLE = f"{USER} may not read this checkout, or the system's Python is another"
-
-
-@pytest.mark.skipif(not may_run_as_user(), reason=NOT_READABLE)
+@pytest.mark.usefixtures("runs_as_user")
 def test_root_works_as_the_service_and_with_its_variables(place: Path, service: dict[str, str]) -> None:
     home = place / "home"
     done = run_as_root("once", "-c", home / "ocisync.yaml", env=service).expect(0)
@@ -98,7 +98,7 @@ def test_a_ledger_that_root_makes_belongs_to_the_folders_owner(place: Path, serv
     assert owners(home / "state") == {USER}
 
 
-@pytest.mark.skipif(not may_run_as_user(), reason=NOT_READABLE)
+@pytest.mark.usefixtures("runs_as_user")
 @pytest.mark.parametrize("command", ["once", "status", "run"])
 def test_a_state_of_another_user_is_told(command: str, place: Path, service: dict[str, str]) -> None:
     home = place / "home"
