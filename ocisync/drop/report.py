@@ -95,22 +95,21 @@ async def report_folder(
     for path, reason in (skipped or {}).items():
         found.setdefault(path, DroppedInput(path, SKIPPED, reason))
     ordered = sorted(found.values(), key=lambda one: (_ORDER.get(one.state, 9), one.key))
-    return FolderReport(summarise(known.values()), tuple(ordered[:MOST]), max(0, len(ordered) - MOST))
+    return FolderReport(summarise(known.values(), found.values()), tuple(ordered[:MOST]), max(0, len(ordered) - MOST))
 
 
-def summarise(records: Iterable[InputRecord]) -> RuleStatus:
+def summarise(records: Iterable[InputRecord], inputs: Iterable[DroppedInput]) -> RuleStatus:
     """A drop rule's inputs, told as a rule's status: what was published last, and what is refused or tried again."""
-    known = list(records)
-    done = [record for record in known if record.state is InputState.DONE]
-    failed = sorted((record for record in known if record.state is not InputState.DONE), key=lambda one: one.at)
+    done = [record for record in records if record.state is InputState.DONE]
+    failed = sorted((one for one in inputs if one.state in (FAILED, RETRY)), key=lambda one: one.at or 0.0)
     last = failed[-1] if failed else None
     return RuleStatus(
         last_success=max((record.at for record in done), default=None),
         last_failure=last.at if last else None,
         code=last.code if last else "",
-        message=f"{last.key}: {without_name(last.key, last.message)}" if last else "",
+        message=f"{last.key}: {without_name(last.key, last.reason)}" if last else "",
         failures=len(failed),
-        next_due=min((record.due for record in failed if record.state is InputState.WAITING), default=None),
+        next_due=min((one.due for one in failed if one.due is not None), default=None),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import yaml
@@ -25,6 +26,10 @@ def test_what_waits_and_what_failed(tmp_path: Path) -> None:
     text = run_ocisync("status", "builds", "-c", file).expect(0).stdout
     assert "builds: bad.tar failed: " in text
     assert "[archive.invalid]" in text
+    row = next(line for line in text.splitlines() if line.startswith("builds  "))
+    assert re.search(r" 1 +bad\.tar: ", row), "what was set aside is counted"
+    told = next(line for line in text.splitlines() if line.startswith("builds: bad.tar"))
+    assert told.count("bad.tar") == 1, "it is named once"
     found = json.loads(run_ocisync("status", "--json", "-c", file).expect(0).stdout)["builds"]["inputs"]
     assert [(one["key"], one["state"], one["code"]) for one in found] == [
         ("bad.tar", "failed", "archive.invalid"),
