@@ -46,6 +46,7 @@ def test_two_hundred_random_command_lines(tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(3600)  # seconds; a thousand commands each
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_ten_thousand_random_command_lines(seed: int, tmp_path: Path) -> None:
     prove_lines(1_000, seed, tmp_path)
