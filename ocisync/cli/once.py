@@ -127,8 +127,9 @@ def _print_inputs(report: PassReport) -> None:
 
 
 def _print_tag(name: str, tag: TagReport) -> None:
-    if tag.verdict.value in ("kept", "pending"):
-        warn(f"{name}: {tag.verdict.value}: {printable(tag.reason)}")
+    verdict = tag.verdict.value
+    if verdict in ("kept", "pending"):
+        warn(f"{name}: {verdict}: {printable(tag.reason)}")
     elif tag.judgement is not None and tag.judgement.outcome.value == "warned":
         warn(f"{name}: warning: {printable(tag.judgement.reason)} [{tag.judgement.code}]")
     _print_failures(name, tag.failure)

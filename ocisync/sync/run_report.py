@@ -38,10 +38,10 @@ class TagReports:
         """Report what needs no work; the rest comes back."""
         work = []
         for planned in plan:
-            if planned.action not in _SETTLED:
+            verdict, failure = _SETTLED.get(planned.action), planned.failure
+            if verdict is None:
                 work.append(planned)
                 continue
-            verdict, failure = _SETTLED[planned.action], planned.failure
             if verdict is Verdict.REFUSED and planned.judgement is not None:
                 failure = Failure(planned.judgement.code, planned.judgement.reason, "fail")
             digest = planned.root.digest if planned.root and verdict is not Verdict.FAILED else None

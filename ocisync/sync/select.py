@@ -146,7 +146,9 @@ def match_names(conditions: TagSet, tags: Iterable[str]) -> list[str]:
     """The tags whose names fit."""
     allow = [re.compile(pattern) for pattern in conditions.allow]
     deny = [re.compile(pattern) for pattern in conditions.deny]
-    fitting = [tag for tag in tags if (not allow or _matches(tag, allow)) and not _matches(tag, deny)]
+    fitting = list(tags)
+    if allow or deny:
+        fitting = [tag for tag in fitting if (not allow or _matches(tag, allow)) and not _matches(tag, deny)]
     if conditions.versions is None:
         return fitting
     return [tag for tag in fitting if conditions.versions.admits(parse_version(tag))]

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, pairwise
 from typing import overload
 
+_FEW = 10_000  # names that may be texts for a moment; more are merged as they are
+
 
 class NameList(Sequence[str]):
     """Names in one block of memory: each takes its bytes in UTF-8 and four more.
@@ -71,6 +73,8 @@ class SortedNames(NameList):
 
 def merge_names(parts: Sequence[NameList]) -> SortedNames:
     """All names of some lists, in lexical order, each once."""
+    if sum(map(len, parts)) <= _FEW:
+        return SortedNames(sorted(set(chain.from_iterable(parts))))
     in_order = all(before < after for before, after in pairwise(chain.from_iterable(parts)))
     if in_order:  # as registries that keep to the specification send them
         return SortedNames(chain.from_iterable(parts))

@@ -70,6 +70,16 @@ class BlockingFiles:
             self.prepare()
             return Temporary(self._temporary, size, digest)
 
+    def write(self, data: bytes, key: str, if_match: str | None) -> ObjectInfo:
+        """Put content that was verified into place."""
+        temporary = self.temporary(len(data), None)
+        try:
+            temporary.write((data,))
+            return self.commit(temporary, key, if_match)
+        finally:
+            if temporary.is_open:
+                temporary.discard()
+
     def commit(self, temporary: Temporary, key: str, if_match: str | None) -> ObjectInfo:
         """Verify a temporary file, make it last, and move it into place."""
         temporary.finish(fsync=self.fsync)

@@ -19,10 +19,10 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
-from ocisync.content.openers import find_bulk_reader
+from ocisync.content.openers import INLINE_LIMIT, find_bulk_reader, read_whole
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.transfer.mover import BULK_FROM, Transfer
-from ocisync.content.verify import batch_chunks
+from ocisync.content.verify import UploadCheck, batch_chunks
 from ocisync.errors import DiskError, NotFound, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.directory.blocking import BlockingFiles
@@ -109,10 +109,13 @@ class DirectoryStore:
             info = await self._take_over(key, opener, size, digest)
             if info is not None:
                 return info
+        if size <= INLINE_LIMIT:  # one hop to a thread; hops are most of what a small object costs
+            data = await read_whole(opener, UploadCheck(size, digest))
+            return await self._in_thread(key, self._files.write, data, key, if_match)
         temporary = await self._in_thread(key, self._files.temporary, size, digest)
         is_usable = True
         try:
-            if temporary.length < size or not size:
+            if temporary.length < size:
                 async with opener(temporary.length) as stream:
                     if (reader := find_bulk_reader(stream)) is not None:
                         writer = _FileWriter(temporary, self.root / key)

@@ -39,6 +39,8 @@ from ocisync.stores.registry.http.transport import Request, Transport
 log = structlog.get_logger(__name__)
 ACCEPT = {"Accept": media_types.ACCEPT}
 _AS_KNOWN, _NO_LOGIN, _CONFLICT = 304, 401, 409
+_LOOKED = frozenset({200}) | REFUSED  # a HEAD may fail where GET works: without it, and behind proxies that break it
+_LOOKED_AGAIN = _LOOKED | {_AS_KNOWN}
 _BAD_REQUEST, _TYPE_REFUSED = 400, frozenset({406, 415})
 _CONTENT_REFUSED = frozenset({400, 404, 406, 415, 422, 500})
 _INVALID = re.compile("MANIFEST_INVALID|UNSUPPORTED")
@@ -69,12 +71,13 @@ class Manifests:
             DigestMismatch: the registry names another digest than the one asked for.
         """
         url = self._url(reference)
-        # A HEAD may fail where GET works: at registries without it, and behind proxies that break it.
-        accept = frozenset({200}) | REFUSED | ({404} if is_sure or self._confirms_absence else frozenset())
+        accept = _LOOKED if known is None else _LOOKED_AGAIN
+        if is_sure or self._confirms_absence:
+            accept |= {404}
         if known is None:
             request = self._request("HEAD", url, accept)
         else:
-            request = Request("HEAD", url, self._grant, accept | {_AS_KNOWN}, _if_changed(known))
+            request = Request("HEAD", url, self._grant, accept, _if_changed(known))
         try:
             async with self._transport.send(request) as answer:
                 if known is not None and answer.status == _AS_KNOWN:

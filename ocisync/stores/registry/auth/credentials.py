@@ -28,6 +28,7 @@ from ocisync.stores.registry.options import EcrOptions, RegistryOptions
 
 log = structlog.get_logger(__name__)
 _REMEMBERED = 300.0  # seconds; helpers start a process, and some ask a cloud
+_SEEN = 1.0  # seconds for which the files are believed where only a guess rests on it
 _NO_FILE = AuthFile()
 _AS_AWS_DOES = EcrOptions()
 
@@ -43,6 +44,8 @@ class Credentials:
         self._files: dict[Path, ReloadingFile[AuthFile]] = {}
         self._secrets: dict[Path, ReloadingFile[str]] = {}
         self._answers = Answers()
+        self._seen: list[AuthFile] = []
+        self._seen_until = 0.0
 
     async def find(self, repository: str) -> Credential:
         """What to show for a repository; anonymous when nothing is known.
@@ -71,7 +74,10 @@ class Credentials:
         options = self._options
         if options.username or options.password or options.identity_token or options.credential_helper or options.ecr:
             return True
-        files = await self._load()
+        if anyio.current_time() > self._seen_until:  # each repository asks this first of all
+            self._seen = await self._load()
+            self._seen_until = anyio.current_time() + _SEEN
+        files = self._seen
         return bool(files) and any(file.names(key) for key in candidates(self._host, repository) for file in files)
 
     async def headers(self) -> Mapping[str, str]:
