@@ -8,8 +8,7 @@ who comes from regsync and writes `creds` is told of `registries`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -76,8 +75,7 @@ _DURATIONS = frozenset({"interval", "rescan", "idle_timeout", "connect_timeout"}
 _QUOTE = 'Put it in quotes: "{text}"'
 
 
-@dataclass(frozen=True, slots=True)
-class ValidationFinding:
+class ValidationFinding(NamedTuple):
     """What pydantic found, where in the file, and the file."""
 
     error: ErrorDetails

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from itertools import combinations
+from typing import NamedTuple
 
 from ocisync.config.diagnostics import ConfigFinding, KeyPath
 from ocisync.config.models import Config, SyncRule, TagRules, TargetReference
@@ -24,8 +24,7 @@ from ocisync.model.versions import parse_version
 EVERY_TAG = "every tag"
 
 
-@dataclass(frozen=True, slots=True)
-class _Writer:
+class _Writer(NamedTuple):
     """A rule at one of its targets."""
 
     path: KeyPath

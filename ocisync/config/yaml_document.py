@@ -19,7 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import yaml
 
@@ -42,8 +42,7 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]{1,3
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(NamedTuple):
     """A parsed file: its value, the line of every key path, and the spelling of every scalar.
 
     The spelling matters where a number stands for text: the tag `3.10` is the number 3.1 to YAML.
@@ -69,22 +68,19 @@ class SyntaxProblem(Exception):
         self.problem = Problem(line, (), message)
 
 
-@dataclass(frozen=True, slots=True)
-class _Scalar:
+class _Scalar(NamedTuple):
     line: int
     value: bool | int | float | str | None
     text: str
     is_merge: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Sequence:
+class _Sequence(NamedTuple):
     line: int
     items: tuple[_Node, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Mapping:
+class _Mapping(NamedTuple):
     line: int
     pairs: tuple[tuple[_Node, _Node], ...]
 

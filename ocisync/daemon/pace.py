@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from ocisync.daemon.schedule import AnyJob, Schedule
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 
 
-@dataclass(frozen=True, slots=True)
-class _Due:
+class _Due(NamedTuple):
     """When a repository is looked at next; seconds, `at` on the monotonic clock."""
 
     at: float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocisync.bundles.bundle_job import BundleJob
 from ocisync.content.backoff import Backoff
@@ -65,8 +66,7 @@ class Schedule:
         return self.cron.next_after(following) - following
 
 
-@dataclass(frozen=True, slots=True)
-class Expansion:
+class Expansion(NamedTuple):
     """The jobs of one run of a rule, and what is to be told of their finding."""
 
     jobs: tuple[AnyJob, ...]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from ocisync.errors import InputError, InvalidName
 from ocisync.model.image_name import parse_name, parse_tag
@@ -40,8 +40,7 @@ _JOINED = {"arm64v8": ("arm64", "v8")} | {
 }  # docker's library and uname write architecture and variant as one word
 
 
-@dataclass(frozen=True, slots=True)
-class SetMemberPath:
+class SetMemberPath(NamedTuple):
     """One platform's archive of a set."""
 
     name: str
@@ -49,8 +48,7 @@ class SetMemberPath:
     platform: Platform
 
 
-@dataclass(frozen=True, slots=True)
-class SingleArchive:
+class SingleArchive(NamedTuple):
     """An archive that is published under the names inside it, else under these (not yet checked, may be empty)."""
 
     default_name: str

@@ -15,7 +15,7 @@ Spec: distribution-spec v1.1.1, "Referrers Tag Schema"; cosign's specs/SIGNATURE
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocisync.model.digest import Digest, algorithm, hex_of
 
@@ -24,8 +24,7 @@ _HEX_IN_TAG = 64  # digits of a digest that a tag has
 _DIGEST_TAG = re.compile(r"(?P<stem>sha(?:256|512)-[0-9a-f]{64})(?P<suffix>\.[A-Za-z0-9._-]+)?\Z", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class DigestTag:
+class DigestTag(NamedTuple):
     """The two parts of a tag that is named for a digest."""
 
     stem: str  # the algorithm and the digits: `fallback_tag` of the digest

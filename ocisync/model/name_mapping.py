@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_name, parse_tag
@@ -16,8 +17,7 @@ from ocisync.model.image_name import parse_name, parse_tag
 REPOSITORY, TAG, NAME = "{repository}", "{tag}", "{name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Substitution:
+class Substitution(NamedTuple):
     """An expression that must match a whole name, and what the name becomes (`\\1` and `\\g<name>` are groups)."""
 
     pattern: str

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocisync.errors import ManifestError, OcisyncError
 from ocisync.model import media_types
@@ -28,8 +28,7 @@ Entry = Mapping[str, object]
 Entries = Mapping[Digest, Entry]
 
 
-@dataclass(frozen=True, slots=True)
-class SubjectReference:
+class SubjectReference(NamedTuple):
     """A manifest that has a subject, as the subject's list of referrers shows it."""
 
     subject: Digest

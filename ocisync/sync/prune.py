@@ -6,7 +6,7 @@ The source is asked again for each tag before it goes: a listing may be short, a
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import structlog
 
@@ -24,8 +24,7 @@ REFUSED = "prune.refused"
 GONE = "gone at the source"
 
 
-@dataclass(frozen=True, slots=True)
-class PruneCandidates:
+class PruneCandidates(NamedTuple):
     """What prune would remove, and why it must not."""
 
     tags: tuple[str, ...] = ()

@@ -144,10 +144,10 @@ class RuleRunner(JobRunner):
         found = Expansion(schedule.jobs)
         if not schedule.jobs:
             found = await expand_rule(schedule, self.session)
-            found = replace(found, jobs=self.pace.select(schedule, found.jobs))
+            found = found._replace(jobs=self.pace.select(schedule, found.jobs))
         if not self.force_prune:
             return found
-        return replace(found, jobs=tuple(_allow_any_prune(job) for job in found.jobs))
+        return found._replace(jobs=tuple(_allow_any_prune(job) for job in found.jobs))
 
     def follow(self, host: str, repository: str) -> Sequence[Job]:
         """The jobs for one repository of a registry that rules mirror as a whole."""

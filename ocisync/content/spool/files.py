@@ -10,8 +10,8 @@ import fcntl
 import os
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from ocisync.content.files import pwrite_all
 from ocisync.errors import DiskError
@@ -21,8 +21,7 @@ _LEFT = 1 << 30  # bytes
 FAILED = "spool.failed"  # the code of errors that only mean: do without the spool
 
 
-@dataclass(frozen=True, slots=True)
-class Leftover:
+class Leftover(NamedTuple):
     """A file that an earlier run left."""
 
     digest: Digest

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from multidict import CIMultiDictProxy
 
@@ -17,8 +17,7 @@ from ocisync.content.transfer.pool import ConnectionPool, Route
 _END_OF_CHUNKS = b"0\r\n\r\n"
 
 
-@dataclass(frozen=True, slots=True)
-class Patience:
+class Patience(NamedTuple):
     """How long the other side may take, each in seconds."""
 
     connect: float

@@ -9,7 +9,7 @@ import http.client
 import io
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from multidict import CIMultiDict, CIMultiDictProxy
 
@@ -18,8 +18,7 @@ _END = re.compile(rb"\r?\n\r?\n")
 _INTERIM = re.compile(rb"HTTP/1\.[01] 1\d\d")
 
 
-@dataclass(frozen=True, slots=True)
-class Head:
+class Head(NamedTuple):
     """What an answer says before its body."""
 
     status: int
@@ -78,8 +77,7 @@ class _HeadWriter(http.client.HTTPConnection):
         self.written += data
 
 
-@dataclass(frozen=True, slots=True)
-class _HeadBytes:
+class _HeadBytes(NamedTuple):
     """What an HTTPResponse takes for a socket."""
 
     data: bytes

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from contextlib import aclosing
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import quote
 
 import anyio
@@ -51,8 +51,7 @@ _NO_BODY = {"Content-Length": "0"}
 _BINARY = {"Content-Type": "application/octet-stream"}
 
 
-@dataclass(frozen=True, slots=True)
-class UploadSession:
+class UploadSession(NamedTuple):
     """An upload that was begun."""
 
     url: URL  # where its body goes

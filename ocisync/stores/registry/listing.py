@@ -13,6 +13,7 @@ from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from json import loads
+from typing import NamedTuple
 
 import structlog
 from anyio import to_thread
@@ -50,8 +51,7 @@ _Token = tuple[bytes, bytes]  # a text with its quotes, or else a sign or a word
 _SIZE_REFUSED = frozenset({400, 413, 416, 422})  # that may be for the size of the page
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
+class Listing(NamedTuple):
     """One kind of list."""
 
     what: str  # for messages

@@ -8,7 +8,7 @@ Spec: distribution v1.1, "Listing Tags"; RFC 8288, 3.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from yarl import URL
 
@@ -21,8 +21,7 @@ _PARAMETER = re.compile(r'\s*;\s*([^\s=;,]*)\s*(?:=\s*(?:"((?:[^"\\]|\\.)*)"|([^
 _SEPARATOR = re.compile(r"[\s,]*")
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """One link of a header: where to, and what that is to the page (`next`, `first` …), None when it does not say."""
 
     target: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 import structlog
@@ -26,8 +26,7 @@ Look = Callable[[], Awaitable[object]]
 """Ask the host for a manifest by HEAD: its answer is observed."""
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
+class Count(NamedTuple):
     """One header's value: pulls, and the window in seconds they are counted in."""
 
     pulls: int

@@ -6,7 +6,7 @@ Spec: distribution v1.1.1, "Listing Referrers", "Unavailable Referrers API", "Pu
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import anyio
 import structlog
@@ -53,8 +53,7 @@ def looks_like_index(raw: bytes) -> bool:
     return isinstance(document, dict) and isinstance(document.get("manifests"), list) and "schemaVersion" in document
 
 
-@dataclass(frozen=True, slots=True)
-class _StoredList:
+class _StoredList(NamedTuple):
     """A list under a tag."""
 
     body: bytes | None  # None: there is none

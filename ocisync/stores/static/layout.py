@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocisync.content.object_store import ObjectHeaders
 from ocisync.errors import InvalidName, OcisyncError
@@ -36,8 +36,7 @@ MANIFESTS, BLOBS, TAGS, REFERRERS = KINDS = ("manifests", "blobs", "tags", "refe
 _FIRST_REFUSED = frozenset({"_catalog", "index.html"})
 
 
-@dataclass(frozen=True, slots=True)
-class Key:
+class Key(NamedTuple):
     """What a key names: a repository, one of KINDS, and a tag, a digest or `list`."""
 
     name: str

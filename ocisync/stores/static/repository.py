@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from ocisync.content.capabilities import OUTDATED, RepositoryListing
 from ocisync.content.concurrency import aclosing_if_possible, for_each
@@ -250,8 +250,7 @@ class Linker(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Root:
+class Root(NamedTuple):
     """A manifest to be published, and its bytes."""
 
     desc: Descriptor

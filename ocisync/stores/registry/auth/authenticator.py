@@ -22,7 +22,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import anyio
 import structlog
@@ -46,8 +47,7 @@ _SCOPE_REFUSED = frozenset({400, 403, 404, 406, 415, 422})  # by a token server;
 _CREDENTIALS_UNUSED = frozenset({403, 404})  # how registries hide from strangers that they want credentials
 
 
-@dataclass(frozen=True, slots=True)
-class Proof:
+class Proof(NamedTuple):
     """What one request shows to the registry's own origin."""
 
     header: str | None = None  # Authorization

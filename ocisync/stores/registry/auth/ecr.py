@@ -10,10 +10,10 @@ import binascii
 import re
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import anyio
 import structlog
@@ -49,8 +49,7 @@ _PASSING = frozenset({"ServerException", "ThrottlingException", "Throttling", "T
 _SKEW = re.compile(r"not yet current|expired|skew", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class _Password:
+class _Password(NamedTuple):
     """The API's answer: `USER:PASSWORD` in base64, and for how many seconds it serves."""
 
     token: str

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import anyio
@@ -31,8 +32,7 @@ _GIVEN = frozenset({200, 201, 202, 203})
 _NO_SUCH_WAY = {"GET": frozenset({405, 501}), "POST": frozenset({404, 405, 501})}  # 404 to a GET is about the scope
 
 
-@dataclass(frozen=True, slots=True)
-class Realm:
+class Realm(NamedTuple):
     """A token server that has been checked, and the service it is asked for."""
 
     url: URL
