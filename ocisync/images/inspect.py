@@ -86,6 +86,14 @@ async def pick_platform(source: Source, root: Descriptor, platform: str) -> Desc
     return (await read_entry(source, found[0]))[0] if may_be_manifest(found[0]) else found[0]
 
 
+async def read_platform(source: Source, desc: Descriptor) -> Platform | None:
+    """The platform of one image as its configuration names it; None for an artifact."""
+    manifest = await load_manifest(source, desc)
+    if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
+        return None
+    return platform_from_json(parse_json_object(await read_manifest(source, manifest.config)))
+
+
 async def load_manifest(source: Source, desc: Descriptor) -> Manifest:
     """A verified, parsed manifest.
 

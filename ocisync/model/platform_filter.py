@@ -6,7 +6,7 @@ Spec: image-spec v1.1, image-index.md, "platform"; BuildKit's attestation storag
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,7 @@ class PlatformChoice:
 
     platforms: tuple[Platform, ...] = ()
     attestations: Attestations = "matching"
+    needs_all: bool = False  # an image that lacks one of the platforms is an error; else it is copied without it
 
     @property
     def is_everything(self) -> bool:
@@ -45,6 +46,13 @@ class PlatformChoice:
         if platform is None or not self.platforms:
             return True
         return any(is_same_platform(platform, one) for one in self.platforms)
+
+    def find_missing(self, offered: Collection[Platform | None]) -> list[Platform]:
+        """The wanted platforms that are not offered; none where an image names no platform, as it may be for any."""
+        named = [platform for platform in offered if platform is not None]
+        if len(named) < len(offered):
+            return []
+        return [one for one in self.platforms if not any(is_same_platform(platform, one) for platform in named)]
 
 
 EVERYTHING = PlatformChoice()

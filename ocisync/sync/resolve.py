@@ -218,6 +218,19 @@ class TagResolver:
             resolved.warnings.append(
                 f"{self._job.source}: left out, as they have no image for {wanted}: {list_some(others)}"
             )
+        self._warn_of_lacking(resolved, platforms)
+
+    def _warn_of_lacking(self, resolved: ResolvedTags, platforms: Mapping[Digest, Collection[Platform | None]]) -> None:
+        """Name the wanted platforms that images lack, when they come: what the target has already was told before."""
+        lacking: dict[str, str] = {}
+        for tag, root in resolved.roots.items():
+            known = self._known.get(tag)
+            if known is not None and known.digest == root.digest:
+                continue
+            if missing := self._job.platforms.find_missing(platforms[root.digest]):
+                lacking[tag] = f"no {', '.join(map(str, missing))}"
+        if lacking:
+            resolved.warnings.append(f"{self._job.source}: some platforms are missing: {list_some(lacking)}")
 
     async def _drop_by_size(self, resolved: ResolvedTags) -> None:
         if not self._job.largest:

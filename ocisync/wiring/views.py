@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from ocisync.content.capabilities import Converter
 from ocisync.content.fact_cache import FactCache
 from ocisync.content.repository import Source
+from ocisync.errors import InputError
 from ocisync.model.locator import ViewLocator
 from ocisync.sync.ledger import MemoryLedger
 
@@ -34,6 +35,10 @@ def apply_view(source: Source, view: ViewLocator, memory: Memory | None = None) 
         from ocisync.images.views.single_platform import view_platform
 
         source = view_platform(source, view.platform)
+    if view.images.needs_all and isinstance(source, Converter):
+        raise InputError(
+            "such an archive has one platform's image under each name: ask for one platform", code="platform.missing"
+        )
     if not view.images.is_everything and not isinstance(source, Converter):
         from ocisync.images.views.filter_index import FilteredIndexView
 

@@ -18,6 +18,7 @@ from ocisync.model.media_type_families import Format
 from ocisync.model.platform import parse_platform
 from ocisync.sync.reports import JobReport
 from ocisync.wiring.session import Session, open_session
+from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import DockerRegistry
 from tests.servers.images import (
     Image,
@@ -180,6 +181,31 @@ async def test_one_platform_is_chosen_with_its_own_digest(tmp_path: Path) -> Non
         single = await converted(f"docker-archive:{tmp_path}/a.tar", f"static:{tmp_path}/s//b:1", None, platform=wanted)
         failure = single.failed[0].failure if single.failed else None
         assert (failure.code if failure else None) == code
+
+
+@pytest.mark.parametrize("dry", [(), ("--dry-run",)])
+@pytest.mark.parametrize("others", ["arm64", "s390x", "s390x,riscv64"])
+def test_of_several_platforms_that_are_asked_for_none_may_be_missing(
+    tmp_path: Path, others: str, dry: tuple[str, ...]
+) -> None:
+    """One that is absent is an error as it is alone: of an index, of an image, and of an archive of one."""
+    made = multi_platform()
+    write(tmp_path / "l", layout_files({"1": made, "single": made.children[0]}))
+    docker_archive(tmp_path / "a.tar", make_image())
+    wanted = [part for one in ("amd64", *others.split(",")) for part in ("--platform", f"linux/{one}")]
+    names = ", ".join(f"linux/{one}" for one in others.split(","))
+    said = {
+        f"oci:{tmp_path}/l:1": f"no image for {names}; the index offers linux/amd64, linux/arm64",
+        f"oci:{tmp_path}/l:single": f"no image for {names}; the image is for linux/amd64",
+        f"docker-archive:{tmp_path}/a.tar": "one platform's image under each name: ask for one platform",
+    }
+    if others == "arm64":
+        run_ocisync("copy", *dry, *wanted, f"oci:{tmp_path}/l:1", f"static:{tmp_path}/s//a:1").expect(0)
+        del said[f"oci:{tmp_path}/l:1"]
+    for source, message in said.items():
+        done = run_ocisync("copy", *dry, *wanted, source, f"static:{tmp_path}/none//a:1").expect(1)
+        assert message in done.stderr + done.stdout
+        assert "[platform.missing]" in done.stderr + done.stdout
 
 
 def write(root: Path, files: dict[str, bytes]) -> None:

@@ -122,7 +122,7 @@ def view_source(
         return source
     wanted = tuple(parse_platform(platform) for platform in platforms)
     if len(wanted) > 1:
-        return ViewLocator(source, None, form, drop_signatures, PlatformChoice(wanted))
+        return ViewLocator(source, None, form, drop_signatures, PlatformChoice(wanted, needs_all=True))
     return ViewLocator(source, wanted[0] if wanted else None, form, drop_signatures, EVERYTHING)
 
 

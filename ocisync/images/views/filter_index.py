@@ -12,9 +12,13 @@ from ocisync.content.fact_cache import FactCache
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream, Source
 from ocisync.content.verify import read_manifest
+from ocisync.errors import NotFound
+from ocisync.images.inspect import load_manifest, read_platform
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
 from ocisync.model.digest import Digest, is_digest
+from ocisync.model.digest_tags import is_digest_tag
 from ocisync.model.manifest import check_index_depth, parse_manifest
+from ocisync.model.platform import Platform
 from ocisync.model.platform_filter import PlatformChoice, narrow_index, select_entries
 
 
@@ -34,16 +38,42 @@ class FilteredIndexView:
         return await self.source.tags()
 
     async def resolve(self, reference: str) -> Descriptor:
-        """The new index's descriptor, or what the source has."""
+        """The new index's descriptor, or what the source has.
+
+        Raises:
+            NotFound: `platform.missing`: the choice needs all its platforms, and the image lacks one.
+        """
         if is_digest(reference) and reference in self._origins:
             return await self._narrow(self._origins[Digest(reference)])
         found = await self.source.resolve(reference)
+        is_image = not is_digest_tag(reference) and (found.is_index or not is_digest(reference))
+        if self.choice.needs_all and is_image:
+            await self._check_platforms(found)
         if not found.is_index:
             return found
         known = await self._look_up(found)
         if known.digest != found.digest:
             self._origins[known.digest] = found
         return known
+
+    async def _check_platforms(self, root: Descriptor) -> None:
+        offered = await self._list_platforms(root)
+        if missing := self.choice.find_missing(offered):
+            wanted = ", ".join(map(str, missing))
+            offers = ", ".join(map(str, offered)) or "none named"
+            what = f"the index offers {offers}" if root.is_index else f"the image is for {offers}"
+            raise NotFound(f"{root.digest}: no image for {wanted}; {what}", code="platform.missing")
+
+    async def _list_platforms(self, root: Descriptor, depth: int = 1) -> list[Platform | None]:
+        """The platforms of an image, or of those that an index lists; None for what names none, such as artifacts."""
+        check_index_depth(root, depth)
+        if not root.is_index:
+            return [root.platform or await read_platform(self.source, root)]
+        offered: list[Platform | None] = []
+        for entry in (await load_manifest(self.source, root)).children:
+            if entry.is_manifest and not entry.is_attestation:
+                offered += await self._list_platforms(entry, depth + 1)
+        return offered
 
     async def _look_up(self, found: Descriptor) -> Descriptor:
         """What an index becomes; it is read once, and then never again."""

@@ -7,15 +7,12 @@ from contextlib import asynccontextmanager
 
 from ocisync.content.capabilities import Converter, LayerSink, ReferrerLister
 from ocisync.content.repository import ByteStream, Source
-from ocisync.content.verify import read_manifest
 from ocisync.errors import NotFound
-from ocisync.images.inspect import load_manifest, pick_platform
-from ocisync.model import media_types
+from ocisync.images.inspect import pick_platform, read_platform
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest, is_digest
 from ocisync.model.digest_tags import is_digest_tag
-from ocisync.model.manifest import parse_json_object
-from ocisync.model.platform import Platform, is_same_platform, platform_from_json
+from ocisync.model.platform import Platform, is_same_platform
 
 
 def view_platform(source: Source, platform: Platform) -> PlatformView:
@@ -68,17 +65,11 @@ class PlatformView:
             yield stream
 
     async def _check(self, desc: Descriptor) -> Descriptor:
-        platform = desc.platform or await self._read_platform(desc)
+        platform = desc.platform or await read_platform(self.source, desc)
         if platform is not None and not is_same_platform(platform, self._platform):
             told = f"{desc.digest}: the image is for {platform}, not for {self._platform}"
             raise NotFound(told, code="platform.missing")
         return desc
-
-    async def _read_platform(self, desc: Descriptor) -> Platform | None:
-        manifest = await load_manifest(self.source, desc)
-        if manifest.config is None or manifest.config.media_type not in media_types.CONFIGS:
-            return None
-        return platform_from_json(parse_json_object(await read_manifest(self.source, manifest.config)))
 
 
 class PlatformConverterView(PlatformView):

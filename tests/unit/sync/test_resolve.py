@@ -164,6 +164,23 @@ async def test_platforms_and_sizes_leave_tags_out_with_a_warning_each() -> None:
     assert "larger than 500 bytes: large (" in second
 
 
+async def test_a_platform_that_an_image_lacks_is_said_when_it_comes_and_not_again() -> None:
+    source = Recording()
+    one, other = image(source, "one"), image(source, "other")
+    both = index(source, (one, "linux/amd64"), (other, "linux/s390x"))
+    tag(source, "both", both)
+    tag(source, "plain", one)
+    tag(source, "half", index(source, (one, "linux/amd64")))
+    asked = asking(None, "linux/amd64", "linux/s390x")
+    chosen = await choose(asked, source, MemoryLedger())
+    assert chosen.references.keys() == {"both", "half", "plain"}
+    (said,) = chosen.warnings
+    assert said.endswith("some platforms are missing: half (no linux/s390x), plain (no linux/s390x)")
+    report = await run_job(asked, tools := tools_for(source, app=Recording()))
+    assert [warning for warning in report.warnings if warning == said] == [said]
+    assert (await run_job(asked, tools)).warnings == []
+
+
 @pytest.mark.parametrize(
     ("platforms", "offered"),
     [
