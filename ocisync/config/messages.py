@@ -41,6 +41,7 @@ from ocisync.config.yaml_document import Document
 TARGET_TYPES: Mapping[str, type[BaseModel]] = {
     "static": StaticTarget, "s3": S3Target, "registry": RegistryTarget, "layout": LayoutFolderTarget,
 }  # fmt: skip
+ENGINE_TYPES = ("local", "postgres")
 SECRET_KEYS = frozenset(
     {
         "password",
@@ -172,9 +173,12 @@ def _tell_choice(found: ValidationFinding) -> str:
 
 def _tell_type_tag(found: ValidationFinding) -> str:
     tag = found.error["ctx"].get("tag")
+    is_engine = found.path[:1] == ("engine",)
+    if tag is None and is_engine:
+        return "the engine needs a type. Add `type: postgres`, or `type: local`"
     if tag is None:
         return "a target needs a type. Add `type: static`, `type: s3`, `type: registry` or `type: layout`"
-    return f'unknown type "{str(tag)[:40]}"{suggest(str(tag), TARGET_TYPES)}'
+    return f'unknown type "{str(tag)[:40]}"{suggest(str(tag), ENGINE_TYPES if is_engine else TARGET_TYPES)}'
 
 
 def _teller_of_bound(word: str, name: str) -> Callable[[ValidationFinding], str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import ssl
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Literal, Protocol
+from urllib.parse import unquote, urlsplit
 
 import anyio
 from anyio import to_thread
@@ -19,11 +21,13 @@ from anyio import to_thread
 from ocisync import __version__
 from ocisync.content.network.tls import system_context
 from ocisync.errors import ConfigError, Handling, NetworkError, OcisyncError
+from ocisync.logs import MASK
 from ocisync.notify.events import Notice
 from ocisync.notify.messages import as_json, as_mail, as_slack, as_teams, as_text, headline, sign
 
 TIMEOUT = 30.0  # seconds for one attempt
 _ANSWER = 300  # bytes of a refusal that are told
+_PARTS_OF_URL = re.compile(r"[^/?&=]{4,}")  # that may be secret; shorter ones are words, or guessed anyway
 _PASSING = frozenset({408, 425, 429})  # refusals that pass, beside 5xx
 
 _TLS_ADVICE = {  # by words in the error's text
@@ -89,6 +93,7 @@ class WebhookChannel:
             ):
                 if not 200 <= reply.status < 300:
                     told = " ".join((await reply.content.read(_ANSWER)).decode(errors="replace").split())
+                    told = _mask_place(told, self.url)
                     raise NotifyError(f"answered {reply.status}: {told}", handling=_handling(reply.status))
         except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as exc:
             raise NetworkError(f"cannot be reached: {type(exc).__name__}") from exc  # its text may show the URL
@@ -165,6 +170,15 @@ class CommandChannel:
             command, silent = list(self.command), subprocess.DEVNULL
             done = await anyio.run_process(command, stdin=document, stdout=silent, stderr=said, check=False)
             return done.returncode, await to_thread.run_sync(_read_end, said)
+
+
+def _mask_place(text: str, url: str) -> str:
+    """What a receiver said, without the parts of its URL: many name the path that was asked for, and that is secret."""
+    parts = urlsplit(url)
+    for part in sorted(_PARTS_OF_URL.findall(f"{parts.path}?{parts.query}"), key=len, reverse=True):
+        for spelling in (part, unquote(part)):
+            text = text.replace(spelling, MASK)
+    return text
 
 
 def _advise_tls(text: str) -> str:

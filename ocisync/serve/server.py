@@ -73,7 +73,7 @@ async def serve(app: web.Application, host: str, port: int, limits: ServerLimits
     server.request_handler = _check_expectation(server.request_handler)
     listener = None
     try:
-        listener = await _listen(limit, host, port)
+        listener = await _listen(limit, host, port, limits.idle)
         yield _url(listener)
     finally:
         with anyio.CancelScope(shield=True), anyio.move_on_after(2 * limits.grace + 1):
@@ -130,7 +130,7 @@ class ConnectionLimit:
             oldest = next(iter(self._idle))
             del self._idle[oldest]
             if oldest in live:
-                oldest.force_close()
+                _drop(oldest)
                 self._warn("an idle one was closed for a new one")
                 return True
         self._warn("all are busy: a new one was answered 503")
@@ -141,6 +141,14 @@ class ConnectionLimit:
         if time.monotonic() - self._logged >= _LOG_EVERY:
             self._logged = time.monotonic()
             log.warning("connections.exhausted", most=self.most, what=what)
+
+
+def _drop(connection: web.RequestHandler) -> None:
+    """Close a connection at once. An answer that nobody reads would keep it open for as long as it is not read."""
+    transport = connection.transport
+    connection.force_close()
+    if transport is not None and transport.get_write_buffer_size():
+        transport.abort()
 
 
 class _Overloaded(asyncio.Protocol):
@@ -207,7 +215,7 @@ def _most_connections() -> int:
     return _MOST if soft == resource.RLIM_INFINITY else max(16, min(_MOST, soft // 2))
 
 
-async def _listen(limit: ConnectionLimit, host: str, port: int) -> asyncio.Server:
+async def _listen(limit: ConnectionLimit, host: str, port: int, idle: float) -> asyncio.Server:
     try:
         listener = await asyncio.get_running_loop().create_server(limit, host, port, backlog=256)
     except OSError as exc:
@@ -217,20 +225,22 @@ async def _listen(limit: ConnectionLimit, host: str, port: int) -> asyncio.Serve
             code="listen.failed",
         ) from exc
     for one in listener.sockets:
-        _bound_unsent(one.fileno())
+        _bound_unsent(one.fileno(), idle)
     return listener
 
 
-def _bound_unsent(listener: int) -> None:
-    """Let little wait in the kernel for a slow reader; connections inherit it.
+def _bound_unsent(listener: int, idle: float) -> None:
+    """Let little wait in the kernel for a slow reader, and not for longer than `idle` seconds; connections inherit it.
 
     Linux lets what was not sent yet grow to 4 MiB for each connection, and when all of them together reach its limit,
-    every connection of the machine becomes slow.
+    every connection of the machine becomes slow. The time is for short answers to who asks again and again and reads
+    nothing: aiohttp waits for such a client without an end. Long answers have their own.
     """
-    option = getattr(socket, "TCP_NOTSENT_LOWAT", None)
-    if option is not None:
-        with socket.socket(fileno=os.dup(listener)) as own:  # the loop's own object takes no options
-            own.setsockopt(socket.IPPROTO_TCP, option, UNSENT)
+    bounds = {"TCP_NOTSENT_LOWAT": UNSENT, "TCP_USER_TIMEOUT": int(idle * 1000)}
+    with socket.socket(fileno=os.dup(listener)) as own:  # the loop's own object takes no options
+        for name, value in bounds.items():
+            if hasattr(socket, name):
+                own.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
 
 def _url(listener: asyncio.Server) -> str:

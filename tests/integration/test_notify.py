@@ -61,9 +61,12 @@ def receiving(*statuses: int) -> Iterator[Receiver]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.got.append((dict(self.headers), body))
-            self.send_response(receiver.statuses.pop(0) if receiver.statuses else 204)
-            self.send_header("Content-Length", "0")
+            status = receiver.statuses.pop(0) if receiver.statuses else 204
+            said = f"Cannot POST {self.path}".encode() if status >= 400 else b""  # as many servers say it
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(said)))
             self.end_headers()
+            self.wfile.write(said)
 
         def log_message(self, *_: object) -> None:
             pass

@@ -34,6 +34,10 @@ async def fast(_: web.Request) -> web.Response:
     return web.Response(text="ok")
 
 
+async def long(_: web.Request) -> web.Response:
+    return web.Response(text="x" * 16384)
+
+
 async def slow(request: web.Request) -> web.StreamResponse:
     """Begins an answer and never ends it."""
     response = web.StreamResponse()
@@ -51,6 +55,7 @@ async def server(limits: ServerLimits) -> AsyncIterator[tuple[str, int]]:
     app = web.Application()
     for path, handler in (
         ("/fast", fast),
+        ("/long", long),
         ("/healthz", fast),
         ("/metrics", fast),
         ("/v2/{rest:.*}", fast),
@@ -92,6 +97,33 @@ async def test_a_body_that_never_comes_is_given_up() -> None:
         head = b"POST /read HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
         with connection(port, head) as one, anyio.fail_after(8):
             assert b" 408 " in await run_sync(drain, one)
+
+
+MANY = b"GET /long HTTP/1.1\r\nHost: localhost\r\n\r\n" * 400  # answers of 6.5 MB, more than wait anywhere
+
+
+async def is_closed(one: socket.socket) -> None:
+    """Return when the other side has given a connection up, without reading what it sent."""
+    with suppress(ConnectionError):
+        while True:
+            one.send(b" ")
+            await anyio.sleep(0.1)
+
+
+async def test_who_asks_and_reads_nothing_is_given_up() -> None:
+    async with server(ServerLimits(idle=1)) as (_, port):
+        with connection(port, MANY) as one, anyio.fail_after(20):
+            await is_closed(one)
+
+
+async def test_who_asks_and_reads_nothing_makes_room_for_others() -> None:
+    async with server(ServerLimits(connections=8)) as (url, port), aiohttp.ClientSession() as client:
+        with ExitStack() as stack, anyio.fail_after(20):
+            deaf = [stack.enter_context(connection(port, MANY)) for _ in range(8)]
+            await anyio.sleep(0.5)
+            async with client.get(f"{url}/fast") as answer:
+                assert answer.status == 200
+            await is_closed(deaf[0])
 
 
 async def test_idle_connections_keep_nobody_out() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
+import anyio
 from multidict import CIMultiDictProxy
 
 from ocisync.content.openers import BulkReader
@@ -15,6 +16,7 @@ from ocisync.content.transfer.mover import BulkCheck, Transfer, run_mover
 from ocisync.content.transfer.pool import ConnectionPool, Route
 
 _END_OF_CHUNKS = b"0\r\n\r\n"
+_WORDS_TIME = 30.0  # seconds for the body of an answer that only says why
 
 
 class Patience(NamedTuple):
@@ -98,16 +100,17 @@ class BulkAnswer:
         return filled
 
     async def read_words(self, limit: int) -> bytes:
-        """The beginning of a short body, in whichever way it is sent; what breaks off is taken as it came."""
+        """The beginning of a short body, in whichever way it is sent; what breaks off or drips is taken as it came."""
         raw = b""
-        while self.left != 0 and len(raw) < limit and not (self.left is None and raw.endswith(_END_OF_CHUNKS)):
-            try:
-                piece = await self.read(limit)
-            except OSError:
-                break
-            if not piece:
-                break
-            raw += piece
+        with anyio.move_on_after(_WORDS_TIME):
+            while self.left != 0 and len(raw) < limit and not (self.left is None and raw.endswith(_END_OF_CHUNKS)):
+                try:
+                    piece = await self.read(limit)
+                except OSError:
+                    break
+                if not piece:
+                    break
+                raw += piece
         return raw if self._head.length is not None else decode_body(self._head.raw, raw, self._method)
 
     def close(self) -> None:

@@ -40,10 +40,11 @@ def render_head(method: str, target: str, headers: Mapping[str, str]) -> bytes:
 
 def split_head(received: bytes) -> tuple[bytes, bytes] | None:
     """A head and what came behind it, interim answers (status 1xx) left out; None when it is not whole yet."""
-    while (end := _END.search(received)) is not None:
-        head, received = received[: end.end()], received[end.end() :]
-        if not _INTERIM.match(head):
-            return head, received
+    start = 0
+    while (end := _END.search(received, start)) is not None:
+        if not _INTERIM.match(received, start):
+            return received[start : end.end()], received[end.end() :]
+        start = end.end()
     return None
 
 
@@ -64,6 +65,8 @@ def decode_body(raw: bytes, body: bytes, method: str) -> bytes:
         return answer.read()
     except http.client.IncompleteRead as exc:
         return exc.partial
+    except OverflowError:  # a chunk is said to be larger than memory can be
+        return b""
 
 
 class _HeadWriter(http.client.HTTPConnection):

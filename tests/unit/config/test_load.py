@@ -189,6 +189,8 @@ def test_fault_63_every_mistake_is_told_at_once_with_its_line_and_key() -> None:
 
 
 LINES = [
+    ("engine: {dsn: x}", "engine: the engine needs a type. Add `type: postgres`, or `type: local`"),
+    ("engine: {type: postgress, dsn: x}", 'engine: unknown type "postgress": did you mean "postgres"?'),
     ("registrys: {}", 'registrys: unknown key "registrys": did you mean "registries"?'),
     ("creds: {}", 'creds: unknown key "creds": did you mean "registries"?'),
     (

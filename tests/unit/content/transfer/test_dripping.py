@@ -70,3 +70,16 @@ async def test_a_head_that_does_not_end_in_time_is_not_waited_for() -> None:
     async with _dripping(b"HTTP/1.1 200 OK\r\nX: ") as connection:
         with pytest.raises(TimeoutError):
             await connection.read_head("GET", DRIPS * PAUSE / 3)
+
+
+@pytest.mark.parametrize("length", ["Content-Length: 1000000", "Transfer-Encoding: chunked"])
+async def test_the_words_of_a_refusal_that_drip_are_taken_as_far_as_they_came(
+    length: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocisync.content.transfer.exchange._WORDS_TIME", DRIPS * PAUSE / 3)
+    head = parse_head(f"HTTP/1.1 503 No\r\n{length}\r\n\r\n".encode(), "GET")
+    async with _dripping(b"5\r\nlater\r\n") as connection:
+        answer = BulkAnswer(head, "GET", connection, ConnectionPool.__new__(ConnectionPool), is_early=False)
+        began = time.monotonic()
+        assert b"later" in await answer.read_words(16 * 1024)
+        assert time.monotonic() - began < DRIPS * PAUSE * 2 / 3
