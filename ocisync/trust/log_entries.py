@@ -97,7 +97,7 @@ def parse_bundled(entry: Any) -> LogEntry:
         promise = decode_base64(entry["inclusionPromise"]["signedEntryTimestamp"])
         log_id, body = decode_base64(entry["logId"]["keyId"]), entry["canonicalizedBody"]
         return LogEntry(body, int(entry["integratedTime"]), log_id, int(entry["logIndex"]), promise)
-    except (ValueError, TypeError, KeyError) as exc:
+    except (ValueError, TypeError, KeyError, OverflowError) as exc:  # the last: of a number without an end
         raise SignatureError("the log's entry cannot be read", code=PAYLOAD) from exc
 
 
