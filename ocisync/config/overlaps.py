@@ -112,4 +112,4 @@ def _admits(conditions: TagRules, tag: str) -> bool:
     if conditions.allow and not any(re.fullmatch(one, tag) for one in conditions.allow):
         return False
     is_denied = any(re.fullmatch(one, tag) for one in conditions.deny)
-    return not is_denied and (conditions.semver is None or conditions.semver.admits(parse_version(tag)))
+    return not is_denied and (conditions.versions is None or conditions.versions.admits(parse_version(tag)))

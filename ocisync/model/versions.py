@@ -79,9 +79,9 @@ class _Comparator:
     parts: tuple[int, ...]  # as many as were written; none for *
     suffix: Suffix = ()
 
-    def admits(self, version: Version) -> bool:
-        """Whether a version fits; a suffix fits only where one was written."""
-        if version.suffix and not self.suffix:
+    def admits(self, version: Version, takes_suffixes: bool) -> bool:
+        """Whether a version fits; a suffix fits only where one was written, or where all are taken."""
+        if version.suffix and not self.suffix and not takes_suffixes:
             return False
         if self.operator in "^~":
             return (
@@ -117,6 +117,7 @@ class VersionRange:
 
     text: str
     alternatives: tuple[tuple[_Comparator, ...], ...]
+    takes_suffixes: bool = False  # 1.2.3-alpine is in >=1.2.0, and before 1.2.3 as Semantic Versioning orders it
 
     def __str__(self) -> str:
         return self.text
@@ -124,7 +125,7 @@ class VersionRange:
     def admits(self, version: Version | None) -> bool:
         """Whether a version fits; what is none never does."""
         return version is not None and any(
-            all(one.admits(version) for one in alternative) for alternative in self.alternatives
+            all(one.admits(version, self.takes_suffixes) for one in alternative) for alternative in self.alternatives
         )
 
 

@@ -104,7 +104,7 @@ def _literal(tags: set[str], rename: Renaming, pinned: Mapping[str, Digest]) -> 
 
 
 def _tag_set(tags: TagRules) -> TagSet:
-    return TagSet(tags.allow, tags.deny, tags.semver, tags.latest or 0, tags.latest_by, tags.newer_than or 0.0)
+    return TagSet(tags.allow, tags.deny, tags.versions, tags.latest or 0, tags.latest_by, tags.newer_than or 0.0)
 
 
 def _list_literal(tags: TagRules) -> list[str] | None:

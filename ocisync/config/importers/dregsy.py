@@ -19,6 +19,7 @@ from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host, parse_image_name
 from ocisync.model.text.outside_json import load_json
+from ocisync.model.versions import parse_version
 
 _REGEX, _SEMVER, _KEEP = "regex:", "semver:", "keep:"
 _LATEST = re.compile(r"latest\s+([1-9][0-9]*)\Z")
@@ -146,14 +147,19 @@ def _parse_substitution(place: str) -> tuple[str, str]:
 
 
 def _set_tags(found: Reader, rule: DraftEntry) -> None:
-    """Items are alternatives; each `keep:` holds for all of them."""
+    """Items are alternatives; `keep:` holds for all but the tags that are named, `keep: latest N` for versions."""
     items = found.texts("tags")
     kept = [item.removeprefix(_KEEP).strip() for item in items if item.startswith(_KEEP)]
     sets = _make_tag_sets([item for item in items if not item.startswith(_KEEP)], rule)
     if kept and not sets:
         sets = [{}]  # without other items all tags are meant, and `keep:` holds for them
+    named = [item for item in items if not item.startswith((_REGEX, _SEMVER, _KEEP))]
+    matched = sets[1:] if named else sets
     for condition in kept:
-        _apply_keep(condition, sets, rule)
+        if latest := _LATEST.match(condition):
+            _keep_latest(int(latest[1]), sets if any(map(parse_version, named)) else matched, rule)
+        else:
+            _apply_keep(condition, matched, rule)
     if len(sets) == 1:
         rule.values["tags"] = sets[0]
     elif sets:
@@ -168,11 +174,7 @@ def _make_tag_sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
     for item in items:
         if item.startswith(_SEMVER):
             if found := check_version_range(rule, item.removeprefix(_SEMVER).strip()):
-                sets.append({"semver": found})
-                rule.lose(
-                    f"semver: {found} takes no versions with a suffix here, such as 1.2.3-alpine, where dregsy takes "
-                    "those whose number is in the range: add them by an expression"
-                )
+                sets.append({"semver": found, "semver_suffixes": True})
         elif item.startswith(_REGEX):
             expression, key = _parse_expression(item.removeprefix(_REGEX))
             if usable := keep_usable_patterns(rule, "tags", [expression]):
@@ -193,13 +195,18 @@ def _parse_expression(text: str) -> tuple[str, str]:
     return anchor(bounded), key
 
 
+def _keep_latest(count: int, sets: list[dict[str, Tree]], rule: DraftEntry) -> None:
+    if len(sets) > 1:
+        rule.lose(f"keep: latest {count} holds for all items together in dregsy, and for each of them here")
+    elif any("semver" not in one for one in sets):
+        rule.note(
+            f"keep: latest {count} holds for versions in dregsy, which takes all other tags, too; here none of these"
+        )
+    for one in sets:
+        one["latest"] = count
+
+
 def _apply_keep(condition: str, sets: list[dict[str, Tree]], rule: DraftEntry) -> None:
-    if latest := _LATEST.match(condition):
-        if len(sets) > 1:
-            rule.lose(f"keep: {condition} holds for all items together in dregsy, and for each of them here")
-        for one in sets:
-            one["latest"] = int(latest[1])
-        return
     expression, key = _parse_expression(condition)
     if not keep_usable_patterns(rule, "keep", [expression]):
         return

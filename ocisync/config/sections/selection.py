@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, WithJsonSchema, field_validator
@@ -84,11 +85,20 @@ class TagRules(Section):
     semver: Versions | None = Field(
         None, description="Only tags that are versions in this range, such as `>=3.5 <4`; none with a suffix like -rc1."
     )
+    semver_suffixes: bool = Field(
+        False,
+        description="With `semver`: take versions with a suffix too, such as 1.2.3-alpine, which is before 1.2.3.",
+    )
     latest: int | None = Field(None, ge=1, description="Only this many of the tags that meet the other conditions.")
     latest_by: Literal["version", "created"] = Field(
         "version", description="Which are the latest: the highest versions, or the images that were made last."
     )
     newer_than: Duration | None = Field(None, description="Only images that were made within this time.")
+
+    @property
+    def versions(self) -> VersionRange | None:
+        """The range, which takes suffixes or not."""
+        return replace(self.semver, takes_suffixes=True) if self.semver and self.semver_suffixes else self.semver
 
     @field_validator("newer_than")
     @classmethod
