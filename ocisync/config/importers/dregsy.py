@@ -199,7 +199,7 @@ def _keep_latest(count: int, sets: list[dict[str, Tree]], rule: DraftEntry) -> N
     if len(sets) > 1:
         rule.lose(f"keep: latest {count} holds for all items together in dregsy, and for each of them here")
     elif any("semver" not in one for one in sets):
-        rule.note(
+        rule.lose(
             f"keep: latest {count} holds for versions in dregsy, which takes all other tags, too; here none of these"
         )
     for one in sets:
