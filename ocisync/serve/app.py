@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable
-from email.utils import formatdate
 
 import structlog
 from aiohttp import web
@@ -17,7 +16,7 @@ from ocisync.errors import OcisyncError
 from ocisync.serve.blobs import blob_response
 from ocisync.serve.browse_page import page_response
 from ocisync.serve.errors import ApiError, ErrorCode, Interrupted, error_response
-from ocisync.serve.headers import COMMON, etag_of, is_match
+from ocisync.serve.headers import COMMON, etag_of, http_date, is_match
 from ocisync.serve.lists import catalog_response, json_response, tags_response
 from ocisync.serve.manifests import ManifestFacts, ManifestReader
 from ocisync.serve.referrers import referrers_response
@@ -138,7 +137,8 @@ _LISTS: dict[EndpointKind, Answer] = {
 
 
 def _manifest_headers(endpoint: Endpoint, facts: ManifestFacts) -> dict[str, str]:
-    dated = {"Last-Modified": formatdate(facts.modified, usegmt=True)} if facts.modified else {}
+    date = http_date(facts.modified)
+    dated = {"Last-Modified": date} if date else {}
     return (
         COMMON
         | dated

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from email.utils import formatdate
 
 COMMON = {"Docker-Distribution-API-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"}
 _RANGE = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*\Z", re.ASCII | re.IGNORECASE)
@@ -31,6 +32,17 @@ class Unsatisfiable(ValueError):
 def etag_of(digest: str) -> str:
     """The strong ETag of content."""
     return f'"{digest}"'
+
+
+def http_date(seconds: float) -> str:
+    """A date as headers have it; empty for what is none, such as a file's after the year 9999.
+
+    Spec: RFC 9110, 5.6.7.
+    """
+    try:
+        return formatdate(seconds, usegmt=True) if seconds else ""
+    except (ValueError, OverflowError, OSError):
+        return ""
 
 
 def is_match(header: str | None, etag: str) -> bool:

@@ -69,7 +69,10 @@ def time_text(moment: float | None) -> str:
     """Seconds since the epoch as local time, or "never"."""
     if moment is None:
         return "never"
-    return datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    try:
+        return datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
+    except (ValueError, OverflowError, OSError):  # others tell many of the times
+        return "after the year 9999"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

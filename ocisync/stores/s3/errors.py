@@ -142,7 +142,7 @@ def _explain(fault: S3Fault, prefix: str) -> OcisyncError:
 def _clock_offset(fault: S3Fault) -> str:
     try:
         offset = time.time() - parsedate_to_datetime(fault.date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return "this machine's clock differs too much from the store's: set it by NTP"
     side = "ahead of" if offset > 0 else "behind"
     return f"this machine's clock is {abs(offset):.0f} s {side} the store's: set it by NTP"

@@ -57,11 +57,13 @@ def info_from_headers(key: str, headers: Mapping[str, str], size: int | None = N
 
 def _size(headers: Mapping[str, str]) -> int:
     total = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    return int(total) if total.isascii() and total.isdigit() else -1  # unlike any size that is looked for
+    return (
+        int(total) if total.isascii() and total.isdigit() and len(total) < 20 else -1
+    )  # unlike any size that is looked for
 
 
 def _parse_date(date: str) -> float:
     try:
         return parsedate_to_datetime(date).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

@@ -135,8 +135,11 @@ _EXPLAIN_UNKNOWN = {
 
 
 def format_time(seconds: float) -> str:
-    """A time as people read it, in UTC."""
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    """A time as people read it, in UTC; images may say of themselves that they were made in the year 9999."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):
+        return "after the year 9999"
 
 
 def _wait_until(until: float) -> str:

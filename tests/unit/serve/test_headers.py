@@ -2,7 +2,7 @@
 
 import pytest
 
-from ocisync.serve.headers import ByteRange, Unsatisfiable, etag_of, is_match, wanted_range
+from ocisync.serve.headers import ByteRange, Unsatisfiable, etag_of, http_date, is_match, wanted_range
 
 ETAG = '"sha256:abc"'
 
@@ -22,6 +22,11 @@ ETAG = '"sha256:abc"'
 )
 def test_if_none_match(header: str | None, *, matches: bool) -> None:
     assert is_match(header, ETAG) is matches
+
+
+def test_a_file_whose_date_is_none_is_served_without_it() -> None:
+    assert http_date(784111777.0) == "Sun, 06 Nov 1994 08:49:37 GMT"
+    assert [http_date(seconds) for seconds in (0.0, 253_402_351_199.0, 1e18)] == [""] * 3
 
 
 def test_an_etag_is_quoted() -> None:

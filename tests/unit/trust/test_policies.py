@@ -197,6 +197,9 @@ UNTIMED: dict[str, Signature] = {
     "bundle: another log's": with_bundled_entry_of(forged_root("log_key").bundle(IMAGE, OURS)),
     "bundle: another time": bundled(LOGGED_BUNDLE, lambda one: log_entry(one).update(integratedTime="1600000000")),
     "bundle: a time that is none": bundled(LOGGED_BUNDLE, lambda one: log_entry(one).update(integratedTime="soon")),
+    "bundle: a time without an end": bundled(
+        LOGGED_BUNDLE, lambda one: log_entry(one).update(integratedTime=float("inf"))
+    ),
     "bundle: another place": bundled(LOGGED_BUNDLE, lambda one: log_entry(one).update(logIndex="7")),
 }
 

@@ -55,7 +55,7 @@ def server_time(date: str | None, ours: float) -> float:
     """The moment of an answer by its Date header, since our own clock may be wrong; in seconds since the epoch."""
     try:
         return parsedate_to_datetime(date).timestamp() if date else ours
-    except ValueError:
+    except (ValueError, OverflowError):
         return ours
 
 

@@ -1,5 +1,7 @@
 """Whether an image may be taken, as a table."""
 
+from datetime import datetime
+
 import pytest
 
 from ocisync.sync.judging.acceptance import (
@@ -51,6 +53,13 @@ def test_decisions(
     found = decide_acceptance(wanted, verdict, dates, NOW, is_fresh=True)
     assert (found.outcome, found.code) == (outcome, code)
     assert (found.until > NOW) == (outcome is Outcome.PENDING)
+
+
+@pytest.mark.parametrize("made", ["9999-12-31T23:59:59Z", "9999-12-31T23:59:59-14:00"])
+def test_an_image_that_says_it_was_made_at_the_end_of_time_is_pending(made: str) -> None:
+    dates = ImageDates(NOW, datetime.fromisoformat(made).timestamp())
+    found = decide_acceptance(MADE, None, dates, NOW, is_fresh=True)
+    assert (found.outcome, "after the year 9999" in found.reason) == (Outcome.PENDING, True)
 
 
 @pytest.mark.parametrize(
