@@ -20,6 +20,7 @@ from ocisync.sync.run import plan_job
 from ocisync.wiring.engine import open_engine
 from ocisync.wiring.rules import rule_set
 from ocisync.wiring.session import Session, open_session
+from ocisync.wiring.store_options import settings_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +119,7 @@ async def _plan_job(job: Job, session: Session, plan: PlannedPass) -> None:
     if image := registry_image(job.source):
         key, allowance = await session.stores.allowance(image.host, image.repository)
         needed = replace(forecast_pulls(key, planned), allowance=allowance)
-        if session.config.settings_for(key).mirrors:  # they may take all of it
+        if settings_for(session.config, key).mirrors:  # they may take all of it
             needed = replace(needed, least=0)
         plan.pulls[key] = needed + plan.pulls.get(key, Pulls(key))
 

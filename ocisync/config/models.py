@@ -129,9 +129,3 @@ class Config(Section):
     def temporary_path(self) -> Path:
         """Where unfinished work goes."""
         return self.daemon.temporary or self.daemon.state / "tmp"
-
-    def settings_for(self, key: str) -> Registry:
-        """The settings of a host, or of a path of one that has an entry, completed from `defaults`."""
-        own = self.registries.get(key, Registry())
-        given = {name: getattr(self.defaults, name) for name in self.defaults.model_fields_set}
-        return own.model_copy(update={name: value for name, value in given.items() if name not in own.model_fields_set})

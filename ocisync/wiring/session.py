@@ -14,6 +14,7 @@ import anyio
 
 from ocisync.config.load import load_config
 from ocisync.config.models import Config
+from ocisync.config.sections.daemon_settings import Daemon
 from ocisync.content.spool.blobs import BlobSpool
 from ocisync.errors import DiskError
 from ocisync.state.ownership import make_private_folder
@@ -49,12 +50,14 @@ async def open_session(
 ) -> AsyncIterator[Session]:
     """Open what a configuration names; stores connect on first use and are closed at the end.
 
+    `scratch` is a folder for temporary files that is there; without it, the configuration's is made.
     `compression` is that of layers which come uncompressed; without it, what the drop rules say. `share` is the part of
     the registries' limits that this process may use.
     """
     room = 0 if scratch else config.daemon.spool  # what a single command spools would be gone with it
-    scratch = scratch or config.temporary_path
-    await anyio.to_thread.run_sync(_make_folder, scratch)
+    if scratch is None:
+        scratch = config.temporary_path
+        await anyio.to_thread.run_sync(_make_folder, scratch)
     async with AsyncExitStack() as stack:
         progress = progress or Progress()
         ledger = ledger or MemoryLedger()
@@ -85,7 +88,7 @@ async def optional_session(
     if isinstance(given, Path):
         config = await anyio.to_thread.run_sync(partial(load_config, given, needs_secrets=False))
     else:
-        config = given or Config(version=1)
+        config = given or Config(version=1, daemon=Daemon.model_construct())  # there is no daemon, and no folder of its
     scratch = await anyio.to_thread.run_sync(partial(tempfile.TemporaryDirectory, prefix="ocisync-"))
     try:
         async with open_session(config, None, progress, Path(scratch.name), compression) as session:

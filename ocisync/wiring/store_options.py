@@ -17,6 +17,13 @@ from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
 
 
+def settings_for(config: Config, key: str) -> Registry:
+    """The settings of a host, or of a path of one that has an entry, completed from `defaults`."""
+    own = config.registries.get(key, Registry())
+    given = {name: getattr(config.defaults, name) for name in config.defaults.model_fields_set}
+    return own.model_copy(update={name: value for name, value in given.items() if name not in own.model_fields_set})
+
+
 def registry_options(settings: Registry) -> RegistryOptions:
     """One host's section; with a secret that is not known here, options by which the host cannot be used."""
     try:

@@ -42,7 +42,14 @@ from ocisync.stores.s3.options import S3Options
 from ocisync.stores.static.options import StaticOptions
 from ocisync.sync.job import Job
 from ocisync.wiring.archives import ArchivePlace, Archives
-from ocisync.wiring.store_options import find_target, registry_options, s3_options, s3_options_of, static_options
+from ocisync.wiring.store_options import (
+    find_target,
+    registry_options,
+    s3_options,
+    s3_options_of,
+    settings_for,
+    static_options,
+)
 from ocisync.wiring.views import Memory, apply_view
 
 if TYPE_CHECKING:  # each is imported where it is opened: together they are a tenth of the start
@@ -313,7 +320,7 @@ class StoreFactory:
 
     def _opened_registries(self) -> AbstractAsyncContextManager[RegistryClient]:
         keys = ("", *self.config.registries)
-        options = {key: replace(registry_options(self.config.settings_for(key)), share=self.share) for key in keys}
+        options = {key: replace(registry_options(settings_for(self.config, key)), share=self.share) for key in keys}
         defaults = options.pop("")
         for settings in self.config.targets.values():
             if isinstance(settings, RegistryTarget):  # the scheme that is written out is kept to

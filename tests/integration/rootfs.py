@@ -108,6 +108,7 @@ async def unpack_layout(
 @asynccontextmanager
 async def session_in(scratch: Path) -> AsyncIterator[Session]:
     """A session without any configuration."""
+    await anyio.Path(scratch).mkdir(exist_ok=True)
     config = await anyio.to_thread.run_sync(partial(Config, version=1))
     async with open_session(config, scratch=scratch) as session:
         yield session

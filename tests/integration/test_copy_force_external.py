@@ -71,13 +71,13 @@ async def test_foreign_layers_stay_where_they_are_unless_they_are_wanted(
 ) -> None:
     push(registry.client, "win", "1", foreign_image(f"{elsewhere.url}/layer"))
     source, root = f"docker://{registry.host}/win:1", tmp_path / "static"
-    assert (await copied(source, f"static:{root}//app:1", CopyOptions(), tmp_path / "s")).ok
+    assert (await copied(source, f"static:{root}//app:1", CopyOptions(), tmp_path)).ok
     assert not blob(root).exists()
     assert elsewhere.requests == []
-    report = await copied(source, f"static:{root}//app:1", EXTERNAL, tmp_path / "s")
+    report = await copied(source, f"static:{root}//app:1", EXTERNAL, tmp_path)
     assert report.ok, report
     assert hashlib.sha256(blob(root).read_bytes()).hexdigest() == digest_of(LAYER).removeprefix("sha256:")
-    again = await copied(source, f"docker://{registry.host}/copy:1", EXTERNAL, tmp_path / "s")
+    again = await copied(source, f"docker://{registry.host}/copy:1", EXTERNAL, tmp_path)
     assert again.ok, again
     assert registry.client.request("HEAD", f"/v2/copy/blobs/{digest_of(LAYER)}").status == 200
 
@@ -87,7 +87,7 @@ async def test_the_next_url_is_tried_and_redirects_are_followed(
 ) -> None:
     moved = elsewhere.on("GET", "^/moved$", faults.Redirect("/layer", 302))
     push(registry.client, "win", "1", foreign_image(f"{elsewhere.url}/absent", f"{elsewhere.url}/moved"))
-    report = await copied(f"docker://{registry.host}/win:1", f"static:{tmp_path}//app:1", EXTERNAL, tmp_path / "s")
+    report = await copied(f"docker://{registry.host}/win:1", f"static:{tmp_path}//app:1", EXTERNAL, tmp_path)
     assert report.ok, report
     assert moved.hits == 1
     assert blob(tmp_path).read_bytes() == LAYER
@@ -100,7 +100,7 @@ async def test_fault_14_where_a_foreign_layer_lies_gets_no_credentials(tmp_path:
         host = {"username": "tester", "password": "open-sesame"}
         settings = {"version": 1, "registries": {basic.host: host, elsewhere.host: host}}
         config = await to_thread.run_sync(Config.model_validate, settings)
-        async with open_session(config, scratch=tmp_path / "s") as session:
+        async with open_session(config, scratch=tmp_path) as session:
             places = [parse_locator(f"docker://{basic.host}/win:1")], parse_locator(f"static:{tmp_path}//app:1")
             (done,) = await copy_images(session, *places, EXTERNAL)
     assert done.report.ok, done.report
@@ -126,7 +126,7 @@ async def test_fault_14_a_foreign_layer_that_cannot_be_had_fails_its_image(
     elsewhere.rules.clear()
     elsewhere.on("GET", "^/layer$", answer)
     push(registry.client, "win", "1", foreign_image(f"{elsewhere.url}/layer"))
-    report = await copied(f"docker://{registry.host}/win:1", f"static:{tmp_path}//app:1", EXTERNAL, tmp_path / "s")
+    report = await copied(f"docker://{registry.host}/win:1", f"static:{tmp_path}//app:1", EXTERNAL, tmp_path)
     assert [told in str(tag.failure) for tag in report.failed] == [True]
     assert not blob(tmp_path).exists()
 
@@ -137,12 +137,12 @@ async def test_force_sends_everything_again_and_mends_what_no_look_shows(
     image = make_image()
     push(registry.client, "src", "1", image)
     source, place, root = f"docker://{registry.host}/src:1", f"static:{tmp_path}/static//app:1", tmp_path / "static"
-    assert (await copied(source, place, CopyOptions(), tmp_path / "s")).ok
+    assert (await copied(source, place, CopyOptions(), tmp_path)).ok
     digest, data = next((digest, data) for digest, data in image.blobs.items() if data != image.config)
     blob(root, digest).write_bytes(data[:-1] + b"x")  # of the same size
-    plain = await copied(source, place, CopyOptions(), tmp_path / "s")
+    plain = await copied(source, place, CopyOptions(), tmp_path)
     assert (plain.ok, plain.traffic.blobs) == (True, 0)
-    forced = await copied(source, place, CopyOptions(send_again=True), tmp_path / "s")
+    forced = await copied(source, place, CopyOptions(send_again=True), tmp_path)
     assert forced.ok, forced
     assert forced.traffic.blobs == len(image.blobs)
     assert blob(root, digest).read_bytes() == data
@@ -154,9 +154,9 @@ async def test_force_at_a_registry_asks_nothing_and_sends_all(
     image = make_image()
     push(registry.client, "src", "1", image)
     place = f"docker://{registry_proxy.host}/app:1"
-    assert (await copied(f"docker://{registry.host}/src:1", place, CopyOptions(), tmp_path / "s")).ok
+    assert (await copied(f"docker://{registry.host}/src:1", place, CopyOptions(), tmp_path)).ok
     registry_proxy.requests.clear()
-    report = await copied(f"docker://{registry.host}/src:1", place, CopyOptions(send_again=True), tmp_path / "s")
+    report = await copied(f"docker://{registry.host}/src:1", place, CopyOptions(send_again=True), tmp_path)
     assert report.ok, report
     assert len(registry_proxy.seen("PUT", "/blobs/uploads/")) == len(image.blobs)
     assert len(registry_proxy.seen("PUT", "/manifests/")) == 2  # by digest, then the tag

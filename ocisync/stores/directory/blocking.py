@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -70,11 +70,13 @@ class BlockingFiles:
             self.prepare()
             return Temporary(self._temporary, size, digest)
 
-    def write(self, data: bytes, key: str, if_match: str | None) -> ObjectInfo:
-        """Put content that was verified into place."""
-        temporary = self.temporary(len(data), None)
+    def write(
+        self, chunks: Iterable[bytes], size: int, digest: Digest | None, key: str, if_match: str | None
+    ) -> ObjectInfo:
+        """Verify content that is at hand, and put it into place."""
+        temporary = self.temporary(size, digest)
         try:
-            temporary.write((data,))
+            temporary.write(chunks)
             return self.commit(temporary, key, if_match)
         finally:
             if temporary.is_open:

@@ -19,7 +19,7 @@ from anyio import CancelScope, CapacityLimiter, to_thread
 
 from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
-from ocisync.content.openers import INLINE_LIMIT, find_bulk_reader, read_whole
+from ocisync.content.openers import INLINE_LIMIT, BytesOpener, find_bulk_reader
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.transfer.mover import BULK_FROM, Transfer
 from ocisync.content.verify import UploadCheck, batch_chunks
@@ -110,8 +110,8 @@ class DirectoryStore:
             if info is not None:
                 return info
         if size <= INLINE_LIMIT:  # one hop to a thread; hops are most of what a small object costs
-            data = await read_whole(opener, UploadCheck(size, digest))
-            return await self._in_thread(key, self._files.write, data, key, if_match)
+            chunks = await _read_small(opener, size)
+            return await self._in_thread(key, self._files.write, chunks, size, digest, key, if_match)
         temporary = await self._in_thread(key, self._files.temporary, size, digest)
         is_usable = True
         try:
@@ -258,6 +258,18 @@ class _FileWriter:
         """How many bytes were written."""
         with disk_errors(self.path):
             return self.temporary.write_piece(data)
+
+
+async def _read_small(opener: Opener, size: int) -> list[bytes]:
+    """What an opener gives, to be hashed in the thread that writes it. Raises SizeMismatch: more than announced."""
+    if isinstance(opener, BytesOpener):
+        return [opener.data]
+    seen, chunks = UploadCheck(size, None), []
+    async with opener(0) as stream:
+        async for chunk in stream:
+            seen.update(chunk)
+            chunks.append(chunk)
+    return chunks
 
 
 def _take_batch(entries: Generator[ObjectInfo, None, None]) -> list[ObjectInfo]:

@@ -23,6 +23,7 @@ from ocisync.config.validation_context import MAX_SECRET
 from ocisync.errors import ConfigError, Handling
 from ocisync.model.image_name import ImageName
 from ocisync.model.platform import Platform
+from ocisync.wiring.store_options import settings_for
 from tests.unit.config.support import errors, errors_with_targets, load, with_targets
 
 ISSUE = """\
@@ -44,7 +45,7 @@ daemon: {listen: "127.0.0.1:8080", state: ./state, drain: 30s}
 
 def test_the_documented_example_means_what_it_says() -> None:
     config = load(ISSUE, environ={"HUB_TOKEN": "tops3cret"})
-    docker = config.settings_for("docker.io")
+    docker = settings_for(config, "docker.io")
     assert docker.password is not None
     assert (docker.username, docker.password.get_secret_value()) == ("me", "tops3cret")
     assert (docker.requests_per_second, docker.concurrency) == (5, 3)
@@ -106,7 +107,7 @@ def test_defaults_fill_what_a_registry_leaves_open() -> None:
         defaults: {concurrency: 9, idle_timeout: 2m}
         registries: {index.docker.io: {concurrency: 2}}
     """)
-    hub, other = config.settings_for("docker.io"), config.settings_for("quay.io")
+    hub, other = settings_for(config, "docker.io"), settings_for(config, "quay.io")
     assert (hub.concurrency, hub.idle_timeout, hub.retries) == (2, 120, 5)
     assert (other.concurrency, other.idle_timeout) == (9, 120)
 

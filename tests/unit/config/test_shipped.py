@@ -31,6 +31,7 @@ from ocisync.config.models import (
 )
 from ocisync.config.schema import json_schema, schema_text
 from ocisync.config.template import Place, read_template, read_unit
+from ocisync.wiring.store_options import settings_for
 
 ROOT = Path(__file__).resolve().parents[3]
 SAMPLES = sorted((ROOT / "config").glob("*.yaml"))
@@ -94,7 +95,7 @@ def test_the_starters_commented_parts_load_too(tmp_path: Path) -> None:
     config = parse_config("\n".join(active), folder=tmp_path, environ=ENVIRONMENT)
     assert set(config.targets) == {"local", "mirror"}
     assert [rule.name for rule in config.sync] == ["alpine"]
-    assert config.settings_for("docker.io").username == "me"
+    assert settings_for(config, "docker.io").username == "me"
 
 
 def uncommented(line: str) -> str:
