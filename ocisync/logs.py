@@ -67,6 +67,7 @@ _REDACTIONS = (
     (re.compile(rf"([\"']{_PARAMETERS}[\"']\s*:\s*)(?:\"[^\"]*\"|'[^']*')", re.IGNORECASE), rf'\1"{MASK}"'),
     (re.compile(r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*"), MASK),
 )
+_IN_SECRETS = re.compile(r"[\s@=\"']")
 # Control characters, those that turn text around, those that are not seen (marks of direction, tags), and halves of
 # characters (file names of other encodings have them): what a remote server sent must not steer a terminal or hide
 # words from who reads it, and no stream can write a half.
@@ -120,13 +121,21 @@ def redact(text: str) -> str:
     """The text without registered secrets, credentials in headers and URLs, tokens and signatures."""
     if _SECRETS.expression:
         text = _SECRETS.expression.sub(MASK, text)
-    for expression, replacement in _REDACTIONS:
-        text = expression.sub(replacement, text)
+    if _is_suspicious(text):
+        for expression, replacement in _REDACTIONS:
+            text = expression.sub(replacement, text)
     return text
+
+
+def _is_suspicious(text: str) -> bool:
+    """Whether a text has something that each of the redactions needs; names and digests have nothing."""
+    return _IN_SECRETS.search(text) is not None or "eyJ" in text or "authorization" in text.lower()
 
 
 def escape_controls(text: str) -> str:
     """The text with control characters spelled out; newlines and tabs stay."""
+    if text.isascii() and text.isprintable():
+        return text
     return _UNPRINTABLE.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
 
 

@@ -8,7 +8,6 @@ Exit status: 0 all good, 1 something failed, 2 bad usage or configuration, 130 i
 
 from __future__ import annotations
 
-import functools
 import gc
 import io
 import os
@@ -52,11 +51,17 @@ def run_async(main: Callable[..., Awaitable[_T]], *arguments: object) -> _T:
     """
     import anyio
 
+    results: list[_T] = []
+
+    async def keep_result() -> None:  # asyncio writes out a result at the end, to no use: a long report takes a while
+        results.append(await main(*arguments))
+
     fast = sys.platform != "win32"
     _collect_less_often()
     _raise_file_limit()
     try:
-        return anyio.run(functools.partial(main, *arguments), backend_options={"use_uvloop": fast})
+        anyio.run(keep_result, backend_options={"use_uvloop": fast})
+        return results[0]
     except BaseExceptionGroup as group:
         ours, others = group.split(OcisyncError)
         if ours is None or others is not None:

@@ -198,7 +198,8 @@ async def name_by_sha256(roots: Mapping[str, Descriptor], ledger: Ledger) -> Map
 async def _load_known(job: Job, ledger: Ledger) -> Mapping[str, Published]:
     """What is on record as whole as far as this job goes: with the same of its images."""
     known = await ledger.get_published(job.target.target, job.target.repository)
-    return {tag: published for tag, published in known.items() if published.scope == job.scope}
+    scope = job.scope
+    return {tag: published for tag, published in known.items() if published.scope == scope}
 
 
 def _find_recorded(roots: Mapping[str, Descriptor], known: Mapping[str, Published]) -> set[str]:

@@ -35,9 +35,14 @@ def show(text: str, end: str = "\n") -> None:
 
 def show_json(document: object) -> None:
     """Print JSON for machines; every text in it is cleaned, because it may end on a terminal all the same."""
+    from pydantic_core import to_json
+
     from ocisync.logs import clean_document
 
-    _write(json.dumps(clean_document(document), indent=2).replace("\x7f", "\\u007f") + "\n")
+    cleaned = clean_document(document)
+    raw = to_json(cleaned, indent=2)  # eight times as fast as json for indented text, but it leaves letters as they are
+    text = raw.decode() if raw.isascii() else json.dumps(cleaned, indent=2)
+    _write(text.replace("\x7f", "\\u007f") + "\n")
 
 
 def show_raw(data: bytes) -> None:

@@ -7,7 +7,6 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
 from pathlib import Path
 
 from ocisync.content.failpoints import failpoint
@@ -86,7 +85,8 @@ class BlockingFiles:
         """Verify a temporary file, make it last, and move it into place."""
         temporary.finish(fsync=self.fsync)
         self._place(temporary.path, key, if_match)
-        return info_of(key, temporary.close())
+        found = temporary.close()
+        return info_of(key, found, found.st_mtime)
 
     def new_path(self) -> Path:
         """Where a locked file may be until it is moved into place."""
@@ -98,7 +98,7 @@ class BlockingFiles:
         if found.st_size != size:
             return None
         self._place(path, key, if_match=None)
-        return info_of(key, found)
+        return info_of(key, found, found.st_mtime)
 
     def _place(self, path: Path, key: str, if_match: str | None) -> None:
         folders, name = split_key(key)
@@ -172,8 +172,7 @@ class BlockingFiles:
             raise FileNotFoundError(key)
         is_manifest = f"/{layout.MANIFESTS}/" in key and found.st_size <= MAX_MANIFEST_SIZE
         body = os.pread(fd, found.st_size, 0) if is_manifest else None
-        info = info_of(key, found, layout.content_type_of(key, body))
-        return replace(info, modified=date_of(self.root, key, found))
+        return info_of(key, found, date_of(self.root, key, found), layout.content_type_of(key, body))
 
     @contextmanager
     def _lock(self, *, exclusive: bool) -> Iterator[None]:

@@ -12,7 +12,6 @@ import os
 import stat
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 
 from ocisync.content.object_store import ObjectInfo
@@ -37,13 +36,13 @@ def _walk_folder(root: Path, fd: int, base: str, prefix: str, start_after: str) 
     dates = _read_dates(root, base)
     for name in _list_names(fd, base):
         key = base + name
-        if not (key.startswith(prefix) or prefix.startswith(key)) or _is_behind(key, start_after):
+        if not (key.startswith(prefix) or prefix.startswith(key)) or (start_after and _is_behind(key, start_after)):
             continue
         with suppress(FileNotFoundError):
             if name.endswith("/"):
                 yield from _walk_inner(root, fd, name[:-1], key, prefix, start_after)
             elif stat.S_ISREG((found := os.stat(name, dir_fd=fd, follow_symlinks=False)).st_mode):
-                yield replace(info_of(key, found), modified=_date(found, dates.get(name)))
+                yield info_of(key, found, _date(found, dates.get(name)))
 
 
 def _walk_inner(root: Path, parent: int, name: str, key: str, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
@@ -66,9 +65,9 @@ def _is_behind(key: str, start_after: str) -> bool:
     return os.fsencode(key) <= os.fsencode(start_after) and not (key.endswith("/") and start_after.startswith(key))
 
 
-def info_of(key: str, found: os.stat_result, content_type: str = "") -> ObjectInfo:
+def info_of(key: str, found: os.stat_result, modified: float, content_type: str = "") -> ObjectInfo:
     """What is known of a file; hard links to one file have one ETag, and a rewritten file another."""
-    return ObjectInfo(key, found.st_size, etag_of(found), found.st_mtime, content_type)
+    return ObjectInfo(key, found.st_size, etag_of(found), modified, content_type)
 
 
 def etag_of(found: os.stat_result) -> str:

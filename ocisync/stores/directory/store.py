@@ -44,6 +44,7 @@ class DirectoryStore:
         self.root = path.absolute()
         self._files = BlockingFiles(self.root, fsync=fsync)
         self._threads = CapacityLimiter(8)
+        self._walkers = CapacityLimiter(1)  # more only take the interpreter from each other, at every name
         self._is_ready = False
 
     def __str__(self) -> str:
@@ -151,7 +152,7 @@ class DirectoryStore:
     async def list(self, prefix: str, *, start_after: str = "") -> AsyncIterator[ObjectInfo]:
         """Files below a prefix, sorted by key; what is not a plain file is left out."""
         with closing(walk(self.root, prefix, start_after)) as entries:
-            while batch := await self._in_thread(prefix, _take_batch, entries):
+            while batch := await self._in_thread(prefix, _take_batch, entries, limiter=self._walkers):
                 for info in batch:
                     yield info
 
@@ -186,12 +187,14 @@ class DirectoryStore:
             return False
         return True
 
-    async def _in_thread(self, key: str, act: Callable[..., _T], *args: object) -> _T:
+    async def _in_thread(
+        self, key: str, act: Callable[..., _T], *args: object, limiter: CapacityLimiter | None = None
+    ) -> _T:
         def act_or_explain() -> _T:
             with disk_errors(self.root / key):
                 return act(*args)
 
-        return await to_thread.run_sync(act_or_explain, limiter=self._threads)
+        return await to_thread.run_sync(act_or_explain, limiter=limiter or self._threads)
 
 
 @dataclass(slots=True)
