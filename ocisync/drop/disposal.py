@@ -56,7 +56,7 @@ def clear_done(dropped: Input, rule: DropRule, *, published: bool = True) -> str
                 with _open_beside(rule, rule.done_path, member.entry) as folder:
                     move(member.entry, folder, reserve(member.entry, folder))
     except OSError as exc:
-        raise _as_disk_error(rule.done_path if rule.done == "move" else rule.path, exc) from exc
+        raise _as_disk_error(rule.done_path if rule.done == "move" else rule.path, exc, dropped) from exc
     return "deleted" if rule.done == "delete" else "moved"
 
 
@@ -70,7 +70,7 @@ def quarantine(dropped: Input, rule: DropRule, failure: Failure, now: float) -> 
                 write_whole(folder, fit_name(name, REASON), text + _render_found(member.entry))
                 move(member.entry, folder, name)
     except OSError as exc:
-        raise _as_disk_error(rule.failed_path, exc) from exc
+        raise _as_disk_error(rule.failed_path, exc, dropped) from exc
     return "quarantined"
 
 
@@ -197,5 +197,9 @@ def _stat(folder: int, name: str) -> os.stat_result:
     return os.stat(name, dir_fd=folder, follow_symlinks=False)
 
 
-def _as_disk_error(folder: Path, exc: OSError) -> DiskError:
-    return DiskError(f"{exc.filename or folder}: {exc.strerror or exc}; look at the permissions and space of {folder}")
+def _as_disk_error(folder: Path, exc: OSError, dropped: Input | None = None) -> DiskError:
+    """`dropped`: what should have left its own folder, which must be writable for it as well."""
+    own = Path(dropped.members[0].entry.path).parent if dropped and dropped.members else folder
+    also = f", and of {own}, which holds the file" if own != folder else ""
+    told = f"{exc.filename or folder}: {exc.strerror or exc}; look at the permissions and space of {folder}{also}"
+    return DiskError(told)

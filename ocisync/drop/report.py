@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ocisync.content.threads import run_file
 from ocisync.drop.disposal import REASON
+from ocisync.drop.inputs import is_as_recorded
 from ocisync.drop.poll import FolderPoller, PollResult
 from ocisync.drop.rule import DropRule
 from ocisync.errors import OcisyncError
@@ -88,6 +89,11 @@ async def report_folder(
         found.setdefault(one.key, one)
     for key in busy:
         found[key] = replace(found.get(key, DroppedInput(key, BUSY, "")), state=BUSY)
+    for dropped in (*look.ready, *(one for one, _ in look.waiting)) if look else ():
+        record = known.get(dropped.key)
+        if record and record.state is InputState.DONE and record.due and is_as_recorded(dropped, record):
+            stays = f"it was published, but its file stays: {record.message}"
+            found.setdefault(dropped.key, replace(_from_record(record), reason=stays))
     for dropped, later in look.waiting if look else ():
         found.setdefault(dropped.key, DroppedInput(dropped.key, WAITING, later.reason))
     for dropped in look.ready if look else ():

@@ -357,11 +357,17 @@ async def test_many_repositories_stand_in_groups_in_natural_order(tab: Tab, tmp_
     assert not tab.errors
 
 
-async def test_signed_is_told_by_a_tag_and_by_a_referrer(tab: Tab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["directory", "bucket"])
+async def test_signed_is_told_by_a_tag_and_by_a_referrer(
+    kind: str, tab: Tab, tmp_path: Path, bucket: Bucket, bucket_url: str
+) -> None:
+    """By ocisync's referrers API, and in a bucket by the objects that a publication writes."""
     signature = describe(b"{}", "application/vnd.oci.image.manifest.v1+json")
     bundle = {**descriptor_to_json(signature), "artifactType": "application/vnd.dev.sigstore.bundle.v0.3+json"}
     sbom = {**descriptor_to_json(signature), "artifactType": "application/spdx+json"}
-    async with store_at(tmp_path) as store, served(store, tab) as url:
+    place = bucket if kind == "bucket" else tmp_path
+    async with store_at(place) as store, served(store, tab) as ours:
+        url, page = (bucket_url, "index.html") if kind == "bucket" else (ours, "")
         for name, attached in (("team/signed", [bundle, sbom]), ("team/described", [sbom])):
             index = await publish(store, name, ["1.0"], {}, PLATFORMS[:1])
             await put(store, layout.referrers_key(name, index.digest), referrers_of(attached))
@@ -371,7 +377,7 @@ async def test_signed_is_told_by_a_tag_and_by_a_referrer(tab: Tab, tmp_path: Pat
         await publish_page(store)
         found = {}
         for name in ("team/signed", "team/described", "team/tagged"):
-            await tab.open(f"{url}/#/{name}:1.0")
+            await tab.open(f"{url}/{page}#/{name}:1.0")
             await tab.until("document.querySelector('.layers')")
             found[name] = (await texts(tab, ".lead .chip.good"), await texts(tab, ".plain .name"))
     assert found["team/signed"] == (["signed"], ["application/spdx+json"])

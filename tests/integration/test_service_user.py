@@ -108,3 +108,30 @@ def test_a_state_of_another_user_is_told(command: str, place: Path, service: dic
     done = run_as_root(command, "-c", home / "ocisync.yaml", env=service).expect(1)
     assert f"{state} belongs to root, and this process runs as {USER}" in done.stderr
     assert f"chown -R {USER}: {state}" in done.stderr
+
+
+@pytest.mark.usefixtures("runs_as_user")
+def test_a_file_that_the_service_may_not_read_or_not_move_is_told(place: Path, service: dict[str, str]) -> None:
+    """root's own files in the drop folder: in the pass, and in the status until somebody mends it."""
+    home = place / "home"
+    file = home / "ocisync.yaml"
+    file.write_text(CONFIG.replace("settle: 0s", "settle: 0s, stable: 0s, done: move"))
+    (home / "drop/shut.tar").write_bytes((home / "drop/team/app.tar").read_bytes())
+    (home / "drop/shut.tar").chmod(0)
+    os.chown(home / "drop/team", 0, 0)  # the archive may be read, and not be moved away
+    run_as_root("once", "-c", file, env=service).expect(1)
+    for _ in range(2):
+        told = run_as_root("status", "-c", file, env=service).expect(0).stdout
+        assert (
+            f"shut.tar skipped: it cannot be read by this user ({USER}): its mode is 0000 and it belongs to root"
+            in told
+        )
+        assert "team/app.tar retry: it was published, but its file stays: " in told
+        assert f"and of {home}/drop/team, which holds the file" in told
+        assert (home / "registry/v2/a/manifests/1").exists()
+    os.chown(home / "drop/team", pwd.getpwnam(USER).pw_uid, 0)
+    (home / "drop/shut.tar").unlink()
+    run_as_root("once", "-c", file, env=service)
+    told = run_as_root("status", "-c", file, env=service).expect(0).stdout
+    assert "team/app.tar" not in told
+    assert (home / "drop/done/team/app.tar").exists()

@@ -16,6 +16,7 @@ from ocisync.config.parsers import (
     format_size,
     parse_address,
     parse_duration,
+    parse_mail_server,
     parse_retention,
     parse_size,
 )
@@ -110,3 +111,11 @@ def test_what_is_no_address(text: str) -> None:
 
 def test_all_interfaces_are_not_loopback() -> None:
     assert not parse_address("0.0.0.0:8080").is_loopback
+
+
+def test_a_mail_server_is_named_with_its_port() -> None:
+    assert parse_mail_server("smtp.example.com:587") == Address("smtp.example.com", 587)
+    assert parse_mail_server("[::1]:25") == Address("::1", 25)
+    for text in ("smtp.example.com", "smtp.example.com:", "smtp.example.com:0", "smtp.example.com:99999", ":25", ""):
+        with pytest.raises(ValueError, match=r"not an address of a mail server\. Write host:port, such as smtp"):
+            parse_mail_server(text)
