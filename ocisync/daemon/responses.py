@@ -13,7 +13,11 @@ from aiohttp import web
 
 from ocisync.logs import clean, clean_document
 
-HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",  # they are no pages, whatever they quote
+    "X-Content-Type-Options": "nosniff",
+}
 _NO_TOKEN = (
     "nothing can be changed over HTTP, because the configuration sets no token: give daemon.token "
     "({env: NAME} or {file: PATH}) and send it as Authorization: Bearer TOKEN\n"

@@ -113,6 +113,18 @@ async def test_page_and_files_have_a_strict_policy_and_only_the_two_files_are_se
         assert (await client.ask("/status/status.html"))[0] == 404
 
 
+@pytest.mark.parametrize(
+    "path", ["/status/<script>", "/nothing", "/healthz", "/readyz", "/v1/status", "/metrics", "/v1/sync"]
+)
+async def test_every_other_answer_runs_nothing_either(path: str) -> None:
+    async with running(Daemon()) as client:
+        _, headers, text = await client.ask(path)
+        assert headers["Content-Security-Policy"].startswith("default-src 'none'")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert "html" not in headers["Content-Type"]
+        assert "<script>" not in text
+
+
 async def test_who_comes_through_a_front_gets_the_registry_and_never_the_status() -> None:
     async def registry_page(_: web.Request) -> web.Response:
         return web.Response(text="the registry")
