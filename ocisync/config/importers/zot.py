@@ -203,4 +203,7 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
 def is_zot(root: dict[str, Value]) -> bool:
     """Whether a file looks like it."""
     names = {name.lower() for name in root}  # zot does not care for case
-    return "sync" in Reader.of(root.get("extensions")).left or {"distspecversion", "storage"} <= names
+    storage = {name.lower() for name in Reader.of(root.get("storage")).left}
+    has_server = "http" in names and "rootdirectory" in storage  # docker-registry has a driver's name between them
+    is_server = "storage" in names and ("distspecversion" in names or has_server)
+    return is_server or "sync" in Reader.of(root.get("extensions")).left

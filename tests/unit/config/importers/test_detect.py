@@ -178,6 +178,8 @@ def test_zot_on_s3(tmp_path: Path) -> None:
             "not recognised. Name the tool it is for: --from regsync, dregsy, zot, skopeo, image-sync",
         ),
         ("version: 1\ntargets: {}\nsync: [{source: a, target: b}]", "a configuration of ocisync itself"),
+        ("storage: {rootDirectory: /tmp/zot}\nhttp: {port: '8080'}", "this zot mirrors nothing"),
+        ("version: 0.1\nstorage: {filesystem: {rootdirectory: /x}}\nhttp: {addr: ':5000'}", "not recognised"),
         ("sync: [{source: UPPER, target: b.test/c}]", "nothing that could be mirrored; sync: UPPER -> b.test/c"),
         ("tasks: [{name: t, source: {registry: ''}, mappings: []}]", "nothing that could be mirrored"),
     ],
