@@ -19,7 +19,7 @@ from typing import cast
 
 import anyio
 import structlog
-from aiohttp import web
+from aiohttp import web, web_protocol
 from aiohttp.typedefs import Handler
 from yarl import URL
 
@@ -32,6 +32,8 @@ log = structlog.get_logger(__name__)
 _BY_ANOTHER_NAME = web.RequestKey("by another name", bool)  # a mark: it came for a host name that is not this machine's
 BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
 UNSENT = 128 * 1024  # bytes of an answer that wait in the kernel; what is on its way comes on top
+PIPELINED = 2  # requests of a connection that wait, read, for the one before; aiohttp takes 32, of a MiB each
+MOST_HEADERS = 48  # of a request, of 8 KiB each; browsers and proxies send some 30
 _MOST = 4096  # connections
 _LOG_EVERY = 60.0  # seconds
 
@@ -62,8 +64,9 @@ async def serve(app: web.Application, host: str, port: int, limits: ServerLimits
     """
     runner = web.AppRunner(
         app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=limits.grace,
-        keepalive_timeout=limits.idle, lingering_time=2.0,
+        keepalive_timeout=limits.idle, lingering_time=2.0, max_headers=MOST_HEADERS,
     )  # fmt: skip
+    web_protocol.MAX_MSG_QUEUE_SIZE = PIPELINED  # for connections to come
     limit = ConnectionLimit(limits.connections or _most_connections(), limits.body)
     app.middlewares.insert(0, limit.track)
     if _is_loopback(host):

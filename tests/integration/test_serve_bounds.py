@@ -14,7 +14,7 @@ import pytest
 from aiohttp import web
 from anyio.to_thread import run_sync
 
-from ocisync.serve.server import UNSENT, ServerLimits, serve
+from ocisync.serve.server import MOST_HEADERS, UNSENT, ServerLimits, serve
 from tests.servers.client import fetch
 from tests.servers.loop import serve_app
 from tests.servers.process import free_port, running
@@ -124,6 +124,13 @@ async def test_who_asks_and_reads_nothing_makes_room_for_others() -> None:
             async with client.get(f"{url}/fast") as answer:
                 assert answer.status == 200
             await is_closed(deaf[0])
+
+
+async def test_a_head_of_very_many_headers_is_refused() -> None:
+    head = b"GET /fast HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * MOST_HEADERS + b"\r\n"
+    async with server(ServerLimits()) as (_, port):
+        with connection(port, head) as one, anyio.fail_after(8):
+            assert b" 400 " in await run_sync(drain, one)
 
 
 async def test_idle_connections_keep_nobody_out() -> None:
