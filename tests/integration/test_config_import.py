@@ -44,6 +44,7 @@ def test_what_is_wrong_is_told_in_words(tmp_path: Path) -> None:
         (file,): "not recognised. Name the tool it is for: --from regsync, dregsy, zot, skopeo, image-syncer",
         (file, "--from", "zot"): "nothing that could be mirrored",
         (tmp_path / "missing.yml",): "there is no file of this name",
+        ("x" * 5000,): "there is no file of this name",
         (EXAMPLES / "skopeo.yml", "-o", tmp_path / "taken.yaml"): "exists already; name another file with --output",
         (EXAMPLES / "skopeo.yml", "-o", tmp_path / "no" / "folder.yaml"): "cannot be written",
     }

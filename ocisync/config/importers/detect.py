@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -61,8 +62,8 @@ def convert_file(path: Path, origin: Origin | None = None) -> ForeignImport:
     Raises:
         ConfigError: it cannot be read, is no YAML or JSON, or of no known format.
     """
-    if not path.exists():
-        raise ConfigError(f"{path}: there is no file of this name")
+    if not os.path.exists(path):  # noqa: PTH110 (Path.exists raises for a name that is too long)
+        raise ConfigError(f"{str(path)[:200]}: there is no file of this name")
     text = read_text(path)
     draft = _convert_text(text, path, origin)
     losses = draft.list_losses()
