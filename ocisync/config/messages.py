@@ -8,7 +8,7 @@ who comes from regsync and writes `creds` is told of `registries`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args, get_origin
 
 from pydantic import BaseModel
 from pydantic_core import ErrorDetails
@@ -16,23 +16,11 @@ from pydantic_core import ErrorDetails
 from ocisync.config.diagnostics import KeyPath, Problem, find_suggestion, suggest
 from ocisync.config.models import (
     Config,
-    Daemon,
-    DropRuleSettings,
-    Ecr,
     LayoutFolderTarget,
-    NameRules,
-    NotifySettings,
-    Proxy,
-    RateLimit,
-    Registry,
-    RegistryDefaults,
     RegistryTarget,
-    Rename,
     S3Target,
     StaticTarget,
-    SyncRule,
     TagRules,
-    WebhookSettings,
 )
 from ocisync.config.parsers import format_duration, format_size
 from ocisync.config.validation_context import describe
@@ -64,14 +52,6 @@ FOREIGN_NAMES = {
     "dir": "path", "targets": "target", "include": "allow", "exclude": "deny",
     "tagSets": "tag_sets", "platform": "platforms", "semverRange": "semver", "stripPrefix": "strip_prefix",
 }  # fmt: skip
-_SECTIONS: Mapping[str, type[BaseModel]] = {
-    "registries": Registry, "defaults": RegistryDefaults, "drop": DropRuleSettings, "sync": SyncRule, "daemon": Daemon,
-    "webhooks": WebhookSettings, "notify": NotifySettings,
-}  # fmt: skip
-_IN_REGISTRIES: Mapping[str, type[BaseModel]] = {"ecr": Ecr, "proxy": Proxy, "rate_limit": RateLimit}
-_IN_SYNC: Mapping[str, type[BaseModel]] = {
-    "tags": TagRules, "tag_sets": TagRules, "repositories": NameRules, "rename": Rename,
-}  # fmt: skip
 _DURATIONS = frozenset({"interval", "rescan", "idle_timeout", "connect_timeout"})  # those with a limit
 _QUOTE = 'Put it in quotes: "{text}"'
 
@@ -96,6 +76,8 @@ def _find_path(loc: KeyPath) -> KeyPath:
     path = tuple(key for key in loc if key != "[key]")
     if path[:1] == ("targets",) and len(path) > 2 and path[2] in TARGET_TYPES:
         path = path[:2] + path[3:]
+    if path[:1] == ("engine",) and len(path) > 2:
+        path = path[:1] + path[2:]
     return path
 
 
@@ -121,7 +103,7 @@ def _tell_unknown_key(found: ValidationFinding) -> str:
 
 
 def _find_hint(key: str, path: KeyPath, loc: KeyPath) -> str:
-    known = find_model(loc[:-1]).model_fields
+    known = [field.alias or name for name, field in find_model(loc[:-1]).model_fields.items()]
     if find_suggestion(key, known) is None:
         if path[:1] == ("sync",) and key in TagRules.model_fields:
             return ": it belongs under `tags:`. Move it there"
@@ -131,23 +113,47 @@ def _find_hint(key: str, path: KeyPath, loc: KeyPath) -> str:
 
 
 def find_model(loc: KeyPath) -> type[BaseModel]:
-    """The model that rules at a place of pydantic's."""
-    if not loc:
-        return Config
-    if loc[0] == "targets":
-        return TARGET_TYPES.get(str(loc[2]) if len(loc) > 2 else "", StaticTarget)
-    if loc[0] == "sync" and str(loc[2] if len(loc) > 2 else "") in _IN_SYNC:
-        return _IN_SYNC[str(loc[2])]
-    depth = {"registries": 3, "defaults": 2}.get(str(loc[0]))
-    if len(loc) == depth and str(loc[-1]) in _IN_REGISTRIES:
-        return _IN_REGISTRIES[str(loc[-1])]
-    return _SECTIONS.get(str(loc[0]), Config)
+    """The model that rules at a place of pydantic's: found on the way there, so that no section can be forgotten."""
+    kind: Any = Config
+    for step in loc:
+        kind = next(_enter(kind, step), kind)  # what leads nowhere names a validator or a member of a union
+    return next(_list_models(kind), Config)
+
+
+def _enter(kind: Any, step: int | str) -> Iterator[Any]:
+    """What may stand behind a key, a number in a list or the name of a member of a union."""
+    arguments = get_args(kind)
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        if step in kind.model_fields:
+            yield kind.model_fields[str(step)].annotation
+    elif isinstance(get_origin(kind), type) and issubclass(get_origin(kind), Mapping):
+        yield arguments[-1]
+    elif isinstance(get_origin(kind), type) and isinstance(step, int):
+        yield arguments[0]
+    else:
+        yield from (one for one in _list_models(kind) if _is_named(one, step))
+        for one in arguments:
+            yield from _enter(one, step)
+
+
+def _list_models(kind: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for one in get_args(kind):
+        yield from _list_models(one)
+
+
+def _is_named(model: type[BaseModel], step: int | str) -> bool:
+    """Whether a step of a place means this member of a union: by its name, or by its `type`."""
+    kind = model.model_fields.get("type")
+    return step == model.__name__ or (kind is not None and step in get_args(kind.annotation))
 
 
 def _tell_missing(found: ValidationFinding) -> str:
     if found.path == ("version",):
         return "the required key is missing. Begin the file with `version: 1`"
-    description = find_model(found.error["loc"][:-1]).model_fields[str(found.path[-1])].description or ""
+    field = find_model(found.error["loc"][:-1]).model_fields.get(str(found.path[-1]))
+    description = (field.description if field else "") or f"`{found.path[-1]}`"
     return f"the required key is missing. Add it: {description[:1].lower()}{description[1:].rstrip('.')}"
 
 
