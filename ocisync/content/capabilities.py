@@ -8,12 +8,10 @@ that wrap a source pass on those that matter (docs/adr/0003).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Protocol, runtime_checkable
 
-from ocisync.content.repository import ByteStream, Opener, Resolver, Source
+from ocisync.content.repository import Opener, Resolver, Source
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 
@@ -246,20 +244,4 @@ class Reconciler(Protocol):
 
     async def reconcile(self) -> None:
         """Bring them up to date; what is right is left alone."""
-        ...
-
-
-@runtime_checkable
-class AdoptableFile(Protocol):
-    """An opener of a whole file without a name, hashed as it was written, which nobody writes to any more.
-
-    A converted layer is one. A directory gives the file a name instead of copying its bytes; other targets read it.
-    """
-
-    def __call__(self, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
-        """Read it from a byte on."""
-        ...
-
-    async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
-        """Name the file, once, locked and its content on the disk by then; False where that cannot be done."""
         ...

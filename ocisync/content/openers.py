@@ -1,4 +1,4 @@
-"""Openers: bytes at hand, small content read whole, what begins in the middle, and streams that threads can read."""
+"""Openers: bytes at hand, content read whole, what begins in the middle, files to take over, streams for threads."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Protocol, cast, runtime_checkable
 
 from ocisync.content.repository import ByteStream, Opener
+from ocisync.model.digest import Digest
 
 INLINE_LIMIT = 256 * 1024  # bytes; such a body is read and checked before any of it is sent, and then sent as it is
 _CHUNK = 64 * 1024  # bytes
@@ -73,6 +75,22 @@ async def _drop_first(stream: ByteStream, start: int) -> AsyncGenerator[bytes, N
         if start < len(chunk):
             yield chunk[start:]
         start = max(0, start - len(chunk))
+
+
+@runtime_checkable
+class AdoptableFile(Protocol):
+    """An opener of a whole file without a name, hashed as it was written, which nobody writes to any more.
+
+    A converted layer is one. A directory gives the file a name instead of copying its bytes; other targets read it.
+    """
+
+    def __call__(self, start: int = 0) -> AbstractAsyncContextManager[ByteStream]:
+        """Read it from a byte on."""
+        ...
+
+    async def link(self, path: Path, digest: Digest, *, fsync: bool) -> bool:
+        """Name the file, once, locked and its content on the disk by then; False where that cannot be done."""
+        ...
 
 
 @runtime_checkable

@@ -9,8 +9,7 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import cast
 
-from ocisync.content.capabilities import AdoptableFile
-from ocisync.content.openers import BulkReader, find_bulk_reader
+from ocisync.content.openers import AdoptableFile, BulkReader, find_bulk_reader
 from ocisync.content.repository import ByteStream, Fetcher, Opener, Target
 from ocisync.content.spool.blobs import BlobSpool, SpooledOpener, is_spool_failure
 from ocisync.content.verify import read_manifest

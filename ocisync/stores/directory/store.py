@@ -17,9 +17,8 @@ from typing import BinaryIO, TypeVar, cast
 import structlog
 from anyio import CancelScope, CapacityLimiter, to_thread
 
-from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.object_store import ObjectHeaders, ObjectInfo
-from ocisync.content.openers import INLINE_LIMIT, BytesOpener, find_bulk_reader
+from ocisync.content.openers import INLINE_LIMIT, AdoptableFile, BytesOpener, find_bulk_reader
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.transfer.mover import BULK_FROM, Transfer
 from ocisync.content.verify import UploadCheck, batch_chunks

@@ -6,9 +6,8 @@ from pathlib import Path
 
 from anyio import to_thread
 
-from ocisync.content.capabilities import AdoptableFile
 from ocisync.content.files import Spool
-from ocisync.content.openers import BytesOpener
+from ocisync.content.openers import AdoptableFile, BytesOpener
 from ocisync.content.threads import SpoolOpener
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import sha256
