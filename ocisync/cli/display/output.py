@@ -40,7 +40,7 @@ def show_json(document: object) -> None:
     from ocisync.logs import clean_document
 
     cleaned = clean_document(document)
-    raw = to_json(cleaned, indent=2)  # eight times as fast as json for indented text, but it leaves letters as they are
+    raw = to_json(cleaned, indent=2)  # json takes long for indented text; but this leaves letters as they are
     text = raw.decode() if raw.isascii() else json.dumps(cleaned, indent=2)
     _write(text.replace("\x7f", "\\u007f") + "\n")
 
