@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,17 @@ from ocisync.stores.s3.options import S3Options
 from ocisync.stores.s3.store import open_s3
 from ocisync.stores.static import layout
 from tests.servers.seaweed import ACCESS_KEY, REGION, SECRET_KEY, Bucket
+
+
+def drain(one: socket.socket) -> bytes:
+    """All that comes until the server closes."""
+    found = b""
+    try:
+        while data := one.recv(65536):
+            found += data
+    except ConnectionResetError:
+        pass
+    return found
 
 
 @dataclass(frozen=True, slots=True)

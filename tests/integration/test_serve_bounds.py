@@ -15,6 +15,7 @@ from aiohttp import web
 from anyio.to_thread import run_sync
 
 from ocisync.serve.server import MOST_HEADERS, UNSENT, ServerLimits, serve
+from tests.integration.serving import drain
 from tests.servers.client import fetch
 from tests.servers.loop import serve_app
 from tests.servers.process import free_port, running
@@ -72,17 +73,6 @@ def connection(port: int, data: bytes) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as made:
         made.sendall(data)
         yield made
-
-
-def drain(one: socket.socket) -> bytes:
-    """All that comes until the server closes."""
-    found = b""
-    try:
-        while data := one.recv(65536):
-            found += data
-    except ConnectionResetError:
-        pass
-    return found
 
 
 @pytest.mark.parametrize("sent", HALVES.values(), ids=HALVES.keys())

@@ -2,7 +2,7 @@
 
 import random
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -17,6 +17,7 @@ from ocisync.content.repository import ByteStream
 from ocisync.errors import Truncated
 from ocisync.serve.server import ServerLimits, serve
 from ocisync.serve.store_streams import StoreStreams
+from tests.integration.serving import drain
 
 MIB = 1 << 20
 DATA = random.Random(1).randbytes(3 * MIB)
@@ -86,13 +87,20 @@ def ask(port: int, path: str) -> socket.socket:
 def read(one: socket.socket) -> bytes:
     """The body."""
     with one:
-        found = b""
-        try:
-            while data := one.recv(65536):
-                found += data
-        except ConnectionResetError:
-            pass
-        return found.partition(b"\r\n\r\n")[2]
+        return drain(one).partition(b"\r\n\r\n")[2]
+
+
+async def read_all(readers: Iterable[socket.socket]) -> list[bytes]:
+    """The bodies of readers that read at the same time."""
+    bodies: list[bytes] = []
+
+    async def finish(one: socket.socket) -> None:
+        bodies.append(await run_sync(read, one))
+
+    async with anyio.create_task_group() as tasks:
+        for one in readers:
+            tasks.start_soon(finish, one)
+    return bodies
 
 
 async def test_stalled_readers_let_others_pass_and_lose_no_byte() -> None:
@@ -102,14 +110,7 @@ async def test_stalled_readers_let_others_pass_and_lose_no_byte() -> None:
         for path, expected in (("/end", DATA[-100:]), ("/whole", DATA), ("/end", DATA[-100:])):
             with anyio.fail_after(20):
                 assert await run_sync(read, await run_sync(ask, port, path)) == expected
-        bodies: list[bytes] = []
-
-        async def finish(one: socket.socket) -> None:
-            bodies.append(await run_sync(read, one))
-
-        async with anyio.create_task_group() as tasks:
-            for one in stalled:
-                tasks.start_soon(finish, one)
+        bodies = await read_all(stalled)
     assert bodies == [DATA] * 8
     assert store.most_live == 2
     assert not found
@@ -144,14 +145,7 @@ async def test_what_cannot_be_whole_breaks_the_connection(store: Objects, says: 
     async with serve_objects(store, 1, found) as port:
         readers = [await run_sync(ask, port, "/whole") for _ in range(3)]
         await anyio.sleep(0.3)
-        bodies: list[bytes] = []
-
-        async def finish(one: socket.socket) -> None:
-            bodies.append(await run_sync(read, one))
-
-        async with anyio.create_task_group() as tasks:
-            for one in readers:
-                tasks.start_soon(finish, one)
+        bodies = await read_all(readers)
     assert any(says in str(exc) for exc in found), found
     assert all(body == DATA[: len(body)] for body in bodies)
     assert any(len(body) < len(DATA) for body in bodies)

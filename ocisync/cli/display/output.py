@@ -41,8 +41,7 @@ def show_json(document: object) -> None:
 
     cleaned = clean_document(document)
     raw = to_json(cleaned, indent=2)  # json takes long for indented text; but this leaves letters as they are
-    text = raw.decode() if raw.isascii() else json.dumps(cleaned, indent=2)
-    _write(text.replace("\x7f", "\\u007f") + "\n")
+    _write((raw.decode() if raw.isascii() else json.dumps(cleaned, indent=2)) + "\n")
 
 
 def show_raw(data: bytes) -> None:
