@@ -91,14 +91,17 @@ def descriptor_from_json(value: object) -> Descriptor:
     media_type = value.get("mediaType")
     if not isinstance(media_type, str) or not media_type:
         raise ManifestError(f"{digest}: the descriptor has no mediaType")
+    if len(value) == 3:  # as most are
+        return Descriptor(media_type, digest, size)
+    of = f"{digest}: the descriptor's"
     return Descriptor(
         media_type,
         digest,
         size,
-        platform=_parse_platform(value.get("platform"), digest),
-        artifact_type=parse_text(value.get("artifactType"), f"{digest}: the descriptor's artifactType"),
-        annotations=parse_annotations(value.get("annotations"), f"{digest}: the descriptor's annotations"),
-        urls=_parse_texts(value.get("urls"), f"{digest}: the descriptor's urls"),
+        platform=_parse_platform(value.get("platform"), of),
+        artifact_type=parse_text(value.get("artifactType"), of, "artifactType"),
+        annotations=parse_annotations(value.get("annotations"), of),
+        urls=_parse_texts(value.get("urls"), of, "urls"),
         data=_parse_data(value.get("data"), digest, size),
     )
 
@@ -127,47 +130,47 @@ def _platform_to_json(platform: Platform) -> dict[str, str]:
     return {key: text for key, text in named.items() if text}
 
 
-def parse_text(value: object, what: str) -> str | None:
-    """A field that holds text; None when it is missing, null or empty. `what` names it in the error.
+def parse_text(value: object, of: str, field: str) -> str | None:
+    """A field that holds text; None when it is missing, null or empty. The error names `of` whom it is, and the field.
 
     Raises:
         ManifestError: it is of another type.
     """
     if value is None or isinstance(value, str):
         return value or None
-    raise ManifestError(f"{what} is {_kind(value)}, not text: no client could read it")
+    raise ManifestError(f"{of} {field} is {_kind(value)}, not text: no client could read it")
 
 
-def parse_annotations(value: object, what: str) -> Mapping[str, str]:
+def parse_annotations(value: object, of: str) -> Mapping[str, str]:
     """Annotations, of which every value is text; raises as `parse_text` does."""
     if value is None:
         return _NO_ANNOTATIONS
     if not isinstance(value, Mapping):
-        raise ManifestError(f"{what} are {_kind(value)}, not an object: no client could read it")
+        raise ManifestError(f"{of} annotations are {_kind(value)}, not an object: no client could read it")
     for key, text in value.items():
         if text is not None and not isinstance(text, str):
-            raise ManifestError(f"{what} hold {_kind(text)} for {str(key)[:60]!r}, not text: no client could read it")
+            told = f"{_kind(text)} for {str(key)[:60]!r}"
+            raise ManifestError(f"{of} annotations hold {told}, not text: no client could read it")
     return {str(key): text or "" for key, text in value.items()}
 
 
-def _parse_platform(value: object, digest: Digest) -> Platform | None:
-    what = f"{digest}: the descriptor's platform"
+def _parse_platform(value: object, of: str) -> Platform | None:
     if value is None:
         return None
     if not isinstance(value, Mapping):
-        raise ManifestError(f"{what} is {_kind(value)}, not an object: no client could read it")
+        raise ManifestError(f"{of} platform is {_kind(value)}, not an object: no client could read it")
     for key in ("os", "architecture", "variant", "os.version"):
-        parse_text(value.get(key), f"{what}.{key}")
+        parse_text(value.get(key), of, f"platform.{key}")
     for key in ("os.features", "features"):
-        _parse_texts(value.get(key), f"{what}.{key}")
+        _parse_texts(value.get(key), of, f"platform.{key}")
     return platform_from_json(value)
 
 
-def _parse_texts(value: object, what: str) -> tuple[str, ...]:
+def _parse_texts(value: object, of: str, field: str) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(text, str) for text in value):
-        raise ManifestError(f"{what} is not a list of text: no client could read it")
+        raise ManifestError(f"{of} {field} is not a list of text: no client could read it")
     return tuple(value)
 
 

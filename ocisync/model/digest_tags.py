@@ -39,7 +39,7 @@ def parse_digest_tag(tag: str) -> DigestTag | None:
 
 def is_digest_tag(tag: str) -> bool:
     """Whether a tag is named for a digest, with or without a suffix."""
-    return parse_digest_tag(tag) is not None
+    return _DIGEST_TAG.match(tag) is not None
 
 
 def is_list_tag(tag: str) -> bool:

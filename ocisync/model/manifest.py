@@ -77,8 +77,8 @@ def parse_manifest(raw: bytes, media_type: str | None = None) -> Manifest:
         kind,
         tuple(descriptor_from_json(item) for item in lists),
         None if subject is None else _parse_subject(subject),
-        parse_text(document.get("artifactType"), "the manifest's artifactType"),
-        parse_annotations(document.get("annotations"), "the manifest's annotations") or None,
+        parse_text(document.get("artifactType"), "the manifest's", "artifactType"),
+        parse_annotations(document.get("annotations"), "the manifest's") or None,
     )
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import filterfalse
 
 from ocisync.content.capabilities import Converter, RemoteResolver
 from ocisync.content.concurrency import for_each
@@ -102,9 +103,9 @@ class TagResolver:
             return Selected(images if images and self._job.wants_signatures else named)
         offered = self._listed
         if self._job.wants_signatures:
-            offered = NameList(tag for tag in offered if not is_digest_tag(tag))
+            offered = NameList(filterfalse(is_digest_tag, offered))
         elif self._job.referrers.referrers:  # lists of referrers go along with subjects, or are made at the target
-            offered = NameList(tag for tag in offered if not is_list_tag(tag))
+            offered = NameList(filterfalse(is_list_tag, offered))
         asked = list_candidates(selection, offered)
         dates = await self._find_dates(asked) if asked else {}
         selected = select(selection, offered, dates, self._now)

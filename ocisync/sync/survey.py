@@ -229,19 +229,23 @@ async def _find_attached(
     finder: ReferrerFinder, resolved: ResolvedTags, judged: JudgedImages, workers: int
 ) -> dict[str, ReferrerSet]:
     """What goes along with each tag's image; a tag of which that cannot be told fails."""
+    found: dict[str, ReferrerSet] = {}
+    signed = {tag: one.signatures for tag, one in judged.judgements.items() if one.signatures}
+    for signatures in signed.values():
+        finder.add_verified(signatures)
+    wanted = [tag for tag in resolved.roots if tag not in resolved.settled]
     if resolved.listed:
         finder.learn_tags(resolved.listed)
-    found: dict[str, ReferrerSet] = {}
+    if not finder.asks:
+        return {tag: finder.join_verified({resolved.roots[tag].digest, *signed.get(tag, ())}) for tag in wanted}
 
     async def find(tag: str) -> None:
         try:
-            signed = judged.judgements[tag].signatures if tag in judged.judgements else {}
-            finder.add_verified(signed)
-            found[tag] = await finder.transitive(resolved.roots[tag].digest, signed.keys())
+            found[tag] = await finder.transitive(resolved.roots[tag].digest, signed.get(tag, ()))
         except OcisyncError as exc:
             resolved.failures[tag] = describe_failure(exc)
 
-    await for_each([tag for tag in resolved.roots if tag not in resolved.settled], find, workers)
+    await for_each(wanted, find, workers)
     return found
 
 

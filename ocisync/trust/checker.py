@@ -99,7 +99,7 @@ class PolicyChecker:
         signatures = {
             digest: carried for verdict in verdicts.values() for digest, carried in verdict.signatures.items()
         }
-        return replace(_youngest(list(verdicts.values())), signatures=signatures)
+        return _youngest(list(verdicts.values()))._replace(signatures=signatures)
 
     async def _check_one(self, finder: SignatureFinder, digest: Digest, record: StoredVerdict | None) -> StoredVerdict:
         """Check what signs one manifest itself."""

@@ -40,8 +40,8 @@ class RecordedChecker:
         """Check images; what is on record of them is believed, but for those of `anew`."""
         stored = await self.records.get_facts(self.kind, [image.digest for image in images])
         known = {digest: one for digest, text in stored.items() if (one := parse_verdict(text)) is not None}
-        settled = {digest: one for digest, one in known.items() if one.verdict.is_valid and digest not in anew}
-        found = CheckedImages({digest: one.verdict for digest, one in settled.items()})
+        settled = {digest: one.verdict for digest, one in known.items() if one.verdict.is_valid and digest not in anew}
+        found = CheckedImages(settled)
         if rest := [image for image in images if image.digest not in settled]:
             self._checker = await self.load()
             checked, found.failures = await self._checker.check(source, rest, known, tags)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic_core import from_json
 
 from ocisync.errors import OcisyncError
 from ocisync.model.descriptor import Descriptor, descriptor_from_json, descriptor_to_json
@@ -16,8 +18,7 @@ from ocisync.sync.referrers.referrer_set import ReferrerSet
 _RULES = 1  # of checking: another number when they get stricter, so that no old verdict counts
 
 
-@dataclass(frozen=True, slots=True)
-class StoredVerdict:
+class StoredVerdict(NamedTuple):
     """A verdict; of a refusal also a fingerprint of what was looked at. Empty: it is always looked at again."""
 
     verdict: SignatureVerdict
@@ -53,7 +54,7 @@ def format_verdict(stored: StoredVerdict) -> str:
 def parse_verdict(text: str) -> StoredVerdict | None:
     """A verdict from text that `format_verdict` wrote; None for any other, so that the image is checked again."""
     try:
-        said = json.loads(text)
+        said = from_json(text)  # of the libraries that are loaded anyway, the one that is quick with short texts
         signatures = {parse_digest(digest): _parse_set(found) for digest, found in said["signatures"].items()}
         verdict = SignatureVerdict(
             said["valid"] is True, said["code"], said["reason"], said["policy"], said["signer"], said["at"], signatures

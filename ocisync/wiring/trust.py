@@ -108,7 +108,9 @@ class Policies:
         from ocisync.trust.recorded_checker import RecordedChecker
         from ocisync.trust.verdict_records import policies_kind
 
-        found = await run_file(lambda: {name: self._find(name) for name in wanted.policies})
+        found = {name: known for name in wanted.policies if (known := self._find_fresh(name)) is not None}
+        if len(found) < len(wanted.policies):  # a thread reads files, or asks the network
+            found = await run_file(lambda: {name: self._find(name) for name in wanted.policies})
         wants_time = bool(wanted.min_age) and wanted.age_of == "log"
         demands = [wanted.needs_all, wanted.each_platform, wants_time]
         kind = policies_kind({name: one.fingerprint for name, one in found.items()}, repository, demands)
@@ -121,15 +123,20 @@ class Policies:
 
         return RecordedChecker(kind, ledger, lambda: run_file(load))
 
+    def _find_fresh(self, name: str) -> _ReadPolicy | None:
+        """A policy that was read, and need not be read again yet."""
+        known = self._read.get(name)
+        return known if known is not None and self.clock() < known.until else None
+
     def _find(self, name: str) -> _ReadPolicy:
         """A policy as far as it is read, in a thread."""
         if name not in self.settings:
             raise ConfigError(f'no policy is named "{name[:80]}": define it under `verify:` in the configuration')
         settings = self.settings[name]
         with self._lock:
-            known = self._read.get(name)
-            if known is not None and self.clock() < known.until:
+            if (known := self._find_fresh(name)) is not None:
                 return known
+            known = self._read.get(name)
             until = float("inf")
             if settings.trusted_root is not None:
                 root = _read_root(settings.trusted_root)

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ocisync.model.digest import Digest
 from ocisync.sync.referrers.referrer_set import ReferrerSet
@@ -17,6 +17,7 @@ from ocisync.sync.referrers.referrer_set import ReferrerSet
 UNSIGNED = "verify.unsigned"
 YOUNG = "verify.young"
 AgeOf = Literal["seen", "created", "log"]
+_NO_SIGNATURES: Mapping[Digest, ReferrerSet] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +49,7 @@ class Outcome(enum.Enum):
     REFUSED = "refused"
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureVerdict:
+class SignatureVerdict(NamedTuple):
     """What the policies say of an image's signatures."""
 
     is_valid: bool
@@ -58,19 +58,17 @@ class SignatureVerdict:
     policy: str = ""  # which holds
     signer: str = ""
     signed_at: float | None = None  # seconds since the epoch, where a log says so
-    signatures: Mapping[Digest, ReferrerSet] = field(default_factory=dict)  # those that convinced, by what they sign
+    signatures: Mapping[Digest, ReferrerSet] = _NO_SIGNATURES  # those that convinced, by what they sign
 
 
-@dataclass(frozen=True, slots=True)
-class ImageDates:
+class ImageDates(NamedTuple):
     """When things happened to an image; seconds since the epoch, None where nobody knows."""
 
     seen: float | None = None
     created: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Judgement:
+class Judgement(NamedTuple):
     """Whether an image may be taken, and why not."""
 
     outcome: Outcome
@@ -87,7 +85,7 @@ class Judgement:
     @property
     def signatures(self) -> Mapping[Digest, ReferrerSet]:
         """What is to come along with the image."""
-        return self.verdict.signatures if self.verdict else {}
+        return self.verdict.signatures if self.verdict else _NO_SIGNATURES
 
 
 def decide_acceptance(

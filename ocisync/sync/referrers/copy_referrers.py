@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property, reduce
 
 import structlog
 
@@ -26,6 +27,7 @@ from ocisync.sync.referrers.referrer_set import ReferrerChoice, ReferrerSet
 
 log = structlog.get_logger()
 _AT_A_TIME = 8  # subjects
+_NOTHING = ReferrerSet()
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,9 +117,14 @@ class ReferrerFinder:
         self.depth = depth  # how far referrers may be nested
         self._source = source
         self._lister = source if choice.referrers and isinstance(source, ReferrerLister) else None
-        self._tags: frozenset[str] | None = None  # those named for a digest; None: they were not listed
+        self._listed: Iterable[str] | None = None
         self._flights: SingleFlight[Digest, ReferrerSet] = SingleFlight()
         self._verified: dict[Digest, ReferrerSet] = {}
+
+    @property
+    def asks(self) -> bool:
+        """Whether anything is to be asked: otherwise only what was verified goes along."""
+        return self._lister is not None or self.choice.digest_tags
 
     def add_verified(self, signatures: Mapping[Digest, ReferrerSet]) -> None:
         """Let signatures go along with what they sign, whatever else is wanted."""
@@ -125,7 +132,17 @@ class ReferrerFinder:
 
     def learn_tags(self, tags: Iterable[str]) -> None:
         """Take note of all tags of the source: others need not be asked for."""
-        self._tags = frozenset(filter(is_digest_tag, tags))
+        self._listed = tags
+
+    @cached_property
+    def _tags(self) -> frozenset[str] | None:
+        """Those of the source that are named for a digest; None: they were not listed."""
+        return None if self._listed is None else frozenset(filter(is_digest_tag, self._listed))
+
+    def join_verified(self, subjects: Iterable[Digest]) -> ReferrerSet:
+        """What was verified of an image and of those that it lists."""
+        found = [self._verified[one] for one in subjects if one in self._verified]
+        return reduce(ReferrerSet.join, found) if found else _NOTHING
 
     async def direct(self, subject: Digest) -> ReferrerSet:
         """What refers to one manifest directly; each is asked about once."""
@@ -133,7 +150,7 @@ class ReferrerFinder:
             if not turn.is_done:
                 referrers = tuple(await self._find_referrers(subject))
                 found = ReferrerSet(referrers, await self._find_digest_tags(subject))
-                turn.result = found.join(self._verified.get(subject, ReferrerSet()))
+                turn.result = found.join(self._verified.get(subject, _NOTHING))
             return turn.result
 
     async def transitive(self, root: Digest, also: Collection[Digest] = ()) -> ReferrerSet:
@@ -142,11 +159,6 @@ class ReferrerFinder:
         Raises:
             LimitExceeded: the referrers are nested deeper.
         """
-        if self._lister is None and not self.choice.digest_tags:  # only what was verified: nothing is to be asked
-            verified = ReferrerSet()
-            for subject in (root, *also):
-                verified = verified.join(self._verified.get(subject, ReferrerSet()))
-            return verified
         referrers: dict[Digest, Descriptor] = {}
         tags: dict[str, Descriptor] = {}
 

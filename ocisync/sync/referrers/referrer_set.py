@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocisync.model.descriptor import Descriptor
+
+_NO_TAGS: Mapping[str, Descriptor] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +21,11 @@ class ReferrerChoice:
     digest_tags: bool = False  # cosign's signatures, attestations and lists of parts
 
 
-@dataclass(frozen=True, slots=True)
-class ReferrerSet:
+class ReferrerSet(NamedTuple):
     """What refers to something at the source."""
 
     referrers: tuple[Descriptor, ...] = ()  # in the order of their digests
-    tags: Mapping[str, Descriptor] = field(default_factory=dict)
+    tags: Mapping[str, Descriptor] = _NO_TAGS
 
     @property
     def fingerprint(self) -> str:
@@ -35,8 +37,8 @@ class ReferrerSet:
 
     def join(self, other: ReferrerSet) -> ReferrerSet:
         """Both."""
-        if not other:
-            return self
+        if not (self and other):
+            return self or other
         referrers = {desc.digest: desc for desc in (*self.referrers, *other.referrers)}
         return ReferrerSet(tuple(referrers[digest] for digest in sorted(referrers)), {**self.tags, **other.tags})
 
