@@ -24,6 +24,7 @@ from aiohttp.typedefs import Handler
 from yarl import URL
 
 from ocisync.errors import ConfigError
+from ocisync.serve.head_limit import limit_heads
 from ocisync.serve.log_filter import SERVER_LOGGER
 from ocisync.serve.routes import PUBLIC_PAGES
 
@@ -108,6 +109,7 @@ class ConnectionLimit:
         if len(live) >= self.most and not self._drop_idle():
             return _Overloaded()
         protocol = self.server()
+        limit_heads(protocol)
         self._idle[protocol] = None
         return protocol
 

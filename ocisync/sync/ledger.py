@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ocisync.content.digest_table import DigestTable
 from ocisync.content.fact_cache import FactCache
@@ -16,8 +16,7 @@ ALGORITHM = "sha256:"  # of the digests that registries answer with for a tag
 SAME_AS = "sha256"  # the kind of a fact: what a manifest that is named by another algorithm is called by this one
 
 
-@dataclass(frozen=True, slots=True)
-class Published:
+class Published(NamedTuple):
     """A tag whose whole graph was verified at a target."""
 
     digest: Digest

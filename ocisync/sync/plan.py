@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ocisync.content.cost import PullQuota
 from ocisync.model.descriptor import Descriptor
@@ -31,8 +32,7 @@ class Action(enum.Enum):
     FAIL = "fail"  # the source could not say what it is
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedTag:
+class PlannedTag(NamedTuple):
     """One decision."""
 
     tag: str
@@ -57,8 +57,7 @@ class Criteria:
     vouches: bool = False  # the target was seen to refuse such a manifest: believed until the first full look
 
 
-@dataclass(frozen=True, slots=True)
-class TagFacts:
+class TagFacts(NamedTuple):
     """What is known of one tag."""
 
     tag: str

@@ -236,7 +236,7 @@ class _Run:
             return None  # nobody has judged that one: the next pass does
         reason = f"moved from {planned.root.digest} while it was copied" if has_moved else planned.reason
         action = Action.COPY if has_moved else planned.action
-        return replace(planned, root=root, reason=reason, action=action, attached=None)
+        return planned._replace(root=root, reason=reason, action=action, attached=None)
 
     async def _publish_all(self, queue: MemoryObjectReceiveStream[CopiedTag], copier: GraphCopier) -> None:
         """Publish tags as they come, until the queue is closed; one bad tag does not stop the others."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -37,7 +36,7 @@ class Keyed:
 
     def _salt(self, info: ObjectInfo) -> ObjectInfo:
         salted = hashlib.md5(f"{info.key} {info.etag}".encode()).hexdigest()
-        return replace(info, etag=self._form.format(salted)) if self._form else info
+        return info._replace(etag=self._form.format(salted)) if self._form else info
 
     async def head(self, key: str) -> ObjectInfo | None:
         found = await self._store.head(key)

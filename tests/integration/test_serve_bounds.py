@@ -183,7 +183,7 @@ def test_a_slow_reader_costs_next_to_no_memory(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "ocisync", "serve", str(tmp_path), "--listen", f"127.0.0.1:{port}"]
     with running(command, tmp_path) as server, ExitStack() as stack:
-        server.wait_until(partial(_answers, port), "the server to answer")
+        server.wait_until(partial(answers, port), "the server to answer")
         request = f"GET /v2/app/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         readers = [stack.enter_context(_slow_reader(port, request)) for _ in range(4)]
         before = memory(server.process.pid)
@@ -205,7 +205,7 @@ def test_slow_readers_of_a_long_manifest_share_it(tmp_path: Path) -> None:
     port = free_port()
     command = [sys.executable, "-m", "ocisync", "serve", str(tmp_path), "--listen", f"127.0.0.1:{port}"]
     with running(command, tmp_path) as server, ExitStack() as stack:
-        server.wait_until(partial(_answers, port), "the server to answer")
+        server.wait_until(partial(answers, port), "the server to answer")
         assert fetch("GET", f"http://127.0.0.1:{port}/v2/app/manifests/1").body == text.encode()
         before = memory(server.process.pid)
         for path in ("manifests/1", "tags/list"):
@@ -256,7 +256,7 @@ def memory_of_slow_readers(count: int, is_tls: bool, folder: Path) -> tuple[int,
         command = [sys.executable, "-m", "ocisync", "serve", place, "--listen", f"127.0.0.1:{port}"]
         environment = {"AWS_CA_BUNDLE": str(certificate.authority)} if is_tls else {}
         server = stack.enter_context(running(command, folder, environment))
-        server.wait_until(partial(_answers, port), "the server to answer")
+        server.wait_until(partial(answers, port), "the server to answer")
         request = f"GET /v2/app/blobs/{digest} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
         readers = [stack.enter_context(_slow_reader(port, request)) for _ in range(10)]
         assert readers[-1].recv(2000).startswith(b"HTTP/1.1 200")
@@ -279,7 +279,7 @@ def _unsent(one: socket.socket) -> int:
     raise AssertionError("the connection is gone")
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
     try:
         return fetch("GET", f"http://127.0.0.1:{port}/v2/").status == 200
     except OSError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import cast
 from urllib.parse import unquote_plus
@@ -96,7 +96,7 @@ class PageReader:
         if is_truncated and not following:
             raise ValueError("the listing continues, but does not say where")
         if self._fields.get("EncodingType") == "url":
-            return ListingPage([replace(one, key=_decode(one.key)) for one in self._objects], following)
+            return ListingPage([one._replace(key=_decode(one.key)) for one in self._objects], following)
         return ListingPage(self._objects, following)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import anyio
 import structlog
@@ -154,7 +153,7 @@ class S3Store:
         seen: set[int] = set()  # hashes of tokens
         while True:
             for info in page.objects:
-                yield replace(info, key=info.key.removeprefix(self._prefix)) if self._prefix else info
+                yield info._replace(key=info.key.removeprefix(self._prefix)) if self._prefix else info
             if not page.following:
                 return
             if hash(page.following) in seen:

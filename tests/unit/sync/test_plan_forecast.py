@@ -31,8 +31,8 @@ def planned(action: Action, root: Descriptor | None = IMAGE, tag: str = "v1") ->
         (planned(Action.KEEP), 0, 0),
         (planned(Action.FAIL, None), 0, 0),
         (planned(Action.COPY, None), 0, 0),
-        (replace(planned(Action.COPY), attached=SIGNED), 1, 3),
-        (replace(planned(Action.REFER), attached=SIGNED), 0, 2),
+        (planned(Action.COPY)._replace(attached=SIGNED), 1, 3),
+        (planned(Action.REFER)._replace(attached=SIGNED), 0, 2),
     ],
 )
 def test_each_action_has_its_bounds(one: PlannedTag, least: int, most: int) -> None:
