@@ -19,7 +19,7 @@ from tests.servers.command import run_ocisync
 from tests.servers.docker_registry import DockerRegistry, docker_registry
 from tests.servers.fault_proxy import FaultProxy, fault_proxy
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("engine")]
 BLOB = images.noise(5 * MIB + 12_345, "chunks")
 DESC = blob_desc(BLOB)
 UPLOADS = f"/v2/{NAME}/blobs/uploads/"

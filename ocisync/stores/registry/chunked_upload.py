@@ -12,7 +12,10 @@ from contextlib import aclosing
 import structlog
 from yarl import URL
 
+from ocisync.content.openers import BulkReader
 from ocisync.content.repository import ByteStream, Opener
+from ocisync.content.transfer.exchange import BulkBody
+from ocisync.content.transfer.mover import make_bulk_reader
 from ocisync.content.verify import CHUNK, Verifier, rechunk, update
 from ocisync.errors import Handling, OcisyncError, RegistryError
 from ocisync.model.descriptor import Descriptor
@@ -76,12 +79,34 @@ class ChunkedUpload:
 
     async def _send(self, stream: ByteStream) -> URL:
         first = await self._catch_up(stream)
-        async with aclosing(_chain(first, stream)) as rest:
-            pieces = rechunk(rest)
-            while self._sent < self._desc.size:
-                await self._send_chunk(pieces)
+        if not first and self._can_bulk():
+            await self._send_in_bulk(make_bulk_reader(stream))
+        else:
+            async with aclosing(_chain(first, stream)) as rest:
+                pieces = rechunk(rest)
+                while self._sent < self._desc.size:
+                    check, count = self._check.copy(), self._next_count
+                    body = PacedBody(_verify(pieces, count, check), count, self._transport.options.idle_timeout)
+                    await self._send_chunk(body, check)
         self._check.finish()
         return self._at
+
+    async def _send_in_bulk(self, reader: BulkReader) -> None:
+        """Send the rest by threads, for as long as they may send to where the registry wants it."""
+        while self._sent < self._desc.size:
+            if not self._can_bulk():
+                raise _Broken(_make_moved_error(f"{self._desc.digest}: the upload moved"), is_position_known=True)
+            check = self._check.copy()
+            part = _BulkPart(reader, check, self._next_count)
+            await self._send_chunk(BulkBody(part, part, self._next_count), check)
+
+    def _can_bulk(self) -> bool:
+        return self._transport.can_bulk(self._at, self._chunk_size)
+
+    @property
+    def _next_count(self) -> int:
+        """Bytes of the next chunk."""
+        return min(self._chunk_size, self._desc.size - self._sent)
 
     async def _catch_up(self, stream: ByteStream) -> bytes:
         """Hash what the registry has beyond what was hashed; what was read too much comes back."""
@@ -94,11 +119,10 @@ class ChunkedUpload:
                 return chunk[missing:]
         return b""
 
-    async def _send_chunk(self, pieces: AsyncIterator[bytes]) -> None:
-        first, count = self._sent, min(self._chunk_size, self._desc.size - self._sent)
-        check = self._check.copy()
+    async def _send_chunk(self, body: PacedBody | BulkBody, check: Verifier) -> None:
+        """Send a chunk, which `check` sees."""
+        first, count = self._sent, body.length
         headers = {"Content-Type": "application/octet-stream", "Content-Range": f"{first}-{first + count - 1}"}
-        body = PacedBody(_verify(pieces, count, check), count, self._transport.options.idle_timeout)
         try:
             request = Request("PATCH", self._at, self._grant, _TAKEN, headers, body, is_upload=True)
             async with self._transport.send(request) as answer:
@@ -106,7 +130,7 @@ class ChunkedUpload:
                 has = _parse_progress(answer)
         except UploadMoved as moved:
             self._at = moved.location
-            raise _Broken(_make_moved_error(moved), is_position_known=True) from moved
+            raise _Broken(_make_moved_error(moved.message), is_position_known=True) from moved
         except OcisyncError as exc:
             if exc is body.failure:
                 raise
@@ -154,14 +178,51 @@ def _parse_progress(answer: Response) -> int:
     return last + 1 if last else 0
 
 
-def _make_moved_error(moved: UploadMoved) -> RegistryError:
-    return RegistryError(moved.message, handling=Handling.RETRY)
+def _make_moved_error(message: str) -> RegistryError:
+    return RegistryError(message, handling=Handling.RETRY)
 
 
 def _took_less(desc: Descriptor, has: int, sent: int) -> RegistryError:
     return RegistryError(
         f"{desc.digest}: the registry took {has} of the {sent} bytes that were sent to it", handling=Handling.RETRY
     )
+
+
+class _BulkPart:
+    """One chunk of a blob as threads read and check it: the blob's last one only when all of the blob was right."""
+
+    is_bulk = True
+
+    def __init__(self, reader: BulkReader, check: Verifier, count: int) -> None:
+        self._reader = reader
+        self._check = check
+        self._end = check.seen + count
+        self._is_last = self._end == check.size
+
+    async def wait_readable(self) -> None:
+        """Return when a thread may read on."""
+        if self._is_last or self._check.seen < self._end:
+            await self._reader.wait_readable()
+
+    def read_into(self, buffer: memoryview) -> int | None:
+        """In a thread: a piece of it; what follows the blob's end counts, for there should be nothing."""
+        if self._is_last:
+            return self._reader.read_into(buffer)
+        left = self._end - self._check.seen
+        return self._reader.read_into(buffer[:left]) if left else 0
+
+    def end_turn(self) -> None:
+        """As the reader does."""
+        self._reader.end_turn()
+
+    def update(self, chunk: bytes | bytearray | memoryview, /) -> None:
+        """Hash what was read."""
+        self._check.update(chunk)
+
+    def finish(self) -> None:
+        """Check the blob, at its end; raises as `Verifier.finish` does."""
+        if self._is_last or self._check.seen < self._end:
+            self._check.finish()
 
 
 async def _verify(pieces: AsyncIterator[bytes], count: int, check: Verifier) -> AsyncGenerator[bytes, None]:
