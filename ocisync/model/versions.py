@@ -8,6 +8,7 @@ skopeo read them.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import total_ordering
 
@@ -80,8 +81,8 @@ class _Comparator:
     suffix: Suffix = ()
 
     def admits(self, version: Version, takes_suffixes: bool) -> bool:
-        """Whether a version fits; a suffix fits only where one was written, or where all are taken."""
-        if version.suffix and not self.suffix and not takes_suffixes:
+        """Whether a version fits, with a suffix only where suffixes are taken."""
+        if version.suffix and not takes_suffixes:
             return False
         if self.operator in "^~":
             return (
@@ -113,7 +114,7 @@ class _Comparator:
 
 @dataclass(frozen=True, slots=True)
 class VersionRange:
-    """Alternatives, each of comparators that must all fit."""
+    """Alternatives, each of comparators that must all fit. One with a suffix anywhere takes versions with suffixes."""
 
     text: str
     alternatives: tuple[tuple[_Comparator, ...], ...]
@@ -125,8 +126,13 @@ class VersionRange:
     def admits(self, version: Version | None) -> bool:
         """Whether a version fits; what is none never does."""
         return version is not None and any(
-            all(one.admits(version, self.takes_suffixes) for one in alternative) for alternative in self.alternatives
+            all(one.admits(version, self.takes_suffixes or _has_suffix(alternative)) for one in alternative)
+            for alternative in self.alternatives
         )
+
+
+def _has_suffix(alternative: Iterable[_Comparator]) -> bool:
+    return any(one.suffix for one in alternative)
 
 
 def parse_range(text: str) -> VersionRange:

@@ -157,7 +157,7 @@ sync:
 
 def test_other_selections_of_regsync(tmp_path: Path, filled: DockerRegistry, empty: DockerRegistry) -> None:
     assert planned(tmp_path, "regsync.yml", REGSYNC_MORE, filled, empty) == {
-        *names("versions", "3.12 3.12.0 3.13.5 v3.14.1"),
+        *names("versions", "3.12 3.12.0 3.13.5 3.13.0-rc1 v3.14.1"),  # regsync leaves no suffix out
         "repo3/deep/one:1",
         *names("denied", "11.1 bookworm"),
     }

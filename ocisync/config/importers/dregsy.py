@@ -7,22 +7,20 @@ import binascii
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_values import (
-    Reader,
-    anchor,
-    check_version_range,
-    keep_usable_patterns,
-    set_duration,
-    set_platforms,
-)
+from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns
+from ocisync.config.importers.foreign_ranges import BLANG_VERSIONS, set_versions
+from ocisync.config.importers.foreign_values import Reader, set_duration, set_platforms
+from ocisync.config.sections.selection import PINNED
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
+from ocisync.model.digest import is_digest
 from ocisync.model.image_name import parse_host, parse_image_name
 from ocisync.model.text.outside_json import load_json
 from ocisync.model.versions import parse_version
 
 _REGEX, _SEMVER, _KEEP = "regex:", "semver:", "keep:"
 _LATEST = re.compile(r"latest\s+([1-9][0-9]*)\Z")
+_DIGEST = re.compile(r"(?:(.+)@)?(sha256:.*)\Z")
 _GROUP = re.compile(r"\$\{?([0-9]+)\}?")
 _NO_EQUAL = {
     "relay": "not needed: ocisync copies by itself",
@@ -38,14 +36,15 @@ _NO_EQUAL = {
 def convert_dregsy(root: Value) -> Draft:
     """Convert a whole file."""
     draft, file, top = Draft("dregsy"), Reader.of(root), DraftEntry()
+    is_by_docker = file.text("relay") in ("docker", "")
     for task in file.each("tasks"):
-        _convert_task(task, draft)
+        _convert_task(task, draft, is_by_docker)
     file.tell_rest(top, _NO_EQUAL)
     draft.adopt(top)
     return draft
 
 
-def _convert_task(task: Reader, draft: Draft) -> None:
+def _convert_task(task: Reader, draft: Draft, is_by_docker: bool) -> None:
     name, interval = task.text("name"), task.text("interval")
     try:
         source, target = _convert_location(task.inner("source"), draft), _convert_location(task.inner("target"), draft)
@@ -59,6 +58,8 @@ def _convert_task(task: Reader, draft: Draft) -> None:
         rule = DraftEntry(notes=list(about.notes))
         try:
             _convert_mapping(mapping, rule, source, draft.registry_target(target))
+            _set_tags(mapping, rule, is_by_docker)
+            mapping.tell_rest(rule, _NO_EQUAL)
         except InvalidName as exc:
             draft.lose(f"A mapping of the task {name} was left out: {exc.message}")
             continue
@@ -102,7 +103,6 @@ def _convert_mapping(found: Reader, rule: DraftEntry, host: str, target: str) ->
         source = parse_image_name(f"{host}/{origin.strip('/')}")
         there = _move_path(origin.strip("/"), place) if place else origin.strip("/")
         rule.values |= {"source": str(source), "target": f"{target}/{there}"}
-    _set_tags(found, rule)
     platform = found.text("platform")
     if platform and platform != "all":
         set_platforms(rule, [platform], is_registry=True)
@@ -110,13 +110,11 @@ def _convert_mapping(found: Reader, rule: DraftEntry, host: str, target: str) ->
         rule.note(
             "dregsy copies one platform unless told `platform: all`; ocisync copies all, unless given `platforms`"
         )
-    found.tell_rest(rule, _NO_EQUAL)
 
 
 def _set_many(rule: DraftEntry, host: str, pattern: str, place: str, target: str) -> None:
     rule.values |= {"type": "registry", "source": host, "target": f"{target}/{{repository}}"}
-    bare = pattern.removeprefix("^").removesuffix("$").removeprefix("/")
-    if expressions := keep_usable_patterns(rule, "from", [bare]):
+    if expressions := keep_usable_patterns(rule, "from", [_bound(pattern.removeprefix("/"))]):
         rule.values["repositories"] = {"allow": list(expressions)}
     rule.note("a registry that refuses its catalog, as Docker Hub does, needs the repositories one by one")
     if place.startswith(_REGEX):
@@ -146,12 +144,14 @@ def _parse_substitution(place: str) -> tuple[str, str]:
     return expression.removeprefix("^").removeprefix("/"), replacement.strip().removeprefix("/")
 
 
-def _set_tags(found: Reader, rule: DraftEntry) -> None:
+def _set_tags(found: Reader, rule: DraftEntry, is_by_docker: bool) -> None:
     """Items are alternatives; `keep:` holds for all but the tags that are named, `keep: latest N` for versions."""
-    items = found.texts("tags")
+    digests, items = _split_digests(found.texts("tags"), rule, is_by_docker)
+    if digests:
+        rule.values["digests"] = digests
     kept = [item.removeprefix(_KEEP).strip() for item in items if item.startswith(_KEEP)]
     sets = _make_tag_sets([item for item in items if not item.startswith(_KEEP)], rule)
-    if kept and not sets:
+    if kept and not sets and not digests:
         sets = [{}]  # without other items all tags are meant, and `keep:` holds for them
     named = [item for item in items if not item.startswith((_REGEX, _SEMVER, _KEEP))]
     matched = sets[1:] if named else sets
@@ -164,8 +164,24 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
         rule.values["tags"] = sets[0]
     elif sets:
         rule.values["tag_sets"] = list(sets)
-    if digests := found.texts("digests"):
-        rule.values["digests"] = list(digests)
+
+
+def _split_digests(items: list[str], rule: DraftEntry, is_by_docker: bool) -> tuple[dict[str, Tree], list[str]]:
+    """The images that are named by digest, by their tag at the target, and the other items.
+
+    For those without a tag docker makes one, skopeo pushes no tag at all.
+    """
+    digests: dict[str, Tree] = {}
+    others = []
+    for item in items:
+        if not (found := _DIGEST.match(item)):
+            others.append(item)
+        elif not is_digest(found[2]):
+            rule.lose(f"tags: {item} was left out: it is not a digest")
+        else:
+            name = found[2].partition(":")[2]
+            digests[found[1] or (f"dregsy-{name}" if is_by_docker else f"{PINNED}{name[:16]}")] = found[2]
+    return digests, others
 
 
 def _make_tag_sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
@@ -173,8 +189,10 @@ def _make_tag_sets(items: list[str], rule: DraftEntry) -> list[dict[str, Tree]]:
     sets: list[dict[str, Tree]] = [{"allow": list(literal)}] if literal else []
     for item in items:
         if item.startswith(_SEMVER):
-            if found := check_version_range(rule, item.removeprefix(_SEMVER).strip()):
-                sets.append({"semver": found, "semver_suffixes": True})
+            versions: dict[str, Tree] = {}
+            set_versions(rule, versions, BLANG_VERSIONS, item.removeprefix(_SEMVER).split("||"))
+            if versions:
+                sets.append(versions)
         elif item.startswith(_REGEX):
             expression, key = _parse_expression(item.removeprefix(_REGEX))
             if usable := keep_usable_patterns(rule, "tags", [expression]):
@@ -190,9 +208,11 @@ def _parse_expression(text: str) -> tuple[str, str]:
     """
     bare = text.strip()
     key = "deny" if bare.startswith("!") else "allow"
-    bare = bare.removeprefix("!")
-    bounded = ("" if bare.startswith("^") else "^") + bare + ("" if bare.endswith("$") else "$")
-    return anchor(bounded), key
+    return _bound(bare.removeprefix("!")), key
+
+
+def _bound(text: str) -> str:
+    return anchor(("" if text.startswith("^") else "^") + text + ("" if text.endswith("$") else "$"))
 
 
 def _keep_latest(count: int, sets: list[dict[str, Tree]], rule: DraftEntry) -> None:

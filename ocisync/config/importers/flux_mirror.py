@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import re
+
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
+from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns
+from ocisync.config.importers.foreign_ranges import MASTERMINDS_VERSIONS, require_version, set_versions
 from ocisync.config.importers.foreign_values import (
     Reader,
-    anchor,
     as_text,
-    check_version_range,
-    keep_usable_patterns,
     set_duration,
 )
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host, parse_image_name
 
-_API = "mirror.fluxcd.io/"
+_APIS = ("mirror.plugin.fluxcd.io/", "mirror.fluxcd.io/")
+_ONE_TAG = re.compile(r"\^(?:[\w-]|\\.)+\$\Z")  # an expression that only one tag matches
 _NO_EQUAL = {
     "credential": "give a login for this host, or a credential helper",
     "maxChunkSize": "see chunk_size",
@@ -88,16 +90,17 @@ def _convert_artifact(found: Reader, draft: Draft) -> None:
 
 def _set_tags(found: Reader, rule: DraftEntry) -> None:
     tags: dict[str, Tree] = {}
-    regex = found.inner("regex")
+    regex, sort = found.inner("regex"), found.text("sortBy") or "semver"
     if pattern := regex.text("pattern"):
         tags["allow"] = list(keep_usable_patterns(rule, "selector.regex", [anchor(pattern)]))
-    if versions := check_version_range(rule, found.text("semver")):
-        tags["semver"] = versions
+    set_versions(rule, tags, MASTERMINDS_VERSIONS, found.text("semver").split("||"))
+    if sort == "semver" and "semver" not in tags and "extract" not in regex.left:
+        require_version(rule, tags, MASTERMINDS_VERSIONS)  # what is no version is never sorted
     limit = as_text(found.take("limit")) or "1"
-    if limit.isdecimal() and int(limit):
+    if limit.isdecimal() and int(limit) and not _ONE_TAG.match(pattern):
         tags["latest"] = int(limit)
-    if found.left.get("sortBy") == "semver":
-        found.take("sortBy")
+        if sort != "semver":
+            rule.lose(f"selector.sortBy: {_NO_EQUAL['sortBy']}")
     regex.tell_rest(rule, _NO_EQUAL, "selector.regex.")
     found.tell_rest(rule, _NO_EQUAL, "selector.")
     if tags:
@@ -128,4 +131,4 @@ def _set_verification(found: Reader, rule: DraftEntry, draft: Draft) -> None:
 
 def is_flux_mirror(root: dict[str, Value]) -> bool:
     """Whether a file looks like it."""
-    return str(root.get("apiVersion", "")).startswith(_API)
+    return str(root.get("apiVersion", "")).startswith(_APIS)

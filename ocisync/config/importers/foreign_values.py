@@ -8,12 +8,11 @@ from dataclasses import dataclass, field
 
 from ocisync.config.diagnostics import KeyPath
 from ocisync.config.importers.draft import DraftEntry
-from ocisync.config.parsers import format_duration, parse_duration, parse_pattern
+from ocisync.config.parsers import format_duration, parse_duration
 from ocisync.config.yaml_document import Document, Value
 from ocisync.errors import InvalidName
 from ocisync.model.cron import parse_cron, parse_zone
 from ocisync.model.platform import parse_platform
-from ocisync.model.versions import parse_range
 
 _HARMLESS = ("not needed", "see ", "the order of")  # so begins what tells that nothing is lost
 _ZONE = re.compile(r"(?:CRON_)?TZ=(\S+)\s+(.*)\Z")
@@ -115,36 +114,6 @@ def set_schedule(entry: DraftEntry, text: str) -> None:
             entry.values["time_zone"] = zone
     except ValueError as exc:
         entry.lose(f"schedule: {exc}")
-
-
-def keep_usable_patterns(entry: DraftEntry, key: str, found: list[str]) -> list[str]:
-    """Expressions that Python understands as well; of others a comment tells."""
-    usable = []
-    for text in found:
-        try:
-            usable.append(parse_pattern(text.replace(r"\z", r"\Z")))
-        except ValueError as exc:
-            entry.lose(f"{key}: {exc}")
-    return usable
-
-
-def anchor(pattern: str) -> str:
-    """An expression that may match anywhere, as one that matches the whole."""
-    if pattern.startswith("^") and pattern.endswith("$") and "|" not in pattern:
-        return pattern[1:-1]
-    return f".*(?:{pattern}).*"
-
-
-def check_version_range(entry: DraftEntry, text: str) -> str:
-    """A range of versions that we understand as well; empty, with a comment, for another."""
-    if not text:
-        return ""
-    try:
-        parse_range(text)
-    except InvalidName as exc:
-        entry.lose(f"semver: {exc.message}")
-        return ""
-    return text
 
 
 def set_platforms(entry: DraftEntry, platforms: list[str], is_registry: bool) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_values import Reader, as_texts, keep_usable_patterns
+from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns
+from ocisync.config.importers.foreign_values import Reader, as_texts
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import ImageName, parse_host, parse_image_name, parse_name, parse_tag
@@ -69,7 +70,7 @@ def _add_rule(source: str, target: str, draft: Draft) -> None:
         rule.values["type"] = "image"
     allow: list[Tree] = [re.escape(tag).replace(r"\-", "-") for tag in tags] if len(tags) > 1 else []
     if pattern:
-        allow = list(keep_usable_patterns(rule, "tags", [f".*(?:{pattern}).*"]))
+        allow = list(keep_usable_patterns(rule, "tags", [anchor(pattern)]))
         if not allow:
             raise InvalidName(f"the expression {pattern} cannot be used")
     if allow:

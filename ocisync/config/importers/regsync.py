@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree, make_label
+from ocisync.config.importers.foreign_patterns import bind, keep_usable_patterns
+from ocisync.config.importers.foreign_ranges import REGSYNC_VERSIONS, set_versions
 from ocisync.config.importers.foreign_values import (
     Reader,
     as_text,
-    check_version_range,
-    keep_usable_patterns,
     set_duration,
     set_platforms,
     set_schedule,
@@ -71,7 +71,9 @@ def convert_regsync(root: Value) -> Draft:
         draft.daemon.values["concurrent_images"] = int(parallel) if parallel.isdecimal() else 3
     top = DraftEntry()
     for step in file.each("sync"):
-        _convert_step(Reader(given | step.left), draft)
+        has_time = not {"interval", "schedule"}.isdisjoint(step.left)
+        own = {key: value for key, value in given.items() if not (has_time and key in ("interval", "schedule"))}
+        _convert_step(Reader(own | step.left), draft)
     defaults.tell_rest(top, _NO_EQUAL, "defaults.")
     file.tell_rest(top, _NO_EQUAL)
     draft.adopt(top)
@@ -285,7 +287,7 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
     names: dict[str, Tree] = {
         key: list(expressions)
         for key in ("allow", "deny")
-        if (expressions := keep_usable_patterns(rule, f"repos.{key}", repositories.texts(key)))
+        if (expressions := keep_usable_patterns(rule, f"repos.{key}", [*map(bind, repositories.texts(key))]))
     }
     if names:
         rule.values["repositories"] = names
@@ -294,10 +296,9 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
 def _convert_tag_set(found: Reader, rule: DraftEntry) -> dict[str, Tree]:
     tags: dict[str, Tree] = {}
     for key in ("allow", "deny"):
-        if expressions := keep_usable_patterns(rule, f"tags.{key}", found.texts(key)):
+        if expressions := keep_usable_patterns(rule, f"tags.{key}", [*map(bind, found.texts(key))]):
             tags[key] = list(expressions)
-    if usable := check_version_range(rule, " || ".join(found.texts("semverRange"))):
-        tags["semver"] = usable
+    set_versions(rule, tags, REGSYNC_VERSIONS, found.texts("semverRange"))
     found.tell_rest(rule, _NO_EQUAL, "tags.")
     return tags
 
@@ -337,7 +338,7 @@ def _set_timing(found: Reader, rule: DraftEntry) -> None:
     if schedule:
         set_schedule(rule, schedule)
         if interval:
-            rule.note(f"interval: {interval} is not used: regsync lets a schedule win, also one of its `defaults`")
+            rule.note(f"interval: {interval} is not used: regsync lets a schedule win")
     elif interval:
         set_duration(rule, "interval", interval)
     else:

@@ -5,14 +5,9 @@ from __future__ import annotations
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_values import (
-    Reader,
-    anchor,
-    as_text,
-    as_texts,
-    check_version_range,
-    keep_usable_patterns,
-)
+from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns
+from ocisync.config.importers.foreign_ranges import MASTERMINDS_VERSIONS, set_versions
+from ocisync.config.importers.foreign_values import Reader, as_text, as_texts
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.digest import is_digest
@@ -57,9 +52,10 @@ def _convert_host(host: str, found: Reader, draft: Draft) -> None:
             rule.values["tags"] = {"allow": list(expressions)}
         _add_rule(draft, host, repository, rule)
     for repository, constraint in found.inner("images-by-semver").left.items():
-        rule = DraftEntry()
-        if usable := check_version_range(rule, as_text(constraint)):
-            rule.values["tags"] = {"semver": usable}
+        rule, chosen = DraftEntry(), dict[str, Tree]()
+        set_versions(rule, chosen, MASTERMINDS_VERSIONS, as_text(constraint).split("||"))
+        if chosen:
+            rule.values["tags"] = chosen
         _add_rule(draft, host, repository, rule)
     found.tell_rest(entry, _NO_EQUAL)
 

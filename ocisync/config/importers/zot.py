@@ -7,7 +7,9 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_values import Reader, anchor, keep_usable_patterns, set_duration
+from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns
+from ocisync.config.importers.foreign_ranges import MASTERMINDS_VERSIONS, require_version
+from ocisync.config.importers.foreign_values import Reader, set_duration
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host
@@ -31,11 +33,19 @@ _NO_EQUAL = {
     "syncTimeout": "a transfer may take as long as it makes progress; see idle_timeout",
     "preserveDigest": "not needed: digests never change",
 }
+_KEYS = (
+    *_NO_EQUAL,
+    *("sync", "enable", "registries", "urls", "tlsVerify", "maxRetries", "credentialHelper", "pollInterval", "content"),
+    *("onlySigned", "syncLegacyCosignTags", "prefix", "destination", "stripPrefix", "tags", "regex", "excludeRegex"),
+    *("semver", "storageDriver", "rootDirectory", "address", "port"),
+)
+_SPELLINGS = {key.lower(): key for key in _KEYS}
 _S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "secretkey": "secret_access_key"}
 
 
 def convert_zot(root: Value, folder: Path = Path()) -> Draft:
     """Convert a whole file; `folder` is where it lies."""
+    root = _spell_keys(root)
     draft, file, top = Draft("zot"), Reader.of(root), DraftEntry()
     draft.notes.append("zot takes pushes as well; what ocisync keeps here is served read-only.")
     _convert_storage(file.inner("storage"), draft)
@@ -51,6 +61,13 @@ def convert_zot(root: Value, folder: Path = Path()) -> Draft:
     file.tell_rest(top, _NO_EQUAL)
     draft.adopt(top)
     return draft
+
+
+def _spell_keys(value: Value) -> Value:
+    """The keys as they are spelled here: zot does not care for case."""
+    if isinstance(value, dict):
+        return {_SPELLINGS.get(key.lower(), key): _spell_keys(inner) for key, inner in value.items()}
+    return [_spell_keys(one) for one in value] if isinstance(value, list) else value
 
 
 def _set_credentials(sync: Reader, draft: Draft, folder: Path) -> None:
@@ -193,8 +210,8 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
         if (text := found.text(key)) and (expressions := keep_usable_patterns(rule, f"tags.{key}", [anchor(text)])):
             tags[ours] = list(expressions)
     if found.flag("semver"):
-        tags["semver"] = ">=0-0"
-        rule.note("tags.semver: tags that are versions, pre-releases among them")
+        require_version(rule, tags, MASTERMINDS_VERSIONS)
+        rule.note("tags.semver: tags that zot reads as versions, pre-releases among them")
     if tags:
         rule.values["tags"] = tags
     found.tell_rest(rule, _NO_EQUAL, "tags.")
@@ -202,8 +219,8 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
 
 def is_zot(root: dict[str, Value]) -> bool:
     """Whether a file looks like it."""
-    names = {name.lower() for name in root}  # zot does not care for case
-    storage = {name.lower() for name in Reader.of(root.get("storage")).left}
-    has_server = "http" in names and "rootdirectory" in storage  # docker-registry has a driver's name between them
-    is_server = "storage" in names and ("distspecversion" in names or has_server)
-    return is_server or "sync" in Reader.of(root.get("extensions")).left
+    file = Reader.of(_spell_keys(root))
+    storage, extensions = file.left.get("storage"), Reader.of(file.left.get("extensions")).left
+    # docker-registry has a driver's name between them
+    has_server = "http" in file.left and "rootDirectory" in Reader.of(storage).left
+    return "sync" in extensions or ("storage" in file.left and ("distSpecVersion" in file.left or has_server))

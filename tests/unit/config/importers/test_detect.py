@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ocisync.config.importers.detect import convert_file
-from ocisync.config.importers.foreign_values import anchor
+from ocisync.config.importers.foreign_patterns import anchor
 from ocisync.config.load import parse_config
 from ocisync.config.models import Config, RegistryTarget, S3Target, StaticTarget, SyncRule
 from ocisync.errors import ConfigError
@@ -109,8 +109,9 @@ def test_dregsy(tmp_path: Path) -> None:
     assert (rules["nightly"].interval, rules["nightly"].tags.allow) == (7200, (r"1\.0\.0", r"1\.0\.1"))
     assert [str(one) for one in rules["nightly-2"].platforms] == ["linux/arm64"]
     assert rules["nightly-3"].target[0].repository == "kept/web"
-    assert [tags.deny for tags in rules["nightly-3"].tag_sets] == [(), (), (), (".*-dev",)]
-    assert rules["nightly-4"].digests
+    assert [len(tags.deny) for tags in rules["nightly-3"].tag_sets] == [0, 1, 0, 1]
+    assert rules["nightly-3"].tag_sets[3].deny == (".*-dev",)
+    assert rules["nightly-4"].digests == {"digest-3333333333333333": "sha256:" + "3" * 64}
     assert rules["nightly-5"].tags.latest == 3
     assert rules["nightly-6"].tags.deny == (".*beta.*",)
     amazon, batch = rules["amazon"], rules["amazon-2"]
@@ -127,7 +128,7 @@ def test_zot(tmp_path: Path) -> None:
     assert config.registries["one.test:5000"].retries == 3
     assert config.registries["three.test"].plain_http
     assert [str(one) for one in config.registries["one.test:5000"].mirrors] == ["two.test"]
-    assert rules["app"].tags.deny == (".*(?:.*arm.*).*",)
+    assert rules["app"].tags.deny[0] == ".*(?:.*arm.*).*"
     assert str(rules["other"].places[0]) == "local/here"
     assert rules["many"].repositories.allow == ("many/.*",)
     assert str(rules["x"].places_of("libs/a/x")[0]) == "local/there/a/x"
@@ -151,7 +152,7 @@ def test_flux_mirror(tmp_path: Path) -> None:
     assert cli.min_age is not None
     assert (cli.min_age.of, cli.min_age.by) == (3 * 86400, "log")
     assert (controller.tags.latest, controller.overwrite, controller.min_age) == (1, "always", None)
-    assert (nightly.tags.latest, nightly.tags.allow) == (None, (r".+-(?P<ts>\d+)",))
+    assert (nightly.tags.latest, nightly.tags.allow) == (5, (r".+-(?P<ts>\d+)",))
     assert (anybody.enabled, anybody.verify) == (False, None)
     assert config.registries["registry.test:5000"].chunk_size == 1024 * 1024
     for told in ("selector.sortBy:", "selector.regex.extract:", "charts:", "hosts.credential:", "verify:"):

@@ -93,11 +93,12 @@ def regsync(step: str, defaults: str = "") -> str:
     return f"version: 1\n{top}sync: [{{source: a.test/x, target: b.test/y, type: repository, {step}}}]\n"
 
 
-def test_a_default_schedule_wins_over_a_steps_interval_as_in_regsync(tmp_path: Path) -> None:
+def test_a_step_with_an_interval_or_a_schedule_takes_neither_of_the_defaults_as_in_regsync(tmp_path: Path) -> None:
     found = convert(tmp_path, regsync("interval: 5m", '{schedule: "1 2 * * *"}'))
     (rule,) = rules_of(found, tmp_path)
-    assert (rule.schedule, found.left_out) == ("1 2 * * *", ())
-    assert "# interval: 5m is not used" in found.text
+    assert (rule.schedule, rule.interval, found.left_out) == (None, 300, ())
+    (rule,) = rules_of(convert(tmp_path, regsync("backup: ''", '{schedule: "1 2 * * *", interval: 5m}')), tmp_path)
+    assert rule.schedule == "1 2 * * *"
     (rule,) = rules_of(convert(tmp_path, regsync('schedule: "1 2 * * *"', "{interval: 5m}")), tmp_path)
     assert rule.schedule == "1 2 * * *"
     (rule,) = rules_of(convert(tmp_path, regsync("backup: ''", "{interval: 5m}")), tmp_path)

@@ -107,7 +107,7 @@ CASES = {
             ),
             "far.example/team/web": (
                 ["1.1.9", "1.2.0", "1.9.0", "2.0.0", "1.3.0-rc1"],
-                {"web:1.2.0-far": "1.2.0", "web:1.9.0-far": "1.9.0"},
+                {f"web:{tag}-far": tag for tag in ("1.2.0", "1.9.0", "1.3.0-rc1")},  # regsync leaves no suffix out,
             ),
         },
     ),
