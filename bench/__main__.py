@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import fields
@@ -16,6 +17,7 @@ from bench.record import Bench
 from bench.table import markdown, measured_table
 from bench.workloads import TINY, Sizes
 from tests.servers.docker_registry import DockerRegistry
+from tests.servers.tls import make_certificate
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         DockerRegistry.program = asked.registry
     with TemporaryDirectory(prefix="ocisync-bench-") as temporary:
         bench = _bench(asked, Path(asked.work or temporary).absolute())
+        if asked.tls:
+            bench.tls = make_certificate(Path(temporary))
+            os.environ["SSL_CERT_FILE"] = str(bench.tls.authority)  # which every client heeds
         with bench.folder() as folder:
             run([OCISYNC, "--help"], folder)  # compiles what is not compiled yet
         for case in asked.cases or CASES:
@@ -53,6 +58,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--work", type=Path, help="where workloads are made, and kept; some 25 GB of disk in all")
     parser.add_argument("--peers", nargs="*", default=(), help="only these peers; all on PATH otherwise")
     parser.add_argument("--registry", help="the registry's program at both ends (docker-registry)")
+    parser.add_argument("--tls", action="store_true", help="TLS at both ends, where they are registries")
     parser.add_argument("--json", type=Path, help="write every run to this file as well")
     return parser
 

@@ -10,7 +10,7 @@ from bench.archives import archives
 from bench.measure import FolderPlace, Usage, run, s3_server, source_registry
 from bench.mirrors import cold_s3, mirror
 from bench.passes import daemon_passes
-from bench.peers import OCISYNC, directory_target
+from bench.peers import OCISYNC, Errand, directory_target, ocisync_config
 from bench.record import Bench, measured
 from bench.storage import stored_bytes
 from tests.servers.images import Json
@@ -42,11 +42,14 @@ def single(bench: Bench) -> None:
     name, one = next(iter(load.repositories.items()))
     largest = max(one.blobs.values(), key=lambda blob: blob.size)
     for _ in range(bench.runs):
-        with bench.folder() as folder, source_registry(load.storage.root) as source:
+        with bench.folder() as folder, source_registry(load.storage.root, bench.tls) as source:
             host, place = source.registry.host, FolderPlace(folder / "registry")
-            command = [OCISYNC, "copy", f"docker://{host}/{name}:v0", f"static:{place.path}//{name}:v0"]
+            errand = Errand(load, host, "", folder, is_tls=bench.tls is not None)
+            config = ocisync_config(errand, directory_target(place.path))
+            images = f"docker://{host}/{name}:v0", f"static:{place.path}//{name}:v0"
+            command = [OCISYNC, "copy", "-c", str(config), *images]
             bench.record("single", "cold", "ocisync", measured(command, folder, source, place))
-            piped = limits.piped(f"http://{host}/v2/{name}/blobs/{largest.digest}", folder / "limit")
+            piped = limits.piped(f"{source.registry.url}/v2/{name}/blobs/{largest.digest}", folder / "limit")
             bench.record("single", "cold", "curl | openssl", source.since(piped))
 
 

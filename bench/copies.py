@@ -44,11 +44,11 @@ class Copy:
 
 
 def to_registry(load: Workload, source: str, target: str) -> list[list[Copy]]:
-    """Steps from a registry to an empty one: blobs, mounts of those that are there by then, manifests, tags."""
+    """Steps from origin to origin, the latter empty: blobs, mounts of what is there by then, manifests, tags."""
     first: dict[str, str] = {}
     blobs, mounts, manifests, tags = list[Copy](), list[Copy](), list[Copy](), list[Copy]()
     for name, one in load.repositories.items():
-        here, there = f"http://{source}/v2/{name}", f"http://{target}/v2/{name}"
+        here, there = f"{source}/v2/{name}", f"{target}/v2/{name}"
         for digest, blob in one.blobs.items():
             if digest in first:
                 mounts.append(Copy("", 0, mount=f"{there}/blobs/uploads/?mount={digest}&from={quote(first[digest])}"))
@@ -69,7 +69,7 @@ def to_bucket(load: Workload, source: str, bucket: Bucket) -> list[list[Copy]]:
     first: dict[str, str] = {}
     blobs, copied, manifests = list[Copy](), list[Copy](), list[Copy]()
     for name, one in load.repositories.items():
-        here, there = f"http://{source}/v2/{name}", f"v2/{name}"
+        here, there = f"{source}/v2/{name}", f"v2/{name}"
         for digest, blob in one.blobs.items():
             key = f"{there}/blobs/{digest}"
             if digest in first:

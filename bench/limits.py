@@ -44,11 +44,11 @@ class Request:
 
 def heads(workload: Workload, source: str, *, conditional: bool = False) -> list[Request]:
     """The tag list of every repository, and a HEAD for every tag; with what it points at, where `conditional`."""
-    lists = [Request("GET", f"http://{source}/v2/{name}/tags/list") for name in workload.repositories]
+    lists = [Request("GET", f"{source}/v2/{name}/tags/list") for name in workload.repositories]
     found = []
     for name, tag in workload.tags:
         known = {"If-None-Match": f'"{workload.repositories[name].tags[tag]}"'} if conditional else {}
-        found.append(Request("HEAD", f"http://{source}/v2/{name}/manifests/{tag}", ACCEPT | known))
+        found.append(Request("HEAD", f"{source}/v2/{name}/manifests/{tag}", ACCEPT | known))
     return [*lists, *found]
 
 
@@ -68,7 +68,7 @@ def reads(workload: Workload, source: str) -> list[Request]:
     for name, one in workload.repositories.items():
         urls |= {digest: f"/v2/{name}/blobs/{digest}" for digest in one.blobs}
         urls |= {digest: f"/v2/{name}/manifests/{digest}" for digest in one.manifests}
-    return [Request("GET", f"http://{source}{url}", ACCEPT) for url in urls.values()]
+    return [Request("GET", f"{source}{url}", ACCEPT) for url in urls.values()]
 
 
 def puts(workload: Workload, bucket: Bucket) -> list[Request]:

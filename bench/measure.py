@@ -18,9 +18,10 @@ from tests.servers.client import fetch
 from tests.servers.docker_registry import Access, DockerRegistry, docker_registry
 from tests.servers.process import free_port
 from tests.servers.seaweed import Bucket, Seaweed, seaweed
+from tests.servers.tls import Certificate
 
 _LAUNCH = Path(__file__).with_name("launch.py")
-_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH")
+_KEPT = ("PATH", "HOME", "LANG", "TMPDIR", "PYTHONPATH", "SSL_CERT_FILE")
 _METRIC = re.compile(r'SeaweedFS_s3_request_total\{bucket="([^"]*)",code="[^"]*",type="([^"]*)"\} (\S+)')
 _KINDS = (
     (re.compile(r"^/v2/[^?]+/tags/list"), "tags"),
@@ -158,23 +159,23 @@ Place = RegistryPlace | BucketPlace | FolderPlace
 
 
 @contextmanager
-def source_registry(storage: Path) -> Iterator[Source]:
+def source_registry(storage: Path, tls: Certificate | None = None) -> Iterator[Source]:
     """A fresh registry process on a workload's storage."""
-    with TemporaryDirectory(dir=storage.parent) as folder, _linked(Path(folder), storage) as registry:
+    with TemporaryDirectory(dir=storage.parent) as folder, _linked(Path(folder), storage, tls) as registry:
         yield Source(registry)
 
 
 @contextmanager
-def _linked(folder: Path, storage: Path) -> Iterator[DockerRegistry]:
+def _linked(folder: Path, storage: Path, tls: Certificate | None) -> Iterator[DockerRegistry]:
     (folder / "storage").symlink_to(storage)
-    with docker_registry(folder) as registry:
+    with docker_registry(folder, tls=tls) as registry:
         yield registry
 
 
 @contextmanager
-def target_registry(folder: Path) -> Iterator[RegistryPlace]:
+def target_registry(folder: Path, tls: Certificate | None = None) -> Iterator[RegistryPlace]:
     """A fresh, empty registry."""
-    with docker_registry(folder) as registry:
+    with docker_registry(folder, tls=tls) as registry:
         yield RegistryPlace(registry)
 
 

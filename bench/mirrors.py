@@ -20,12 +20,13 @@ def mirror(bench: Bench, load: Workload) -> None:
     clients = {"ocisync": ocisync, **bench.peers}
     for _ in range(bench.runs):
         for name, client in clients.items():
-            with bench.folder() as folder, _pair(load, folder) as (source, target):
-                errand = Errand(load, source.registry.host, target.registry.host, folder / "client")
+            with bench.folder() as folder, _pair(bench, load, folder) as (source, target):
+                ends = source.registry.host, target.registry.host
+                errand = Errand(load, *ends, folder / "client", is_tls=bench.tls is not None)
                 _phases(bench, name, client(errand), errand, (source, target))
         for name, module in _BARE if bench.peers else ():
-            with bench.folder() as folder, _pair(load, folder) as (source, target):
-                steps = copies.to_registry(load, source.registry.host, target.registry.host)
+            with bench.folder() as folder, _pair(bench, load, folder) as (source, target):
+                steps = copies.to_registry(load, source.registry.url, target.registry.url)
                 source.skip()
                 target.skip()
                 sent = copies.measured(steps, to_s3=False, folder=folder / "limit", module=module)
@@ -56,26 +57,27 @@ def cold_s3(bench: Bench, load: Workload, s3: S3) -> None:
     case, storage = f"{load.name} to S3", load.storage.root
     for _ in range(bench.runs):
         with bench.folder() as folder:
-            with source_registry(storage) as source, s3.place() as place:
-                errand = Errand(load, source.registry.host, "", folder / "client")
+            with source_registry(storage, bench.tls) as source, s3.place() as place:
+                errand = Errand(load, source.registry.host, "", folder / "client", is_tls=bench.tls is not None)
                 command = ocisync_into(errand, bucket_target(place.bucket))
                 bench.record(case, "cold", "ocisync", measured(command, errand.folder, source, place))
             with s3.place() as place:
                 puts = limits.puts(load, place.bucket)
                 bench.counts[f"{load.name} objects"] = len(puts)
                 bench.record(case, "cold", "bare PUTs", place.since(limits.measured(puts, WRITERS, folder / "limit")))
-            with source_registry(storage) as source, s3.place() as place:
-                steps = copies.to_bucket(load, source.registry.host, place.bucket)
+            with source_registry(storage, bench.tls) as source, s3.place() as place:
+                steps = copies.to_bucket(load, source.registry.url, place.bucket)
                 source.skip()
                 sent = copies.measured(steps, to_s3=True, folder=folder / "limit")
                 bench.record(case, "cold", copies.NAME, place.since(source.since(sent)))
-            with source_registry(storage) as source:
-                reads = limits.reads(load, source.registry.host)
+            with source_registry(storage, bench.tls) as source:
+                reads = limits.reads(load, source.registry.url)
                 source.skip()
                 bench.record(case, "cold", "bare GETs", source.since(limits.measured(reads, READERS, folder / "limit")))
 
 
 @contextmanager
-def _pair(load: Workload, folder: Path) -> Iterator[tuple[Source, RegistryPlace]]:
-    with source_registry(load.storage.root) as source, target_registry(folder / "target") as target:
+def _pair(bench: Bench, load: Workload, folder: Path) -> Iterator[tuple[Source, RegistryPlace]]:
+    storage, tls = load.storage.root, bench.tls
+    with source_registry(storage, tls) as source, target_registry(folder / "target", tls) as target:
         yield source, target

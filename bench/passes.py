@@ -36,11 +36,11 @@ def daemon_passes(bench: Bench, load: Workload, s3: S3) -> None:
 def _passes(
     bench: Bench, load: Workload, kind: str, folder: Path, place: Place, target: Json, lists: list[limits.Request]
 ) -> None:
-    with source_registry(load.storage.root) as source:
-        host = source.registry.host
-        errand = Errand(load, host, "", folder / "client")
-        heads = limits.heads(load, host, conditional=True)
-        asked = {HEADS: limits.heads(load, host), CONDITIONAL: heads, SAME: [*lists, *heads]}
+    with source_registry(load.storage.root, bench.tls) as source:
+        origin = source.registry.url
+        errand = Errand(load, source.registry.host, "", folder / "client", is_tls=bench.tls is not None)
+        heads = limits.heads(load, origin, conditional=True)
+        asked = {HEADS: limits.heads(load, origin), CONDITIONAL: heads, SAME: [*lists, *heads]}
         process: Json = {"listen": f"127.0.0.1:{free_port()}", "token": {"env": "TOKEN"}}
         config = ocisync_config(errand, target, process)
         with daemon(config, env=SECRET | _TOKEN, timeout=300, is_fork=False) as running:

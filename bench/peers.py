@@ -25,6 +25,7 @@ class Errand:
     target: str
     folder: Path
     validates: bool = False  # what ocisync is told of the target
+    is_tls: bool = False  # at both ends, by an authority that the environment names
 
     def write(self, name: str, text: str) -> Path:
         """A file in the folder."""
@@ -41,7 +42,8 @@ class Errand:
 
 def ocisync(errand: Errand) -> list[str]:
     """`ocisync once`, with the default limits."""
-    return ocisync_into(errand, {"type": "registry", "url": f"http://{errand.target}"})
+    scheme = "https" if errand.is_tls else "http"
+    return ocisync_into(errand, {"type": "registry", "url": f"{scheme}://{errand.target}"})
 
 
 def ocisync_into(errand: Errand, target: Json) -> list[str]:
@@ -56,9 +58,12 @@ def ocisync_config(errand: Errand, target: Json, daemon: Json | None = None) -> 
         for name in errand.workload.repositories
     ]
     process = {"state": str(errand.folder / "state")} | (daemon or {})
-    document: Json = {"version": 1, "targets": {"out": target}, "sync": rules, "daemon": process}
+    hosts = filter(None, (errand.source, errand.target))
+    registries: dict[str, Json] = {host: {"plain_http": not errand.is_tls} for host in hosts}
     if errand.validates:
-        document["registries"] = {errand.target: {"validates": True}}
+        registries[errand.target]["validates"] = True
+    document: Json = {"version": 1, "targets": {"out": target}, "sync": rules, "daemon": process}
+    document["registries"] = registries
     return errand.write("ocisync.yaml", json.dumps(document))
 
 
@@ -82,15 +87,16 @@ def bucket_target(bucket: Bucket) -> Json:
 def skopeo(errand: Errand) -> list[str]:
     """`skopeo sync` of all repositories."""
     images: Json = {name: [] for name in errand.workload.repositories}
-    file = errand.write("sync.yaml", json.dumps({errand.source: {"tls-verify": False, "images": images}}))
-    plain = ("--src-tls-verify=false", "--dest-tls-verify=false")
+    file = errand.write("sync.yaml", json.dumps({errand.source: {"tls-verify": errand.is_tls, "images": images}}))
+    plain = () if errand.is_tls else ("--src-tls-verify=false", "--dest-tls-verify=false")
     kinds = ("--all", *plain, "--src", "yaml", "--dest", "docker")
     return ["skopeo", "--insecure-policy", "sync", "--retry-times", "3", *kinds, str(file), f"{errand.target}/skopeo"]
 
 
 def regsync(errand: Errand) -> list[str]:
     """`regsync once`, four repositories at a time."""
-    hosts = [{"registry": host, "tls": "disabled", "reqConcurrent": 6} for host in (errand.source, errand.target)]
+    tls = "enabled" if errand.is_tls else "disabled"
+    hosts = [{"registry": host, "tls": tls, "reqConcurrent": 6} for host in (errand.source, errand.target)]
     rules = [
         {"source": f"{errand.source}/{name}", "target": f"{errand.target}/{name}", "type": "repository"}
         for name in errand.workload.repositories
@@ -102,24 +108,21 @@ def regsync(errand: Errand) -> list[str]:
 def crane(errand: Errand) -> list[str]:
     """`crane copy --all-tags`, repository by repository."""
     names = errand.workload.repositories
-    return errand.script(
-        [
-            ["crane", "copy", "--insecure", "--all-tags", f"{errand.source}/{name}", f"{errand.target}/{name}"]
-            for name in names
-        ]
-    )
+    copy = ["crane", "copy", "--all-tags", *(() if errand.is_tls else ("--insecure",))]
+    return errand.script([[*copy, f"{errand.source}/{name}", f"{errand.target}/{name}"] for name in names])
 
 
 def regctl(errand: Errand) -> list[str]:
     """`regctl image copy`, tag by tag."""
-    hosts = [["regctl", "registry", "set", "--tls", "disabled", host] for host in (errand.source, errand.target)]
+    tls = "enabled" if errand.is_tls else "disabled"
+    hosts = [["regctl", "registry", "set", "--tls", tls, host] for host in (errand.source, errand.target)]
     copies = [["regctl", "image", "copy", source, target] for source, target in _pairs(errand)]
     return errand.script([*hosts, *copies])
 
 
 def oras(errand: Errand) -> list[str]:
     """`oras copy`, tag by tag."""
-    plain = ("--from-plain-http", "--to-plain-http")
+    plain = () if errand.is_tls else ("--from-plain-http", "--to-plain-http")
     return errand.script([["oras", "copy", *plain, source, target] for source, target in _pairs(errand)])
 
 

@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from bench.measure import Place, Source, Usage, median, run
 from bench.peers import SECRET, Client
 from bench.workloads import Sizes, Workload, workload
+from tests.servers.tls import Certificate
 
 READERS, WRITERS = 6, 16  # requests at a time: the configuration's defaults for registries and for S3
 
@@ -25,6 +26,7 @@ class Bench:
     peers: Mapping[str, Client]
     tell: Callable[[str], None]
     repeats: int = 1  # of what takes a second or two, in each run: its times scatter more
+    tls: Certificate | None = None  # of both registries; None: plain HTTP
     records: dict[Key, list[Usage]] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
 

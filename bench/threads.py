@@ -25,10 +25,11 @@ _own = threading.local()
 
 def _connect(url: str, kind: str) -> http.client.HTTPConnection:
     """This thread's connection to a host, one to read from and one to write to."""
-    place = urlsplit(url).netloc
+    scheme, place, *_ = urlsplit(url)
     kept: dict[tuple[str, str], http.client.HTTPConnection] = _own.__dict__.setdefault("kept", {})
     if (place, kind) not in kept:
-        kept[place, kind] = http.client.HTTPConnection(place, blocksize=MIB)
+        connect = http.client.HTTPSConnection if scheme == "https" else http.client.HTTPConnection
+        kept[place, kind] = connect(place, blocksize=MIB)
     return kept[place, kind]
 
 

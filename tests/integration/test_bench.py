@@ -24,7 +24,8 @@ _EXPECTED = {
 
 # `many` has every step of these, and `test_every_workload_can_be_made` their contents.
 _LONG = ("typical", "big", "scale")
-_CASES = [pytest.param(case, marks=[pytest.mark.prove] if case in _LONG else []) for case in CASES]
+_CASES = [pytest.param(case, (), marks=[pytest.mark.prove] if case in _LONG else []) for case in CASES]
+_BY_TLS = [pytest.param("single", ("--tls",)), pytest.param("typical", ("--tls",), marks=pytest.mark.prove)]
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -37,10 +38,10 @@ def test_every_workload_can_be_made(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("case", _CASES)
-def test_every_case_runs(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("case", "more"), [*_CASES, *_BY_TLS])
+def test_every_case_runs(case: str, more: tuple[str, ...], tmp_path: Path) -> None:
     found = tmp_path / "found.json"
-    options = ("--tiny", "--runs", "1", "--work", tmp_path / "work", "--json", found)
+    options = [*more, "--tiny", "--runs", "1", "--work", str(tmp_path / "work"), "--json", str(found)]
     done = subprocess.run(
         [sys.executable, "-m", "bench", case, *options], capture_output=True, text=True, cwd=_ROOT, check=False
     )
