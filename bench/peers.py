@@ -136,6 +136,6 @@ PEERS: Mapping[str, Client] = {"skopeo": skopeo, "crane": crane, "regsync": regs
 
 
 def found_peers(only: str = "") -> dict[str, Client]:
-    """The peers on this machine; skopeo must be one of them."""
+    """The peers on this machine."""
     wanted = {only} if only else set(PEERS)
     return {name: client for name, client in PEERS.items() if name in wanted and shutil.which(name)}

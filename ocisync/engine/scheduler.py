@@ -35,6 +35,7 @@ from ocisync.logs import clean
 from ocisync.model.locator import parse_locator, registry_image
 from ocisync.state.postgres_database import KEEP_ALIVE, SCHEMA
 from ocisync.state.rule_records import RuleView
+from ocisync.stores.registry.options import Share
 from ocisync.sync.job import Job
 from ocisync.sync.reports import Failure, RunReport
 
@@ -74,17 +75,16 @@ class EngineScheduler:
         dsn: str,
         locks: SessionLocks,
         slots: int,
-        labels: Sequence[str] = (),
-        *,
-        is_shared: Callable[[int], None] = lambda _: None,
+        labels: Sequence[str],
+        share: Share,
     ) -> None:
-        """`is_shared` is told how many daemons are alive."""
+        """`share` is brought up to date with every sign of life."""
         self.name = f"{socket.gethostname()}:{os.getpid()}:{random.getrandbits(24):06x}"
         self._dsn = dsn
         self._locks = locks
         self._slots = slots
         self._labels = tuple(labels)
-        self._tell_count = is_shared
+        self._share = share
         self._all_slots = slots
         self._queue = JobQueue()
         self._runner: JobRunner | None = None
@@ -356,10 +356,13 @@ class EngineScheduler:
         """
         async with self._connect() as connection:
             activity, resting = write_jobs(self.list_running()), self._list_resting()
-            sign = Beat(self.name, self._slots, self._labels, self._generation, activity, resting)
+            pauses = {host: left for host, at in self._share.asked_here.items() if (left := at - time.monotonic()) > 0}
+            sign = Beat(self.name, self._slots, self._labels, self._generation, activity, resting, pauses)
             await worker_table.beat(connection, sign)
             alive, self._all_slots = await worker_table.count_alive(connection)
-            self._tell_count(alive)
+            self._share.part = 1 / max(1, alive)
+            elsewhere = await worker_table.list_pauses(connection, self.name)
+            self._share.asked_elsewhere = {host: time.monotonic() + left for host, left in elsewhere.items()}
             await self.fleet.look(connection, self.name, _FRESH)
             while self._asked:
                 rule, within = self._asked.pop()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,12 +14,16 @@ if TYPE_CHECKING:
 
 ALIVE = 15.0  # seconds since a daemon was seen last; it is seen every two
 _SEEN = """
-INSERT INTO worker (id, seen_at, slots, labels, generation, activity, resting)
-VALUES (%(id)s, now(), %(slots)s, %(labels)s, %(generation)s, %(activity)s, %(resting)s)
+INSERT INTO worker (id, seen_at, slots, labels, generation, activity, resting, pauses)
+VALUES (%(id)s, now(), %(slots)s, %(labels)s, %(generation)s, %(activity)s, %(resting)s, %(pauses)s)
 ON CONFLICT (id) DO UPDATE SET seen_at = now(), generation = excluded.generation, activity = excluded.activity,
-    resting = excluded.resting
+    resting = excluded.resting, pauses = excluded.pauses
 """
 _OTHERS = "SELECT id, activity FROM worker WHERE id <> %s AND seen_at > now() - make_interval(secs => %s) ORDER BY id"
+_PAUSES = """
+SELECT pauses, extract(epoch FROM now() - seen_at)::float8 FROM worker
+WHERE id <> %s AND pauses <> '{}' AND seen_at > now() - make_interval(secs => %s)
+"""
 _ALIVE = "SELECT count(*), coalesce(sum(slots), 0) FROM worker WHERE seen_at > now() - make_interval(secs => %s)"
 
 
@@ -32,6 +37,7 @@ class Beat:
     generation: str
     activity: str = "[]"  # what it does, as `fleet_view.write_jobs` says it
     resting: Collection[str] = ()  # hosts that it must leave alone for long
+    pauses: Mapping[str, float] = field(default_factory=dict)  # for how many seconds more, of all that asked for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +57,7 @@ async def beat(connection: Connection, sign: Beat) -> None:
         "generation": sign.generation,
         "activity": sign.activity,
         "resting": ",".join(sorted(sign.resting)),
+        "pauses": json.dumps(sign.pauses),
     }
     await connection.execute(_SEEN.encode(), values)
 
@@ -58,6 +65,15 @@ async def beat(connection: Connection, sign: Beat) -> None:
 async def list_activities(connection: Connection, worker: str) -> list[tuple[str, str]]:
     """What the other daemons do: their names, and what they wrote."""
     return await (await connection.execute(_OTHERS.encode(), (worker, ALIVE))).fetchall()
+
+
+async def list_pauses(connection: Connection, worker: str) -> dict[str, float]:
+    """For how many seconds more hosts want to be left alone by other daemons."""
+    found: dict[str, float] = {}
+    for text, age in await (await connection.execute(_PAUSES.encode(), (worker, ALIVE))).fetchall():
+        for host, seconds in json.loads(text).items():
+            found[host] = max(found.get(host, 0.0), seconds - age)
+    return found
 
 
 async def list_abilities(connection: Connection) -> Abilities:

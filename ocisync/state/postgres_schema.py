@@ -104,6 +104,8 @@ _ACTIVITY = "ALTER TABLE worker ADD COLUMN activity TEXT NOT NULL DEFAULT '[]';"
 _LABEL = "ALTER TABLE follow ADD COLUMN label TEXT NOT NULL DEFAULT '';"
 # The hosts that a daemon was asked to leave alone, for which nothing is handed out.
 _RESTING = "ALTER TABLE worker ADD COLUMN resting TEXT NOT NULL DEFAULT '';"
+# What else hosts asked of a daemon: seconds for which to leave them alone, as JSON, for the others to do so too.
+_PAUSES = "ALTER TABLE worker ADD COLUMN pauses TEXT NOT NULL DEFAULT '{}';"
 
 STEPS: tuple[str, ...] = (
     _LEDGER + _cut("tag") + _cut("blob") + "CREATE INDEX blob_repository ON blob (repository);",
@@ -113,4 +115,5 @@ STEPS: tuple[str, ...] = (
     _ACTIVITY,
     _LABEL,
     _RESTING,
+    _PAUSES,
 )

@@ -92,12 +92,6 @@ class StoredRuleRecords:
 
         return await self._database.read(look)
 
-    async def rule_statuses(self) -> dict[str, RuleStatus]:
-        """Every rule's status, by name."""
-        return await self._database.read(
-            lambda rows: {row[0]: RuleStatus(*row[1:]) for row in rows.execute(f"SELECT name, {_COLUMNS} FROM rule")}
-        )
-
     async def save_rule_status(self, rule: str, status: RuleStatus) -> None:
         """Remember a rule's status."""
         row = (

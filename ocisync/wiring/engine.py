@@ -100,11 +100,7 @@ async def open_engine(config: Config, state: State) -> AsyncIterator[Engine | No
     settings = config.engine
     locks = SessionLocks(config.dsn)
     part = Share()
-
-    def share_limits(alive: int) -> None:
-        part.part = 1 / max(1, alive)
-
-    scheduler = EngineScheduler(config.dsn, locks, settings.slots, settings.labels, is_shared=share_limits)
+    scheduler = EngineScheduler(config.dsn, locks, settings.slots, settings.labels, part)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(locks.serve)
         yield Engine(scheduler, locks, settings.slots, part, state)

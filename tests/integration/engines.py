@@ -22,6 +22,7 @@ from ocisync.engine.runner import LockedRunner
 from ocisync.engine.scheduler import EngineScheduler
 from ocisync.engine.status import look
 from ocisync.model.locator import TargetLocator, parse_locator
+from ocisync.stores.registry.options import Share
 from ocisync.sync.job import Job
 from ocisync.sync.reports import JobReport
 from tests.servers.command import Daemon, daemon
@@ -148,7 +149,7 @@ async def engines(
         made, queues = [], []
         for _ in range(count):
             locks, queue = SessionLocks(dsn), JobQueue()
-            scheduler = EngineScheduler(dsn, locks, slots)
+            scheduler = EngineScheduler(dsn, locks, slots, (), Share())
             locked = LockedRunner(runner, locks, 5.0)
             scheduler.attach(queue, locked, lambda _: None)
             scheduler.replace(rules)

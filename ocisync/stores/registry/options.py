@@ -59,9 +59,12 @@ class MirrorOptions:
 
 @dataclass(slots=True, eq=False)
 class Share:
-    """The part of each host's limits that is this process's, where several daemons share the work; it may change."""
+    """The limits of hosts over several daemons that share the work; alone, a process has all of them. It may change."""
 
-    part: float = 1.0  # more than 0, at most 1
+    part: float = 1.0  # of each limit that is this process's; more than 0, at most 1
+    # Until when hosts asked to be left alone, by the monotonic clock: this process, and the other daemons.
+    asked_here: dict[str, float] = field(default_factory=dict)
+    asked_elsewhere: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

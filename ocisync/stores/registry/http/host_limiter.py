@@ -151,7 +151,8 @@ class HostLimiter:
     @property
     def pause_left(self) -> float:
         """Seconds in which no request may start; 0 or less: none."""
-        own = self._paused_until - time.monotonic()
+        elsewhere = self._options.share.asked_elsewhere.get(self._host, self._paused_until)
+        own = max(self._paused_until, elsewhere) - time.monotonic()
         return own if self._whole is None else max(own, self._whole.pause_left)
 
     def pause(self, seconds: float) -> None:
@@ -160,7 +161,7 @@ class HostLimiter:
         if now >= self._paused_until:
             self.refusals += 1
             self._close_half()
-        self._paused_until = max(self._paused_until, now + seconds)
+        self._paused_until = self._options.share.asked_here[self._host] = max(self._paused_until, now + seconds)
 
     def slow_down(self, status: int, headers: Mapping[str, str], window: float = 0.0) -> None:
         """Leave the whole host alone: as long as it asks, else longer with each refusal in a row.
