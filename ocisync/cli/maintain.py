@@ -24,7 +24,7 @@ from ocisync.cli.arguments.options import (
     service_config,
     with_access,
 )
-from ocisync.cli.display.output import counted, printable, show, show_json, table, time_text, warn
+from ocisync.cli.display.output import counted, local_time, printable, show, show_json, table, warn
 from ocisync.cli.registry.contents import show_checked, show_content
 from ocisync.errors import ConfigError
 from ocisync.model.text.quantities import size_text
@@ -281,11 +281,11 @@ def _views_table(views: Sequence[RepositoryView] | Sequence[TagView]) -> str:
         if isinstance(view, RepositoryView):
             rows = rows or [("REPOSITORY", "TAGS", "MANIFESTS", "BLOBS", "SIZE", "SHARED", "NEWEST TAG")]
             counts = (str(view.tags), str(view.manifests), str(view.blobs))
-            rows.append((view.name, *counts, size_text(view.size), size_text(view.shared), time_text(view.newest)))
+            rows.append((view.name, *counts, size_text(view.size), size_text(view.shared), local_time(view.newest)))
         else:
             rows = rows or [("TAG", "SIZE", "SHARED", "PUBLISHED", "DIGEST")]
             sizes = (size_text(view.size), size_text(view.shared))
-            rows.append((view.tag, *sizes, time_text(view.published), view.digest))
+            rows.append((view.tag, *sizes, local_time(view.published), view.digest))
     return table(rows)
 
 

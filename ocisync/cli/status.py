@@ -12,7 +12,7 @@ import typer
 from ocisync.cli import run_async
 from ocisync.cli.arguments.completion import complete_rules
 from ocisync.cli.arguments.options import AsJson, ConfigFile, service_config
-from ocisync.cli.display.output import printable, show, show_json, table, time_text
+from ocisync.cli.display.output import local_time, printable, show, show_json, table
 from ocisync.model.text.quantities import duration_text
 
 _WATCH = 2.0  # seconds between two looks
@@ -138,7 +138,7 @@ def _next_run_text(report: RuleReport) -> str:
     if report.status.next_due is None:
         return "-"
     present = report.status.interval
-    return time_text(report.status.next_due) + (f" (every {duration_text(present)})" if present else "")
+    return local_time(report.status.next_due) + (f" (every {duration_text(present)})" if present else "")
 
 
 def _status_table(reports: Mapping[str, RuleReport]) -> str:
@@ -146,7 +146,7 @@ def _status_table(reports: Mapping[str, RuleReport]) -> str:
     rows += [
         (
             rule,
-            time_text(report.status.last_success),
+            local_time(report.status.last_success),
             "-" if report.lag is None else duration_text(report.lag),
             _next_run_text(report),
             str(report.status.failures),

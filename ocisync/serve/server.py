@@ -24,16 +24,16 @@ from aiohttp.typedefs import Handler
 from yarl import URL
 
 from ocisync.errors import ConfigError
-from ocisync.serve.head_limit import limit_heads
 from ocisync.serve.log_filter import SERVER_LOGGER
+from ocisync.serve.request_limit import PIPELINED, limit_requests
 from ocisync.serve.routes import PUBLIC_PAGES
 
 log = structlog.get_logger(__name__)
 
 _BY_ANOTHER_NAME = web.RequestKey("by another name", bool)  # a mark: it came for a host name that is not this machine's
 BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
+RECEIVED = 32 * 1024  # bytes that wait in the kernel to be read; Linux doubles it
 UNSENT = 128 * 1024  # bytes of an answer that wait in the kernel; what is on its way comes on top
-PIPELINED = 2  # requests of a connection that wait, read, for the one before; aiohttp takes 32, of a MiB each
 MOST_HEADERS = 48  # of a request, of 8 KiB each; browsers and proxies send some 30
 _MOST = 4096  # connections
 _LOG_EVERY = 60.0  # seconds
@@ -65,7 +65,7 @@ async def serve(app: web.Application, host: str, port: int, limits: ServerLimits
     """
     runner = web.AppRunner(
         app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=limits.grace,
-        keepalive_timeout=limits.idle, lingering_time=2.0, max_headers=MOST_HEADERS,
+        keepalive_timeout=limits.idle, lingering_time=2.0, max_headers=MOST_HEADERS, auto_decompress=False,
     )  # fmt: skip
     web_protocol.MAX_MSG_QUEUE_SIZE = PIPELINED  # for connections to come
     limit = ConnectionLimit(limits.connections or _most_connections(), limits.body)
@@ -109,7 +109,7 @@ class ConnectionLimit:
         if len(live) >= self.most and not self._drop_idle():
             return _Overloaded()
         protocol = self.server()
-        limit_heads(protocol)
+        limit_requests(protocol)
         self._idle[protocol] = None
         return protocol
 
@@ -125,6 +125,10 @@ class ConnectionLimit:
             with anyio.move_on_after(self._body_timeout):
                 return await handler(request)
             return web.Response(status=408, text="the body did not come in time\n", headers={"Connection": "close"})
+        except RuntimeError:
+            if request.transport is not None:
+                raise
+            return web.Response(status=499)  # the sender left in the middle of the body, which aiohttp tells like that
         finally:
             self._idle[request.protocol] = None
 
@@ -230,19 +234,22 @@ async def _listen(limit: ConnectionLimit, host: str, port: int, idle: float) -> 
             code="listen.failed",
         ) from exc
     for one in listener.sockets:
-        _bound_unsent(one.fileno(), idle)
+        _bound_buffers(one.fileno(), idle)
     return listener
 
 
-def _bound_unsent(listener: int, idle: float) -> None:
-    """Let little wait in the kernel for a slow reader, and not for longer than `idle` seconds; connections inherit it.
+def _bound_buffers(listener: int, idle: float) -> None:
+    """Let little wait in the kernel in both directions; connections inherit it.
 
-    Linux lets what was not sent yet grow to 4 MiB for each connection, and when all of them together reach its limit,
-    every connection of the machine becomes slow. The time is for short answers to who asks again and again and reads
-    nothing: aiohttp waits for such a client without an end. Long answers have their own.
+    What was sent to us is read whole, up to a quarter of a MiB at a time, and kept while requests before it are
+    answered. Linux lets what was not sent yet grow to 4 MiB for each connection, and when all of them together reach
+    its limit, every connection of the machine becomes slow. A slow reader has `idle` seconds, also for short answers to
+    who asks again and again and reads nothing: aiohttp waits for such a client without an end. Long answers have their
+    own.
     """
     bounds = {"TCP_NOTSENT_LOWAT": UNSENT, "TCP_USER_TIMEOUT": int(idle * 1000)}
     with socket.socket(fileno=os.dup(listener)) as own:  # the loop's own object takes no options
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVED)
         for name, value in bounds.items():
             if hasattr(socket, name):
                 own.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)

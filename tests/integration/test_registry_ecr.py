@@ -121,6 +121,13 @@ async def test_fault_61_refusals_say_what_to_do(
     assert caught.value.retryable == (code == "registry.error")
 
 
+@pytest.mark.parametrize("token", ["\N{LATIN SMALL LETTER E WITH ACUTE}", "a", "/w=="])
+async def test_a_token_that_is_none_is_refused(api: EcrApi, token: str) -> None:
+    api.token = token
+    with pytest.raises(AuthError, match="holds no usable token"):
+        await fetch_password("r.example", chosen(api), QUICK)
+
+
 async def test_an_unknown_key_and_none_at_all_are_told_apart(api: EcrApi) -> None:
     with pytest.raises(AuthError, match="key or session token is not valid"):
         await fetch_password("r.example", chosen(api, "AKIDUNKNOWN"), QUICK)

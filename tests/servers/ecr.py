@@ -30,6 +30,7 @@ class EcrApi:
     life: float = 12 * 3600  # seconds until a token ends, on the API's own clock
     offset: float = 0  # seconds by which the API's clock is ahead of ours
     refusal: tuple[int, str, str] | None = None  # status, code and message, instead of a token
+    token: str = ""  # given in place of the right one
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # access key, region, service
     created: list[str] = field(default_factory=list)  # repositories, as often as they were asked for
 
@@ -48,7 +49,7 @@ class EcrApi:
         if self.refusal:
             return self._reply(self.refusal[0], _error(*self.refusal[1:]))
         token = {
-            "authorizationToken": base64.b64encode(f"{USERNAME}:{self.password}".encode()).decode(),
+            "authorizationToken": self.token or base64.b64encode(f"{USERNAME}:{self.password}".encode()).decode(),
             "expiresAt": time() + self.offset + self.life,
         }
         private = [token | {"proxyEndpoint": "https://123456789012.dkr.ecr.eu-central-1.amazonaws.com"}]

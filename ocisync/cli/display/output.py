@@ -11,7 +11,8 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+
+from ocisync.model.text.quantities import time_text
 
 
 class OutputFailed(Exception):
@@ -69,14 +70,9 @@ def _write(text: str) -> None:
         raise OutputFailed(exc) from exc
 
 
-def time_text(moment: float | None) -> str:
+def local_time(moment: float | None) -> str:
     """Seconds since the epoch as local time, or "never"."""
-    if moment is None:
-        return "never"
-    try:
-        return datetime.fromtimestamp(moment, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
-    except (ValueError, OverflowError, OSError):  # others tell many of the times
-        return "after the year 9999"
+    return "never" if moment is None else time_text(moment, is_local=True)
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -30,11 +30,11 @@ def verdict_json(verdict: SignatureVerdict) -> dict[str, object]:
 
 def verdict_text(verdict: SignatureVerdict) -> str:
     """The same for people."""
-    from ocisync.sync.judging.acceptance import format_time
+    from ocisync.model.text.quantities import time_text
 
     if not verdict.is_valid:
         return f"signature\n  refused     {printable(verdict.reason)} [{verdict.code}]"
-    when = "not known" if verdict.signed_at is None else format_time(verdict.signed_at)
+    when = "not known" if verdict.signed_at is None else time_text(verdict.signed_at)
     return (
         f"signature\n  policy      {printable(verdict.policy)}\n  signer      {printable(verdict.signer)}\n"
         f"  signed      {when}"

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -25,7 +24,7 @@ from ocisync.daemon.status.pictures import HEIGHT, WIDTH, draw_day
 from ocisync.daemon.status.snapshot import FolderNow, RuleNow, Snapshot
 from ocisync.drop.report import FAILED, RETRY, SKIPPED, UNREADABLE
 from ocisync.logs import clean
-from ocisync.model.text.quantities import duration_text, short_duration, size_text
+from ocisync.model.text.quantities import duration_text, short_duration, size_text, time_text
 
 if TYPE_CHECKING:  # who never looks at the page does not pay for the templates
     import jinja2
@@ -214,8 +213,8 @@ def _template() -> jinja2.Template:
         "size": size_text,
         "span": duration_text,
         "short": short_duration,
-        "clock": lambda moment: time.strftime("%Y-%m-%d %H:%M:%S %Z", time.localtime(moment)),
-        "iso": lambda moment: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment)),
+        "clock": partial(time_text, is_local=True),
+        "iso": lambda moment: time_text(moment).replace(" ", "T", 1),
         "plain": _clean_text,
     }
     return pages.get_template("status.html")

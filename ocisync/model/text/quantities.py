@@ -1,6 +1,8 @@
-"""Sizes and spans of time as people read them: one kind of unit everywhere. Pure."""
+"""Sizes, times and spans of time as people read them: one kind of unit everywhere. Pure."""
 
 from __future__ import annotations
+
+from datetime import UTC, datetime
 
 
 def size_text(count: float) -> str:
@@ -25,3 +27,12 @@ def duration_text(seconds: float) -> str:
 def short_duration(seconds: float) -> str:
     """A span of time in its largest unit, such as 3d or 12m."""
     return duration_text(seconds).partition(" ")[0]
+
+
+def time_text(seconds: float, *, is_local: bool = False) -> str:
+    """A time, in seconds since the epoch, in UTC or where this machine is; others tell also what no clock can show."""
+    try:
+        moment = datetime.fromtimestamp(seconds, UTC)
+        return f"{moment.astimezone():%Y-%m-%d %H:%M:%S %Z}" if is_local else f"{moment:%Y-%m-%d %H:%M:%SZ}"
+    except (ValueError, OverflowError, OSError):
+        return "after the year 9999" if seconds > 0 else "before the year 1"

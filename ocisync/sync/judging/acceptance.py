@@ -8,10 +8,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Literal, NamedTuple
 
 from ocisync.model.digest import Digest
+from ocisync.model.text.quantities import time_text
 from ocisync.sync.referrers.referrer_set import ReferrerSet
 
 UNSIGNED = "verify.unsigned"
@@ -108,7 +108,7 @@ def decide_acceptance(
         if start is None:
             return Judgement(Outcome.REFUSED, YOUNG, _EXPLAIN_UNKNOWN[wanted.age_of], verdict=verdict)
         if now < (until := start + wanted.min_age):
-            told = f"{_EXPLAIN_AGE[wanted.age_of]} {format_time(start)}; {_wait_until(until)}"
+            told = f"{_EXPLAIN_AGE[wanted.age_of]} {time_text(start)}; {_wait_until(until)}"
             return Judgement(Outcome.PENDING, YOUNG, told, until, verdict)
     return Judgement(outcome, code, reason, verdict=verdict)
 
@@ -132,13 +132,5 @@ _EXPLAIN_UNKNOWN = {
 }
 
 
-def format_time(seconds: float) -> str:
-    """A time as people read it, in UTC; images may say of themselves that they were made in the year 9999."""
-    try:
-        return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-    except (ValueError, OverflowError, OSError):
-        return "after the year 9999"
-
-
 def _wait_until(until: float) -> str:
-    return f"pending until {format_time(until)}"
+    return f"pending until {time_text(until)}"

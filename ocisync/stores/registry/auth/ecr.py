@@ -6,7 +6,6 @@ Spec: Amazon ECR API reference, GetAuthorizationToken; AWS JSON 1.1.
 from __future__ import annotations
 
 import base64
-import binascii
 import re
 import time
 from collections.abc import Mapping
@@ -79,7 +78,7 @@ async def fetch_password(host: str, chosen: EcrOptions, options: RegistryOptions
         reply = await _call_api(host, chosen, options, "ecr:GetAuthorizationToken", "get_authorization_token", {})
         given = _parse_reply(reply)
         pair = base64.b64decode(given.token).decode()
-    except (binascii.Error, UnicodeDecodeError, KeyError, IndexError, TypeError) as exc:
+    except (ValueError, KeyError, IndexError, TypeError) as exc:
         raise AuthError(f"{host}: ECR's answer holds no usable token") from exc
     username, _, password = pair.partition(":")
     life = max(_LEAST_LIFE, given.life * _SHARE_USED)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ocisync.cli.display.output import counted, printable, table, time_text
+from ocisync.cli.display.output import counted, local_time, printable, table
 from ocisync.model.text.quantities import size_text
 
 
@@ -25,7 +25,12 @@ def test_nothing_that_moves_a_cursor_is_printed() -> None:
 
 
 def test_never_is_said_in_a_word() -> None:
-    assert time_text(None) == "never"
+    assert local_time(None) == "never"
+
+
+@pytest.mark.parametrize(("moment", "text"), [(1e9, "2001-09-0"), (9e18, "after the year 9999")])
+def test_a_time_is_that_of_this_machine(moment: float, text: str) -> None:
+    assert local_time(moment).startswith(text)
 
 
 def test_one_is_no_plural() -> None:

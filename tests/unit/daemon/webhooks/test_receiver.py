@@ -54,7 +54,8 @@ async def test_the_secret_in_the_header_is_believed(sender: str, given: str) -> 
 
 
 @pytest.mark.parametrize(
-    "given", ["", "Bearer", "Bearer wrong", f"Bearer {SECRET}x", SECRET[:-1], basic("wrong"), "Basic ???", "\xff"]
+    "given",
+    ["", "Bearer", "Bearer wrong", f"Bearer {SECRET}x", SECRET[:-1], basic("wrong"), "Basic ???", "Basic \xff", "\xff"],
 )
 async def test_any_other_header_is_refused(given: str) -> None:
     daemon = a_daemon()
