@@ -53,6 +53,7 @@ def test_ten_thousand_random_command_lines(seed: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.prove
+@pytest.mark.timeout(1800)  # seconds; two hundred starts, on a machine that has much else to do
 def test_a_share_of_them_as_processes_of_their_own(tmp_path: Path) -> None:
     """With nothing imported before, and surrogates in arguments and environment as a terminal would give them."""
     rng = random.Random(12)

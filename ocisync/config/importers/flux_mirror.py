@@ -24,7 +24,7 @@ _NO_EQUAL = {
     "charts": "charts of Helm repositories are not mirrored; those in registries are artifacts like others",
     "apiVersion": "not needed",
     "kind": "not needed",
-    "sortBy": "the highest versions are taken, or the images that were made last (`latest_by`)",
+    "sortBy": "no order of names but that of versions; the images that were made last are taken instead",
     "extract": "versions are read from whole tags",
 }
 
@@ -100,6 +100,7 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
     if limit.isdecimal() and int(limit) and not _ONE_TAG.match(pattern):
         tags["latest"] = int(limit)
         if sort != "semver":
+            tags["latest_by"] = "created"
             rule.lose(f"selector.sortBy: {_NO_EQUAL['sortBy']}")
     regex.tell_rest(rule, _NO_EQUAL, "selector.regex.")
     found.tell_rest(rule, _NO_EQUAL, "selector.")

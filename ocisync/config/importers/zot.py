@@ -128,7 +128,7 @@ def _convert_registry(found: Reader, draft: Draft, is_on: bool) -> None:
         entry.values["retries"] = min(int(retries), 100)
     if found.text("credentialHelper") == "ecr":
         entry.values["ecr"] = {}
-    if others := [one for url in urls[1:] if (one := _parse_host(url))]:
+    if others := [one for one in dict.fromkeys(map(_parse_host, urls[1:])) if one not in ("", host)]:
         entry.values["mirrors"] = list(others)
         entry.note("urls: lists come from the first, images from the others as long as they have them")
     _convert_contents(found, host, draft, is_on)

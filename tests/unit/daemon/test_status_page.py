@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import html
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from aiohttp import web
 
+from ocisync.config.load import parse_config
 from ocisync.daemon.metrics import Metrics
 from ocisync.daemon.pages import daemon_app
 from ocisync.daemon.status.activity import Activity, SpeedMeter
@@ -63,6 +66,13 @@ def test_without_rules_it_says_how_to_get_some() -> None:
     text = text_of(render_page(status_samples.empty(), Wish()))
     assert "No rules yet" in text
     assert "systemctl reload ocisync" in text
+
+
+def test_the_rules_that_it_shows_are_right(tmp_path: Path) -> None:
+    found = re.search(r"<pre[^>]*>(.*?)</pre>", render_page(status_samples.empty(), Wish()), re.DOTALL)
+    assert found
+    config = parse_config(f"version: 1\n{html.unescape(found[1])}\n", folder=tmp_path)
+    assert (config.sync[0].tags.latest, config.drop[0].name) == (3, "builds")
 
 
 def test_of_many_rules_a_hundred_are_shown_the_bad_ones_first_and_all_when_asked_for() -> None:

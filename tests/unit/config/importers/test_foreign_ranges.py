@@ -48,7 +48,7 @@ def flux(selector: str) -> str:
 
 def zot(tags: str) -> str:
     content = f'{{"Prefix": "x", "Tags": {tags}}}'
-    registry = f'{{"URLs": ["https://a.test"], "PollInterval": "6h", "Content": [{content}]}}'
+    registry = f'{{"URLs": ["https://a.test", "http://a.test"], "PollInterval": "6h", "Content": [{content}]}}'
     server = '"Storage": {"RootDirectory": "/z"}, "HTTP": {}'
     return f'{{{server}, "Extensions": {{"Sync": {{"Registries": [{registry}]}}}}}}'
 
