@@ -52,7 +52,7 @@ class _RequestLimit:
         self._parser.message_consumed()
 
     def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
-        """Parse what came, slice by slice, as long as no two requests wait.
+        """Parse what came, slice by slice, as long as no two requests wait and the body is taken; aiohttp asks again.
 
         In place of a head that is too long stands an error, which aiohttp answers with. It is not raised: the traceback
         would keep all that was parsed until the garbage collector comes by.
@@ -71,6 +71,10 @@ class _RequestLimit:
             found += self._check_heads(messages, 0 if is_in_body else len(piece))
             if is_in_body and not messages and self._is_body_refused(len(piece)):
                 return (), False, b""  # its body leads back to the connection: nothing may hold it when that is gone
+            if (
+                self._connection._reading_paused
+            ):  # a body that is not taken; aiohttp's parser would give it all the same
+                break
             if start >= len(data) and not messages:  # after a request the parser may keep some, and wait to be asked
                 break
         if not self._is_refused:

@@ -33,6 +33,7 @@ log = structlog.get_logger(__name__)
 _BY_ANOTHER_NAME = web.RequestKey("by another name", bool)  # a mark: it came for a host name that is not this machine's
 BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
 RECEIVED = 32 * 1024  # bytes that wait in the kernel to be read; Linux doubles it
+UNREAD = 16 * 1024  # bytes of a body that nobody takes; twice as much, and what is read in one go, is in memory
 UNSENT = 128 * 1024  # bytes of an answer that wait in the kernel; what is on its way comes on top
 MOST_HEADERS = 48  # of a request, of 8 KiB each; browsers and proxies send some 30
 _MOST = 4096  # connections
@@ -66,6 +67,7 @@ async def serve(app: web.Application, host: str, port: int, limits: ServerLimits
     runner = web.AppRunner(
         app, access_log=None, logger=SERVER_LOGGER, handler_cancellation=True, shutdown_timeout=limits.grace,
         keepalive_timeout=limits.idle, lingering_time=2.0, max_headers=MOST_HEADERS, auto_decompress=False,
+        read_bufsize=UNREAD,
     )  # fmt: skip
     web_protocol.MAX_MSG_QUEUE_SIZE = PIPELINED  # for connections to come
     limit = ConnectionLimit(limits.connections or _most_connections(), limits.body)

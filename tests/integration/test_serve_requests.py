@@ -13,7 +13,7 @@ import pytest
 from anyio.to_thread import run_sync
 
 from ocisync.serve.request_limit import FRAMING, HEAD
-from ocisync.serve.server import ServerLimits
+from ocisync.serve.server import UNREAD, ServerLimits
 from tests.integration.serving import drain
 from tests.integration.test_serve_bounds import MIB, answers, connection, memory, server
 from tests.servers.process import free_port, running
@@ -87,6 +87,14 @@ async def test_chunks_are_taken(size: int, piece: int) -> None:
 
 
 @pytest.mark.parametrize("piece", [5000, 1 << 20])
+@pytest.mark.parametrize("size", [1, 2 * UNREAD - 10, 2 * UNREAD + 10, 2 * UNREAD + 5000, 100_000])
+async def test_a_body_that_nobody_reads_keeps_no_request_waiting(size: int, piece: int) -> None:
+    post = f"POST /fast HTTP/1.1\r\nHost: localhost\r\nContent-Length: {size}\r\n\r\n".encode()
+    answer = await converse((post + b"x" * size) * 2 + CLOSE, piece)
+    assert (answer.count(b" 405 "), answer.count(b" 200 ")) == (2, 1)
+
+
+@pytest.mark.parametrize("piece", [5000, 1 << 20])
 @pytest.mark.parametrize(
     "sent",
     [
@@ -120,6 +128,21 @@ def send_most(one: socket.socket, data: bytes) -> None:
     with suppress(BlockingIOError, ConnectionError):
         while data:
             data = data[one.send(data) :]
+
+
+def test_bodies_that_nobody_reads_take_little_memory(tmp_path: Path) -> None:
+    """The answer is long and not read either, so that the connection stays."""
+    blob = tmp_path / "v2/app/blobs" / ("sha256:" + "a" * 64)
+    blob.parent.mkdir(parents=True)
+    with blob.open("wb") as file:
+        file.truncate(64 * MIB)
+    get = f"GET /v2/app/blobs/{blob.name} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {MIB}\r\n\r\n".encode()
+    with serving(tmp_path) as (port, pid), ExitStack() as stack:
+        before = memory(pid)
+        for _ in range(100):
+            send_most(stack.enter_context(connection(port, b"")), get + bytes(MIB))
+        assert answers(port)
+        assert memory(pid) - before <= 25 * MIB
 
 
 def test_chunks_of_a_byte_take_little_memory(tmp_path: Path) -> None:
