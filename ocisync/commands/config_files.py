@@ -37,11 +37,12 @@ def write_starter(file: Path | None, place: Place, force: bool) -> str:
     if find_unit() is not None:
         return told + "Then: systemctl enable --now ocisync"
     unit = file.with_name("ocisync.service")
-    program = shutil.which(sys.argv[0]) or "/opt/ocisync/bin/ocisync"
-    _write(unit, read_unit(str(Path(program).absolute()), str(SERVICE_FILE)), force)
+    program = os.path.abspath(shutil.which(sys.argv[0]) or "/opt/ocisync/bin/ocisync")  # noqa: PTH100 (also without ..)
+    _write(unit, read_unit(program, str(SERVICE_FILE)), force)
     config = "" if file == SERVICE_FILE else f"install -D -m 0644 {file} {SERVICE_FILE}\n  "
     return told + (
         f"wrote {unit}. As root:\n  {config}useradd --system --home-dir /var/lib/ocisync ocisync\n"
+        "  install -d -o ocisync -g ocisync -m 2775 /var/lib/ocisync/drop\n"
         f"  install -m 0644 {unit} /etc/systemd/system/ocisync.service\n"
         "  systemctl daemon-reload && systemctl enable --now ocisync"
     )

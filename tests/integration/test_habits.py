@@ -149,5 +149,6 @@ def test_init_asks_nothing_and_passes_the_check(place: str, tmp_path: Path) -> N
     assert "ocisync config check c.yaml" in said
     assert "warning" not in run_ocisync("config", "check", "c.yaml", cwd=tmp_path).expect(0).stdout
     assert (tmp_path / "ocisync.service").exists() == (place == "systemd")
+    assert ("install -d -o ocisync -g ocisync -m 2775 /var/lib/ocisync/drop" in said) == (place == "systemd")
     assert "exists already" in run_ocisync("init", "c.yaml", "--for", place, cwd=tmp_path).expect(2).stderr
     run_ocisync("init", "c.yaml", "--for", place, "--force", cwd=tmp_path, env=env).expect(0)
