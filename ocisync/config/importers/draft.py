@@ -151,7 +151,7 @@ def _render_item(entry: DraftEntry) -> str:
 
 def _render_comment(notes: Iterable[str], indent: str) -> str:
     lines = [line for note in notes for line in textwrap.wrap(" ".join(note.split()), _WIDTH)]
-    return "".join(f"{indent}# {line}\n" for line in lines)
+    return "".join(f"{indent}# {_escape_unprintable(line)}\n" for line in lines)
 
 
 def _render_pair(key: str, value: Tree, indent: str) -> str:
@@ -162,7 +162,15 @@ def _render_pair(key: str, value: Tree, indent: str) -> str:
 
 
 def _dump(tree: object, *, flow: bool = True) -> str:
-    return yaml.dump(tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000, default_flow_style=flow)
+    text: str = yaml.dump(
+        tree, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100_000, default_flow_style=flow
+    )
+    return _escape_unprintable(text)
+
+
+def _escape_unprintable(text: str) -> str:
+    """Characters that would steer a terminal, as YAML spells them between double quotes, where such texts stand."""
+    return "".join(char if char.isprintable() or char == "\n" else f"\\U{ord(char):08x}" for char in text)
 
 
 class _Dumper(yaml.SafeDumper):

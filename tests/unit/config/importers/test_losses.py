@@ -340,3 +340,23 @@ def test_one_image_by_its_digest_may_be_named_twice(tmp_path: Path) -> None:
     found = convert_file(file, "image-syncer")
     assert not [one for one in found.left_out if "writes digest-" in one]
     assert len(parse_config(found.text, folder=tmp_path).sync) >= 2
+
+
+ODD = "a\u202eb\u2066c\x85d\u200ee"
+
+
+def test_no_text_of_the_other_file_steers_a_terminal(tmp_path: Path) -> None:
+    document = {
+        "version": 1,
+        ODD: ODD,
+        "creds": [{"registry": "r.test", "user": ODD, "pass": "p", ODD: ODD}],
+        "sync": [
+            {"source": "r.test/a", "target": "t.test/a", "type": "repository", "tags": {"allow": [ODD]}, ODD: ODD},
+            {"source": f"r.test/a:{ODD}", "target": "t.test/a", "type": "image"},
+        ],
+    }
+    found = convert(tmp_path, json.dumps(document), "regsync.yml")
+    assert found.text.replace("\n", "").isprintable()
+    config = parse_config(found.text, folder=tmp_path)
+    assert config.registries["r.test"].username == ODD
+    assert ODD in config.sync[0].tags.allow
