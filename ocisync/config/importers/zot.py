@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
 from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns
 from ocisync.config.importers.foreign_ranges import MASTERMINDS_VERSIONS, require_version
-from ocisync.config.importers.foreign_values import Reader, set_duration
+from ocisync.config.importers.foreign_values import Reader, as_text, set_duration
 from ocisync.config.yaml_document import Value
 from ocisync.errors import InvalidName
 from ocisync.model.image_name import parse_host
@@ -29,6 +29,11 @@ _NO_EQUAL = {
     "downloadDir": "not needed; see daemon.temporary",
     "onDemand": "images are mirrored before somebody asks for them, not when",
     "retryDelay": "failed rules back off by themselves",
+    "maxRetryDelay": "failed rules back off by themselves",
+    "manifestCheckInterval": "images are mirrored before somebody asks for them, not when",
+    "disableHTTP2": "not needed: HTTP/1.1 is spoken",
+    "maxIdleConnsPerHost": "not needed; see concurrency",
+    "oauth2CredentialHelper": "name a credential helper: `credential_helper`",
     "certDir": "name the files in it: the authority as `ca`, the client's as `client_cert` and `client_key`",
     "syncTimeout": "a transfer may take as long as it makes progress; see idle_timeout",
     "preserveDigest": "not needed: digests never change",
@@ -37,7 +42,7 @@ _KEYS = (
     *_NO_EQUAL,
     *("sync", "enable", "registries", "urls", "tlsVerify", "maxRetries", "credentialHelper", "pollInterval", "content"),
     *("onlySigned", "syncLegacyCosignTags", "prefix", "destination", "stripPrefix", "tags", "regex", "excludeRegex"),
-    *("semver", "storageDriver", "rootDirectory", "address", "port"),
+    *("reqPerSec", "reqConcurrent", "semver", "storageDriver", "rootDirectory", "address", "port"),
 )
 _SPELLINGS = {key.lower(): key for key in _KEYS}
 _S3 = {"bucket": "bucket", "region": "region", "accesskey": "access_key_id", "secretkey": "secret_access_key"}
@@ -124,6 +129,9 @@ def _convert_registry(found: Reader, draft: Draft, is_on: bool) -> None:
         entry.values["plain_http"] = True
     if found.text("tlsVerify") == "false":
         entry.values["insecure_skip_verify"] = True
+    for key, ours in (("reqPerSec", "requests_per_second"), ("reqConcurrent", "concurrency")):
+        if (number := found.text(key)).isdecimal() and int(number):
+            entry.values[ours] = int(number)
     if (retries := found.text("maxRetries")).isdecimal():
         entry.values["retries"] = min(int(retries), 100)
     if found.text("credentialHelper") == "ecr":
@@ -146,8 +154,17 @@ def _convert_contents(found: Reader, host: str, draft: Draft, is_on: bool) -> No
             draft.lose(f"{host} is only asked on demand and lists no content, so there is nothing to mirror ahead")
     is_signed = found.text("onlySigned") == "true"
     found.tell_rest(entry, _NO_EQUAL)
+    earlier: list[str] = []  # globs: zot takes the first content that fits a repository
     for content in contents:
+        prefix = as_text(content.left.get("prefix")).strip("/")
+        before = [_translate_glob(one) for one in earlier if _may_overlap(one, prefix)]
+        earlier.append(prefix)
+        if not _is_glob(prefix) and any(re.fullmatch(one, prefix) for one in before):
+            entry.note(f"content: {prefix} is not used a second time: zot takes the first content that fits")
+            continue
         rule = _convert_content(content, host, interval, draft, is_on)
+        if _is_glob(prefix):
+            _set_repositories(rule, prefix, before)
         rule.values |= along
         if is_signed:  # zot only looks whether anybody signed; here somebody must be named
             rule.values["enabled"] = False
@@ -170,7 +187,7 @@ def _convert_content(found: Reader, host: str, interval: str, draft: Draft, is_o
     prefix, destination = found.text("prefix").strip("/"), found.text("destination").strip("/")
     is_stripped = found.flag("stripPrefix")
     rule = DraftEntry()
-    if "*" in prefix or prefix in _EVERYTHING:
+    if _is_glob(prefix):
         _set_many(rule, host, prefix, destination, is_stripped)
     else:
         there = (destination or prefix) if is_stripped else "/".join(filter(None, (destination, prefix)))
@@ -187,21 +204,72 @@ def _convert_content(found: Reader, host: str, interval: str, draft: Draft, is_o
 
 
 def _set_many(rule: DraftEntry, host: str, prefix: str, destination: str, is_stripped: bool) -> None:
-    base = prefix.partition("*")[0]
+    base = _read_head(prefix)
     base = base[: base.rfind("/") + 1]
     rule.values |= {"type": "registry", "source": host}
     rule.values["target"] = "/".join(filter(None, (_TARGET, destination, "{repository}")))
-    if prefix not in _EVERYTHING:
-        rule.values["repositories"] = {"allow": [_translate_glob(prefix)]}
     if is_stripped and base:
         rule.values["rename"] = {"strip_prefix": base}
     rule.note("a registry that refuses its catalog, as Docker Hub does, needs the repositories one by one")
 
 
+def _set_repositories(rule: DraftEntry, prefix: str, before: list[str]) -> None:
+    """Those that a glob means, without those that an earlier content means."""
+    names: dict[str, Tree] = {} if prefix in _EVERYTHING else {"allow": [_translate_glob(prefix)]}
+    if before:
+        names["deny"] = [*before]
+    if names:
+        rule.values["repositories"] = names
+
+
+def _is_glob(prefix: str) -> bool:
+    return prefix in _EVERYTHING or _read_head(prefix) != prefix
+
+
+def _read_head(glob: str) -> str:
+    """What stands before everything that is special."""
+    return re.split(r"[*?\[{]", glob, maxsplit=1)[0]
+
+
+def _may_overlap(one: str, other: str) -> bool:
+    heads = _read_head(one).rstrip("/"), _read_head(other).rstrip("/")
+    return heads[0].startswith(heads[1]) or heads[1].startswith(heads[0])
+
+
 def _translate_glob(glob: str) -> str:
-    """A glob as an expression: `*` stays inside a component, `**` does not."""
-    parts = re.split(r"(\*\*|\*)", glob)
-    return "".join({"**": ".*", "*": "[^/]*"}.get(part) or re.escape(part).replace(r"\-", "-") for part in parts)
+    """A glob as an expression. `*` stays inside a component; `**` as a component is any number of them, also none.
+
+    Spec: github.com/bmatcuk/doublestar, "Patterns".
+    """
+    if glob in _EVERYTHING:
+        return ".*"
+    expression = ""
+    components = glob.split("/")
+    for at, component in enumerate(components, 1):
+        if component != "**":
+            expression += _translate_component(component) + ("/" if at < len(components) else "")
+        elif at < len(components):
+            expression += "(?:[^/]+/)*"
+        else:
+            expression = expression.removesuffix("/") + "(?:/.*)?"
+    return expression
+
+
+def _translate_component(text: str) -> str:
+    found = re.split(r"(\*+|\?|\[[!^]?\w+(?:-\w)?\]|\{[^{}]*\})", text)
+    return "".join(map(_translate_term, found))
+
+
+def _translate_term(term: str) -> str:
+    if term.startswith("*"):
+        return "[^/]*"
+    if term == "?":
+        return "[^/]"
+    if term.startswith("[") and len(term) > 1:
+        return term.replace("!", "^")
+    if term.startswith("{") and len(term) > 1:
+        return f"(?:{'|'.join(map(_translate_component, term[1:-1].split(',')))})"
+    return re.escape(term).replace(r"\-", "-")
 
 
 def _set_tags(found: Reader, rule: DraftEntry) -> None:

@@ -135,3 +135,45 @@ def test_selectors_of_flux_mirror(selector: str, brought: str, tmp_path: Path) -
 )
 def test_tags_of_zot_whatever_the_case_of_its_keys(tags: str, brought: str, tmp_path: Path) -> None:
     assert selected(tmp_path, "f.json", zot(tags)) == set(brought.split())
+
+
+@pytest.mark.parametrize(
+    ("glob", "brought"),
+    [
+        ("a/**", "a a/b a/b/c"),
+        ("/a/*", "a/b"),
+        ("**/c", "c a/b/c x/c"),
+        ("x{y,z}/?", "xy/1 xz/1"),
+        ("[a-c]/b", "a/b"),
+        ("x**", "xyz"),  # two stars beside other letters are one
+        ("**", "a a/b a/b/c c x/c xy/1 xz/1 xyz"),
+    ],
+)
+def test_globs_of_zot(glob: str, brought: str, tmp_path: Path) -> None:
+    """Values of the tests of its library."""
+    names = ("a", "a/b", "a/b/c", "c", "x/c", "xy/1", "xz/1", "xyz")
+    assert {place for place, _ in list_places(tmp_path, names, glob)} == set(brought.split())
+
+
+def test_the_first_content_that_fits_is_the_one_that_zot_takes(tmp_path: Path) -> None:
+    places = list_places(tmp_path, ("a/b", "a/c", "d/e"), "a/b", "d/**", "a/b", "**")
+    assert sorted(places) == [("a/b", 0), ("a/c", 2), ("d/e", 1)]
+
+
+def list_places(folder: Path, names: tuple[str, ...], *prefixes: str) -> list[tuple[str, int]]:
+    """Every repository that a rule means, and the rule's number."""
+    content = ", ".join(f"{{prefix: '{one}'}}" for one in prefixes)
+    registry = f"{{urls: ['https://a.test'], pollInterval: 6h, reqPerSec: 100, content: [{content}]}}"
+    (folder / "f.yml").write_text(
+        f"storage: {{rootDirectory: /z}}\nextensions: {{sync: {{registries: [{registry}]}}}}\n"
+    )
+    config = parse_config(convert_file(folder / "f.yml").text, folder=folder, environ={})
+    assert config.registries["a.test"].requests_per_second == 100
+    found = []
+    for number, rule in enumerate(config.sync):
+        for name in names:
+            allow, deny = rule.repositories.allow or (".*",), rule.repositories.deny
+            allowed, denied = (any(re.fullmatch(one, name) for one in some) for some in (allow, deny))
+            if allowed and not denied if rule.type == "registry" else rule.source.repository == name:
+                found.append((name, number))
+    return found
