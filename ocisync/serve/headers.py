@@ -9,6 +9,10 @@ import re
 from dataclasses import dataclass
 from email.utils import formatdate
 
+NO_PAGE = {  # of answers that are no pages, whatever they quote
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
 COMMON = {"Docker-Distribution-API-Version": "registry/2.0", "X-Content-Type-Options": "nosniff"}
 _RANGE = re.compile(r"bytes=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*\Z", re.ASCII | re.IGNORECASE)
 

@@ -24,6 +24,7 @@ from aiohttp.typedefs import Handler
 from yarl import URL
 
 from ocisync.errors import ConfigError
+from ocisync.serve.headers import NO_PAGE
 from ocisync.serve.log_filter import SERVER_LOGGER
 from ocisync.serve.request_limit import PIPELINED, limit_requests
 from ocisync.serve.routes import PUBLIC_PAGES
@@ -74,6 +75,7 @@ async def serve(app: web.Application, host: str, port: int, limits: ServerLimits
     app.middlewares.insert(0, limit.track)
     if _is_loopback(host):
         app.middlewares.insert(0, check_host)
+    app.on_response_prepare.append(_restrict_refusal)
     await runner.setup()
     limit.server = server = cast("web.Server", runner.server)
     server.request_handler = _check_expectation(server.request_handler)
@@ -193,6 +195,13 @@ async def check_host(request: web.Request, handler: Handler) -> web.StreamRespon
     return web.Response(status=421, text="this page is served to this machine only: ask for it as localhost\n")
 
 
+async def _restrict_refusal(_: web.Request, answer: web.StreamResponse) -> None:
+    """What refuses is no page, also where aiohttp writes it."""
+    if answer.status >= 400:
+        for name, value in NO_PAGE.items():
+            answer.headers.setdefault(name, value)
+
+
 def _check_expectation(handler: _RequestHandler) -> _RequestHandler:
     """Refuse an `Expect` other than 100-continue (RFC 9110, 10.1.1).
 
@@ -202,7 +211,8 @@ def _check_expectation(handler: _RequestHandler) -> _RequestHandler:
 
     async def check(request: web.BaseRequest) -> web.StreamResponse:
         if request.headers.get("Expect", "100-continue").lower() != "100-continue":
-            return web.Response(status=417, text="the only expectation that is met is 100-continue\n")
+            text = "the only expectation that is met is 100-continue\n"
+            return web.Response(status=417, text=text, headers=NO_PAGE)
         return await handler(request)
 
     return check

@@ -161,7 +161,10 @@ async def test_pages_for_this_machine_are_refused_to_other_names(host: str) -> N
             with connection(port, request.encode()) as one:
                 return drain(one)
 
-        assert b" 421 " in await run_sync(ask, "/metrics", host)
+        for status, path, name in ((b" 421 ", "/metrics", host), (b" 404 ", "/nothing", "localhost")):
+            answer = await run_sync(ask, path, name)
+            assert status in answer
+            assert b"Content-Security-Policy: default-src 'none'" in answer
         for path in ("/v2/app/tags/list", "/healthz"):
             assert b" 200 " in await run_sync(ask, path, host)
         for name in ("localhost", f"localhost:{port}", f"127.0.0.1:{port}", "[::1]:80", "app.localhost", "LOCALHOST"):
