@@ -1,7 +1,7 @@
 """Bounds on what requests are made of: their heads, and what a body has beside its bytes.
 
 aiohttp bounds each header and their number, which together allow a third of a MiB; as objects a head takes several
-times its bytes, a connection may have three of them in memory, and there are thousands of connections. Nor does it
+times its bytes, a connection may have two of them in memory, and there are thousands of connections. Nor does it
 bound heads without an end, or chunks of one byte each: these take forty times their size in memory, and hold up the
 event loop for as long as all that came is parsed. Nobody needs a secret to send them.
 """
@@ -16,7 +16,7 @@ from aiohttp.web_protocol import _ErrInfo
 
 HEAD = 32 * 1024  # bytes; nginx and other servers in front of this one allow as much
 FRAMING = 8 * 1024  # bytes of a body's chunk sizes, extensions and trailers; an eighth of the body comes on top
-PIPELINED = 2  # requests of a connection that wait, parsed, for the one before; aiohttp takes 32
+PIPELINED = 1  # requests of a connection that wait, parsed, for the one before: each may take 64 KiB; aiohttp takes 32
 _SLICE = 4 * 1024  # bytes that are parsed before the bounds are looked at
 
 
@@ -52,7 +52,7 @@ class _RequestLimit:
         self._parser.message_consumed()
 
     def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
-        """Parse what came, slice by slice, as long as no two requests wait and the body is taken; aiohttp asks again.
+        """Parse what came, slice by slice, as long as no request waits and the body is taken; aiohttp asks again.
 
         In place of a head that is too long stands an error, which aiohttp answers with. It is not raised: the traceback
         would keep all that was parsed until the garbage collector comes by.
@@ -75,7 +75,8 @@ class _RequestLimit:
                 self._connection._reading_paused
             ):  # a body that is not taken; aiohttp's parser would give it all the same
                 break
-            if start >= len(data) and not messages:  # after a request the parser may keep some, and wait to be asked
+            has_ended = bool(messages) or (is_in_body and self._body.is_eof())
+            if start >= len(data) and not has_ended:  # after a request the parser may keep some, and wait to be asked
                 break
         if not self._is_refused:
             self._rest = data[start:]

@@ -33,7 +33,7 @@ log = structlog.get_logger(__name__)
 
 _BY_ANOTHER_NAME = web.RequestKey("by another name", bool)  # a mark: it came for a host name that is not this machine's
 BUFFER = 32 * 1024  # bytes of an answer that wait in memory for a slow reader
-RECEIVED = 32 * 1024  # bytes that wait in the kernel to be read; Linux doubles it
+RECEIVED = 16 * 1024  # bytes that wait in the kernel to be read; Linux doubles it
 UNREAD = 16 * 1024  # bytes of a body that nobody takes; twice as much, and what is read in one go, is in memory
 UNSENT = 128 * 1024  # bytes of an answer that wait in the kernel; what is on its way comes on top
 MOST_HEADERS = 48  # of a request, of 8 KiB each; browsers and proxies send some 30
