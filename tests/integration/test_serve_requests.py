@@ -1,5 +1,7 @@
 """Heads and chunked bodies of requests: how long one may be, also without an end, and what many connections cost."""
 
+import asyncio
+import logging
 import socket
 import struct
 import sys
@@ -10,8 +12,11 @@ from pathlib import Path
 
 import anyio
 import pytest
+from aiohttp import StreamReader
+from aiohttp.base_protocol import BaseProtocol
 from anyio.to_thread import run_sync
 
+from ocisync.serve.log_filter import SERVER_LOGGER
 from ocisync.serve.request_limit import FRAMING, HEAD
 from ocisync.serve.server import UNREAD, ServerLimits
 from tests.integration.serving import drain
@@ -168,15 +173,29 @@ def test_what_waits_behind_unread_answers_takes_little_memory(sent: bytes, tmp_p
         assert memory(pid) - before <= 30 * MIB
 
 
-async def test_a_sender_that_leaves_in_the_middle_of_a_body_is_no_error(caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("path", [b"/read", b"/fast"])  # of which one answers 405 at once
+async def test_a_sender_that_leaves_in_the_middle_of_a_body_is_no_error(
+    path: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     async with server(ServerLimits()) as (_, port):
         for _ in range(20):
-            with connection(port, CHUNKED) as one:
+            with connection(port, CHUNKED.replace(b"/read", path)) as one:
                 one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closed by a reset
                 await anyio.sleep(0.01)
-                one.sendall(chunks(b"x" * 100, 50))
+                one.sendall(chunks(b"x" * 100, 50) + chunks(BODY[: 2 * FRAMING], 1))
         await anyio.sleep(0.1)
+    assert [record for record in caplog.records if record.levelno >= logging.INFO] == []
+
+
+async def test_what_aiohttp_says_of_a_sender_that_left_is_not_logged(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.get_running_loop()
+    body = StreamReader(BaseProtocol(loop), 10, loop=loop)
+    with pytest.raises(RuntimeError) as caught:
+        await body.readany()
+    SERVER_LOGGER.error("Unhandled exception", exc_info=caught.value)
     assert caplog.text == ""
+    SERVER_LOGGER.error("Unhandled exception", exc_info=RuntimeError("a defect"))
+    assert "a defect" in caplog.text
 
 
 def test_long_heads_of_many_connections_take_little_memory(tmp_path: Path) -> None:
