@@ -71,9 +71,7 @@ class _RequestLimit:
             found += self._check_heads(messages, 0 if is_in_body else len(piece))
             if is_in_body and not messages and self._is_body_refused(len(piece)):
                 return (), False, b""  # its body leads back to the connection: nothing may hold it when that is gone
-            if (
-                self._connection._reading_paused
-            ):  # a body that is not taken; aiohttp's parser would give it all the same
+            if self._connection._reading_paused:  # its body is not taken; aiohttp's parser would give it all the same
                 break
             has_ended = bool(messages) or (is_in_body and self._body.is_eof())
             if start >= len(data) and not has_ended:  # after a request the parser may keep some, and wait to be asked
