@@ -31,3 +31,6 @@ class NamedArchives:
     async def identify(self, locator: Locator) -> str:
         """No archive tells what it holds."""
         return ""
+
+    async def check(self, locator: Locator) -> None:
+        """Every archive can be read."""

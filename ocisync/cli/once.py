@@ -115,7 +115,8 @@ def _print_inputs(report: PassReport) -> None:
     from ocisync.drop.rule import InputVerdict
 
     for one in report.inputs:
-        if one.failure and (one.reason or not one.jobs):
+        told = {worst.message for job in one.jobs if (worst := job.worst())}
+        if one.failure and one.failure.message not in told:
             _print_failures(f"{one.rule}: {printable(one.key)}", one.failure)
         if one.verdict is InputVerdict.WAITING:
             warn(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}")

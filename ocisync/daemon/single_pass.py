@@ -98,15 +98,20 @@ async def _run_drop(
     from ocisync.drop.rule import InputVerdict
     from ocisync.drop.watcher import DropWatcher
 
+    def keep_taken(one: InputReport) -> None:
+        """At once, so that it is told even if the folder cannot be read to the end."""
+        if one.verdict is not InputVerdict.WAITING:
+            report.inputs.append(one)
+
     processor = InputProcessor(rule, state.inputs, archives, run_job, SystemClock())
     try:
         await processor.load_names()
         if in_full:
             await forget_settled(rule, state.inputs)
-        watcher = DropWatcher(processor, report.inputs.append)
-        waiting = await watcher.pass_once(patience=True)
+        watcher = DropWatcher(processor, keep_taken)
+        inputs = await watcher.pass_once(patience=True)
         report.skipped[rule.name] = watcher.list_skipped()
     except OcisyncError as exc:
         report.failures[rule.name] = describe_failure(exc)
         return
-    report.inputs.extend(one for one in waiting if one.verdict is InputVerdict.WAITING)
+    report.inputs.extend(one for one in inputs if one.verdict is InputVerdict.WAITING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ocisync.bundles.inventory import INVENTORY, bundle_of
 from ocisync.drop.naming import SetMemberPath, SingleArchive, classify, find_slip
@@ -37,6 +37,7 @@ class Input:
     tag: str
     is_set: bool = False
     refusal: OcisyncError | None = None  # why it can never be published under this path
+    waits: str = ""  # not to be published, only read: why a set with these files waits for others
 
     @property
     def stamps(self) -> dict[str, Stamp]:
@@ -69,6 +70,7 @@ class Readiness:
     lacks: str = ""  # the platforms that an incomplete set waits for
     overdue: bool = False  # the rule's time for incomplete sets is over
     refusal: OcisyncError | None = None  # it can be taken, to be refused
+    stable: tuple[InputMember, ...] = ()  # the files of a set that waits that nobody writes to any more
 
 
 def group(entries: Iterable[FolderEntry], layout: str, *, has_sets: bool = False) -> tuple[list[Input], list[str]]:
@@ -129,11 +131,17 @@ def observe(before: Mapping[str, Sighting], entries: Iterable[FolderEntry], now:
 
 def readiness(dropped: Input, rule: DropRule, seen: Mapping[str, Sighting], now: Moment) -> Readiness:
     """When an input can be taken: its files stable, its set complete or settled."""
-    growing = max(rule.stable - _get_unwritten_time(member.entry, seen, now) for member in dropped.members)
-    if growing > 0:
-        return Readiness(growing, "still being written")
+    growing = {member: rule.stable - _get_unwritten_time(member.entry, seen, now) for member in dropped.members}
+    if (longest := max(growing.values())) > 0:
+        stable = tuple(member for member, left in growing.items() if left <= 0)
+        return Readiness(longest, "still being written", stable=stable)
     if not dropped.is_set or dropped.refusal:
         return Readiness(0)
+    state = _find_set_readiness(dropped, rule, seen, now)
+    return replace(state, stable=dropped.members) if state.wait > 0 else state
+
+
+def _find_set_readiness(dropped: Input, rule: DropRule, seen: Mapping[str, Sighting], now: Moment) -> Readiness:
     missing = [wanted for wanted in rule.platforms if not _has_platform(dropped, wanted)]
     quiet = min(_get_quiet_time(member.entry, seen, now) for member in dropped.members)
     if missing:

@@ -14,27 +14,21 @@ from functools import partial
 
 import structlog
 
-from ocisync.content.backoff import Backoff
 from ocisync.content.concurrency import for_each
 from ocisync.content.threads import run_file
-from ocisync.drop.completeness import is_open_for_writing, looks_incomplete
+from ocisync.drop.blame import INTERNAL, UNFINISHED, back_off, describe_error, find_failure
 from ocisync.drop.disposal import clear_done, quarantine
 from ocisync.drop.fingerprint import as_record, check_unchanged, identity_of, is_of_bytes, read_members, without_claim
 from ocisync.drop.input_jobs import jobs_of, published_by, source_of, without_names
-from ocisync.drop.inputs import MAX_WAIT, SUPERSEDED, Input, is_as_recorded
+from ocisync.drop.inputs import SUPERSEDED, Input, InputMember, is_as_recorded
 from ocisync.drop.newest import PublishedNames
 from ocisync.drop.rule import ArchiveReader, DropRule, InputReport, InputVerdict, TimeSource
 from ocisync.errors import (
-    ArchiveError,
-    DigestMismatch,
     DiskError,
     Handling,
     InputChanged,
     InputError,
-    NotFound,
     OcisyncError,
-    SizeMismatch,
-    find_ours,
 )
 from ocisync.state.input_records import InputRecord, InputRecords, InputState, MemberRecord
 from ocisync.sync.job import Job
@@ -47,12 +41,6 @@ RunJob = Callable[[Job], Awaitable[JobReport]]
 
 Members = tuple[MemberRecord, ...]
 
-FIRST_WAIT = 5.0  # seconds before an error that can pass is tried again, doubled each time
-REST_TIME = 600.0  # seconds after its last change in which a file that looks cut off may still be completed
-_REST = "it may not be complete yet: it stays, and is tried again"
-_PARTS_MISSING = {ArchiveError.code, NotFound.code, SizeMismatch.code, DigestMismatch.code}
-INTERNAL = "internal"  # the code of a defect of ocisync
-LONGEST_RETRY = 600.0  # seconds
 _LEFT_OUT = "name.missing"  # of a published input: some of its images have no name, and so the file is not deleted
 DISK_PAUSE = 60.0  # seconds in which a rule takes nothing after a target's disk failed, or until its next rescan
 
@@ -113,15 +101,18 @@ class InputProcessor:
             await self.load_names()
             known = await self.records.find(self.rule.name, dropped.key)
             attempt = _Attempt(dropped, known, report, tuple(map(as_record, dropped.members)))
+            if dropped.waits:
+                await self._check(attempt)
+                return report
             try:
                 await self._bring(attempt)
             except Exception as exc:  # noqa: BLE001 (the edge of an input: the others go on)
-                await self._fail(attempt, await self._blame(attempt, exc))
+                await self._fail(attempt, exc)
             else:
                 await self._clear(attempt)
             self._set_aside.pop(dropped.key, None)
         except Exception as exc:  # noqa: BLE001 (nothing could be recorded: what was done is done again, harmlessly)
-            report.verdict, report.failure = InputVerdict.FAILED, _failure(exc, dropped)
+            report.verdict, report.failure = InputVerdict.FAILED, describe_error(exc, dropped)
             if report.failure.code == INTERNAL:
                 self._wait_without_record(dropped, report.failure)
             else:  # the state failed, which is no fault of the input's
@@ -134,8 +125,41 @@ class InputProcessor:
 
     def _wait_without_record(self, dropped: Input, failure: Failure) -> None:
         failures = 1 + self._set_aside.get(dropped.key, (0, 0.0))[0]
-        wait = _back_off(failure, failures, self.rule.rescan, self.rng.random())
+        wait = back_off(failure, failures, self.rule.rescan, self.rng.random())
         self._set_aside[dropped.key] = failures, self.clock.monotonic() + wait
+
+    async def _check(self, attempt: _Attempt) -> None:
+        """Read files of a set while others of it are awaited, and put on record what is wrong with them."""
+        dropped, report = attempt.dropped, attempt.report
+        bad = await self._find_bad(dropped)
+        if not bad:
+            report.verdict, report.reason = InputVerdict.WAITING, dropped.waits
+            if attempt.known and attempt.known.state is InputState.WAITING:
+                await self.records.remove(self.rule.name, [dropped.key])
+            return
+        failure = replace(next(iter(bad.values())), message="; ".join(one.message for one in bad.values()))
+        may_pass = failure.handling != Handling.QUARANTINE.value
+        if not may_pass:
+            failure = replace(
+                failure, message=f"{failure.message} (put a good file in its place; the set {dropped.waits})"
+            )
+        report.paths = tuple(member.entry.relative for member in bad)
+        report.failure, report.reason, report.aftermath = failure, dropped.waits, "kept"
+        attempt.members = tuple(map(as_record, bad))
+        await self._save(attempt, InputState.WAITING, failure, wait=may_pass)
+
+    async def _find_bad(self, dropped: Input) -> dict[InputMember, Failure]:
+        """The files of a set that cannot be used, and why; each is read whole."""
+        bad: dict[InputMember, Failure] = {}
+        for member in dropped.members:
+            part, path = replace(dropped, members=(member,)), member.entry.relative
+            try:
+                await self.archives.check(source_of(part))
+            except Exception as exc:  # noqa: BLE001 (what is wrong with one file hides nothing of the others)
+                failure, _ = await find_failure(exc, part, self.clock)
+                named = failure.message if path in failure.message else f"{path}: {failure.message}"
+                bad[member] = replace(failure, message=named)
+        return bad
 
     async def _bring(self, attempt: _Attempt) -> None:
         """Publish what was not published before, and put on record that it is."""
@@ -266,40 +290,13 @@ class InputProcessor:
             report.verdict, report.failure = InputVerdict.FAILED, describe_failure(exc)
             await self._save(attempt, InputState.DONE, report.failure, wait=True)
 
-    async def _blame(self, attempt: _Attempt, error: Exception) -> Failure:
-        """Why it failed. A fault of files that changed meanwhile is no fault of what lies there now."""
-        failure = _failure(error, attempt.dropped)
+    async def _fail(self, attempt: _Attempt, error: Exception) -> None:
+        failure, is_unfinished = await find_failure(error, attempt.dropped, self.clock)
         if failure.handling == Handling.QUARANTINE.value:
-            try:
-                await run_file(partial(check_unchanged, attempt.dropped))
-                if await run_file(partial(self._may_lack_its_end, attempt.dropped, failure.code)):
-                    attempt.report.reason = _REST
-                    return replace(failure, message=f"{failure.message} ({_REST})", handling=Handling.RETRY.value)
-            except InputChanged as exc:
-                return describe_failure(exc)
-        return failure
-
-    def _may_lack_its_end(self, dropped: Input, code: str) -> bool:
-        """Whether time may cure it: it is being written to, or was lately and looks like a part of what it is to be.
-
-        A folder comes file by file, and nothing tells its last: what it lacks may still come.
-        """
-        if dropped.refusal is not None:
-            return False
-        entries = [member.entry for member in dropped.members]
-        files = [entry for entry in entries if not entry.is_folder]
-        try:
-            if any(map(is_open_for_writing, files)):
-                return True
-            if self.clock.wall() - max(entry.changed for entry in entries) >= REST_TIME:
-                return False
-            has_folders = len(files) < len(entries)
-            return (has_folders and code in _PARTS_MISSING) or any(map(looks_incomplete, files))
-        except OSError:
-            return False  # it is gone, which is found out where that matters
-
-    async def _fail(self, attempt: _Attempt, failure: Failure) -> None:
+            failure = await self._name_member(attempt.dropped, failure)
         attempt.report.verdict, attempt.report.failure = InputVerdict.FAILED, failure
+        if is_unfinished:
+            attempt.report.reason = UNFINISHED
         if failure.handling == Handling.QUARANTINE.value:
             await self._quarantine(attempt, failure)
             return
@@ -307,7 +304,15 @@ class InputProcessor:
             return  # not its fault: the next start takes it at once
         if failure.code == DiskError.code and attempt.report.jobs:
             self.pause()
-        await self._save(attempt, InputState.WAITING, failure)
+        await self._save(attempt, InputState.WAITING, failure, wait=True)
+
+    async def _name_member(self, dropped: Input, failure: Failure) -> Failure:
+        """Which file of a set it was, where only a digest was told."""
+        is_named = any(member.entry.relative in failure.message for member in dropped.members)
+        if is_named or not dropped.is_set or dropped.refusal is not None:
+            return failure
+        bad = await self._find_bad(dropped)
+        return next(iter(bad.values())) if bad else failure
 
     async def _quarantine(self, attempt: _Attempt, failure: Failure) -> None:
         dropped, report = attempt.dropped, attempt.report
@@ -325,7 +330,7 @@ class InputProcessor:
     async def _save(
         self, attempt: _Attempt, state: InputState, failure: Failure | None = None, *, wait: bool = False
     ) -> None:
-        """Put on record what became of the input; one that waits gets the time of its next attempt."""
+        """Put on record what became of the input; `wait`: with the time of its next attempt."""
         dropped, known = attempt.dropped, attempt.known
         members = attempt.members if state is InputState.DONE else tuple(map(without_claim, attempt.members))
         record = InputRecord(
@@ -343,9 +348,9 @@ class InputProcessor:
             record = replace(record, code=SUPERSEDED)
         elif attempt.left_out:
             record = replace(record, code=_LEFT_OUT, message=", ".join(attempt.left_out)[:200])
-        if failure is not None and (wait or state is InputState.WAITING):
+        if failure is not None and wait:
             failures = 1 + (known.failures if known and is_as_recorded(dropped, known) else 0)
-            due = self.clock.wall() + _back_off(failure, failures, self.rule.rescan, self.rng.random())
+            due = self.clock.wall() + back_off(failure, failures, self.rule.rescan, self.rng.random())
             record = replace(record, failures=failures, due=due)
         await self.records.save(self.rule.name, record)
 
@@ -364,13 +369,6 @@ def _contents(members: Members) -> set[tuple[str, str]]:
     return {(one.platform, one.digest) for one in members}
 
 
-def _back_off(failure: Failure, failures: int, rescan: float, chance: float) -> float:
-    """Seconds until the next attempt: full jitter, at least one second."""
-    can_pass = failure.handling == Handling.RETRY.value
-    first, longest = (FIRST_WAIT, LONGEST_RETRY) if can_pass else (rescan, MAX_WAIT)
-    return Backoff(first, longest, shortest=1.0).wait(failures, chance)
-
-
 def _as_error(failures: list[Failure | None]) -> OcisyncError:
     """The failure that decides what becomes of the input: one that can pass, else any."""
     known = [failure for failure in failures if failure is not None]
@@ -378,11 +376,3 @@ def _as_error(failures: list[Failure | None]) -> OcisyncError:
     if worst is None:
         return InputError("a job failed without a reason", handling=Handling.FAIL)
     return OcisyncError(worst.message, code=worst.code, handling=Handling(worst.handling))
-
-
-def _failure(exc: Exception, dropped: Input) -> Failure:
-    known = find_ours(exc, dropped.key)
-    if known is not None:
-        return describe_failure(known)
-    log.error("drop.crashed", input=dropped.key, exc_info=exc)
-    return Failure(INTERNAL, f"{type(exc).__name__}: {exc}", Handling.FAIL.value)

@@ -23,7 +23,7 @@ _REASON_SIZE = 65_536  # bytes of a file that tells a reason
 WAITING = "waiting"  # a set lacks a file, a file is not stable yet, or its turn has not come
 BUSY = "publishing"
 RETRY = "retry"  # it failed, and is tried again
-FAILED = "failed"  # it was set aside
+FAILED = "failed"  # it was set aside; or its set waits for more, and a file of it is bad
 SKIPPED = "skipped"  # it is no archive by its name, or cannot be read
 UNREADABLE = "unreadable"  # the folder itself
 MISSING = "drop.missing"  # the code of a folder that is not there
@@ -126,7 +126,7 @@ def without_name(key: str, message: str) -> str:
 
 
 def _from_record(record: InputRecord) -> DroppedInput:
-    state = FAILED if record.state is InputState.QUARANTINED else RETRY
+    state = RETRY if record.state is InputState.WAITING and record.due else FAILED
     return DroppedInput(record.key, state, record.message, record.code, record.due or None, record.at)
 
 

@@ -132,3 +132,7 @@ class ArchiveReader(Protocol):
     async def identify(self, locator: Locator) -> str:
         """What an archive says it holds, as one digest; empty where only all of its bytes tell."""
         ...
+
+    async def check(self, locator: Locator) -> None:
+        """Read a set whole, and check every byte of it; raises as its publication would."""
+        ...

@@ -16,10 +16,11 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 
 from ocisync.content.concurrency import Wakeup, for_each
 from ocisync.content.threads import run_file
+from ocisync.drop.awaited_sets import AwaitedSets
 from ocisync.drop.disposal import remove_old, take_back_grown
 from ocisync.drop.inputs import Input
 from ocisync.drop.newest import age_of
-from ocisync.drop.poll import FolderPoller
+from ocisync.drop.poll import FolderPoller, PollResult
 from ocisync.drop.process import InputProcessor
 from ocisync.drop.report import UNREADABLE, DroppedInput, FolderReport, missing_folder, report_folder
 from ocisync.drop.rule import InputReport, InputVerdict
@@ -53,6 +54,7 @@ class DropWatcher:
         self._observe = observe
         self._clock = processor.clock
         self._poller = FolderPoller(processor.rule, processor.records, processor.clock)
+        self._awaited = AwaitedSets()
         self._busy: set[str] = set()
         self._stopping = False
         self._clean_at = 0.0  # monotonic seconds
@@ -111,6 +113,7 @@ class DropWatcher:
             if self._clock.monotonic() + result.wait > deadline:
                 break
             await anyio.sleep(result.wait)
+        await for_each(self._choose_awaited(result), partial(self._process_into, tried), WORKERS)
         await self._clean()
         waiting = [
             self._report_waiting(dropped, state.reason) for dropped, state in result.waiting if dropped.key not in tried
@@ -137,7 +140,7 @@ class DropWatcher:
             return self.rule.rescan
         self._look_failure = None
         ready = [dropped for dropped in _newest_first(result.ready) if not self._processor.is_set_aside(dropped)]
-        for dropped in ready[: QUEUE - len(self._busy)]:
+        for dropped in [*ready, *self._choose_awaited(result)][: QUEUE - len(self._busy)]:
             self._busy.add(dropped.key)
             send.send_nowait(dropped)
         return result.wait
@@ -170,8 +173,13 @@ class DropWatcher:
         else:
             reports[dropped.key] = await self._process(dropped)
 
+    def _choose_awaited(self, result: PollResult) -> list[Input]:
+        return self._awaited.choose(result.waiting, self._busy, self._clock.monotonic())
+
     async def _process(self, dropped: Input) -> InputReport:
         report = await self._processor.process(dropped)
+        if dropped.waits:
+            self._awaited.note(dropped, report, self._clock.monotonic() + self.rule.rescan)
         _log(report)
         self._observe(report)
         return report
@@ -215,7 +223,9 @@ def _log(report: InputReport) -> None:
     facts = {"rule": report.rule, "input": report.key, "aftermath": report.aftermath}
     for warning in report.warnings:
         log.warning("drop.warned", warning=warning, **facts)
-    if report.failure is None:
+    if report.verdict is InputVerdict.WAITING:
+        log.debug("drop.read", reason=report.reason, **facts)
+    elif report.failure is None:
         log.info("drop.taken", verdict=report.verdict.value, published=report.published, **facts)
     else:
         log.warning("drop.failed", code=report.failure.code, error=report.failure.message, **facts)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ocisync.config.models import ArchiveLimits, Config, DropRuleSettings
+from ocisync.content.capabilities import Converter
 from ocisync.content.files import FileGuard
 from ocisync.content.repository import Source, Target
 from ocisync.errors import ConfigError, InputError
@@ -136,6 +137,23 @@ class Archives:
 
         async with self.source(locator) as source:
             return await source.identity() if isinstance(source, DockerArchiveSource) else ""
+
+    async def check(self, locator: Locator) -> None:
+        """Read a set whole, and check every byte of it. Nothing is kept, and nothing compressed.
+
+        Raises:
+            OcisyncError: as its publication would.
+        """
+        from ocisync.content.compress import Compression
+        from ocisync.images.pull_check import pull_and_check
+
+        if not isinstance(locator, SetLocator):
+            raise ConfigError(f"{locator} is no set")
+        as_they_are = replace(self, compression=Compression("none"), _held={})
+        async with as_they_are.source(locator) as source:
+            root = await source.resolve("")  # a docker-archive's layers are all hashed for that
+            if not isinstance(source, Converter):
+                await pull_and_check(source, root)
 
     async def _open(self, locator: ArchiveFileLocator, stack: AsyncExitStack, view: ViewLocator | None) -> Source:
         source = await self._open_whole(locator, stack, view.format if view else None)

@@ -14,9 +14,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from ocisync.content.concurrency import Wakeup
+from ocisync.drop.blame import REST_TIME
 from ocisync.drop.disposal import REASON
 from ocisync.drop.poll import forget_settled
-from ocisync.drop.process import REST_TIME
 from ocisync.drop.rule import InputVerdict
 from ocisync.model.locator import ArchiveLocator, Locator
 from ocisync.sync.job import Job

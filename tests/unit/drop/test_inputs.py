@@ -74,9 +74,16 @@ def test_a_set_without_declared_platforms_waits_until_nothing_came_for_a_while()
     assert _ready(RULE, *(replace(member, changed=WALL - 10) for member in members)).wait == 0
 
 
+def test_of_a_set_that_is_still_written_to_the_files_that_are_whole_are_known() -> None:
+    state = _ready(DECLARED, _entry(AMD, written=9.0), _entry(ARM, written=0.5))
+    assert (state.wait, state.reason) == (1.5, "still being written")
+    assert [member.entry.relative for member in state.stable] == [AMD]
+
+
 def test_a_set_with_declared_platforms_is_taken_when_they_are_there_and_not_before() -> None:
     waits = _ready(DECLARED, _entry(AMD, written=9999.0))
-    assert waits == Readiness(math.inf, "waits for linux/arm64/v8", "linux/arm64/v8")
+    assert [member.entry.relative for member in waits.stable] == [AMD]
+    assert replace(waits, stable=()) == Readiness(math.inf, "waits for linux/arm64/v8", "linux/arm64/v8")
     assert _ready(DECLARED, _entry(AMD, written=3.0), _entry(ARM, written=3.0)).wait == 0
 
 
