@@ -6,8 +6,8 @@ kill at any moment loses nothing and repeats nothing but the clearing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, nullcontext
 from functools import partial
 
 import anyio
@@ -55,6 +55,7 @@ class DropWatcher:
         self._clock = processor.clock
         self._poller = FolderPoller(processor.rule, processor.records, processor.clock)
         self._awaited = AwaitedSets()
+        self._readings: set[anyio.CancelScope] = set()  # of files whose sets wait
         self._busy: set[str] = set()
         self._stopping = False
         self._clean_at = 0.0  # monotonic seconds
@@ -79,8 +80,10 @@ class DropWatcher:
         return await report_folder(self.rule, known, self._poller.last, self._poller.skipped, self._busy, others)
 
     def stop(self) -> None:
-        """Take nothing more; `serve` returns once what is being taken has ended."""
+        """Take nothing more; `serve` returns once what is being taken has ended. What is only read is given up."""
         self._stopping = True
+        for reading in self._readings:
+            reading.cancel()
         self._wake()
 
     async def serve(self, wakeup: Wakeup) -> None:
@@ -160,10 +163,20 @@ class DropWatcher:
             async for dropped in receive:
                 try:
                     if not self._stopping and self._processor.pause_left() <= 0:
-                        await self._process(dropped)
+                        with self._cancelled_by_stop() if dropped.waits else nullcontext():
+                            await self._process(dropped)
                 finally:
                     self._busy.discard(dropped.key)
                     self._wake()
+
+    @contextmanager
+    def _cancelled_by_stop(self) -> Iterator[None]:
+        with anyio.CancelScope() as scope:
+            self._readings.add(scope)
+            try:
+                yield
+            finally:
+                self._readings.discard(scope)
 
     async def _process_into(self, reports: dict[str, InputReport], dropped: Input) -> None:
         if self._processor.pause_left() > 0:

@@ -10,6 +10,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from ocisync.content.concurrency import Wakeup
 from ocisync.drop.process import InputProcessor
 from ocisync.drop.rule import InputVerdict
 from ocisync.drop.watcher import DropWatcher
@@ -172,3 +173,23 @@ async def test_each_file_is_read_once_and_a_bad_set_that_is_complete_is_set_asid
         (report,) = await room.once(watcher)
         assert report.verdict is InputVerdict.PUBLISHED, "the jobs decide once it is whole, and this runner takes all"
         assert len(read) == 2
+
+
+@pytest.mark.anyio
+async def test_a_stop_does_not_wait_for_what_is_only_read(tmp_path: Path) -> None:
+    began = anyio.Event()
+
+    class SlowArchives(NamedArchives):
+        async def check(self, locator: Locator) -> None:
+            began.set()
+            await anyio.sleep_forever()
+
+    async with _room(tmp_path, platforms=BOTH, stable=0.0) as room:
+        room.put("app/1/linux.amd64.tar")
+        watcher = DropWatcher(InputProcessor(room.rule, room.state.inputs, SlowArchives(), room.runner, room.clock))
+        with anyio.fail_after(20):
+            async with anyio.create_task_group() as group:
+                group.start_soon(watcher.serve, Wakeup())
+                await began.wait()
+                watcher.stop()
+        assert await room.state.inputs.of_rule("builds") == {}
