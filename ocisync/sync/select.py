@@ -6,7 +6,7 @@ First names decide (`list_candidates`), then, where a rule asks for it, when ima
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -16,11 +16,13 @@ from ocisync.model.image_name import is_tag
 from ocisync.model.name_mapping import Renaming
 from ocisync.model.versions import VersionRange, parse_version
 
-Order = Literal["version", "created"]
+Order = Literal["version", "created", "number", "name"]
+ORDER_GROUP = "order"  # what this group of an expression matches is ordered, in place of the whole tag
 Dates = Mapping[str, float | None]  # tag -> when its image was made, in seconds since the epoch; None: nobody knows
 
 MAX_SELECTED = 500_000  # tags of one rule
 _NO_DATES: Dates = {}
+_NUMBER = re.compile(r"([0-9]+)(?:\.([0-9]+))?", re.ASCII)
 _SAME_NAMES = Renaming()
 
 
@@ -179,13 +181,40 @@ def _match(conditions: TagSet, tags: Iterable[str], dates: Dates, now: float) ->
         fitting = [tag for tag in fitting if (made := dates.get(tag)) is not None and made >= oldest]
     if not conditions.latest:
         return fitting
-    newest = _sort_by_date(fitting, dates) if conditions.order == "created" else _sort_by_version(fitting)
-    return newest[: conditions.latest]
+    return _sort(conditions, fitting, dates)[: conditions.latest]
 
 
-def _sort_by_version(tags: Sequence[str]) -> list[str]:
+def _sort(conditions: TagSet, tags: Sequence[str], dates: Dates) -> list[str]:
+    if conditions.order == "created":
+        return _sort_by_date(tags, dates)
+    keys = _find_order_keys(conditions, tags)
+    match conditions.order:
+        case "name":
+            return sorted(tags, key=keys.__getitem__, reverse=True)
+        case "number":
+            numbers = {tag: (int(match[1]), (match[2] or "").rstrip("0")) for tag, match in _match_numbers(keys)}
+            return sorted(numbers, key=numbers.__getitem__, reverse=True)
+        case _:
+            return _sort_by_version(keys)
+
+
+def _match_numbers(keys: Mapping[str, str]) -> Iterator[tuple[str, re.Match[str]]]:
+    """Those that are numbers, in the order given: what stands before the point, and after it."""
+    return ((tag, match) for tag, key in keys.items() if (match := _NUMBER.fullmatch(key)))
+
+
+def _find_order_keys(conditions: TagSet, tags: Iterable[str]) -> dict[str, str]:
+    """Tag -> what is ordered: what the group of the first expression that matches it means, or the whole tag."""
+    patterns = [re.compile(pattern) for pattern in conditions.allow]
+    if not any(ORDER_GROUP in pattern.groupindex for pattern in patterns):
+        return {tag: tag for tag in tags}
+    found = ((tag, next(filter(None, (one.fullmatch(tag) for one in patterns)), None)) for tag in tags)
+    return {tag: (match.groupdict().get(ORDER_GROUP, tag) or "") if match else tag for tag, match in found}
+
+
+def _sort_by_version(keys: Mapping[str, str]) -> list[str]:
     """The highest first; tags that are no versions are left out."""
-    versions = [(version, tag) for tag in tags if (version := parse_version(tag)) is not None]
+    versions = [(version, tag) for tag, key in keys.items() if (version := parse_version(key)) is not None]
     return [tag for _, tag in sorted(versions, reverse=True)]
 
 

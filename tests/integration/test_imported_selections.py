@@ -44,6 +44,7 @@ REPOSITORIES = {
     "repo3/two": ["x"],
     "repo4/app": ["1.0", "1.0-amd64", "1.0-arm64", "1.0-armhf"],
     "repo4/more/app": ["2-arm64", "2"],
+    "flux/nightly": ["main-0a1b-9", "main-0a1b-8-x", "dev-3c4d-10", "dev-3c4d-7"],
     "flux/cli": ["2.6.9", "2.7.0", "v2.7.1", "2.8.0-rc.1", "2.8.0", "3.0.0", "latest"],
 }
 
@@ -231,12 +232,19 @@ def test_the_example_of_zot(tmp_path: Path, filled: DockerRegistry, empty: Docke
     }
 
 
-FLUX = """
+FLUX = r"""
 apiVersion: mirror.fluxcd.io/v1beta2
 kind: Config
 artifacts:
   - {source: SOURCE/flux/cli, destination: TARGET/range, selector: {semver: ">=2.7.0 <3.0.0", limit: 10}}
   - {source: SOURCE/flux/cli, destination: TARGET/one, selector: {semver: 2.x, sortBy: semver}}
+  - source: SOURCE/flux/nightly
+    destination: TARGET/nightly
+    selector: {regex: {pattern: '^.+-[0-9a-f]+-(?P<ts>\d+)$', extract: '$ts'}, sortBy: numerical, limit: 2}
+  - source: SOURCE/flux/nightly
+    destination: TARGET/first
+    selector: {regex: {pattern: '([(]?)(?:-)(\d+)', extract: '${2}'}, sortBy: numerical, limit: 1}
+  - {source: SOURCE/flux/nightly, destination: TARGET/name, selector: {sortBy: alphabetical, limit: 2}}
 """
 
 
@@ -244,6 +252,9 @@ def test_selectors_of_flux_mirror(tmp_path: Path, filled: DockerRegistry, empty:
     assert planned(tmp_path, "mirror.yaml", FLUX, filled, empty) == {
         *names("range", "2.7.0 v2.7.1 2.8.0"),
         "one:2.8.0",
+        *names("nightly", "main-0a1b-9 dev-3c4d-10"),
+        "first:dev-3c4d-10",  # where the expression matches first
+        *names("name", "main-0a1b-9 main-0a1b-8-x"),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from ocisync.config.importers.draft import Draft, DraftEntry, Tree
-from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns
+from ocisync.config.importers.foreign_patterns import anchor, keep_usable_patterns, name_group
 from ocisync.config.importers.foreign_ranges import MASTERMINDS_VERSIONS, require_version, set_versions
 from ocisync.config.importers.foreign_values import (
     Reader,
@@ -18,14 +18,15 @@ from ocisync.model.image_name import parse_host, parse_image_name
 
 _APIS = ("mirror.plugin.fluxcd.io/", "mirror.fluxcd.io/")
 _ONE_TAG = re.compile(r"\^(?:[\w-]|\\.)+\$\Z")  # an expression that only one tag matches
+_ONE_GROUP = re.compile(r"\$(?:\{(?=\w+\}\Z))?(?P<name>\w+)\}?\Z", re.ASCII)
+_ORDERS = {"numerical": "number", "alphabetical": "name"}
 _NO_EQUAL = {
     "credential": "give a login for this host, or a credential helper",
     "maxChunkSize": "see chunk_size",
     "charts": "charts of Helm repositories are not mirrored; those in registries are artifacts like others",
     "apiVersion": "not needed",
     "kind": "not needed",
-    "sortBy": "no order of names but that of versions; the images that were made last are taken instead",
-    "extract": "versions are read from whole tags",
+    "extract": "of an extract only one group is understood, such as `$ts`, and only for orders other than `semver`",
 }
 
 
@@ -91,7 +92,9 @@ def _convert_artifact(found: Reader, draft: Draft) -> None:
 def _set_tags(found: Reader, rule: DraftEntry) -> None:
     tags: dict[str, Tree] = {}
     regex, sort = found.inner("regex"), found.text("sortBy") or "semver"
-    if pattern := regex.text("pattern"):
+    pattern = regex.text("pattern")
+    is_extracted = sort in _ORDERS and "semver" not in found.left and _set_order_group(regex, pattern, rule, tags)
+    if pattern and not is_extracted:
         tags["allow"] = list(keep_usable_patterns(rule, "selector.regex", [anchor(pattern)]))
     set_versions(rule, tags, MASTERMINDS_VERSIONS, found.text("semver").split("||"))
     if sort == "semver" and "semver" not in tags and "extract" not in regex.left:
@@ -99,13 +102,25 @@ def _set_tags(found: Reader, rule: DraftEntry) -> None:
     limit = as_text(found.take("limit")) or "1"
     if limit.isdecimal() and int(limit) and not _ONE_TAG.match(pattern):
         tags["latest"] = int(limit)
-        if sort != "semver":
-            tags["latest_by"] = "created"
-            rule.lose(f"selector.sortBy: {_NO_EQUAL['sortBy']}")
+        if order := _ORDERS.get(sort):
+            tags["latest_by"] = order
+    elif sort == "numerical":
+        rule.lose("selector.sortBy: tags without a number are copied too, because there is no `limit`")
     regex.tell_rest(rule, _NO_EQUAL, "selector.regex.")
     found.tell_rest(rule, _NO_EQUAL, "selector.")
     if tags:
         rule.values["tags"] = tags
+
+
+def _set_order_group(regex: Reader, pattern: str, rule: DraftEntry, tags: dict[str, Tree]) -> bool:
+    """Whether what is extracted is one group, which then is what `latest` puts in order."""
+    template = _ONE_GROUP.match(str(regex.left.get("extract", "")))
+    named = name_group(pattern, template["name"], "order") if template else ""
+    if not named:
+        return False
+    regex.text("extract")
+    tags["allow"] = list(keep_usable_patterns(rule, "selector.regex", [anchor(named, ".*?")]))
+    return True
 
 
 def _set_verification(found: Reader, rule: DraftEntry, draft: Draft) -> None:

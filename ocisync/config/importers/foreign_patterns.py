@@ -23,6 +23,10 @@ _POSIX = {
 }
 
 
+# An escaped character, a class of characters, or the beginning of a group that is counted; Go writes (?<x> too.
+_GROUPS = re.compile(r"\\.|\[\^?\]?(?:\[:\w+:\]|\\.|[^\]\\])*\]|(?P<open>\((?!\?)|\(\?P?<(?P<name>\w+)>)")
+
+
 def keep_usable_patterns(entry: DraftEntry, key: str, found: list[str]) -> list[str]:
     """Expressions that Python understands as well; of others a comment tells."""
     usable = []
@@ -34,12 +38,24 @@ def keep_usable_patterns(entry: DraftEntry, key: str, found: list[str]) -> list[
     return usable
 
 
-def anchor(pattern: str) -> str:
-    """An expression that may match anywhere, as one that matches the whole."""
+def anchor(pattern: str, before: str = ".*") -> str:
+    """An expression that may match anywhere, as one that matches the whole; `before` stands for what it leaves out."""
     flags, bare = _split_flags(pattern)
     if bare.startswith("^") and _ends_bound(bare) and not has_alternatives(bare):
         return _set_flags(flags, bare[1:-1])
-    return f".*{_set_flags(flags, f'(?:{bare})')}.*"
+    return f"{before}{_set_flags(flags, f'(?:{bare})')}.*"
+
+
+def name_group(pattern: str, wanted: str, name: str) -> str:
+    """An expression in which a group, wanted by its name or number, has another name; empty without such a group."""
+    number = 0
+    for found in _GROUPS.finditer(pattern):
+        if found["open"] is None:
+            continue
+        number += 1
+        if wanted in (found["name"], str(number)):
+            return f"{pattern[: found.start()]}(?P<{name}>{pattern[found.end() :]}"
+    return ""
 
 
 def bind(pattern: str) -> str:

@@ -90,8 +90,10 @@ class TagRules(Section):
         description="With `semver`: take versions with a suffix too, such as 1.2.3-alpine, which is before 1.2.3.",
     )
     latest: int | None = Field(None, ge=1, description="Only this many of the tags that meet the other conditions.")
-    latest_by: Literal["version", "created"] = Field(
-        "version", description="Which are the latest: the highest versions, or the images that were made last."
+    latest_by: Literal["version", "created", "number", "name"] = Field(
+        "version",
+        description="Which are the latest: the highest versions, numbers or names of tags, or the images that were "
+        "made last. A group `(?P<order>...)` in `allow` says which part of a tag is meant.",
     )
     newer_than: Duration | None = Field(None, description="Only images that were made within this time.")
 

@@ -39,6 +39,30 @@ def test_names_and_versions(conditions: TagSet, expected: list[str]) -> None:
     assert list_candidates(selection, LISTED) == []
 
 
+BUILDS = ["main-a1-9", "main-b2-10", "main-c3-8.50", "main-d4-8.6", "main-e5-x", "100"]
+
+
+@pytest.mark.parametrize(
+    ("conditions", "expected"),
+    [
+        (TagSet((r"main-.*-(?P<order>.+)",), latest=2, order="number"), ["main-a1-9", "main-b2-10"]),
+        (TagSet((r"main-.*-(?P<order>.+)",), latest=3, order="number"), ["main-a1-9", "main-b2-10", "main-d4-8.6"]),
+        (TagSet((r"main-.*-(?P<order>.+)",), latest=9, order="number"), BUILDS[:4]),  # x is no number
+        (TagSet((r"main-.*-(?P<order>.+)", ".*"), latest=1, order="number"), ["100"]),  # of `.*` the whole tag counts
+        (TagSet(latest=9, order="number"), ["100"]),
+        (TagSet((r"main-(?P<order>..).*",), latest=2, order="name"), ["main-d4-8.6", "main-e5-x"]),
+        (TagSet(latest=1, order="name"), ["main-e5-x"]),
+        (TagSet((r"main-..-(?P<order>.+)",), latest=1, order="version"), ["main-b2-10"]),
+        (
+            TagSet((r"main-..-(?P<order>\d+)?.*",), latest=2, order="name"),
+            ["main-a1-9", "main-c3-8.50"],
+        ),  # "9", then "8"
+    ],
+)
+def test_the_latest_by_a_part_of_the_name(conditions: TagSet, expected: list[str]) -> None:
+    assert select(TagSelection(sets=(conditions,)), BUILDS).references == {tag: tag for tag in expected}
+
+
 def test_names_alone_are_what_a_set_may_select_at_any_time() -> None:
     assert select_tags(TagSelection(sets=(TagSet(latest=1, newer_than=DAY, deny=("latest",)),)), LISTED) == {
         tag: tag for tag in LISTED[:-1]

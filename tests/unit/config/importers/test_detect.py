@@ -152,10 +152,10 @@ def test_flux_mirror(tmp_path: Path) -> None:
     assert cli.min_age is not None
     assert (cli.min_age.of, cli.min_age.by) == (3 * 86400, "log")
     assert (controller.tags.latest, controller.overwrite, controller.min_age) == (1, "always", None)
-    assert (nightly.tags.latest, nightly.tags.latest_by, nightly.tags.allow) == (5, "created", (r".+-(?P<ts>\d+)",))
+    assert (nightly.tags.latest, nightly.tags.latest_by, nightly.tags.allow) == (5, "number", (r".+-(?P<order>\d+)",))
     assert (anybody.enabled, anybody.verify) == (False, None)
     assert config.registries["registry.test:5000"].chunk_size == 1024 * 1024
-    for told in ("selector.sortBy:", "selector.regex.extract:", "charts:", "hosts.credential:", "verify:"):
+    for told in ("charts:", "hosts.credential:", "verify:"):
         assert f"# {told}" in text
 
 
