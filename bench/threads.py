@@ -20,6 +20,7 @@ from bench.storage import MIB
 
 NAME = "bare threads"
 _THREADS = 4
+_BYTES = {"Content-Type": "application/octet-stream"}
 _own = threading.local()
 
 
@@ -56,25 +57,32 @@ def _copy(one: Copy) -> None:
     if one.mount:
         _ask("POST", one.mount, {})
         return
+    if not one.get:
+        for url, headers in one.puts:
+            _ask("PUT", url, headers)
+        return
     source = _connect(one.get, "read")
     source.request("GET", _path(one.get), headers=ACCEPT)
     answer = source.getresponse()
-    if not one.upload:
+    if one.upload:
+        url, _, query = one.upload.partition("?")
+        place = urljoin(url, _ask("POST", url, {}))
+        _move(answer, f"{place}{'&' if '?' in place else '?'}{query}", one.size, _BYTES)
+    elif one.size >= MIB:
+        ((url, headers),) = one.puts
+        _move(answer, url, one.size, headers)
+    else:
         body = answer.read()
         for url, headers in one.puts:
             _ask("PUT", url, headers, body)
-        return
-    url, _, query = one.upload.partition("?")
-    place = urljoin(url, _ask("POST", url, {}))
-    _move(answer, f"{place}{'&' if '?' in place else '?'}{query}", one.size)
 
 
-def _move(answer: http.client.HTTPResponse, url: str, size: int) -> None:
+def _move(answer: http.client.HTTPResponse, url: str, size: int, headers: dict[str, str]) -> None:
     target, hasher = _connect(url, "write"), hashlib.sha256()
     buffer = _own.__dict__.setdefault("buffer", memoryview(bytearray(MIB)))
     target.putrequest("PUT", _path(url))
-    target.putheader("Content-Length", str(size))
-    target.putheader("Content-Type", "application/octet-stream")
+    for name, value in {**headers, "Content-Length": str(size)}.items():
+        target.putheader(name, value)
     target.endheaders()
     while count := answer.readinto(buffer):
         hasher.update(buffer[:count])
