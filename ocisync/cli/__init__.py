@@ -17,7 +17,6 @@ from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from importlib import import_module
 from typing import Any, TypeVar
 
-from ocisync.cli.dataclass_internals import share_methods
 from ocisync.errors import ConfigError, InvalidName, OcisyncError
 
 _T = TypeVar("_T")
@@ -28,7 +27,6 @@ _FILES = 16_384  # open files that are enough for any configuration
 def main() -> None:
     """Run the command line and exit; whatever happens, no traceback is printed."""
     gc.disable()  # what is imported stays: collecting meanwhile is a fifth of the start; `run_async` turns it on
-    share_methods()
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")  # it would look through all that is installed for some
     sys.stdout = sys.stdout or _open_nothing()
     sys.stderr = sys.stderr or _open_nothing()
