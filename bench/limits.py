@@ -7,6 +7,7 @@ requests alone, without the start of the process.
 import json
 import sys
 import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
@@ -81,10 +82,16 @@ def puts(workload: Workload, bucket: Bucket) -> list[Request]:
 
 
 def signed(bucket: Bucket, key: str, payload: str, *, copied_from: str = "") -> tuple[str, dict[str, str]]:
-    """URL and headers of a PUT of a payload with this SHA-256, or of a copy of another key inside the store."""
+    """URL and headers of a PUT of a payload with this SHA-256, or of a copy of another key inside the store.
+
+    A PUT has the headers that ocisync's has: the store is to check what it receives.
+    """
     url = f"{bucket.endpoint}/{bucket.name}/{quote(key)}"
-    source = {"x-amz-copy-source": f"/{bucket.name}/{quote(copied_from)}"} if copied_from else {}
-    return url, _with_signature("PUT", url, {"Content-Type": "application/octet-stream"} | source, payload)
+    if copied_from:
+        given = {"x-amz-copy-source": f"/{bucket.name}/{quote(copied_from)}"}
+    else:
+        given = {"x-amz-checksum-sha256": b64encode(bytes.fromhex(payload)).decode()}
+    return url, _with_signature("PUT", url, {"Content-Type": "application/octet-stream"} | given, payload)
 
 
 def measured(requests: Sequence[Request], concurrency: int, folder: Path) -> Usage:

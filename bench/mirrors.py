@@ -65,11 +65,12 @@ def cold_s3(bench: Bench, load: Workload, s3: S3) -> None:
                 puts = limits.puts(load, place.bucket)
                 bench.counts[f"{load.name} objects"] = len(puts)
                 bench.record(case, "cold", "bare PUTs", place.since(limits.measured(puts, WRITERS, folder / "limit")))
-            with source_registry(storage, bench.tls) as source, s3.place() as place:
-                steps = copies.to_bucket(load, source.registry.url, place.bucket)
-                source.skip()
-                sent = copies.measured(steps, to_s3=True, folder=folder / "limit")
-                bench.record(case, "cold", copies.NAME, place.since(source.since(sent)))
+            for name, module in _BARE:
+                with source_registry(storage, bench.tls) as source, s3.place() as place:
+                    steps = copies.to_bucket(load, source.registry.url, place.bucket)
+                    source.skip()
+                    sent = copies.measured(steps, to_s3=True, folder=folder / "limit", module=module)
+                    bench.record(case, "cold", name, place.since(source.since(sent)))
             with source_registry(storage, bench.tls) as source:
                 reads = limits.reads(load, source.registry.url)
                 source.skip()

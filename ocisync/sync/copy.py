@@ -249,9 +249,7 @@ class GraphCopier:
                 if await self.presence.has(desc):
                     self.result.traffic.skipped += 1
                 else:
-                    async with self.presence.blob_info.lock_upload(self.presence.where.target, desc.digest):
-                        if not await self._mount(desc):
-                            await self._send(desc, opener or self._open(desc))
+                    await self._mount_or_send(desc, opener or self._open(desc))
                     self.result.sent.add(desc.digest)
                 self.presence.record(desc)
                 if self.shared is not None:
@@ -260,13 +258,24 @@ class GraphCopier:
             if into is not None:
                 into.add(turn.result)
 
-    async def _mount(self, desc: Descriptor) -> bool:
-        """Whether the blob came from another repository of the target."""
+    async def _mount_or_send(self, desc: Descriptor, opener: Opener) -> None:
+        """Bring a blob from another repository of the target, or its bytes.
+
+        Only bytes are waited for while another job sends them: mounts of one blob need not wait for each other.
+        """
         home = self.presence.find_home(desc)
+        if await self._mount(desc, home):
+            return
+        async with self.presence.blob_info.lock_upload(self.presence.where.target, desc.digest):
+            brought = self.presence.find_home(desc)  # by whoever sent it meanwhile
+            if brought == home or not await self._mount(desc, brought):
+                await self._send(desc, opener)
+
+    async def _mount(self, desc: Descriptor, home: str | None) -> bool:
+        """Whether the blob came from another repository of the target. No bytes pass here, so it takes no slot."""
         if home is None or self.presence.mounter is None:
             return False
-        async with self.presence.slots:
-            is_mounted = await self.presence.mounter.mount(desc, home)
+        is_mounted = await self.presence.mounter.mount(desc, home)
         if is_mounted:
             self.result.traffic.mounted += 1
             log.debug("blob.mounted", digest=desc.digest, size=desc.size, origin=home)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import anyio
 import pytest
 
 from ocisync.content.memory import MemoryRepository
 from ocisync.model.descriptor import Descriptor
-from ocisync.sync.reports import Verdict
+from ocisync.sync.reports import JobReport, Verdict
 from ocisync.sync.run import run_job
 from ocisync.sync.select import TagSelection
 from tests.unit.sync.graphs import image, index, tag
@@ -85,3 +86,53 @@ async def test_a_tag_that_gets_another_name_in_its_repository_moves_no_blob() ->
     assert (repository.pushed, repository.asked) == ([], [])
     report = await run_job(wanted, tools)
     assert [one.verdict for one in report.tags] == [Verdict.UNCHANGED]
+
+
+async def test_mounts_of_one_blob_do_not_wait_for_each_other() -> None:
+    """The servers copy it, which takes a while: each mount here returns only when both are under way."""
+    under_way: list[str] = []
+    both = anyio.Event()
+
+    class Slow(OfRegistry):
+        async def mount(self, desc: Descriptor, from_repository: str) -> bool:
+            under_way.append(self.name)
+            if len(set(under_way)) == 2:
+                both.set()
+            await both.wait()
+            return await super().mount(desc, from_repository)
+
+    registry: dict[str, OfRegistry] = {}
+    one, two, three = OfRegistry(registry, "one"), Slow(registry, "two"), Slow(registry, "three")
+    source = Recording()
+    tag(source, "1", image(source, b"a layer"))
+    tools = tools_for(source, one=one, two=two, three=three)
+    await run_job(job("one"), tools)
+    reports: list[JobReport] = []
+
+    async def run(name: str) -> None:
+        reports.append(await run_job(job(name), tools))
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(run, "two")
+            group.start_soon(run, "three")
+    assert [(report.traffic.blobs, report.traffic.mounted) for report in reports] == [(0, 2), (0, 2)]
+    assert set(two.asked) | set(three.asked) == {"one"}
+
+
+async def test_a_blob_that_two_jobs_want_is_sent_once_and_mounted_then() -> None:
+    registry: dict[str, OfRegistry] = {}
+    one, two = OfRegistry(registry, "one"), OfRegistry(registry, "two")
+    source = Recording()
+    tag(source, "1", image(source, b"a layer"))
+    tools = tools_for(source, one=one, two=two)
+    reports: list[JobReport] = []
+
+    async def run(name: str) -> None:
+        reports.append(await run_job(job(name), tools))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(run, "one")
+        group.start_soon(run, "two")
+    assert sum(report.traffic.blobs for report in reports) == 2
+    assert sum(report.traffic.mounted for report in reports) == 2
