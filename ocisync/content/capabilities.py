@@ -210,7 +210,12 @@ class Inventory(Protocol):
 
     Static registries have it. One listing replaces a look-up per tag and per blob, and a second one before the tags are
     written shows what vanished meanwhile. Without it each blob is asked for, and what the target took is believed.
+    A directory tells even more cheaply that known tags are where they were, which is all that most passes want to know.
     """
+
+    async def holds_tags(self, tags: Mapping[str, Digest]) -> bool:
+        """Whether each tag points at this manifest, which is here; False also where only a listing could tell."""
+        ...
 
     async def list_manifests(self) -> RepositoryListing:
         """Tags with what they point at, and every manifest's digest with its size; empty for an absent repository."""

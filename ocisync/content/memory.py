@@ -70,6 +70,11 @@ class MemoryRepository:
                 self.content[desc.digest] = (desc, check_bytes(desc.data, desc))
             self.tagged[tag] = self.content[desc.digest][0]
 
+    async def holds_tags(self, tags: Mapping[str, Digest]) -> bool:
+        """Whether each tag points at this manifest, which is held."""
+        held = {tag: desc.digest for tag, desc in self.tagged.items() if desc.digest in self.content}
+        return tags.items() <= held.items()
+
     async def list_manifests(self) -> RepositoryListing:
         """Tags, and the manifests held."""
         tags = {tag: desc.digest for tag, desc in self.tagged.items()}

@@ -158,7 +158,7 @@ class StoredLedger:
 
 def _read_facts(rows: Rows, *, kind: str, digests: Sequence[Digest]) -> dict[Digest, str]:
     query = f"SELECT digest, fact FROM note WHERE kind = ? AND digest IN ({','.join('?' * len(digests))})"
-    return {_check_digest(digest): str(fact) for digest, fact in rows.execute(query, (kind, *digests))}
+    return dict(rows.execute(query, (kind, *digests)))  # of digests that were asked for
 
 
 def repository_id(rows: Rows, target: str, repository: str) -> int:

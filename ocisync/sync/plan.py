@@ -78,7 +78,7 @@ def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
 
     def plan_tag(action: Action, reason: str) -> PlannedTag:
         more = f", with {facts.attached}" if facts.attached and action is Action.COPY else ""
-        if facts.judgement is not None and facts.judgement.outcome is Outcome.WARNED and action is not Action.SKIP:
+        if action is not Action.SKIP and facts.judgement is not None and facts.judgement.outcome is Outcome.WARNED:
             more += f"; not as the rule wants it: {facts.judgement.reason}"
         return PlannedTag(
             facts.tag,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Set
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import structlog
 
@@ -78,7 +79,7 @@ class SurveyFacts:
 
 async def list_blobs(facts: SurveyFacts, target: Target) -> SurveyFacts:
     """The facts that copying needs: also which blobs the target has, where it can list them."""
-    if facts.stored is None or not isinstance(target, Inventory):
+    if not isinstance(target, Inventory):
         return facts
     stored = await target.list_all(facts.stored)
     return replace(facts, stored=stored, is_empty=not stored.sizes)
@@ -102,7 +103,8 @@ async def survey(
         OcisyncError: the source's or the target's tags cannot be listed.
     """
     known = await _load_known(job, ledger)
-    resolver = TagResolver(job, source, ledger, criteria.now, workers, _expect(known, criteria))
+    due = {tag for tag, published in known.items() if is_due(published, criteria)}
+    resolver = TagResolver(job, source, ledger, criteria.now, workers, _expect(known, due))
     selected = await resolver.select()
     seen = await _look_at_target(job, source, target, selected.references.keys(), known, is_trial=is_trial)
     stored, listed, renamed, may_guess = seen.stored, seen.listed, seen.renamed, seen.may_guess
@@ -115,18 +117,19 @@ async def survey(
     recorded = _find_recorded(roots, known)
 
     def must_ask(tag: str) -> bool:
-        is_known = tag in recorded and not is_due(known[tag], criteria)
+        is_known = tag in recorded and tag not in due
         is_told = is_known and len(references) > FEW_TAGS and not tells_digests and _is_listed(roots[tag], stored)
-        return present.get(tag, _ABSENT) is None and not is_told and tag not in renamed
+        return not is_told and tag not in renamed
 
-    asked = {tag: root for tag, root in roots.items() if must_ask(tag)}
+    asked = {tag: root for tag, root in roots.items() if present.get(tag, _ABSENT) is None and must_ask(tag)}
     is_feared = not job.policy.overwrite or job.policy.backup  # to write what is there would lose it
     expected = asked if listed is not None or is_feared else recorded
     untold = renamed | await _resolve_at_target(target, asked, present, workers, expected, may_guess=may_guess)
     judged = JudgedImages()
     if judge is not None:
-        fresh = {tag for tag, root in roots.items() if not _has_same(root, tag, present, known)}
-        judged = await _judge(judge, resolved, fresh, known, criteria)
+        at_target = _compare(roots, present, known, due, stored)
+        may_leave = finder is not None and not (finder.asks or criteria.send_again or is_trial)
+        judged = await _judge(judge, resolved, at_target, due, criteria.now, may_leave=may_leave)
     warnings = (*resolved.warnings, *_find_moved(job, references, known, roots), *judged.warnings)
     attached = await _find_attached(finder, resolved, judged, workers) if finder else {}
     if not (present or is_empty or seen.is_retag) and isinstance(target, ServerTarget):  # none of a few: anything else?
@@ -143,10 +146,10 @@ class _TargetView:
 
     stored: RepositoryListing | None
     listed: dict[str, Digest | None] | None  # its tags; None: it was not asked, or does not say
-    is_retag: bool  # it is the repository that is copied from
-    may_guess: bool  # nothing is lost when a tag turns out to be another than was thought
-    renamed: frozenset[str]  # tags that are written without a look
-    absent: Collection[str]  # tags that it lacks: their manifests are read at once
+    is_retag: bool = False  # it is the repository that is copied from
+    may_guess: bool = False  # nothing is lost when a tag turns out to be another than was thought
+    renamed: frozenset[str] = frozenset()  # tags that are written without a look
+    absent: Collection[str] = ()  # tags that it lacks: their manifests are read at once
 
 
 async def _look_at_target(
@@ -158,7 +161,12 @@ async def _look_at_target(
     *,
     is_trial: bool,
 ) -> _TargetView:
-    stored = await target.list_manifests() if isinstance(target, Inventory) else None
+    stored: RepositoryListing | None = None
+    if isinstance(target, Inventory):
+        expected = {} if job.policy.prune else {tag: known[tag].digest for tag in tags if tag in known}
+        if expected and len(expected) == len(tags) and await target.holds_tags(expected):
+            return _TargetView(None, dict(expected))
+        stored = await target.list_manifests()
     are_few = len(tags) <= FEW_TAGS and not job.policy.prune
     may_guess = job.policy.overwrite and not (job.policy.backup or job.policy.prune)
     listed = dict(stored.tags) if stored else await _list_tags(target, are_few=are_few, may_guess=may_guess)
@@ -171,14 +179,44 @@ async def _look_at_target(
     return _TargetView(stored, listed, is_retag, may_guess, renamed, absent)
 
 
+class _AtTarget(NamedTuple):
+    """How images that are judged compare with what the target has."""
+
+    fresh: set[str]  # tags that it does not have so
+    carried: dict[Digest, str]  # fingerprints of the signatures of images whose tags are right; empty where one is not
+
+
+def _compare(
+    roots: Mapping[str, Descriptor],
+    present: Mapping[str, Digest | None],
+    known: Mapping[str, Published],
+    due: Set[str],
+    stored: RepositoryListing | None,
+) -> _AtTarget:
+    found = _AtTarget(set(), {})
+    for tag, root in roots.items():
+        digest, published = root.digest, known.get(tag)
+        recorded = published.digest if published is not None else None
+        signatures = ""
+        if tag not in present or (present[tag] or recorded) != digest:  # as far as a listing or the ledger tells
+            found.fresh.add(tag)
+        elif published is not None and recorded == digest and tag not in due and _is_listed(root, stored):
+            signatures = published.referrers
+        if found.carried.setdefault(digest, signatures) != signatures:
+            found.carried[digest] = ""
+    return found
+
+
 async def _judge(
-    judge: Judge, resolved: ResolvedTags, fresh: set[str], known: Mapping[str, Published], criteria: Criteria
+    judge: Judge, resolved: ResolvedTags, at_target: _AtTarget, due: Set[str], now: float, *, may_leave: bool
 ) -> JudgedImages:
-    """Whether the images may be brought; `fresh` are the tags that the target does not have so. Failures are added."""
-    due = {tag for tag, one in known.items() if tag in resolved.roots and is_due(one, criteria)}
-    judged = await judge.judge(resolved.roots, fresh, criteria.now, due, resolved.listed)
+    """Whether the images may be brought. Failures are added. `may_leave`: no more is asked of what is right."""
+    carried = at_target.carried if may_leave else {}
+    judged = await judge.judge(
+        resolved.roots, at_target.fresh, now, due & resolved.roots.keys(), resolved.listed, carried
+    )
     converted = decide_converted(judge.wanted)
-    judged.judgements |= {tag: converted for tag in resolved.references if tag not in resolved.roots}
+    judged.judgements |= dict.fromkeys(resolved.references.keys() - resolved.roots.keys(), converted)
     resolved.failures |= judged.failures
     return judged
 
@@ -212,17 +250,9 @@ def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> boo
     return root is None or stored is None or root.digest in stored.sizes
 
 
-def _expect(known: Mapping[str, Published], criteria: Criteria) -> dict[str, Descriptor]:
+def _expect(known: Mapping[str, Published], due: Set[str]) -> dict[str, Descriptor]:
     """What tags may be asked for as that which they are known to be; not those of which a full look is due."""
-    return {tag: root for tag, one in known.items() if (root := one.root) is not None and not is_due(one, criteria)}
-
-
-def _has_same(root: Descriptor, tag: str, present: Mapping[str, Digest | None], known: Mapping[str, Published]) -> bool:
-    """Whether the target has this image under a tag, as far as a listing or the ledger tells."""
-    if tag not in present:
-        return False
-    there = present[tag] or (known[tag].digest if tag in known else None)
-    return there == root.digest
+    return {tag: root for tag, one in known.items() if tag not in due and (root := one.root) is not None}
 
 
 async def _find_attached(
@@ -230,10 +260,13 @@ async def _find_attached(
 ) -> dict[str, ReferrerSet]:
     """What goes along with each tag's image; a tag of which that cannot be told fails."""
     found: dict[str, ReferrerSet] = {}
-    signed = {tag: one.signatures for tag, one in judged.judgements.items() if one.signatures}
+    roots = resolved.roots
+    if judged.unchanged:
+        roots = {tag: root for tag, root in roots.items() if root.digest not in judged.unchanged}
+    signed = {tag: one.signatures for tag in roots if (one := judged.judgements.get(tag)) and one.signatures}
     for signatures in signed.values():
         finder.add_verified(signatures)
-    wanted = [tag for tag in resolved.roots if tag not in resolved.settled]
+    wanted = [tag for tag in roots if tag not in resolved.settled]
     if resolved.listed:
         finder.learn_tags(resolved.listed)
     if not finder.asks:

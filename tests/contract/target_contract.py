@@ -40,6 +40,7 @@ class TargetContract:
     """One repository to copy to; `big` is content that the store treats as large."""
 
     big = BIG
+    tells_of_tags = False  # without a listing
 
     @pytest.fixture
     def target(self) -> Target:
@@ -207,6 +208,23 @@ class TargetContract:
         assert outline.sizes == {one.desc.digest: one.desc.size for one in below}
         blobs = {desc.digest: desc.size for child in image.children for desc, _ in child.blobs}
         assert stored.sizes == {one.desc.digest: one.desc.size for one in below} | blobs
+
+    async def test_an_inventory_never_calls_tags_right_that_are_not(self, target: Target) -> None:
+        if not isinstance(target, Inventory):
+            pytest.skip("not an inventory")
+        one, two = make_image("one"), make_image("two")
+        tags = {"1": one.desc.digest, "also1": one.desc.digest, "2": two.desc.digest}
+        assert not await target.holds_tags(tags)
+        await publish_image(target, one, "1", "also1")
+        await publish_image(target, two, "2")
+        assert await target.holds_tags(tags) == self.tells_of_tags
+        assert not await target.holds_tags({**tags, "3": one.desc.digest})
+        assert not await target.holds_tags({**tags, "1": two.desc.digest})
+        assert not await target.holds_tags({**tags, "1": described(b"never there").digest})
+        await publish_image(target, two, "1")
+        assert not await target.holds_tags(tags)
+        await target.delete([two.desc.digest])
+        assert not await target.holds_tags({"2": two.desc.digest})
 
     async def test_an_inventory_deletes(self, target: Target) -> None:
         if not isinstance(target, Inventory):

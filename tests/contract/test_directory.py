@@ -23,6 +23,8 @@ class TestDirectoryStore(ObjectStoreContract):
 
 
 class TestStaticRepositoryInADirectory(TargetContract):
+    tells_of_tags = True
+
     @pytest.fixture
     def target(self, store: DirectoryStore) -> StaticRepository:
         return StaticRegistry(store).repository("library/app")

@@ -7,6 +7,8 @@ from tests.contract.target_contract import TargetContract
 
 
 class TestMemoryRepository(TargetContract):
+    tells_of_tags = True
+
     @pytest.fixture
     def target(self) -> MemoryRepository:
         return MemoryRepository()

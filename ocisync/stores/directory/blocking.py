@@ -147,6 +147,20 @@ class BlockingFiles:
                 with suppress(FileNotFoundError):  # moving a link over a link to the same file leaves both
                     os.unlink(link, dir_fd=scratch)
 
+    def are_links(self, folder: str, names: Sequence[tuple[str, str]]) -> bool:
+        """Whether both names of each pair are the same plain file in a folder."""
+        parts = tuple(folder.split("/")[:-1])
+        try:
+            with open_folder(self.root, parts) as parent:
+                for name, other in names:
+                    found = os.stat(name, dir_fd=parent, follow_symlinks=False)
+                    same = os.stat(other, dir_fd=parent, follow_symlinks=False)
+                    if found.st_ino != same.st_ino or found.st_dev != same.st_dev or not stat.S_ISREG(found.st_mode):
+                        return False
+        except FileNotFoundError:
+            return False
+        return True
+
     def _link(self, source: int, name: str, scratch: int, link: str) -> None:
         if not stat.S_ISREG(os.stat(name, dir_fd=source, follow_symlinks=False).st_mode):
             raise FileNotFoundError(name)

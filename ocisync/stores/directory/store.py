@@ -6,7 +6,7 @@ The key `v2/` is the file `v2/index.html`. Headers are not kept: a server derive
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from functools import partial
@@ -34,6 +34,7 @@ log = structlog.get_logger()
 _T = TypeVar("_T")
 _READ = 256 * 1024  # bytes
 _LISTED = 500  # entries per thread hop
+_COMPARED = 5000  # pairs of names per thread hop
 
 
 class DirectoryStore:
@@ -169,6 +170,14 @@ class DirectoryStore:
         False when there is nothing to link.
         """
         return await self._link(self._files.link_dated, from_key, to_key)
+
+    async def are_links(self, folder: str, names: Mapping[str, str]) -> bool:
+        """Whether in one folder each of these names is the same file as the other that it is mapped to."""
+        pairs = iter(names.items())
+        while some := list(islice(pairs, _COMPARED)):
+            if not await self._in_thread(folder, self._files.are_links, folder, some, limiter=self._walkers):
+                return False
+        return True
 
     async def _link(self, act: Callable[[str, str], None], from_key: str, to_key: str) -> bool:
         await self.prepare()

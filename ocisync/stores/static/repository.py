@@ -176,16 +176,30 @@ class StaticRepository:
         failpoint("untag")
         await self.reconcile()
 
+    async def holds_tags(self, tags: Mapping[str, Digest]) -> bool:
+        """Whether each tag is a link to its manifest; False where the storage has no links."""
+        folder = f"{layout.repository_prefix(self.name)}{layout.MANIFESTS}/"
+        return isinstance(self._store, Linker) and await self._store.are_links(folder, tags)
+
     async def list_manifests(self) -> RepositoryListing:
         """Tags and manifests, by one listing; tags by the ETag that they share with their digest's object."""
-        manifests = await self._list_stored()
-        digests = {digest: manifests[digest] for digest in _digests(manifests)}
-        by_etag = {(info.etag, info.size): digest for digest, info in digests.items() if info.etag}
-        tags = {ref: by_etag.get((info.etag, info.size)) for ref, info in manifests.items() if is_tag(ref)}
-        sizes = {digest: info.size for digest, info in digests.items()}
-        barriers = [info for ref, info in manifests.items() if ref.startswith(layout.COLLECTING)]
+        tags: dict[str, ObjectInfo] = {}
+        by_etag: dict[tuple[str, int], Digest] = {}
+        sizes: dict[Digest, int] = {}
+        modified: dict[Digest, float] = {}
+        barriers: list[ObjectInfo] = []
+        for reference, info in (await self._list_stored()).items():
+            if ":" not in reference and is_tag(reference):
+                tags[reference] = info
+            elif is_digest(reference):
+                digest = Digest(reference)
+                by_etag[info.etag, info.size] = digest
+                sizes[digest], modified[digest] = info.size, info.modified
+            elif reference.startswith(layout.COLLECTING):
+                barriers.append(info)
+        pointers = {tag: by_etag.get((info.etag, info.size)) if info.etag else None for tag, info in tags.items()}
         is_collected = not all(map(self._context.is_barrier_over, barriers))
-        return RepositoryListing(tags, sizes, {digest: info.modified for digest, info in digests.items()}, is_collected)
+        return RepositoryListing(pointers, sizes, modified, is_collected)
 
     async def list_all(self, outline: RepositoryListing | None = None) -> RepositoryListing:
         """Everything that listings of the repository show."""
@@ -247,6 +261,10 @@ class Linker(Protocol):
 
     async def link(self, from_key: str, to_key: str) -> bool:
         """Whether `to_key` is now the same file; False when there is nothing to link."""
+        ...
+
+    async def are_links(self, folder: str, names: Mapping[str, str]) -> bool:
+        """Whether in one folder each of these names is the same file as the other that it is mapped to."""
         ...
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import reduce
 from typing import Literal, NamedTuple
 
 from ocisync.model.digest import Digest
@@ -60,6 +61,11 @@ class SignatureVerdict(NamedTuple):
     signed_at: float | None = None  # seconds since the epoch, where a log says so
     signatures: Mapping[Digest, ReferrerSet] = _NO_SIGNATURES  # those that convinced, by what they sign
 
+    @property
+    def fingerprint(self) -> str:
+        """That of the signatures together, as they come along with the image; empty where there are none."""
+        return reduce(ReferrerSet.join, self.signatures.values()).fingerprint if self.signatures else ""
+
 
 class ImageDates(NamedTuple):
     """When things happened to an image; seconds since the epoch, None where nobody knows."""
@@ -80,7 +86,7 @@ class Judgement(NamedTuple):
     @property
     def is_accepted(self) -> bool:
         """Whether the image is taken."""
-        return self.outcome in (Outcome.ACCEPTED, Outcome.WARNED)
+        return self.outcome is Outcome.ACCEPTED or self.outcome is Outcome.WARNED
 
     @property
     def signatures(self) -> Mapping[Digest, ReferrerSet]:

@@ -25,6 +25,8 @@ from ocisync.sync.judging.acceptance import (
 from ocisync.sync.ledger import Ledger
 from ocisync.sync.reports import Failure
 
+_NOTHING: Mapping[Digest, str] = {}
+
 
 @dataclass(slots=True)
 class CheckedImages:
@@ -32,17 +34,24 @@ class CheckedImages:
 
     verdicts: dict[Digest, SignatureVerdict] = field(default_factory=dict)
     failures: dict[Digest, Failure] = field(default_factory=dict)
+    unchanged: set[Digest] = field(default_factory=set)  # whose verdicts lack the signatures: they are carried already
 
 
 class SignatureChecker(Protocol):
     """Finds and checks signatures by a rule's policies; `trust` makes it real."""
 
     async def check(
-        self, source: Source, images: Collection[Descriptor], anew: Collection[Digest], tags: Sequence[str]
+        self,
+        source: Source,
+        images: Collection[Descriptor],
+        anew: Collection[Digest],
+        tags: Sequence[str],
+        carried: Mapping[Digest, str] = _NOTHING,
     ) -> CheckedImages:
         """Check images. `anew`: these are looked at again, whatever is on record of them.
 
-        `tags` are all tags of the source, where they were listed; empty: they were not.
+        `tags` are all tags of the source, where they were listed; empty: they were not. `carried`: fingerprints of the
+        signatures that images have at the target; where just these convinced, nobody wants to have them again.
         """
         ...
 
@@ -62,6 +71,7 @@ class JudgedImages:
     judgements: dict[str, Judgement] = field(default_factory=dict)
     failures: dict[str, Failure] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    unchanged: set[Digest] = field(default_factory=set)  # images that are at the target with what convinced
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,11 +92,13 @@ class Judge:
         now: float,
         due: Collection[str] = (),
         tags: Sequence[str] = (),
+        carried: Mapping[Digest, str] = _NOTHING,
     ) -> JudgedImages:
         """Judge what tags point at.
 
         `fresh`: tags that the target does not have so, whose age matters. `due`: those whose signatures are looked at
-        again. `now` in seconds since the epoch.
+        again. `carried`: fingerprints of the signatures that images have at the target, where all of their tags are
+        right there. `now` in seconds since the epoch.
         """
         found = JudgedImages()
         base, origins = find_origins(self.source, roots)
@@ -94,19 +106,28 @@ class Judge:
         if self.checker is not None:
             anew = {origins[tag].digest for tag in due if tag in origins}
             images = {root.digest: root for root in origins.values()}
-            listed = tags if base is self.source else ()  # a view may hide tags
-            checked = await self.checker.check(base, images.values(), anew, listed)
+            if base is not self.source:  # a view may hide tags, and changes digests
+                tags, carried = (), {}
+            checked = await self.checker.check(base, images.values(), anew, tags, carried)
         dates = await self._find_dates({tag: origins[tag] for tag in fresh if tag in origins}, base, now, found)
+        if checked.failures:
+            failed = {tag: checked.failures.get(origin.digest) for tag, origin in origins.items()}
+            found.failures = {tag: failure for tag, failure in failed.items() if failure} | found.failures
+        found.unchanged = checked.unchanged
+        judgements, verdicts = found.judgements, checked.verdicts
+        others: dict[int, Judgement] = {}  # of what is not fresh, by the verdict's identity: many images share one
         for tag, origin in origins.items():
-            if (failure := checked.failures.get(origin.digest)) is not None:
-                found.failures.setdefault(tag, failure)
             if tag in found.failures:
                 continue
-            verdict = checked.verdicts.get(origin.digest)
-            is_fresh = tag in fresh
-            found.judgements[tag] = decide_acceptance(
-                self.wanted, verdict, dates.get(tag, ImageDates()), now, is_fresh=is_fresh
-            )
+            verdict = verdicts.get(origin.digest)
+            if tag in fresh:
+                date = dates.get(tag, ImageDates())
+                judgements[tag] = decide_acceptance(self.wanted, verdict, date, now, is_fresh=True)
+            elif (judgement := others.get(id(verdict))) is not None:
+                judgements[tag] = judgement
+            else:
+                judgement = decide_acceptance(self.wanted, verdict, ImageDates(), now, is_fresh=False)
+                judgements[tag] = others[id(verdict)] = judgement
         return found
 
     async def _find_dates(

@@ -4,8 +4,6 @@ import json
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 
-import pytest
-
 from ocisync.content.memory import MemoryRepository
 from ocisync.errors import RegistryError
 from ocisync.model.descriptor import Descriptor
@@ -19,7 +17,7 @@ from ocisync.trust.keyless import load_trusted_root
 from ocisync.trust.keys import load_public_key
 from ocisync.trust.policies import Policy
 from ocisync.trust.recorded_checker import RecordedChecker
-from ocisync.trust.verdict_records import StoredVerdict, format_verdict, parse_verdict, policies_kind
+from ocisync.trust.verdict_records import policies_kind
 from tests.integration.signed_images import SIMPLE_SIGNING, bundle_artifact, sig_image, sig_tag
 from tests.servers.images import OCI_LAYER, Image, describe, make_image
 from tests.signatures import SIGNED_AT, KeySigner, Sigstore
@@ -222,15 +220,3 @@ async def test_what_carries_a_signature_carries_nothing_else() -> None:
                 source.put(changed, sig_tag(IMAGE))
             told = await verdict(source, MemoryLedger(), policy(OURS))
             assert (told.is_valid, told.code) == (False, "verify.payload")
-
-
-@pytest.mark.parametrize(
-    "text", ["", "{}", "[]", '{"valid": true}', "nonsense", '{"valid": 1, "signatures": {"x": 1}}']
-)
-def test_a_damaged_record_is_none(text: str) -> None:
-    assert parse_verdict(text) is None
-
-
-def test_records_keep_everything() -> None:
-    stored = StoredVerdict(SignatureVerdict(False, "verify.unsigned", "why"), "seen")
-    assert parse_verdict(format_verdict(stored)) == stored
