@@ -97,11 +97,14 @@ def plan(rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False
 
 
 def _print_pass(report: PassReport, *, is_quiet: bool) -> None:
+    from ocisync.sync.reports import Verdict
+
     for job in report.jobs:
         for warning in job.warnings:
             warn(f"{job.rule}: warning: {printable(warning)}")
         for tag in job.tags:
-            _print_tag(f"{job.target.removeprefix('target:')}:{tag.tag}", tag)
+            if tag.verdict is not Verdict.UNCHANGED or tag.judgement is not None:
+                _print_tag(_image(job.target, tag.tag), tag)
         if job.failure:
             _print_failures(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)
     _print_inputs(report)
@@ -144,15 +147,15 @@ def _print_failures(what: str, failure: Failure | None) -> None:
 def _summary(report: PassReport) -> str:
     from ocisync.sync.reports import Verdict
 
-    tags = [tag for job in report.jobs for tag in job.tags]
-    counts = ", ".join(f"{sum(tag.verdict is verdict for tag in tags)} {verdict.value}" for verdict in Verdict)
+    verdicts = [tag.verdict for job in report.jobs for tag in job.tags]
+    counts = ", ".join(f"{verdicts.count(verdict)} {verdict.value}" for verdict in Verdict)
     traffic = [job.traffic for job in report.jobs]
     sent = sum(one.bytes for one in traffic)
     blobs = sum(one.blobs for one in traffic)
     failed = len(report.failures) + sum(job.failure is not None for job in report.jobs)
     failed += sum(not one.ok and not one.jobs for one in report.inputs)
     rest = f"; {failed} {'rule or file' if failed == 1 else 'rules or files'} failed" if failed else ""
-    return f"{counted(len(tags), 'tag')}: {counts}; {counted(blobs, 'blob')}, {size_text(sent)} sent{rest}"
+    return f"{counted(len(verdicts), 'tag')}: {counts}; {counted(blobs, 'blob')}, {size_text(sent)} sent{rest}"
 
 
 def _pass_json(report: PassReport) -> dict[str, object]:

@@ -22,6 +22,9 @@ class Cost:
     seconds: float = 0.0
 
 
+FREE = Cost()  # of what was not worked for; nobody adds to it
+
+
 @dataclass(slots=True)
 class Meter:
     """A job's cost, and its tags' shares."""
@@ -31,7 +34,7 @@ class Meter:
 
     def of(self, tag: str) -> Cost:
         """A tag's share; nothing when it was charged with none."""
-        return self.tags.get(tag) or Cost()
+        return self.tags.get(tag, FREE)
 
 
 _METER: ContextVar[Meter | None] = ContextVar("meter", default=None)

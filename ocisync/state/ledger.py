@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 from ocisync.errors import InvalidName
 from ocisync.model.descriptor import Descriptor
-from ocisync.model.digest import Digest, parse_digest
+from ocisync.model.digest import Digest, is_digest, parse_digest
 from ocisync.state.rows import CorruptDatabase, Database, Rows, upsert
 from ocisync.sync.ledger import Published
 
@@ -43,7 +44,7 @@ class StoredLedger:
     async def get_published(self, target: str, repository: str) -> Mapping[str, Published]:
         """Tag -> what was published under it."""
         return await self._database.read(
-            lambda rows: {str(tag): _as_published(*one) for tag, *one in rows.execute(_PUBLISHED, (target, repository))}
+            lambda rows: {str(row[0]): _as_published(row) for row in rows.execute(_PUBLISHED, (target, repository))}
         )
 
     async def record(
@@ -173,12 +174,12 @@ def _locate_blobs(rows: Rows, *, target: str, digests: Sequence[Digest]) -> dict
     return {_check_digest(digest): str(name) for digest, name in rows.execute(query, (target, *digests))}
 
 
-def _as_published(
-    digest: object, verified_at: object, scope: object, referrers: object, media_type: object, size: object
-) -> Published:
-    return Published(
-        _check_digest(digest), _check_time(verified_at), str(scope), str(referrers), str(media_type), _check_size(size)
-    )
+def _as_published(row: Sequence[Any]) -> Published:
+    """All but the first column, which is the tag."""
+    _, digest, verified_at, scope, referrers, media_type, size = row
+    if not is_digest(digest) or type(verified_at) is not float or type(size) is not int or size < 0:
+        digest, verified_at, size = _check_digest(digest), _check_time(verified_at), _check_size(size)
+    return Published(Digest(digest), verified_at, str(scope), str(referrers), str(media_type), size)
 
 
 def _check_time(value: object) -> float:

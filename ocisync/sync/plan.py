@@ -74,40 +74,35 @@ class TagFacts(NamedTuple):
 
 
 def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
-    """The decision for one tag. A manifest's presence does not prove its blobs, so it alone never means SKIP."""
+    """The decision for one tag."""
+    action, reason = _choose(facts, criteria)
+    attached, judgement = facts.attached, facts.judgement
+    if action is not Action.SKIP:
+        reason += f", with {attached}" if attached and action is Action.COPY else ""
+        if judgement is not None and judgement.outcome is Outcome.WARNED:
+            reason += f"; not as the rule wants it: {judgement.reason}"
+    return PlannedTag(facts.tag, facts.reference, action, reason, facts.root, facts.failure, attached, judgement)
 
-    def plan_tag(action: Action, reason: str) -> PlannedTag:
-        more = f", with {facts.attached}" if facts.attached and action is Action.COPY else ""
-        if action is not Action.SKIP and facts.judgement is not None and facts.judgement.outcome is Outcome.WARNED:
-            more += f"; not as the rule wants it: {facts.judgement.reason}"
-        return PlannedTag(
-            facts.tag,
-            facts.reference,
-            action,
-            reason + more,
-            facts.root,
-            facts.failure,
-            facts.attached,
-            facts.judgement,
-        )
 
+def _choose(facts: TagFacts, criteria: Criteria) -> tuple[Action, str]:
+    """What to do, and why. A manifest's presence does not prove its blobs, so it alone never means SKIP."""
+    root, present, judgement = facts.root, facts.present, facts.judgement
     if facts.failure is not None:
-        return plan_tag(Action.FAIL, f"the source could not be asked: {facts.failure.message}")
-    if facts.judgement is not None and not facts.judgement.is_accepted:
-        is_pending = facts.judgement.outcome is Outcome.PENDING
-        return plan_tag(Action.WAIT if is_pending else Action.REFUSE, facts.judgement.reason)
-    if facts.root is None:
-        return plan_tag(Action.COPY, "its digest is known only after its conversion")
+        return Action.FAIL, f"the source could not be asked: {facts.failure.message}"
+    if judgement is not None and not judgement.is_accepted:
+        return Action.WAIT if judgement.outcome is Outcome.PENDING else Action.REFUSE, judgement.reason
+    if root is None:
+        return Action.COPY, "its digest is known only after its conversion"
     if not facts.is_present:
-        return plan_tag(Action.COPY, "new")
-    verified = facts.published is not None and facts.published.digest == facts.root.digest
-    if facts.present != facts.root.digest and not (facts.present is None and verified):
+        return Action.COPY, "new"
+    verified = facts.published is not None and facts.published.digest == root.digest
+    if present != root.digest and not (present is None and verified):
         if not criteria.overwrite:
-            return plan_tag(Action.KEEP, explain_kept(facts.present))
+            return Action.KEEP, explain_kept(present)
         if facts.is_untold:
-            return plan_tag(Action.COPY, "what the target has under it is not known")
-        return plan_tag(Action.COPY, f"moved from {facts.present or 'another digest'}")
-    return plan_tag(*_decide_unchanged(facts, criteria, verified=verified))
+            return Action.COPY, "what the target has under it is not known"
+        return Action.COPY, f"moved from {present or 'another digest'}"
+    return _decide_unchanged(facts, criteria, verified=verified)
 
 
 def _decide_unchanged(facts: TagFacts, criteria: Criteria, *, verified: bool) -> tuple[Action, str]:

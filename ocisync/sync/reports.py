@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
-from ocisync.content.cost import Cost, count_bytes
+from ocisync.content.cost import FREE, Cost, count_bytes
 from ocisync.errors import OcisyncError
 from ocisync.model.digest import Digest
 from ocisync.sync.judging.acceptance import YOUNG, Judgement
@@ -46,7 +46,7 @@ class TagReport:
     reason: str
     digest: Digest | None = None
     failure: Failure | None = None
-    cost: Cost = field(default_factory=Cost)
+    cost: Cost = field(default_factory=lambda: FREE)
     judgement: Judgement | None = None  # None: the rule takes everything
 
     @property
@@ -88,6 +88,11 @@ class JobReport:
     warnings: list[str] = field(default_factory=list)
 
     @property
+    def news(self) -> list[TagReport]:
+        """The tags that are not as they were; of what nobody sees change, a rule may have ten thousands."""
+        return [tag for tag in self.tags if tag.verdict is not Verdict.UNCHANGED]
+
+    @property
     def failed(self) -> list[TagReport]:
         """The tags that were not published."""
         return [tag for tag in self.tags if tag.verdict is Verdict.FAILED]
@@ -106,7 +111,7 @@ class JobReport:
         return any(
             tag.verdict in (Verdict.COPIED, Verdict.PRUNED)
             or (tag.verdict is Verdict.PENDING and tag.judgement is not None and tag.judgement.code != YOUNG)
-            for tag in self.tags
+            for tag in self.news
         )
 
     @property
@@ -123,7 +128,7 @@ class JobReport:
     @property
     def pending_until(self) -> float | None:
         """When the first of the pending tags can be taken; seconds since the epoch. None: nothing is pending."""
-        waiting = (tag.judgement.until for tag in self.tags if tag.verdict is Verdict.PENDING and tag.judgement)
+        waiting = (tag.judgement.until for tag in self.news if tag.verdict is Verdict.PENDING and tag.judgement)
         return min(waiting, default=None)
 
     @property
@@ -165,9 +170,11 @@ class RunReport:
     def add(self, report: JobReport) -> None:
         """Count what a job did; the failure that can be retried is the one to tell."""
         self.jobs += 1
-        for tag in report.tags:
+        news = report.news
+        self.unchanged += len(report.tags) - len(news)
+        for tag in news:
             self.copied += tag.verdict is Verdict.COPIED
-            self.unchanged += tag.verdict in (Verdict.UNCHANGED, Verdict.KEPT)
+            self.unchanged += tag.verdict is Verdict.KEPT
             self.pruned += tag.verdict is Verdict.PRUNED
             self.refused += tag.verdict is Verdict.REFUSED
             self.pending += tag.verdict is Verdict.PENDING

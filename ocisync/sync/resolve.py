@@ -80,7 +80,6 @@ class TagResolver:
         self._resolved: dict[str, Descriptor] = {}  # by source reference
         self._failed: dict[str, Failure] = {}
         self._room = _ROOM
-        self._immutable = compile_any(job.immutable)
         self._settled: set[str] = set()
 
     async def select(self) -> Selected:
@@ -120,12 +119,10 @@ class TagResolver:
         `absent`: target tags that there are not yet, so that their manifests are wanted; `needed`: those that will be
         written whatever they are now.
         """
-        references = dict(selected.references)
-        await self._look_up_all([one for one in references.values() if one not in self._failed], absent, needed)
-        failures = {tag: self._failed[one] for tag, one in references.items() if one in self._failed}
-        roots = {
-            tag: self._resolved[one] for tag, one in references.items() if one in self._resolved and tag not in failures
-        }
+        references, found, failed = dict(selected.references), self._resolved, self._failed
+        await self._look_up_all([one for one in references.values() if one not in failed], absent, needed)
+        failures = {tag: failed[one] for tag, one in references.items() if one in failed} if failed else {}
+        roots = {tag: found[one] for tag, one in references.items() if one in found and one not in failed}
         resolved = ResolvedTags(
             references, roots, failures, list(selected.warnings), self._listed, self._settled & roots.keys()
         )
@@ -162,10 +159,6 @@ class TagResolver:
         async def resolve(reference: str) -> None:
             tag = names.get(reference) or selection.rename_tag(reference)
             known = self._known.get(tag)
-            if known is not None and tag not in absent and self._immutable.fullmatch(reference):
-                self._settled.add(tag)
-                self._resolved[reference] = known
-                return
             try:
                 with attribute_cost([tag]):
                     if self._remote is not None and tag in needed:
@@ -177,9 +170,27 @@ class TagResolver:
             else:
                 self._resolved[reference] = self._keep_bytes(root)
 
-        if not self._is_converted:
-            unknown = dict.fromkeys(one for one in references if one not in self._resolved)
+        if self._is_converted:
+            return
+        unknown = [one for one in dict.fromkeys(references) if one not in self._resolved]
+        if self._job.immutable:
+            unknown = self._take_settled(unknown, names, absent)
+        if unknown:
             await for_each(unknown, resolve, self._workers)
+
+    def _take_settled(self, references: Sequence[str], names: Mapping[str, str], absent: Collection[str]) -> list[str]:
+        """Take tags that never move for what they are known to be, where the target has them; the rest comes back."""
+        rest: list[str] = []
+        never, rename = compile_any(self._job.immutable).fullmatch, self._job.tags.rename_tag
+        for reference in references:
+            tag = names.get(reference) or rename(reference)
+            known = self._known.get(tag)
+            if known is not None and tag not in absent and never(reference):
+                self._settled.add(tag)
+                self._resolved[reference] = known
+            else:
+                rest.append(reference)
+        return rest
 
     async def _look_up(self, reference: str, known: Descriptor | None, *, is_wanted: bool) -> Descriptor:
         if self._remote is None:

@@ -25,7 +25,7 @@ from ocisync.sync.copy import GraphCopier
 from ocisync.sync.job import Job
 from ocisync.sync.judging.judge import Judge
 from ocisync.sync.ledger import MemoryLedger, Published
-from ocisync.sync.plan import Action, Criteria, PlannedTag, is_due, make_plan
+from ocisync.sync.plan import Action, Criteria, PlannedTag, make_plan
 from ocisync.sync.presence import Presence
 from ocisync.sync.prune import GONE, REFUSED, PruneCandidates, plan_removals, prune
 from ocisync.sync.publish import MAX_BATCH, CopiedTag, Kept, Publisher, Vanished, receive_batch
@@ -80,7 +80,7 @@ async def plan_job(job: Job, context: JobContext) -> tuple[SurveyFacts, list[Pla
         finder, judge = _make_finder(job, source, context), await _make_judge(job, source, context)
         workers = context.limits.images
         facts = await survey(job, source, target, context.ledger, criteria, workers, finder, judge, is_trial=True)
-        plan = make_plan(map(facts.of, facts.references), criteria)
+        plan = make_plan(facts.list_tags(), criteria)
         return facts, [*plan, *plan_removals(facts.gone)]
 
 
@@ -156,7 +156,7 @@ class _Run:
         facts = await survey(job, self.source, self.target, context.ledger, criteria, workers, self.finder, self.judge)
         self.report.warnings.extend(facts.warnings)
         criteria = replace(criteria, vouches=await self._is_vouched_for(facts))
-        plan = make_plan(map(facts.of, facts.references), criteria)
+        plan = make_plan(facts.list_tags(), criteria)
         await self._remember_skipped(facts, plan, criteria)
         if work := self.tags.report_settled(plan):
             facts = await list_blobs(facts, self.target)
@@ -299,9 +299,9 @@ class _Run:
         To ask costs a request. A few tags are rather looked at, once, where the result is kept; not where it is
         forgotten at the end of the command.
         """
-        few = 0 if isinstance(self.context.ledger, MemoryLedger) else FEW_TAGS
-        is_asked = len(facts.unrecorded) > few and not self.job.send_again
-        if not is_asked or not isinstance(self.target, ServerTarget):
+        if self.job.send_again or not isinstance(self.target, ServerTarget):
+            return False
+        if len(facts.unrecorded) <= (0 if isinstance(self.context.ledger, MemoryLedger) else FEW_TAGS):
             return False
         if isinstance(self.target, Mounter) and self.target.find_sibling(self.source) == self.target.name:
             return True  # source and target are one repository: there is nothing that could be missing
@@ -318,7 +318,7 @@ class _Run:
                 planned.root.digest, criteria.now, self.job.scope, "", planned.root.media_type, planned.root.size
             )
             for planned in plan
-            if planned.action is Action.SKIP and planned.root and is_due(facts.ledger.get(planned.tag), criteria)
+            if planned.tag in facts.doubtful and planned.action is Action.SKIP and planned.root
         }
         if vouched:
             await self.context.ledger.record(self.job.target.target, self.job.target.repository, vouched, {})

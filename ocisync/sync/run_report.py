@@ -17,8 +17,8 @@ from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict, describ
 
 log = structlog.get_logger()
 
+_UNCHANGED = Verdict.UNCHANGED.value
 _SETTLED = {
-    Action.SKIP: Verdict.UNCHANGED,
     Action.KEEP: Verdict.KEPT,
     Action.FAIL: Verdict.FAILED,
     Action.REFUSE: Verdict.REFUSED,
@@ -38,6 +38,9 @@ class TagReports:
         """Report what needs no work; the rest comes back."""
         work = []
         for planned in plan:
+            if planned.action is Action.SKIP:
+                self._report_unchanged(planned)
+                continue
             verdict, failure = _SETTLED.get(planned.action), planned.failure
             if verdict is None:
                 work.append(planned)
@@ -47,6 +50,13 @@ class TagReports:
             digest = planned.root.digest if planned.root and verdict is not Verdict.FAILED else None
             self._add(planned, TagReport(planned.tag, verdict, planned.reason, digest, failure))
         return work
+
+    def _report_unchanged(self, planned: PlannedTag) -> None:
+        """What nearly all tags of nearly all passes are."""
+        tag, reason, digest = planned.tag, planned.reason, planned.root.digest if planned.root else None
+        cost = self.meter.of(tag)
+        self.job.tags.append(TagReport(tag, Verdict.UNCHANGED, reason, digest, None, cost, planned.judgement))
+        self.progress.tag_finished(self.job.target, tag, _UNCHANGED)
 
     def report_published(self, batch: Sequence[CopiedTag], kept: Kept) -> None:
         """Report tags that stand now, and those that had to stay as they were."""
@@ -82,7 +92,9 @@ class TagReports:
 
 def log_finished(report: JobReport) -> None:
     """Log what a job came to."""
-    counts = Counter(tag.verdict for tag in report.tags)
+    news = report.news
+    counts = Counter(tag.verdict for tag in news)
+    counts[Verdict.UNCHANGED] = len(report.tags) - len(news)
     facts: dict[str, object] = {
         **{verdict.value: counts[verdict] for verdict in Verdict},
         "bytes": report.traffic.bytes,
@@ -92,7 +104,7 @@ def log_finished(report: JobReport) -> None:
     for warning in report.warnings:
         log.warning("job.warned", warning=warning)
     if report.failure is None:
-        has_news = any(tag.verdict not in (Verdict.UNCHANGED, Verdict.KEPT) for tag in report.tags)
+        has_news = len(news) > counts[Verdict.KEPT]
         note = log.info if has_news or report.warnings else log.debug  # the run of its rule is told in any case
         note("job.finished", **facts)
     else:

@@ -67,7 +67,7 @@ class TagSelection:
 
     def rename_tag(self, tag: str) -> str:
         """What a tag of the sets is called at the target."""
-        return tag if self.rename == _SAME_NAMES else self.rename.apply(tag)
+        return self.rename.apply(tag)
 
     @property
     def needs_listing(self) -> bool:
@@ -86,6 +86,8 @@ class Selected:
 def list_candidates(selection: TagSelection, listed: Collection[str]) -> list[str]:
     """The source's tags whose dates decide, in the order listed."""
     wanted = [one for one in selection.sets if one.needs_dates] if selection.literal is None else []
+    if not wanted:
+        return []
     return _in_order(listed, [match_names(one, listed) for one in wanted])
 
 

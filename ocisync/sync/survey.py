@@ -7,7 +7,7 @@ only the rest is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Collection, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -53,6 +53,7 @@ class SurveyFacts:
     attached: Mapping[str, ReferrerSet] = field(default_factory=dict)  # what goes along, where the job wants that
     judgements: Mapping[str, Judgement] = field(default_factory=dict)  # where the job does not take everything
     untold: frozenset[str] = frozenset()  # tags of which the target does not say whether they are there
+    doubtful: Set[str] = frozenset()  # tags that are not on record, or of which a full look is due
 
     @property
     def unrecorded(self) -> list[str]:
@@ -60,21 +61,25 @@ class SurveyFacts:
         roots = self.roots.items()
         return [tag for tag, root in roots if self.present.get(tag) == root.digest and tag not in self.ledger]
 
-    def of(self, tag: str) -> TagFacts:
-        """What is known of one tag."""
-        return TagFacts(
-            tag,
-            self.references[tag],
-            self.roots.get(tag),
-            self.failures.get(tag),
-            tag in self.present,
-            self.present.get(tag),
-            self.ledger.get(tag),
-            self.attached.get(tag),
-            _is_listed(self.roots.get(tag), self.stored),
-            self.judgements.get(tag),
-            tag in self.untold,
-        )
+    def list_tags(self) -> Iterator[TagFacts]:
+        """What is known of each tag. Most mappings are empty in most passes."""
+        roots, present, ledger, stored = self.roots, self.present, self.ledger, self.stored
+        failures, attached, judgements, untold = self.failures, self.attached, self.judgements, self.untold
+        for tag, reference in self.references.items():
+            root = roots.get(tag)
+            yield TagFacts(
+                tag,
+                reference,
+                root,
+                failures.get(tag) if failures else None,
+                tag in present,
+                present.get(tag),
+                ledger.get(tag),
+                attached.get(tag) if attached else None,
+                stored is None or root is None or root.digest in stored.sizes,
+                judgements.get(tag) if judgements else None,
+                tag in untold,
+            )
 
 
 async def list_blobs(facts: SurveyFacts, target: Target) -> SurveyFacts:
@@ -114,7 +119,7 @@ async def survey(
     gone = find_gone(job.tags, job.policy, resolved.listed, present) if job.policy.prune else PruneCandidates()
     is_empty = not (seen.is_retag or (stored.sizes if stored else present))  # before `present` is completed
     tells_digests = stored is not None and any(stored.tags.values())  # then a tag without one points elsewhere
-    recorded = _find_recorded(roots, known)
+    recorded = {tag for tag, root in roots.items() if (one := known.get(tag)) is not None and one.digest == root.digest}
 
     def must_ask(tag: str) -> bool:
         is_known = tag in recorded and tag not in due
@@ -130,14 +135,13 @@ async def survey(
         at_target = _compare(roots, present, known, due, stored)
         may_leave = finder is not None and not (finder.asks or criteria.send_again or is_trial)
         judged = await _judge(judge, resolved, at_target, due, criteria.now, may_leave=may_leave)
-    warnings = (*resolved.warnings, *_find_moved(job, references, known, roots), *judged.warnings)
+    warnings = (*resolved.warnings, *_find_moved(job, references, known, roots, recorded), *judged.warnings)
     attached = await _find_attached(finder, resolved, judged, workers) if finder else {}
     if not (present or is_empty or seen.is_retag) and isinstance(target, ServerTarget):  # none of a few: anything else?
         is_empty = await _is_empty(target)
-    failures, judgements = resolved.failures, judged.judgements
-    return SurveyFacts(
-        references, roots, failures, present, known, stored, is_empty, warnings, gone, attached, judgements, untold
-    )
+    facts = SurveyFacts(references, roots, resolved.failures, present, known, stored, is_empty, warnings, gone)
+    doubtful = due | (roots.keys() - known.keys())
+    return replace(facts, attached=attached, judgements=judged.judgements, untold=untold, doubtful=doubtful)
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,11 +244,6 @@ async def _load_known(job: Job, ledger: Ledger) -> Mapping[str, Published]:
     return {tag: published for tag, published in known.items() if published.scope == scope}
 
 
-def _find_recorded(roots: Mapping[str, Descriptor], known: Mapping[str, Published]) -> set[str]:
-    """The tags that are on record with just these roots."""
-    return {tag for tag, root in roots.items() if tag in known and known[tag].digest == root.digest}
-
-
 def _is_listed(root: Descriptor | None, stored: RepositoryListing | None) -> bool:
     """Whether a target that lists what it holds has a root under its digest."""
     return root is None or stored is None or root.digest in stored.sizes
@@ -283,16 +282,20 @@ async def _find_attached(
 
 
 def _find_moved(
-    job: Job, references: Mapping[str, str], known: Mapping[str, Published], roots: Mapping[str, Descriptor]
+    job: Job,
+    references: Mapping[str, str],
+    known: Mapping[str, Published],
+    roots: Mapping[str, Descriptor],
+    recorded: Set[str],
 ) -> list[str]:
     """Complaints about tags that should never move, and did."""
     if not job.immutable:
         return []
     never = compile_any(job.immutable)
     moved = [
-        (tag, known[tag].digest, root.digest)
-        for tag, root in roots.items()
-        if tag in known and known[tag].digest != root.digest and never.fullmatch(references[tag])
+        (tag, known[tag].digest, roots[tag].digest)
+        for tag in roots
+        if tag not in recorded and tag in known and never.fullmatch(references[tag])
     ]
     return [
         f"{job.source}: the tag {tag} is immutable by the rule, and moved from {before} to {after} all the same"

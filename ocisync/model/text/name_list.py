@@ -6,9 +6,10 @@ import heapq
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, pairwise
+from itertools import accumulate, chain, islice, pairwise
 from typing import overload
 
+_AT_ONCE = 1000  # names
 _FEW = 10_000  # names that may be texts for a moment; more are merged as they are
 
 
@@ -22,9 +23,10 @@ class NameList(Sequence[str]):
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         text, ends = bytearray(), array("I", [0])
-        for name in names:
-            text += name.encode()
-            ends.append(len(text))
+        pending = iter(names)
+        while some := [name.encode() for name in islice(pending, _AT_ONCE)]:
+            ends.extend(islice(accumulate(map(len, some), initial=ends[-1]), 1, None))
+            text += b"".join(some)
         self._text = bytes(text)
         self._ends = ends
 
@@ -42,8 +44,14 @@ class NameList(Sequence[str]):
         return self._text[self._ends[start] : self._ends[start + 1]].decode()
 
     def __iter__(self) -> Iterator[str]:
-        text = self._text
-        return (text[start:end].decode() for start, end in pairwise(self._ends))
+        for start in range(0, len(self), _AT_ONCE):
+            ends = self._ends[start : start + _AT_ONCE + 1]
+            some = self._text[ends[0] : ends[-1]]
+            if some.isascii():  # as names of tags are: a piece of text costs less than bytes that are decoded
+                first, text = ends[0], some.decode()
+                yield from [text[begin - first : end - first] for begin, end in pairwise(ends)]
+            else:
+                yield from [self._text[begin:end].decode() for begin, end in pairwise(ends)]
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, NameList):

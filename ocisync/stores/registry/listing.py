@@ -236,8 +236,8 @@ def parse_page(raw: bytes, member: str, fits: Callable[[str], bool]) -> Page:
         names = []
     if not isinstance(names, list):
         raise ValueError(f"{member} is not a list")  # noqa: TRY004
-    fitting = NameList(name for name in names if isinstance(name, str) and fits(name))
-    return Page(fitting, next=document.get("next"))
+    fitting = [name for name in names if isinstance(name, str) and fits(name)]
+    return Page(NameList(fitting), next=document.get("next"))
 
 
 def _parse_long_page(raw: bytes, member: str, fits: Callable[[str], bool]) -> Page:
