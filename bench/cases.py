@@ -5,12 +5,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from bench import limits
+from bench import compression, limits
 from bench.archives import archives
 from bench.measure import FolderPlace, Usage, run, s3_server, source_registry
 from bench.mirrors import cold_s3, mirror
 from bench.passes import daemon_passes
-from bench.peers import OCISYNC, Errand, directory_target, ocisync_config
+from bench.peers import OCISYNC, SECRET, Errand, bucket_target, directory_target, ocisync_config
 from bench.record import Bench, measured
 from bench.storage import stored_bytes
 from tests.servers.images import Json
@@ -68,8 +68,18 @@ def archive(bench: Bench) -> None:
         with bench.folder() as folder:
             bench.record("archive", "cold", "skopeo", _skopeo_archive(made.first, folder))
         with bench.folder() as folder:
+            out = directory_target(folder / "registry")
             for phase, file, tag in (("cold", made.first, "v1"), ("rebuilt", made.rebuilt, "v2")):
-                bench.record("archive", phase, "ocisync", _dropped(file, tag, folder))
+                place = FolderPlace(folder / "registry")
+                bench.record("archive", phase, "ocisync", place.since(_dropped(file, tag, folder, out)))
+        with bench.folder() as folder:
+            asked = {"archive": str(made.first), "folder": str(folder)}
+            bench.record(
+                "archive", "cold", compression.NAME, limits.apart("bench.compression", asked, folder / "limit")
+            )
+        with bench.folder() as folder, s3_server(folder / "s3") as s3, s3.place() as bucket:
+            sent = _dropped(made.first, "v1", folder, bucket_target(bucket.bucket))
+            bench.record("archive to S3", "cold", "ocisync", bucket.since(sent))
 
 
 def start(bench: Bench) -> None:
@@ -95,17 +105,16 @@ def _skopeo_archive(file: Path, folder: Path) -> Usage:
     return replace(usage, stored=stored_bytes(out))
 
 
-def _dropped(file: Path, tag: str, folder: Path) -> Usage:
+def _dropped(file: Path, tag: str, folder: Path, target: Json) -> Usage:
     """A file put into a drop folder, by one pass, with what the passes before it left."""
-    drop, out = folder / "drop" / "app", folder / "registry"
+    drop = folder / "drop" / "app"
     drop.mkdir(parents=True, exist_ok=True)
     (drop / f"{tag}.tar").hardlink_to(file)
     rule: Json = {"name": "drop", "path": str(folder / "drop"), "target": "out", "stable": "0s"}
-    target = directory_target(out)
     document = {"version": 1, "targets": {"out": target}, "drop": [rule], "daemon": {"state": str(folder / "state")}}
     config = folder / "ocisync.yaml"
     config.write_text(json.dumps(document))
-    return FolderPlace(out).since(run([OCISYNC, "once", "-c", config], folder))
+    return run([OCISYNC, "once", "-c", config], folder, SECRET)
 
 
 CASES: Mapping[str, Callable[[Bench], None]] = {

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from bench import copies, passes, threads
+from bench import compression, copies, passes, threads
 from bench.measure import Requests, Usage
 from bench.record import Bench
 from bench.workloads import Workload, workload
@@ -134,7 +134,12 @@ def _archive(bench: Bench) -> Iterator[Number]:
     ours, skopeo = bench.get("archive", "cold", "ocisync"), bench.get("archive", "cold", "skopeo")
     rebuilt = bench.get("archive", "rebuilt", "ocisync")
     if ours and skopeo and rebuilt:
-        yield Number("archive cold, wall / skopeo copy", ours.wall / skopeo.wall, 0.5)
+        bare, to_s3 = bench.get("archive", "cold", compression.NAME), bench.get("archive to S3", "cold", "ocisync")
+        walls, cpus = (bare.wall / skopeo.wall, bare.cpu / skopeo.cpu) if bare else (None, None)
+        yield Number("archive cold, wall / skopeo copy", ours.wall / skopeo.wall, 0.45, bare=walls)
+        yield Number("archive cold, CPU / skopeo copy", ours.cpu / skopeo.cpu, 0.45, bare=cpus)
+        if to_s3:
+            yield Number("archive to S3 cold, CPU / skopeo copy", to_s3.cpu / skopeo.cpu, 0.45, bare=cpus)
         yield Number("archive rebuilt, wall / our own cold", rebuilt.wall / ours.wall, 0.25)
 
 
