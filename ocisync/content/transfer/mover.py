@@ -55,6 +55,11 @@ def may_wait() -> float:
     return PATIENCE if _wanting else _FREE_PATIENCE
 
 
+def find_turn() -> float:
+    """How many seconds a thread may work for one transfer now."""
+    return _TURN if _wanting else _FREE_TURN
+
+
 class BulkWriter(Protocol):
     """Where a thread can write by itself."""
 
@@ -171,7 +176,7 @@ class Transfer:
                 self._rest = self._rest[count:]
             if self._is_over:
                 return _Next.NOTHING
-            if time.monotonic() - began >= (_TURN if _wanting else _FREE_TURN):
+            if time.monotonic() - began >= find_turn():
                 return _Next.READER
             try:
                 if not (self._read_piece() if self._left else self._check_end()):

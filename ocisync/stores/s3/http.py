@@ -15,6 +15,7 @@ from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStre
 from ocisync.content.repository import ByteStream, Opener
 from ocisync.content.transfer.exchange import BulkAnswer, BulkBody
 from ocisync.content.transfer.mover import make_bulk_reader
+from ocisync.content.transfer.parts import MemoryReader
 from ocisync.content.verify import UploadCheck, hold_last_chunk
 from ocisync.model.digest import Digest
 from ocisync.stores.s3.documents import MAX_DOCUMENT, ListingPage, PageReader
@@ -38,7 +39,7 @@ class S3Request:
     query: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     payload: str = EMPTY
-    body: bytes | tuple[bytes, ...] | Opener | None = None
+    body: bytes | tuple[memoryview, ...] | Opener | None = None
     size: int = 0  # bytes of the body
     operation: str = ""  # for messages; empty: the method
     checksum: Digest | None = None  # of the body, for the store to check, where it takes the header
@@ -60,9 +61,11 @@ class S3Request:
             check = self.body.renew_check()
             async with self.body.opener(0) as stream:
                 yield BulkBody(make_bulk_reader(stream), check, self.size)
-        else:
-            async with self.open_body() as stream:
+        elif callable(self.body):
+            async with self.body(0) as stream:
                 yield BulkBody(make_bulk_reader(stream), UploadCheck(self.size, None), self.size)
+        else:
+            yield BulkBody(MemoryReader(self.chunks), UploadCheck(self.size, None), self.size)
 
     @asynccontextmanager
     async def open_body(self) -> AsyncIterator[ByteStream]:
@@ -74,7 +77,7 @@ class S3Request:
             yield _iterate(self.chunks)
 
     @property
-    def chunks(self) -> tuple[bytes, ...]:
+    def chunks(self) -> tuple[bytes | memoryview, ...]:
         """A body that lies in memory; nothing where it is read from elsewhere."""
         if isinstance(self.body, bytes):
             return (self.body,)
@@ -124,9 +127,9 @@ class BulkReply:
         return await self._answer.read_words(limit)
 
 
-async def _iterate(chunks: tuple[bytes, ...]) -> AsyncIterator[bytes]:
+async def _iterate(chunks: tuple[bytes | memoryview, ...]) -> AsyncIterator[bytes]:
     for chunk in chunks:
-        yield chunk
+        yield bytes(chunk)
 
 
 async def read_headers(response: aiohttp.ClientResponse) -> Mapping[str, str]:

@@ -8,14 +8,15 @@ from dataclasses import dataclass, field
 
 import anyio
 import structlog
-from anyio import to_thread
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
 from ocisync.content.concurrency import Wakeup
 from ocisync.content.failpoints import failpoint
 from ocisync.content.object_store import ObjectHeaders
 from ocisync.content.repository import ByteStream, Opener
-from ocisync.content.verify import CHUNK, UploadCheck, rechunk
+from ocisync.content.transfer.mover import make_bulk_reader
+from ocisync.content.transfer.parts import PartReader
+from ocisync.content.verify import CHUNK, UploadCheck
 from ocisync.errors import NotFound, StoreError, VerificationError
 from ocisync.model.digest import Digest
 from ocisync.stores.s3.client import S3Client
@@ -55,13 +56,8 @@ class Part:
     """One part, in memory."""
 
     number: int
-    chunks: tuple[bytes, ...]
+    data: memoryview
     sha256: str  # hex
-
-    @property
-    def size(self) -> int:
-        """Bytes."""
-        return sum(map(len, self.chunks))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,29 +156,27 @@ class MultipartUpload:
             scope.cancel()
 
     async def _parts(self, stream: ByteStream) -> AsyncIterator[Part]:
-        """Parts of equal size but for the last; the end is reached only when the whole was verified."""
+        """Parts of equal size but for the last, which comes only when the whole was verified."""
         part_size = part_size_for(self.size, self.client.options)
         first = self._first_byte
         check = UploadCheck(self.size - first, None if first else self.digest)
-        number, chunks, hasher = len(self._etags) + 1, list[bytes](), hashlib.sha256()
-        self._held += await self.budget.take(part_size)
-        async for chunk in rechunk(stream, CHUNK):
-            await to_thread.run_sync(_hash, chunk, check, hasher)
-            chunks.append(chunk)
-            if len(chunks) * CHUNK >= part_size:
-                yield Part(number, tuple(chunks), hasher.hexdigest())
-                number, chunks, hasher = number + 1, [], hashlib.sha256()
-                self._held += await self.budget.take(part_size)
-        check.finish()
-        if chunks:
-            yield Part(number, tuple(chunks), hasher.hexdigest())
+        reader = PartReader(make_bulk_reader(stream), check)
+        for number, start in enumerate(range(first, self.size, part_size), len(self._etags) + 1):
+            self._held += await self.budget.take(part_size)
+            data, hasher = memoryview(bytearray(min(part_size, self.size - start))), hashlib.sha256()
+            await reader.fill(data, hasher)
+            if start + len(data) == self.size:
+                await reader.finish()
+            yield Part(number, data, hasher.hexdigest())
+            del data  # or it would stay in memory while the next waits for room
 
     async def _send(self, part: Part) -> None:
         query = {"partNumber": str(part.number), "uploadId": self._id}
-        request = S3Request("PUT", self.client.full_key(self.key), query, {}, part.sha256, part.chunks, part.size)
+        pieces = tuple(part.data[start : start + CHUNK] for start in range(0, len(part.data), CHUNK))
+        request = S3Request("PUT", self.client.full_key(self.key), query, {}, part.sha256, pieces, len(part.data))
         reply = await self.client.send(request, read_headers)
         self._etags[part.number] = reply.get("ETag", "")
-        log.debug("part.sent", key=self.key, number=part.number, size=part.size)
+        log.debug("part.sent", key=self.key, number=part.number, size=len(part.data))
         self._release(part_size_for(self.size, self.client.options))
         failpoint("part")
 
@@ -206,8 +200,3 @@ class MultipartUpload:
             await abort_upload(self.client, self.key, self._id)
         except StoreError as exc:
             log.warning("upload.abandoned", key=self.key, store=self.client.where, reason=str(exc))
-
-
-def _hash(chunk: bytes, check: UploadCheck, hasher: hashlib._Hash) -> None:
-    check.update(chunk)
-    hasher.update(chunk)

@@ -67,7 +67,7 @@ class Refusals:
         return True
 
 
-def content_md5(chunks: Iterable[bytes]) -> str:
+def content_md5(chunks: Iterable[bytes | memoryview]) -> str:
     """The header Content-MD5 of a body."""
     hasher = hashlib.md5(usedforsecurity=False)
     for chunk in chunks:
