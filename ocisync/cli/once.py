@@ -97,13 +97,16 @@ def plan(rules: Rules = None, config: ConfigFile = None, as_json: AsJson = False
 
 
 def _print_pass(report: PassReport, *, is_quiet: bool) -> None:
+    from ocisync.sync.judging.acceptance import Outcome
     from ocisync.sync.reports import Verdict
 
+    unchanged, accepted = Verdict.UNCHANGED, Outcome.ACCEPTED
     for job in report.jobs:
         for warning in job.warnings:
             warn(f"{job.rule}: warning: {printable(warning)}")
         for tag in job.tags:
-            if tag.verdict is not Verdict.UNCHANGED or tag.judgement is not None:
+            is_accepted = tag.judgement is None or tag.judgement.outcome is accepted
+            if tag.verdict is not unchanged or not is_accepted:
                 _print_tag(_image(job.target, tag.tag), tag)
         if job.failure:
             _print_failures(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 from ocisync.errors import DigestMismatch, InvalidName, ManifestError
 from ocisync.model import media_types
@@ -20,13 +20,16 @@ _ATTESTATION = "vnd.docker.reference.type"  # an annotation of BuildKit's
 MAX_SIZE = 1 << 50  # bytes; a larger claim is a mistake or an attack
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, init=False)
 class Descriptor:
     """A pointer to content: its media type, digest and size.
 
     Two descriptors are equal when these three are: platform and annotations say what an index thinks of the content,
     not what the content is, and the same content may be listed twice with different ones. `data` are the content's own
     bytes when they are at hand (manifests during a copy, inline `data` of a descriptor).
+
+    A pass makes one for each tag, and a copy one for each blob: the usual `__init__` of a frozen class would take three
+    times as long as this one.
     """
 
     media_type: str
@@ -37,6 +40,26 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=lambda: _NO_ANNOTATIONS, compare=False)
     urls: tuple[str, ...] = field(default=(), compare=False)
     data: bytes | None = field(default=None, compare=False, repr=False)
+
+    def __init__(
+        self,
+        media_type: str,
+        digest: Digest,
+        size: int,
+        platform: Platform | None = None,
+        artifact_type: str | None = None,
+        annotations: Mapping[str, str] = _NO_ANNOTATIONS,
+        urls: tuple[str, ...] = (),
+        data: bytes | None = None,
+    ) -> None:
+        _set_media_type(self, media_type)
+        _set_digest(self, digest)
+        _set_size(self, size)
+        _set_platform(self, platform)
+        _set_artifact_type(self, artifact_type)
+        _set_annotations(self, annotations)
+        _set_urls(self, urls)
+        _set_data(self, data)
 
     @property
     def is_manifest(self) -> bool:
@@ -61,6 +84,11 @@ class Descriptor:
     def with_data(self, data: bytes) -> Descriptor:
         """The same descriptor, carrying its content."""
         return replace(self, data=data)
+
+
+_set_media_type, _set_digest, _set_size, _set_platform, _set_artifact_type, _set_annotations, _set_urls, _set_data = (
+    Descriptor.__dict__[slot.name].__set__ for slot in fields(Descriptor)
+)
 
 
 def describe(data: bytes, media_type: str) -> Descriptor:

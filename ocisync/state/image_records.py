@@ -10,7 +10,7 @@ from ocisync.model.text.outside_json import storable
 from ocisync.state.rows import Database, Rows, upsert
 from ocisync.sync.reports import JobReport, TagReport, Verdict
 
-_UNCHANGED = Verdict.UNCHANGED.value
+_UNCHANGED, _NAME = Verdict.UNCHANGED, Verdict.UNCHANGED.value
 _COLUMNS = "rule, target, tag, verdict, reason, digest, bytes, requests, seconds, code, message, at"
 _SAVE = upsert("image", "rule, target, tag", _COLUMNS)
 _KNOWN = "SELECT tag, verdict, digest FROM image WHERE rule = ? AND target = ?"
@@ -95,4 +95,4 @@ def _row(report: JobReport, tag: TagReport, now: float) -> tuple[object, ...]:
 
 
 def _is_recorded(tag: TagReport, known: tuple[str, str] | None) -> bool:
-    return tag.verdict is Verdict.UNCHANGED and known == (_UNCHANGED, tag.digest or "")
+    return tag.verdict is _UNCHANGED and known == (_NAME, tag.digest or "")

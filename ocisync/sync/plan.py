@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -138,6 +138,12 @@ def is_due(published: Published | None, criteria: Criteria) -> bool:
         return True
     age = criteria.now - published.verified_at
     return not 0 <= age < criteria.recheck
+
+
+def find_due(known: Mapping[str, Published], criteria: Criteria) -> set[str]:
+    """The tags on record that are to be looked at again."""
+    now, recheck = criteria.now, criteria.recheck
+    return {tag for tag, published in known.items() if not 0 <= now - published.verified_at < recheck}
 
 
 def make_plan(facts: Iterable[TagFacts], criteria: Criteria) -> list[PlannedTag]:

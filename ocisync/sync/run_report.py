@@ -17,7 +17,7 @@ from ocisync.sync.reports import Failure, JobReport, TagReport, Verdict, describ
 
 log = structlog.get_logger()
 
-_UNCHANGED = Verdict.UNCHANGED.value
+_UNCHANGED, _NAME = Verdict.UNCHANGED, Verdict.UNCHANGED.value
 _SETTLED = {
     Action.KEEP: Verdict.KEPT,
     Action.FAIL: Verdict.FAILED,
@@ -36,9 +36,9 @@ class TagReports:
 
     def report_settled(self, plan: Iterable[PlannedTag]) -> list[PlannedTag]:
         """Report what needs no work; the rest comes back."""
-        work = []
+        work, skip = [], Action.SKIP
         for planned in plan:
-            if planned.action is Action.SKIP:
+            if planned.action is skip:
                 self._report_unchanged(planned)
                 continue
             verdict, failure = _SETTLED.get(planned.action), planned.failure
@@ -55,8 +55,8 @@ class TagReports:
         """What nearly all tags of nearly all passes are."""
         tag, reason, digest = planned.tag, planned.reason, planned.root.digest if planned.root else None
         cost = self.meter.of(tag)
-        self.job.tags.append(TagReport(tag, Verdict.UNCHANGED, reason, digest, None, cost, planned.judgement))
-        self.progress.tag_finished(self.job.target, tag, _UNCHANGED)
+        self.job.tags.append(TagReport(tag, _UNCHANGED, reason, digest, None, cost, planned.judgement))
+        self.progress.tag_finished(self.job.target, tag, _NAME)
 
     def report_published(self, batch: Sequence[CopiedTag], kept: Kept) -> None:
         """Report tags that stand now, and those that had to stay as they were."""

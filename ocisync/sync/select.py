@@ -113,7 +113,8 @@ def select(selection: TagSelection, listed: Collection[str], dates: Dates = _NO_
             f"the rule selects {most:,} of the source's {len(listed):,} tags, and one rule may select "
             f"{MAX_SELECTED:,}: narrow it by `tags`, or split it"
         )
-    chosen = _in_order(listed, fitting)
+    is_in_order = len(fitting) == 1 and not selection.sets[0].latest
+    chosen = list(dict.fromkeys(fitting[0])) if is_in_order else _in_order(listed, fitting)
     found = _rename_tags(selection.rename, chosen)
     undated = [tag for tag in list_candidates(selection, listed) if dates.get(tag, 0.0) is None]
     warnings = (*found.warnings, *_warn_undated(undated))

@@ -24,7 +24,7 @@ from ocisync.sync.job import Job
 from ocisync.sync.judging.acceptance import Judgement, decide_converted
 from ocisync.sync.judging.judge import Judge, JudgedImages
 from ocisync.sync.ledger import ALGORITHM, SAME_AS, Ledger, Published
-from ocisync.sync.plan import Criteria, TagFacts, is_due
+from ocisync.sync.plan import Criteria, TagFacts, find_due
 from ocisync.sync.prune import PruneCandidates, find_gone
 from ocisync.sync.referrers.copy_referrers import ReferrerFinder
 from ocisync.sync.referrers.referrer_set import ReferrerSet
@@ -108,7 +108,7 @@ async def survey(
         OcisyncError: the source's or the target's tags cannot be listed.
     """
     known = await _load_known(job, ledger)
-    due = {tag for tag, published in known.items() if is_due(published, criteria)}
+    due = find_due(known, criteria)
     resolver = TagResolver(job, source, ledger, criteria.now, workers, _expect(known, due))
     selected = await resolver.select()
     seen = await _look_at_target(job, source, target, selected.references.keys(), known, is_trial=is_trial)
@@ -197,18 +197,19 @@ def _compare(
     due: Set[str],
     stored: RepositoryListing | None,
 ) -> _AtTarget:
-    found = _AtTarget(set(), {})
+    fresh: set[str] = set()
+    carried: dict[Digest, str] = {}
     for tag, root in roots.items():
         digest, published = root.digest, known.get(tag)
-        recorded = published.digest if published is not None else None
-        signatures = ""
-        if tag not in present or (present[tag] or recorded) != digest:  # as far as a listing or the ledger tells
-            found.fresh.add(tag)
-        elif published is not None and recorded == digest and tag not in due and _is_listed(root, stored):
+        is_recorded = published is not None and published.digest == digest
+        there, signatures = present.get(tag, _ABSENT), ""
+        if there != digest and not (there is None and is_recorded):  # as far as a listing or the ledger tells
+            fresh.add(tag)
+        elif published is not None and is_recorded and tag not in due and (stored is None or digest in stored.sizes):
             signatures = published.referrers
-        if found.carried.setdefault(digest, signatures) != signatures:
-            found.carried[digest] = ""
-    return found
+        if carried.setdefault(digest, signatures) != signatures:
+            carried[digest] = ""
+    return _AtTarget(fresh, carried)
 
 
 async def _judge(

@@ -12,7 +12,6 @@ is stolen, is noticed when the policy changes, or at the next full look (`rechec
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from ocisync.content.fact_cache import FactCache
@@ -36,15 +35,16 @@ if TYPE_CHECKING:  # which needs keys and certificates
 _NOTHING: Mapping[Digest, str] = {}
 
 
-@dataclass
 class RecordedChecker:
     """A SignatureChecker that remembers."""
 
-    kind: str  # of facts, under which verdicts are kept
-    records: FactCache
-    load: Callable[[], Awaitable[PolicyChecker]]
-    _checker: PolicyChecker | None = field(default=None, init=False)
-    _said: dict[str, SignatureVerdict | None] = field(default_factory=dict, init=False)
+    def __init__(self, kind: str, records: FactCache, load: Callable[[], Awaitable[PolicyChecker]]) -> None:
+        """`kind` of facts, under which verdicts are kept."""
+        self.kind = kind
+        self.records = records
+        self.load = load
+        self._checker: PolicyChecker | None = None
+        self._said: dict[str, SignatureVerdict | None] = {}
 
     async def check(
         self,
@@ -62,9 +62,9 @@ class RecordedChecker:
         rest: list[Descriptor] = []
         for image in images:
             digest = image.digest
-            text = stored.get(digest, "")
-            there = carried.get(digest)
-            if there and digest not in anew and (verdict := self._recognise(text, there)):
+            text, there = stored.get(digest, ""), carried.get(digest)
+            verdict = self._recognise(text, there) if there and digest not in anew else None
+            if verdict is not None:
                 found.verdicts[digest] = verdict
                 found.unchanged.add(digest)
             elif (record := parse_verdict(text)) is None:

@@ -74,9 +74,11 @@ def is_old(text: str) -> bool:
 
 def find_said(text: str, fingerprint: str) -> str:
     """What a record says of the signatures, as text, where just those with this fingerprint convinced; else nothing."""
-    start = len(fingerprint) + 1
-    end = text.find("\n", start)
-    return text[start:end] if end > 0 and text.startswith(fingerprint) and text[start - 1] == "\n" else ""
+    line = fingerprint + "\n"
+    if not text.startswith(line):
+        return ""
+    end = text.find("\n", len(line))
+    return text[len(line) : end] if end > 0 else ""
 
 
 def parse_said(text: str) -> SignatureVerdict | None:

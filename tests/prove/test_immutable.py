@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -50,10 +51,9 @@ def config(folder: Path, registry: DockerRegistry, **settings: object) -> Path:
 
 
 def once(file: Path) -> float:
-    """One pass; its time in seconds."""
-    done = run_ocisync("once", "--json", "-c", file, env=ENV, timeout=900).expect(0)
-    verdicts = Counter(tag["verdict"] for job in json.loads(done.stdout)["jobs"] for tag in job["tags"])
-    assert verdicts.total() == REPOSITORIES * TAGS
+    """One pass as a command, Python's start included; its time in seconds."""
+    done = run_ocisync("once", "-c", file, env=ENV, timeout=900, is_fork=False).expect(0)
+    assert f"{REPOSITORIES * TAGS} tags: " in done.stdout.replace(",", "")
     return done.seconds
 
 
@@ -64,7 +64,7 @@ def test_a_pass_over_tags_that_never_move_is_one_list_per_repository(tmp_path: P
     asking = once(config(tmp_path, registry))
     file = config(tmp_path, registry, immutable=[r"v\d+"])
     start = len(registry.requests())
-    silent = once(file)
+    silent = median(once(file) for _ in range(3))
     asked = Counter((one.method, one.path.partition("?")[0]) for one in registry.requests()[start:])
     pages = {("GET", f"/v2/app{number}/tags/list") for number in range(REPOSITORIES)}
     print(f"{asking:.1f} s with a question for each tag, {silent:.2f} s without: {silent / asking:.3f}")  # noqa: T201
