@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING, Annotated
@@ -110,17 +110,20 @@ def _print_pass(report: PassReport, *, is_quiet: bool) -> None:
                 _print_tag(_image(job.target, tag.tag), tag)
         if job.failure:
             _print_failures(f"{job.rule}: {job.source} -> {job.target.removeprefix('target:')}", job.failure)
-    _print_inputs(report)
+    if report.inputs:
+        _print_inputs(report.inputs)
+    for rule, files in report.skipped.items():
+        _print_skipped(rule, files)
     for rule, failure in report.failures.items():
         _print_failures(rule, failure)
     if not is_quiet:
         show(_summary(report))
 
 
-def _print_inputs(report: PassReport) -> None:
+def _print_inputs(inputs: Sequence[InputReport]) -> None:
     from ocisync.drop.rule import InputVerdict
 
-    for one in report.inputs:
+    for one in inputs:
         told = {worst.message for job in one.jobs if (worst := job.worst())}
         if one.failure and one.failure.message not in told:
             _print_failures(f"{one.rule}: {printable(one.key)}", one.failure)
@@ -128,9 +131,11 @@ def _print_inputs(report: PassReport) -> None:
             warn(f"{one.rule}: {printable(one.key)} waits: {printable(one.reason)}")
         for warning in one.warnings:
             warn(f"{one.rule}: {printable(one.key)}: warning: {printable(warning)}")
-    for rule, files in report.skipped.items():
-        for path, reason in files.items():
-            warn(f"{rule}: {printable(path)} is skipped: {printable(reason)}")
+
+
+def _print_skipped(rule: str, files: Mapping[str, str]) -> None:
+    for path, reason in files.items():
+        warn(f"{rule}: {printable(path)} is skipped: {printable(reason)}")
 
 
 def _print_tag(name: str, tag: TagReport) -> None:

@@ -313,6 +313,8 @@ class _Run:
 
     async def _remember_skipped(self, facts: SurveyFacts, plan: Iterable[PlannedTag], criteria: Criteria) -> None:
         """What the registry itself vouches for need not be asked again until the next full look."""
+        if not facts.doubtful:
+            return
         vouched = {
             planned.tag: Published(
                 planned.root.digest, criteria.now, self.job.scope, "", planned.root.media_type, planned.root.size
