@@ -32,6 +32,9 @@ class Action(enum.Enum):
     FAIL = "fail"  # the source could not say what it is
 
 
+_UNCHANGED = Action.SKIP, "unchanged"  # what is decided of most tags
+
+
 class PlannedTag(NamedTuple):
     """One decision."""
 
@@ -75,11 +78,11 @@ class TagFacts(NamedTuple):
 
 def decide(facts: TagFacts, criteria: Criteria) -> PlannedTag:
     """The decision for one tag."""
-    action, reason = _choose(facts, criteria)
+    action, reason = chosen = _choose(facts, criteria)
     attached, judgement = facts.attached, facts.judgement
-    if action is not Action.SKIP:
+    if chosen is not _UNCHANGED:
         reason += f", with {attached}" if attached and action is Action.COPY else ""
-        if judgement is not None and judgement.outcome is Outcome.WARNED:
+        if judgement is not None and judgement.outcome is Outcome.WARNED and action is not Action.SKIP:
             reason += f"; not as the rule wants it: {judgement.reason}"
     return PlannedTag(facts.tag, facts.reference, action, reason, facts.root, facts.failure, attached, judgement)
 
@@ -112,8 +115,8 @@ def _decide_unchanged(facts: TagFacts, criteria: Criteria, *, verified: bool) ->
     if not facts.is_root_listed:
         return Action.CHECK, "unchanged; but its manifest is not there under its digest"
     if verified and not is_due(facts.published, criteria):
-        if _has_same_referrers(facts):
-            return Action.SKIP, "unchanged"
+        if facts.attached is None or _has_same_referrers(facts):
+            return _UNCHANGED
         return Action.REFER, f"unchanged; what refers to it now is not known to be here: {facts.attached}"
     is_believed = criteria.validates or (criteria.vouches and facts.published is None)
     if is_believed and facts.present is not None and facts.attached is None:

@@ -131,7 +131,7 @@ async def _list_all(listing: Listing, transport: Transport, grant: Grant, base: 
             return await to_thread.run_sync(merge_names, pages) if names > 10 * PAGE else merge_names(pages)
         url = following
         visited.add(url)
-        page = await _read_page(listing, transport, grant, url)
+        page = await _read_page(listing, transport, grant, url, page)
 
 
 async def has_tags(transport: Transport, grant: Grant) -> bool:
@@ -193,7 +193,11 @@ def _is_cut(url: URL, page: Page) -> bool:
     return asked.isdigit() and int(asked) == len(page.names) > 1
 
 
-async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: URL) -> Page:
+async def _read_page(
+    listing: Listing, transport: Transport, grant: Grant, url: URL, before: Page | None = None
+) -> Page:
+    """One page; where it is the one `before` once more, as registries send it that ignore the query, it is that."""
+
     async def take(answer: Response) -> tuple[bytes, list[str]]:
         raw = await answer.read_document(_MAX_BODY, f"the list of {listing.what}")
         return raw, answer.headers.getall("Link", [])
@@ -202,10 +206,13 @@ async def _read_page(listing: Listing, transport: Transport, grant: Grant, url: 
     try:
         is_small = len(raw) < _THREAD_WORTHY
         args = raw, listing.member, listing.fits
-        page = parse_page(*args) if is_small else await to_thread.run_sync(parse_page, *args)
+        if before is not None and raw == before.raw:
+            page = before
+        else:
+            page = parse_page(*args) if is_small else await to_thread.run_sync(parse_page, *args)
     except (ValueError, RecursionError) as exc:
         raise RegistryError(f"{safe_url(url)}: the answer is not a list of {listing.what}: {exc}") from exc
-    return replace(page, link=", ".join(links) if links else None)
+    return replace(page, link=", ".join(links) if links else None, raw=raw if is_small else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +222,7 @@ class Page:
     names: NameList = field(default_factory=NameList)
     link: str | None = None  # the Link header
     next: object = None  # what the document says of the next page
+    raw: bytes | None = field(default=None, compare=False)  # the document, where it is small
 
 
 def parse_page(raw: bytes, member: str, fits: Callable[[str], bool]) -> Page:
