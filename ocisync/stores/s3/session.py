@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import ipaddress
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 from weakref import WeakSet
 
 import aiohttp
 import anyio
 import anyio.lowlevel
-import botocore.session
-from aiobotocore.session import AioSession
 from anyio import to_thread
-from botocore.config import Config
-from botocore.credentials import ReadOnlyCredentials
 from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
 from yarl import URL
 
@@ -28,7 +26,10 @@ from ocisync.content.transfer.pool import ConnectionPool, Route
 from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception
 from ocisync.stores.s3.options import S3Options
-from ocisync.stores.s3.sign import sign
+from ocisync.stores.s3.sign import Credentials, sign
+
+if TYPE_CHECKING:
+    from aiobotocore.session import AioSession
 
 _REGION = "us-east-1"  # for stores that have none
 _READ_AHEAD = 64 * 1024  # bytes
@@ -51,17 +52,21 @@ class S3Session:
         self.style_hint = ""  # for messages, where the bucket stands before the host's name and AWS is not asked
         self.proxy: str | None = None
         self.is_anonymous = options.anonymous  # no credentials: only reading is tried, unsigned
-        self._chain = AioSession(profile=options.profile or None)
+        self._chain: AioSession | None = None  # where AWS' own settings may say something
         self._lock = anyio.Lock()
 
     async def load(self) -> None:
         """Find the endpoint, and credentials as the AWS tools find them."""
         options = self.options
-        self._chain = AioSession(profile=options.profile or None)
-        endpoint, self.region = await to_thread.run_sync(_resolve, self._chain, options)
-        if not options.access_key and not options.anonymous:
-            # In a thread: it reads files, and may run a command or ask the machine's metadata service.
-            self.is_anonymous = await to_thread.run_sync(anyio.run, self._chain.get_credentials) is None
+        endpoint, self.region = options.endpoint, options.region or _REGION
+        if await to_thread.run_sync(may_learn_from_aws, options):
+            from aiobotocore.session import AioSession
+
+            self._chain = AioSession(profile=options.profile or None)
+            endpoint, self.region = await to_thread.run_sync(_resolve, self._chain, options)
+            if not options.access_key and not options.anonymous:
+                # In a thread: it reads files, and may run a command or ask the machine's metadata service.
+                self.is_anonymous = await to_thread.run_sync(anyio.run, self._chain.get_credentials) is None
         self.base_url = _base_url(endpoint.rstrip("/"), options)
         host = URL(self.base_url).host or ""
         if options.endpoint and not _is_path_style(options):
@@ -98,7 +103,7 @@ class S3Session:
                 await self.load()
                 self.generation += 1
 
-    async def _credentials(self) -> ReadOnlyCredentials:
+    async def _credentials(self) -> Credentials:
         """The credentials of this moment; those that expire are renewed in time.
 
         Raises:
@@ -106,14 +111,15 @@ class S3Session:
         """
         options = self.options
         if options.access_key:
-            return ReadOnlyCredentials(options.access_key, options.secret_key, options.session_token or None)
+            return Credentials(options.access_key, options.secret_key, options.session_token or None)
         try:
-            if self.is_anonymous:
+            if self.is_anonymous or self._chain is None:
                 raise NoCredentialsError
             found = await self._chain.get_credentials()
             if found is None:
                 raise NoCredentialsError
-            return await found.get_frozen_credentials()
+            frozen = await found.get_frozen_credentials()
+            return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
         except (BotoCoreError, ClientError) as exc:
             raise error_from_exception(exc, self.where, "finding credentials") from exc
 
@@ -186,10 +192,20 @@ def _name_of(options: S3Options) -> str:
     return f"bucket {options.bucket!r} at {options.endpoint or 'AWS'}"
 
 
+def may_learn_from_aws(options: S3Options) -> bool:
+    """Whether the settings of the AWS tools may say what the options do not: botocore takes 0.13 s to import."""
+    if options.profile or not options.endpoint or not (options.access_key or options.anonymous):
+        return True
+    is_configured = os.path.exists(os.path.expanduser("~/.aws"))  # noqa: PTH110, PTH111 (False without a home or right)
+    return is_configured or any(name.startswith("AWS_") for name in os.environ)
+
+
 def _tls(options: S3Options) -> ssl.SSLContext:
     """What to trust: a file of authorities that is configured here or for the AWS tools, else the system's."""
     file = str(options.ca or "")
-    if not file:
+    if not file and may_learn_from_aws(options):
+        import botocore.session
+
         try:
             file = botocore.session.Session(profile=options.profile or None).get_config_variable("ca_bundle") or ""
         except BotoCoreError as exc:
@@ -208,6 +224,9 @@ def _resolve(session: AioSession, options: S3Options) -> tuple[str, str]:
     region = options.region or session.get_config_variable("region") or _REGION
     if options.endpoint:
         return options.endpoint, region
+    import botocore.session
+    from botocore.config import Config
+
     plain = botocore.session.Session(profile=options.profile or None)
     client = plain.create_client(
         "s3",

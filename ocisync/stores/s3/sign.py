@@ -12,8 +12,7 @@ import hmac
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from functools import lru_cache
-
-from botocore.credentials import ReadOnlyCredentials
+from typing import NamedTuple
 
 from ocisync.model.digest import Digest, algorithm, hex_of, sha256
 
@@ -24,12 +23,20 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _LEFT_OUT = frozenset({"expect", "transfer-encoding", "user-agent", "x-amzn-trace-id"})  # proxies change them
 
 
+class Credentials(NamedTuple):
+    """Who signs; the token is of a session's."""
+
+    access_key: str
+    secret_key: str
+    token: str | None = None
+
+
 def sign(
     method: str,
     url: str,
     headers: Mapping[str, str],
     payload: str,
-    credentials: ReadOnlyCredentials,
+    credentials: Credentials,
     region: str,
     now: datetime | None = None,
 ) -> dict[str, str]:
