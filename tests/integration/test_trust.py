@@ -176,6 +176,24 @@ def test_requests(site: Site) -> None:
         assert sum(asked.values()) <= 4, "\n".join(f"{one.method} {one.path}" for one in site.source.requests()[start:])
 
 
+def test_what_vanished_from_the_target_comes_again_with_its_signature(site: Site) -> None:
+    """Of what stayed nothing is read but who signed it."""
+    gone, stays = make_image("gone"), make_image("stays")
+    for tag, image in (("1", gone), ("2", stays)):
+        site.put(tag, image, site.sign(image))
+    site.once()
+    before = {tag: one["signature"] for tag, one in site.once().items()}
+    assert {one["policy"] for one in before.values()} == {"ours"}
+    folder = site.folder / "out" / "v2" / NAME / "manifests"
+    for tag in ("1", sig_tag(gone)):
+        (folder / tag).unlink()
+    told = site.once()
+    assert {tag: one["verdict"] for tag, one in told.items()} == {"1": "copied", "2": "unchanged"}
+    assert {tag: one["signature"] for tag, one in told.items()} == before
+    assert site.manifest("1") == gone.manifest
+    assert (folder / sig_tag(gone)).is_file()
+
+
 def test_the_old_tag_stays_when_it_moves_to_what_is_not_signed(site: Site) -> None:
     old, new = make_image("old"), make_image("new")
     site.rule(verify="ours", tags={"allow": ["latest"]}, prune=True)
