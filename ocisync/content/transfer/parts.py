@@ -8,16 +8,10 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from functools import partial
-from typing import Protocol
 
 from ocisync.content.openers import BulkReader
 from ocisync.content.transfer.mover import BUFFER, BulkCheck, find_turn, run_mover
-
-
-class Hasher(Protocol):
-    """What hashes one part."""
-
-    def update(self, data: memoryview, /) -> object: ...
+from ocisync.model.digest import Hasher
 
 
 class PartReader:

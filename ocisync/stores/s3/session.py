@@ -26,7 +26,7 @@ from ocisync.content.transfer.pool import ConnectionPool, Route
 from ocisync.errors import ConfigError, S3ConfigError
 from ocisync.stores.s3.errors import error_from_exception
 from ocisync.stores.s3.options import S3Options
-from ocisync.stores.s3.sign import Credentials, sign
+from ocisync.stores.s3.sign import S3Credentials, sign
 
 if TYPE_CHECKING:
     from aiobotocore.session import AioSession
@@ -103,7 +103,7 @@ class S3Session:
                 await self.load()
                 self.generation += 1
 
-    async def _credentials(self) -> Credentials:
+    async def _credentials(self) -> S3Credentials:
         """The credentials of this moment; those that expire are renewed in time.
 
         Raises:
@@ -111,7 +111,7 @@ class S3Session:
         """
         options = self.options
         if options.access_key:
-            return Credentials(options.access_key, options.secret_key, options.session_token or None)
+            return S3Credentials(options.access_key, options.secret_key, options.session_token or None)
         try:
             if self.is_anonymous or self._chain is None:
                 raise NoCredentialsError
@@ -119,7 +119,7 @@ class S3Session:
             if found is None:
                 raise NoCredentialsError
             frozen = await found.get_frozen_credentials()
-            return Credentials(frozen.access_key, frozen.secret_key, frozen.token)
+            return S3Credentials(frozen.access_key, frozen.secret_key, frozen.token)
         except (BotoCoreError, ClientError) as exc:
             raise error_from_exception(exc, self.where, "finding credentials") from exc
 

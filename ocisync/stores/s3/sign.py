@@ -23,7 +23,7 @@ _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 _LEFT_OUT = frozenset({"expect", "transfer-encoding", "user-agent", "x-amzn-trace-id"})  # proxies change them
 
 
-class Credentials(NamedTuple):
+class S3Credentials(NamedTuple):
     """Who signs; the token is of a session's."""
 
     access_key: str
@@ -36,7 +36,7 @@ def sign(
     url: str,
     headers: Mapping[str, str],
     payload: str,
-    credentials: Credentials,
+    credentials: S3Credentials,
     region: str,
     now: datetime | None = None,
 ) -> dict[str, str]:
