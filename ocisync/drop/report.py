@@ -126,7 +126,7 @@ def without_name(key: str, message: str) -> str:
 
 
 def _from_record(record: InputRecord) -> DroppedInput:
-    state = RETRY if record.state is InputState.WAITING and record.due else FAILED
+    state = FAILED if record.state is InputState.QUARANTINED or not record.due else RETRY
     return DroppedInput(record.key, state, record.message, record.code, record.due or None, record.at)
 
 
