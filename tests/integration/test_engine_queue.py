@@ -169,7 +169,8 @@ async def test_a_unit_with_a_label_waits_for_a_daemon_that_has_it(dsn: str) -> N
 async def test_a_new_unit_waits_for_the_time_that_its_rule_has_on_record(dsn: str) -> None:
     job = SyncJob("r", parse_locator("docker://a.example/app"), TargetLocator("t", "app"))
     calendar = Schedule("c", (job,), 0.0, cron=Cron("0 3 1 1 *"))
-    async with desk(dsn) as made:
+    async with desk(dsn, Unit("before", "a", "before")) as made:
+        await made.wait_fetched()  # its units are loaded by now, and what is on record of rules that it lacks is gone
         await made.connection.execute(
             b"INSERT INTO rule (name, code, message, failures, next_due)"
             b" VALUES ('r', '', '', 0, extract(epoch FROM now()) + 3000)"
