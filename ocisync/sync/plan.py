@@ -145,8 +145,7 @@ def is_due(published: Published | None, criteria: Criteria) -> bool:
 
 def find_due(known: Mapping[str, Published], criteria: Criteria) -> set[str]:
     """The tags on record that are to be looked at again."""
-    now, recheck = criteria.now, criteria.recheck
-    return {tag for tag, published in known.items() if not 0 <= now - published.verified_at < recheck}
+    return {tag for tag, published in known.items() if is_due(published, criteria)}
 
 
 def make_plan(facts: Iterable[TagFacts], criteria: Criteria) -> list[PlannedTag]:

@@ -19,7 +19,7 @@ from ocisync.content.repository import Fetcher, Source
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.judging.acceptance import SignatureVerdict
-from ocisync.sync.judging.judge import CheckedImages
+from ocisync.sync.judging.judge import NOTHING_CARRIED, CheckedImages
 from ocisync.trust.verdict_records import (
     StoredVerdict,
     find_said,
@@ -31,8 +31,6 @@ from ocisync.trust.verdict_records import (
 
 if TYPE_CHECKING:  # which needs keys and certificates
     from ocisync.trust.checker import PolicyChecker
-
-_NOTHING: Mapping[Digest, str] = {}
 
 
 class RecordedChecker:
@@ -52,7 +50,7 @@ class RecordedChecker:
         images: Collection[Descriptor],
         anew: Collection[Digest],
         tags: Sequence[str],
-        carried: Mapping[Digest, str] = _NOTHING,
+        carried: Mapping[Digest, str] = NOTHING_CARRIED,
     ) -> CheckedImages:
         """Check images; what is on record of them is believed, but for those of `anew`."""
         stored = await self.records.get_facts(self.kind, [image.digest for image in images])

@@ -25,7 +25,7 @@ from ocisync.sync.judging.acceptance import (
 from ocisync.sync.ledger import Ledger
 from ocisync.sync.reports import Failure
 
-_NOTHING: Mapping[Digest, str] = {}
+NOTHING_CARRIED: Mapping[Digest, str] = {}
 
 
 @dataclass(slots=True)
@@ -46,7 +46,7 @@ class SignatureChecker(Protocol):
         images: Collection[Descriptor],
         anew: Collection[Digest],
         tags: Sequence[str],
-        carried: Mapping[Digest, str] = _NOTHING,
+        carried: Mapping[Digest, str] = NOTHING_CARRIED,
     ) -> CheckedImages:
         """Check images. `anew`: these are looked at again, whatever is on record of them.
 
@@ -92,7 +92,7 @@ class Judge:
         now: float,
         due: Collection[str] = (),
         tags: Sequence[str] = (),
-        carried: Mapping[Digest, str] = _NOTHING,
+        carried: Mapping[Digest, str] = NOTHING_CARRIED,
     ) -> JudgedImages:
         """Judge what tags point at.
 
