@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterator,
@@ -120,6 +121,53 @@ class ByteBudget:
         self._used -= size
         given_back, self._given_back = self._given_back, anyio.Event()
         given_back.set()
+
+
+class FairSemaphore:
+    """So many places; whoever shares them gets the next free one in turn, however much each of them waits for.
+
+    First come, first served would let one who asks for many at once keep out all who come a moment later.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._free = places
+        self._waiting: dict[Hashable, deque[anyio.Event]] = {}  # by sharer, the one whose turn is next first
+
+    @asynccontextmanager
+    async def hold(self, sharer: Hashable) -> AsyncIterator[None]:
+        """A place for the time of the block."""
+        if self._free:  # nobody waits then
+            self._free -= 1
+        else:
+            await self._wait(sharer)
+        try:
+            yield
+        finally:
+            self._pass_on()
+
+    async def _wait(self, sharer: Hashable) -> None:
+        turn = anyio.Event()
+        self._waiting.setdefault(sharer, deque()).append(turn)
+        try:
+            await turn.wait()
+        except BaseException:
+            if turn.is_set():  # the place came in the moment of the cancellation
+                self._pass_on()
+            else:
+                self._waiting[sharer].remove(turn)
+                if not self._waiting[sharer]:
+                    del self._waiting[sharer]
+            raise
+
+    def _pass_on(self) -> None:
+        if not self._waiting:
+            self._free += 1
+            return
+        sharer = next(iter(self._waiting))
+        turns = self._waiting.pop(sharer)
+        turns.popleft().set()
+        if turns:
+            self._waiting[sharer] = turns  # behind all others
 
 
 class _Flight(Generic[T]):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import anyio
@@ -150,6 +151,7 @@ class GraphCopier:
             children = children if self.choice is EVERYTHING else select_entries(children, self.choice)
         else:
             await self.presence.load_homes(children)
+            children = sorted(children, key=attrgetter("size"), reverse=True)  # a large one that begins last ends alone
         check_sizes(parent, children)
         wanted = {child.digest: child for child in children if self.include_external or not child.is_elsewhere}
         below = Subgraph(parent, manifest.is_index, depth + 1, self.limits.max_graph)

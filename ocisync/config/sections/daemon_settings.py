@@ -77,9 +77,22 @@ class Daemon(Section):
         description="How long after it was due a rule that did not do all it should is late, on the status page and "
         "for `notify`. Not given: after half of its interval.",
     )
-    concurrent_rules: int = Field(4, ge=1, le=256, description="Most rules that run at one time.")
-    concurrent_images: int = Field(3, ge=1, le=256, description="Most images that one rule copies at one time.")
-    concurrent_blobs: int = Field(6, ge=1, le=256, description="Most blobs under way at one time, over all rules.")
+    concurrent_rules: int = Field(
+        4,
+        ge=1,
+        le=256,
+        description="Most rules that run at one time; of a rule with many repositories, each repository counts.",
+    )
+    concurrent_images: int = Field(
+        3, ge=1, le=256, description="Most images that are copied to one repository at one time."
+    )
+    concurrent_blobs: int = Field(
+        6,
+        ge=1,
+        le=256,
+        description="Most blobs under way to one repository at one time; over all of them, `concurrency` of their "
+        "hosts is the limit.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Minimum log level; --log-level wins."
     )

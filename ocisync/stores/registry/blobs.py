@@ -168,7 +168,7 @@ class BlobUploader:
 
     async def _attempt(self, desc: Descriptor, opener: Opener) -> OcisyncError | None:
         """One try: None when done, else what went wrong at the registry. The content's own errors are raised."""
-        async with self._transport.upload_place:
+        async with self._transport.hold_upload_place(self._grant.repository):
             session = self._sessions.pop(desc.digest, None) or await self._begin()
             try:
                 failed = await self._send(session, desc, opener)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import anyio
 import pytest
 
-from ocisync.content.concurrency import ByteBudget, SingleFlight, for_each, for_each_wave
+from ocisync.content.concurrency import ByteBudget, FairSemaphore, SingleFlight, for_each, for_each_wave
 
 pytestmark = pytest.mark.anyio
 
@@ -141,3 +143,48 @@ async def test_waves_visit_everything_once_and_end_at_their_depth() -> None:
     assert seen.index("d") > max(seen.index("b"), seen.index("c"))
     for depth, ends in ((2, False), (3, True)):
         assert await for_each_wave(["a"], visit, workers=2, depth=depth) is ends
+
+
+async def test_places_go_to_their_sharers_in_turn_and_are_never_more() -> None:
+    places = FairSemaphore(2)
+    now = most = 0
+    served: list[str] = []
+
+    async def work(sharer: str, number: int) -> None:
+        nonlocal now, most
+        async with places.hold(sharer):
+            served.append(f"{sharer}{number}")
+            now += 1
+            most = max(most, now)
+            await anyio.sleep(0.001)
+            now -= 1
+
+    async with anyio.create_task_group() as group:
+        for sharer, count in (("a", 6), ("b", 2), ("c", 1)):
+            for number in range(count):
+                group.start_soon(work, sharer, number)
+    assert served == ["a0", "a1", "a2", "b0", "c0", "a3", "b1", "a4", "a5"]
+    assert most == 2
+
+
+async def test_a_place_is_not_lost_with_whoever_is_cancelled() -> None:
+    places = FairSemaphore(1)
+    served: list[int] = []
+
+    async def work(number: int) -> None:
+        async with places.hold("a"):
+            served.append(number)
+
+    async with places.hold("a"):
+        # anyio cancels no task whose turn has come, but asyncio does.
+        tasks = [asyncio.create_task(work(number)) for number in range(3)]  # noqa: TID251
+        await anyio.wait_all_tasks_blocked()
+        tasks[1].cancel()  # while it waits
+        await anyio.wait_all_tasks_blocked()
+    tasks[0].cancel()  # its turn has come, and it has not run since
+    await asyncio.wait(tasks)
+    assert [task.cancelled() for task in tasks] == [True, True, False]
+    assert served == [2]
+    with anyio.fail_after(1):
+        async with places.hold("b"):
+            pass

@@ -13,6 +13,7 @@ from ocisync.content.memory import MemoryRepository
 from ocisync.content.openers import BytesOpener
 from ocisync.content.repository import ByteStream
 from ocisync.errors import NotFound
+from ocisync.model import media_types
 from ocisync.model.descriptor import Descriptor
 from ocisync.model.digest import Digest
 from ocisync.sync.context import Limits
@@ -141,6 +142,15 @@ async def test_the_blob_limit_holds_over_many_images() -> None:
     limits = Limits(images=8, blobs=3)
     assert (await run_job(job(), tools_for(source, limits, app=target))).ok
     assert target.most == limits.blobs
+
+
+async def test_the_largest_blobs_of_an_image_begin_first() -> None:
+    source, target = Recording(), Recording()
+    tag(source, "1", image(source, b"small", b"largest" * 1000, b"large" * 1000, note="x" * 2000))
+    assert (await run_job(job(), tools_for(source, Limits(blobs=1), app=target))).ok
+    pushed = [source.content[Digest(digest)][0] for digest in target.pushed]
+    assert [desc.size for desc in pushed if desc.media_type == media_types.OCI_LAYER_GZIP] == [7000, 5000, 5]
+    assert pushed[2].media_type == media_types.OCI_CONFIG
 
 
 async def test_a_selection_that_fits_nothing_is_a_warning() -> None:

@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import anyio
 import structlog
 
+from ocisync.content.concurrency import FairSemaphore
 from ocisync.stores.registry.http.policy import retry_after, server_time
 from ocisync.stores.registry.options import OnWait, RegistryOptions, Share, wait_silently
 
@@ -93,7 +94,7 @@ class HostLimiter:
         self._on_wait = on_wait
         self._places = options.concurrency
         self._requests = anyio.Semaphore(options.concurrency, fast_acquire=True)
-        self._uploads = anyio.Semaphore(options.concurrency, fast_acquire=True)
+        self._uploads = FairSemaphore(options.concurrency)
         self._pace = RequestRate(options.requests_per_second, options.share)
         self._paused_until = float("-inf")
         self._closed = 0  # places that nobody gets for now
@@ -121,15 +122,19 @@ class HostLimiter:
             raise
         return _release_once(self._leave, leave_whole)
 
-    @property
-    def upload_place(self) -> AbstractAsyncContextManager[object]:
-        """A place for one upload with all its requests, taken before its source is opened: nobody waits in a circle."""
-        return self._uploads if self._whole is None else self._nested_upload_place()
+    def hold_upload_place(self, repository: str) -> AbstractAsyncContextManager[object]:
+        """A place for one upload with all its requests, taken before its source is opened: nobody waits in a circle.
+
+        Repositories get them in turn, so that the many layers of one do not hold up the others.
+        """
+        place = self._uploads.hold(repository)
+        return place if self._whole is None else self._hold_both(place, self._whole.hold_upload_place(repository))
 
     @asynccontextmanager
-    async def _nested_upload_place(self) -> AsyncIterator[None]:
-        assert self._whole is not None, "the caller looked"
-        async with self._uploads, self._whole.upload_place:
+    async def _hold_both(
+        self, own: AbstractAsyncContextManager[object], whole: AbstractAsyncContextManager[object]
+    ) -> AsyncIterator[None]:
+        async with own, whole:
             yield
 
     async def wait_turn(self) -> None:

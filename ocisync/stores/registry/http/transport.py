@@ -54,7 +54,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Body = field(default=None, repr=False)
     size: int = 0  # bytes that the answer should have, where that may be many
-    is_upload: bool = False  # sent once, from the place that `upload_place` gave
+    is_upload: bool = False  # sent once, from the place that `hold_upload_place` gave
     is_commit: bool = False  # sent once: it may have been heeded although it failed, so whoever sends it looks first
 
     @property
@@ -137,7 +137,7 @@ class Transport:
             await self._begin_pull(request)
         release = leave_nothing
         try:
-            # An upload has its place already, taken by `upload_place` before its source was opened.
+            # An upload has its place already, taken by `hold_upload_place` before its source was opened.
             release = await self.limiter.enter(has_place=request.is_upload)
             pulls_ended = self.facts.quota.ended if self.facts.quota else 0
             proof = await self._auth.prepare(request.grant, is_read=request.is_read)
@@ -204,10 +204,9 @@ class Transport:
         """Whether threads may send a body of this size to a URL."""
         return self._http.can_bulk(url, size)
 
-    @property
-    def upload_place(self) -> AbstractAsyncContextManager[object]:
-        """A place for one upload; its requests wait for nothing but their turn."""
-        return self.limiter.upload_place
+    def hold_upload_place(self, repository: str) -> AbstractAsyncContextManager[object]:
+        """A place for one upload to a repository; its requests wait for nothing but their turn."""
+        return self.limiter.hold_upload_place(repository)
 
     async def backoff(self, attempt: int, reason: OcisyncError) -> None:
         """Wait before the next try."""

@@ -42,7 +42,7 @@ async def test_a_gate_has_so_many_places_and_uploads_have_their_own() -> None:
     with anyio.move_on_after(0.05) as waiting:
         await gate.enter()
     assert waiting.cancelled_caught
-    async with gate.upload_place, gate.upload_place:
+    async with gate.hold_upload_place("a"), gate.hold_upload_place("a"):
         first()
         first()  # giving back twice is harmless
         await gate.enter()
@@ -65,11 +65,32 @@ async def test_the_limits_of_a_host_hold_over_all_its_paths() -> None:
         assert waiting.cancelled_caught
     first()
     await two.enter()
-    async with one.upload_place, one.upload_place, two.upload_place:
+    async with one.hold_upload_place("a"), one.hold_upload_place("a"), two.hold_upload_place("b"):
         with anyio.move_on_after(0.05) as waiting:
-            async with two.upload_place:
+            async with two.hold_upload_place("b"):
                 pass
         assert waiting.cancelled_caught
+
+
+async def test_the_many_uploads_of_one_repository_do_not_hold_up_another() -> None:
+    host = HostLimiter(RegistryOptions(concurrency=1))
+    for gate in (host, HostLimiter(RegistryOptions(concurrency=1), whole=host)):
+        begun = await _begin_uploads(gate, ["large", "large", "large", "small"])
+        assert begun == ["large", "large", "small", "large"]
+
+
+async def _begin_uploads(gate: HostLimiter, repositories: list[str]) -> list[str]:
+    begun: list[str] = []
+
+    async def upload(repository: str) -> None:
+        async with gate.hold_upload_place(repository):
+            begun.append(repository)
+            await anyio.sleep(0.001)
+
+    async with anyio.create_task_group() as group:
+        for repository in repositories:
+            group.start_soon(upload, repository)
+    return begun
 
 
 async def test_a_pause_that_one_path_was_asked_for_holds_the_host() -> None:
