@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import BinaryIO
 
 import anyio
 from aiohttp import web
 from anyio import CapacityLimiter, to_thread
 
+from ocisync.content.transfer.mover import PATIENCE, find_turn, run_mover
 from ocisync.errors import Truncated
 from ocisync.serve.server import BUFFER
 
 IDLE = 60.0  # seconds in which a client must take _SLICE, or is given up
 _SLICE = 256 * 1024  # bytes
-_TURN = 4 << 20  # bytes; most that one hop to a thread sends
+_PIECE = 4 << 20  # bytes; most that one call of sendfile sends: it may read from the disk, and a turn must end
 _READ = 32 * 1024  # bytes that are read where the kernel does not send files
 _NO_SENDFILE = (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP)
 _threads = CapacityLimiter(16)
@@ -73,36 +77,41 @@ async def _send_slice(own: socket.socket, response: web.StreamResponse, file: Bi
     enough = min(start + _SLICE, end)
     while start < enough:
         try:
-            sent = await to_thread.run_sync(_fill, own, file, start, end, limiter=_threads)
-        except BlockingIOError:
-            await anyio.wait_writable(own)
-            continue
+            sent, is_full = await run_mover(partial(_fill, own, file, start, end), _threads)
         except OSError as exc:
             if exc.errno not in _NO_SENDFILE:
                 raise
             data = await to_thread.run_sync(os.pread, file.fileno(), min(_READ, end - start), start, limiter=_threads)
+            if not data:
+                raise _truncated(start, end) from exc
             await response.write(data)
-            sent = len(data)
-        if not sent:
-            raise Truncated(f"the file of a blob became shorter while it was sent: it ends at {start} of {end} bytes")
+            sent, is_full = len(data), False
         start += sent
+        if is_full and start < end:
+            await anyio.wait_writable(own)
     return start
 
 
-def _fill(own: socket.socket, file: BinaryIO, start: int, end: int) -> int:
-    """In a thread: send until the socket is full, or for one turn; how many bytes it took.
+def _fill(own: socket.socket, file: BinaryIO, start: int, end: int) -> tuple[int, bool]:
+    """In a thread: send for a turn, or until the socket stays full; how many bytes it took, and whether it is full.
 
-    A hop to a thread costs more than a call of sendfile. Raises BlockingIOError when the socket takes nothing.
+    A hop to a thread costs much more than a wait in it for a reader who goes on at once. Raises Truncated.
     """
-    at, end = start, min(end, start + _TURN)
-    while at < end:
+    writing = select.poll()
+    writing.register(own, select.POLLOUT)
+    began, at = time.monotonic(), start
+    while at < end and time.monotonic() - began < find_turn():
         try:
-            sent = os.sendfile(own.fileno(), file.fileno(), at, end - at)
+            sent = os.sendfile(own.fileno(), file.fileno(), at, min(end - at, _PIECE))
         except BlockingIOError:
-            if at == start:
-                raise
-            break
+            if not writing.poll(PATIENCE * 1000):
+                return at - start, True
+            continue
         if not sent:
-            break
+            raise _truncated(at, end)
         at += sent
-    return at - start
+    return at - start, False
+
+
+def _truncated(at: int, end: int) -> Truncated:
+    return Truncated(f"the file of a blob became shorter while it was sent: it ends at {at} of {end} bytes")
