@@ -130,38 +130,40 @@ class FairSemaphore:
     """
 
     def __init__(self, places: int) -> None:
-        self._free = places
+        self.free = places  # while anybody waits, none is
         self._waiting: dict[Hashable, deque[anyio.Event]] = {}  # by sharer, the one whose turn is next first
 
     @asynccontextmanager
     async def hold(self, sharer: Hashable) -> AsyncIterator[None]:
         """A place for the time of the block."""
-        if self._free:  # nobody waits then
-            self._free -= 1
-        else:
-            await self._wait(sharer)
+        await self.acquire(sharer)
         try:
             yield
         finally:
-            self._pass_on()
+            self.release()
 
-    async def _wait(self, sharer: Hashable) -> None:
+    async def acquire(self, sharer: Hashable) -> None:
+        """Wait for a place."""
+        if self.free:
+            self.free -= 1
+            return
         turn = anyio.Event()
         self._waiting.setdefault(sharer, deque()).append(turn)
         try:
             await turn.wait()
         except BaseException:
             if turn.is_set():  # the place came in the moment of the cancellation
-                self._pass_on()
+                self.release()
             else:
                 self._waiting[sharer].remove(turn)
                 if not self._waiting[sharer]:
                     del self._waiting[sharer]
             raise
 
-    def _pass_on(self) -> None:
+    def release(self) -> None:
+        """Give a place back, or a new one."""
         if not self._waiting:
-            self._free += 1
+            self.free += 1
             return
         sharer = next(iter(self._waiting))
         turns = self._waiting.pop(sharer)

@@ -69,7 +69,8 @@ class HostLimiter:
     """Places for requests to one host, their pace, and the pauses that the host asks for.
 
     Uploads have places of their own, because an upload may wait for a download from the same host: with one set of
-    places, uploads that hold them all would wait for downloads that get none.
+    places, uploads that hold them all would wait for downloads that get none. Repositories get places in turn, so that
+    the many layers of one do not hold up the others.
 
     A host that asks to be left alone gets half the requests at a time from then on, and one more again for each round
     of them that it answers well.
@@ -93,7 +94,7 @@ class HostLimiter:
         self._options = options
         self._on_wait = on_wait
         self._places = options.concurrency
-        self._requests = anyio.Semaphore(options.concurrency, fast_acquire=True)
+        self._requests = FairSemaphore(options.concurrency)
         self._uploads = FairSemaphore(options.concurrency)
         self._pace = RequestRate(options.requests_per_second, options.share)
         self._paused_until = float("-inf")
@@ -103,18 +104,18 @@ class HostLimiter:
         self.answered = 0  # good answers, ever
         self.refusals = 0  # since the last good answer
 
-    async def enter(self, *, has_place: bool = False) -> Release:
+    async def enter(self, repository: str, *, has_place: bool = False) -> Release:
         """Wait for a place and for one's turn; the result gives the place back, once."""
         if has_place:
             if self._whole is not None:
                 await self._whole.wait_turn()
             await self.wait_turn()
             return leave_nothing
-        await self._requests.acquire()
+        await self._requests.acquire(repository)
         leave_whole = leave_nothing
         try:
             if self._whole is not None:
-                leave_whole = await self._whole.enter()
+                leave_whole = await self._whole.enter(repository)
             await self.wait_turn()
         except BaseException:
             leave_whole()
@@ -123,10 +124,7 @@ class HostLimiter:
         return _release_once(self._leave, leave_whole)
 
     def hold_upload_place(self, repository: str) -> AbstractAsyncContextManager[object]:
-        """A place for one upload with all its requests, taken before its source is opened: nobody waits in a circle.
-
-        Repositories get them in turn, so that the many layers of one do not hold up the others.
-        """
+        """A place for one upload with all its requests, taken before its source is opened: nobody waits in a circle."""
         place = self._uploads.hold(repository)
         return place if self._whole is None else self._hold_both(place, self._whole.hold_upload_place(repository))
 
@@ -204,9 +202,9 @@ class HostLimiter:
         self._closed += half
         self._to_close += half
         self._round = 0
-        while self._to_close and self._requests.value:
-            self._requests.acquire_nowait()
-            self._to_close -= 1
+        closed = min(self._to_close, self._requests.free)
+        self._requests.free -= closed
+        self._to_close -= closed
 
     def _open_one(self) -> None:
         self._closed -= 1

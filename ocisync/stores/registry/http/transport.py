@@ -138,7 +138,7 @@ class Transport:
         release = leave_nothing
         try:
             # An upload has its place already, taken by `hold_upload_place` before its source was opened.
-            release = await self.limiter.enter(has_place=request.is_upload)
+            release = await self.limiter.enter(request.grant.repository, has_place=request.is_upload)
             pulls_ended = self.facts.quota.ended if self.facts.quota else 0
             proof = await self._auth.prepare(request.grant, is_read=request.is_read)
             url, redirects, answered = request.url, 0, list[URL]()

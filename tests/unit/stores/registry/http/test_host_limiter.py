@@ -38,33 +38,33 @@ def test_no_pace_never_waits() -> None:
 
 async def test_a_gate_has_so_many_places_and_uploads_have_their_own() -> None:
     gate = HostLimiter(RegistryOptions(concurrency=2))
-    first, _ = await gate.enter(), await gate.enter()
+    first, _ = await gate.enter("a"), await gate.enter("a")
     with anyio.move_on_after(0.05) as waiting:
-        await gate.enter()
+        await gate.enter("a")
     assert waiting.cancelled_caught
     async with gate.hold_upload_place("a"), gate.hold_upload_place("a"):
         first()
         first()  # giving back twice is harmless
-        await gate.enter()
+        await gate.enter("a")
         with anyio.move_on_after(0.05) as waiting:
-            await gate.enter()
+            await gate.enter("a")
         assert waiting.cancelled_caught
 
 
 async def test_the_limits_of_a_host_hold_over_all_its_paths() -> None:
     host = HostLimiter(RegistryOptions(concurrency=3))
     one, two = (HostLimiter(RegistryOptions(concurrency=2), whole=host) for _ in range(2))
-    first, _ = await one.enter(), await one.enter()
+    first, _ = await one.enter("a"), await one.enter("a")
     with anyio.move_on_after(0.05) as waiting:
-        await one.enter()  # the path's own
+        await one.enter("a")  # the path's own
     assert waiting.cancelled_caught
-    await two.enter()
+    await two.enter("a")
     for gate in (two, host):
         with anyio.move_on_after(0.05) as waiting:
-            await gate.enter()  # the host's
+            await gate.enter("a")  # the host's
         assert waiting.cancelled_caught
     first()
-    await two.enter()
+    await two.enter("a")
     async with one.hold_upload_place("a"), one.hold_upload_place("a"), two.hold_upload_place("b"):
         with anyio.move_on_after(0.05) as waiting:
             async with two.hold_upload_place("b"):
@@ -72,14 +72,15 @@ async def test_the_limits_of_a_host_hold_over_all_its_paths() -> None:
         assert waiting.cancelled_caught
 
 
-async def test_the_many_uploads_of_one_repository_do_not_hold_up_another() -> None:
+@pytest.mark.parametrize("is_upload", [False, True])
+async def test_the_many_blobs_of_one_repository_do_not_hold_up_another(is_upload: bool) -> None:
     host = HostLimiter(RegistryOptions(concurrency=1))
     for gate in (host, HostLimiter(RegistryOptions(concurrency=1), whole=host)):
-        begun = await _begin_uploads(gate, ["large", "large", "large", "small"])
+        begun = await _begin(gate, ["large", "large", "large", "small"], is_upload=is_upload)
         assert begun == ["large", "large", "small", "large"]
 
 
-async def _begin_uploads(gate: HostLimiter, repositories: list[str]) -> list[str]:
+async def _begin(gate: HostLimiter, repositories: list[str], *, is_upload: bool) -> list[str]:
     begun: list[str] = []
 
     async def upload(repository: str) -> None:
@@ -87,9 +88,15 @@ async def _begin_uploads(gate: HostLimiter, repositories: list[str]) -> list[str
             begun.append(repository)
             await anyio.sleep(0.001)
 
+    async def ask(repository: str) -> None:
+        leave = await gate.enter(repository)
+        begun.append(repository)
+        await anyio.sleep(0.001)
+        leave()
+
     async with anyio.create_task_group() as group:
         for repository in repositories:
-            group.start_soon(upload, repository)
+            group.start_soon(upload if is_upload else ask, repository)
     return begun
 
 
@@ -107,7 +114,7 @@ async def test_the_pace_and_the_bandwidth_of_a_host_hold_over_all_its_paths() ->
     one, two = (HostLimiter(RegistryOptions(bandwidth=200_000), whole=host) for _ in range(2))
     began = time.monotonic()
     for gate in (one, two) * 6:
-        (await gate.enter())()
+        (await gate.enter("a"))()
     assert time.monotonic() - began >= 0.09  # one second's worth is there at once, and each further has its tenth
     assert one.throttle is not None
     assert two.throttle is not None
@@ -130,10 +137,10 @@ async def test_a_cancelled_wait_gives_its_place_back() -> None:
     gate = HostLimiter(RegistryOptions(concurrency=1))
     gate.pause(60)
     with anyio.move_on_after(0.01):
-        await gate.enter()
+        await gate.enter("a")
     gate._paused_until = 0.0
     with anyio.fail_after(5):
-        await gate.enter()
+        await gate.enter("a")
 
 
 async def places(gate: HostLimiter) -> int:
@@ -141,7 +148,7 @@ async def places(gate: HostLimiter) -> int:
     releases = []
     with anyio.move_on_after(0.05):
         while True:
-            releases.append(await gate.enter())
+            releases.append(await gate.enter("a"))
     for release in releases:
         release()
     return len(releases)
@@ -149,7 +156,7 @@ async def places(gate: HostLimiter) -> int:
 
 async def test_fault_15_a_host_that_refuses_gets_half_the_requests_and_then_more_again() -> None:
     gate = HostLimiter(RegistryOptions(concurrency=8))
-    taken = [await gate.enter() for _ in range(8)]
+    taken = [await gate.enter("a") for _ in range(8)]
     gate.pause(60)
     gate.pause(60)  # a refusal of the same burst
     for release in taken:
