@@ -60,15 +60,17 @@ def generated(size: int) -> Opener:
 
     @asynccontextmanager
     async def opened(start: int) -> AsyncIterator[ByteStream]:
-        assert not start
-        yield _blocks(size)
+        yield _blocks(start, size)
 
     return opened
 
 
-async def _blocks(size: int) -> AsyncIterator[bytes]:
-    for start in range(0, size, len(_BLOCK)):
-        yield _BLOCK[: size - start]
+async def _blocks(start: int, size: int) -> AsyncIterator[bytes]:
+    """From one byte on: whoever takes up an upload that was cut off needs no more."""
+    while start < size:
+        block = _BLOCK[start % len(_BLOCK) :][: size - start]
+        yield block
+        start += len(block)
 
 
 def _digest(size: int) -> Digest:
