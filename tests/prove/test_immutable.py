@@ -57,10 +57,10 @@ def once(file: Path, *, is_fork: bool) -> float:
     return done.seconds
 
 
-@pytest.mark.prove
-def test_a_pass_over_tags_that_never_move_is_one_list_per_repository(tmp_path: Path, registry: DockerRegistry) -> None:
+def compare(folder: Path, registry: DockerRegistry, *, is_fork: bool) -> float:
+    """The share of a pass's time that one takes whose tags never move, once it was seen that it asks for lists only."""
     fill(registry)
-    every, never = tmp_path / "every", tmp_path / "never"
+    every, never = folder / "every", folder / "never"
     every.mkdir()
     never.mkdir()
     asking, silent = config(every, registry), config(never, registry, immutable=[r"v\d+"])
@@ -71,11 +71,19 @@ def test_a_pass_over_tags_that_never_move_is_one_list_per_repository(tmp_path: P
     asked = Counter((one.method, one.path.partition("?")[0]) for one in registry.requests()[start:])
     pages = {("GET", f"/v2/app{number}/tags/list") for number in range(REPOSITORIES)}
     assert asked.keys() - {("GET", "/v2/")} == pages  # each in as many pages as the registry likes
-    shares = {}
-    for is_fork in (True, False):
-        pairs = [(once(silent, is_fork=is_fork), once(asking, is_fork=is_fork)) for _ in range(3)]
-        shares[is_fork] = median(one / other for one, other in pairs)
-        told = ", ".join(f"{one:.2f} s beside {other:.1f} s" for one, other in pairs)
-        print(f"{'the pass' if is_fork else 'the command'}: {told}: {shares[is_fork]:.3f}")  # noqa: T201
-    assert shares[True] <= 0.06
-    assert shares[False] <= 0.15  # 0.08 to 0.12 was measured, of which more than half is Python's start and imports
+    pairs = [(once(silent, is_fork=is_fork), once(asking, is_fork=is_fork)) for _ in range(3)]
+    share = median(one / other for one, other in pairs)
+    told = ", ".join(f"{one:.2f} s beside {other:.1f} s" for one, other in pairs)
+    print(f"{'the pass' if is_fork else 'the command'}: {told}: {share:.3f}")  # noqa: T201
+    return share
+
+
+@pytest.mark.prove
+def test_a_pass_over_tags_that_never_move_is_one_list_per_repository(tmp_path: Path, registry: DockerRegistry) -> None:
+    assert compare(tmp_path, registry, is_fork=True) <= 0.05
+
+
+@pytest.mark.prove
+@pytest.mark.xfail(reason="0.08 to 0.12 was measured, of which more than half is Python's start and imports")
+def test_such_a_pass_as_a_command_with_the_start_of_python(tmp_path: Path, registry: DockerRegistry) -> None:
+    assert compare(tmp_path, registry, is_fork=False) <= 0.1
