@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -216,8 +217,33 @@ async def clients_that_leave(folder: Path) -> None:
         assert len((await registry.ask(f"/v2/demo/blobs/{sha256(data)}")).body) == len(data)
 
 
+async def a_file_that_shrinks(folder: Path) -> None:
+    """Cut a file off while it is sent: the client must not take what came for the whole."""
+    data = bytes(32 * MIB)
+    async with served(DirectoryStore(folder, fsync=False)) as registry:
+        key = layout.blob_key("demo", sha256(data))
+        await put(registry.store, key, data)
+        async with registry.session.get(f"{registry.url}/{key}") as reply:
+            await reply.content.readexactly(MIB)
+            os.truncate(folder / key, 2 * MIB)
+            with anyio.fail_after(10), pytest.raises(aiohttp.ClientPayloadError):
+                await reply.content.read()
+        assert (await registry.ask("/v2/")).status == 200
+
+
+@pytest.mark.parametrize("check", [large_blob, a_file_that_shrinks])
+def test_files_are_read_where_the_kernel_does_not_send_them(
+    check: Callable[[Path], Awaitable[None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise OSError(errno.EINVAL, "as some file systems say")
+
+    monkeypatch.setattr(os, "sendfile", refuse)
+    anyio.run(check, tmp_path)
+
+
 @pytest.mark.parametrize("use_uvloop", [False, True], ids=["asyncio", "uvloop"])
-@pytest.mark.parametrize("check", [large_blob, many_blobs, clients_that_leave])
+@pytest.mark.parametrize("check", [large_blob, many_blobs, clients_that_leave, a_file_that_shrinks])
 def test_files_are_sent_by_the_kernel_or_where_the_loop_cannot_from_threads(
     check: Callable[[Path], Awaitable[None]], tmp_path: Path, *, use_uvloop: bool
 ) -> None:
